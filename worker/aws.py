@@ -1,0 +1,169 @@
+"""How we call AWS: client configuration, a deadline on every call, and errors by what to do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final
+
+import aiohttp
+from aiobotocore.config import AioConfig
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    InvalidRegionError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+
+from worker import __version__
+from worker.errors import (
+    AWSDeniedError,
+    AWSError,
+    AWSNotFoundError,
+    AWSRejectedError,
+    AWSThrottledError,
+    AWSUnavailableError,
+    LeaseLostError,
+    SettingsError,
+)
+
+# Amazon SQS and DynamoDB API references, "Common errors" and each action's "Errors".
+_THROTTLED: Final = {
+    "KmsThrottled", "KMS.ThrottlingException", "LimitExceededException", "OverLimit",
+    "ProvisionedThroughputExceeded", "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded", "RequestThrottled", "RequestThrottledException", "SlowDown",
+    "Throttling", "ThrottlingError", "ThrottlingException", "TooManyRequestsException",
+    "TransactionConflict", "TransactionConflictException",
+}  # fmt: skip
+_DENIED: Final = {
+    "AccessDenied", "AccessDeniedException", "AuthFailure", "ExpiredToken",
+    "ExpiredTokenException", "IncompleteSignature", "InvalidAccessKeyId", "InvalidClientTokenId",
+    "InvalidSecurity", "InvalidSignatureException", "KMS.AccessDeniedException",
+    "KMS.DisabledException", "KMS.InvalidStateException", "KMS.NotFoundException",
+    "KMS.OptInRequired", "KmsAccessDenied", "KmsDisabled", "KmsInvalidState", "KmsNotFound",
+    "KmsOptInRequired", "MissingAuthenticationToken", "NotAuthorized", "OptInRequired",
+    "RequestExpired", "RequestTimeTooSkewed", "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+}  # fmt: skip
+_NOT_FOUND: Final = {
+    "InvalidAddress", "NonExistentQueue", "QueueDoesNotExist", "ResourceNotFound",
+    "ResourceNotFoundException", "TableNotFoundException",
+}  # fmt: skip
+_LEASE_LOST: Final = {"InvalidReceiptHandle", "MessageNotInflight", "ReceiptHandleIsInvalid"}
+_REJECTED: Final = {
+    "BatchEntryIdsNotDistinct", "BatchRequestTooLong", "ConditionalCheckFailed",
+    "ConditionalCheckFailedException", "DuplicateItem", "InvalidAttributeName",
+    "InvalidAttributeValue", "InvalidMessageContents", "InvalidParameterCombination",
+    "InvalidParameterValue", "ItemCollectionSizeLimitExceeded",
+    "ItemCollectionSizeLimitExceededException", "MalformedQueryString", "MissingParameter",
+    "SerializationException", "UnsupportedOperation", "ValidationError", "ValidationException",
+}  # fmt: skip
+_BY_CODE: Final[dict[str, type[AWSError]]] = {
+    code: error
+    for error, codes in (
+        (AWSThrottledError, _THROTTLED),
+        (AWSDeniedError, _DENIED),
+        (AWSNotFoundError, _NOT_FOUND),
+        (LeaseLostError, _LEASE_LOST),
+        (AWSRejectedError, _REJECTED),
+    )
+    for code in codes
+}
+_CLOCK: Final = {"RequestExpired", "RequestTimeTooSkewed", "InvalidSignatureException"}
+
+
+def error_of(code: str, message: str) -> AWSError:
+    """Turn AWS's error code into the error that says what to do.
+
+    Args:
+        code: as in `Error.Code`, or of one entry of a batch; namespaces are dropped.
+        message: AWS's own words.
+
+    Returns:
+        An unknown code counts as passing: the call is tried again.
+    """
+    short = code.rsplit("#", maxsplit=1)[-1]
+    kind = _BY_CODE.get(short) or _BY_CODE.get(short.rsplit(".", maxsplit=1)[-1])
+    hint = "; check this machine's clock" if short in _CLOCK else ""
+    return (kind or AWSUnavailableError)(f"{short}: {' '.join(message.split())[:300]}{hint}")
+
+
+def _translate(error: Exception) -> AWSError:
+    if isinstance(error, ClientError):
+        known = error.response.get("Error", {})
+        code = str(known.get("Code", "Unknown"))
+        message = str(known.get("Message", ""))
+        query_code = str(error.response.get("QueryErrorCode", "")).split(";")[0]
+        found = error_of(code, message)
+        if type(found) is AWSUnavailableError and query_code:
+            found = error_of(query_code, message)
+        return found
+    if isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError):
+        return AWSDeniedError(f"no usable AWS credentials: {error}")
+    return AWSUnavailableError(" ".join(str(error).split())[:300] or type(error).__name__)
+
+
+@contextmanager
+def translating(operation: str) -> Iterator[None]:
+    """Translate what the SDK raises.
+
+    Raises:
+        AWSError: of the subclass that says what to do; its text names the operation.
+        SettingsError: region or profile are missing or wrong.
+    """
+    try:
+        yield
+    except (NoRegionError, InvalidRegionError, ProfileNotFound) as error:
+        raise SettingsError([f"{error} Set AWS_REGION (or AWS_PROFILE)."]) from None
+    except (ClientError, BotoCoreError, aiohttp.ClientError, OSError) as error:
+        found = _translate(error)
+        raise type(found)(f"{operation}: {found}") from error
+
+
+@asynccontextmanager
+async def calling(
+    operation: str, timeout_seconds: float, calls: Counter[str] | None = None
+) -> AsyncIterator[None]:
+    """Put one call to AWS under a deadline and translate what it raises.
+
+    Args:
+        operation: AWS's name of the call.
+        timeout_seconds: when the call is abandoned, its retries included.
+        calls: where the call is counted.
+
+    Raises:
+        AWSError: of the subclass that says what to do; its text names the operation.
+        SettingsError: region or profile are missing or wrong.
+    """
+    if calls is not None:
+        calls[operation] += 1
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            with translating(operation):
+                yield
+    except TimeoutError:
+        raise AWSUnavailableError(f"{operation}: no answer within {timeout_seconds:g} s") from None
+
+
+def client_config(*, pool: int, read_timeout_seconds: float, attempts: int) -> Any:
+    """Configure one client.
+
+    Args:
+        pool: connections at most; as many as calls may be under way.
+        read_timeout_seconds: must exceed the wait of a long poll.
+        attempts: tries of the SDK itself, the first included.
+    """
+    return AioConfig(
+        connect_timeout=3,
+        read_timeout=read_timeout_seconds,
+        max_pool_connections=pool,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        tcp_keepalive=True,
+        user_agent_extra=f"aup-worker/{__version__}",
+    )

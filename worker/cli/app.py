@@ -1,0 +1,67 @@
+"""The verbs together, and what each kind of error exits with."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from worker import __version__
+from worker.cli import dead_letters, look, policy, screen
+from worker.cli.demo import demo
+from worker.cli.push import push
+from worker.cli.run import run
+from worker.errors import AUPError, SettingsError, UsageError
+
+app = typer.Typer(
+    name="aup-worker",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Keep acceptances of an Acceptable Use Policy: from SQS into DynamoDB, once each.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"aup-worker {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version."),
+    ] = False,
+) -> None:
+    """Settings come from the environment: AUP_… and AWS's own names; see the README."""
+
+
+app.command()(run)
+app.command()(push)
+app.add_typer(dead_letters.app, name="dead-letters")
+app.command()(dead_letters.replay)
+app.add_typer(policy.app, name="policy")
+app.command()(look.accepted)
+app.command()(look.status)
+app.command()(look.init)
+app.command()(demo)
+app.command()(look.schema)
+
+
+def main() -> None:
+    """Run a verb; exit 0 done, 1 some of it failed, 2 wrong usage or settings."""
+    try:
+        app()
+    except SettingsError as error:
+        for problem in error.problems:
+            screen.note(f"aup-worker: {problem}")
+        sys.exit(2)
+    except UsageError as error:
+        screen.note(f"aup-worker: {error}")
+        sys.exit(2)
+    except AUPError as error:
+        screen.note(f"aup-worker: {error}")
+        sys.exit(1)

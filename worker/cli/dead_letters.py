@@ -1,0 +1,170 @@
+"""The verbs for what is dead: list, show, replay."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from worker.cli import screen
+from worker.dead_letters import DeadLetter, ReplayChoice, ReplayFigures, walk
+from worker.dead_letters import replay as send_back
+from worker.errors import UsageError
+from worker.queue import open_queues
+from worker.settings import load
+
+app = typer.Typer(no_args_is_help=True, help="Look at what is dead and why; nothing is taken.")
+
+AsJSON = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+Reasons = Annotated[list[str] | None, typer.Option("--reason", help="Only these; repeatable.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="How many at most.")]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def _letters(reasons: list[str], limit: int | None) -> list[DeadLetter]:
+    choice = ReplayChoice(reasons=reasons)
+    found: list[DeadLetter] = []
+    async with open_queues(load()) as (_, queue), aclosing(walk(queue, now=_now)) as letters:
+        async for letter in letters:
+            if choice.matches(letter):
+                found.append(letter)
+            if limit is not None and len(found) >= limit:
+                break
+    return found
+
+
+@app.command("list")
+def list_(reason: Reasons = None, limit: Limit = None, as_json: AsJSON = False) -> None:
+    """List dead letters with reason, age, expiry and receive count; nothing is taken.
+
+    Example: aup-worker dead-letters list --reason unknown_policy
+    """
+    letters = asyncio.run(_letters(reason or [], limit))
+    now = _now()
+    summaries = [letter.summary(now) for letter in letters]
+    counts = Counter(letter.reason for letter in letters)
+    if as_json:
+        screen.print_json({"counts": dict(counts.most_common()), "dead_letters": summaries})
+        return
+    out = screen.stdout()
+    if not letters:
+        out.print("no dead letters")
+        return
+    table = screen.table("id", "reason", "detail", "age", "expires in", "receives")
+    for each in summaries:
+        table.add_row(
+            screen.plain(each["id"]),
+            screen.plain(each["reason"]),
+            screen.plain(each["detail"]),
+            screen.duration(each["age_seconds"]),
+            screen.duration(each["expires_in_seconds"]),
+            str(each["receive_count"]),
+        )
+    out.print(table)
+    totals = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+    out.print(screen.plain(f"{len(letters)} in all: {totals}"))
+
+
+@app.command()
+def show(message_id: str, as_json: AsJSON = False) -> None:
+    """Show one dead letter whole, by its own id or its original's; nothing is taken.
+
+    Example: aup-worker dead-letters show 5fea7756-0ea4-451a-a703-a558b933e274
+    """
+    letter = asyncio.run(_find(message_id))
+    report: dict[str, Any] = {
+        **letter.summary(_now()),
+        "attributes": {
+            name: value.get("StringValue", value.get("BinaryValue"))
+            for name, value in letter.delivery.attributes.items()
+        },
+        "body": letter.delivery.body,
+    }
+    if as_json:
+        screen.print_json(report)
+        return
+    out = screen.stdout()
+    table = screen.table("", "")
+    table.show_header = False
+    for name, value in report.items():
+        if name not in {"body", "attributes"}:
+            table.add_row(name, screen.plain(value))
+    for name, value in report["attributes"].items():
+        table.add_row(screen.plain(f"attribute {name}"), screen.plain(value))
+    out.print(table)
+    out.print()
+    out.print(screen.plain(letter.delivery.body), soft_wrap=True)
+
+
+async def _find(message_id: str) -> DeadLetter:
+    choice = ReplayChoice(ids=[message_id])
+    async with open_queues(load()) as (_, queue), aclosing(walk(queue, now=_now)) as letters:
+        async for letter in letters:
+            if choice.matches(letter):
+                return letter
+    raise UsageError(f"no dead letter {message_id}: see `aup-worker dead-letters list`")
+
+
+def replay(
+    message_ids: Annotated[
+        list[str] | None, typer.Argument(help="Only these; all, if absent.")
+    ] = None,
+    reason: Reasons = None,
+    limit: Limit = None,
+    dry_run: Annotated[bool, typer.Option(help="Say what would be sent, send nothing.")] = False,
+    as_json: AsJSON = False,
+) -> None:
+    """Send dead letters back to the queue: sent, verified, then deleted, one by one.
+
+    An interruption at any moment loses nothing. Exit codes: 0 done, 1 some failed or not found.
+
+    Example: aup-worker replay --reason unknown_policy --dry-run
+    """
+    choice = ReplayChoice(ids=message_ids or [], reasons=reason or [], limit=limit, dry_run=dry_run)
+    figures, chosen = asyncio.run(_replay(choice))
+    if as_json:
+        screen.print_json({**figures.figures(), "dry_run": dry_run, "dead_letters": chosen})
+    elif dry_run:
+        for each in chosen:
+            screen.stdout().print(screen.plain(f"{each['id']}  {each['reason']}  {each['detail']}"))
+        screen.note(f"{figures.matched} would be replayed; nothing was sent")
+    else:
+        screen.note(_sentence(figures))
+    missing = bool(choice.ids) and figures.matched < len(set(choice.ids))
+    if missing:
+        screen.note(f"only {figures.matched} of {len(set(choice.ids))} ids were found")
+    if figures.failed or figures.undeleted or missing:
+        raise typer.Exit(1)
+
+
+def _sentence(figures: ReplayFigures) -> str:
+    parts = [f"replayed {figures.replayed} of {figures.matched}"]
+    if figures.failed:
+        parts.append(f"{figures.failed} not sent, still dead letters ({figures.last_error})")
+    if figures.undeleted:
+        parts.append(f"{figures.undeleted} sent, but not deleted here ({figures.last_error})")
+    return "; ".join(parts)
+
+
+async def _replay(choice: ReplayChoice) -> tuple[ReplayFigures, list[dict[str, Any]]]:
+    settings = load()
+    chosen: list[dict[str, Any]] = []
+    with screen.progress("replaying") as bar:
+        async with open_queues(settings) as (source, dead_letters):
+            state = await dead_letters.state()
+            total = choice.limit or len(choice.ids) or state.visible
+            task = bar.add_task("replaying", total=total, rate="")
+
+            def show_progress(letter: DeadLetter, figures: ReplayFigures) -> None:
+                chosen.append(letter.summary(_now()))
+                bar.update(task, completed=figures.matched, rate="")
+
+            figures = await send_back(source, dead_letters, choice, progress=show_progress)
+    return figures, chosen

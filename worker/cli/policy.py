@@ -1,0 +1,140 @@
+"""The verbs for the table of policies."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from pydantic import ValidationError
+
+from worker.acceptance import parse_time
+from worker.cli import screen
+from worker.errors import UsageError
+from worker.policy import Policy, in_force
+from worker.repository import AUPRepository
+from worker.settings import load
+
+app = typer.Typer(no_args_is_help=True, help="Publish, list and retire versions of policies.")
+
+AsJSON = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+PolicyId = Annotated[str, typer.Option("--policy", help="Which policy.")]
+Version = Annotated[str, typer.Option("--version", help="Which version of it.")]
+ResultT = TypeVar("ResultT")
+
+
+def _with_repository(use: Callable[[AUPRepository], Awaitable[ResultT]]) -> ResultT:
+    async def opened() -> ResultT:
+        async with AUPRepository(load().aws) as repository:
+            return await use(repository)
+
+    return asyncio.run(opened())
+
+
+def _report(policies: list[Policy], *, as_json: bool) -> None:
+    if as_json:
+        screen.print_json([policy.model_dump(mode="json") for policy in policies])
+        return
+    out = screen.stdout()
+    if not policies:
+        out.print("no policies")
+        return
+    now = datetime.now(UTC)
+    current = {
+        id(in_force([each for each in policies if each.policy_id == policy.policy_id], now))
+        for policy in policies
+    }
+    table = screen.table("policy", "version", "state", "title", "effective", "retired", "sha256")
+    for policy in policies:
+        table.add_row(
+            screen.plain(policy.policy_id),
+            screen.plain(policy.version),
+            "in force" if id(policy) in current else _state(policy, now),
+            screen.plain(policy.title),
+            policy.effective_at.isoformat(timespec="seconds"),
+            policy.retired_at.isoformat(timespec="seconds") if policy.retired_at else "",
+            policy.content_sha256,
+        )
+    out.print(table)
+
+
+def _state(policy: Policy, now: datetime) -> str:
+    if policy.retired_at is not None and policy.retired_at <= now:
+        return "retired"
+    return "to come" if policy.effective_at > now else "superseded"
+
+
+@app.command()
+def publish(
+    policy: PolicyId,
+    version: Version,
+    file: Annotated[Path | None, typer.Option(help="The text, exactly as users see it.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="Or the SHA-256 of the text.")] = None,
+    title: Annotated[str, typer.Option(help="What people call it.")] = "",
+    effective_at: Annotated[
+        str | None, typer.Option(help="From when on it is in force; now, if absent.")
+    ] = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Publish a version; publishing the same again changes nothing.
+
+    Example: aup-worker policy publish --policy acceptable-use --version 2026-01 --file aup.html
+    """
+    if (file is None) == (sha256 is None):
+        raise UsageError("give the text with --file, or its hash with --sha256")
+    now = datetime.now(UTC)
+    fields: dict[str, Any] = {
+        "policy_id": policy,
+        "version": version,
+        "title": title or policy,
+        "content_sha256": _hash(file) if file else str(sha256).lower(),
+        "published_at": now,
+        "effective_at": _time(effective_at) if effective_at else now,
+    }
+    try:
+        wanted = Policy(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"{first['loc'][0]}: {first['msg']}") from None
+    published = _with_repository(lambda repository: repository.publish_policy(wanted))
+    _report([published], as_json=as_json)
+
+
+def _hash(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}") from None
+
+
+def _time(text: str) -> datetime:
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        raise UsageError(f"--effective-at {text}: {error}") from None
+
+
+@app.command("list")
+def list_(
+    policy: Annotated[str | None, typer.Option(help="Only this policy.")] = None,
+    as_json: AsJSON = False,
+) -> None:
+    """List published versions.
+
+    Example: aup-worker policy list --json
+    """
+    _report(_with_repository(lambda repository: repository.policies(policy)), as_json=as_json)
+
+
+@app.command()
+def retire(policy: PolicyId, version: Version, as_json: AsJSON = False) -> None:
+    """End the time in which users are asked to accept a version; what was accepted stays.
+
+    Example: aup-worker policy retire --policy acceptable-use --version 2025-07
+    """
+    retired = _with_repository(lambda repository: repository.retire_policy(policy, version))
+    _report([retired], as_json=as_json)

@@ -1,0 +1,21 @@
+"""The verb that is the service."""
+
+from __future__ import annotations
+
+import asyncio
+
+from worker.logs import configure
+from worker.service import serve
+from worker.settings import load
+
+
+def run() -> None:
+    """Run the service until SIGTERM or SIGINT; a second signal stops it at once.
+
+    Exit codes: 0 after a clean drain, 1 when it had to give up, 2 for wrong settings.
+
+    Example: AUP_QUEUE=acceptances AWS_REGION=eu-west-1 aup-worker run
+    """
+    settings = load()
+    configure(settings.log_level, settings.log_format)
+    asyncio.run(serve(settings))

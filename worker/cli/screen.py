@@ -1,0 +1,92 @@
+"""What the verbs print: data on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+_PIPE_WIDTH: Final = 240
+_CONTROLS: Final = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
+}
+
+
+def stdout() -> Console:
+    """Give the console for data; wide where it is no terminal, so that nothing is cut."""
+    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False)
+
+
+def stderr() -> Console:
+    """Give the console for everything else."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def plain(value: object) -> Text:
+    """Show text that others wrote as it is, its control characters made harmless."""
+    return Text(str(value).translate(_CONTROLS))
+
+
+def print_json(data: Any) -> None:
+    """Print one JSON document on stdout."""
+    print(json.dumps(data, indent=2, ensure_ascii=False, default=_encode))  # noqa: T201 - the verb's data
+
+
+def print_json_line(data: Any) -> None:
+    """Print one JSON object in a line on stdout."""
+    print(json.dumps(data, ensure_ascii=False, default=_encode))  # noqa: T201 - the verb's data
+
+
+def _encode(value: Any) -> Any:
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    return bytes(value).hex()
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """Start a table in the one style of all verbs."""
+    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
+
+
+def note(message: str) -> None:
+    """Print one line on stderr."""
+    stderr().print(plain(message))
+
+
+def progress(description: str) -> Progress:
+    """Show progress on a terminal: done of all, rate and remaining time."""
+    console = stderr()
+    return Progress(
+        SpinnerColumn(),
+        TextColumn(description),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+
+
+def duration(seconds: float) -> str:
+    """Write a duration for a person, in its largest unit."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if abs(seconds) >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,289 @@
+"""The dead-letter queue: looked at without taking anything, replayed without losing anything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from worker.backoff import full_jitter
+from worker.dead_letter import original, read
+from worker.delivery import BATCH_MAX_ENTRIES, MESSAGE_MAX_BYTES, Delivery
+from worker.errors import AWSError, AWSThrottledError, AWSUnavailableError, RefusedError
+from worker.pipeline.decode import decode
+from worker.queue import Queue
+
+# Long enough for one pass over what may be in flight at once, 120,000 messages.
+LOOK_SECONDS: Final = 300
+_POLL_SECONDS: Final = 1
+_EMPTY_POLLS: Final = 2
+_ATTEMPTS: Final = 5
+UNEXPLAINED: Final = "unexplained"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One dead letter as a person wants to see it.
+
+    Attributes:
+        message_id: what the dead-letter queue calls it; `show` and `replay` take it, or the
+            original's id.
+        original_message_id: what the source queue called the message; empty if nobody said.
+        reason: the worker's reason, or what its body tells where SQS itself moved it.
+        sent_at: when the original was sent, as far as known.
+        dead_at: when it came into the dead-letter queue, as far as known.
+        expires_at: when SQS deletes it for good.
+        receive_count: how often the original was received before it was dead-lettered.
+    """
+
+    delivery: Delivery
+    message_id: str
+    original_message_id: str
+    reason: str
+    detail: str
+    sent_at: datetime
+    dead_at: datetime
+    expires_at: datetime
+    receive_count: int
+
+    def summary(self, now: datetime) -> dict[str, Any]:
+        """Give everything but the body, for a report."""
+        return {
+            "id": self.message_id,
+            "original_id": self.original_message_id,
+            "reason": self.reason,
+            "detail": self.detail,
+            "sent_at": self.sent_at.isoformat(timespec="seconds"),
+            "age_seconds": round((now - self.sent_at).total_seconds()),
+            "expires_at": self.expires_at.isoformat(timespec="seconds"),
+            "expires_in_seconds": round((self.expires_at - now).total_seconds()),
+            "receive_count": self.receive_count,
+        }
+
+
+def describe(delivery: Delivery, *, retention_seconds: int, now: datetime) -> DeadLetter:
+    """Tell what a message of the dead-letter queue is.
+
+    Args:
+        delivery: as the dead-letter queue handed it out.
+        retention_seconds: of the dead-letter queue.
+        now: the present time, aware.
+    """
+    death = read(delivery)
+    if death is None:
+        reason, detail = _diagnose(delivery, now)
+    else:
+        reason, detail = death.reason, death.detail
+    sent_at = delivery.sent_at
+    if death is not None and death.sent_at:
+        sent_at = _moment(death.sent_at, sent_at)
+    return DeadLetter(
+        delivery=delivery,
+        message_id=delivery.message_id,
+        original_message_id=death.message_id if death else "",
+        reason=reason,
+        detail=detail,
+        sent_at=sent_at,
+        dead_at=delivery.sent_at,
+        expires_at=delivery.sent_at + timedelta(seconds=retention_seconds),
+        receive_count=death.receive_count if death else 0,
+    )
+
+
+def _diagnose(delivery: Delivery, now: datetime) -> tuple[str, str]:
+    """Find the reason in the body, where no worker wrote it down."""
+    try:
+        decode(delivery.body, now=now, clock_skew_seconds=0)
+    except RefusedError as refused:
+        return refused.reason.value, refused.detail
+    return UNEXPLAINED, "moved by SQS itself after its last receive; the message reads well"
+
+
+def _moment(text: str, otherwise: datetime) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return otherwise
+    return moment if moment.tzinfo else otherwise
+
+
+async def walk(queue: Queue, *, now: Callable[[], datetime]) -> AsyncGenerator[DeadLetter, None]:
+    """Go through a dead-letter queue once, hiding each message only while the walk lasts.
+
+    Whatever is not deleted meanwhile is visible again when the iterator is closed: use it with
+    `contextlib.aclosing`.
+
+    Args:
+        queue: the dead-letter queue.
+        now: gives the present time, aware.
+    """
+    retention_seconds = (await queue.state()).retention_seconds
+    seen: dict[str, Delivery] = {}
+    empty = 0
+    try:
+        while empty < _EMPTY_POLLS:
+            deliveries = await queue.receive(
+                BATCH_MAX_ENTRIES,
+                wait_seconds=_POLL_SECONDS,
+                visibility_timeout_seconds=LOOK_SECONDS,
+            )
+            new = [each for each in deliveries if each.message_id not in seen]
+            # The newest handle, and no body: a large queue must not fill the memory.
+            seen.update(
+                (each.message_id, replace(each, body="", attributes={})) for each in deliveries
+            )
+            empty = 0 if new else empty + 1
+            for delivery in new:
+                yield describe(delivery, retention_seconds=retention_seconds, now=now())
+    finally:
+        await asyncio.shield(_show_again(queue, list(seen.values())))
+
+
+async def _show_again(queue: Queue, deliveries: list[Delivery]) -> None:
+    for start in range(0, len(deliveries), BATCH_MAX_ENTRIES):
+        batch = [(each, 0.0) for each in deliveries[start : start + BATCH_MAX_ENTRIES]]
+        try:
+            # An entry that fails was deleted meanwhile, or shows itself when its time is over.
+            await queue.change_visibility(batch)
+        except AWSError:
+            continue
+
+
+@dataclass(slots=True)
+class ReplayFigures:
+    """What a replay did, so far.
+
+    Attributes:
+        matched: dead letters that the filters chose.
+        replayed: sent, verified and deleted from the dead letters.
+        undeleted: sent and verified, but still among the dead letters too.
+        failed: not sent, still among the dead letters.
+    """
+
+    matched: int = 0
+    replayed: int = 0
+    undeleted: int = 0
+    failed: int = 0
+    last_error: str = ""
+
+    def figures(self) -> dict[str, int]:
+        """Give the counts under their names."""
+        return {
+            "matched": self.matched,
+            "replayed": self.replayed,
+            "undeleted": self.undeleted,
+            "failed": self.failed,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayChoice:
+    """Which dead letters to replay.
+
+    Attributes:
+        ids: only these, by their own or their original's id; all, if empty.
+        reasons: only these; all, if empty.
+        limit: how many at most.
+        dry_run: say what would be sent, and send nothing.
+    """
+
+    ids: Collection[str] = ()
+    reasons: Collection[str] = ()
+    limit: int | None = None
+    dry_run: bool = False
+
+    def matches(self, letter: DeadLetter) -> bool:
+        """Say whether a dead letter is chosen, the limit aside."""
+        known = {letter.message_id, letter.original_message_id}
+        by_id = not self.ids or bool(known & set(self.ids))
+        return by_id and (not self.reasons or letter.reason in self.reasons)
+
+
+async def replay(
+    source: Queue,
+    dead_letters: Queue,
+    choice: ReplayChoice,
+    *,
+    progress: Callable[[DeadLetter, ReplayFigures], None] | None = None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> ReplayFigures:
+    """Send dead letters back to where they came from.
+
+    Each entry is sent, its confirmation verified, and deleted from the dead letters only then. An
+    interruption at any moment loses nothing: at worst a message is in both queues, and the worker
+    finds the second one recorded.
+
+    Args:
+        source: where they go.
+        dead_letters: where they are.
+        choice: which.
+        progress: told after each.
+        now: gives the present time, aware.
+    """
+    figures = ReplayFigures()
+    batch: list[DeadLetter] = []
+    size = 0
+    async with aclosing(walk(dead_letters, now=now)) as letters:
+        async for letter in letters:
+            if not choice.matches(letter):
+                continue
+            figures.matched += 1
+            bytes_more = original(letter.delivery).size_bytes
+            if batch and (len(batch) == BATCH_MAX_ENTRIES or size + bytes_more > MESSAGE_MAX_BYTES):
+                await _replay_batch(source, dead_letters, batch, choice, figures, progress)
+                batch, size = [], 0
+            batch.append(letter)
+            size += bytes_more
+            if choice.limit is not None and figures.matched >= choice.limit:
+                break
+        if batch:
+            await _replay_batch(source, dead_letters, batch, choice, figures, progress)
+    return figures
+
+
+async def _replay_batch(
+    source: Queue,
+    dead_letters: Queue,
+    batch: list[DeadLetter],
+    choice: ReplayChoice,
+    figures: ReplayFigures,
+    progress: Callable[[DeadLetter, ReplayFigures], None] | None,
+) -> None:
+    if not choice.dry_run:
+        sent = await _patiently(
+            lambda letters: source.send([original(letter.delivery) for letter in letters]), batch
+        )
+        confirmed = [letter for letter, error in zip(batch, sent, strict=True) if error is None]
+        deleted = await _patiently(
+            lambda letters: dead_letters.delete([letter.delivery for letter in letters]), confirmed
+        )
+        figures.replayed += sum(error is None for error in deleted)
+        figures.undeleted += sum(error is not None for error in deleted)
+        figures.failed += len(batch) - len(confirmed)
+        figures.last_error = next((str(error) for error in [*sent, *deleted] if error), "")
+    if progress is not None:
+        for letter in batch:
+            progress(letter, figures)
+
+
+async def _patiently(call: Any, letters: list[DeadLetter]) -> list[AWSError | None]:
+    """Repeat what failed in passing, entry by entry."""
+    results: list[AWSError | None] = [None] * len(letters)
+    waiting = list(range(len(letters)))
+    for attempt in range(1, _ATTEMPTS + 1):
+        if not waiting:
+            break
+        if attempt > 1:
+            await asyncio.sleep(full_jitter(attempt, base_seconds=0.2, cap_seconds=5.0))
+        try:
+            answers = await call([letters[index] for index in waiting])
+        except AWSError as error:
+            answers = [error] * len(waiting)
+        for index, answer in zip(waiting, answers, strict=True):
+            results[index] = answer
+        passing = (AWSThrottledError, AWSUnavailableError)
+        waiting = [index for index in waiting if isinstance(results[index], passing)]
+    return results

@@ -1,0 +1,106 @@
+"""One handing-out of a message by SQS, its fate, and a message on its way out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from worker.errors import Reason
+
+# Amazon SQS developer guide, "Message quotas": body and attributes together.
+MESSAGE_MAX_BYTES: Final = 1_048_576
+BATCH_MAX_ENTRIES: Final = 10
+ATTRIBUTES_MAX: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message as SQS handed it out once.
+
+    Attributes:
+        message_id: stays the same at every handing-out.
+        receipt_handle: differs at every handing-out; only the newest one settles.
+        body: the message, unchanged.
+        attributes: message attributes in SQS's own form.
+        sent_at: when SQS took the message.
+        first_received_at: when SQS first handed it out.
+        receive_count: how often SQS has handed it out, this time included; approximate.
+        trace_header: AWS X-Ray's header, which counts as no attribute.
+        group_id: the tenant of a fair queue.
+    """
+
+    message_id: str
+    receipt_handle: str
+    body: str
+    sent_at: datetime
+    first_received_at: datetime
+    receive_count: int = 1
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    trace_header: str | None = None
+    group_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingMessage:
+    """A message to be sent, with everything that must survive the journey."""
+
+    body: str
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    trace_header: str | None = None
+    group_id: str | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """What SQS counts against its limits: the body, and attributes with names and types."""
+        return len(self.body.encode("utf-8", "surrogatepass")) + sum(
+            _attribute_bytes(name, value) for name, value in self.attributes.items()
+        )
+
+
+def _attribute_bytes(name: str, value: Mapping[str, Any]) -> int:
+    content = value.get("BinaryValue")
+    if content is None:
+        content = str(value.get("StringValue", "")).encode("utf-8", "surrogatepass")
+    return len(name.encode()) + len(str(value["DataType"]).encode()) + len(content)
+
+
+class Fate(StrEnum):
+    """How a delivery ended."""
+
+    RECORDED = "recorded"
+    DUPLICATE = "duplicate"
+    DEAD = "dead"
+    RETURNED = "returned"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The fate of one delivery and what explains it.
+
+    Attributes:
+        reason: set when it is dead.
+        detail: one line for a person.
+        delay_seconds: set when it is returned: how long SQS keeps it from the next receiver.
+    """
+
+    fate: Fate
+    reason: Reason | None = None
+    detail: str = ""
+    delay_seconds: float = 0.0
+
+    @classmethod
+    def dead(cls, reason: Reason, detail: str) -> Outcome:
+        """Say that the message can never be recorded."""
+        return cls(Fate.DEAD, reason=reason, detail=detail)
+
+    @classmethod
+    def returned(cls, detail: str, delay_seconds: float = 0.0) -> Outcome:
+        """Say that the message goes back to the queue."""
+        return cls(Fate.RETURNED, detail=detail, delay_seconds=delay_seconds)
+
+
+RECORDED: Final = Outcome(Fate.RECORDED)
+DUPLICATE: Final = Outcome(Fate.DUPLICATE)

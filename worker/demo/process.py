@@ -1,0 +1,84 @@
+"""The service in a process of its own, watched through its log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from worker.errors import AUPError
+
+_PATIENCE_SECONDS: Final = 45.0
+
+
+class ServiceProcess:
+    """The service in a process of its own, watched through its log."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._changed = asyncio.Event()
+        self.figures: dict[str, Any] = {}
+        self.exit_code: int | None = None
+        self._last_line = ""
+
+    async def read(self) -> None:
+        """Follow the log until the process ends."""
+        assert self._process.stderr is not None  # noqa: S101 - it was asked for
+        async for raw in self._process.stderr:
+            self._last_line = raw.decode(errors="replace").strip()
+            try:
+                line = json.loads(self._last_line)
+            except ValueError:
+                continue
+            if line.get("event") in {"summary", "stopped"}:
+                self.figures = line
+                self._changed.set()
+        self._changed.set()
+
+    async def until(
+        self, reached: Callable[[dict[str, Any]], bool], show: Callable[[dict[str, Any]], None]
+    ) -> None:
+        """Wait for figures, showing each summary meanwhile."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not reached(self.figures):
+            if self._process.returncode is not None:
+                raise AUPError(f"the service ended too early: {self._last_line}")
+            try:
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await self._changed.wait()
+            except TimeoutError:
+                raise AUPError(
+                    f"the service did not get there in {_PATIENCE_SECONDS:g} s: {self._last_line}"
+                ) from None
+            self._changed.clear()
+            show(self.figures)
+
+    async def stop(self) -> None:
+        """Send SIGTERM and wait for the end."""
+        self._process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            self.exit_code = await self._process.wait()
+
+
+@asynccontextmanager
+async def service_process() -> AsyncIterator[ServiceProcess]:
+    """Run `aup-worker run` as long as the block lasts."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "worker", "run", stderr=asyncio.subprocess.PIPE
+    )
+    service = ServiceProcess(process)
+    reading = asyncio.create_task(service.read())
+    try:
+        yield service
+        await reading
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)

@@ -1,0 +1,170 @@
+"""Concurrent calls gathered into batches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+EntryT = TypeVar("EntryT")
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting(Generic[EntryT, ResultT]):
+    entry: EntryT
+    future: asyncio.Future[ResultT]
+    since: float
+
+
+class Gatherer(Generic[EntryT, ResultT]):
+    """Gather entries that are submitted concurrently into one call.
+
+    A batch leaves at once when it is full or when nothing is under way; a partial batch waits
+    while another is under way, for `linger_seconds` at most (Nagle's rule, RFC 896). So a lone
+    entry waits for nobody, and under load batches are full.
+
+    Args:
+        flush: sends a batch; gives one result or exception for each entry, in order.
+        max_entries: how many entries a batch holds at most.
+        max_bytes: what `size` may add up to in a batch.
+        concurrency: how many batches are under way at most; may be changed at any time.
+        linger_seconds: how long a partial batch waits behind another.
+        key: entries of equal key never share a batch.
+        size: the bytes of one entry.
+    """
+
+    def __init__(
+        self,
+        flush: Callable[[Sequence[EntryT]], Awaitable[Sequence[ResultT | Exception]]],
+        *,
+        max_entries: int,
+        max_bytes: int | None = None,
+        concurrency: int = 1,
+        linger_seconds: float = 0.005,
+        key: Callable[[EntryT], Hashable] | None = None,
+        size: Callable[[EntryT], int] | None = None,
+    ) -> None:
+        self._flush = flush
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self.concurrency = concurrency
+        self._linger_seconds = linger_seconds
+        self._key = key
+        self._size = size
+        self._waiting: deque[_Waiting[EntryT, ResultT]] = deque()
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._scheduled: asyncio.Handle | None = None
+        self._lingering: asyncio.TimerHandle | None = None
+
+    @property
+    def under_way(self) -> int:
+        """How many batches are under way."""
+        return len(self._under_way)
+
+    async def submit(self, entry: EntryT) -> ResultT:
+        """Send the entry in some batch.
+
+        Returns:
+            The entry's own result.
+
+        Raises:
+            Exception: what `flush` gave for this entry, or raised for its whole batch.
+        """
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting[EntryT, ResultT](entry, loop.create_future(), loop.time())
+        self._waiting.append(waiting)
+        # The next turn of the loop: whoever submits in this one shares the batch.
+        if self._scheduled is None:
+            self._scheduled = loop.call_soon(self._pump)
+        return await waiting.future
+
+    def _pump(self) -> None:
+        self._scheduled = None
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
+        while self._waiting and len(self._under_way) < self.concurrency:
+            if self._should_wait():
+                break
+            batch = self._take_batch()
+            if not batch:
+                break
+            task = asyncio.get_running_loop().create_task(self._send(batch))
+            self._under_way.add(task)
+            task.add_done_callback(self._finished)
+
+    def _should_wait(self) -> bool:
+        if not self._under_way or len(self._waiting) >= self._max_entries:
+            return False
+        loop = asyncio.get_running_loop()
+        ripe_at = self._waiting[0].since + self._linger_seconds
+        if loop.time() >= ripe_at:
+            return False
+        self._lingering = loop.call_at(ripe_at, self._pump)
+        return True
+
+    def _take_batch(self) -> list[_Waiting[EntryT, ResultT]]:
+        batch: list[_Waiting[EntryT, ResultT]] = []
+        passed_over: list[_Waiting[EntryT, ResultT]] = []
+        keys: set[Hashable] = set()
+        room = self._max_bytes
+        while self._waiting and len(batch) < self._max_entries:
+            waiting = self._waiting.popleft()
+            if waiting.future.done():  # its caller was cancelled
+                continue
+            key = self._key(waiting.entry) if self._key else None
+            size = self._size(waiting.entry) if self._size else 0
+            fits = room is None or size <= room or not batch
+            if (key is not None and key in keys) or not fits:
+                passed_over.append(waiting)
+                continue
+            batch.append(waiting)
+            keys.add(key)
+            room = None if room is None else room - size
+        self._waiting.extendleft(reversed(passed_over))
+        return batch
+
+    async def _send(self, batch: list[_Waiting[EntryT, ResultT]]) -> None:
+        try:
+            results = await self._flush([waiting.entry for waiting in batch])
+            _check_length(batch, results)
+        except Exception as error:  # noqa: BLE001 - handed to every caller of the batch
+            results = [error] * len(batch)
+        except asyncio.CancelledError:
+            for waiting in batch:
+                waiting.future.cancel()
+            raise
+        for waiting, result in zip(batch, results, strict=True):
+            if waiting.future.done():
+                continue
+            if isinstance(result, Exception):
+                waiting.future.set_exception(result)
+            else:
+                waiting.future.set_result(result)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        if self._waiting:
+            self._pump()
+
+    async def aclose(self) -> None:
+        """Cancel what is still under way; its callers see a cancellation."""
+        for handle in (self._scheduled, self._lingering):
+            if handle is not None:
+                handle.cancel()
+        self._scheduled = self._lingering = None
+        tasks = list(self._under_way)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for waiting in self._waiting:
+            waiting.future.cancel()
+        self._waiting.clear()
+
+
+def _check_length(batch: Sequence[object], results: Sequence[object]) -> None:
+    if len(results) != len(batch):
+        raise RuntimeError(f"{len(batch)} entries were sent, {len(results)} answered")

@@ -1,0 +1,70 @@
+"""Counters of the service, and the books that must balance."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from worker.delivery import Fate, Outcome
+
+
+@dataclass(slots=True)
+class Books:
+    """What became of every delivery.
+
+    Attributes:
+        received: deliveries taken from the queue.
+        held: deliveries not settled yet.
+        by_fate: settled deliveries.
+        dead_by_reason: the dead ones.
+    """
+
+    received: int = 0
+    held: int = 0
+    by_fate: Counter[Fate] = field(default_factory=Counter)
+    dead_by_reason: Counter[str] = field(default_factory=Counter)
+
+    def open(self) -> None:
+        """Enter a delivery."""
+        self.received += 1
+        self.held += 1
+
+    def close(self, outcome: Outcome) -> None:
+        """Enter its fate."""
+        self.held -= 1
+        self.by_fate[outcome.fate] += 1
+        if outcome.reason is not None:
+            self.dead_by_reason[outcome.reason.value] += 1
+
+    @property
+    def balance(self) -> bool:
+        """Say whether received = recorded + duplicate + dead + returned + held."""
+        return self.held >= 0 and self.received == self.by_fate.total() + self.held
+
+    def figures(self) -> dict[str, int | bool | dict[str, int]]:
+        """Give all figures under their names in logs and reports."""
+        return {
+            "received": self.received,
+            "recorded": self.by_fate[Fate.RECORDED],
+            "duplicates": self.by_fate[Fate.DUPLICATE],
+            "dead_lettered": self.by_fate[Fate.DEAD],
+            "returned": self.by_fate[Fate.RETURNED],
+            "held": self.held,
+            "balanced": self.balance,
+            "dead_by_reason": dict(sorted(self.dead_by_reason.items())),
+        }
+
+
+@dataclass(slots=True)
+class Metrics:
+    """Everything that the service counts.
+
+    Attributes:
+        books: the deliveries.
+        calls: requests to AWS by operation.
+        events: things that an operator may want to know of, by name, such as `lease_lost`.
+    """
+
+    books: Books = field(default_factory=Books)
+    calls: Counter[str] = field(default_factory=Counter)
+    events: Counter[str] = field(default_factory=Counter)

@@ -1,0 +1,1 @@
+"""From a message on the queue to a settled delivery, stage by stage."""

@@ -1,0 +1,123 @@
+"""The stage that reads a message: bytes to an acceptance, or the reason why not."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from worker.acceptance import Acceptance, parse_time
+from worker.errors import Reason, RefusedError
+
+# An SNS notification may hold a CloudEvent, and so on; nobody nests deeper in earnest.
+_ENVELOPES_MAX: Final = 4
+
+
+def decode(body: str | bytes, *, now: datetime, clock_skew_seconds: float) -> Acceptance:
+    """Read an acceptance, bare or in an envelope.
+
+    Args:
+        body: JSON: the acceptance itself, a CloudEvent (structured mode), an SNS notification or an
+            EventBridge event; envelopes may be nested.
+        now: the present time, aware.
+        clock_skew_seconds: how far `accepted_at` may lie in the future.
+
+    Raises:
+        RefusedError: `malformed` with the place in the text, or `invalid` with the field's name.
+
+    Source: CloudEvents 1.0.2, JSON format; Amazon SNS and EventBridge developer guides.
+    """
+    payload, path = _unwrap(_parse(body), "")
+    try:
+        acceptance = Acceptance.model_validate(payload)
+    except ValidationError as error:
+        raise RefusedError(Reason.INVALID, _describe(error, path)) from None
+    latest = now + timedelta(seconds=clock_skew_seconds)
+    if parse_time(acceptance.accepted_at) > latest:
+        raise RefusedError(
+            Reason.INVALID,
+            f"{path}accepted_at: {acceptance.accepted_at} lies in the future, by more than the "
+            f"tolerated {clock_skew_seconds:g} s",
+        )
+    return acceptance
+
+
+def _parse(text: str | bytes, path: str = "") -> Any:
+    try:
+        raw = text.encode() if isinstance(text, str) else text
+        raw.decode()
+    except UnicodeError as error:
+        place = f"{path}: " if path else ""
+        raise RefusedError(
+            Reason.MALFORMED, f"{place}not UTF-8 at character {getattr(error, 'start', 0)}"
+        ) from None
+    try:
+        return from_json(raw, allow_inf_nan=False, cache_strings="keys")
+    except ValueError as error:
+        place = f"{path}: " if path else ""
+        raise RefusedError(Reason.MALFORMED, f"{place}not JSON: {error}") from None
+
+
+def _unwrap(data: Any, path: str, depth: int = 0) -> tuple[Mapping[str, Any], str]:
+    if not isinstance(data, dict):
+        place = path.rstrip(".") or "the message"
+        raise RefusedError(Reason.MALFORMED, f"{place} is no JSON object but {_kind(data)}")
+    if "event_id" in data or depth == _ENVELOPES_MAX:
+        return data, path
+    if "specversion" in data:
+        return _unwrap(*_cloud_event(data, path), depth + 1)
+    if data.get("Type") and "TopicArn" in data:
+        return _unwrap(*_sns(data, path), depth + 1)
+    if "detail-type" in data:
+        return _unwrap(
+            _inner(data, "detail", path, "EventBridge event"), f"{path}detail.", depth + 1
+        )
+    return data, path
+
+
+def _cloud_event(data: Mapping[str, Any], path: str) -> tuple[Any, str]:
+    if "data_base64" in data:
+        try:
+            inner = base64.b64decode(data["data_base64"], validate=True)
+        except (TypeError, ValueError, binascii.Error):
+            raise RefusedError(Reason.MALFORMED, f"{path}data_base64: not base64") from None
+        return _parse(inner, f"{path}data_base64"), f"{path}data_base64."
+    inner = _inner(data, "data", path, "CloudEvent")
+    if isinstance(inner, str):  # a producer that serialised its data twice
+        inner = _parse(inner, f"{path}data")
+    return inner, f"{path}data."
+
+
+def _sns(data: Mapping[str, Any], path: str) -> tuple[Any, str]:
+    if data["Type"] != "Notification":
+        raise RefusedError(Reason.INVALID, f"{path}Type: an SNS message, but no Notification")
+    message = _inner(data, "Message", path, "SNS notification")
+    if not isinstance(message, str):
+        raise RefusedError(Reason.INVALID, f"{path}Message: must be a string")
+    return _parse(message, f"{path}Message"), f"{path}Message."
+
+
+def _inner(data: Mapping[str, Any], name: str, path: str, envelope: str) -> Any:
+    if name not in data:
+        raise RefusedError(Reason.INVALID, f"{path}{name}: missing; this {envelope} holds nothing")
+    return data[name]
+
+
+def _kind(value: Any) -> str:
+    kinds = {bool: "a boolean", list: "an array", str: "a string", type(None): "null"}
+    return kinds.get(type(value), "a number")
+
+
+def _describe(error: ValidationError, path: str) -> str:
+    problems = []
+    for problem in error.errors(include_url=False, include_input=False, include_context=False):
+        field = ".".join(str(part) for part in problem["loc"]) or "unknown fields"
+        text = problem["msg"].removeprefix("Value error, ")
+        text = "missing" if problem["type"] == "missing" else text[0].lower() + text[1:]
+        problems.append(f"{path}{field}: {text}")
+    return "; ".join(problems)

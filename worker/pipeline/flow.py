@@ -1,0 +1,229 @@
+"""The stages joined: from the queue to a settled delivery, and the drain in that order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+
+from worker.delivery import Delivery, Outcome
+from worker.errors import GaveUpError, RefusedError
+from worker.metrics import Metrics
+from worker.pipeline.breaker import Breaker
+from worker.pipeline.decode import decode
+from worker.pipeline.lease import Lease, Leases
+from worker.pipeline.patience import Patience
+from worker.pipeline.receive import Receiver
+from worker.pipeline.record import Ledger, Recorder
+from worker.pipeline.settle import Settler
+from worker.pipeline.slots import Slot, Slots
+from worker.queue import Queue
+from worker.settings import Settings
+
+_log: Final = structlog.get_logger()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Flow:
+    """Carry every message from the queue to its fate, each in a task of its own.
+
+    Args:
+        source: the queue of acceptances.
+        dead_letters: the queue of what can never be recorded.
+        ledger: the repository.
+        settings: bounds and times.
+        metrics: where everything is counted.
+        now: gives the present time, aware.
+    """
+
+    def __init__(
+        self,
+        source: Queue,
+        dead_letters: Queue,
+        ledger: Ledger,
+        settings: Settings,
+        *,
+        metrics: Metrics | None = None,
+        now: Callable[[], datetime] = _now,
+    ) -> None:
+        self.metrics = metrics or Metrics()
+        self.slots = Slots(settings.slots)
+        self.stopping = asyncio.Event()
+        self._settings = settings
+        self._now = now
+        self._failure: GaveUpError | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._deciding: set[asyncio.Task[None]] = set()
+        self._out_of_time = False
+        events = self.metrics.events
+        clock = asyncio.get_running_loop().time
+        breaker = Breaker()
+        table_patience = Patience(settings.give_up_seconds, self.give_up, clock)
+        queue_patience = Patience(settings.give_up_seconds, self.give_up, clock)
+        self.leases = Leases(
+            source.change_visibility,
+            settings.visibility_timeout_seconds,
+            concurrency=settings.settle_concurrency,
+            events=events,
+        )
+        self._recorder = Recorder(
+            ledger,
+            settings,
+            breaker=breaker,
+            patience=table_patience,
+            stopping=self.stopping,
+            now=now,
+            events=events,
+        )
+        self._settler = Settler(
+            source,
+            dead_letters,
+            concurrency=settings.settle_concurrency,
+            undeliverable_seconds=min(60.0, settings.backoff_cap_seconds),
+            now=now,
+            events=events,
+        )
+        self.receiver = Receiver(
+            source,
+            self.slots,
+            self._accept,
+            breaker=breaker,
+            patience=queue_patience,
+            stopping=self.stopping,
+            concurrency=settings.poll_concurrency,
+            wait_seconds=settings.wait_seconds,
+            visibility_timeout_seconds=settings.visibility_timeout_seconds,
+            events=events,
+        )
+
+    def give_up(self, error: GaveUpError) -> None:
+        """Drain, and end `run` with that error."""
+        if self._failure is None:
+            self._failure = error
+            self.stopping.set()
+
+    async def run(self) -> None:
+        """Carry messages until `stopping` is set, then drain.
+
+        The drain lets polls under way end, finishes what was begun, hands back what was not, and
+        hands back what is unfinished after `drain_timeout_seconds`. Cancelled, it ends at once:
+        what was held reappears in the queue when its visibility ends.
+
+        Raises:
+            GaveUpError: access was denied, or the queue or table gone, for too long.
+        """
+        loop = asyncio.get_running_loop()
+        leases = loop.create_task(self.leases.run(), name="leases")
+        try:
+            async with asyncio.TaskGroup() as self._deliveries:
+                receiver = loop.create_task(self.receiver.run(), name="receiver")
+                try:
+                    await self._until_stopping(receiver, leases)
+                    await self._drain(receiver)
+                finally:
+                    await _cancelled(receiver)
+        finally:
+            await _cancelled(leases)
+            await self._settler.aclose()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _until_stopping(self, *supervised: asyncio.Task[None]) -> None:
+        stop = asyncio.ensure_future(self.stopping.wait())
+        try:
+            await asyncio.wait({stop, *supervised}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+        for task in supervised:
+            if task.done() and not task.cancelled() and (error := task.exception()):
+                _log.error("a stage failed", stage=task.get_name(), exc_info=error)
+                self.give_up(GaveUpError(f"the stage {task.get_name()} failed: {error!r}"))
+
+    async def _drain(self, receiver: asyncio.Task[None]) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.drain_timeout_seconds
+        _log.info(
+            "draining",
+            held=self.metrics.books.held,
+            wait_seconds=self._settings.wait_seconds,
+            drain_timeout_seconds=self._settings.drain_timeout_seconds,
+        )
+        if not receiver.done():
+            await asyncio.wait({receiver}, timeout=self._settings.drain_timeout_seconds)
+        tasks = set(self._tasks)
+        if tasks:
+            await asyncio.wait(tasks, timeout=max(0.0, deadline - loop.time()))
+        self._out_of_time = True
+        for task in list(self._deciding):
+            task.cancel()
+        tasks = set(self._tasks)
+        if tasks:
+            # What remains is settling; the supervisor grants it so long.
+            grace = self._settings.stop_timeout_seconds - self._settings.drain_timeout_seconds
+            _, pending = await asyncio.wait(tasks, timeout=0.8 * grace)
+            for task in pending:
+                task.cancel()
+
+    def _accept(self, delivery: Delivery, slot: Slot) -> None:
+        self.metrics.books.open()
+        lease = self.leases.hold(delivery)
+        task = self._deliveries.create_task(self._carry(delivery, lease, slot))
+        self._tasks.add(task)
+        self._deciding.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._deciding.discard)
+
+    async def _carry(self, delivery: Delivery, lease: Lease, slot: Slot) -> None:
+        async with slot:
+            outcome = await self._decide(delivery)
+            try:
+                outcome = await self._settler.settle(lease, outcome)
+            except Exception:  # noqa: BLE001 - one message must not end the others
+                # Nothing is lost: the message comes back when its visibility ends.
+                _log.exception("settling failed", message_id=delivery.message_id)
+                outcome = Outcome.returned("settling failed")
+            self.metrics.books.close(outcome)
+            _log.debug(
+                "settled",
+                message_id=delivery.message_id,
+                outcome=outcome.fate.value,
+                reason=outcome.reason,
+                detail=outcome.detail,
+                receive_count=delivery.receive_count,
+            )
+
+    async def _decide(self, delivery: Delivery) -> Outcome:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - we run in one
+        try:
+            if self.stopping.is_set():
+                return Outcome.returned("stopping: not started")
+            acceptance = decode(
+                delivery.body, now=self._now(), clock_skew_seconds=self._settings.clock_skew_seconds
+            )
+            if acceptance.model_extra:
+                self.metrics.events["unknown_fields"] += len(acceptance.model_extra)
+            return await self._recorder.record(acceptance, delivery)
+        except RefusedError as refused:
+            return Outcome.dead(refused.reason, refused.detail)
+        except asyncio.CancelledError:
+            if not self._out_of_time:
+                raise
+            task.uncancel()
+            return Outcome.returned("stopping: out of time")
+        except Exception as error:  # noqa: BLE001 - the same
+            _log.exception("unexpected failure", message_id=delivery.message_id)
+            return self._recorder.later_or_dead(delivery, f"unexpected: {type(error).__name__}")
+        finally:
+            self._deciding.discard(task)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

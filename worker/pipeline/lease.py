@@ -1,0 +1,170 @@
+"""The stage that keeps messages ours while we hold them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import structlog
+
+from worker.delivery import BATCH_MAX_ENTRIES, Delivery
+from worker.errors import AWSError, AWSNotFoundError, AWSRejectedError, LeaseLostError
+
+_log: Final = structlog.get_logger()
+
+Extend = Callable[[Sequence[tuple[Delivery, float]]], Awaitable[Sequence[AWSError | None]]]
+
+
+class Lease:
+    """Our hold on one delivery.
+
+    Attributes:
+        lost: the message may be with somebody else: a delete of ours is not to be trusted.
+    """
+
+    __slots__ = ("_leases", "delivery", "expires_at", "extending", "lost")
+
+    def __init__(self, leases: Leases, delivery: Delivery, expires_at: float) -> None:
+        self._leases = leases
+        self.delivery = delivery
+        self.expires_at = expires_at
+        self.lost = False
+        self.extending: asyncio.Future[None] | None = None
+
+    async def stop(self) -> bool:
+        """Extend no more; an extension under way ends first, so that it overwrites nothing later.
+
+        Returns:
+            Whether the message is still ours.
+        """
+        return await self._leases.stop(self)
+
+
+class Leases:
+    """Extend, in batches, every lease that is half over.
+
+    Args:
+        extend: changes the visibility of up to 10 deliveries.
+        visibility_timeout_seconds: the length of a lease.
+        concurrency: batches under way at most.
+        events: where lost leases are counted.
+    """
+
+    def __init__(
+        self,
+        extend: Extend,
+        visibility_timeout_seconds: float,
+        *,
+        concurrency: int = 8,
+        events: Counter[str] | None = None,
+    ) -> None:
+        self._extend = extend
+        self._seconds = visibility_timeout_seconds
+        self._concurrency = concurrency
+        self._events = events if events is not None else Counter()
+        # In the order in which they fall due: new and renewed ones go to the end.
+        self._held: OrderedDict[int, Lease] = OrderedDict()
+        self._by_message: dict[str, Lease] = {}
+        self._arrival = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def hold(self, delivery: Delivery) -> Lease:
+        """Begin to keep a delivery ours.
+
+        An older delivery of the same message is lost by that: only the newest handle settles.
+        """
+        now = asyncio.get_running_loop().time()
+        lease = Lease(self, delivery, now + self._seconds)
+        older = self._by_message.get(delivery.message_id)
+        if older is not None:
+            self._lose(older, "handed out again while it was held")
+        self._held[id(lease)] = lease
+        self._by_message[delivery.message_id] = lease
+        self._arrival.set()
+        return lease
+
+    async def stop(self, lease: Lease) -> bool:
+        """Let go of a lease; see `Lease.stop`."""
+        self._drop(lease)
+        if lease.extending is not None:
+            await asyncio.wait([lease.extending])
+        if not lease.lost and asyncio.get_running_loop().time() >= lease.expires_at:
+            self._lose(lease, "ran out")
+        return not lease.lost
+
+    def _drop(self, lease: Lease) -> None:
+        self._held.pop(id(lease), None)
+        if self._by_message.get(lease.delivery.message_id) is lease:
+            del self._by_message[lease.delivery.message_id]
+
+    def _lose(self, lease: Lease, why: str) -> None:
+        if lease.lost:
+            return
+        lease.lost = True
+        self._drop(lease)
+        self._events["lease_lost"] += 1
+        _log.warning("lease lost", message_id=lease.delivery.message_id, why=why)
+
+    async def run(self) -> None:
+        """Extend leases until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            if not self._held:
+                self._arrival.clear()
+                await self._arrival.wait()
+                continue
+            first = next(iter(self._held.values()))
+            wait = first.expires_at - self._seconds / 2 - loop.time()
+            if wait > 0:
+                await asyncio.sleep(wait)
+                continue
+            if not await self._extend_due():
+                await asyncio.sleep(min(1.0, self._seconds / 20))
+
+    async def _extend_due(self) -> bool:
+        # What falls due within a second shares the batches.
+        limit = asyncio.get_running_loop().time() + self._seconds / 2 + min(1.0, self._seconds / 8)
+        due: list[Lease] = []
+        for lease in self._held.values():
+            if lease.expires_at > limit or len(due) == BATCH_MAX_ENTRIES * self._concurrency:
+                break
+            due.append(lease)
+        batches = [
+            due[start : start + BATCH_MAX_ENTRIES]
+            for start in range(0, len(due), BATCH_MAX_ENTRIES)
+        ]
+        return all(await asyncio.gather(*map(self._extend_batch, batches)))
+
+    async def _extend_batch(self, batch: list[Lease]) -> bool:
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
+        extending = loop.create_future()
+        for lease in batch:
+            lease.extending = extending
+        results: Sequence[AWSError | None]
+        try:
+            results = await self._extend([(lease.delivery, self._seconds) for lease in batch])
+        except AWSError as error:
+            results = [error] * len(batch)
+        finally:
+            extending.set_result(None)
+            for lease in batch:
+                lease.extending = None
+        for lease, result in zip(batch, results, strict=True):
+            self._learn(lease, result, asked_at)
+        return not any(results)
+
+    def _learn(self, lease: Lease, error: AWSError | None, asked_at: float) -> None:
+        if error is None:
+            lease.expires_at = asked_at + self._seconds
+            self._events["lease_extended"] += 1
+            if id(lease) in self._held:
+                self._held.move_to_end(id(lease))
+        elif isinstance(error, LeaseLostError | AWSNotFoundError | AWSRejectedError):
+            self._lose(lease, str(error))
+        elif asyncio.get_running_loop().time() >= lease.expires_at:
+            self._lose(lease, f"ran out: {error}")

@@ -1,0 +1,141 @@
+"""The stage that polls, for no more than there is room for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from worker.backoff import full_jitter
+from worker.delivery import BATCH_MAX_ENTRIES, Delivery
+from worker.errors import AWSError
+from worker.pipeline.breaker import Breaker
+from worker.pipeline.patience import Patience
+from worker.pipeline.slots import Slot, Slots
+from worker.pipeline.stopping import unless_stopped
+from worker.queue import Queue
+
+_RETRY_BASE_SECONDS: Final = 0.5
+_RETRY_CAP_SECONDS: Final = 30.0
+
+Accept = Callable[[Delivery, Slot], None]
+
+
+class Receiver:
+    """Poll with overlap under load and one poll at a time when idle.
+
+    A full answer doubles the polls under way, an empty one takes one of them away. A poll that has
+    begun is always awaited: what it hands out would else be stranded until its visibility ends.
+
+    Args:
+        queue: what is polled.
+        slots: room for messages; a poll asks for no more than it has reserved.
+        accept: takes each delivery with its slot.
+        breaker: keeps polls back while the table fails.
+        patience: told of failures that do not pass by themselves.
+        stopping: set when no new poll may begin.
+        concurrency: polls under way at most.
+        wait_seconds: how long a poll waits for a message.
+        visibility_timeout_seconds: the lease on what it hands out.
+        events: where polls are counted.
+    """
+
+    def __init__(  # noqa: PLR0913 - wiring, named at its one call
+        self,
+        queue: Queue,
+        slots: Slots,
+        accept: Accept,
+        *,
+        breaker: Breaker,
+        patience: Patience,
+        stopping: asyncio.Event,
+        concurrency: int,
+        wait_seconds: int,
+        visibility_timeout_seconds: int,
+        events: Counter[str],
+    ) -> None:
+        self._queue = queue
+        self._slots = slots
+        self._accept = accept
+        self._breaker = breaker
+        self._patience = patience
+        self._stopping = stopping
+        self._concurrency = concurrency
+        self._wait_seconds = wait_seconds
+        self._visibility_timeout_seconds = visibility_timeout_seconds
+        self._events = events
+        self._wanted = 1
+        self._wake = [asyncio.Event() for _ in range(concurrency)]
+        self.last_poll_at = 0.0
+
+    async def run(self) -> None:
+        """Poll until `stopping` is set and the polls under way have ended."""
+        async with asyncio.TaskGroup() as pollers:
+            for index in range(self._concurrency):
+                pollers.create_task(self._poller(index))
+
+    async def _poller(self, index: int) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            if index >= self._wanted:
+                self._wake[index].clear()
+                await unless_stopped(self._stopping, self._wake[index].wait())
+                continue
+            try:
+                await self._poll(index)
+                failures = 0
+            except AWSError as error:
+                failures += 1
+                self._events["poll_failures"] += 1
+                self._patience.failed(error)
+                delay = full_jitter(
+                    failures, base_seconds=_RETRY_BASE_SECONDS, cap_seconds=_RETRY_CAP_SECONDS
+                )
+                await unless_stopped(self._stopping, asyncio.sleep(delay))
+
+    async def _poll(self, index: int) -> None:
+        most = await self._admitted(index)
+        if not most:
+            return
+        slots = await unless_stopped(self._stopping, self._slots.reserve(most))
+        if slots is None:
+            return
+        try:
+            if not self._stopping.is_set():
+                await self._receive(slots)
+        finally:
+            for slot in slots:
+                slot.release()
+
+    async def _admitted(self, index: int) -> int:
+        """How many messages the breaker lets us ask for."""
+        if not self._breaker.is_open:
+            return BATCH_MAX_ENTRIES
+        closed = await unless_stopped(self._stopping, self._breaker.admit())
+        if closed:
+            return BATCH_MAX_ENTRIES
+        # Still open: a single message probes the table, unless held ones do so already.
+        return 1 if index == 0 and self._slots.in_flight == 0 else 0
+
+    async def _receive(self, slots: list[Slot]) -> None:
+        deliveries = await self._queue.receive(
+            len(slots),
+            wait_seconds=self._wait_seconds,
+            visibility_timeout_seconds=self._visibility_timeout_seconds,
+        )
+        self.last_poll_at = asyncio.get_running_loop().time()
+        self._patience.succeeded()
+        self._events["polls"] += 1
+        self._adapt(len(deliveries), len(slots))
+        for delivery in deliveries:
+            self._accept(delivery, slots.pop())
+
+    def _adapt(self, received: int, asked: int) -> None:
+        if received == 0:
+            self._events["empty_polls"] += 1
+            self._wanted = max(1, self._wanted - 1)
+        elif received == asked:
+            self._wanted = min(self._concurrency, self._wanted * 2)
+            for wake in self._wake[: self._wanted]:
+                wake.set()

@@ -1,0 +1,161 @@
+"""The stage that records an acceptance and decides the fate of its delivery."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final, Protocol
+
+import structlog
+
+from worker.acceptance import Acceptance
+from worker.backoff import full_jitter
+from worker.delivery import DUPLICATE, RECORDED, Delivery, Outcome
+from worker.errors import AWSError, AWSRejectedError, Reason
+from worker.pipeline.breaker import Breaker
+from worker.pipeline.patience import Patience
+from worker.pipeline.stopping import unless_stopped
+from worker.policy import Policy
+from worker.repository import RecordResult
+from worker.settings import Settings
+
+_log: Final = structlog.get_logger()
+_HELD_RETRY_CAP_SECONDS: Final = 10.0
+# Fewer tries prove nothing: the clocks of SQS and of this machine may differ.
+_UNKNOWN_POLICY_RECEIVES_MIN: Final = 3
+
+
+class Ledger(Protocol):
+    """What this stage needs of the repository."""
+
+    async def policy(self, policy_id: str, version: str) -> Policy | None:
+        """Give a published version."""
+
+    async def record(
+        self, acceptance: Acceptance, *, received_at: datetime | None = None
+    ) -> RecordResult:
+        """Insert an acceptance once."""
+
+
+class Recorder:
+    """Check an acceptance against its policy and record it.
+
+    While the table fails, the message is held and tried again, so that its receive count is not
+    burnt; after `hold_seconds`, or when the service stops, it is returned.
+
+    Args:
+        ledger: the repository.
+        settings: attempts, delays and times.
+        breaker: told of every success and failure.
+        patience: told of every failure that does not pass by itself.
+        stopping: set when the service is to stop.
+        now: gives the present time, aware.
+        events: where retries are counted.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        settings: Settings,
+        *,
+        breaker: Breaker,
+        patience: Patience,
+        stopping: asyncio.Event,
+        now: Callable[[], datetime],
+        events: Counter[str],
+    ) -> None:
+        self._ledger = ledger
+        self._settings = settings
+        self._breaker = breaker
+        self._patience = patience
+        self._stopping = stopping
+        self._now = now
+        self._events = events
+
+    async def record(self, acceptance: Acceptance, delivery: Delivery) -> Outcome:
+        """Record, and say what becomes of the delivery."""
+        loop = asyncio.get_running_loop()
+        hold_until = loop.time() + self._settings.hold_seconds
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                outcome = await self._try(acceptance, delivery)
+            except AWSRejectedError as error:
+                return self.later_or_dead(delivery, f"the table does not take it: {error}")
+            except AWSError as error:
+                self._note_failure(error)
+                problem = str(error)
+            else:
+                self._note_success()
+                return outcome
+            delay = full_jitter(
+                attempt,
+                base_seconds=self._settings.backoff_base_seconds,
+                cap_seconds=_HELD_RETRY_CAP_SECONDS,
+            )
+            if loop.time() + delay >= hold_until:
+                return self.later_or_dead(delivery, problem)
+            await unless_stopped(self._stopping, asyncio.sleep(delay))
+            if self._stopping.is_set():
+                return Outcome.returned(f"stopping: {problem}")
+
+    def later_or_dead(self, delivery: Delivery, problem: str) -> Outcome:
+        """Return a message with backoff, or at its last receive let it die with the reason."""
+        if delivery.receive_count >= self._settings.max_attempts:
+            return Outcome.dead(
+                Reason.EXHAUSTED, f"failed in {delivery.receive_count} receives: {problem}"
+            )
+        return self._later(delivery, problem)
+
+    def _later(self, delivery: Delivery, problem: str) -> Outcome:
+        delay = full_jitter(
+            delivery.receive_count,
+            base_seconds=self._settings.backoff_base_seconds,
+            cap_seconds=self._settings.backoff_cap_seconds,
+        )
+        return Outcome.returned(problem, delay_seconds=delay)
+
+    async def _try(self, acceptance: Acceptance, delivery: Delivery) -> Outcome:
+        policy = await self._ledger.policy(acceptance.policy_id, acceptance.version)
+        if policy is None:
+            return self._unknown_policy(acceptance, delivery)
+        stated = acceptance.content_sha256
+        if stated is not None and stated.lower() != policy.content_sha256:
+            return Outcome.dead(
+                Reason.CONTENT_MISMATCH,
+                f"content_sha256 is {stated}, but {acceptance.policy_id} {acceptance.version} "
+                f"was published with {policy.content_sha256}",
+            )
+        result = await self._ledger.record(acceptance, received_at=delivery.sent_at)
+        if result is RecordResult.CONFLICT:
+            return Outcome.dead(
+                Reason.CONFLICT,
+                f"event_id {acceptance.event_id} is recorded already with other content",
+            )
+        return RECORDED if result is RecordResult.RECORDED else DUPLICATE
+
+    def _unknown_policy(self, acceptance: Acceptance, delivery: Delivery) -> Outcome:
+        problem = f"policy {acceptance.policy_id} has no published version {acceptance.version}"
+        waited = (self._now() - delivery.first_received_at).total_seconds()
+        long_enough = (
+            waited >= self._settings.unknown_policy_seconds
+            and delivery.receive_count >= _UNKNOWN_POLICY_RECEIVES_MIN
+        )
+        if long_enough or delivery.receive_count >= self._settings.max_attempts:
+            return Outcome.dead(Reason.UNKNOWN_POLICY, problem)
+        self._events["unknown_policy_waits"] += 1
+        return self._later(delivery, problem)
+
+    def _note_success(self) -> None:
+        self._patience.succeeded()
+        if self._breaker.succeeded():
+            _log.info("table works again; receiving goes on")
+
+    def _note_failure(self, error: AWSError) -> None:
+        self._events["table_failures"] += 1
+        self._patience.failed(error)
+        if self._breaker.failed():
+            _log.warning("table fails; receiving stops until it works", error=str(error))

@@ -1,0 +1,157 @@
+"""The stage that tells SQS the fate of a delivery."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final, TypeVar
+
+import structlog
+
+from worker.backoff import full_jitter
+from worker.dead_letter import bury
+from worker.delivery import (
+    BATCH_MAX_ENTRIES,
+    MESSAGE_MAX_BYTES,
+    Delivery,
+    Fate,
+    Outcome,
+    OutgoingMessage,
+)
+from worker.errors import AWSError, AWSThrottledError, AWSUnavailableError
+from worker.gatherer import Gatherer
+from worker.pipeline.lease import Lease
+from worker.queue import Queue
+
+_log: Final = structlog.get_logger()
+EntryT = TypeVar("EntryT")
+
+_ATTEMPTS: Final = 4
+_RETRY_BASE_SECONDS: Final = 0.2
+_RETRY_CAP_SECONDS: Final = 2.0
+
+
+class Settler:
+    """Delete, hand back or dead-letter, in batches, each entry on its own terms.
+
+    Args:
+        source: the queue that deliveries came from.
+        dead_letters: the queue of what can never be recorded.
+        concurrency: batches under way at most, of each kind.
+        undeliverable_seconds: how long a message waits that could not be dead-lettered.
+        now: gives the present time, aware.
+        events: where failures are counted.
+    """
+
+    def __init__(
+        self,
+        source: Queue,
+        dead_letters: Queue,
+        *,
+        concurrency: int,
+        undeliverable_seconds: float,
+        now: Callable[[], datetime],
+        events: Counter[str],
+    ) -> None:
+        self._undeliverable_seconds = undeliverable_seconds
+        self._now = now
+        self._events = events
+        self._deletes = Gatherer[Delivery, AWSError | None](
+            source.delete,
+            max_entries=BATCH_MAX_ENTRIES,
+            concurrency=concurrency,
+            key=lambda delivery: delivery.message_id,
+        )
+        self._returns = Gatherer[tuple[Delivery, float], AWSError | None](
+            source.change_visibility,
+            max_entries=BATCH_MAX_ENTRIES,
+            concurrency=concurrency,
+            key=lambda change: change[0].message_id,
+        )
+        self._letters = Gatherer[OutgoingMessage, AWSError | None](
+            dead_letters.send,
+            max_entries=BATCH_MAX_ENTRIES,
+            max_bytes=MESSAGE_MAX_BYTES,
+            concurrency=concurrency,
+            size=lambda letter: letter.size_bytes,
+        )
+
+    async def settle(self, lease: Lease, outcome: Outcome) -> Outcome:
+        """Carry out a fate.
+
+        Returns:
+            The fate that came to pass: a message that could not be dead-lettered is returned.
+        """
+        if outcome.fate is Fate.DEAD:
+            return await self._dead_letter(lease, outcome)
+        if outcome.fate is Fate.RETURNED:
+            await self._hand_back(lease, outcome.delay_seconds)
+        else:
+            await self._delete(lease)
+        return outcome
+
+    async def _dead_letter(self, lease: Lease, outcome: Outcome) -> Outcome:
+        assert outcome.reason is not None  # noqa: S101 - a dead outcome has one
+        if lease.lost:
+            return Outcome.returned("lease lost before it was dead-lettered")
+        letter = bury(lease.delivery, outcome.reason, outcome.detail, dead_at=self._now())
+        try:
+            await self._patiently(self._letters, letter, lease)
+        except AWSError as error:
+            self._events["dead_letter_failed"] += 1
+            _log.warning(
+                "dead letter not sent; message returned",
+                message_id=lease.delivery.message_id,
+                reason=outcome.reason.value,
+                error=str(error),
+            )
+            await self._hand_back(lease, self._undeliverable_seconds)
+            return Outcome.returned(f"could not be dead-lettered: {error}")
+        # Only what is safely in the dead-letter queue is deleted here.
+        await self._delete(lease)
+        return outcome
+
+    async def _delete(self, lease: Lease) -> None:
+        ours = await lease.stop()
+        try:
+            await self._patiently(self._deletes, lease.delivery, lease)
+        except AWSError as error:
+            # It comes back, is found recorded, and is deleted then.
+            self._events["delete_failed"] += 1
+            _log.debug("not deleted", message_id=lease.delivery.message_id, error=str(error))
+        else:
+            self._events["deleted" if ours else "deleted_late"] += 1
+
+    async def _hand_back(self, lease: Lease, delay_seconds: float) -> None:
+        if not await lease.stop():
+            return
+        try:
+            await self._patiently(self._returns, (lease.delivery, delay_seconds), lease)
+        except AWSError as error:
+            # It comes back all the same, when its visibility ends.
+            self._events["hand_back_failed"] += 1
+            _log.debug("not handed back", message_id=lease.delivery.message_id, error=str(error))
+
+    async def _patiently(
+        self, gatherer: Gatherer[EntryT, AWSError | None], entry: EntryT, lease: Lease
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                await gatherer.submit(entry)
+            except (AWSThrottledError, AWSUnavailableError):
+                delay = full_jitter(
+                    attempt, base_seconds=_RETRY_BASE_SECONDS, cap_seconds=_RETRY_CAP_SECONDS
+                )
+                if attempt == _ATTEMPTS or loop.time() + delay >= lease.expires_at:
+                    raise
+            else:
+                return
+            await asyncio.sleep(delay)
+
+    async def aclose(self) -> None:
+        """Cancel what is still under way."""
+        for gatherer in (self._deletes, self._returns, self._letters):
+            await gatherer.aclose()

@@ -1,0 +1,50 @@
+"""A published version of a policy."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Final
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+# The sort key of an acceptance joins both with `#`, so neither may hold one.
+_PATTERN: Final = r"^[^#\x00-\x1f\x7f]+$"
+
+PolicyId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_PATTERN)]
+Version = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_PATTERN)]
+
+
+class Policy(BaseModel):
+    """One version of a policy: its text never changes, it can only be retired.
+
+    Times are aware. A version is in force from `effective_at` until `retired_at`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    policy_id: PolicyId
+    version: Version
+    title: Annotated[str, Field(max_length=1024)]
+    content_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    published_at: AwareDatetime
+    effective_at: AwareDatetime
+    retired_at: AwareDatetime | None = None
+
+    def in_force_at(self, moment: datetime) -> bool:
+        """Say whether users are asked to accept this version at that moment."""
+        return self.effective_at <= moment and (self.retired_at is None or moment < self.retired_at)
+
+    def same_text(self, other: Policy) -> bool:
+        """Say whether both publish the same text under the same name, whenever they did."""
+        return (self.policy_id, self.version, self.title, self.content_sha256) == (
+            other.policy_id,
+            other.version,
+            other.title,
+            other.content_sha256,
+        )
+
+
+def in_force(policies: list[Policy], moment: datetime) -> Policy | None:
+    """Pick the version in force: of those effective and not retired, the latest effective one."""
+    candidates = [policy for policy in policies if policy.in_force_at(moment)]
+    return max(candidates, key=lambda policy: (policy.effective_at, policy.version), default=None)

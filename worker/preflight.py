@@ -1,0 +1,74 @@
+"""What is checked with AWS before the first poll."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+
+from worker.errors import AWSRejectedError, SettingsError
+from worker.queue import Queue, QueueState
+from worker.repository import AUPRepository
+from worker.settings import Settings
+
+_log: Final = structlog.get_logger()
+
+
+async def check(
+    settings: Settings, source: Queue, dead_letters: Queue, repository: AUPRepository
+) -> Settings:
+    """Check queues and tables against the settings.
+
+    Returns:
+        The settings, with fewer attempts where the queue's redrive policy would come first.
+
+    Raises:
+        SettingsError: they name something that cannot work; one line for each.
+        AWSError: a queue or table cannot be asked.
+    """
+    states = [await source.state(), await dead_letters.state()]
+    problems = _problems(*states)
+    try:
+        await repository.probe()
+    except AWSRejectedError as error:
+        problems.append(
+            f"AUP_TABLE_NAME={repository.table_name}, AUP_USER_TABLE_NAME="
+            f"{repository.user_table_name}: keys must be policy_id, version and user_id, "
+            f"policy_version, all strings ({error})"
+        )
+    if problems:
+        raise SettingsError(problems)
+    return _fitted(settings, *states)
+
+
+def _problems(source: QueueState, dead_letters: QueueState) -> list[str]:
+    problems = []
+    for name, state in (("AUP_QUEUE", source), ("AUP_DEAD_LETTER_QUEUE", dead_letters)):
+        if state.fifo:
+            problems.append(f"{name}={state.url}: must be a standard queue, not FIFO")
+    if source.arn == dead_letters.arn:
+        problems.append(f"AUP_DEAD_LETTER_QUEUE={dead_letters.url}: must differ from AUP_QUEUE")
+    return problems
+
+
+def _fitted(settings: Settings, source: QueueState, dead_letters: QueueState) -> Settings:
+    if dead_letters.retention_seconds <= source.retention_seconds:
+        _log.warning(
+            "dead letters that SQS itself moves expire too early: "
+            "give the dead-letter queue a longer retention than its source",
+            source_seconds=source.retention_seconds,
+            dead_letter_seconds=dead_letters.retention_seconds,
+        )
+    if source.max_receive_count is None:
+        _log.warning("the queue has no redrive policy: the safety net is missing", queue=source.url)
+        return settings
+    # One receive fewer than SQS allows: after the last one it would move the message unexplained.
+    last = max(1, source.max_receive_count - 1)
+    if settings.max_attempts <= last:
+        return settings
+    _log.warning(
+        "AUP_MAX_ATTEMPTS lowered below the queue's maxReceiveCount",
+        max_attempts=last,
+        max_receive_count=source.max_receive_count,
+    )
+    return settings.model_copy(update={"max_attempts": last})

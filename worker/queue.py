@@ -1,0 +1,287 @@
+"""The only door to SQS."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import aioboto3
+
+from worker.aws import calling, client_config, error_of, translating
+from worker.delivery import BATCH_MAX_ENTRIES, Delivery, OutgoingMessage
+from worker.errors import AWSError, AWSNotFoundError, AWSUnavailableError
+from worker.settings import Settings
+
+if TYPE_CHECKING:
+    from types_aiobotocore_sqs import SQSClient
+
+# How much longer than its wait a poll may take before it is abandoned.
+POLL_MARGIN_SECONDS: Final = 8.0
+_VISIBILITY_MAX_SECONDS: Final = 43_200
+_SYSTEM_ATTRIBUTES: Final = [
+    "SentTimestamp",
+    "ApproximateReceiveCount",
+    "ApproximateFirstReceiveTimestamp",
+    "AWSTraceHeader",
+    "MessageGroupId",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """What SQS tells of a queue; counts are approximate.
+
+    Attributes:
+        max_receive_count: of the redrive policy; None where there is none.
+    """
+
+    url: str
+    arn: str
+    visible: int
+    in_flight: int
+    delayed: int
+    retention_seconds: int
+    fifo: bool
+    max_receive_count: int | None
+    redrives_to: str | None
+
+
+class Queue:
+    """One SQS queue.
+
+    Batch calls take at most 10 entries and give one result or error for each, in order.
+
+    Args:
+        client: for everything but long polls.
+        url: the queue.
+        poll_client: for long polls, which keep their connections busy; `client` if absent.
+        call_timeout_seconds: deadline of every call; a poll's wait comes on top.
+        calls: where calls are counted by operation.
+    """
+
+    def __init__(
+        self,
+        client: SQSClient,
+        url: str,
+        *,
+        poll_client: SQSClient | None = None,
+        call_timeout_seconds: float = 10.0,
+        calls: Counter[str] | None = None,
+    ) -> None:
+        self._client = client
+        self._poll_client = poll_client or client
+        self.url = url
+        self._timeout = call_timeout_seconds
+        self._calls = calls
+
+    async def receive(
+        self, max_messages: int, *, wait_seconds: int, visibility_timeout_seconds: int
+    ) -> list[Delivery]:
+        """Take up to 10 messages, waiting for the first one.
+
+        Raises:
+            AWSError: the poll failed; whatever it was about to hand out reappears by itself.
+        """
+        deadline = wait_seconds + POLL_MARGIN_SECONDS
+        async with calling("ReceiveMessage", deadline, self._calls):
+            answer = await self._poll_client.receive_message(
+                QueueUrl=self.url,
+                MaxNumberOfMessages=min(max_messages, BATCH_MAX_ENTRIES),
+                WaitTimeSeconds=wait_seconds,
+                VisibilityTimeout=visibility_timeout_seconds,
+                MessageAttributeNames=["All"],
+                MessageSystemAttributeNames=_SYSTEM_ATTRIBUTES,  # type: ignore[arg-type] # a list of literals
+            )
+        return [_delivery(message) for message in answer.get("Messages", [])]
+
+    async def delete(self, deliveries: Sequence[Delivery]) -> list[AWSError | None]:
+        """Delete messages for good."""
+        async with calling("DeleteMessageBatch", self._timeout, self._calls):
+            answer = await self._client.delete_message_batch(
+                QueueUrl=self.url,
+                Entries=[
+                    {"Id": str(index), "ReceiptHandle": delivery.receipt_handle}
+                    for index, delivery in enumerate(deliveries)
+                ],
+            )
+        return _failures(answer, len(deliveries))
+
+    async def change_visibility(
+        self, changes: Sequence[tuple[Delivery, float]]
+    ) -> list[AWSError | None]:
+        """Let each message reappear after so many seconds from now; 0 hands it back at once."""
+        async with calling("ChangeMessageVisibilityBatch", self._timeout, self._calls):
+            answer = await self._client.change_message_visibility_batch(
+                QueueUrl=self.url,
+                Entries=[
+                    {
+                        "Id": str(index),
+                        "ReceiptHandle": delivery.receipt_handle,
+                        "VisibilityTimeout": min(round(seconds), _VISIBILITY_MAX_SECONDS),
+                    }
+                    for index, (delivery, seconds) in enumerate(changes)
+                ],
+            )
+        return _failures(answer, len(changes))
+
+    async def send(self, messages: Sequence[OutgoingMessage]) -> list[AWSError | None]:
+        """Send messages; an entry counts as sent only when SQS states its id and the body's MD5."""
+        async with calling("SendMessageBatch", self._timeout, self._calls):
+            answer = await self._client.send_message_batch(
+                QueueUrl=self.url,
+                Entries=[_entry(index, message) for index, message in enumerate(messages)],  # type: ignore[misc] # built by hand
+            )
+        results = _failures(answer, len(messages))
+        for success in answer.get("Successful", []):
+            index = int(success["Id"])
+            stated = success.get("MD5OfMessageBody")
+            if not success.get("MessageId") or stated != _md5(messages[index].body):
+                results[index] = AWSUnavailableError("SQS confirmed another body than was sent")
+        return results
+
+    async def state(self) -> QueueState:
+        """Ask for depth, retention and redrive policy."""
+        async with calling("GetQueueAttributes", self._timeout, self._calls):
+            answer = await self._client.get_queue_attributes(
+                QueueUrl=self.url, AttributeNames=["All"]
+            )
+        return _state(self.url, answer["Attributes"])
+
+
+@asynccontextmanager
+async def open_queues(
+    settings: Settings,
+    *,
+    calls: Counter[str] | None = None,
+    session: aioboto3.Session | None = None,
+) -> AsyncIterator[tuple[Queue, Queue]]:
+    """Open the queue of acceptances and the dead-letter queue, on one pool each for polls and rest.
+
+    Args:
+        settings: name the queues, by URL or by name.
+        calls: where calls are counted by operation.
+        session: instead of one from the environment.
+
+    Raises:
+        AWSError: a queue that is named is not found, or cannot be asked for.
+    """
+    session = session or aioboto3.Session()
+    timeout = settings.aws.call_timeout_seconds
+    place: dict[str, Any] = {
+        "region_name": settings.aws.region,
+        "endpoint_url": settings.aws.sqs_endpoint_url,
+    }
+    polls = client_config(
+        pool=settings.poll_concurrency,
+        read_timeout_seconds=settings.wait_seconds + POLL_MARGIN_SECONDS,
+        attempts=1,
+    )
+    rest = client_config(
+        pool=4 * settings.settle_concurrency, read_timeout_seconds=timeout, attempts=3
+    )
+    with translating("SQS"):
+        poll_context = session.client("sqs", config=polls, **place)
+        context = session.client("sqs", config=rest, **place)
+    async with poll_context as poll_client, context as client:
+        urls = [
+            await _url(client, name, timeout)
+            for name in (settings.queue, settings.dead_letter_queue)
+        ]
+        source, dead_letters = (
+            Queue(
+                client,
+                url,
+                poll_client=poll_client,
+                call_timeout_seconds=timeout,
+                calls=calls,
+            )
+            for url in urls
+        )
+        yield source, dead_letters
+
+
+async def _url(client: SQSClient, name: str, timeout_seconds: float) -> str:
+    if name.startswith(("http://", "https://")):
+        return name
+    try:
+        async with calling("GetQueueUrl", timeout_seconds):
+            answer = await client.get_queue_url(QueueName=name)
+    except AWSNotFoundError:
+        raise AWSNotFoundError(
+            f"queue {name!r} does not exist: create it with `aup-worker init`, or set AUP_QUEUE "
+            "and AUP_DEAD_LETTER_QUEUE"
+        ) from None
+    return answer["QueueUrl"]
+
+
+def _delivery(message: Mapping[str, Any]) -> Delivery:
+    system = message.get("Attributes", {})
+    sent_at = _moment(system.get("SentTimestamp", "0"))
+    return Delivery(
+        message_id=message["MessageId"],
+        receipt_handle=message["ReceiptHandle"],
+        body=message.get("Body", ""),
+        sent_at=sent_at,
+        first_received_at=_moment(system["ApproximateFirstReceiveTimestamp"])
+        if "ApproximateFirstReceiveTimestamp" in system
+        else sent_at,
+        receive_count=int(system.get("ApproximateReceiveCount", "1")),
+        attributes=message.get("MessageAttributes", {}),
+        trace_header=system.get("AWSTraceHeader"),
+        group_id=system.get("MessageGroupId"),
+    )
+
+
+def _moment(milliseconds: str) -> datetime:
+    return datetime.fromtimestamp(int(milliseconds) / 1000, tz=UTC)
+
+
+def _md5(body: str) -> str:
+    # SQS states an MD5 as a checksum; nothing depends on its strength.
+    return hashlib.md5(body.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
+
+
+def _entry(index: int, message: OutgoingMessage) -> dict[str, Any]:
+    entry: dict[str, Any] = {"Id": str(index), "MessageBody": message.body}
+    if message.attributes:
+        entry["MessageAttributes"] = dict(message.attributes)
+    if message.trace_header is not None:
+        entry["MessageSystemAttributes"] = {
+            "AWSTraceHeader": {"DataType": "String", "StringValue": message.trace_header}
+        }
+    if message.group_id is not None:
+        entry["MessageGroupId"] = message.group_id
+    return entry
+
+
+def _failures(answer: Mapping[str, Any], count: int) -> list[AWSError | None]:
+    # An entry that the answer does not mention has not succeeded.
+    results: list[AWSError | None] = [
+        AWSUnavailableError("SQS answered without a word on this entry") for _ in range(count)
+    ]
+    for success in answer.get("Successful", []):
+        results[int(success["Id"])] = None
+    for failure in answer.get("Failed", []):
+        results[int(failure["Id"])] = error_of(failure["Code"], failure.get("Message", ""))
+    return results
+
+
+def _state(url: str, attributes: Mapping[Any, str]) -> QueueState:
+    redrive = json.loads(attributes.get("RedrivePolicy") or "{}")
+    return QueueState(
+        url=url,
+        arn=attributes.get("QueueArn", ""),
+        visible=int(attributes.get("ApproximateNumberOfMessages", 0)),
+        in_flight=int(attributes.get("ApproximateNumberOfMessagesNotVisible", 0)),
+        delayed=int(attributes.get("ApproximateNumberOfMessagesDelayed", 0)),
+        retention_seconds=int(attributes.get("MessageRetentionPeriod", 345_600)),
+        fifo=attributes.get("FifoQueue") == "true" or url.endswith(".fifo"),
+        max_receive_count=int(redrive["maxReceiveCount"]) if redrive else None,
+        redrives_to=redrive.get("deadLetterTargetArn"),
+    )

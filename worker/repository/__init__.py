@@ -1,0 +1,7 @@
+"""The ledger of acceptances and the table of policies, behind one shared object."""
+
+from worker.repository.aup import AUPRepository, RecordResult
+from worker.repository.dynamodb import DynamoDBRepository
+from worker.repository.singleton import SingletonMeta
+
+__all__ = ["AUPRepository", "DynamoDBRepository", "RecordResult", "SingletonMeta"]

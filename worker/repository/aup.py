@@ -1,0 +1,373 @@
+"""The one repository of acceptances and policies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from boto3.dynamodb.conditions import Key
+
+from worker.acceptance import Acceptance
+from worker.aws import calling
+from worker.backoff import full_jitter
+from worker.errors import (
+    AWSRejectedError,
+    AWSThrottledError,
+    AWSUnavailableError,
+    PolicyConflictError,
+    PolicyNotFoundError,
+)
+from worker.gatherer import Gatherer
+from worker.policy import Policy, in_force
+from worker.repository.cache import ReadThroughCache
+from worker.repository.dynamodb import DynamoDBRepository
+from worker.repository.evidence import build_item, same_content, timestamp
+from worker.repository.writes import (
+    AdaptiveConcurrency,
+    BatchInserts,
+    ConditionalPuts,
+    Inserted,
+    InsertResult,
+    Item,
+)
+from worker.settings import AWSSettings
+
+if TYPE_CHECKING:
+    import aioboto3
+
+_RETRY_BASE_SECONDS: Final = 0.1
+_RETRY_CAP_SECONDS: Final = 2.0
+_PROBE: Final = "aup-worker-probe"
+
+
+class RecordResult(StrEnum):
+    """What `record` found."""
+
+    RECORDED = "recorded"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class AUPRepository(DynamoDBRepository):
+    """Keep acceptances, once each, and read and publish policies.
+
+    One per process: `AUPRepository(aws_settings) is AUPRepository(aws_settings)`. Safe for any
+    number of concurrent tasks of one event loop; their writes are gathered into shared calls.
+
+    Args:
+        aws_settings: tables, endpoint, concurrency and caching.
+        session: instead of one from the environment.
+        now: gives the present time, aware.
+    """
+
+    def __init__(
+        self,
+        aws_settings: AWSSettings,
+        session: aioboto3.Session | None = None,
+        now: Callable[[], datetime] = _now,
+    ) -> None:
+        super().__init__(aws_settings, session)
+        self.table_name = aws_settings.table_name
+        self.user_table_name = aws_settings.user_table_name
+        self._now = now
+        self._policies = ReadThroughCache[Policy](
+            self._read_policy,
+            seconds=aws_settings.policy_cache_seconds,
+            absence_seconds=aws_settings.policy_absence_seconds,
+        )
+        self._versions = ReadThroughCache[list[Policy]](
+            self._read_versions,
+            seconds=aws_settings.policy_cache_seconds,
+            absence_seconds=aws_settings.policy_absence_seconds,
+        )
+        way = BatchInserts if aws_settings.write_api == "batch" else ConditionalPuts
+        self._insert: BatchInserts | ConditionalPuts = way(
+            self.dynamodb_resource,
+            self.user_table_name,
+            aws_settings.call_timeout_seconds,
+            self.calls,
+        )
+        self._writes: Gatherer[Item, Inserted] | None = None
+        self._concurrency = AdaptiveConcurrency(aws_settings.write_concurrency, lambda: 0.0)
+        self._lookups = asyncio.Semaphore(aws_settings.write_concurrency)
+
+    def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
+        super()._adopt(loop)
+        limit = self.aws_settings.write_concurrency
+        self._policies.clear()
+        self._versions.clear()
+        self._concurrency = AdaptiveConcurrency(limit, loop.time)
+        self._lookups = asyncio.Semaphore(limit)
+        self._writes = Gatherer(
+            self._insert_and_learn,
+            max_entries=self._insert.max_items,
+            concurrency=limit,
+            key=lambda item: (item["user_id"], item["policy_version"]),
+        )
+
+    @property
+    def write_concurrency(self) -> int:
+        """How many writes may be under way now; falls while the table throttles."""
+        return self._concurrency.allowed
+
+    async def record(
+        self, acceptance: Acceptance, *, received_at: datetime | None = None
+    ) -> RecordResult:
+        """Insert an acceptance unless its key is taken; the first record wins.
+
+        Args:
+            acceptance: what the application stated.
+            received_at: when SQS took the message; now, if absent.
+
+        Returns:
+            `RECORDED`: it is kept, by this call. `DUPLICATE`: the user's acceptance of this version
+            was kept before. `CONFLICT`: so it was, under the same `event_id` with other content.
+
+        Raises:
+            AWSThrottledError: the table still throttled after the last attempt.
+            AWSRejectedError: DynamoDB will never take this item.
+            AWSError: the table cannot be reached, found or written.
+        """
+        self._check_owner()
+        now = self._now()
+        item = build_item(acceptance, received_at=received_at or now, recorded_at=now)
+        if await self._insert_patiently(item) is Inserted.NEW:
+            return RecordResult.RECORDED
+        existing = await self._existing(item)
+        if existing["record_sha256"] == item["record_sha256"]:
+            return RecordResult.RECORDED  # our own write had landed, its answer was lost
+        same_event = existing["event_id"] == item["event_id"]
+        if same_event and not same_content(existing, acceptance):
+            return RecordResult.CONFLICT
+        return RecordResult.DUPLICATE
+
+    async def _insert_patiently(self, item: Item) -> Inserted:
+        assert self._writes is not None  # noqa: S101 - _check_owner has adopted a loop
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.aws_settings.call_timeout_seconds
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await self._writes.submit(item)
+            except (AWSThrottledError, AWSUnavailableError):
+                delay = full_jitter(
+                    attempt, base_seconds=_RETRY_BASE_SECONDS, cap_seconds=_RETRY_CAP_SECONDS
+                )
+                out_of_time = loop.time() + delay >= deadline
+                if attempt >= self.aws_settings.write_attempts or out_of_time:
+                    raise
+            await asyncio.sleep(delay)
+
+    async def _insert_and_learn(self, items: Sequence[Item]) -> Sequence[InsertResult]:
+        assert self._writes is not None  # noqa: S101 - it calls us
+        try:
+            results = await self._insert(items)
+        except AWSThrottledError as error:
+            results = [error] * len(items)
+        self._concurrency.learn(results)
+        self._writes.concurrency = self._concurrency.allowed
+        return results
+
+    async def _existing(self, item: Item) -> dict[str, Any]:
+        key = {"user_id": item["user_id"], "policy_version": item["policy_version"]}
+        async with self._lookups:
+            existing = await self._get(self.user_table_name, key)
+        if existing is None:
+            # The insert said that it exists and nothing deletes: this answer is not to be believed.
+            raise AWSUnavailableError("GetItem: the record that exists was not answered")
+        return existing
+
+    async def _get(self, table_name: str, key: dict[str, str]) -> dict[str, Any] | None:
+        async with (
+            self.dynamodb_resource() as resource,
+            calling("GetItem", self.aws_settings.call_timeout_seconds, self.calls),
+        ):
+            answer = await resource.meta.client.get_item(
+                TableName=table_name, Key=key, ConsistentRead=True
+            )
+        return answer.get("Item")
+
+    async def policy(self, policy_id: str, version: str) -> Policy | None:
+        """Give a published version, from the cache where it is known.
+
+        Raises:
+            AWSError: it was never read and cannot be read now.
+        """
+        self._check_owner()
+        return await self._policies.get(policy_id, version)
+
+    async def _read_policy(self, policy_id: str, version: str) -> Policy | None:
+        item = await self._get(self.table_name, {"policy_id": policy_id, "version": version})
+        return Policy.model_validate(item) if item else None
+
+    async def policies(self, policy_id: str | None = None) -> list[Policy]:
+        """List published versions, of one policy or of all, read anew."""
+        if policy_id is not None:
+            return await self._read_versions(policy_id) or []
+        found = [item async for item in self._pages("Scan", TableName=self.table_name)]
+        policies = [Policy.model_validate(item) for item in found]
+        return sorted(policies, key=lambda policy: (policy.policy_id, policy.effective_at))
+
+    async def _read_versions(self, policy_id: str) -> list[Policy] | None:
+        pages = self._pages(
+            "Query",
+            TableName=self.table_name,
+            KeyConditionExpression=Key("policy_id").eq(policy_id),
+            ConsistentRead=True,
+        )
+        found = [Policy.model_validate(item) async for item in pages]
+        return sorted(found, key=lambda policy: policy.effective_at) or None
+
+    async def publish_policy(self, policy: Policy) -> Policy:
+        """Publish a version; publishing the same text again changes nothing.
+
+        Returns:
+            The version as the table holds it.
+
+        Raises:
+            PolicyConflictError: the version is published with another text, title or start.
+        """
+        timeout = self.aws_settings.call_timeout_seconds
+        try:
+            async with (
+                self.dynamodb_resource() as resource,
+                calling("PutItem", timeout, self.calls),
+            ):
+                await resource.meta.client.put_item(
+                    TableName=self.table_name,
+                    Item=_policy_item(policy),
+                    ConditionExpression="attribute_not_exists(policy_id)",
+                )
+        except AWSRejectedError as error:
+            if "ConditionalCheckFailed" not in str(error):
+                raise
+            return await self._published_before(policy)
+        self._forget_policy(policy.policy_id, policy.version)
+        return policy
+
+    async def _published_before(self, policy: Policy) -> Policy:
+        existing = await self._read_policy(policy.policy_id, policy.version)
+        if existing is None:
+            raise AWSUnavailableError("GetItem: the policy that exists was not answered")
+        starts_with_publication = policy.effective_at == policy.published_at
+        same_start = starts_with_publication or policy.effective_at == existing.effective_at
+        if existing.same_text(policy) and same_start:
+            return existing
+        raise PolicyConflictError(
+            f"{policy.policy_id} {policy.version} is published with another text, title or start "
+            f"(its hash is {existing.content_sha256}): publish a new version instead"
+        )
+
+    async def retire_policy(
+        self, policy_id: str, version: str, *, retired_at: datetime | None = None
+    ) -> Policy:
+        """End the time in which users are asked to accept a version; the first end stays.
+
+        Raises:
+            PolicyNotFoundError: it was never published.
+        """
+        existing = await self._read_policy(policy_id, version)
+        if existing is None:
+            raise PolicyNotFoundError(f"{policy_id} {version} is not published")
+        if existing.retired_at is not None:
+            return existing
+        moment = retired_at or self._now()
+        async with (
+            self.dynamodb_resource() as resource,
+            calling("UpdateItem", self.aws_settings.call_timeout_seconds, self.calls),
+        ):
+            await resource.meta.client.update_item(
+                TableName=self.table_name,
+                Key={"policy_id": policy_id, "version": version},
+                UpdateExpression="SET retired_at = :moment",
+                ConditionExpression="attribute_exists(policy_id)",
+                ExpressionAttributeValues={":moment": timestamp(moment)},
+            )
+        self._forget_policy(policy_id, version)
+        return existing.model_copy(update={"retired_at": moment})
+
+    def _forget_policy(self, policy_id: str, version: str) -> None:
+        self._policies.forget(policy_id, version)
+        self._versions.forget(policy_id)
+
+    async def has_accepted(self, user_id: str, policy_id: str) -> bool:
+        """Say whether a user has accepted the version of a policy that is in force now.
+
+        Raises:
+            PolicyNotFoundError: no version is in force.
+        """
+        self._check_owner()
+        current = in_force(await self._versions.get(policy_id) or [], self._now())
+        if current is None:
+            raise PolicyNotFoundError(f"no version of {policy_id} is in force")
+        key = {"user_id": user_id, "policy_version": f"{policy_id}#{current.version}"}
+        return await self._get(self.user_table_name, key) is not None
+
+    async def acceptances(
+        self, user_id: str, policy_id: str | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Give what a user accepted, page by page, ordered by policy and version.
+
+        Args:
+            user_id: who.
+            policy_id: only this policy.
+
+        Yields:
+            Items as they are kept; `worker.repository.evidence` tells their format.
+        """
+        condition = Key("user_id").eq(user_id)
+        if policy_id is not None:
+            condition &= Key("policy_version").begins_with(f"{policy_id}#")
+        pages = self._pages(
+            "Query",
+            TableName=self.user_table_name,
+            KeyConditionExpression=condition,
+            ConsistentRead=True,
+        )
+        async for item in pages:
+            yield item
+
+    async def _pages(self, operation: str, **request: Any) -> AsyncIterator[dict[str, Any]]:
+        while True:
+            async with (
+                self.dynamodb_resource() as resource,
+                calling(operation, self.aws_settings.call_timeout_seconds, self.calls),
+            ):
+                call: Any = getattr(resource.meta.client, operation.lower())
+                answer = await call(**request)
+            for item in answer.get("Items", []):
+                yield item
+            if not answer.get("LastEvaluatedKey"):
+                return
+            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+    async def probe(self) -> None:
+        """Check by two reads that both tables exist, are keyed as we expect, and may be read.
+
+        Raises:
+            AWSError: one of them does not.
+        """
+        await self._get(self.table_name, {"policy_id": _PROBE, "version": _PROBE})
+        await self._get(self.user_table_name, {"user_id": _PROBE, "policy_version": _PROBE})
+
+    async def aclose(self) -> None:
+        """Stop writing and close the resource."""
+        if self._writes is not None:
+            await self._writes.aclose()
+        await super().aclose()
+
+
+def _policy_item(policy: Policy) -> dict[str, Any]:
+    item: dict[str, Any] = policy.model_dump(exclude_none=True)
+    return {
+        name: timestamp(value) if isinstance(value, datetime) else value
+        for name, value in item.items()
+    }

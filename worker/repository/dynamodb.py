@@ -1,0 +1,140 @@
+"""A repository that owns one DynamoDB resource and lends it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+import aioboto3
+
+from worker.aws import client_config, translating
+from worker.errors import RepositoryClosedError, RepositoryLoopError
+from worker.repository.singleton import SingletonMeta
+from worker.settings import AWSSettings
+
+if TYPE_CHECKING:
+    from types_aiobotocore_dynamodb import DynamoDBServiceResource
+
+
+class DynamoDBRepository(metaclass=SingletonMeta):
+    """Own the session and the one open resource of a process.
+
+    The resource is opened by its first user and closed by `aclose`. It belongs to the event loop
+    that opened it: once that loop is closed, the next loop opens a new one.
+
+    Args:
+        aws_settings: region, endpoint, deadlines and concurrency.
+        session: instead of one from the environment.
+    """
+
+    def __init__(self, aws_settings: AWSSettings, session: aioboto3.Session | None = None) -> None:
+        self.aws_settings = aws_settings
+        self.calls: Counter[str] = Counter()
+        self._session = session
+        self._process_id = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opening: asyncio.Task[DynamoDBServiceResource] | None = None
+        self._resource: DynamoDBServiceResource | None = None
+        self._stack = AsyncExitStack()
+        self._closed = False
+
+    @asynccontextmanager
+    async def dynamodb_resource(self) -> AsyncIterator[DynamoDBServiceResource]:
+        """Lend the shared resource; it stays open afterwards.
+
+        Raises:
+            RepositoryClosedError: `aclose` was called.
+            RepositoryLoopError: another running loop, or the parent of this process, owns it.
+            AWSError: credentials cannot be had.
+        """
+        self._check_owner()
+        if self._resource is None:
+            yield await self._open_once()
+        else:
+            yield self._resource
+
+    def _check_owner(self) -> None:
+        if self._closed:
+            raise RepositoryClosedError(
+                f"{type(self).__name__} was closed: construct it anew after aclose()"
+            )
+        if self._process_id != os.getpid():
+            raise RepositoryLoopError(
+                f"{type(self).__name__} belongs to process {self._process_id}, from which this one "
+                "was forked: construct it anew here"
+            )
+        loop = asyncio.get_running_loop()
+        if self._loop is loop:
+            return
+        if self._loop is not None and not self._loop.is_closed():
+            raise RepositoryLoopError(
+                f"{type(self).__name__} is in use on another event loop: call it from that one"
+            )
+        self._adopt(loop)
+
+    def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start afresh on a loop; the sockets of a closed one cannot be used any more."""
+        self._loop = loop
+        self._resource = None
+        self._opening = None
+        self._stack = AsyncExitStack()
+
+    async def _open_once(self) -> DynamoDBServiceResource:
+        # A task of its own: a first caller that is cancelled does not fail the others.
+        if self._opening is None:
+            self._opening = asyncio.get_running_loop().create_task(self._open())
+            self._opening.add_done_callback(self._opening_ended)
+        return await asyncio.shield(self._opening)
+
+    def _opening_ended(self, task: asyncio.Task[DynamoDBServiceResource]) -> None:
+        # Where it failed, the next caller tries anew.
+        if self._opening is task and (task.cancelled() or task.exception() is not None):
+            self._opening = None
+
+    async def _open(self) -> DynamoDBServiceResource:
+        settings = self.aws_settings
+        session = self._session or aioboto3.Session()
+        with translating("DynamoDB"):
+            context: Any = session.resource(
+                "dynamodb",
+                region_name=settings.region,
+                endpoint_url=settings.dynamodb_endpoint_url,
+                config=client_config(
+                    # Writes, as many lookups of duplicates, and a few reads of policies.
+                    pool=2 * settings.write_concurrency + 4,
+                    read_timeout_seconds=settings.call_timeout_seconds,
+                    attempts=3,
+                ),
+            )
+            resource: DynamoDBServiceResource = await self._stack.enter_async_context(context)
+        self._resource = resource
+        return resource
+
+    async def aclose(self) -> None:
+        """Close the resource; the object is then unusable and its class is free for a new one."""
+        if self._closed:
+            return
+        self._closed = True
+        if SingletonMeta.current(type(self)) is self:
+            SingletonMeta.forget(type(self))
+        if self._process_id == os.getpid() and self._loop is asyncio.get_running_loop():
+            if self._opening is not None and not self._opening.done():
+                self._opening.cancel()
+                await asyncio.gather(self._opening, return_exceptions=True)
+            await self._stack.aclose()
+        self._resource = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def _refuse_copy(self, *_: object) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} is one per process and cannot be copied or pickled")
+
+    __copy__ = __deepcopy__ = __reduce_ex__ = _refuse_copy

@@ -1,0 +1,197 @@
+"""Two ways to insert items that must not exist: one list in, one result for each item out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from worker.aws import calling, error_of
+from worker.errors import AWSError, AWSRejectedError, AWSThrottledError, AWSUnavailableError
+
+if TYPE_CHECKING:
+    from types_aiobotocore_dynamodb import DynamoDBServiceResource
+
+    Lend = Callable[[], AbstractAsyncContextManager[DynamoDBServiceResource]]
+
+Item = Mapping[str, Any]
+
+# DynamoDB API reference, BatchExecuteStatement.
+STATEMENTS_MAX: Final = 25
+
+
+class Inserted(Enum):
+    """What became of one insert."""
+
+    NEW = "new"
+    EXISTS = "exists"
+
+
+InsertResult = Inserted | AWSError
+
+
+class Inserts(Protocol):
+    """Insert items, each on its own terms."""
+
+    max_items: int
+
+    def __call__(self, items: Sequence[Item], /) -> Awaitable[Sequence[InsertResult]]:
+        """Insert up to `max_items` items with distinct keys."""
+
+
+class BatchInserts:
+    """Insert up to 25 items in one BatchExecuteStatement.
+
+    Args:
+        lend: gives the shared resource.
+        table_name: the table; its key attributes are part of every item.
+        timeout_seconds: deadline of a call.
+        calls: where calls are counted.
+    """
+
+    max_items = STATEMENTS_MAX
+
+    def __init__(
+        self, lend: Lend, table_name: str, timeout_seconds: float, calls: Counter[str]
+    ) -> None:
+        self._lend = lend
+        self._table_name = table_name
+        self._timeout = timeout_seconds
+        self._calls = calls
+
+    async def __call__(self, items: Sequence[Item], /) -> list[InsertResult]:
+        """Insert the items; a call that is rejected whole is repeated item by item."""
+        try:
+            return await self._execute(items)
+        except AWSRejectedError as error:
+            if len(items) == 1:
+                return [error]
+        # One statement can spoil the call for all: alone, it spoils only itself.
+        alone = await asyncio.gather(*(self([item]) for item in items), return_exceptions=True)
+        return [_result(outcome) for outcome in alone]
+
+    async def _execute(self, items: Sequence[Item]) -> list[InsertResult]:
+        async with (
+            self._lend() as resource,
+            calling("BatchExecuteStatement", self._timeout, self._calls),
+        ):
+            answer = await resource.meta.client.batch_execute_statement(
+                Statements=[
+                    {
+                        "Statement": insert_statement(self._table_name, item),
+                        "Parameters": list(item.values()),
+                    }
+                    for item in items
+                ]
+            )
+        responses = answer.get("Responses", [])
+        if len(responses) != len(items):
+            raise AWSUnavailableError(
+                f"BatchExecuteStatement: {len(items)} statements, {len(responses)} answers"
+            )
+        return [_statement_result(response) for response in responses]
+
+
+class ConditionalPuts:
+    """Insert one item by a PutItem that requires its absence.
+
+    Args:
+        lend: gives the shared resource.
+        table_name: the table, keyed by `user_id` and `policy_version`.
+        timeout_seconds: deadline of a call.
+        calls: where calls are counted.
+    """
+
+    max_items = 1
+
+    def __init__(
+        self, lend: Lend, table_name: str, timeout_seconds: float, calls: Counter[str]
+    ) -> None:
+        self._lend = lend
+        self._table_name = table_name
+        self._timeout = timeout_seconds
+        self._calls = calls
+
+    async def __call__(self, items: Sequence[Item], /) -> list[InsertResult]:
+        """Insert the items, one call each."""
+        done = await asyncio.gather(*map(self._put, items), return_exceptions=True)
+        return [_result(outcome) for outcome in done]
+
+    async def _put(self, item: Item) -> InsertResult:
+        try:
+            async with (
+                self._lend() as resource,
+                calling("PutItem", self._timeout, self._calls),
+            ):
+                await resource.meta.client.put_item(
+                    TableName=self._table_name,
+                    Item=dict(item),
+                    ConditionExpression="attribute_not_exists(user_id)",
+                )
+        except AWSRejectedError as error:
+            if "ConditionalCheckFailed" in str(error):
+                return Inserted.EXISTS
+            raise
+        return Inserted.NEW
+
+
+def insert_statement(table_name: str, item: Item) -> str:
+    """Write the PartiQL statement for an item's attributes, values as parameters."""
+    attributes = ", ".join(f"'{name}': ?" for name in item)
+    return f'INSERT INTO "{table_name}" VALUE {{{attributes}}}'
+
+
+def _statement_result(response: Mapping[str, Any]) -> InsertResult:
+    error = response.get("Error")
+    if not error:
+        return Inserted.NEW
+    code = error.get("Code", "Unknown")
+    if code in {"DuplicateItem", "ConditionalCheckFailed"}:
+        return Inserted.EXISTS
+    return error_of(code, error.get("Message", ""))
+
+
+def _result(outcome: Any) -> InsertResult:
+    if isinstance(outcome, list):
+        return _result(outcome[0])
+    if isinstance(outcome, Inserted | AWSError):
+        return outcome
+    raise outcome
+
+
+class AdaptiveConcurrency:
+    """Keep writes under way between one and a limit: halved by throttling, grown by success.
+
+    Additive increase, multiplicative decrease: a limit L grows by one in L unthrottled calls, and
+    is halved at most once in the time of a call (Chiu and Jain, 1989).
+
+    Args:
+        limit: the most calls under way.
+        clock: gives seconds that only grow.
+    """
+
+    COOL_DOWN_SECONDS: Final = 0.5
+
+    def __init__(self, limit: int, clock: Callable[[], float]) -> None:
+        self._limit = float(limit)
+        self._allowed = float(limit)
+        self._clock = clock
+        self._halved_at = float("-inf")
+
+    @property
+    def allowed(self) -> int:
+        """How many calls may be under way now."""
+        return int(self._allowed)
+
+    def learn(self, results: Sequence[InsertResult]) -> None:
+        """Take in how a call ended."""
+        if not any(isinstance(result, AWSThrottledError) for result in results):
+            self._allowed = min(self._limit, self._allowed + 1 / self._allowed)
+            return
+        now = self._clock()
+        if now - self._halved_at >= self.COOL_DOWN_SECONDS:
+            self._halved_at = now
+            self._allowed = max(1.0, self._allowed / 2)

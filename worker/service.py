@@ -1,0 +1,146 @@
+"""The service: open, check, run, drain, close."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final
+
+import aioboto3
+import structlog
+
+from worker import __version__
+from worker.backoff import full_jitter
+from worker.errors import AWSThrottledError, AWSUnavailableError, GaveUpError
+from worker.metrics import Metrics
+from worker.pipeline.flow import Flow
+from worker.preflight import check
+from worker.queue import open_queues
+from worker.repository import AUPRepository
+from worker.settings import Settings
+from worker.stall import StallGuard
+
+_log: Final = structlog.get_logger()
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+async def serve(settings: Settings, *, session: aioboto3.Session | None = None) -> None:
+    """Run the service until SIGTERM or SIGINT; a second signal stops it at once.
+
+    Args:
+        settings: everything it can be told.
+        session: instead of one from the environment.
+
+    Raises:
+        SettingsError: queues or tables do not fit the settings.
+        GaveUpError: it cannot go on, or a second signal stopped it before it had drained.
+        AWSError: queues or tables could not be asked.
+    """
+    async with StallGuard(settings.stall_seconds), _opened(settings, session) as flow:
+        with _stopping_on_signals(flow):
+            reporting = asyncio.get_running_loop().create_task(
+                _report(flow, settings.summary_seconds)
+            )
+            try:
+                await flow.run()
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if not flow.stopping.is_set() or task is None or task.uncancel():
+                    raise
+                raise GaveUpError(
+                    f"stopped at once: {flow.metrics.books.held} held messages reappear in the "
+                    f"queue within {settings.visibility_timeout_seconds} s"
+                ) from None
+            finally:
+                reporting.cancel()
+                await asyncio.gather(reporting, return_exceptions=True)
+                _log.info("stopped", **_summary(flow))
+
+
+@asynccontextmanager
+async def _opened(settings: Settings, session: aioboto3.Session | None) -> AsyncIterator[Flow]:
+    started_at = time.monotonic()
+    repository = AUPRepository(settings.aws, session)
+    metrics = Metrics(calls=repository.calls)
+    async with (
+        repository,
+        open_queues(settings, calls=metrics.calls, session=session) as (source, dead_letters),
+    ):
+        fitted = await _patiently(
+            lambda: check(settings, source, dead_letters, repository), settings.give_up_seconds
+        )
+        _log.info(
+            "started",
+            version=__version__,
+            process_id=os.getpid(),
+            queue=source.url,
+            dead_letter_queue=dead_letters.url,
+            table=repository.table_name,
+            user_table=repository.user_table_name,
+            start_seconds=round(time.monotonic() - started_at, 3),
+        )
+        yield Flow(source, dead_letters, repository, fitted, metrics=metrics)
+
+
+async def _patiently(attempt: Callable[[], Any], give_up_seconds: float) -> Any:
+    """Try until AWS answers: a worker may start before the network does."""
+    deadline = time.monotonic() + give_up_seconds
+    failures = 0
+    while True:
+        try:
+            return await attempt()
+        except (AWSUnavailableError, AWSThrottledError) as error:
+            failures += 1
+            delay = full_jitter(failures, base_seconds=1.0, cap_seconds=15.0)
+            if time.monotonic() + delay >= deadline:
+                raise
+            _log.warning("AWS does not answer yet", error=str(error), retry_seconds=round(delay, 1))
+            await asyncio.sleep(delay)
+
+
+@contextmanager
+def _stopping_on_signals(flow: Flow) -> Iterator[None]:
+    """Drain on the first signal, cancel on the second, and restore what was there before."""
+    loop = asyncio.get_running_loop()
+    main = asyncio.current_task()
+
+    def stop(number: signal.Signals) -> None:
+        if not flow.stopping.is_set():
+            _log.info("stopping", signal=number.name, hint="a second signal stops at once")
+            flow.stopping.set()
+        elif main is not None:
+            _log.warning("stopping at once", signal=number.name)
+            main.cancel()
+
+    previous = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stop, number)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
+
+
+async def _report(flow: Flow, interval_seconds: float) -> None:
+    received_before = 0
+    while True:
+        await asyncio.sleep(interval_seconds)
+        received = flow.metrics.books.received
+        rate = (received - received_before) / interval_seconds
+        received_before = received
+        _log.info("summary", rate_per_second=round(rate, 1), **_summary(flow))
+
+
+def _summary(flow: Flow) -> dict[str, Any]:
+    return {
+        **flow.metrics.books.figures(),
+        "in_flight": flow.slots.in_flight,
+        "calls": dict(sorted(flow.metrics.calls.items())),
+        "events": dict(sorted(flow.metrics.events.items())),
+    }

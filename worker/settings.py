@@ -1,0 +1,233 @@
+"""Settings from the environment: frozen, validated and checked against each other at start."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from worker.errors import SettingsError
+
+Seconds = Annotated[float, Field(gt=0, le=43_200, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=100_000)]
+Name = Annotated[str, Field(min_length=1, max_length=1024)]
+TableName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{3,255}$")]
+
+_CONFIG: Final = SettingsConfigDict(
+    env_prefix="AUP_", frozen=True, extra="forbid", env_ignore_empty=True, populate_by_name=True
+)
+
+
+class AWSSettings(BaseSettings):
+    """What the repository needs to know; equal settings mean the same repository."""
+
+    model_config = _CONFIG
+
+    region: Annotated[
+        str | None,
+        Field(
+            validation_alias=AliasChoices("AWS_REGION", "AWS_DEFAULT_REGION"),
+            description="AWS region; without it, that of the default profile",
+        ),
+    ] = None
+    dynamodb_endpoint_url: Annotated[
+        str | None,
+        Field(
+            validation_alias=AliasChoices("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"),
+            description="another DynamoDB than AWS's own",
+        ),
+    ] = None
+    sqs_endpoint_url: Annotated[
+        str | None,
+        Field(
+            validation_alias=AliasChoices("AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL"),
+            description="another SQS than AWS's own",
+        ),
+    ] = None
+    table_name: Annotated[TableName, Field(description="table of the policies")] = "aup-policies"
+    user_table_name: Annotated[TableName, Field(description="table of what users accepted")] = (
+        "aup-acceptances"
+    )
+    write_api: Annotated[
+        Literal["batch", "put"],
+        Field(description="`batch` inserts 25 in a call; `put` is for servers without PartiQL"),
+    ] = "batch"
+    write_concurrency: Annotated[
+        Count, Field(le=1000, description="requests to the table under way at most")
+    ] = 16
+    write_attempts: Annotated[
+        Count, Field(le=20, description="tries of a throttled write before its message is held")
+    ] = 4
+    policy_cache_seconds: Annotated[
+        Seconds, Field(description="how long a policy that was read is believed")
+    ] = 300.0
+    policy_absence_seconds: Annotated[
+        Seconds, Field(description="how long the absence of a policy is believed")
+    ] = 2.0
+    call_timeout_seconds: Annotated[
+        Seconds, Field(description="deadline of every call to AWS, its retries included")
+    ] = 10.0
+
+    @field_validator("dynamodb_endpoint_url", "sqs_endpoint_url")
+    @classmethod
+    def _is_url(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return url
+
+
+class Settings(BaseSettings):
+    """Everything that the service can be told."""
+
+    model_config = _CONFIG
+
+    aws: Annotated[AWSSettings, Field(default_factory=AWSSettings)]
+    queue: Annotated[Name, Field(description="queue of acceptances, by URL or name")] = (
+        "aup-acceptances"
+    )
+    dead_letter_queue: Annotated[
+        Name, Field(description="queue of what cannot be recorded, by URL or name")
+    ] = "aup-acceptances-dead"
+    slots: Annotated[Count, Field(description="messages held at once at most")] = 500
+    poll_concurrency: Annotated[
+        Count, Field(le=200, description="polls under way at most; one when idle")
+    ] = 8
+    settle_concurrency: Annotated[
+        Count, Field(le=200, description="deletes, returns and extensions under way at most, each")
+    ] = 8
+    wait_seconds: Annotated[
+        int, Field(ge=0, le=20, description="how long a poll waits for a message")
+    ] = 20
+    visibility_timeout_seconds: Annotated[
+        int, Field(ge=2, le=43_200, description="lease on a message; extended while it is held")
+    ] = 120
+    max_attempts: Annotated[
+        Count,
+        Field(le=1000, description="receives after which a message that keeps failing is dead"),
+    ] = 8
+    backoff_base_seconds: Annotated[
+        Seconds, Field(description="upper end of the first delay; doubles with every receive")
+    ] = 1.0
+    backoff_cap_seconds: Annotated[Seconds, Field(description="what no delay exceeds")] = 300.0
+    # SQS ends a lease twelve hours after the receive, however often it was extended.
+    hold_seconds: Annotated[
+        Seconds,
+        Field(
+            le=36_000,
+            description="how long a message is held through throttling before it is returned",
+        ),
+    ] = 600.0
+    unknown_policy_seconds: Annotated[
+        Seconds, Field(description="how long an unknown version may still be published")
+    ] = 60.0
+    clock_skew_seconds: Annotated[
+        float, Field(ge=0, le=86_400, description="how far `accepted_at` may lie in the future")
+    ] = 300.0
+    drain_timeout_seconds: Annotated[
+        Seconds, Field(description="how long a stop finishes what is held")
+    ] = 25.0
+    stop_timeout_seconds: Annotated[
+        Seconds, Field(description="after which the supervisor kills (ECS: stopTimeout)")
+    ] = 30.0
+    give_up_seconds: Annotated[
+        Seconds, Field(description="how long access may be denied or the queue gone before exit 1")
+    ] = 300.0
+    stall_seconds: Annotated[
+        Seconds, Field(description="how long the event loop may stand still before exit 1")
+    ] = 60.0
+    summary_seconds: Annotated[Seconds, Field(description="interval of the summary line")] = 30.0
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Field(description="least level logged")
+    ] = "info"
+    log_format: Annotated[
+        Literal["auto", "json", "text"],
+        Field(description="`auto`: text on a terminal, JSON lines elsewhere"),
+    ] = "auto"
+
+
+def variable(model: type[BaseSettings], field: str) -> str:
+    """Name the environment variable of a field."""
+    alias = model.model_fields[field].validation_alias
+    if isinstance(alias, AliasChoices):
+        return str(alias.choices[-1] if field.endswith("_url") else alias.choices[0])
+    return f"AUP_{field.upper()}"
+
+
+def load(**changes: Any) -> Settings:
+    """Read the settings from the environment.
+
+    Args:
+        changes: values that take precedence over the environment.
+
+    Raises:
+        SettingsError: one line for each wrong, contradictory or misspelt variable.
+    """
+    problems = _misspelt()
+    settings: Settings | None = None
+    aws: AWSSettings | None = None
+    try:
+        aws = AWSSettings()
+    except ValidationError as error:
+        problems += _lines(AWSSettings, error)
+    try:
+        settings = Settings(**{"aws": aws or AWSSettings.model_construct(), **changes})
+    except ValidationError as error:
+        problems += _lines(Settings, error)
+    if settings is not None and aws is not None:
+        problems += contradictions(settings)
+    if problems or settings is None:
+        raise SettingsError(problems)
+    return settings
+
+
+def contradictions(settings: Settings) -> list[str]:
+    """Check the relations between the numbers.
+
+    Returns:
+        One line for each that does not hold.
+    """
+    call = settings.aws.call_timeout_seconds
+    checks = [
+        (settings.wait_seconds < settings.drain_timeout_seconds,
+         "drain_timeout_seconds", "above AUP_WAIT_SECONDS", settings.wait_seconds),
+        (settings.drain_timeout_seconds < settings.stop_timeout_seconds,
+         "stop_timeout_seconds", "above AUP_DRAIN_TIMEOUT_SECONDS", settings.drain_timeout_seconds),
+        # A lease is renewed at its half, and settled without renewal: two calls must fit.
+        (settings.visibility_timeout_seconds >= 4 * call,
+         "visibility_timeout_seconds", "at least four times AUP_CALL_TIMEOUT_SECONDS", call),
+        (settings.backoff_base_seconds <= settings.backoff_cap_seconds,
+         "backoff_cap_seconds", "at least AUP_BACKOFF_BASE_SECONDS", settings.backoff_base_seconds),
+        (settings.queue != settings.dead_letter_queue,
+         "dead_letter_queue", "another queue than AUP_QUEUE", settings.queue),
+    ]  # fmt: skip
+    return [
+        f"{variable(Settings, field)}={getattr(settings, field)}: must be {allowed} ({other})"
+        for holds, field, allowed, other in checks
+        if not holds
+    ]
+
+
+def _lines(model: type[BaseSettings], error: ValidationError) -> list[str]:
+    lines = []
+    for problem in error.errors():
+        field = str(problem["loc"][0])
+        name = field if field.startswith("AWS_") else variable(model, field)
+        allowed = problem["msg"].removeprefix("Value error, ")
+        lines.append(f"{name}={problem['input']}: {allowed[0].lower()}{allowed[1:]}")
+    return lines
+
+
+def _misspelt() -> list[str]:
+    known = [
+        variable(model, field) for model in (AWSSettings, Settings) for field in model.model_fields
+    ]
+    lines = []
+    for name in sorted(os.environ):
+        if name.startswith("AUP_") and name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else "; see the README's table"
+            lines.append(f"{name}={os.environ[name]}: is no setting{hint}")
+    return lines

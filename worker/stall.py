@@ -1,0 +1,72 @@
+"""A guard against an event loop that has stopped turning."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+import time
+from typing import Final, Self
+
+import structlog
+
+_log: Final = structlog.get_logger()
+
+
+class StallGuard:
+    """End the process when its event loop stands still, for its supervisor to start it anew.
+
+    Nothing is lost by that: what was held reappears in the queue when its visibility ends. A thread
+    watches, for nothing on a loop that stands still could.
+
+    Args:
+        seconds: how long the loop may stand still.
+        warn_seconds: from when on it is worth a warning.
+    """
+
+    def __init__(self, seconds: float, warn_seconds: float = 1.0) -> None:
+        self._seconds = seconds
+        self._warn_seconds = warn_seconds
+        self._turned_at = time.monotonic()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="stall guard", daemon=True)
+        self._ticking: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._turned_at = time.monotonic()
+        self._ticking = asyncio.get_running_loop().create_task(self._tick())
+        self._thread.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._ended.set()
+        if self._ticking is not None:
+            self._ticking.cancel()
+            await asyncio.gather(self._ticking, return_exceptions=True)
+        self._thread.join()
+
+    async def _tick(self) -> None:
+        interval = min(self._warn_seconds, self._seconds) / 4
+        while True:
+            await asyncio.sleep(interval)
+            now = time.monotonic()
+            stood = now - self._turned_at - interval
+            self._turned_at = now
+            if stood >= self._warn_seconds:
+                _log.warning("the event loop stood still", seconds=round(stood, 3))
+
+    def _watch(self) -> None:
+        overdue = 0
+        while not self._ended.wait(self._seconds / 10):
+            stood = time.monotonic() - self._turned_at
+            overdue = overdue + 1 if stood >= self._seconds else 0
+            # Twice in a row: a process that was suspended lets its loop turn in between.
+            if overdue > 1:
+                # The loop cannot unwind, so neither can the interpreter: leave at once.
+                print(  # noqa: T201 - no logger that may wait for the loop
+                    f"aup-worker: gave up: the event loop stood still for {stood:.1f} s",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                os._exit(1)
