@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
+from typing import Any, Final, TypeVar
 
 import aiohttp
 from aiobotocore.config import AioConfig
@@ -32,6 +37,8 @@ from worker.errors import (
     LeaseLostError,
     SettingsError,
 )
+
+ClientT = TypeVar("ClientT")
 
 # Amazon SQS and DynamoDB API references, "Common errors" and each action's "Errors".
 _THROTTLED: Final = {
@@ -62,6 +69,7 @@ _REJECTED: Final = {
     "InvalidAttributeValue", "InvalidMessageContents", "InvalidParameterCombination",
     "InvalidParameterValue", "ItemCollectionSizeLimitExceeded",
     "ItemCollectionSizeLimitExceededException", "MalformedQueryString", "MissingParameter",
+    "ResourceInUseException",
     "SerializationException", "UnsupportedOperation", "ValidationError", "ValidationException",
 }  # fmt: skip
 _BY_CODE: Final[dict[str, type[AWSError]]] = {
@@ -128,7 +136,11 @@ def translating(operation: str) -> Iterator[None]:
 
 @asynccontextmanager
 async def calling(
-    operation: str, timeout_seconds: float, calls: Counter[str] | None = None
+    operation: str,
+    timeout_seconds: float,
+    calls: Counter[str] | None = None,
+    *,
+    target: str = "",
 ) -> AsyncIterator[None]:
     """Put one call to AWS under a deadline and translate what it raises.
 
@@ -136,19 +148,37 @@ async def calling(
         operation: AWS's name of the call.
         timeout_seconds: when the call is abandoned, its retries included.
         calls: where the call is counted.
+        target: the queue or table, named in errors.
 
     Raises:
-        AWSError: of the subclass that says what to do; its text names the operation.
+        AWSError: of the subclass that says what to do; its text names operation and target.
         SettingsError: region or profile are missing or wrong.
     """
     if calls is not None:
         calls[operation] += 1
+    what = f"{operation} {target}" if target else operation
     try:
         async with asyncio.timeout(timeout_seconds):
-            with translating(operation):
+            with translating(what):
                 yield
     except TimeoutError:
-        raise AWSUnavailableError(f"{operation}: no answer within {timeout_seconds:g} s") from None
+        raise AWSUnavailableError(f"{what}: no answer within {timeout_seconds:g} s") from None
+
+
+@asynccontextmanager
+async def opened(
+    context: AbstractAsyncContextManager[ClientT], service: str
+) -> AsyncIterator[ClientT]:
+    """Open a client or resource of the SDK, and close it at the end.
+
+    Raises:
+        AWSError: credentials cannot be had.
+        SettingsError: region or profile are missing or wrong.
+    """
+    async with AsyncExitStack() as stack:
+        with translating(service):
+            client = await stack.enter_async_context(context)
+        yield client
 
 
 def client_config(*, pool: int, read_timeout_seconds: float, attempts: int) -> Any:

@@ -16,8 +16,7 @@ from worker.errors import AWSError, AWSThrottledError, AWSUnavailableError, Refu
 from worker.pipeline.decode import decode
 from worker.queue import Queue
 
-# Long enough for one pass over what may be in flight at once, 120,000 messages.
-LOOK_SECONDS: Final = 300
+LOOK_SECONDS: Final = 120
 _POLL_SECONDS: Final = 1
 _EMPTY_POLLS: Final = 2
 _ATTEMPTS: Final = 5
@@ -110,7 +109,9 @@ def _moment(text: str, otherwise: datetime) -> datetime:
     return moment if moment.tzinfo else otherwise
 
 
-async def walk(queue: Queue, *, now: Callable[[], datetime]) -> AsyncGenerator[DeadLetter, None]:
+async def walk(
+    queue: Queue, *, now: Callable[[], datetime], look_seconds: int = LOOK_SECONDS
+) -> AsyncGenerator[DeadLetter, None]:
     """Go through a dead-letter queue once, hiding each message only while the walk lasts.
 
     Whatever is not deleted meanwhile is visible again when the iterator is closed: use it with
@@ -119,17 +120,26 @@ async def walk(queue: Queue, *, now: Callable[[], datetime]) -> AsyncGenerator[D
     Args:
         queue: the dead-letter queue.
         now: gives the present time, aware.
+        look_seconds: how long a message stays hidden if the walk is killed.
     """
     retention_seconds = (await queue.state()).retention_seconds
     seen: dict[str, Delivery] = {}
     empty = 0
     try:
         while empty < _EMPTY_POLLS:
-            deliveries = await queue.receive(
-                BATCH_MAX_ENTRIES,
-                wait_seconds=_POLL_SECONDS,
-                visibility_timeout_seconds=LOOK_SECONDS,
+            receiving = asyncio.ensure_future(
+                queue.receive(
+                    BATCH_MAX_ENTRIES,
+                    wait_seconds=_POLL_SECONDS,
+                    visibility_timeout_seconds=look_seconds,
+                )
             )
+            try:
+                deliveries = await asyncio.shield(receiving)
+            except asyncio.CancelledError:
+                # What this poll was about to hand out must be shown again, too.
+                seen.update((each.message_id, each) for each in await receiving)
+                raise
             new = [each for each in deliveries if each.message_id not in seen]
             # The newest handle, and no body: a large queue must not fill the memory.
             seen.update(
@@ -209,6 +219,7 @@ async def replay(
     *,
     progress: Callable[[DeadLetter, ReplayFigures], None] | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    look_seconds: int = LOOK_SECONDS,
 ) -> ReplayFigures:
     """Send dead letters back to where they came from.
 
@@ -222,11 +233,12 @@ async def replay(
         choice: which.
         progress: told after each.
         now: gives the present time, aware.
+        look_seconds: how long a message stays hidden if the replay is killed.
     """
     figures = ReplayFigures()
     batch: list[DeadLetter] = []
     size = 0
-    async with aclosing(walk(dead_letters, now=now)) as letters:
+    async with aclosing(walk(dead_letters, now=now, look_seconds=look_seconds)) as letters:
         async for letter in letters:
             if not choice.matches(letter):
                 continue

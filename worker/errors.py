@@ -98,5 +98,9 @@ class PolicyNotFoundError(AUPError):
     """No such version of that policy is published."""
 
 
+class StoppedError(AUPError):
+    """A signal ended a verb before it was done."""
+
+
 class GaveUpError(AUPError):
     """The service cannot go on and ends, for its supervisor to start it anew or call somebody."""

@@ -156,13 +156,14 @@ class Gatherer(Generic[EntryT, ResultT]):
             if handle is not None:
                 handle.cancel()
         self._scheduled = self._lingering = None
+        # First, or every batch that ends would send the next one.
+        for waiting in self._waiting:
+            waiting.future.cancel()
+        self._waiting.clear()
         tasks = list(self._under_way)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for waiting in self._waiting:
-            waiting.future.cancel()
-        self._waiting.clear()
 
 
 def _check_length(batch: Sequence[object], results: Sequence[object]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import aioboto3
 
-from worker.aws import calling
+from worker.aws import calling, opened
 from worker.errors import AWSNotFoundError, AWSRejectedError, UsageError
 from worker.settings import Settings
 
@@ -38,9 +38,10 @@ async def provision(
 
 async def _queues(settings: Settings, session: aioboto3.Session) -> dict[str, bool]:
     made = {}
-    async with session.client(
+    context = session.client(
         "sqs", region_name=settings.aws.region, endpoint_url=settings.aws.sqs_endpoint_url
-    ) as client:
+    )
+    async with opened(context, "SQS") as client:
         dead = settings.dead_letter_queue
         made[f"queue {dead}"] = await _queue(
             client, settings, dead, {"MessageRetentionPeriod": str(DEAD_LETTER_RETENTION_SECONDS)}
@@ -81,9 +82,10 @@ async def _queue(client: Any, settings: Settings, name: str, attributes: dict[st
 async def _tables(settings: Settings, session: aioboto3.Session) -> dict[str, bool]:
     aws = settings.aws
     made = {}
-    async with session.client(
+    context = session.client(
         "dynamodb", region_name=aws.region, endpoint_url=aws.dynamodb_endpoint_url
-    ) as client:
+    )
+    async with opened(context, "DynamoDB") as client:
         for name, key in (
             (aws.table_name, ("policy_id", "version")),
             (aws.user_table_name, ("user_id", "policy_version")),

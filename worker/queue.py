@@ -6,14 +6,14 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import aioboto3
 
-from worker.aws import calling, client_config, error_of, translating
+from worker.aws import calling, client_config, error_of, opened
 from worker.delivery import BATCH_MAX_ENTRIES, Delivery, OutgoingMessage
 from worker.errors import AWSError, AWSNotFoundError, AWSUnavailableError
 from worker.settings import Settings
@@ -21,8 +21,6 @@ from worker.settings import Settings
 if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
 
-# How much longer than its wait a poll may take before it is abandoned.
-POLL_MARGIN_SECONDS: Final = 8.0
 _VISIBILITY_MAX_SECONDS: Final = 43_200
 _SYSTEM_ATTRIBUTES: Final = [
     "SentTimestamp",
@@ -61,7 +59,8 @@ class Queue:
         client: for everything but long polls.
         url: the queue.
         poll_client: for long polls, which keep their connections busy; `client` if absent.
-        call_timeout_seconds: deadline of every call; a poll's wait comes on top.
+        call_timeout_seconds: deadline of every call; a poll's wait comes on top. Well below the
+            visibility timeout, or an answer could be redelivered while it is still arriving.
         calls: where calls are counted by operation.
     """
 
@@ -80,6 +79,12 @@ class Queue:
         self._timeout = call_timeout_seconds
         self._calls = calls
 
+    def _call(
+        self, operation: str, timeout_seconds: float | None = None
+    ) -> AbstractAsyncContextManager[None]:
+        timeout = timeout_seconds or self._timeout
+        return calling(operation, timeout, self._calls, target=self.url.rsplit("/", 1)[-1])
+
     async def receive(
         self, max_messages: int, *, wait_seconds: int, visibility_timeout_seconds: int
     ) -> list[Delivery]:
@@ -88,8 +93,8 @@ class Queue:
         Raises:
             AWSError: the poll failed; whatever it was about to hand out reappears by itself.
         """
-        deadline = wait_seconds + POLL_MARGIN_SECONDS
-        async with calling("ReceiveMessage", deadline, self._calls):
+        deadline = wait_seconds + self._timeout
+        async with self._call("ReceiveMessage", deadline):
             answer = await self._poll_client.receive_message(
                 QueueUrl=self.url,
                 MaxNumberOfMessages=min(max_messages, BATCH_MAX_ENTRIES),
@@ -102,7 +107,7 @@ class Queue:
 
     async def delete(self, deliveries: Sequence[Delivery]) -> list[AWSError | None]:
         """Delete messages for good."""
-        async with calling("DeleteMessageBatch", self._timeout, self._calls):
+        async with self._call("DeleteMessageBatch"):
             answer = await self._client.delete_message_batch(
                 QueueUrl=self.url,
                 Entries=[
@@ -116,7 +121,7 @@ class Queue:
         self, changes: Sequence[tuple[Delivery, float]]
     ) -> list[AWSError | None]:
         """Let each message reappear after so many seconds from now; 0 hands it back at once."""
-        async with calling("ChangeMessageVisibilityBatch", self._timeout, self._calls):
+        async with self._call("ChangeMessageVisibilityBatch"):
             answer = await self._client.change_message_visibility_batch(
                 QueueUrl=self.url,
                 Entries=[
@@ -132,7 +137,7 @@ class Queue:
 
     async def send(self, messages: Sequence[OutgoingMessage]) -> list[AWSError | None]:
         """Send messages; an entry counts as sent only when SQS states its id and the body's MD5."""
-        async with calling("SendMessageBatch", self._timeout, self._calls):
+        async with self._call("SendMessageBatch"):
             answer = await self._client.send_message_batch(
                 QueueUrl=self.url,
                 Entries=[_entry(index, message) for index, message in enumerate(messages)],  # type: ignore[misc] # built by hand
@@ -147,7 +152,7 @@ class Queue:
 
     async def state(self) -> QueueState:
         """Ask for depth, retention and redrive policy."""
-        async with calling("GetQueueAttributes", self._timeout, self._calls):
+        async with self._call("GetQueueAttributes"):
             answer = await self._client.get_queue_attributes(
                 QueueUrl=self.url, AttributeNames=["All"]
             )
@@ -179,16 +184,16 @@ async def open_queues(
     }
     polls = client_config(
         pool=settings.poll_concurrency,
-        read_timeout_seconds=settings.wait_seconds + POLL_MARGIN_SECONDS,
+        read_timeout_seconds=settings.wait_seconds + timeout,
         attempts=1,
     )
     rest = client_config(
         pool=4 * settings.settle_concurrency, read_timeout_seconds=timeout, attempts=3
     )
-    with translating("SQS"):
-        poll_context = session.client("sqs", config=polls, **place)
-        context = session.client("sqs", config=rest, **place)
-    async with poll_context as poll_client, context as client:
+    async with (
+        opened(session.client("sqs", config=polls, **place), "SQS") as poll_client,
+        opened(session.client("sqs", config=rest, **place), "SQS") as client,
+    ):
         urls = [
             await _url(client, name, timeout)
             for name in (settings.queue, settings.dead_letter_queue)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from worker.backoff import full_jitter
 from worker.errors import AWSThrottledError, AWSUnavailableError, GaveUpError
 from worker.metrics import Metrics
 from worker.pipeline.flow import Flow
+from worker.pipeline.stopping import unless_stopped
 from worker.preflight import check
 from worker.queue import open_queues
 from worker.repository import AUPRepository
@@ -40,29 +41,39 @@ async def serve(settings: Settings, *, session: aioboto3.Session | None = None) 
         GaveUpError: it cannot go on, or a second signal stopped it before it had drained.
         AWSError: queues or tables could not be asked.
     """
-    async with StallGuard(settings.stall_seconds), _opened(settings, session) as flow:
-        with _stopping_on_signals(flow):
-            reporting = asyncio.get_running_loop().create_task(
-                _report(flow, settings.summary_seconds)
-            )
-            try:
-                await flow.run()
-            except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if not flow.stopping.is_set() or task is None or task.uncancel():
-                    raise
-                raise GaveUpError(
-                    f"stopped at once: {flow.metrics.books.held} held messages reappear in the "
-                    f"queue within {settings.visibility_timeout_seconds} s"
-                ) from None
-            finally:
-                reporting.cancel()
-                await asyncio.gather(reporting, return_exceptions=True)
-                _log.info("stopped", **_summary(flow))
+    stopping = asyncio.Event()
+    with _stopping_on_signals(stopping):
+        async with (
+            StallGuard(settings.stall_seconds),
+            _opened(settings, stopping, session) as flow,
+        ):
+            if flow is not None:
+                await _run(flow, settings)
+
+
+async def _run(flow: Flow, settings: Settings) -> None:
+    reporting = asyncio.get_running_loop().create_task(_report(flow, settings.summary_seconds))
+    try:
+        await flow.run()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if not flow.stopping.is_set() or task is None or task.uncancel():
+            raise
+        raise GaveUpError(
+            f"stopped at once: {flow.metrics.books.held} held messages reappear in the queue "
+            f"within {settings.visibility_timeout_seconds} s"
+        ) from None
+    finally:
+        reporting.cancel()
+        await asyncio.gather(reporting, return_exceptions=True)
+        _log.info("stopped", **_summary(flow))
 
 
 @asynccontextmanager
-async def _opened(settings: Settings, session: aioboto3.Session | None) -> AsyncIterator[Flow]:
+async def _opened(
+    settings: Settings, stopping: asyncio.Event, session: aioboto3.Session | None
+) -> AsyncIterator[Flow | None]:
+    """Open and check everything; None when a signal came first."""
     started_at = time.monotonic()
     repository = AUPRepository(settings.aws, session)
     metrics = Metrics(calls=repository.calls)
@@ -70,9 +81,13 @@ async def _opened(settings: Settings, session: aioboto3.Session | None) -> Async
         repository,
         open_queues(settings, calls=metrics.calls, session=session) as (source, dead_letters),
     ):
-        fitted = await _patiently(
+        checking = _patiently(
             lambda: check(settings, source, dead_letters, repository), settings.give_up_seconds
         )
+        fitted = await unless_stopped(stopping, checking)
+        if fitted is None:
+            yield None
+            return
         _log.info(
             "started",
             version=__version__,
@@ -83,10 +98,12 @@ async def _opened(settings: Settings, session: aioboto3.Session | None) -> Async
             user_table=repository.user_table_name,
             start_seconds=round(time.monotonic() - started_at, 3),
         )
-        yield Flow(source, dead_letters, repository, fitted, metrics=metrics)
+        yield Flow(source, dead_letters, repository, fitted, metrics=metrics, stopping=stopping)
 
 
-async def _patiently(attempt: Callable[[], Any], give_up_seconds: float) -> Any:
+async def _patiently(
+    attempt: Callable[[], Awaitable[Settings]], give_up_seconds: float
+) -> Settings:
     """Try until AWS answers: a worker may start before the network does."""
     deadline = time.monotonic() + give_up_seconds
     failures = 0
@@ -103,15 +120,15 @@ async def _patiently(attempt: Callable[[], Any], give_up_seconds: float) -> Any:
 
 
 @contextmanager
-def _stopping_on_signals(flow: Flow) -> Iterator[None]:
+def _stopping_on_signals(stopping: asyncio.Event) -> Iterator[None]:
     """Drain on the first signal, cancel on the second, and restore what was there before."""
     loop = asyncio.get_running_loop()
     main = asyncio.current_task()
 
     def stop(number: signal.Signals) -> None:
-        if not flow.stopping.is_set():
+        if not stopping.is_set():
             _log.info("stopping", signal=number.name, hint="a second signal stops at once")
-            flow.stopping.set()
+            stopping.set()
         elif main is not None:
             _log.warning("stopping at once", signal=number.name)
             main.cancel()

@@ -7,7 +7,7 @@ import os
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.errors import SettingsError
 
@@ -84,7 +84,7 @@ class Settings(BaseSettings):
 
     model_config = _CONFIG
 
-    aws: Annotated[AWSSettings, Field(default_factory=AWSSettings)]
+    aws: Annotated[AWSSettings, NoDecode, Field(default_factory=AWSSettings)]
     queue: Annotated[Name, Field(description="queue of acceptances, by URL or name")] = (
         "aup-acceptances"
     )
@@ -138,6 +138,9 @@ class Settings(BaseSettings):
     stall_seconds: Annotated[
         Seconds, Field(description="how long the event loop may stand still before exit 1")
     ] = 60.0
+    look_seconds: Annotated[
+        int, Field(ge=1, le=43_200, description="how long a dead letter looked at is hidden")
+    ] = 120
     summary_seconds: Annotated[Seconds, Field(description="interval of the summary line")] = 30.0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="least level logged")
@@ -214,15 +217,26 @@ def _lines(model: type[BaseSettings], error: ValidationError) -> list[str]:
     lines = []
     for problem in error.errors():
         field = str(problem["loc"][0])
-        name = field if field.startswith("AWS_") else variable(model, field)
+        name = _read_from(field) if field.startswith("AWS_") else variable(model, field)
         allowed = problem["msg"].removeprefix("Value error, ")
         lines.append(f"{name}={problem['input']}: {allowed[0].lower()}{allowed[1:]}")
     return lines
 
 
+def _read_from(alias: str) -> str:
+    """Name the variable that was set, of those that a field may come from."""
+    aliases = [field.validation_alias for field in AWSSettings.model_fields.values()]
+    choices = [each.choices for each in aliases if isinstance(each, AliasChoices)]
+    names = next((names for names in choices if alias in names), [alias])
+    return next((str(name) for name in names if os.environ.get(str(name))), alias)
+
+
 def _misspelt() -> list[str]:
     known = [
-        variable(model, field) for model in (AWSSettings, Settings) for field in model.model_fields
+        variable(model, field)
+        for model in (AWSSettings, Settings)
+        for field in model.model_fields
+        if field != "aws"  # read from variables of its own
     ]
     lines = []
     for name in sorted(os.environ):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
 from worker.cli import screen
+from worker.cli.running import run_async
 from worker.dead_letters import DeadLetter, ReplayChoice, ReplayFigures, walk
 from worker.dead_letters import replay as send_back
 from worker.errors import UsageError
@@ -31,7 +32,7 @@ def _now() -> datetime:
 async def _letters(reasons: list[str], limit: int | None) -> list[DeadLetter]:
     choice = ReplayChoice(reasons=reasons)
     found: list[DeadLetter] = []
-    async with open_queues(load()) as (_, queue), aclosing(walk(queue, now=_now)) as letters:
+    async with _walk() as letters:
         async for letter in letters:
             if choice.matches(letter):
                 found.append(letter)
@@ -40,13 +41,23 @@ async def _letters(reasons: list[str], limit: int | None) -> list[DeadLetter]:
     return found
 
 
+@asynccontextmanager
+async def _walk() -> AsyncIterator[AsyncIterator[DeadLetter]]:
+    settings = load()
+    async with (
+        open_queues(settings) as (_, queue),
+        aclosing(walk(queue, now=_now, look_seconds=settings.look_seconds)) as letters,
+    ):
+        yield letters
+
+
 @app.command("list")
 def list_(reason: Reasons = None, limit: Limit = None, as_json: AsJSON = False) -> None:
     """List dead letters with reason, age, expiry and receive count; nothing is taken.
 
     Example: aup-worker dead-letters list --reason unknown_policy
     """
-    letters = asyncio.run(_letters(reason or [], limit))
+    letters = run_async(_letters(reason or [], limit))
     now = _now()
     summaries = [letter.summary(now) for letter in letters]
     counts = Counter(letter.reason for letter in letters)
@@ -78,7 +89,7 @@ def show(message_id: str, as_json: AsJSON = False) -> None:
 
     Example: aup-worker dead-letters show 5fea7756-0ea4-451a-a703-a558b933e274
     """
-    letter = asyncio.run(_find(message_id))
+    letter = run_async(_find(message_id))
     report: dict[str, Any] = {
         **letter.summary(_now()),
         "attributes": {
@@ -105,7 +116,7 @@ def show(message_id: str, as_json: AsJSON = False) -> None:
 
 async def _find(message_id: str) -> DeadLetter:
     choice = ReplayChoice(ids=[message_id])
-    async with open_queues(load()) as (_, queue), aclosing(walk(queue, now=_now)) as letters:
+    async with _walk() as letters:
         async for letter in letters:
             if choice.matches(letter):
                 return letter
@@ -128,7 +139,7 @@ def replay(
     Example: aup-worker replay --reason unknown_policy --dry-run
     """
     choice = ReplayChoice(ids=message_ids or [], reasons=reason or [], limit=limit, dry_run=dry_run)
-    figures, chosen = asyncio.run(_replay(choice))
+    figures, chosen = run_async(_replay(choice))
     if as_json:
         screen.print_json({**figures.figures(), "dry_run": dry_run, "dead_letters": chosen})
     elif dry_run:
@@ -166,5 +177,11 @@ async def _replay(choice: ReplayChoice) -> tuple[ReplayFigures, list[dict[str, A
                 chosen.append(letter.summary(_now()))
                 bar.update(task, completed=figures.matched, rate="")
 
-            figures = await send_back(source, dead_letters, choice, progress=show_progress)
+            figures = await send_back(
+                source,
+                dead_letters,
+                choice,
+                progress=show_progress,
+                look_seconds=settings.look_seconds,
+            )
     return figures, chosen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from worker.acceptance import Acceptance
 from worker.cli import screen
+from worker.cli.running import run_async
 from worker.errors import PolicyNotFoundError
 from worker.provision import provision
 from worker.queue import QueueState, open_queues
@@ -30,7 +30,7 @@ def accepted(
 
     Example: aup-worker accepted u-42 --policy acceptable-use
     """
-    items, current = asyncio.run(_accepted(user, policy))
+    items, current = run_async(_accepted(user, policy))
     if as_json:
         report: dict[str, Any] = {"user_id": user, "acceptances": items}
         if policy is not None:
@@ -52,9 +52,8 @@ def accepted(
             )
         out.print(table)
     else:
-        out.print(
-            screen.plain(f"{user} has accepted nothing" + (f" of {policy}" if policy else ""))
-        )
+        of_policy = f" of {policy}" if policy else ""
+        out.print(screen.plain(f"no acceptance{of_policy} by {user} is recorded"))
     if policy is not None:
         answers = {True: "accepted", False: "not accepted", None: "no version is in force"}
         out.print(screen.plain(f"version of {policy} in force now: {answers[current]}"))
@@ -76,7 +75,7 @@ def status(as_json: AsJSON = False) -> None:
 
     Example: aup-worker status
     """
-    states = asyncio.run(_states())
+    states = run_async(_states())
     if as_json:
         screen.print_json({name: asdict(state) for name, state in states.items()})
         return
@@ -103,7 +102,7 @@ def init(as_json: AsJSON = False) -> None:
 
     Example: AWS_ENDPOINT_URL=http://127.0.0.1:5000 aup-worker init
     """
-    made = asyncio.run(provision(load()))
+    made = run_async(provision(load()))
     if as_json:
         screen.print_json(made)
         return

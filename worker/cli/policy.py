@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 
 from worker.acceptance import parse_time
 from worker.cli import screen
+from worker.cli.running import run_async
 from worker.errors import UsageError
 from worker.policy import Policy, in_force
 from worker.repository import AUPRepository
@@ -32,7 +32,7 @@ def _with_repository(use: Callable[[AUPRepository], Awaitable[ResultT]]) -> Resu
         async with AUPRepository(load().aws) as repository:
             return await use(repository)
 
-    return asyncio.run(opened())
+    return run_async(opened())
 
 
 def _report(policies: list[Policy], *, as_json: bool) -> None:

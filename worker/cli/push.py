@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import shutil
@@ -18,6 +17,7 @@ from typing import IO, Annotated, Any
 import typer
 
 from worker.cli import screen
+from worker.cli.running import run_async
 from worker.errors import UsageError
 from worker.push import BadLine, Line, PushFigures, examine, examine_raw, lines
 from worker.push import push as send
@@ -69,7 +69,7 @@ def push(  # noqa: PLR0913, PLR0917 - one parameter an option
                 "(--skip-invalid sends the others, --no-validate sends all)"
             )
         good = (line for line in _lines(inputs) if check(line) is None)
-        figures = asyncio.run(_send(settings, good, total, rate))  # type: ignore[arg-type] # bad ones are out
+        figures = run_async(_send(settings, good, total, rate))  # type: ignore[arg-type] # bad ones are out
     _report(figures, len(bad), as_json=as_json)
 
 
@@ -105,13 +105,14 @@ def _streams(files: list[Path] | None, stack: ExitStack) -> Inputs:
 def _stream(path: Path, stack: ExitStack) -> tuple[str, IO[bytes]]:
     if str(path) == "-":
         # Lines are read twice, to check them all before sending the first.
-        spool = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES))
+        spool = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES))  # noqa: SIM115 - the stack closes it
         shutil.copyfileobj(sys.stdin.buffer, spool)
         return "stdin", spool
     try:
-        return str(path), stack.enter_context(path.open("rb"))
+        stream = stack.enter_context(path.open("rb"))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
+    return str(path), stream
 
 
 def _lines(inputs: Inputs) -> Iterator[Line | BadLine]:

@@ -40,6 +40,7 @@ class Flow:
         settings: bounds and times.
         metrics: where everything is counted.
         now: gives the present time, aware.
+        stopping: set when the flow is to drain.
     """
 
     def __init__(
@@ -51,10 +52,11 @@ class Flow:
         *,
         metrics: Metrics | None = None,
         now: Callable[[], datetime] = _now,
+        stopping: asyncio.Event | None = None,
     ) -> None:
         self.metrics = metrics or Metrics()
         self.slots = Slots(settings.slots)
-        self.stopping = asyncio.Event()
+        self.stopping = stopping or asyncio.Event()
         self._settings = settings
         self._now = now
         self._failure: GaveUpError | None = None

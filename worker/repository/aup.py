@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
@@ -185,10 +186,14 @@ class AUPRepository(DynamoDBRepository):
             raise AWSUnavailableError("GetItem: the record that exists was not answered")
         return existing
 
+    def _call(self, operation: str, table_name: str) -> AbstractAsyncContextManager[None]:
+        timeout = self.aws_settings.call_timeout_seconds
+        return calling(operation, timeout, self.calls, target=table_name)
+
     async def _get(self, table_name: str, key: dict[str, str]) -> dict[str, Any] | None:
         async with (
             self.dynamodb_resource() as resource,
-            calling("GetItem", self.aws_settings.call_timeout_seconds, self.calls),
+            self._call("GetItem", table_name),
         ):
             answer = await resource.meta.client.get_item(
                 TableName=table_name, Key=key, ConsistentRead=True
@@ -235,11 +240,10 @@ class AUPRepository(DynamoDBRepository):
         Raises:
             PolicyConflictError: the version is published with another text, title or start.
         """
-        timeout = self.aws_settings.call_timeout_seconds
         try:
             async with (
                 self.dynamodb_resource() as resource,
-                calling("PutItem", timeout, self.calls),
+                self._call("PutItem", self.table_name),
             ):
                 await resource.meta.client.put_item(
                     TableName=self.table_name,
@@ -282,7 +286,7 @@ class AUPRepository(DynamoDBRepository):
         moment = retired_at or self._now()
         async with (
             self.dynamodb_resource() as resource,
-            calling("UpdateItem", self.aws_settings.call_timeout_seconds, self.calls),
+            self._call("UpdateItem", self.table_name),
         ):
             await resource.meta.client.update_item(
                 TableName=self.table_name,
@@ -339,7 +343,7 @@ class AUPRepository(DynamoDBRepository):
         while True:
             async with (
                 self.dynamodb_resource() as resource,
-                calling(operation, self.aws_settings.call_timeout_seconds, self.calls),
+                self._call(operation, request["TableName"]),
             ):
                 call: Any = getattr(resource.meta.client, operation.lower())
                 answer = await call(**request)

@@ -107,4 +107,11 @@ def same_content(item: Mapping[str, Any], acceptance: Acceptance) -> bool:
     erased = {name for name in ERASABLE if f"{name}_commitment" in item and name not in item}
     recorded = {name: value for name, value in item.items() if name not in _NOT_STATED_BY_PRODUCER}
     stated = {name: value for name, value in acceptance.stated().items() if name not in erased}
-    return recorded == stated
+    return _ordered(recorded) == _ordered(stated)
+
+
+def _ordered(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Sort the unknown fields: a producer may state the same ones in another order."""
+    if "extra" not in fields:
+        return dict(fields)
+    return {**fields, "extra": json.dumps(json.loads(fields["extra"]), sort_keys=True)}

@@ -63,20 +63,27 @@ class BatchInserts:
         self._calls = calls
 
     async def __call__(self, items: Sequence[Item], /) -> list[InsertResult]:
-        """Insert the items; a call that is rejected whole is repeated item by item."""
+        """Insert the items; a call that is rejected whole is repeated in halves."""
         try:
             return await self._execute(items)
         except AWSRejectedError as error:
             if len(items) == 1:
                 return [error]
-        # One statement can spoil the call for all: alone, it spoils only itself.
-        alone = await asyncio.gather(*(self([item]) for item in items), return_exceptions=True)
-        return [_result(outcome) for outcome in alone]
+        # One statement can spoil the call for all: halved on and on, it spoils only itself. One
+        # half after the other, for the caller has counted on one call under way.
+        middle = len(items) // 2
+        return [*await self._half(items[:middle]), *await self._half(items[middle:])]
+
+    async def _half(self, items: Sequence[Item]) -> list[InsertResult]:
+        try:
+            return await self(items)
+        except AWSError as error:
+            return [error] * len(items)
 
     async def _execute(self, items: Sequence[Item]) -> list[InsertResult]:
         async with (
             self._lend() as resource,
-            calling("BatchExecuteStatement", self._timeout, self._calls),
+            calling("BatchExecuteStatement", self._timeout, self._calls, target=self._table_name),
         ):
             answer = await resource.meta.client.batch_execute_statement(
                 Statements=[
@@ -124,7 +131,7 @@ class ConditionalPuts:
         try:
             async with (
                 self._lend() as resource,
-                calling("PutItem", self._timeout, self._calls),
+                calling("PutItem", self._timeout, self._calls, target=self._table_name),
             ):
                 await resource.meta.client.put_item(
                     TableName=self._table_name,
@@ -155,8 +162,6 @@ def _statement_result(response: Mapping[str, Any]) -> InsertResult:
 
 
 def _result(outcome: Any) -> InsertResult:
-    if isinstance(outcome, list):
-        return _result(outcome[0])
     if isinstance(outcome, Inserted | AWSError):
         return outcome
     raise outcome

@@ -1,0 +1,205 @@
+"""Queues and tables of one test, and the installed command to work on them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import boto3
+
+COMMAND: Final = str(Path(sys.executable).with_name("aup-worker"))
+DEADLINE_SECONDS: Final = 60.0
+
+
+def wait_until(reached: Callable[[], bool], what: str) -> None:
+    """Wait for a condition under a deadline."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not reached():
+        assert time.monotonic() < deadline, f"not in {DEADLINE_SECONDS:g} s: {what}"
+        time.sleep(0.05)
+
+
+class Workplace:
+    """One test's own queues and tables on a shared server, seen through a client not ours."""
+
+    def __init__(self, url: str, *, write_api: str = "put") -> None:
+        name = f"t-{uuid.uuid4().hex[:12]}"
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "AWS_ENDPOINT_URL": url,
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AUP_QUEUE": f"{name}-queue",
+            "AUP_DEAD_LETTER_QUEUE": f"{name}-dead",
+            "AUP_TABLE_NAME": f"{name}-policies",
+            "AUP_USER_TABLE_NAME": f"{name}-users",
+            "AUP_WRITE_API": write_api,
+            "AUP_WAIT_SECONDS": "1",
+            "AUP_BACKOFF_BASE_SECONDS": "0.2",
+            "AUP_BACKOFF_CAP_SECONDS": "1",
+            "AUP_UNKNOWN_POLICY_SECONDS": "0.5",
+            "AUP_SUMMARY_SECONDS": "0.5",
+        }
+        session = boto3.Session(region_name="us-east-1")  # credentials: those of every test
+        self.sqs: Any = session.client("sqs", endpoint_url=url)
+        self.dynamodb: Any = session.resource("dynamodb", endpoint_url=url)
+
+    def run(
+        self, *arguments: str, stdin: str | bytes | None = None, **changes: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a verb to its end."""
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        done = subprocess.run(  # noqa: S603 - our own command
+            [COMMAND, *arguments],
+            env=self.environment | changes,
+            input=data if data is not None else b"",
+            capture_output=True,
+            timeout=DEADLINE_SECONDS,
+            check=False,
+        )
+        return subprocess.CompletedProcess(
+            done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+        )
+
+    def set_up(self) -> None:
+        """Make queues and tables, and publish the one version that most tests accept."""
+        assert self.run("init").returncode == 0
+        self.publish("2026-01")
+
+    def publish(self, version: str) -> None:
+        """Publish a version of the policy."""
+        done = self.run(
+            "policy", "publish", "--policy", "aup", "--version", version, "--sha256", "ab" * 32
+        )
+        assert done.returncode == 0, done.stderr
+
+    @contextmanager
+    def service(self, **changes: str) -> Iterator[Service]:
+        """Run the service as long as the block lasts."""
+        with subprocess.Popen(  # noqa: S603 - our own command
+            [COMMAND, "run"],
+            env=self.environment | changes,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+        ) as process:
+            service = Service(process)
+            try:
+                yield service
+            finally:
+                if process.poll() is None:
+                    process.kill()
+
+    def send(self, *bodies: str) -> None:
+        """Send raw bodies with a client that is not ours."""
+        for start in range(0, len(bodies), 10):
+            entries = [
+                {"Id": str(number), "MessageBody": body}
+                for number, body in enumerate(bodies[start : start + 10])
+            ]
+            answer = self.sqs.send_message_batch(QueueUrl=self.url("AUP_QUEUE"), Entries=entries)
+            assert not answer.get("Failed")
+
+    def url(self, variable: str) -> str:
+        """Give the URL of a queue."""
+        return str(self.sqs.get_queue_url(QueueName=self.environment[variable])["QueueUrl"])
+
+    def depth(self, variable: str) -> int:
+        """Count what is in a queue, visible or not."""
+        answer = self.sqs.get_queue_attributes(QueueUrl=self.url(variable), AttributeNames=["All"])[
+            "Attributes"
+        ]
+        return sum(
+            int(answer[f"ApproximateNumberOfMessages{kind}"])
+            for kind in ("", "NotVisible", "Delayed")
+        )
+
+    def visible(self, variable: str) -> int:
+        """Count what a queue would hand out now."""
+        answer = self.sqs.get_queue_attributes(
+            QueueUrl=self.url(variable), AttributeNames=["ApproximateNumberOfMessages"]
+        )
+        return int(answer["Attributes"]["ApproximateNumberOfMessages"])
+
+    def recorded(self) -> Counter[str]:
+        """Count what is recorded, by event id."""
+        table = self.dynamodb.Table(self.environment["AUP_USER_TABLE_NAME"])
+        request: dict[str, Any] = {"ConsistentRead": True}
+        found: Counter[str] = Counter()
+        while True:
+            answer = table.scan(**request)
+            found.update(str(item["event_id"]) for item in answer["Items"])
+            if "LastEvaluatedKey" not in answer:
+                return found
+            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+    def dead(self) -> list[dict[str, Any]]:
+        """List dead letters through our own verb."""
+        done = self.run("dead-letters", "list", "--json")
+        assert done.returncode == 0, done.stderr
+        letters: list[dict[str, Any]] = json.loads(done.stdout)["dead_letters"]
+        return letters
+
+
+class Service:
+    """A running service."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.log: list[dict[str, Any]] = []
+
+    def wait_for(self, event: str) -> dict[str, Any]:
+        """Read the log until an event is told."""
+        assert self.process.stderr is not None
+        for raw in self.process.stderr:
+            line: dict[str, Any] = json.loads(raw)
+            self.log.append(line)
+            if line["event"] == event:
+                return line
+        raise AssertionError(f"the service ended without {event!r}: {self.log[-3:]}")
+
+    def end(self, *signals: int) -> tuple[int, dict[str, Any]]:
+        """Send signals; give the exit code and the last figures, whose books must balance."""
+        assert self.process.stderr is not None
+        for number in signals:
+            self.process.send_signal(number)
+        rest = self.process.stderr.read().decode()
+        code = self.process.wait(DEADLINE_SECONDS)
+        figures: dict[str, Any] = {}
+        for text in rest.splitlines():
+            if text.startswith("{"):
+                self.log.append(json.loads(text))
+            else:
+                self.log.append({"event": "plain", "text": text})
+        for line in self.log:
+            if line["event"] == "stopped":
+                figures = line
+        assert figures.get("balanced", True)
+        return code, figures
+
+
+def acceptance(number: int, **changes: Any) -> dict[str, Any]:
+    """Write a good acceptance."""
+    return {
+        "event_id": f"e-{number}",
+        "user_id": f"u-{number}",
+        "policy_id": "aup",
+        "version": "2026-01",
+        "accepted_at": "2026-11-01T10:00:00Z",
+        **changes,
+    }
+
+
+def body(number: int, **changes: Any) -> str:
+    """Write a good message."""
+    return json.dumps(acceptance(number, **changes))

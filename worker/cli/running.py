@@ -1,0 +1,31 @@
+"""How a verb runs its coroutine and is interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from worker.errors import StoppedError
+
+ResultT = TypeVar("ResultT")
+
+
+def run_async(main: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Run a verb to its end; SIGINT and SIGTERM let it put things in order first.
+
+    Raises:
+        StoppedError: a signal ended it.
+    """
+
+    async def interruptible() -> ResultT:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - we run in one
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await main
+
+    try:
+        return asyncio.run(interruptible())
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise StoppedError("interrupted; nothing is lost, and a second run goes on") from None
