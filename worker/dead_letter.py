@@ -48,14 +48,15 @@ def bury(delivery: Delivery, reason: str, detail: str, *, dead_at: datetime) -> 
         detail: one line for a person.
         dead_at: now, for whoever reads it.
     """
-    attributes = {name: value for name, value in delivery.attributes.items() if name != ATTRIBUTE}
+    plain = original(delivery)  # it may have died before
+    attributes = dict(plain.attributes)
     folded: dict[str, Any] = {}
     while len(attributes) >= ATTRIBUTES_MAX:
         name = min(attributes, key=lambda name: len(str(attributes[name])))
         folded[name] = _packed(attributes.pop(name))
     note: dict[str, Any] = {
         "reason": reason,
-        "detail": detail[:DETAIL_MAX_CHARACTERS],
+        "detail": " ".join(detail.split())[:DETAIL_MAX_CHARACTERS],
         "message_id": delivery.message_id,
         "sent_at": delivery.sent_at.isoformat(timespec="milliseconds"),
         "receive_count": delivery.receive_count,
@@ -63,17 +64,11 @@ def bury(delivery: Delivery, reason: str, detail: str, *, dead_at: datetime) -> 
         "worker_version": __version__,
     }
     kept = {"attributes": folded} if folded else {}
-    plain = OutgoingMessage(
-        body=delivery.body,
-        attributes=attributes,
-        trace_header=delivery.trace_header,
-        group_id=delivery.group_id,
-    )
     for content in (note | kept, {"reason": reason} | kept):
         letter = replace(plain, attributes=attributes | {ATTRIBUTE: _string(content)})
         if letter.size_bytes <= MESSAGE_MAX_BYTES:
             return letter
-    return replace(plain, attributes=dict(delivery.attributes))
+    return plain
 
 
 def read(delivery: Delivery) -> Death | None:

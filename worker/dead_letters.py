@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection
+import hashlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -110,7 +111,11 @@ def _moment(text: str, otherwise: datetime) -> datetime:
 
 
 async def walk(
-    queue: Queue, *, now: Callable[[], datetime], look_seconds: int = LOOK_SECONDS
+    queue: Queue,
+    *,
+    now: Callable[[], datetime],
+    look_seconds: int = LOOK_SECONDS,
+    at_end: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncGenerator[DeadLetter, None]:
     """Go through a dead-letter queue once, hiding each message only while the walk lasts.
 
@@ -121,6 +126,7 @@ async def walk(
         queue: the dead-letter queue.
         now: gives the present time, aware.
         look_seconds: how long a message stays hidden if the walk is killed.
+        at_end: called after the last message, while all are hidden still.
     """
     retention_seconds = (await queue.state()).retention_seconds
     seen: dict[str, Delivery] = {}
@@ -140,7 +146,9 @@ async def walk(
                 # What this poll was about to hand out must be shown again, too.
                 seen.update((each.message_id, each) for each in await receiving)
                 raise
-            new = [each for each in deliveries if each.message_id not in seen]
+            # One answer may hold a message twice: its newest handle settles.
+            handed_out = {each.message_id: each for each in deliveries}
+            new = [each for key, each in handed_out.items() if key not in seen]
             # The newest handle, and no body: a large queue must not fill the memory.
             seen.update(
                 (each.message_id, replace(each, body="", attributes={})) for each in deliveries
@@ -148,6 +156,8 @@ async def walk(
             empty = 0 if new else empty + 1
             for delivery in new:
                 yield describe(delivery, retention_seconds=retention_seconds, now=now())
+        if at_end is not None:
+            await at_end()
     finally:
         await asyncio.shield(_show_again(queue, list(seen.values())))
 
@@ -238,22 +248,41 @@ async def replay(
     figures = ReplayFigures()
     batch: list[DeadLetter] = []
     size = 0
-    async with aclosing(walk(dead_letters, now=now, look_seconds=look_seconds)) as letters:
+    died_at: dict[bytes, datetime] = {}
+
+    async def flush() -> None:
+        nonlocal batch, size
+        due, batch, size = batch, [], 0
+        if due:
+            await _replay_batch(source, dead_letters, due, choice, figures, progress)
+
+    # The last batch leaves before the walk shows its messages again: a handle whose visibility
+    # has ended may delete nothing.
+    walking = walk(dead_letters, now=now, look_seconds=look_seconds, at_end=flush)
+    async with aclosing(walking) as letters:
         async for letter in letters:
-            if not choice.matches(letter):
+            if not choice.matches(letter) or _is_back(letter, died_at):
                 continue
             figures.matched += 1
             bytes_more = original(letter.delivery).size_bytes
             if batch and (len(batch) == BATCH_MAX_ENTRIES or size + bytes_more > MESSAGE_MAX_BYTES):
-                await _replay_batch(source, dead_letters, batch, choice, figures, progress)
-                batch, size = [], 0
+                await flush()
             batch.append(letter)
             size += bytes_more
             if choice.limit is not None and figures.matched >= choice.limit:
                 break
-        if batch:
-            await _replay_batch(source, dead_letters, batch, choice, figures, progress)
+        await flush()
     return figures
+
+
+def _is_back(letter: DeadLetter, died_at: dict[bytes, datetime]) -> bool:
+    """Say whether it died again of being replayed: beside a quick worker there were no end to it.
+
+    What died first is remembered by its body's digest; both times are SQS's own.
+    """
+    digest = hashlib.sha256(letter.delivery.body.encode("utf-8", "surrogatepass")).digest()
+    before = died_at.setdefault(digest, letter.dead_at)
+    return before is not letter.dead_at and letter.sent_at >= before
 
 
 async def _replay_batch(
@@ -275,7 +304,8 @@ async def _replay_batch(
         figures.replayed += sum(error is None for error in deleted)
         figures.undeleted += sum(error is not None for error in deleted)
         figures.failed += len(batch) - len(confirmed)
-        figures.last_error = next((str(error) for error in [*sent, *deleted] if error), "")
+        errors = (str(error) for error in [*sent, *deleted] if error)
+        figures.last_error = next(errors, figures.last_error)
     if progress is not None:
         for letter in batch:
             progress(letter, figures)

@@ -18,7 +18,10 @@ def configure(level: str, log_format: Literal["auto", "json", "text"]) -> None:
     """
     as_text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
     renderer: structlog.types.Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        # Without local variables in tracebacks: they would hold messages.
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
         if as_text
         else structlog.processors.JSONRenderer()
     )

@@ -1,4 +1,4 @@
-"""Queues and tables made where they are missing, for development; production uses infra/."""
+"""Queues and tables made where they are missing, for development."""
 
 from __future__ import annotations
 

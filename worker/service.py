@@ -8,9 +8,8 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import aioboto3
 import structlog
 
 from worker import __version__
@@ -24,6 +23,9 @@ from worker.queue import open_queues
 from worker.repository import AUPRepository
 from worker.settings import Settings
 from worker.stall import StallGuard
+
+if TYPE_CHECKING:
+    import aioboto3
 
 _log: Final = structlog.get_logger()
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)

@@ -37,14 +37,14 @@ class AWSSettings(BaseSettings):
         str | None,
         Field(
             validation_alias=AliasChoices("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"),
-            description="another DynamoDB than AWS's own",
+            description="another SQS and DynamoDB than AWS's own",
         ),
     ] = None
     sqs_endpoint_url: Annotated[
         str | None,
         Field(
             validation_alias=AliasChoices("AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL"),
-            description="another SQS than AWS's own",
+            description="another SQS and DynamoDB than AWS's own",
         ),
     ] = None
     table_name: Annotated[TableName, Field(description="table of the policies")] = "aup-policies"
@@ -182,7 +182,8 @@ def load(**changes: Any) -> Settings:
     if settings is not None and aws is not None:
         problems += contradictions(settings)
     if problems or settings is None:
-        raise SettingsError(problems)
+        # Two settings may come from one variable: told once.
+        raise SettingsError(list(dict.fromkeys(problems)))
     return settings
 
 

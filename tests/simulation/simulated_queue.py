@@ -7,7 +7,7 @@ import heapq
 import json
 from collections import Counter, deque
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tests.simulation.aws_errors import sqs_error
 from tests.simulation.sqs_messages import State, StoredMessage, body_md5, handed_out
@@ -28,6 +28,15 @@ _DEFAULTS = {
     "ReceiveMessageWaitTimeSeconds": "0",
     "MaximumMessageSize": "1048576",
 }
+
+
+class Watcher(Protocol):
+    """Be told of what happens in a queue, at the moment at which it happens."""
+
+    def __call__(
+        self, queue: SimulatedQueue, event: str, message: StoredMessage, seconds: float, /
+    ) -> None:
+        """Look, and change nothing."""
 
 
 class SimulatedQueue:
@@ -55,6 +64,7 @@ class SimulatedQueue:
         self.messages: dict[int, StoredMessage] = {}
         self.expired: list[StoredMessage] = []
         self.handed_out_count = 0
+        self.watcher: Watcher | None = None
         self._faults = faults
         self._queue_by_arn = queue_by_arn
         self._visible: deque[StoredMessage] = deque()
@@ -95,6 +105,7 @@ class SimulatedQueue:
         )
         delay = self._delay_seconds if delay_seconds is None else delay_seconds
         self._add(message, delay)
+        self._tell("sent", message)
         return message
 
     def take(
@@ -126,6 +137,7 @@ class SimulatedQueue:
         message = self._find(operation, receipt_handle)
         if message is None or message.receipt_handle != receipt_handle:
             return
+        self._tell("deleted", message)
         if self._faults.happens("reappearance"):
             delay = self._faults.up_to(self._faults.durations.reappearance_seconds)
             message.receipt_handle = ""
@@ -156,6 +168,7 @@ class SimulatedQueue:
                 "VisibilityTimeout for the message is beyond the limit [43200 seconds].",
             )
         self._hide(message, State.IN_FLIGHT, seconds)
+        self._tell("changed", message, seconds)
 
     def counts(self) -> dict[str, str]:
         """Count the messages by state, as queue attributes."""
@@ -181,6 +194,7 @@ class SimulatedQueue:
             system_attributes=message.system_attributes | {"DeadLetterQueueSourceArn": source_arn},
         )
         self._add(adopted, 0)
+        self._tell("adopted", adopted)
 
     async def wait_for_arrival(self, deadline: float) -> None:
         """Wait until something may have become visible, or until the deadline."""
@@ -229,6 +243,7 @@ class SimulatedQueue:
         message.received_at = now
         message.first_received_at = message.first_received_at or now + _START_TIMESTAMP
         message.receipt_handle = f"{self.name}:{message.number}:{self.handed_out_count}"
+        self._tell("handed out", message)
         if self._faults.happens("duplicate_delivery"):
             # Sometimes at once, so that one answer holds the message twice.
             back = self._visible.appendleft if self._faults.coin() else self._visible.append
@@ -285,6 +300,10 @@ class SimulatedQueue:
                 f'The input receipt handle "{receipt_handle}" is not a valid receipt handle.',
             )
         return self.messages.get(int(rest))
+
+    def _tell(self, event: str, message: StoredMessage, seconds: float = 0.0) -> None:
+        if self.watcher is not None:
+            self.watcher(self, event, message, seconds)
 
     def _wake_all(self) -> None:
         for waiter in self._waiters:

@@ -98,7 +98,7 @@ async def _states() -> dict[str, QueueState]:
 
 
 def init(as_json: AsJSON = False) -> None:
-    """Make queues and tables where they are missing; for development, production uses infra/.
+    """Make queues and tables where they are missing; for development.
 
     Example: AWS_ENDPOINT_URL=http://127.0.0.1:5000 aup-worker init
     """

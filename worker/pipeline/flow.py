@@ -64,10 +64,7 @@ class Flow:
         self._deciding: set[asyncio.Task[None]] = set()
         self._out_of_time = False
         events = self.metrics.events
-        clock = asyncio.get_running_loop().time
         breaker = Breaker()
-        table_patience = Patience(settings.give_up_seconds, self.give_up, clock)
-        queue_patience = Patience(settings.give_up_seconds, self.give_up, clock)
         self.leases = Leases(
             source.change_visibility,
             settings.visibility_timeout_seconds,
@@ -78,7 +75,7 @@ class Flow:
             ledger,
             settings,
             breaker=breaker,
-            patience=table_patience,
+            patience=self._patience(),
             stopping=self.stopping,
             now=now,
             events=events,
@@ -91,18 +88,25 @@ class Flow:
             now=now,
             events=events,
         )
-        self.receiver = Receiver(
+        self.receiver = self._receiver(source, breaker)
+
+    def _receiver(self, source: Queue, breaker: Breaker) -> Receiver:
+        return Receiver(
             source,
             self.slots,
             self._accept,
             breaker=breaker,
-            patience=queue_patience,
+            patience=self._patience(),
             stopping=self.stopping,
-            concurrency=settings.poll_concurrency,
-            wait_seconds=settings.wait_seconds,
-            visibility_timeout_seconds=settings.visibility_timeout_seconds,
-            events=events,
+            concurrency=self._settings.poll_concurrency,
+            wait_seconds=self._settings.wait_seconds,
+            visibility_timeout_seconds=self._settings.visibility_timeout_seconds,
+            events=self.metrics.events,
         )
+
+    def _patience(self) -> Patience:
+        clock = asyncio.get_running_loop().time
+        return Patience(self._settings.give_up_seconds, self.give_up, clock)
 
     def give_up(self, error: GaveUpError) -> None:
         """Drain, and end `run` with that error."""
@@ -189,6 +193,7 @@ class Flow:
             except Exception:  # noqa: BLE001 - one message must not end the others
                 # Nothing is lost: the message comes back when its visibility ends.
                 _log.exception("settling failed", message_id=delivery.message_id)
+                await lease.stop()
                 outcome = Outcome.returned("settling failed")
             self.metrics.books.close(outcome)
             _log.debug(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -147,7 +148,11 @@ class Recorder:
         if long_enough or delivery.receive_count >= self._settings.max_attempts:
             return Outcome.dead(Reason.UNKNOWN_POLICY, problem)
         self._events["unknown_policy_waits"] += 1
-        return self._later(delivery, problem)
+        later = self._later(delivery, problem)
+        # Short draws may not spend every receive before the time is up: the last wait is the rest.
+        left = self._settings.max_attempts - delivery.receive_count
+        rest = max(0.0, self._settings.unknown_policy_seconds - waited)
+        return replace(later, delay_seconds=max(later.delay_seconds, rest / 2 ** (left - 1)))
 
     def _note_success(self) -> None:
         self._patience.succeeded()

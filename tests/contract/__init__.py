@@ -1,0 +1,1 @@
+"""Hold the doors to DynamoDB and SQS to the same promises on every server."""

@@ -1,0 +1,242 @@
+"""Dead letters are looked at without loss and replayed without change, on every server."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from tests.contract.facts import acceptance
+from tests.contract.queues import QueuePlace, QueueServer, is_empty, take
+from worker import dead_letters as module
+from worker.dead_letter import ATTRIBUTE, bury
+from worker.dead_letters import UNEXPLAINED, DeadLetter, ReplayChoice, replay, walk
+from worker.delivery import Delivery, OutgoingMessage
+from worker.queue import Queue
+
+TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1"
+TEN: dict[str, Any] = {
+    **{f"text{n}": {"DataType": "String", "StringValue": f"é {n}"} for n in range(4)},
+    **{f"number{n}": {"DataType": "Number", "StringValue": f"{n}.5"} for n in range(3)},
+    **{f"binary{n}": {"DataType": "Binary", "BinaryValue": bytes([n, 255])} for n in range(3)},
+}
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@pytest.fixture
+def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    # These servers answer an empty poll truly; on SQS itself only a long poll asks all its parts.
+    monkeypatch.setattr(module, "_POLL_SECONDS", 0)
+
+
+async def look(queue: Queue) -> list[DeadLetter]:
+    async with aclosing(walk(queue, now=now)) as letters:
+        return [letter async for letter in letters]
+
+
+async def send(queue: Queue, *outgoing: OutgoingMessage) -> list[Delivery]:
+    """Send messages and receive them, in the same order."""
+    for start in range(0, len(outgoing), 10):
+        results = await queue.send(outgoing[start : start + 10])
+        assert results == [None] * len(results)
+    deliveries = {each.body: each for each in await take(queue, len(outgoing))}
+    return [deliveries[each.body] for each in outgoing]
+
+
+async def die(source: Queue, dead_letters: Queue, *fates: tuple[str, str]) -> list[Delivery]:
+    """Send bodies and dead-letter each for its reason, as the worker does."""
+    deliveries = await send(source, *(OutgoingMessage(body) for body, _ in fates))
+    for start in range(0, len(fates), 10):
+        letters = [
+            bury(delivery, reason, f"detail of {delivery.body}", dead_at=now())
+            for delivery, (_, reason) in list(zip(deliveries, fates, strict=True))[start:][:10]
+        ]
+        assert await dead_letters.send(letters) == [None] * len(letters)
+    for start in range(0, len(fates), 10):
+        batch = deliveries[start : start + 10]
+        assert await source.delete(batch) == [None] * len(batch)
+    return deliveries
+
+
+@pytest.mark.usefixtures("_quick_looks")
+async def test_listing_tells_every_dead_letter_and_takes_none(
+    queue: Queue, dead_letters: Queue
+) -> None:
+    originals = await die(queue, dead_letters, *((f"body {n}", "malformed") for n in range(25)))
+    letters = await look(dead_letters)
+    assert sorted(each.delivery.body for each in letters) == sorted(each.body for each in originals)
+    ids = {each.body: each.message_id for each in originals}
+    assert {each.original_message_id for each in letters} == set(ids.values())
+    for letter in letters:
+        body = letter.delivery.body
+        assert letter.original_message_id == ids[body]
+        assert (letter.reason, letter.detail) == ("malformed", f"detail of {body}")
+        assert letter.receive_count == 1
+    # All visible again, at once and to everybody.
+    state = await dead_letters.state()
+    assert (state.visible, state.in_flight) == (25, 0)
+    assert {each.message_id for each in await take(dead_letters, 25)} == {
+        each.message_id for each in letters
+    }
+
+
+@pytest.mark.usefixtures("_quick_looks")
+async def test_a_listing_that_is_broken_off_shows_what_it_had_taken(
+    queue: Queue, dead_letters: Queue
+) -> None:
+    await die(queue, dead_letters, *((f"body {n}", "malformed") for n in range(12)))
+    async with aclosing(walk(dead_letters, now=now)) as letters:
+        await anext(letters)
+        assert (await dead_letters.state()).in_flight > 0
+    state = await dead_letters.state()
+    assert (state.visible, state.in_flight) == (12, 0)
+
+
+@pytest.mark.usefixtures("_quick_looks")
+async def test_an_empty_dead_letter_queue_has_nothing_to_tell(dead_letters: Queue) -> None:
+    assert await look(dead_letters) == []
+
+
+async def test_everything_is_replayed_and_nothing_stays_dead(
+    queue: Queue, dead_letters: Queue
+) -> None:
+    bodies = [f"body {n}" for n in range(23)]
+    await die(queue, dead_letters, *((body, "conflict") for body in bodies))
+    figures = await replay(queue, dead_letters, ReplayChoice())
+    assert figures.figures() == {"matched": 23, "replayed": 23, "undeleted": 0, "failed": 0}
+    deliveries = await take(queue, 23)
+    assert sorted(each.body for each in deliveries) == sorted(bodies)
+    assert not any(each.attributes for each in deliveries)
+    state = await dead_letters.state()
+    assert (state.visible, state.in_flight) == (0, 0)
+
+
+@pytest.mark.usefixtures("_quick_looks")
+async def test_a_replayed_message_is_never_shown_among_the_dead_again(
+    queue: Queue, dead_letters: Queue, queue_place: QueuePlace
+) -> None:
+    await die(queue, dead_letters, *((f"body {n}", "conflict") for n in range(3)))
+    queue_place.calls.clear()
+    shown: list[int] = []
+
+    def note(*_: Any) -> None:
+        shown.append(queue_place.calls["ChangeMessageVisibilityBatch"])
+
+    await replay(queue, dead_letters, ReplayChoice(), progress=note)
+    assert shown == [0, 0, 0]
+
+
+@pytest.mark.usefixtures("_quick_looks")
+async def test_a_dry_run_counts_and_moves_nothing(queue: Queue, dead_letters: Queue) -> None:
+    await die(queue, dead_letters, ("a", "malformed"), ("b", "conflict"), ("c", "conflict"))
+    choice = ReplayChoice(reasons=["conflict"], dry_run=True)
+    figures = await replay(queue, dead_letters, choice)
+    assert figures.figures() == {"matched": 2, "replayed": 0, "undeleted": 0, "failed": 0}
+    assert await is_empty(queue)
+    assert (await dead_letters.state()).visible == 3
+
+
+@pytest.mark.usefixtures("_quick_looks")
+async def test_only_the_chosen_reasons_are_replayed(queue: Queue, dead_letters: Queue) -> None:
+    await die(
+        queue,
+        dead_letters,
+        *((f"m{n}", "malformed") for n in range(3)),
+        *((f"u{n}", "unknown_policy") for n in range(4)),
+        *((f"c{n}", "conflict") for n in range(5)),
+    )
+    choice = ReplayChoice(reasons=["unknown_policy", "conflict"])
+    assert (await replay(queue, dead_letters, choice)).replayed == 9
+    assert {each.body[0] for each in await take(queue, 9)} == {"u", "c"}
+    assert Counter(each.reason for each in await look(dead_letters)) == {"malformed": 3}
+
+
+@pytest.mark.usefixtures("_quick_looks")
+async def test_one_is_replayed_by_its_own_id_or_by_its_originals(
+    queue: Queue, dead_letters: Queue
+) -> None:
+    originals = await die(queue, dead_letters, *((f"body {n}", "conflict") for n in range(5)))
+    own_id = next(each for each in await look(dead_letters) if each.delivery.body == "body 1")
+    choice = ReplayChoice(ids=[own_id.message_id, originals[3].message_id])
+    assert (await replay(queue, dead_letters, choice)).replayed == 2
+    assert {each.body for each in await take(queue, 2)} == {"body 1", "body 3"}
+    left = {each.delivery.body for each in await look(dead_letters)}
+    assert left == {"body 0", "body 2", "body 4"}
+
+
+@pytest.mark.usefixtures("_quick_looks")
+@pytest.mark.parametrize("limit", [1, 10, 12])
+async def test_no_more_than_the_limit_are_replayed(
+    limit: int, queue: Queue, dead_letters: Queue
+) -> None:
+    await die(queue, dead_letters, *((f"body {n}", "conflict") for n in range(13)))
+    figures = await replay(queue, dead_letters, ReplayChoice(limit=limit))
+    assert figures.figures() == {"matched": limit, "replayed": limit, "undeleted": 0, "failed": 0}
+    assert len(await take(queue, limit)) == limit
+    assert await is_empty(queue)
+    assert (await dead_letters.state()).visible == 13 - limit
+
+
+@pytest.mark.usefixtures("_quick_looks")
+async def test_a_message_with_ten_attributes_dies_and_comes_back_with_all_of_them(
+    queue: Queue, dead_letters: Queue, queue_server: QueueServer
+) -> None:
+    trace = TRACE if queue_server.keeps_trace_header_of_batch else None
+    group = "tenant-7" if queue_server.keeps_group_id else None
+    body = "not JSON \t\r\n é 日本語"
+    (original,) = await send(queue, OutgoingMessage(body, TEN, trace, group))
+    letter = bury(original, "malformed", "at 1", dead_at=now())
+    assert await dead_letters.send([letter]) == [None]
+    assert await queue.delete([original]) == [None]
+
+    (dead,) = await look(dead_letters)
+    assert dead.delivery.body == body
+    assert ATTRIBUTE in dead.delivery.attributes
+    assert len(dead.delivery.attributes) == 10
+    kept = {name: value for name, value in dead.delivery.attributes.items() if name != ATTRIBUTE}
+    assert kept.items() <= TEN.items()
+    assert (dead.reason, dead.detail) == ("malformed", "at 1")
+
+    assert (await replay(queue, dead_letters, ReplayChoice())).replayed == 1
+    (back,) = await take(queue, 1)
+    assert (back.body, back.attributes) == (body, TEN)
+    assert (back.trace_header, back.group_id) == (trace, group)
+
+
+@pytest.mark.usefixtures("_quick_looks")
+async def test_what_the_queue_itself_redrives_is_listed_and_explained_from_its_body(
+    empty_queue_place: QueuePlace,
+) -> None:
+    place = empty_queue_place
+    names = place.settings()
+    await place.make(names.dead_letter_queue)
+    async with place.open(queue=names.dead_letter_queue) as (dead_letters, _):
+        arn = (await dead_letters.state()).arn
+    redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 2})
+    await place.make(names.queue, RedrivePolicy=redrive)
+    bodies = {
+        acceptance(1).model_dump_json(exclude_none=True): UNEXPLAINED,
+        "{": "malformed",
+        "{}": "invalid",
+    }
+    async with place.open() as (source, dead_letters):
+        results = await source.send([OutgoingMessage(body) for body in bodies])
+        assert results == [None] * 3
+        for _ in range(2):
+            await take(source, 3, visibility_timeout_seconds=0)
+        # The third receive would be one too many: the queue moves them instead.
+        assert await source.receive(10, wait_seconds=1, visibility_timeout_seconds=0) == []
+        letters = await look(dead_letters)
+        assert {each.delivery.body: each.reason for each in letters} == bodies
+        assert {each.original_message_id for each in letters} == {""}
+        figures = await replay(source, dead_letters, ReplayChoice(reasons=["invalid"]))
+        assert figures.replayed == 1
+        (back,) = await take(source, 1)
+        assert back.body == "{}"

@@ -1,0 +1,109 @@
+"""Run the service's own parts inside a test, and check its books at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+from worker.acceptance import Acceptance
+from worker.delivery import Fate
+from worker.metrics import Metrics
+from worker.pipeline.flow import Flow
+from worker.pipeline.record import Ledger
+from worker.policy import Policy
+from worker.preflight import check
+from worker.queue import open_queues
+from worker.repository import AUPRepository, RecordResult
+from worker.settings import Settings
+
+_PATIENCE_SECONDS = 40.0
+_PAUSE_SECONDS = 0.02
+
+
+async def until(
+    condition: Callable[[], bool | Awaitable[bool]], seconds: float = _PATIENCE_SECONDS
+) -> None:
+    """Wait until a condition holds."""
+    async with asyncio.timeout(seconds):
+        while True:
+            holds = condition()
+            if holds is True or (holds is not False and await holds):
+                return
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def ended(flow: Flow) -> int:
+    """Count the deliveries that need nothing more."""
+    fates = flow.metrics.books.by_fate
+    return fates[Fate.RECORDED] + fates[Fate.DUPLICATE] + fates[Fate.DEAD]
+
+
+def assert_balance(flow: Flow) -> None:
+    """Check that nothing is held or missing once a flow has ended."""
+    books = flow.metrics.books
+    assert books.balance
+    assert books.held == 0
+    assert books.received == books.by_fate.total()
+    assert flow.slots.in_flight == 0
+    assert len(flow.leases) == 0
+
+
+class HoldingLedger:
+    """Keep every acceptance waiting until it is let go."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.let_go = asyncio.Event()
+        self.waiting = 0
+
+    async def policy(self, policy_id: str, version: str) -> Policy | None:
+        return await self._ledger.policy(policy_id, version)
+
+    async def record(
+        self, acceptance: Acceptance, *, received_at: datetime | None = None
+    ) -> RecordResult:
+        self.waiting += 1
+        try:
+            await self.let_go.wait()
+        finally:
+            self.waiting -= 1
+        return await self._ledger.record(acceptance, received_at=received_at)
+
+
+@asynccontextmanager
+async def working(
+    settings: Settings, around: Callable[[AUPRepository], Ledger] | None = None
+) -> AsyncIterator[Flow]:
+    """Run a worker for as long as a block lasts; drain it, and check its books.
+
+    Args:
+        settings: lead to queues and tables.
+        around: puts something between the flow and the repository.
+    """
+    async with opened(settings, around) as flow:
+        running = asyncio.create_task(flow.run())
+        try:
+            yield flow
+        finally:
+            flow.stopping.set()
+            await running
+        assert_balance(flow)
+
+
+@asynccontextmanager
+async def opened(
+    settings: Settings, around: Callable[[AUPRepository], Ledger] | None = None
+) -> AsyncIterator[Flow]:
+    """Open everything that a flow needs."""
+    repository = AUPRepository(settings.aws)
+    metrics = Metrics(calls=repository.calls)
+    async with (
+        repository,
+        open_queues(settings, calls=metrics.calls) as (source, dead_letters),
+    ):
+        fitted = await check(settings, source, dead_letters, repository)
+        ledger: Any = around(repository) if around else repository
+        yield Flow(source, dead_letters, ledger, fitted, metrics=metrics)

@@ -1,0 +1,392 @@
+"""Messages of every kind go where they belong, over real connections."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tests.integration.place import FORGOTTEN, POLICY, Place, good, now, sha256, stated
+from tests.integration.proxy import proxy_to
+from tests.integration.running import HoldingLedger, ended, until, working
+from worker import dead_letters as dead_letters_module
+from worker.dead_letters import ReplayChoice, replay
+from worker.delivery import Fate
+from worker.pipeline.flow import Flow
+from worker.policy import Policy
+from worker.queue import open_queues
+from worker.repository import AUPRepository
+from worker.repository.evidence import verify
+
+# moto's receive slows down with the backlog.
+BACKLOG_MAX = 40
+
+
+def enveloped(number: int) -> str:
+    inner = stated(number)
+    event = {"specversion": "1.0", "id": "1", "source": "/app", "type": "accepted"}
+    encoded = base64.b64encode(json.dumps(inner).encode()).decode()
+    sns = {"Type": "Notification", "TopicArn": "arn:topic", "Message": json.dumps(inner)}
+    envelopes: list[dict[str, Any]] = [
+        event | {"data": inner},
+        event | {"data_base64": encoded},
+        sns,
+        {"detail-type": "Accepted", "source": "app", "detail": inner},
+        event | {"data": sns},
+    ]
+    return json.dumps(envelopes[number % len(envelopes)])
+
+
+def without(field: str, number: int) -> str:
+    return json.dumps({name: value for name, value in stated(number).items() if name != field})
+
+
+def good_of_every_kind() -> list[str]:
+    """Write acceptances of the users 0 to 199."""
+    bodies = good(120)
+    bodies += [enveloped(number) for number in range(120, 160)]
+    bodies += [json.dumps(stated(n, version="2026-02")) for n in range(160, 180)]
+    bodies += [json.dumps(stated(n, later={"field": [n]}), indent=2) for n in range(180, 190)]
+    bodies += [without("content_sha256", number) for number in range(190, 200)]
+    return bodies
+
+
+def hopeless() -> dict[str, str]:
+    """Write messages that can never be recorded, each with its reason."""
+    malformed = [
+        '{"event_id": "a"',
+        "not JSON",
+        "[]",
+        "null",
+        '{"event_id": NaN}',
+        "[" * 100_000,
+        json.dumps({"specversion": "1.0", "data_base64": "%%%"}),
+    ]
+    invalid = [
+        "{}",
+        without("user_id", 900),
+        json.dumps(stated(901, user_id="")),
+        json.dumps(stated(902, user_id=7)),
+        json.dumps(stated(903, event_id="x" * 129)),
+        json.dumps(stated(904, accepted_at="2026-01-15T10:00:00")),
+        json.dumps(stated(905, accepted_at="2999-01-01T00:00:00Z")),
+        json.dumps(stated(906, policy_id="a#b")),
+        json.dumps({"detail-type": "EC2 Instance State-change Notification", "detail": {}}),
+        json.dumps({"Type": "Notification", "TopicArn": "arn:topic", "Subject": "no message"}),
+    ]
+    unknown = [json.dumps(stated(n, version=FORGOTTEN)) for n in range(910, 920)]
+    unknown.append(json.dumps(stated(920, policy_id="privacy")))
+    mismatch = [json.dumps(stated(n, content_sha256=sha256("other"))) for n in range(930, 935)]
+    return {
+        **dict.fromkeys(malformed, "malformed"),
+        **dict.fromkeys(invalid, "invalid"),
+        **dict.fromkeys(unknown, "unknown_policy"),
+        **dict.fromkeys(mismatch, "content_mismatch"),
+    }
+
+
+async def feed(place: Place, flow: Flow, bodies: list[str], already: int = 0) -> int:
+    """Send messages while the flow takes them, wait for their end, and return how many ended."""
+    for start in range(0, len(bodies), 20):
+        await place.send(bodies[start : start + 20])
+        sent = already + min(start + 20, len(bodies))
+        await until(lambda sent=sent: sent - ended(flow) <= BACKLOG_MAX)  # type: ignore[misc] # bound now
+    await until(lambda: ended(flow) >= already + len(bodies))
+    return already + len(bodies)
+
+
+async def test_every_kind_of_message_ends_where_it_belongs(place: Place) -> None:
+    bodies = good_of_every_kind()
+    doubled = bodies[:30]
+    dead = hopeless()
+    forged = [json.dumps(stated(number, channel="forged")) for number in range(10)]
+    async with working(place.settings()) as flow:
+        sent = await feed(place, flow, [*bodies, *doubled, *dead])
+        sent = await feed(place, flow, forged, sent)
+    assert await place.waiting() == (0, 0)
+
+    items = await place.recorded()
+    assert Counter(item["user_id"] for item in items) == {f"user-{n}": 1 for n in range(200)}
+    for item in items:
+        assert verify(item) == []
+        number = int(item["user_id"].removeprefix("user-"))
+        version = "2026-02" if 160 <= number < 180 else "2026-01"
+        assert item["policy_version"] == f"{POLICY}#{version}"
+        known = stated(number, version=version)
+        if 190 <= number < 200:
+            del known["content_sha256"]
+        assert known.items() <= item.items()
+        assert ("extra" in item) == (180 <= number < 190)
+
+    letters = await place.dead()
+    expected = dead | dict.fromkeys(forged, "conflict")
+    assert Counter(each.body for each in letters) == dict.fromkeys(expected, 1)
+    assert {each.body: each.note["reason"] for each in letters} == expected
+    assert all(each.note["detail"] for each in letters)
+
+    books = flow.metrics.books
+    assert books.by_fate[Fate.RECORDED] == len(bodies)
+    assert books.by_fate[Fate.DUPLICATE] == len(doubled)
+    assert books.by_fate[Fate.DEAD] == len(expected)
+    assert books.dead_by_reason == Counter(expected.values())
+    assert books.received == sent + books.by_fate[Fate.RETURNED]
+    assert flow.metrics.events["deleted"] == sent
+
+
+async def test_a_dead_letter_is_the_original_byte_for_byte_with_its_attributes(
+    place: Place,
+) -> None:
+    attributes = {
+        "tenant": {"DataType": "String", "StringValue": "é"},
+        "number": {"DataType": "Number", "StringValue": "7"},
+        "binary": {"DataType": "Binary", "BinaryValue": b"\x00\xff"},
+    }
+    body = ' {"é":\t"日本語",\r\n "event_id": 1 '
+    async with working(place.settings()) as flow:
+        await place.send([body], attributes)
+        await until(lambda: ended(flow) == 1)
+    (letter,) = await place.dead()
+    assert letter.body == body
+    note = letter.note
+    assert {**letter.attributes, "aup.dead_letter": None} == attributes | {"aup.dead_letter": None}
+    assert (note["reason"], note["receive_count"]) == ("malformed", 1)
+
+
+async def test_what_died_of_an_unknown_version_is_recorded_after_publication_and_replay(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies = [json.dumps(stated(number, version=FORGOTTEN)) for number in range(25)]
+    settings = place.settings()
+    async with working(settings) as flow:
+        await feed(place, flow, [*bodies, "not JSON"])
+    assert flow.metrics.books.dead_by_reason == {"unknown_policy": 25, "malformed": 1}
+    assert await place.recorded() == []
+
+    place.publish(FORGOTTEN)
+    monkeypatch.setattr(dead_letters_module, "_POLL_SECONDS", 0)
+    async with open_queues(settings) as (source, dead_letters), working(settings) as flow:
+        figures = await replay(source, dead_letters, ReplayChoice(reasons=["unknown_policy"]))
+        assert (figures.matched, figures.replayed) == (25, 25)
+        await until(lambda: ended(flow) == 25)
+    assert flow.metrics.books.by_fate == {Fate.RECORDED: 25}
+    items = await place.recorded()
+    assert {item["user_id"] for item in items} == {f"user-{n}" for n in range(25)}
+    assert [verify(item) for item in items] == [[]] * 25
+    assert [each.body for each in await place.dead()] == ["not JSON"]
+    assert await place.waiting() == (0, 0)
+
+
+async def test_a_version_that_is_published_in_time_is_recorded_without_dying(place: Place) -> None:
+    settings = place.settings(
+        aws={"policy_absence_seconds": 0.1}, unknown_policy_seconds=60.0, max_attempts=1000
+    )
+    async with working(settings) as flow:
+        await place.send([json.dumps(stated(1, version=FORGOTTEN))])
+        await until(lambda: flow.metrics.events["unknown_policy_waits"] >= 2)
+        await asyncio.to_thread(place.publish, FORGOTTEN)
+        await until(lambda: ended(flow) == 1)
+    assert flow.metrics.books.by_fate[Fate.RECORDED] == 1
+    assert len(await place.recorded()) == 1
+    assert await place.dead() == []
+
+
+async def test_a_policy_is_read_once_for_hundreds_of_acceptances(place: Place) -> None:
+    reads: list[tuple[str, ...]] = []
+
+    def note_reads(repository: AUPRepository) -> AUPRepository:
+        # Among the calls they could not be told from a look-up after a write whose answer was lost.
+        read = repository._policies._read
+
+        async def noted(*key: str) -> Policy | None:
+            reads.append(key)
+            return await read(*key)
+
+        repository._policies._read = noted
+        return repository
+
+    async with working(place.settings(), note_reads) as flow:
+        await feed(place, flow, good(200))
+    assert reads == [(POLICY, "2026-01")]
+    assert flow.metrics.books.by_fate == {Fate.RECORDED: 200}
+
+
+async def test_a_message_held_beyond_its_visibility_stays_ours(place: Place) -> None:
+    holding: list[HoldingLedger] = []
+
+    def hold(repository: Any) -> HoldingLedger:
+        holding.append(HoldingLedger(repository))
+        return holding[0]
+
+    settings = place.settings(visibility_timeout_seconds=2, wait_seconds=1)
+    async with working(settings, hold) as flow:
+        await place.send(good(12))
+        await until(lambda: holding[0].waiting == 12)
+        # Extended after each second of the two: three times is beyond the first visibility.
+        await until(lambda: flow.metrics.events["lease_extended"] >= 3 * 12)
+        assert await place.waiting() == (0, 12)
+        holding[0].let_go.set()
+        await until(lambda: ended(flow) == 12)
+    assert flow.metrics.books.received == 12
+    assert flow.metrics.books.by_fate == {Fate.RECORDED: 12}
+    assert flow.metrics.events["lease_lost"] == 0
+    assert flow.metrics.events["deleted"] == 12
+    # In batches: twelve leases are two calls.
+    calls = flow.metrics.calls["ChangeMessageVisibilityBatch"]
+    assert calls <= 2 * (flow.metrics.events["lease_extended"] / 12 + 1)
+
+
+async def test_a_drain_hands_back_what_it_cannot_finish_and_the_next_worker_records_it(
+    place: Place,
+) -> None:
+    holding: list[HoldingLedger] = []
+
+    def hold(repository: Any) -> HoldingLedger:
+        holding.append(HoldingLedger(repository))
+        return holding[0]
+
+    settings = place.settings(
+        drain_timeout_seconds=1.1, visibility_timeout_seconds=600, wait_seconds=1
+    )
+    async with working(settings, hold) as first:
+        await place.send(good(15))
+        await until(lambda: holding[0].waiting == 15)
+    assert first.metrics.books.by_fate == {Fate.RETURNED: 15}
+    assert await place.waiting() == (15, 0)
+    assert await place.recorded() == []
+    async with working(settings) as second:
+        await until(lambda: ended(second) == 15)
+    assert second.metrics.books.by_fate == {Fate.RECORDED: 15}
+    assert len(await place.recorded()) == 15
+
+
+async def test_a_drain_finishes_what_is_begun_and_leaves_the_rest_in_the_queue(
+    place: Place,
+) -> None:
+    bodies = good(60)
+    async with working(place.settings(slots=20)) as flow:
+        await place.send(bodies)
+        await until(lambda: ended(flow) >= 1)
+    ended_by_first = ended(flow)
+    visible, in_flight = await place.waiting()
+    assert (visible, in_flight) == (60 - ended_by_first, 0)
+    assert len(await place.recorded()) == ended_by_first
+    async with working(place.settings()) as flow:
+        await until(lambda: ended(flow) == 60 - ended_by_first)
+    assert len(await place.recorded()) == 60
+    assert await place.waiting() == (0, 0)
+
+
+async def test_two_workers_share_a_queue_and_record_everything_once(place: Place) -> None:
+    bodies = good(100)
+    settings = place.settings()
+    async with working(settings) as flow, open_queues(settings) as (source, dead_letters):
+        repository: Any = flow._recorder._ledger
+        other = Flow(source, dead_letters, repository, settings)
+        running = asyncio.create_task(other.run())
+        for start in range(0, 100, 20):
+            await place.send(bodies[start : start + 20])
+        await until(lambda: ended(flow) + ended(other) >= 100)
+        other.stopping.set()
+        await running
+    assert other.metrics.books.balance
+    assert other.metrics.books.held == 0
+    assert Counter(item["user_id"] for item in await place.recorded()) == {
+        f"user-{n}": 1 for n in range(100)
+    }
+    assert await place.waiting() == (0, 0)
+
+
+async def test_connections_stay_within_the_configured_pools(place: Place) -> None:
+    aws = place.settings().aws
+    assert aws.sqs_endpoint_url
+    assert aws.dynamodb_endpoint_url
+    async with (
+        proxy_to(aws.sqs_endpoint_url) as sqs,
+        proxy_to(aws.dynamodb_endpoint_url) as dynamodb,
+    ):
+        settings = place.settings(
+            aws={
+                "sqs_endpoint_url": sqs.url,
+                "dynamodb_endpoint_url": dynamodb.url,
+                "write_concurrency": 2,
+            },
+            poll_concurrency=3,
+            settle_concurrency=1,
+        )
+        bodies = [*good(100), *good(20), *(f"bad {n}" for n in range(20))]
+        async with working(settings) as flow:
+            await feed(place, flow, bodies)
+        assert 1 <= sqs.most_open <= 3 + 4 * 1
+        assert 1 <= dynamodb.most_open <= 2 * 2 + 4
+        if place.servers.sqs != "moto":  # which closes a connection after every answer
+            assert sqs.opened_count <= 3 + 4 * 1
+            assert dynamodb.opened_count <= 2 * 2 + 4
+    assert len(await place.recorded()) == 100
+
+
+async def test_what_is_held_while_the_table_is_out_of_reach_is_recorded_when_it_is_back(
+    place: Place,
+) -> None:
+    aws = place.settings().aws
+    assert aws.dynamodb_endpoint_url
+    async with proxy_to(aws.dynamodb_endpoint_url) as dynamodb:
+        settings = place.settings(
+            aws={"dynamodb_endpoint_url": dynamodb.url, "write_attempts": 1}, slots=30
+        )
+        async with working(settings) as flow:
+            await feed(place, flow, good(20))
+            dynamodb.break_down()
+            await place.send(good(60, first=100))
+            await until(lambda: flow.metrics.events["table_failures"] >= 10)
+            # Receiving has stopped, so that what is not held keeps its receive count.
+            assert flow.slots.in_flight <= 30
+            dynamodb.mend()
+            await until(lambda: ended(flow) == 80)
+    books = flow.metrics.books
+    # A write that landed before its connection broke is a duplicate when it is tried again.
+    assert books.by_fate[Fate.RECORDED] + books.by_fate[Fate.DUPLICATE] == 80
+    assert books.received == 80
+    assert len(await place.recorded()) == 80
+    assert await place.waiting() == (0, 0)
+    assert await place.dead() == []
+
+
+async def test_what_could_not_be_told_to_the_queue_is_told_again(place: Place) -> None:
+    aws = place.settings().aws
+    assert aws.sqs_endpoint_url
+    async with proxy_to(aws.sqs_endpoint_url) as sqs:
+        settings = place.settings(
+            aws={"sqs_endpoint_url": sqs.url}, visibility_timeout_seconds=2, slots=40
+        )
+        async with working(settings) as flow:
+            for start in range(0, 60, 20):
+                await place.send([*good(15, first=start), *(f"bad {start + n}" for n in range(5))])
+                await until(lambda start=start: ended(flow) > start)  # type: ignore[misc] # bound now
+                sqs.break_down()
+                sqs.mend()
+            await until(lambda: _is_done(place, flow))
+    assert {item["user_id"] for item in await place.recorded()} == {
+        f"user-{start + n}" for start in range(0, 60, 20) for n in range(15)
+    }
+    assert {each.body for each in await place.dead()} == {
+        f"bad {start + n}" for start in range(0, 60, 20) for n in range(5)
+    }
+    assert flow.metrics.books.received >= 60
+
+
+async def _is_done(place: Place, flow: Flow) -> bool:
+    return await place.waiting() == (0, 0) and flow.metrics.books.held == 0 and ended(flow) >= 60
+
+
+async def test_the_evidence_says_when_sqs_took_the_message(place: Place) -> None:
+    before = now()
+    async with working(place.settings()) as flow:
+        await feed(place, flow, good(1))
+    (item,) = await place.recorded()
+    assert (
+        before.isoformat()[:17] <= item["received_at"] <= item["recorded_at"] <= now().isoformat()
+    )

@@ -1,0 +1,243 @@
+"""The service stops when told to, gives up when it must, and refuses what cannot work."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from typing import Any
+from uuid import uuid4
+
+import boto3  # type: ignore[import-untyped, unused-ignore] # boto3 has no types
+import pytest
+from structlog.testing import capture_logs
+
+from tests.contract.running import RunningServers
+from tests.integration.place import MOTO, Place, Servers, good, stated
+from tests.integration.running import assert_balance, ended, opened, until
+from worker.errors import (
+    AWSDeniedError,
+    AWSNotFoundError,
+    GaveUpError,
+    SettingsError,
+)
+from worker.service import serve
+from worker.settings import Settings
+
+
+def log_of(logs: list[Any], event: str) -> dict[str, Any]:
+    (line,) = [line for line in logs if line["event"] == event]
+    found: dict[str, Any] = line
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_the_service_with_balanced_books(
+    number: signal.Signals, place: Place
+) -> None:
+    bodies = [*good(40), *good(5), *(f"bad {n}" for n in range(5))]
+    handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with capture_logs() as logs:
+        serving = asyncio.create_task(serve(place.settings(wait_seconds=1)))
+        await place.send(bodies)
+
+        async def done() -> bool:
+            return serving.done() or await place.waiting() == (0, 0)
+
+        await until(done)
+        assert not serving.done()
+        os.kill(os.getpid(), number)
+        await serving
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
+    stopped = log_of(logs, "stopped")
+    assert stopped["balanced"] is True
+    assert stopped["in_flight"] == stopped["held"] == stopped["returned"] == 0
+    assert (stopped["recorded"], stopped["duplicates"]) == (40, 5)
+    assert stopped["dead_by_reason"] == {"malformed": 5}
+    assert log_of(logs, "stopping")["signal"] == number.name
+    assert len(await place.recorded()) == 40
+    assert len(await place.dead()) == 5
+
+
+async def test_a_service_whose_queue_is_deleted_gives_up_in_time(place: Place) -> None:
+    async with opened(place.settings(give_up_seconds=1.0)) as flow:
+        running = asyncio.create_task(flow.run())
+        await place.send(good(5))
+        await until(lambda: ended(flow) == 5)
+        loop = asyncio.get_running_loop()
+        deleted_at = loop.time()
+        await asyncio.to_thread(place.sqs.delete_queue, QueueUrl=place.queue_url)
+        async with asyncio.timeout(30):
+            with pytest.raises(GaveUpError, match=r"for 1 s and longer: ReceiveMessage"):
+                await running
+        assert loop.time() - deleted_at >= 1.0
+    assert_balance(flow)
+    assert len(await place.recorded()) == 5
+
+
+async def test_a_service_whose_table_is_deleted_gives_up_and_hands_everything_back(
+    place: Place,
+) -> None:
+    async with opened(place.settings(give_up_seconds=1.0)) as flow:
+        running = asyncio.create_task(flow.run())
+        await place.send(good(5))
+        await until(lambda: ended(flow) == 5)
+        await asyncio.to_thread(place.dynamodb.delete_table, TableName=place.acceptances_name)
+        await place.send(good(15, first=5))
+        async with asyncio.timeout(30):
+            with pytest.raises(GaveUpError, match="for 1 s and longer"):
+                await running
+    assert_balance(flow)
+    assert ended(flow) == 5
+    assert await place.waiting() == (15, 0)
+    assert await place.dead() == []
+
+
+# --- refusing to start -------------------------------------------------------------------------
+
+
+async def refused(settings: Settings) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        async with asyncio.timeout(20):
+            await serve(settings)
+    return caught.value.problems
+
+
+async def test_one_queue_by_two_names_is_refused(place: Place) -> None:
+    problems = await refused(place.settings(dead_letter_queue=place.queue_url))
+    assert problems == [f"AUP_DEAD_LETTER_QUEUE={place.queue_url}: must differ from AUP_QUEUE"]
+
+
+async def test_fifo_queues_are_refused_each_with_its_variable(place: Place) -> None:
+    urls = [
+        place.make_queue(f"{place.settings().queue}-{n}.fifo", FifoQueue="true") for n in range(2)
+    ]
+    names = [url.rsplit("/", 1)[-1] for url in urls]
+    problems = await refused(place.settings(queue=names[0], dead_letter_queue=names[1]))
+    assert [problem.split("=")[0] for problem in problems] == ["AUP_QUEUE", "AUP_DEAD_LETTER_QUEUE"]
+    assert all("must be a standard queue, not FIFO" in problem for problem in problems)
+
+
+async def test_tables_that_are_keyed_otherwise_are_refused(place: Place) -> None:
+    other = f"{place.acceptances_name}-other"
+    place.make_table(other, "user", "policy")
+    (problem,) = await refused(place.settings(aws={"user_table_name": other}))
+    assert f"AUP_USER_TABLE_NAME={other}: keys must be" in problem
+
+
+async def test_swapped_tables_are_refused(place: Place) -> None:
+    names = {"table_name": place.acceptances_name, "user_table_name": place.policies_name}
+    (problem,) = await refused(place.settings(aws=names))
+    assert "keys must be" in problem
+
+
+@pytest.mark.parametrize("missing", ["queue", "dead_letter_queue"])
+async def test_a_queue_that_does_not_exist_ends_the_start_with_the_way_out(
+    missing: str, place: Place
+) -> None:
+    with pytest.raises(AWSNotFoundError, match="create it with `aup-worker init`"):
+        await serve(place.settings(None, **{missing: "nowhere"}))
+
+
+@pytest.mark.parametrize("missing", ["table_name", "user_table_name"])
+async def test_a_table_that_does_not_exist_ends_the_start(missing: str, place: Place) -> None:
+    with pytest.raises(AWSNotFoundError):
+        await serve(place.settings(aws={missing: "nowhere"}))
+
+
+async def test_missing_credentials_end_the_start(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(AWSDeniedError, match="no usable AWS credentials"):
+        await serve(place.settings())
+
+
+async def test_a_missing_region_ends_the_start_with_its_variable(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_REGION")
+    with pytest.raises(SettingsError, match="Set AWS_REGION"):
+        await serve(place.settings(aws={"region": None}))
+
+
+async def test_fewer_attempts_are_made_where_the_queue_itself_would_come_first(
+    servers: RunningServers,
+) -> None:
+    place = Place(servers.url("moto"), servers.url("moto"), MOTO)
+    place.make()
+    arn = place.sqs.get_queue_attributes(
+        QueueUrl=place.dead_letter_url, AttributeNames=["QueueArn"]
+    )["Attributes"]["QueueArn"]
+    redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 3})
+    place.sqs.set_queue_attributes(QueueUrl=place.queue_url, Attributes={"RedrivePolicy": redrive})
+    async with opened(place.settings(unknown_policy_seconds=600.0, max_attempts=50)) as flow:
+        running = asyncio.create_task(flow.run())
+        await place.send([json.dumps(stated(1, version="unknown"))])
+        await until(lambda: ended(flow) == 1)
+        flow.stopping.set()
+        await running
+    assert_balance(flow)
+    (letter,) = await place.dead()
+    assert (letter.note["reason"], letter.note["receive_count"]) == ("unknown_policy", 2)
+
+
+# --- denied ------------------------------------------------------------------------------------
+
+ALLOWED = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Action": ["sqs:*", "dynamodb:*"], "Resource": "*"}],
+}
+
+
+class User:
+    """A user of a server that enforces policies; this process works under its key."""
+
+    def __init__(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._iam = boto3.client(
+            "iam",
+            endpoint_url=url,
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",  # noqa: S106 -- the emulator's own
+        )
+        self._name = f"worker-{uuid4().hex[:12]}"
+        self._iam.create_user(UserName=self._name)
+        key = self._iam.create_access_key(UserName=self._name)["AccessKey"]
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+
+    def allow(self) -> None:
+        """Permit everything."""
+        self._iam.put_user_policy(
+            UserName=self._name, PolicyName="all", PolicyDocument=json.dumps(ALLOWED)
+        )
+
+    def deny(self) -> None:
+        """Take it back."""
+        self._iam.delete_user_policy(UserName=self._name, PolicyName="all")
+
+
+@pytest.mark.servers
+async def test_a_service_without_permissions_does_not_start_and_gives_up_when_they_are_taken(
+    servers: RunningServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = servers.url("ministack_enforcing")
+    place = Place(url, url, Servers("ministack", "ministack", "batch"))
+    place.make()
+    user = User(url, monkeypatch)
+    with pytest.raises(AWSDeniedError):
+        await serve(place.settings(give_up_seconds=1.0))
+    user.allow()
+    async with opened(place.settings(give_up_seconds=1.0)) as flow:
+        running = asyncio.create_task(flow.run())
+        await place.send(good(5))
+        await until(lambda: ended(flow) == 5)
+        user.deny()
+        async with asyncio.timeout(30):
+            with pytest.raises(GaveUpError, match="for 1 s and longer"):
+                await running
+    assert_balance(flow)
+    assert len(await place.recorded()) == 5

@@ -1,0 +1,187 @@
+"""Run workers and replays as processes that can be stopped, interrupted and killed."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tests.simulation.audit import CALLER, SafetyError
+from tests.simulation.simulated_session import SimulatedSession
+from tests.simulation.virtual_clock import WallClock, abandon
+from worker.dead_letters import ReplayChoice, ReplayFigures, replay
+from worker.delivery import BATCH_MAX_ENTRIES, Fate
+from worker.errors import AWSError
+from worker.metrics import Metrics
+from worker.pipeline.flow import Flow
+from worker.queue import open_queues
+from worker.repository import AUPRepository, SingletonMeta
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+@dataclass(slots=True, eq=False)
+class Process:
+    """Be one process: its session, its clock and its main task."""
+
+    world: World
+    name: str
+    clock: WallClock = field(default_factory=WallClock)
+    session: SimulatedSession = field(init=False)
+    task: asyncio.Task[None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.session = self.world.session()
+
+    def start(self) -> None:
+        """Begin."""
+        self.world.trace.tell(f"{self.name} starts, its clock wrong by {self.clock.skew}")
+        self.task = asyncio.create_task(self._run(), name=self.name)
+
+    @property
+    def is_alive(self) -> bool:
+        """Tell whether it has neither ended nor been killed."""
+        return not self.session.killed and not self.task.done()
+
+    async def kill(self) -> None:
+        """Die at this moment; nothing that was under way is finished."""
+        self.world.trace.tell(f"{self.name} is killed")
+        self.session.kill()
+        await abandon(self.task)
+
+    async def _run(self) -> None:
+        CALLER.set(self.name)
+        await self.main()
+
+    async def main(self) -> None:
+        """Do what the process is for."""
+        raise NotImplementedError
+
+
+@dataclass(slots=True, eq=False)
+class WorkerProcess(Process):
+    """Run the real flow, on a repository and a session of its own."""
+
+    flow: Flow | None = None
+    _interrupted: bool = False
+
+    async def main(self) -> None:
+        """Do what the service does between opening and closing."""
+        self.world.audit.claims[self.name] = self._holds
+        settings = self.world.settings
+        # Every process has a singleton of its own; here they share an interpreter.
+        SingletonMeta.forget(AUPRepository)
+        repository = AUPRepository(settings.aws, self.session, self.clock.now)  # type: ignore[arg-type] # as good as a session
+        SingletonMeta.forget(AUPRepository)
+        metrics = Metrics(calls=repository.calls)
+        queues = open_queues(settings, calls=metrics.calls, session=self.session)  # type: ignore[arg-type] # the same
+        async with repository, queues as (source, dead_letters):
+            self.flow = Flow(
+                source, dead_letters, repository, settings, metrics=metrics, now=self.clock.now
+            )
+            await self.flow.run()
+
+    def begin_to_stop(self) -> None:
+        """Send SIGTERM."""
+        self.world.trace.tell(f"{self.name} is asked to stop")
+        if self.flow is not None:
+            self.flow.stopping.set()
+        else:
+            self._interrupt()
+
+    async def stop(self) -> None:
+        """Send SIGTERM and wait; what it held may not stay with it for longer than allowed.
+
+        Raises:
+            AssertionError: It lives on, or ends in an error, or its books do not balance.
+        """
+        self.begin_to_stop()
+        if self._interrupted:
+            return
+        began_at = asyncio.get_running_loop().time()
+        await asyncio.wait([self.task], timeout=300)
+        took = asyncio.get_running_loop().time() - began_at
+        assert self.task.done(), f"{self.name} does not stop"
+        self.task.result()
+        assert took <= self.world.settings.stop_timeout_seconds + 1, f"{self.name} took {took} s"
+        self.check()
+        if self.flow is not None:
+            assert self.flow.slots.in_flight == 0, f"{self.name} stopped and holds slots"
+
+    async def stop_at_once(self) -> None:
+        """Send SIGTERM twice."""
+        self.begin_to_stop()
+        await asyncio.sleep(0.5)
+        self._interrupt()
+        await asyncio.wait([self.task], timeout=60)
+        assert self.task.done(), f"{self.name} does not stop at once"
+        self.check()
+
+    def _interrupt(self) -> None:
+        self.world.trace.tell(f"{self.name} is interrupted")
+        self._interrupted = True
+        self.task.cancel()
+
+    def check(self) -> None:
+        """Raise SafetyError unless its books and slots balance.
+
+        Raises:
+            SafetyError: What is wrong.
+        """
+        if self.session.killed:
+            return
+        self._check_ending()
+        if self.flow is None:
+            return
+        books, slots = self.flow.metrics.books, self.flow.slots
+        fates = sum(books.by_fate[fate] for fate in Fate)
+        if not books.balance or books.received != fates + books.held:
+            raise SafetyError(f"{self.name}: the books do not balance: {books.figures()}")
+        polled = BATCH_MAX_ENTRIES * self.world.settings.poll_concurrency
+        if self.is_alive and not books.held <= slots.in_flight <= books.held + polled:
+            raise SafetyError(f"{self.name}: {slots.in_flight} slots for {books.held} messages")
+        if not 0 <= slots.in_flight <= slots.limit:
+            raise SafetyError(f"{self.name}: {slots.in_flight} of {slots.limit} slots")
+
+    def _check_ending(self) -> None:
+        if not self.task.done() or self._interrupted:
+            return
+        if self.task.cancelled() or self.task.exception():
+            raise SafetyError(f"{self.name} ended in {self.task!r}")
+        if self.flow is not None and not self.flow.stopping.is_set():
+            raise SafetyError(f"{self.name} ended by itself")
+
+    @property
+    def recorded(self) -> int:
+        """Return how many acceptances it claims to have recorded."""
+        return self.flow.metrics.books.by_fate[Fate.RECORDED] if self.flow else 0
+
+    def _holds(self, handle: str) -> bool:
+        if self.flow is None or not self.is_alive:
+            return False
+        leases = self.flow.leases._held.values()
+        return any(lease.delivery.receipt_handle == handle for lease in leases)
+
+
+@dataclass(slots=True, eq=False)
+class ReplayProcess(Process):
+    """Run the real replay."""
+
+    choice: ReplayChoice = field(default_factory=ReplayChoice)
+    figures: ReplayFigures | None = None
+
+    async def main(self) -> None:
+        """Send dead letters back; an error ends it, as it ends the command."""
+        settings = self.world.settings
+        try:
+            async with open_queues(settings, session=self.session) as (source, dead_letters):  # type: ignore[arg-type] # as good as a session
+                self.figures = await replay(source, dead_letters, self.choice, now=self.clock.now)
+        except AWSError as error:
+            self.world.trace.tell(f"{self.name} fails: {error}")
+
+    async def interrupt(self) -> None:
+        """Press Ctrl-C."""
+        self.world.trace.tell(f"{self.name} is interrupted")
+        self.task.cancel()
+        await asyncio.wait([self.task])

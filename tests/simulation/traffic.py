@@ -1,0 +1,168 @@
+"""Draw what producers send: every kind of message, with what it may become."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from random import Random
+from typing import Any
+
+POLICY = "acceptable-use"
+PUBLISHED = "2026-01"
+LATE = "2026-02"
+NEVER = "2026-03"
+TEXTS = {PUBLISHED: "Be kind.", LATE: "Be kind. Send no spam.", NEVER: "Never published."}
+
+_FIELDS = ("user_id", "policy_id", "version", "accepted_at", "content_sha256", "channel", "ip")
+
+
+class Kind(Enum):
+    """Name what is peculiar about a message; the value is how often it is drawn."""
+
+    PLAIN = "plain"
+    DOUBLED = "doubled"
+    ENVELOPED = "enveloped"
+    UNKNOWN_FIELDS = "unknown fields"
+    TEN_ATTRIBUTES = "ten attributes"
+    AGAIN = "accepted again"
+    TAMPERED = "tampered"
+    LATE_POLICY = "late policy"
+    NO_POLICY = "no policy"
+    WRONG_HASH = "wrong hash"
+    MALFORMED = "malformed"
+    INCOMPLETE = "incomplete"
+
+
+_WEIGHTS = {Kind.PLAIN: 8, Kind.DOUBLED: 2, Kind.ENVELOPED: 2}
+# What no number of attempts records.
+HOPELESS = {
+    Kind.NO_POLICY: "unknown_policy",
+    Kind.WRONG_HASH: "content_mismatch",
+    Kind.MALFORMED: "malformed",
+    Kind.INCOMPLETE: "invalid",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """One message as a producer sends it.
+
+    Attributes:
+        stated: the acceptance that it states; empty where it states none.
+        extra: the fields of it that nobody knows.
+        copies: how often it is sent.
+    """
+
+    kind: Kind
+    body: str
+    stated: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    copies: int = 1
+
+    @property
+    def key(self) -> tuple[str, str] | None:
+        """Return the key under which it would be recorded."""
+        if not self.stated or self.kind in HOPELESS:
+            return None
+        return self.stated["user_id"], f"{self.stated['policy_id']}#{self.stated['version']}"
+
+    def is_stated_by(self, item: Mapping[str, Any]) -> bool:
+        """Tell whether an item says what this message says."""
+        extra = json.loads(item.get("extra", "{}"))
+        return extra == self.extra and all(
+            item.get(name) == self.stated.get(name) for name in ("event_id", *_FIELDS)
+        )
+
+
+def drawn(rng: Random, count: int, accepted_at: str) -> Iterator[Sending]:
+    """Draw messages; a tampered one comes somewhere after the one that it copies."""
+    kinds = list(Kind)
+    weights = [_WEIGHTS.get(kind, 1) for kind in kinds]
+    plain: list[Mapping[str, str]] = []
+    for number in range(count):
+        kind = rng.choices(kinds, weights)[0]
+        if kind in (Kind.TAMPERED, Kind.AGAIN) and not plain:
+            kind = Kind.PLAIN
+        stated = _stated(number, kind, rng, plain, accepted_at)
+        if kind is Kind.PLAIN:
+            plain.append(stated)
+        yield _sending(kind, stated, rng)
+
+
+def plain_ones(count: int, accepted_at: str) -> list[Sending]:
+    """Make good messages, one for each of so many users."""
+    rng = Random(0)
+    return [
+        _sending(Kind.PLAIN, _stated(number, Kind.PLAIN, rng, [], accepted_at), rng)
+        for number in range(count)
+    ]
+
+
+def sha256(text: str) -> str:
+    """Digest a policy's text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _stated(
+    number: int, kind: Kind, rng: Random, plain: list[Mapping[str, str]], accepted_at: str
+) -> dict[str, str]:
+    if kind is Kind.TAMPERED:
+        return {**rng.choice(plain), "channel": f"forged-{number}"}
+    if kind is Kind.AGAIN:
+        return {**rng.choice(plain), "event_id": f"e-{number}"}
+    version = {Kind.LATE_POLICY: LATE, Kind.NO_POLICY: NEVER}.get(kind, PUBLISHED)
+    text = "another text" if kind is Kind.WRONG_HASH else TEXTS[version]
+    return {
+        "event_id": f"e-{number}",
+        "user_id": f"u-{number}",
+        "policy_id": POLICY,
+        "version": version,
+        "accepted_at": accepted_at,
+        "content_sha256": sha256(text),
+        "channel": "web",
+        "ip": f"203.0.113.{number % 256}",
+    }
+
+
+def _sending(kind: Kind, stated: dict[str, str], rng: Random) -> Sending:
+    if kind is Kind.MALFORMED:
+        text = json.dumps(stated)
+        return Sending(kind, text[: rng.randrange(20, len(text) - 1)] + stated["event_id"])
+    if kind is Kind.INCOMPLETE:
+        del stated["user_id"]
+        return Sending(kind, json.dumps(stated), stated)
+    extra = {"mood": "cheerful", "list": [1, {"é": None}]} if kind is Kind.UNKNOWN_FIELDS else {}
+    body = json.dumps(stated | extra)
+    if kind is Kind.ENVELOPED:
+        body = _enveloped(stated, rng.randrange(5))
+    attributes = _ten_attributes() if kind is Kind.TEN_ATTRIBUTES or rng.random() < 0.1 else {}
+    copies = rng.randrange(2, 4) if kind is Kind.DOUBLED else 1
+    return Sending(kind, body, stated, extra, attributes, copies)
+
+
+def _enveloped(stated: Mapping[str, str], which: int) -> str:
+    text = json.dumps(stated)
+    event = {"specversion": "1.0", "id": "1", "source": "/test", "type": "accepted"}
+    notification = {"Type": "Notification", "TopicArn": "arn:test", "Message": text}
+    return json.dumps(
+        (
+            {**event, "data": stated},
+            {**event, "data_base64": base64.b64encode(text.encode()).decode()},
+            notification,
+            {"detail-type": "Accepted", "source": "test", "detail": stated},
+            {**notification, "Message": json.dumps({**event, "data": stated})},
+        )[which]
+    )
+
+
+def _ten_attributes() -> dict[str, Any]:
+    strings = {
+        f"name-{number}": {"DataType": "String", "StringValue": f"value {number}"}
+        for number in range(9)
+    }
+    return {**strings, "raw": {"DataType": "Binary", "BinaryValue": b"\x00\xff"}}

@@ -1,0 +1,1 @@
+"""One file a module; no servers, no waiting."""

@@ -1,0 +1,89 @@
+"""State what the log looks like, and that no traceback in it betrays a message."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import pytest
+import structlog
+
+from tests.unit.fakes import IP, SESSION_ID, USER_AGENT, acceptance, body, delivery
+from worker.logs import configure
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+def _lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    captured = capsys.readouterr()
+    assert captured.out == "", "stdout is for data"
+    return captured.err.splitlines()
+
+
+@pytest.mark.parametrize("log_format", ["json", "auto"])
+def test_lines_are_json_where_stderr_is_no_terminal(
+    log_format: Literal["json", "auto"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("info", log_format)
+    structlog.get_logger().info("summary", recorded=3, text="é\n")
+    (line,) = _lines(capsys)
+    entry = json.loads(line)
+    assert (entry["event"], entry["recorded"], entry["text"]) == ("summary", 3, "é\n")
+    assert entry["level"] == "info"
+    assert entry["timestamp"].endswith("Z")
+
+
+def test_lines_are_text_where_they_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("info", "text")
+    structlog.get_logger().info("summary", recorded=3)
+    (line,) = _lines(capsys)
+    assert "summary" in line
+    assert "recorded=3" in line
+    assert "\x1b" not in line, "no colours where there is no terminal"
+
+
+def test_a_terminal_gets_text(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    configure("info", "auto")
+    structlog.get_logger().info("summary")
+    assert not _lines(capsys)[0].startswith("{")
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)]
+)
+def test_lesser_lines_are_left_out(
+    level: str, expected: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(level, "json")
+    log = structlog.get_logger()
+    for write in (log.debug, log.info, log.warning, log.error):
+        write("x")
+    assert len(_lines(capsys)) == expected
+
+
+def _fail(given: Any, stated: Any) -> None:
+    raise ZeroDivisionError(f"{type(given)} {type(stated)}")
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_a_traceback_names_the_place_and_no_value(
+    log_format: Literal["json", "text"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("debug", log_format)
+    given, stated = delivery(), acceptance()
+    try:
+        _fail(given, stated)
+    except ZeroDivisionError:
+        structlog.get_logger().exception("unexpected failure", message_id=given.message_id)
+    text = "\n".join(_lines(capsys))
+    assert "in _fail" in text
+    for secret in (IP, USER_AGENT, SESSION_ID, body(), "event-0", given.receipt_handle):
+        assert secret not in text

@@ -1,0 +1,89 @@
+"""State what is checked with AWS before the first poll."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.simulation.virtual_clock import simulated
+from tests.unit.fakes import SOURCE, World, aws_settings, open_world, settings
+from worker.errors import AWSNotFoundError, SettingsError
+from worker.preflight import check
+from worker.settings import Settings
+
+
+async def _checked(world: World, chosen: Settings | None = None) -> tuple[Settings, list[str]]:
+    chosen = chosen or settings()
+    with capture_logs() as logs:
+        repository = world.repository(chosen.aws)
+        fitted = await check(chosen, world.source, world.dead_letters, repository)
+    return fitted, [entry["event"] for entry in logs]
+
+
+@simulated
+async def test_what_fits_is_left_as_it_is() -> None:
+    world = await open_world(max_receive_count=10)
+    world.sqs.queue("aup-acceptances-dead").configure({"MessageRetentionPeriod": "1209600"})
+    assert await _checked(world) == (settings(), [])
+
+
+@simulated
+async def test_the_worker_acts_before_the_queues_last_receive() -> None:
+    fitted, warnings = await _checked(await open_world(max_receive_count=5), settings())
+    assert fitted.max_attempts == 4
+    assert "AUP_MAX_ATTEMPTS lowered below the queue's maxReceiveCount" in warnings
+
+
+@simulated
+async def test_a_single_receive_leaves_a_single_attempt() -> None:
+    fitted, _ = await _checked(await open_world(max_receive_count=1))
+    assert fitted.max_attempts == 1
+
+
+@simulated
+async def test_a_missing_safety_net_and_an_early_expiry_are_warned_of() -> None:
+    _, warnings = await _checked(await open_world())
+    assert any("no redrive policy" in each for each in warnings)
+    assert any("expire too early" in each for each in warnings)
+
+
+@simulated
+async def test_a_fifo_queue_is_refused() -> None:
+    world = await open_world()
+    world.sqs.queue(SOURCE).configure({"FifoQueue": "true"})
+    with pytest.raises(SettingsError, match=r"AUP_QUEUE=.*must be a standard queue, not FIFO"):
+        await _checked(world)
+
+
+@simulated
+async def test_the_source_is_not_its_own_dead_letter_queue() -> None:
+    world = await open_world()
+    world.dead_letters = world.source
+    with pytest.raises(SettingsError, match=r"AUP_DEAD_LETTER_QUEUE=.*must differ from AUP_QUEUE"):
+        await _checked(world)
+
+
+@simulated
+async def test_tables_with_other_keys_are_refused() -> None:
+    swapped = aws_settings(table_name="aup-acceptances", user_table_name="aup-policies")
+    with pytest.raises(SettingsError, match=r"AUP_TABLE_NAME=aup-acceptances.*keys must be"):
+        await _checked(await open_world(), settings(aws=swapped))
+
+
+@simulated
+async def test_a_table_that_does_not_exist_is_named() -> None:
+    missing = aws_settings(user_table_name="missing")
+    with pytest.raises(AWSNotFoundError, match="missing"):
+        await _checked(await open_world(), settings(aws=missing))
+
+
+@simulated
+async def test_the_redrive_policy_may_state_its_count_as_text() -> None:
+    world = await open_world()
+    redrive: dict[str, Any] = {"maxReceiveCount": "5", "deadLetterTargetArn": "arn:x"}
+    world.sqs.queue(SOURCE).configure({"RedrivePolicy": json.dumps(redrive)})
+    fitted, _ = await _checked(world)
+    assert fitted.max_attempts == 4

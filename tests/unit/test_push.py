@@ -1,0 +1,162 @@
+"""State what is sent, what is refused first, and what is retried."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.simulation.virtual_clock import simulated
+from tests.unit.fakes import ABSENT, IP, Answer, FakeQueue, Script, body
+from worker.errors import AWSError, AWSNotFoundError, AWSThrottledError, AWSUnavailableError
+from worker.push import BadLine, Line, PushFigures, examine, examine_raw, lines, push
+
+
+def _lines(content: bytes) -> list[Line | BadLine]:
+    return list(lines("file", io.BytesIO(content)))
+
+
+def test_lines_are_numbered_as_an_editor_does_and_blank_ones_left_out() -> None:
+    assert _lines(b'\n{"a": 1}\r\n  \n\n{"b": 2}') == [
+        Line("file", 2, '{"a": 1}'),
+        Line("file", 5, '{"b": 2}'),
+    ]
+    assert _lines(b"") == []
+
+
+def test_a_line_that_is_not_utf8_is_bad_and_the_others_are_read() -> None:
+    first, bad, last = _lines(b"a\nb\xff\nc\n")
+    assert (first, last) == (Line("file", 1, "a"), Line("file", 3, "c"))
+    assert str(bad) == "file:2: malformed: not UTF-8 at byte 1"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{", "malformed: not JSON"),
+        (body(user_id=ABSENT), "invalid: user_id: missing"),
+        (body(accepted_at="2999-01-01T00:00:00Z"), "invalid: accepted_at: 2999"),
+        (body(ip=[IP]), "invalid: ip: input should be a valid string"),
+        ('"' + "x" * 1_048_576 + '"', "1048578 bytes; SQS takes 1048576"),
+    ],
+)
+def test_a_bad_line_is_named_with_its_reason(text: str, problem: str) -> None:
+    bad = examine(Line("file", 7, text), clock_skew_seconds=300)
+    assert str(bad).startswith(f"file:7: {problem}")
+    assert IP not in str(bad)
+
+
+def test_a_good_line_has_no_problem() -> None:
+    good = body(accepted_at="2020-01-01T00:00:00Z")
+    assert examine(Line("file", 1, good), clock_skew_seconds=300) is None
+
+
+def test_without_validation_only_what_sqs_cannot_carry_is_refused() -> None:
+    assert examine_raw(Line("file", 1, "{")) is None
+    assert examine_raw(Line("file", 1, "é" * 600_000)) is not None
+    assert examine_raw(BadLine("file", 1, "x")) == BadLine("file", 1, "x")
+
+
+def _messages(count: int, size: int = 10) -> Iterator[Line]:
+    return (Line("file", number, f"{number:0{size}}") for number in range(1, count + 1))
+
+
+@simulated
+async def test_messages_go_in_batches_of_ten_and_each_once() -> None:
+    queue = FakeQueue()
+    figures = await push(queue, _messages(95))
+    assert [len(batch) for batch in queue.of("send")] == [10] * 9 + [5]
+    assert sorted(each.body for each in queue.entries("send")) == [f"{n:010}" for n in range(1, 96)]
+    assert (figures.sent, figures.failed) == (95, 0)
+
+
+@simulated
+async def test_a_batch_stays_within_a_mebibyte() -> None:
+    queue = FakeQueue()
+    await push(queue, _messages(7, size=400_000))
+    assert [len(batch) for batch in queue.of("send")] == [2, 2, 2, 1]
+
+
+@simulated
+async def test_input_is_read_as_it_is_sent_and_not_hoarded() -> None:
+    queue = FakeQueue()
+    ahead = [0]
+
+    def counted() -> Iterator[Line]:
+        for number in range(5000):
+            ahead[0] = max(ahead[0], number - len(queue.entries("send")))
+            yield Line("file", number, "x")
+
+    figures = await push(queue, counted())
+    assert figures.sent == 5000
+    assert ahead[0] <= 10 * 10
+    assert queue.most_under_way["send"] <= 8
+
+
+def _failing(number: int, error: AWSError, times: int) -> Script:
+    left = [times]
+
+    def script(entries: Any) -> Answer:
+        results: list[AWSError | None] = [None] * len(entries)
+        for index, entry in enumerate(entries):
+            if int(entry.body) == number and left[0] > 0:
+                left[0] -= 1
+                results[index] = error
+        return results
+
+    return script
+
+
+@simulated
+async def test_only_the_entry_that_failed_is_sent_again() -> None:
+    queue = FakeQueue()
+    queue.on_send = _failing(3, AWSUnavailableError("internal"), times=2)
+    figures = await push(queue, _messages(10))
+    assert [len(batch) for batch in queue.of("send")] == [10, 1, 1]
+    assert (figures.sent, figures.failed) == (10, 0)
+
+
+@simulated
+async def test_an_entry_that_keeps_failing_is_told_with_its_line() -> None:
+    queue = FakeQueue()
+    queue.on_send = _failing(3, AWSThrottledError("slow down"), times=100)
+    figures = await push(queue, _messages(10))
+    assert (figures.sent, figures.failed) == (9, 1)
+    assert figures.failures == ["file:3: slow down"]
+    assert len(queue.of("send")) == 6
+
+
+@simulated
+async def test_a_queue_that_is_gone_fails_every_line_without_repeating() -> None:
+    queue = FakeQueue()
+    queue.on_send = lambda _: AWSNotFoundError("no queue")
+    figures = await push(queue, _messages(100))
+    assert (figures.sent, figures.failed, figures.last_error) == (0, 100, "no queue")
+    assert len(figures.failures) <= 20
+    assert len(queue.of("send")) == 10
+
+
+@simulated
+async def test_progress_is_told_after_every_batch() -> None:
+    told: list[int] = []
+    await push(FakeQueue(), _messages(35), progress=lambda figures: told.append(figures.sent))
+    assert told == sorted(told)
+    assert (len(told), told[-1]) == (4, 35)
+
+
+async def test_a_rate_is_kept() -> None:
+    figures = await push(FakeQueue(seconds=0.0), _messages(30), rate_per_second=500)
+    assert 0.03 < figures.seconds < 2
+    assert figures.sent == 30
+
+
+def test_a_json_line_of_any_kind_survives() -> None:
+    text = json.dumps({"a": "\u2028 line"}, ensure_ascii=False)
+    assert _lines(text.encode()) == [Line("file", 1, text)]
+
+
+def test_figures_start_at_nothing() -> None:
+    assert PushFigures() == PushFigures(0, 0, "", 0.0, [])

@@ -1,0 +1,213 @@
+"""State what the only door to SQS lets through, entry by entry."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+
+from tests.simulation.virtual_clock import START, simulated
+from tests.unit.fakes import DEAD_LETTERS, SOURCE, delivery, open_world, settings
+from worker.delivery import Delivery, OutgoingMessage
+from worker.errors import (
+    AWSNotFoundError,
+    AWSRejectedError,
+    AWSThrottledError,
+    AWSUnavailableError,
+    LeaseLostError,
+)
+from worker.queue import Queue, open_queues
+
+
+class _Client:
+    """Give one answer to every call and note the request."""
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        self.answer = answer
+        self.requests: list[dict[str, Any]] = []
+
+    async def _call(self, **request: Any) -> dict[str, Any]:
+        self.requests.append(request)
+        return self.answer
+
+    receive_message = delete_message_batch = send_message_batch = _call
+    change_message_visibility_batch = get_queue_attributes = get_queue_url = _call
+
+
+def _queue(client: Any) -> Queue:
+    return Queue(client, "https://sqs.test/q")
+
+
+async def _taken(queue: Queue, most: int = 10) -> list[Delivery]:
+    return await queue.receive(most, wait_seconds=0, visibility_timeout_seconds=30)
+
+
+@simulated
+async def test_what_is_sent_is_received_whole() -> None:
+    world = await open_world()
+    attributes = {
+        "kind": {"DataType": "String", "StringValue": "é"},
+        "photo": {"DataType": "Binary.png", "BinaryValue": b"\x00\xff"},
+        "count": {"DataType": "Number.int", "StringValue": "7"},
+    }
+    sent = OutgoingMessage("bödy\n", attributes, trace_header="Root=1-2-3", group_id="tenant")
+    assert await world.source.send([sent]) == [None]
+    (taken,) = await _taken(world.source)
+    assert (taken.body, taken.attributes) == ("bödy\n", attributes)
+    assert (taken.trace_header, taken.group_id) == ("Root=1-2-3", "tenant")
+    assert taken.receive_count == 1
+    assert 0 <= (taken.sent_at - START).total_seconds() < 1
+    assert taken.first_received_at >= taken.sent_at
+
+
+@simulated
+async def test_an_empty_answer_is_no_message() -> None:
+    world = await open_world()
+    assert await _taken(world.source) == []
+
+
+@simulated
+async def test_a_poll_asks_for_ten_at_most() -> None:
+    client = _Client({})
+    await _taken(_queue(client), 500)
+    assert client.requests[0]["MaxNumberOfMessages"] == 10
+    await _taken(_queue(client), 3)
+    assert client.requests[1]["MaxNumberOfMessages"] == 3
+
+
+@simulated
+async def test_a_server_that_tells_little_is_believed_in_what_it_tells() -> None:
+    client = _Client({"Messages": [{"MessageId": "m", "ReceiptHandle": "h", "Body": "b"}]})
+    (taken,) = await _taken(_queue(client))
+    epoch = datetime.fromtimestamp(0, UTC)
+    assert taken == Delivery("m", "h", "b", sent_at=epoch, first_received_at=epoch)
+
+
+@simulated
+async def test_the_polls_go_through_their_own_client() -> None:
+    polls, rest = _Client({}), _Client({})
+    queue = Queue(cast("Any", rest), "https://sqs.test/q", poll_client=cast("Any", polls))
+    await _taken(queue)
+    assert (len(polls.requests), len(rest.requests)) == (1, 0)
+
+
+@simulated
+async def test_a_poll_has_its_wait_and_a_margin_before_it_is_given_up() -> None:
+    class Hanging(_Client):
+        async def receive_message(self, **_: Any) -> dict[str, Any]:
+            await asyncio.sleep(10_000)
+            return {}
+
+    with pytest.raises(AWSUnavailableError, match="ReceiveMessage"):
+        await _queue(Hanging({})).receive(1, wait_seconds=20, visibility_timeout_seconds=30)
+    assert 20 < asyncio.get_running_loop().time() < 40
+
+
+ENTRIES = {
+    "Successful": [{"Id": "0"}],
+    "Failed": [
+        {"Id": "1", "Code": "ReceiptHandleIsInvalid", "SenderFault": True, "Message": "gone"},
+        {"Id": "2", "Code": "InternalError", "SenderFault": False},
+        {"Id": "3", "Code": "RequestThrottled", "SenderFault": False},
+    ],
+}
+
+
+@pytest.mark.parametrize("operation", ["delete", "change_visibility"])
+@simulated
+async def test_every_entry_of_a_batch_answer_is_read(operation: str) -> None:
+    queue = _queue(_Client(ENTRIES))
+    deliveries = [delivery(number) for number in range(5)]
+    entries = deliveries if operation == "delete" else [(each, 5.0) for each in deliveries]
+    results = await getattr(queue, operation)(entries)
+    assert results[0] is None
+    kinds = [type(result) for result in results[1:]]
+    # The last one is not mentioned at all: that is no success.
+    assert kinds == [LeaseLostError, AWSUnavailableError, AWSThrottledError, AWSUnavailableError]
+
+
+@simulated
+async def test_an_entry_counts_as_sent_only_with_an_id_and_the_bodys_digest() -> None:
+    good = "900150983cd24fb0d6963f7d28e17f72"  # MD5 of abc
+    answer = {
+        "Successful": [
+            {"Id": "0", "MessageId": "m", "MD5OfMessageBody": good},
+            {"Id": "1", "MessageId": "m", "MD5OfMessageBody": "0" * 32},
+            {"Id": "2", "MD5OfMessageBody": good},
+            {"Id": "3", "MessageId": "m"},
+        ],
+        "Failed": [{"Id": "4", "Code": "InvalidMessageContents", "SenderFault": True}],
+    }
+    results = await _queue(_Client(answer)).send([OutgoingMessage("abc")] * 6)
+    assert results[0] is None
+    assert [type(result) for result in results[1:]] == [
+        *[AWSUnavailableError] * 3,
+        AWSRejectedError,
+        AWSUnavailableError,
+    ]
+
+
+@simulated
+async def test_visibility_is_in_whole_seconds_up_to_twelve_hours() -> None:
+    client = _Client({})
+    changes = [(delivery(), seconds) for seconds in (0.0, 0.6, 29.6, 99_999.0)]
+    await _queue(client).change_visibility(changes)
+    entries = client.requests[0]["Entries"]
+    assert [entry["VisibilityTimeout"] for entry in entries] == [0, 1, 30, 43_200]
+
+
+@simulated
+async def test_the_state_tells_depth_retention_and_redrive() -> None:
+    world = await open_world(max_receive_count=9)
+    await world.push("a", "b", "c")
+    await _taken(world.source, 1)
+    state = await world.source.state()
+    assert (state.visible, state.in_flight, state.delayed) == (2, 1, 0)
+    assert (state.max_receive_count, state.fifo) == (9, False)
+    assert state.redrives_to == world.sqs.queue(DEAD_LETTERS).arn
+    dead = await world.dead_letters.state()
+    assert (dead.max_receive_count, dead.redrives_to, dead.retention_seconds) == (
+        None,
+        None,
+        345_600,
+    )
+
+
+@simulated
+async def test_queues_are_opened_by_name_with_pools_of_their_own() -> None:
+    world = await open_world()
+    chosen = settings(poll_concurrency=13, settle_concurrency=5, wait_seconds=20)
+    session = cast("Any", world.session)
+    async with open_queues(chosen, session=session) as (source, dead_letters):
+        assert source.url == world.sqs.queue(SOURCE).url
+        assert dead_letters.url == world.sqs.queue(DEAD_LETTERS).url
+        await world.push("a")
+        assert len(await _taken(source)) == 1
+    assert world.session.open_count == 0
+    polls, rest = (options["config"] for _, _, options in world.session.openings)
+    assert polls.max_pool_connections >= 13
+    assert polls.read_timeout > 20
+    assert polls.retries["total_max_attempts"] == 1
+    # Deletes, returns, dead letters and extensions, each of that concurrency.
+    assert rest.max_pool_connections >= 4 * 5
+
+
+@simulated
+async def test_a_queue_that_does_not_exist_is_named_with_what_to_do() -> None:
+    world = await open_world()
+    chosen = settings(queue="missing")
+    with pytest.raises(AWSNotFoundError, match=r"'missing' does not exist.*AUP_QUEUE"):
+        async with open_queues(chosen, session=cast("Any", world.session)):
+            pass
+    assert world.session.open_count == 0
+
+
+@simulated
+async def test_calls_are_counted_by_operation() -> None:
+    world = await open_world()
+    await world.push("a")
+    await world.source.delete(await _taken(world.source))
+    assert world.calls == {"SendMessageBatch": 1, "ReceiveMessage": 1, "DeleteMessageBatch": 1}
+    assert world.bodies(SOURCE) == []

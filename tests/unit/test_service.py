@@ -1,0 +1,204 @@
+"""State how the service opens, drains on signals, and closes; its real process is tested apart."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.simulation.simulated_session import SimulatedSession
+from tests.simulation.virtual_clock import simulated
+from tests.unit.fakes import DEAD_LETTERS, SOURCE, World, body, open_world, policy, settings
+from worker import service
+from worker.errors import (
+    AWSDeniedError,
+    AWSThrottledError,
+    AWSUnavailableError,
+    GaveUpError,
+    SettingsError,
+)
+from worker.repository import AUPRepository, SingletonMeta
+from worker.settings import Settings
+
+
+async def _world() -> World:
+    world = await open_world(max_receive_count=10)
+    async with world.repository() as repository:
+        await repository.publish_policy(policy())
+    # Real time: a call takes no more than a blink.
+    world.faults.durations = replace(
+        world.faults.durations, least_latency_seconds=0.0, most_latency_seconds=0.0005
+    )
+    world.session = SimulatedSession(world.sqs, world.dynamodb)
+    return world
+
+
+def _settings(**changes: Any) -> Settings:
+    return settings(**{"wait_seconds": 0, "poll_concurrency": 1, **changes})
+
+
+def _good(number: int) -> str:
+    return body(number, accepted_at="2020-01-01T00:00:00Z")
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - of a simulated service, which tells nobody
+            await asyncio.sleep(0.005)
+
+
+async def _serving(world: World, chosen: Settings) -> asyncio.Task[None]:
+    # The simulated session has none of a real one's type.
+    task = asyncio.create_task(service.serve(chosen, session=cast("Any", world.session)))
+    await _until(lambda: task.done() or len(world.session.openings) >= 3)
+    return task
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_drains_and_everything_is_closed_and_restored(
+    number: signal.Signals,
+) -> None:
+    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    world = await _world()
+    await world.push(*(_good(each) for each in range(20)), "{")
+    with capture_logs() as logs:
+        task = await _serving(world, _settings())
+        await _until(lambda: not world.bodies(SOURCE))
+        signal.raise_signal(number)
+        await asyncio.wait_for(task, 10)
+    assert len(world.records()) == 20
+    assert world.bodies(DEAD_LETTERS) == ["{"]
+    assert world.session.open_count == 0
+    assert SingletonMeta.current(AUPRepository) is None
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
+    events = [each["event"] for each in logs if each["log_level"] == "info"]
+    assert events == ["started", "stopping", "draining", "stopped"]
+    (stopped,) = [each for each in logs if each["event"] == "stopped"]
+    assert stopped["balanced"]
+    assert (stopped["received"], stopped["recorded"], stopped["dead_lettered"]) == (21, 20, 1)
+    assert (stopped["held"], stopped["in_flight"]) == (0, 0)
+    assert stopped["calls"]["ReceiveMessage"] >= 1
+
+
+async def test_a_second_signal_stops_at_once_and_loses_nothing() -> None:
+    world = await _world()
+    await world.push(*(_good(each) for each in range(5)))
+    task = await _serving(world, _settings())
+    await _until(lambda: len(world.records()) == 5)
+    _slow_down(world)
+    await asyncio.sleep(0.03)
+    begun_at = time.monotonic()
+    signal.raise_signal(signal.SIGTERM)
+    await asyncio.sleep(0.03)
+    assert not task.done()
+    signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(GaveUpError, match=r"stopped at once: .* reappear in the queue within"):
+        await asyncio.wait_for(task, 10)
+    assert time.monotonic() - begun_at < 1
+    assert world.session.open_count == 0
+    kept = len(world.bodies(SOURCE))
+    assert kept + len(world.records()) >= 5
+
+
+def _slow_down(world: World) -> None:
+    world.faults.durations = replace(
+        world.faults.durations, least_latency_seconds=30.0, most_latency_seconds=30.0
+    )
+
+
+async def test_a_signal_before_everything_is_checked_ends_it_without_a_poll() -> None:
+    world = await _world()
+    await world.push(_good(1))
+    task = await _serving(world, _settings())
+    _slow_down(world)
+    assert not world.sqs.queue(SOURCE).handed_out_count
+    signal.raise_signal(signal.SIGTERM)
+    await asyncio.wait_for(task, 10)
+    assert not world.sqs.queue(SOURCE).handed_out_count
+    assert world.session.open_count == 0
+
+
+async def test_a_summary_is_told_at_intervals() -> None:
+    world = await _world()
+    await world.push(*(_good(each) for each in range(10)))
+    with capture_logs() as logs:
+        task = await _serving(world, _settings(summary_seconds=0.02))
+        await _until(lambda: not world.bodies(SOURCE))
+        await _until(lambda: sum(each["event"] == "summary" for each in logs) >= 2)
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.wait_for(task, 10)
+    last = [each for each in logs if each["event"] == "summary"][-1]
+    assert last["recorded"] + last["held"] <= 10
+    assert last["balanced"]
+    assert "rate_per_second" in last
+
+
+async def test_settings_that_do_not_fit_the_queues_end_it_before_the_first_poll() -> None:
+    world = await _world()
+    await world.push(_good(1))
+    world.sqs.queue(SOURCE).configure({"FifoQueue": "true"})
+    task = await _serving(world, _settings())
+    with pytest.raises(SettingsError, match="must be a standard queue"):
+        await asyncio.wait_for(task, 10)
+    assert world.sqs.queue(SOURCE).handed_out_count == 0
+    assert world.session.open_count == 0
+
+
+async def test_it_is_cancelled_like_any_other_task() -> None:
+    world = await _world()
+    task = await _serving(world, _settings())
+    await asyncio.sleep(0.02)
+    task.cancel()
+    await asyncio.wait([task], timeout=10)
+    assert task.cancelled()
+    assert world.session.open_count == 0
+
+
+class _Attempts:
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.count = 0
+
+    async def __call__(self) -> Settings:
+        self.count += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return settings()
+
+
+@pytest.fixture
+def _virtual_monotonic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.service.time.monotonic", lambda: asyncio.get_running_loop().time())
+
+
+@pytest.mark.usefixtures("_virtual_monotonic")
+@simulated
+async def test_a_start_before_the_network_waits_for_it() -> None:
+    attempts = _Attempts(*[AWSUnavailableError("no route"), AWSThrottledError("slow")] * 5)
+    assert await service._patiently(attempts, 300.0) == settings()
+    assert attempts.count == 11
+
+
+@pytest.mark.usefixtures("_virtual_monotonic")
+@simulated
+async def test_a_network_that_never_comes_ends_the_start() -> None:
+    attempts = _Attempts(*[AWSUnavailableError("no route")] * 1000)
+    with pytest.raises(AWSUnavailableError):
+        await service._patiently(attempts, 60.0)
+    assert asyncio.get_running_loop().time() <= 60
+    assert attempts.count > 5
+
+
+@pytest.mark.usefixtures("_virtual_monotonic")
+@simulated
+async def test_a_start_that_is_denied_is_not_repeated() -> None:
+    attempts = _Attempts(AWSDeniedError("no"))
+    with pytest.raises(AWSDeniedError):
+        await service._patiently(attempts, 60.0)
+    assert attempts.count == 1

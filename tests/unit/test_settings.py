@@ -1,0 +1,233 @@
+"""State that wrong settings end with one line each, which says what is allowed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from worker.errors import SettingsError
+from worker.settings import AWSSettings, Settings, load, variable
+
+
+def _problems(monkeypatch: pytest.MonkeyPatch, **variables: str) -> list[str]:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        load()
+    for problem in caught.value.problems:
+        assert "\n" not in problem
+    return caught.value.problems
+
+
+def test_without_any_variable_the_defaults_hold_and_fit_each_other() -> None:
+    settings = load()
+    assert settings.queue == "aup-acceptances"
+    assert settings.aws.region == "us-east-1"
+    assert settings.aws.dynamodb_endpoint_url is None
+
+
+VARIABLES = [
+    variable(model, field)
+    for model in (AWSSettings, Settings)
+    for field in model.model_fields
+    if field != "aws"
+]
+
+
+def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {
+        "AUP_TABLE_NAME": "my-policies",
+        "AUP_USER_TABLE_NAME": "my-acceptances",
+        "AUP_WRITE_API": "put",
+        "AUP_QUEUE": "q",
+        "AUP_DEAD_LETTER_QUEUE": "https://sqs.eu-west-1.amazonaws.com/1/d",
+        "AUP_LOG_LEVEL": "debug",
+        "AUP_LOG_FORMAT": "json",
+        "AUP_CALL_TIMEOUT_SECONDS": "1.5",
+        "AUP_WAIT_SECONDS": "3",
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    numbers = [name for name in VARIABLES if name.startswith("AUP_") and name not in values]
+    for offset, name in enumerate(numbers):
+        monkeypatch.setenv(name, str(101 + offset))
+    monkeypatch.setenv("AUP_DRAIN_TIMEOUT_SECONDS", "4")
+    monkeypatch.setenv("AUP_BACKOFF_CAP_SECONDS", "999")
+    monkeypatch.setenv("AUP_STOP_TIMEOUT_SECONDS", "5")
+    monkeypatch.setenv("AUP_WRITE_ATTEMPTS", "7")
+    monkeypatch.setenv("AUP_VISIBILITY_TIMEOUT_SECONDS", "77")
+    settings = load()
+    told: dict[str, Any] = {}
+    for model in (settings.aws, settings):
+        for field in type(model).model_fields:
+            told[variable(type(model), field)] = getattr(model, field)
+    for name, value in values.items():
+        assert str(told[name]) == value
+    assert told["AUP_STOP_TIMEOUT_SECONDS"] == 5
+    fixed = {"AUP_DRAIN_TIMEOUT_SECONDS", "AUP_BACKOFF_CAP_SECONDS", "AUP_STOP_TIMEOUT_SECONDS",
+             "AUP_WRITE_ATTEMPTS", "AUP_VISIBILITY_TIMEOUT_SECONDS"}  # fmt: skip
+    for offset, name in enumerate(numbers):
+        assert name in fixed or float(told[name]) == 101 + offset, name
+
+
+def test_endpoints_come_from_awss_own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:5000")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:8000")
+    monkeypatch.delenv("AWS_REGION")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-south-2")
+    aws = load().aws
+    assert aws.sqs_endpoint_url == "http://127.0.0.1:5000"
+    assert aws.dynamodb_endpoint_url == "http://127.0.0.1:8000"
+    assert aws.region == "eu-south-2"
+
+
+WRONG = [
+    ("AUP_WAIT_SECONDS", "21", "less than or equal to 20"),
+    ("AUP_WAIT_SECONDS", "-1", "greater than or equal to 0"),
+    ("AUP_WAIT_SECONDS", "soon", "valid integer"),
+    ("AUP_SLOTS", "0", "greater than or equal to 1"),
+    ("AUP_SLOTS", "1.5", "valid integer"),
+    ("AUP_POLL_CONCURRENCY", "201", "less than or equal to 200"),
+    ("AUP_SETTLE_CONCURRENCY", "0", "greater than or equal to 1"),
+    ("AUP_WRITE_CONCURRENCY", "0", "greater than or equal to 1"),
+    ("AUP_WRITE_CONCURRENCY", "1001", "less than or equal to 1000"),
+    ("AUP_WRITE_ATTEMPTS", "21", "less than or equal to 20"),
+    ("AUP_WRITE_API", "bulk", "'batch' or 'put'"),
+    ("AUP_VISIBILITY_TIMEOUT_SECONDS", "43201", "less than or equal to 43200"),
+    ("AUP_VISIBILITY_TIMEOUT_SECONDS", "1", "greater than or equal to 2"),
+    ("AUP_HOLD_SECONDS", "36001", "less than or equal to 36000"),
+    ("AUP_DRAIN_TIMEOUT_SECONDS", "0", "greater than 0"),
+    ("AUP_DRAIN_TIMEOUT_SECONDS", "nan", "finite number"),
+    ("AUP_BACKOFF_BASE_SECONDS", "inf", "finite number"),
+    ("AUP_CLOCK_SKEW_SECONDS", "-1", "greater than or equal to 0"),
+    ("AUP_TABLE_NAME", "a b", "match pattern"),
+    ("AUP_USER_TABLE_NAME", "ab", "match pattern"),
+    ("AUP_LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
+    ("AUP_LOG_FORMAT", "xml", "'auto', 'json' or 'text'"),
+    ("AUP_MAX_ATTEMPTS", "0", "greater than or equal to 1"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "allowed"), WRONG)
+def test_a_wrong_value_gives_one_line_with_variable_value_and_what_is_allowed(
+    name: str, value: str, allowed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (problem,) = _problems(monkeypatch, **{name: value})
+    assert problem.startswith(f"{name}={value}: ")
+    assert allowed in problem
+
+
+@pytest.mark.parametrize(
+    "name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL_SQS"]
+)
+def test_an_endpoint_that_is_no_url_is_named_by_the_variable_that_was_set(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problems = _problems(monkeypatch, **{name: "localhost:5000"})
+    assert problems == [f"{name}=localhost:5000: must start with http:// or https://"]
+
+
+CONTRADICTIONS = [
+    (
+        {"AUP_WAIT_SECONDS": "20", "AUP_DRAIN_TIMEOUT_SECONDS": "20"},
+        "AUP_DRAIN_TIMEOUT_SECONDS=20.0: must be above AUP_WAIT_SECONDS (20)",
+    ),
+    (
+        {"AUP_DRAIN_TIMEOUT_SECONDS": "25", "AUP_STOP_TIMEOUT_SECONDS": "25"},
+        "AUP_STOP_TIMEOUT_SECONDS=25.0: must be above AUP_DRAIN_TIMEOUT_SECONDS (25.0)",
+    ),
+    (
+        {"AUP_VISIBILITY_TIMEOUT_SECONDS": "39"},
+        (
+            "AUP_VISIBILITY_TIMEOUT_SECONDS=39: must be at least four times "
+            "AUP_CALL_TIMEOUT_SECONDS (10.0)"
+        ),
+    ),
+    (
+        {"AUP_BACKOFF_BASE_SECONDS": "9", "AUP_BACKOFF_CAP_SECONDS": "8"},
+        "AUP_BACKOFF_CAP_SECONDS=8.0: must be at least AUP_BACKOFF_BASE_SECONDS (9.0)",
+    ),
+    (
+        {"AUP_QUEUE": "one", "AUP_DEAD_LETTER_QUEUE": "one"},
+        "AUP_DEAD_LETTER_QUEUE=one: must be another queue than AUP_QUEUE (one)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("variables", "problem"), CONTRADICTIONS)
+def test_settings_that_contradict_each_other_give_one_line(
+    variables: dict[str, str], problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _problems(monkeypatch, **variables) == [problem]
+
+
+def test_numbers_that_just_fit_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "AUP_WAIT_SECONDS": "20",
+        "AUP_DRAIN_TIMEOUT_SECONDS": "20.1",
+        "AUP_STOP_TIMEOUT_SECONDS": "20.2",
+        "AUP_CALL_TIMEOUT_SECONDS": "10",
+        "AUP_VISIBILITY_TIMEOUT_SECONDS": "40",
+        "AUP_BACKOFF_BASE_SECONDS": "5",
+        "AUP_BACKOFF_CAP_SECONDS": "5",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert load().visibility_timeout_seconds == 40
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("AUP_SLOT", "did you mean AUP_SLOTS?"),
+        ("AUP_DRAIN_TIMEOUT", "did you mean AUP_DRAIN_TIMEOUT_SECONDS?"),
+        ("AUP_TABEL_NAME", "did you mean AUP_TABLE_NAME?"),
+        ("AUP_ZZZZZZ", "see the README's table"),
+    ],
+)
+def test_a_misspelt_variable_is_named_with_what_was_meant(
+    name: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _problems(monkeypatch, **{name: "7"}) == [f"{name}=7: is no setting; {hint}"]
+
+
+def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    problems = _problems(
+        monkeypatch,
+        AUP_SLOT="1",
+        AUP_SLOTS="0",
+        AUP_WRITE_API="bulk",
+        AUP_TABLE_NAME="!",
+    )
+    assert sorted(problem.split("=")[0] for problem in problems) == [
+        "AUP_SLOT",
+        "AUP_SLOTS",
+        "AUP_TABLE_NAME",
+        "AUP_WRITE_API",
+    ]
+
+
+def test_the_variable_of_the_nested_settings_is_no_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (problem,) = _problems(monkeypatch, AUP_AWS="eu-west-1")
+    assert problem.startswith("AUP_AWS=eu-west-1: is no setting")
+
+
+def test_an_empty_variable_counts_as_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUP_SLOTS", "")
+    assert load().slots == 500
+
+
+def test_changes_take_precedence_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUP_SLOTS", "7")
+    assert load(slots=9).slots == 9
+
+
+def test_settings_cannot_be_changed_and_equal_ones_are_equal() -> None:
+    settings = load()
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.slots = 1
+    assert AWSSettings() == AWSSettings()
+    assert AWSSettings(table_name="other") != AWSSettings()

@@ -1,0 +1,270 @@
+"""State how SQS is told the fate of a delivery, entry by entry."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tests.simulation.virtual_clock import simulated
+from tests.unit.fakes import Answer, FakeQueue, Script, clock, delivery
+from worker.dead_letter import ATTRIBUTE, original, read
+from worker.delivery import DUPLICATE, RECORDED, Fate, Outcome
+from worker.errors import (
+    AWSError,
+    AWSRejectedError,
+    AWSThrottledError,
+    AWSUnavailableError,
+    LeaseLostError,
+    Reason,
+)
+from worker.pipeline.lease import Lease, Leases
+from worker.pipeline.settle import Settler
+
+DEAD = Outcome.dead(Reason.INVALID, "user_id: missing")
+
+
+class _Trial:
+    def __init__(self, *, visibility: float = 120.0) -> None:
+        self.source, self.dead_letters = FakeQueue(), FakeQueue()
+        self.events = Counter[str]()
+        self.leases = Leases(self.source.change_visibility, visibility, events=self.events)
+        self.settler = Settler(
+            self.source,
+            self.dead_letters,
+            concurrency=4,
+            undeliverable_seconds=33.0,
+            now=clock,
+            events=self.events,
+        )
+
+    def hold(self, number: int = 0, **changes: Any) -> Lease:
+        return self.leases.hold(delivery(number, **changes))
+
+    async def settle(self, outcome: Outcome, number: int = 0) -> Outcome:
+        return await self.settler.settle(self.hold(number), outcome)
+
+    def operations(self) -> list[str]:
+        return [name for name, _ in self.source.log]
+
+
+def _failing(error: AWSError, times: int = 1000) -> Script:
+    left = [times]
+
+    def script(entries: Any) -> Answer:
+        left[0] -= 1
+        return [error if left[0] >= 0 else None] * len(entries)
+
+    return script
+
+
+@pytest.mark.parametrize("outcome", [RECORDED, DUPLICATE])
+@simulated
+async def test_what_is_recorded_is_deleted(outcome: Outcome) -> None:
+    trial = _Trial()
+    assert await trial.settle(outcome) is outcome
+    assert trial.source.log == [("delete", [delivery()])]
+    assert trial.events == {"deleted": 1}
+    assert len(trial.leases) == 0
+
+
+@simulated
+async def test_what_is_returned_is_hidden_for_its_delay() -> None:
+    trial = _Trial()
+    outcome = Outcome.returned("later", 17.0)
+    assert await trial.settle(outcome) is outcome
+    assert trial.source.log == [("change", [(delivery(), 17.0)])]
+
+
+@simulated
+async def test_deletes_are_gathered_into_batches_of_ten() -> None:
+    trial = _Trial()
+    await asyncio.gather(*(trial.settle(RECORDED, number) for number in range(40)))
+    assert [len(batch) for batch in trial.source.of("delete")] == [10] * 4
+    assert trial.source.most_under_way["delete"] == 4
+
+
+@simulated
+async def test_every_entry_is_read_and_only_what_failed_is_tried_again() -> None:
+    trial = _Trial()
+    failing = {"handle-2", "handle-5"}
+
+    def script(entries: Any) -> Answer:
+        bad = [each.receipt_handle in failing for each in entries]
+        failing.clear()
+        return [AWSUnavailableError("internal") if each else None for each in bad]
+
+    trial.source.on_delete = script
+    await asyncio.gather(*(trial.settle(RECORDED, number) for number in range(10)))
+    first, *again = trial.source.of("delete")
+    assert len(first) == 10
+    retried = sorted(each.receipt_handle for batch in again for each in batch)
+    assert retried == ["handle-2", "handle-5"]
+    assert trial.events == {"deleted": 10}
+
+
+@pytest.mark.parametrize("error", [AWSThrottledError("slow"), AWSUnavailableError("down")])
+@simulated
+async def test_a_delete_that_keeps_failing_is_left_to_the_next_delivery(error: AWSError) -> None:
+    trial = _Trial()
+    trial.source.on_delete = _failing(error)
+    assert await trial.settle(RECORDED) is RECORDED
+    assert len(trial.source.of("delete")) == 4
+    assert trial.events == {"delete_failed": 1}
+
+
+@pytest.mark.parametrize("error", [LeaseLostError("gone"), AWSRejectedError("no")])
+@simulated
+async def test_a_delete_that_can_never_succeed_is_not_repeated(error: AWSError) -> None:
+    trial = _Trial()
+    trial.source.on_delete = _failing(error)
+    await trial.settle(RECORDED)
+    assert len(trial.source.of("delete")) == 1
+
+
+@simulated
+async def test_no_retry_outlasts_the_lease() -> None:
+    trial = _Trial(visibility=0.05)
+    trial.source.on_delete = _failing(AWSUnavailableError("down"))
+    for number in range(20):
+        await trial.settle(RECORDED, number)
+    assert len(trial.source.of("delete")) < 40
+
+
+@simulated
+async def test_a_late_delete_is_counted_as_such_and_not_trusted() -> None:
+    trial = _Trial()
+    lease = trial.hold()
+    await asyncio.sleep(130)
+    await trial.settler.settle(lease, RECORDED)
+    assert trial.events == {"lease_lost": 1, "deleted_late": 1}
+
+
+@simulated
+async def test_a_dead_letter_is_confirmed_before_the_message_is_deleted() -> None:
+    trial = _Trial()
+    deleted_at: list[float] = []
+    sent_at: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    def sent(entries: Any) -> Answer:
+        sent_at.append(loop.time())
+        return [None] * len(entries)
+
+    def deleted(entries: Any) -> Answer:
+        deleted_at.append(loop.time())
+        assert sent_at
+        return [None] * len(entries)
+
+    trial.dead_letters.on_send, trial.source.on_delete = sent, deleted
+    assert await trial.settle(DEAD) is DEAD
+    assert deleted_at[0] >= sent_at[0] + 0.01
+    (letter,) = trial.dead_letters.entries("send")
+    given = delivery(attributes=letter.attributes)
+    death = read(given)
+    assert death is not None
+    assert (death.reason, death.detail) == ("invalid", "user_id: missing")
+    assert original(given).body == delivery().body
+    assert trial.events == {"deleted": 1}
+
+
+@simulated
+async def test_a_dead_letter_that_fails_in_passing_is_sent_again() -> None:
+    trial = _Trial()
+    trial.dead_letters.on_send = _failing(AWSUnavailableError("down"), times=2)
+    assert await trial.settle(DEAD) is DEAD
+    assert len(trial.dead_letters.of("send")) == 3
+    assert trial.operations() == ["delete"]
+
+
+@pytest.mark.parametrize("error", [AWSRejectedError("too large"), AWSUnavailableError("down")])
+@simulated
+async def test_what_cannot_be_dead_lettered_is_returned_and_not_deleted(error: AWSError) -> None:
+    trial = _Trial()
+    trial.dead_letters.on_send = _failing(error)
+    outcome = await trial.settle(DEAD)
+    assert (outcome.fate, outcome.reason) == (Fate.RETURNED, None)
+    assert outcome.detail == f"could not be dead-lettered: {error}"
+    assert trial.source.log == [("change", [(delivery(), 33.0)])]
+    assert trial.events == {"dead_letter_failed": 1}
+
+
+@simulated
+async def test_a_lost_lease_is_not_dead_lettered() -> None:
+    trial = _Trial()
+    lease = trial.hold()
+    trial.hold(receipt_handle="newer")
+    outcome = await trial.settler.settle(lease, DEAD)
+    assert outcome.fate is Fate.RETURNED
+    assert trial.dead_letters.log == []
+    assert trial.source.log == []
+
+
+@simulated
+async def test_a_lost_lease_is_not_handed_back() -> None:
+    trial = _Trial()
+    lease = trial.hold()
+    trial.hold(receipt_handle="newer")
+    await trial.settler.settle(lease, Outcome.returned("later", 5))
+    assert trial.source.log == []
+
+
+@simulated
+async def test_the_lease_is_kept_while_a_dead_letter_is_sent_and_stopped_before_settling() -> None:
+    trial = _Trial(visibility=4.0)
+    trial.dead_letters.seconds = 10.0
+    keeping = asyncio.create_task(trial.leases.run())
+    assert await trial.settle(DEAD) is DEAD
+    keeping.cancel()
+    operations = trial.operations()
+    assert operations[-1] == "delete"
+    assert operations.count("change") >= 4
+    assert trial.events["deleted"] == 1
+
+
+@simulated
+async def test_an_extension_never_overwrites_a_hand_back() -> None:
+    trial = _Trial(visibility=4.0)
+    keeping = asyncio.create_task(trial.leases.run())
+    lease = trial.hold()
+    trial.source.seconds = 0.5
+    await asyncio.sleep(2.1)  # an extension is under way
+    await trial.settler.settle(lease, Outcome.returned("later", 300.0))
+    await asyncio.sleep(20)
+    keeping.cancel()
+    assert [seconds for _, seconds in trial.source.entries("change")] == [4.0, 300.0]
+
+
+@simulated
+async def test_two_deliveries_of_one_message_never_share_a_batch() -> None:
+    trial = _Trial()
+    older, newer = trial.hold(receipt_handle="old"), trial.hold(receipt_handle="new")
+    await asyncio.gather(*(trial.settler.settle(each, RECORDED) for each in (older, newer)))
+    assert [[each.receipt_handle for each in batch] for batch in trial.source.of("delete")] == [
+        ["old"],
+        ["new"],
+    ]
+    assert trial.events == {"lease_lost": 1, "deleted_late": 1, "deleted": 1}
+
+
+@simulated
+async def test_dead_letters_stay_within_the_bytes_of_a_batch() -> None:
+    trial = _Trial()
+    large = [trial.hold(number, body="x" * 500_000) for number in range(4)]
+    await asyncio.gather(*(trial.settler.settle(each, DEAD) for each in large))
+    assert [len(batch) for batch in trial.dead_letters.of("send")] == [2, 2]
+    for letter in trial.dead_letters.entries("send"):
+        assert ATTRIBUTE in letter.attributes
+
+
+@simulated
+async def test_closing_ends_what_is_under_way() -> None:
+    trial = _Trial()
+    trial.source.seconds = 1000
+    task = asyncio.create_task(trial.settle(RECORDED))
+    await asyncio.sleep(1)
+    await trial.settler.aclose()
+    await asyncio.wait([task])
+    assert task.cancelled()

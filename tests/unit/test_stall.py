@@ -1,0 +1,65 @@
+"""State that a loop that stands still ends the process, and one that turns does not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+
+import pytest
+from structlog.testing import capture_logs
+
+from worker.stall import StallGuard
+
+
+class _Exits:
+    def __init__(self) -> None:
+        self.codes: list[int] = []
+        self.happened = threading.Event()
+
+    def __call__(self, code: int) -> None:
+        self.codes.append(code)
+        self.happened.set()
+
+
+@pytest.fixture
+def exits(monkeypatch: pytest.MonkeyPatch) -> _Exits:
+    noted = _Exits()
+    monkeypatch.setattr(os, "_exit", noted)
+    return noted
+
+
+async def test_a_loop_that_stands_still_ends_the_process_with_a_word(
+    exits: _Exits, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with StallGuard(0.03, warn_seconds=10):
+        exits.happened.wait(5)  # on the loop's own thread: it stands still
+    assert exits.codes[0] == 1
+    assert "gave up: the event loop stood still for 0." in capsys.readouterr().err
+
+
+async def test_a_loop_that_turns_is_left_alone(exits: _Exits) -> None:
+    async with StallGuard(0.05, warn_seconds=10):
+        for _ in range(10):
+            await asyncio.sleep(0.01)
+    assert exits.codes == []
+
+
+async def test_a_short_stall_is_only_warned_of(exits: _Exits) -> None:
+    with capture_logs() as logs:
+        async with StallGuard(60, warn_seconds=0.02):
+            await asyncio.sleep(0.01)
+            time.sleep(0.05)  # noqa: ASYNC251 - it is the stall
+            await asyncio.sleep(0.02)
+    assert exits.codes == []
+    assert [entry["event"] for entry in logs] == ["the event loop stood still"]
+    assert logs[0]["seconds"] >= 0.02
+
+
+async def test_the_guard_leaves_neither_thread_nor_task_behind(exits: _Exits) -> None:
+    async with StallGuard(60):
+        pass
+    assert exits.codes == []
+    assert not [each for each in threading.enumerate() if each.name == "stall guard"]
+    assert len(asyncio.all_tasks()) == 1
