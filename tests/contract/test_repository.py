@@ -231,6 +231,7 @@ async def test_absent_fields_stay_absent(repository: AUPRepository) -> None:
         "received_at",
         "recorded_at",
         "record_format",
+        "record_id",
         "record_sha256",
     }
     assert verify(item) == []

@@ -36,7 +36,9 @@ class Process:
 
     def start(self) -> None:
         """Begin."""
-        self.world.trace.tell(f"{self.name} starts, its clock wrong by {self.clock.skew}")
+        self.world.trace.tell(
+            f"{self.name} starts, its clock wrong by {self.clock.skew.total_seconds():g} s"
+        )
         self.task = asyncio.create_task(self._run(), name=self.name)
 
     @property

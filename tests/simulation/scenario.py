@@ -184,7 +184,9 @@ class Scenario:
         worker.clock.skew = timedelta(
             seconds=self.plan.uniform(-_MOST_SKEW_SECONDS, _MOST_SKEW_SECONDS)
         )
-        self.world.trace.tell(f"{worker.name}: clock wrong by {worker.clock.skew}")
+        self.world.trace.tell(
+            f"{worker.name}: clock wrong by {worker.clock.skew.total_seconds():g} s"
+        )
 
     async def _publish(self) -> None:
         self.world.publish_late()

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from tests.simulation.audit import Audit, Terms
 from tests.simulation.faults import Faults
 from tests.simulation.simulated_dynamodb import SimulatedDynamoDB
@@ -51,6 +53,22 @@ class WatchedSQS(SimulatedSQS):
         return await super().change_message_visibility_batch(QueueUrl=QueueUrl, Entries=Entries)
 
 
+class WatchedDynamoDB(SimulatedDynamoDB):
+    """Tell the audit of requests that can never succeed: one bad statement spoils its batch."""
+
+    audit: Audit
+
+    async def batch_execute_statement(
+        self, *, Statements: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        try:
+            return await super().batch_execute_statement(Statements=Statements)
+        except ClientError as error:
+            if error.response["Error"].get("Code") == "ValidationException":
+                self.audit.problems.append(f"a batch was refused whole: {error}")
+            raise
+
+
 @dataclass(slots=True)
 class World:
     """Be the place in which workers live.
@@ -65,7 +83,7 @@ class World:
     sqs_faults: Faults
     table_faults: Faults
     sqs: WatchedSQS
-    dynamodb: SimulatedDynamoDB
+    dynamodb: WatchedDynamoDB
     audit: Audit
 
     @classmethod
@@ -75,7 +93,7 @@ class World:
         """Create queues and tables, and publish the first policy; nothing fails yet."""
         trace = trace or Trace()
         sqs_faults, table_faults = Faults(seed), Faults(seed + 1)
-        sqs, dynamodb = WatchedSQS(sqs_faults), SimulatedDynamoDB(table_faults)
+        sqs, dynamodb = WatchedSQS(sqs_faults), WatchedDynamoDB(table_faults)
         await _create_queues(sqs)
         for name, keys in _KEYS.items():
             schema = [
@@ -96,7 +114,7 @@ class World:
             ),
             trace,
         )
-        sqs.audit = audit
+        sqs.audit = dynamodb.audit = audit
         world = cls(settings, trace, sqs_faults, table_faults, sqs, dynamodb, audit)
         world.publish(PUBLISHED)
         return world

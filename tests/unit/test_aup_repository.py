@@ -91,6 +91,15 @@ async def test_a_write_that_landed_without_an_answer_counts_as_recorded_by_us(
 
 
 @simulated
+async def test_of_two_equal_acceptances_in_one_instant_only_one_is_recorded() -> None:
+    world = await open_world()
+    repository = world.repository()
+    twice = await asyncio.gather(repository.record(acceptance()), repository.record(acceptance()))
+    assert sorted(twice) == [DUPLICATE, RECORDED]
+    assert len(world.records()) == 1
+
+
+@simulated
 async def test_concurrent_calls_are_gathered_into_batches_of_25() -> None:
     world = await open_world()
     repository = world.repository()

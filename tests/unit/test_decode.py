@@ -253,7 +253,7 @@ OTHER_ENVELOPES: dict[str, tuple[dict[str, Any], Reason, str]] = {
         INVALID,
         "detail: missing; this EventBridge event holds nothing",
     ),
-    "EventBridge with a null detail": (_event_bridge(None), MALFORMED, "detail is no JSON object"),
+    "EventBridge with a null detail": (_event_bridge(None), INVALID, "detail is no JSON object"),
     "SNS about something else": (_sns({"Records": []}), INVALID, "Message.event_id: missing"),
     "SNS subscription": (
         {"Type": "SubscriptionConfirmation", "TopicArn": "a", "Message": "You have chosen"},
@@ -295,7 +295,7 @@ OTHER_ENVELOPES: dict[str, tuple[dict[str, Any], Reason, str]] = {
         MALFORMED,
         "data_base64: not UTF-8 at character 0",
     ),
-    "CloudEvent with an array": (_cloud_event([1]), MALFORMED, "data is no JSON object"),
+    "CloudEvent with an array": (_cloud_event([1]), INVALID, "data is no JSON object"),
     "an S3 notification": ({"Records": [{"s3": {}}]}, INVALID, "event_id: missing"),
     "an empty object": ({}, INVALID, "event_id: missing"),
 }

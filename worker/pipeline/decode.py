@@ -66,7 +66,9 @@ def _parse(text: str | bytes, path: str = "") -> Any:
 def _unwrap(data: Any, path: str, depth: int = 0) -> tuple[Mapping[str, Any], str]:
     if not isinstance(data, dict):
         place = path.rstrip(".") or "the message"
-        raise RefusedError(Reason.MALFORMED, f"{place} is no JSON object but {_kind(data)}")
+        # An envelope that reads well and holds something else is no broken message.
+        reason = Reason.INVALID if depth else Reason.MALFORMED
+        raise RefusedError(reason, f"{place} is no JSON object but {_kind(data)}")
     if "event_id" in data or depth == _ENVELOPES_MAX:
         return data, path
     if "specversion" in data:

@@ -140,6 +140,10 @@ class Leases:
         return all(await asyncio.gather(*map(self._extend_batch, batches)))
 
     async def _extend_batch(self, batch: list[Lease]) -> bool:
+        # We begin a turn of the loop after the choice: what was stopped since then is settling.
+        batch = [lease for lease in batch if id(lease) in self._held]
+        if not batch:
+            return True
         loop = asyncio.get_running_loop()
         asked_at = loop.time()
         extending = loop.create_future()

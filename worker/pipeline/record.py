@@ -90,7 +90,8 @@ class Recorder:
                 self._note_failure(error)
                 problem = str(error)
             else:
-                self._note_success()
+                if self._breaker.succeeded():
+                    _log.info("table works again; receiving goes on")
                 return outcome
             delay = full_jitter(
                 attempt,
@@ -131,6 +132,8 @@ class Recorder:
                 f"was published with {policy.content_sha256}",
             )
         result = await self._ledger.record(acceptance, received_at=delivery.sent_at)
+        # Only a write proves that writing is permitted; the rest may come from a cache.
+        self._patience.succeeded()
         if result is RecordResult.CONFLICT:
             return Outcome.dead(
                 Reason.CONFLICT,
@@ -153,11 +156,6 @@ class Recorder:
         left = self._settings.max_attempts - delivery.receive_count
         rest = max(0.0, self._settings.unknown_policy_seconds - waited)
         return replace(later, delay_seconds=max(later.delay_seconds, rest / 2 ** (left - 1)))
-
-    def _note_success(self) -> None:
-        self._patience.succeeded()
-        if self._breaker.succeeded():
-            _log.info("table works again; receiving goes on")
 
     def _note_failure(self, error: AWSError) -> None:
         self._events["table_failures"] += 1

@@ -142,7 +142,7 @@ class AUPRepository(DynamoDBRepository):
         if await self._insert_patiently(item) is Inserted.NEW:
             return RecordResult.RECORDED
         existing = await self._existing(item)
-        if existing["record_sha256"] == item["record_sha256"]:
+        if existing["record_id"] == item["record_id"]:
             return RecordResult.RECORDED  # our own write had landed, its answer was lost
         same_event = existing["event_id"] == item["event_id"]
         if same_event and not same_content(existing, acceptance):

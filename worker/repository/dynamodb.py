@@ -88,7 +88,13 @@ class DynamoDBRepository(metaclass=SingletonMeta):
         if self._opening is None:
             self._opening = asyncio.get_running_loop().create_task(self._open())
             self._opening.add_done_callback(self._opening_ended)
-        return await asyncio.shield(self._opening)
+        opening = self._opening
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            if opening.cancelled() and self._closed:
+                self._check_owner()  # tells that it was closed meanwhile
+            raise
 
     def _opening_ended(self, task: asyncio.Task[DynamoDBServiceResource]) -> None:
         # Where it failed, the next caller tries anew.

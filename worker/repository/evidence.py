@@ -23,8 +23,9 @@ from worker.acceptance import Acceptance
 ERASABLE: Final = ("ip", "user_agent", "session_id")
 FORMAT: Final = "1"
 _SALT_BYTES: Final = 16
+_ID_BYTES: Final = 8
 _NOT_STATED_BY_PRODUCER: Final = frozenset(
-    {"policy_version", "received_at", "recorded_at", "record_format", "record_sha256"}
+    {"policy_version", "received_at", "recorded_at", "record_format", "record_id", "record_sha256"}
     | {f"{name}_{part}" for name in ERASABLE for part in ("salt", "commitment")}
 )
 
@@ -59,6 +60,8 @@ def build_item(
         "received_at": timestamp(received_at),
         "recorded_at": timestamp(recorded_at),
         "record_format": FORMAT,
+        # Tells our own write from an equal one of somebody else, when an answer was lost.
+        "record_id": random_bytes(_ID_BYTES).hex(),
     }
     for name in ERASABLE:
         if name in item:
