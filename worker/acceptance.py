@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from datetime import datetime
 from typing import Annotated, Final, Self
 
@@ -103,6 +104,8 @@ class Acceptance(BaseModel):
 
     @model_validator(mode="after")
     def _bounded_extra(self) -> Self:
+        if not _in_range(self.model_extra):
+            raise ValueError("a number is out of range")
         if self.model_extra and len(self.extra.encode()) > EXTRA_MAX_BYTES:
             raise ValueError(f"unknown fields exceed {EXTRA_MAX_BYTES} bytes in all")
         return self
@@ -137,6 +140,15 @@ class Acceptance(BaseModel):
         if self.model_extra:
             fields["extra"] = self.extra
         return fields
+
+
+def _in_range(value: object) -> bool:
+    """Say whether whole numbers are within a double's range; writing longer ones takes too long."""
+    if isinstance(value, int):
+        return value.bit_length() <= sys.float_info.max_exp
+    if isinstance(value, dict):
+        return all(map(_in_range, value.values()))
+    return not isinstance(value, list) or all(map(_in_range, value))
 
 
 _NAMES: Final = frozenset(Acceptance.model_fields)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import (
@@ -13,6 +14,7 @@ from contextlib import (
 )
 from typing import Any, Final, TypeVar
 
+import aioboto3
 import aiohttp
 from aiobotocore.config import AioConfig
 from botocore.exceptions import (
@@ -64,7 +66,7 @@ _NOT_FOUND: Final = {
 }  # fmt: skip
 _LEASE_LOST: Final = {"InvalidReceiptHandle", "MessageNotInflight", "ReceiptHandleIsInvalid"}
 _REJECTED: Final = {
-    "BatchEntryIdsNotDistinct", "BatchRequestTooLong", "ConditionalCheckFailed",
+    "413", "BatchEntryIdsNotDistinct", "BatchRequestTooLong", "ConditionalCheckFailed",
     "ConditionalCheckFailedException", "DuplicateItem", "InvalidAttributeName",
     "InvalidAttributeValue", "InvalidMessageContents", "InvalidParameterCombination",
     "InvalidParameterValue", "ItemCollectionSizeLimitExceeded",
@@ -179,6 +181,42 @@ async def opened(
         with translating(service):
             client = await stack.enter_async_context(context)
         yield client
+
+
+class NoAnswerError(BotoCoreError):
+    """HTTP says that all went well, but the body is no answer of AWS's."""
+
+    fmt = "HTTP {status_code}, but no JSON object: {start!r}"
+
+
+def new_session() -> aioboto3.Session:
+    """Make a session that believes no answer which AWS cannot have given.
+
+    The SDK takes a page of HTML, or nothing, for an answer without fields: so a write that never
+    happened would have succeeded, and a policy would be absent. And what is no text it raises past
+    every handler of its errors.
+    """
+    session = aioboto3.Session()
+    for service in ("sqs", "dynamodb"):
+        session.events.register(f"before-parse.{service}", _check_answer)
+    return session
+
+
+def _check_answer(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
+    body, status_code = response_dict["body"], response_dict["status_code"]
+    if not body and operation_model.output_shape is None:
+        return
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        answer = None
+    if isinstance(answer, dict):
+        return
+    text = body.decode(errors="replace")
+    if status_code < 300:  # noqa: PLR2004 - the successes of HTTP
+        raise NoAnswerError(status_code=status_code, start=text[:100])
+    # An error is believed whatever it says; only in JSON does the SDK read it for certain.
+    response_dict["body"] = json.dumps({"message": text}).encode()
 
 
 def client_config(*, pool: int, read_timeout_seconds: float, attempts: int) -> Any:

@@ -94,12 +94,17 @@ class Outcome:
     @classmethod
     def dead(cls, reason: Reason, detail: str) -> Outcome:
         """Say that the message can never be recorded."""
-        return cls(Fate.DEAD, reason=reason, detail=detail)
+        return cls(Fate.DEAD, reason=reason, detail=_one_line(detail))
 
     @classmethod
     def returned(cls, detail: str, delay_seconds: float = 0.0) -> Outcome:
         """Say that the message goes back to the queue."""
-        return cls(Fate.RETURNED, detail=detail, delay_seconds=delay_seconds)
+        return cls(Fate.RETURNED, detail=_one_line(detail), delay_seconds=delay_seconds)
+
+
+def _one_line(text: str) -> str:
+    # It may name an identifier, and so hold whatever separates lines.
+    return " ".join(text.split())
 
 
 RECORDED: Final = Outcome(Fate.RECORDED)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import aioboto3
 
-from worker.aws import calling, opened
+from worker.aws import calling, new_session, opened
 from worker.errors import AWSNotFoundError, AWSRejectedError, UsageError
 from worker.settings import Settings
 
@@ -28,7 +28,7 @@ async def provision(
     Raises:
         UsageError: a queue is named by URL, which says where it is but not what to make.
     """
-    session = session or aioboto3.Session()
+    session = session or new_session()
     for queue in (settings.queue, settings.dead_letter_queue):
         if queue.startswith(("http://", "https://")):
             raise UsageError(f"init makes queues by name, and {queue} is a URL: set a name")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import aioboto3
 
-from worker.aws import calling, client_config, error_of, opened
+from worker.aws import calling, client_config, error_of, new_session, opened
 from worker.delivery import BATCH_MAX_ENTRIES, Delivery, OutgoingMessage
 from worker.errors import AWSError, AWSNotFoundError, AWSUnavailableError
 from worker.settings import Settings
@@ -176,7 +176,7 @@ async def open_queues(
     Raises:
         AWSError: a queue that is named is not found, or cannot be asked for.
     """
-    session = session or aioboto3.Session()
+    session = session or new_session()
     timeout = settings.aws.call_timeout_seconds
     place: dict[str, Any] = {
         "region_name": settings.aws.region,

@@ -103,8 +103,9 @@ class Place:
             "summary_seconds": 600.0,
         }
         if servers.sqs == "moto":
-            # Its polls race each other for a message, and both get it.
+            # It is not atomic: two polls may get one message, and two conditional puts both win.
             self._values["poll_concurrency"] = 1
+            self._aws["write_concurrency"] = 1
 
     def settings(self, aws: dict[str, Any] | None = None, **changes: Any) -> Settings:
         """Return settings that lead here."""

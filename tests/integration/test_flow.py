@@ -194,7 +194,7 @@ async def test_a_version_that_is_published_in_time_is_recorded_without_dying(pla
     assert await place.dead() == []
 
 
-async def test_a_policy_is_read_once_for_hundreds_of_acceptances(place: Place) -> None:
+async def test_a_policy_is_read_once_for_a_hundred_acceptances(place: Place) -> None:
     reads: list[tuple[str, ...]] = []
 
     def note_reads(repository: AUPRepository) -> AUPRepository:
@@ -209,9 +209,9 @@ async def test_a_policy_is_read_once_for_hundreds_of_acceptances(place: Place) -
         return repository
 
     async with working(place.settings(), note_reads) as flow:
-        await feed(place, flow, good(200))
+        await feed(place, flow, good(100))
     assert reads == [(POLICY, "2026-01")]
-    assert flow.metrics.books.by_fate == {Fate.RECORDED: 200}
+    assert flow.metrics.books.by_fate == {Fate.RECORDED: 100}
 
 
 async def test_a_message_held_beyond_its_visibility_stays_ours(place: Place) -> None:
@@ -281,21 +281,21 @@ async def test_a_drain_finishes_what_is_begun_and_leaves_the_rest_in_the_queue(
 
 
 async def test_two_workers_share_a_queue_and_record_everything_once(place: Place) -> None:
-    bodies = good(100)
+    bodies = good(60)
     settings = place.settings()
     async with working(settings) as flow, open_queues(settings) as (source, dead_letters):
         repository: Any = flow._recorder._ledger
         other = Flow(source, dead_letters, repository, settings)
         running = asyncio.create_task(other.run())
-        for start in range(0, 100, 20):
+        for start in range(0, 60, 20):
             await place.send(bodies[start : start + 20])
-        await until(lambda: ended(flow) + ended(other) >= 100)
+        await until(lambda: ended(flow) + ended(other) >= 60)
         other.stopping.set()
         await running
     assert other.metrics.books.balance
     assert other.metrics.books.held == 0
     assert Counter(item["user_id"] for item in await place.recorded()) == {
-        f"user-{n}": 1 for n in range(100)
+        f"user-{n}": 1 for n in range(60)
     }
     assert await place.waiting() == (0, 0)
 
@@ -317,7 +317,7 @@ async def test_connections_stay_within_the_configured_pools(place: Place) -> Non
             poll_concurrency=3,
             settle_concurrency=1,
         )
-        bodies = [*good(100), *good(20), *(f"bad {n}" for n in range(20))]
+        bodies = [*good(60), *good(10), *(f"bad {n}" for n in range(10))]
         async with working(settings) as flow:
             await feed(place, flow, bodies)
         assert 1 <= sqs.most_open <= 3 + 4 * 1
@@ -325,7 +325,7 @@ async def test_connections_stay_within_the_configured_pools(place: Place) -> Non
         if place.servers.sqs != "moto":  # which closes a connection after every answer
             assert sqs.opened_count <= 3 + 4 * 1
             assert dynamodb.opened_count <= 2 * 2 + 4
-    assert len(await place.recorded()) == 100
+    assert len(await place.recorded()) == 60
 
 
 async def test_what_is_held_while_the_table_is_out_of_reach_is_recorded_when_it_is_back(

@@ -173,7 +173,7 @@ async def test_fewer_attempts_are_made_where_the_queue_itself_would_come_first(
     )["Attributes"]["QueueArn"]
     redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 3})
     place.sqs.set_queue_attributes(QueueUrl=place.queue_url, Attributes={"RedrivePolicy": redrive})
-    async with opened(place.settings(unknown_policy_seconds=600.0, max_attempts=50)) as flow:
+    async with opened(place.settings(unknown_policy_seconds=1.0, max_attempts=50)) as flow:
         running = asyncio.create_task(flow.run())
         await place.send([json.dumps(stated(1, version="unknown"))])
         await until(lambda: ended(flow) == 1)

@@ -201,8 +201,21 @@ def test_evidence_policies_and_depths_are_reported_as_json(workplace: Workplace)
     )
 
 
+def test_init_makes_what_is_missing_and_the_service_runs_on_it(moto_url: str) -> None:
+    place = Workplace(moto_url)
+    made = json.loads(place.run("init", "--json").stdout)
+    assert len(made) == 4
+    assert all(made.values())
+    publish = ("policy", "publish", "--policy", "aup", "--version", "2026-01", "--sha256")
+    assert place.run(*publish, "ab" * 32).returncode == 0
+    place.send(body(1))
+    drained(place)
+    assert place.recorded() == {"e-1": 1}
+
+
 def test_a_published_text_cannot_be_changed(workplace: Workplace) -> None:
-    command = ("policy", "publish", "--policy", "aup", "--version", "2026-01", "--sha256")
+    command = ("policy", "publish", "--policy", "aup", "--version", "2026-03", "--sha256")
+    assert workplace.run(*command, "ab" * 32).returncode == 0
     assert workplace.run(*command, "ab" * 32).returncode == 0
     changed = workplace.run(*command, "cd" * 32)
     assert changed.returncode == 1

@@ -74,15 +74,48 @@ class Workplace:
 
     def set_up(self) -> None:
         """Make queues and tables, and publish the one version that most tests accept."""
-        assert self.run("init").returncode == 0
+        dead = self.sqs.create_queue(QueueName=self.environment["AUP_DEAD_LETTER_QUEUE"])
+        answer = self.sqs.get_queue_attributes(
+            QueueUrl=dead["QueueUrl"], AttributeNames=["QueueArn"]
+        )
+        self.sqs.set_queue_attributes(
+            QueueUrl=dead["QueueUrl"], Attributes={"MessageRetentionPeriod": "1209600"}
+        )
+        redrive = {
+            "deadLetterTargetArn": answer["Attributes"]["QueueArn"],
+            "maxReceiveCount": 12,
+        }
+        self.sqs.create_queue(
+            QueueName=self.environment["AUP_QUEUE"],
+            Attributes={"RedrivePolicy": json.dumps(redrive)},
+        )
+        self._table("AUP_TABLE_NAME", "policy_id", "version")
+        self._table("AUP_USER_TABLE_NAME", "user_id", "policy_version")
         self.publish("2026-01")
+
+    def _table(self, variable: str, *key: str) -> None:
+        self.dynamodb.create_table(
+            TableName=self.environment[variable],
+            KeySchema=[
+                {"AttributeName": name, "KeyType": kind}
+                for name, kind in zip(key, ("HASH", "RANGE"), strict=True)
+            ],
+            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in key],
+            BillingMode="PAY_PER_REQUEST",
+        )
 
     def publish(self, version: str) -> None:
         """Publish a version of the policy."""
-        done = self.run(
-            "policy", "publish", "--policy", "aup", "--version", version, "--sha256", "ab" * 32
+        self.dynamodb.Table(self.environment["AUP_TABLE_NAME"]).put_item(
+            Item={
+                "policy_id": "aup",
+                "version": version,
+                "title": "aup",
+                "content_sha256": "ab" * 32,
+                "published_at": "2026-01-01T00:00:00.000Z",
+                "effective_at": "2026-01-01T00:00:00.000Z",
+            }
         )
-        assert done.returncode == 0, done.stderr
 
     @contextmanager
     def service(self, **changes: str) -> Iterator[Service]:

@@ -113,6 +113,20 @@ def test_the_same_event_sent_again_and_again_is_recorded_once(write_api: str) ->
     _played(story, write_api=write_api)
 
 
+@WRITE_APIS
+def test_of_two_equal_messages_of_one_millisecond_one_is_the_duplicate(write_api: str) -> None:
+    async def story(world: World) -> None:
+        for sending in plain_ones(10, START.isoformat()):
+            # Without an address there is no salt that tells their items apart.
+            stated = {name: each for name, each in sending.stated.items() if name != "ip"}
+            world.send(Sending(Kind.DOUBLED, json.dumps(stated), stated, copies=2))
+        worker = _started(world)
+        await _drained(world)
+        assert await _stopped(worker) == {Fate.RECORDED: 10, Fate.DUPLICATE: 10}
+
+    _played(story, write_api=write_api)
+
+
 def test_a_message_whose_handle_went_stale_is_deleted_by_its_next_receiver() -> None:
     async def story(world: World) -> None:
         _sent(world, 1)

@@ -42,6 +42,8 @@ _ENVIRONMENT: Final = {
     "AWS_ACCESS_KEY_ID": "embedded",
     "AWS_SECRET_ACCESS_KEY": "embedded",
     "AUP_WRITE_API": "put",
+    # Two conditional puts at once may both succeed on the embedded server.
+    "AUP_WRITE_CONCURRENCY": "1",
     "AUP_WAIT_SECONDS": "1",
     "AUP_POLL_CONCURRENCY": "4",
     "AUP_UNKNOWN_POLICY_SECONDS": "1",

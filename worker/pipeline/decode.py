@@ -16,6 +16,8 @@ from worker.errors import Reason, RefusedError
 
 # An SNS notification may hold a CloudEvent, and so on; nobody nests deeper in earnest.
 _ENVELOPES_MAX: Final = 4
+# A mebibyte of brackets takes a second to read, and nobody else is served meanwhile.
+_VALUES_MAX: Final = 10_000
 
 
 def decode(body: str | bytes, *, now: datetime, clock_skew_seconds: float) -> Acceptance:
@@ -48,18 +50,19 @@ def decode(body: str | bytes, *, now: datetime, clock_skew_seconds: float) -> Ac
 
 
 def _parse(text: str | bytes, path: str = "") -> Any:
+    place = f"{path}: " if path else ""
     try:
         raw = text.encode() if isinstance(text, str) else text
         raw.decode()
     except UnicodeError as error:
-        place = f"{path}: " if path else ""
         raise RefusedError(
             Reason.MALFORMED, f"{place}not UTF-8 at character {getattr(error, 'start', 0)}"
         ) from None
+    if sum(map(raw.count, (b",", b"]", b"}"))) > _VALUES_MAX:  # an upper bound, and quick
+        raise RefusedError(Reason.INVALID, f"{place}more than {_VALUES_MAX} values")
     try:
         return from_json(raw, allow_inf_nan=False, cache_strings="keys")
     except ValueError as error:
-        place = f"{path}: " if path else ""
         raise RefusedError(Reason.MALFORMED, f"{place}not JSON: {error}") from None
 
 

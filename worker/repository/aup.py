@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 _RETRY_BASE_SECONDS: Final = 0.1
 _RETRY_CAP_SECONDS: Final = 2.0
+# On the wire a character takes six bytes at most, and DynamoDB takes 16 MB in a request.
+_BATCH_MAX_CHARACTERS: Final = 1_000_000
 _PROBE: Final = "aup-worker-probe"
 
 
@@ -110,7 +112,9 @@ class AUPRepository(DynamoDBRepository):
             self._insert_and_learn,
             max_entries=self._insert.max_items,
             concurrency=limit,
+            max_bytes=_BATCH_MAX_CHARACTERS,
             key=lambda item: (item["user_id"], item["policy_version"]),
+            size=lambda item: sum(map(len, item.values())),
         )
 
     @property

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import aioboto3
 
-from worker.aws import client_config, translating
+from worker.aws import client_config, new_session, translating
 from worker.errors import RepositoryClosedError, RepositoryLoopError
 from worker.repository.singleton import SingletonMeta
 from worker.settings import AWSSettings
@@ -103,7 +103,7 @@ class DynamoDBRepository(metaclass=SingletonMeta):
 
     async def _open(self) -> DynamoDBServiceResource:
         settings = self.aws_settings
-        session = self._session or aioboto3.Session()
+        session = self._session or new_session()
         with translating("DynamoDB"):
             context: Any = session.resource(
                 "dynamodb",
