@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 UV := .cache/uv/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format contract servers lock clean
+.PHONY: help demo test check format contract servers simulate mutants fuzz soak lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,18 @@ servers: $(VENV)/.develop ## download the real servers that the contract is test
 
 contract: servers ## the contract on DynamoDB Local, ministack and fauxqs
 	$(BIN)/python -m pytest -m servers $(ARGS)
+
+simulate: $(VENV)/.develop ## 10,000 simulated disasters (SEEDS=n for another number, SEED=n for one with its story)
+	@$(BIN)/python -m tests.simulation
+
+mutants: $(VENV)/.develop ## break the code on purpose, fault by fault, and see a test fail
+	@$(BIN)/python -m tests.mutants $(ARGS)
+
+fuzz: $(VENV)/.develop ## 100,000 generated bodies (BODIES=n for another number)
+	@$(BIN)/python -m tests.fuzz
+
+soak: servers ## workers killed at random on real servers, behind faults (SECONDS=n, WORKERS=n)
+	@$(BIN)/python -m tests.soak $(ARGS)
 
 lock: ## resolve the locks anew
 	@test -x $(UV) || { $(PYTHON) -m venv .cache/uv && .cache/uv/bin/python -m pip install -q uv; }

@@ -1,0 +1,80 @@
+"""Bodies that fuzzing once found, and what has become of them since."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.fuzz.carriage import Carriage
+from tests.fuzz.decoding import Decoding
+from tests.unit.fakes import message
+from worker.acceptance import Acceptance
+from worker.delivery import MESSAGE_MAX_BYTES
+from worker.errors import Reason
+
+START = json.dumps(message())[:-1]
+
+
+def _filled(element: str) -> str:
+    count = (MESSAGE_MAX_BYTES - len(START) - 10) // (len(element) + 1)
+    return f'{START}, "x": [{",".join([element] * count)}]}}'
+
+
+def _unicode_keys() -> str:
+    keys = (f',"{chr(0x4E00 + number % 20_000)}{number // 20_000}":0' for number in range(100_000))
+    return START + "".join(keys) + "}"
+
+
+DEAR = {
+    "brackets": _filled("[]"),
+    "deep brackets": _filled("[" * 90 + "]" * 90),
+    "zeros": _filled("0"),
+    "whole numbers of 4,299 digits": _filled("8" * 4299),
+    "a hundred thousand names": _unicode_keys(),
+    "the same within an envelope": json.dumps(
+        {"specversion": "1.0", "data": _filled("0")[: MESSAGE_MAX_BYTES // 2] + "]}"}
+    ),
+}
+
+
+@pytest.mark.parametrize("body", DEAR.values(), ids=list(DEAR))
+def test_a_mebibyte_that_is_dear_to_read_is_refused_before_it_blocks_the_others(body: str) -> None:
+    assert Decoding().decode(body) is Reason.INVALID
+
+
+def test_a_message_of_nine_thousand_values_is_taken() -> None:
+    body = json.dumps(message(list=[0] * 9000))
+    assert isinstance(Decoding().decode(body), Acceptance)
+
+
+@pytest.mark.parametrize("number", [2**1024 - 1, -(10**300), 10**300 + 1, 1e308], ids="abcd")
+def test_a_number_within_a_doubles_range_is_kept_to_its_last_digit(number: float) -> None:
+    taken = Decoding().decode(json.dumps(message(x=number)))
+    assert isinstance(taken, Acceptance)
+    assert json.loads(taken.extra) == {"x": number}
+
+
+@pytest.mark.parametrize(
+    "number", ["1e400", "-1e400", "1" * 310, "-" + "1" * 4000, "1" * 10_000], ids="abcde"
+)
+def test_a_number_beyond_it_is_refused(number: str) -> None:
+    for value in (number, f"[[{number}]]", f'{{"y": {number}}}'):
+        assert isinstance(Decoding().decode(f'{START}, "x": {value}}}'), Reason)
+
+
+CARRIED: dict[str, list[dict[str, Any]]] = {
+    "recorded": [message(1)],
+    "unknown_policy": [message(2, version="2026\u2028-01")],
+    "conflict": [message(3, event_id="two\nlines"), message(3, event_id="two\nlines", channel="?")],
+}
+
+
+@pytest.mark.parametrize("end", CARRIED)
+def test_what_separates_lines_in_an_identifier_does_not_come_into_a_detail(end: str) -> None:
+    bodies = [json.dumps(each) for each in CARRIED[end]]
+    carriage = Carriage()
+    # It looks at every detail that is logged and at those of the dead letters.
+    carriage.carry(bodies, [Decoding().decode(body) for body in bodies])
+    assert carriage.ends[end] == 1

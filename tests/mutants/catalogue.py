@@ -1,0 +1,15 @@
+"""All mutants."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants import in_edges, in_pipeline, in_repository, in_settling
+from tests.mutants.mutant import Mutant
+
+MUTANTS: Final[tuple[Mutant, ...]] = (
+    *in_pipeline.MUTANTS,
+    *in_settling.MUTANTS,
+    *in_repository.MUTANTS,
+    *in_edges.MUTANTS,
+)

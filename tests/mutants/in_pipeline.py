@@ -1,0 +1,216 @@
+"""Faults from the poll to the decision: slots, leases, gathering, the drain."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant
+
+_FLOW: Final = "worker/pipeline/flow.py"
+_GATHERER: Final = "worker/gatherer.py"
+_LEASE: Final = "worker/pipeline/lease.py"
+_RECEIVE: Final = "worker/pipeline/receive.py"
+_FLOW_TESTS: Final = ("tests/unit/test_flow.py",)
+_GATHERER_TESTS: Final = ("tests/unit/test_gatherer.py",)
+_LEASE_TESTS: Final = ("tests/unit/test_lease.py",)
+_RECEIVE_TESTS: Final = ("tests/unit/test_receive.py",)
+_DUE: Final = (
+    "tests/simulation/test_trouble.py"
+    "::test_a_lease_that_is_stopped_as_its_extension_falls_due_is_not_extended"
+)
+
+_GATHERING: Final = (
+    Mutant(
+        "a dropped last flush",
+        _GATHERER,
+        "if self._waiting:\n            self._pump()",
+        "if len(self._waiting) >= self._max_entries:\n            self._pump()",
+        _GATHERER_TESTS,
+    ),
+    Mutant(
+        "the same key twice in a batch",
+        _GATHERER,
+        "if (key is not None and key in keys) or not fits:",
+        "if not fits:",
+        _GATHERER_TESTS,
+    ),
+    Mutant(
+        "calls under way without a bound",
+        _GATHERER,
+        "while self._waiting and len(self._under_way) < self.concurrency:",
+        "while self._waiting:",
+        _GATHERER_TESTS,
+    ),
+    Mutant(
+        "an entry's error handed over as its result",
+        _GATHERER,
+        "if isinstance(result, Exception):",
+        "if False:",
+        _GATHERER_TESTS,
+    ),
+    Mutant(
+        "what a cancelled caller submitted is sent all the same",
+        _GATHERER,
+        "if waiting.future.done():  # its caller was cancelled",
+        "if False:",
+        _GATHERER_TESTS,
+    ),
+)
+
+_RECEIVING: Final = (
+    Mutant(
+        "a slot that a poll did not fill is not released",
+        _RECEIVE,
+        "                slot.release()",
+        "                pass",
+        _RECEIVE_TESTS,
+    ),
+    Mutant(
+        "a poll cancelled on stop",
+        _RECEIVE,
+        "                await self._receive(slots)",
+        "                await unless_stopped(self._stopping, self._receive(slots))",
+        _RECEIVE_TESTS,
+    ),
+    Mutant(
+        "a poll asks for more than its slots",
+        _RECEIVE,
+        "            len(slots),\n            wait_seconds",
+        "            BATCH_MAX_ENTRIES,\n            wait_seconds",
+        _RECEIVE_TESTS,
+    ),
+    Mutant(
+        "a cancelled waiter keeps its turn",
+        "worker/pipeline/slots.py",
+        "self._wake_next()  # the turn",
+        "pass  # the turn",
+        ("tests/unit/test_slots.py",),
+    ),
+    Mutant(
+        "a breaker that never opens",
+        "worker/pipeline/breaker.py",
+        "self._closed.clear()",
+        "pass",
+        ("tests/unit/test_breaker.py",),
+    ),
+    Mutant(
+        "a breaker that never closes",
+        "worker/pipeline/breaker.py",
+        "self._in_a_row = 0\n        self._closed.set()",
+        "self._in_a_row = 0",
+        ("tests/unit/test_breaker.py",),
+    ),
+    Mutant(
+        "an open breaker that stops no poll",
+        _RECEIVE,
+        "if not self._breaker.is_open:",
+        "if True:",
+        _RECEIVE_TESTS,
+    ),
+)
+
+_LEASES: Final = (
+    Mutant(
+        "an extension after settling",
+        _LEASE,
+        "        self._drop(lease)\n        if lease.extending",
+        "        if lease.extending",
+        _LEASE_TESTS,
+    ),
+    Mutant(
+        "a lease stopped as its extension falls due is extended",
+        _LEASE,
+        "[lease for lease in batch if id(lease) in self._held]",
+        "list(batch)",
+        (_DUE,),
+    ),
+    Mutant(
+        "an extension under way is not waited for",
+        _LEASE,
+        "await asyncio.wait([lease.extending])",
+        "pass",
+        _LEASE_TESTS,
+    ),
+    Mutant(
+        "a lease never extended",
+        _FLOW,
+        "self.leases.run(), name=",
+        "asyncio.Event().wait(), name=",
+        (*_FLOW_TESTS, "-k", "leases"),
+    ),
+    Mutant(
+        "a superseded delivery keeps its lease",
+        _LEASE,
+        "if older is not None:",
+        "if False:",
+        _LEASE_TESTS,
+    ),
+    Mutant(
+        "a failed extension swallowed",
+        _LEASE,
+        "if error is None:",
+        "if True:",
+        _LEASE_TESTS,
+    ),
+    Mutant(
+        "an extension that counts from its answer",
+        _LEASE,
+        "lease.expires_at = asked_at + self._seconds",
+        "lease.expires_at = asyncio.get_running_loop().time() + self._seconds",
+        _LEASE_TESTS,
+    ),
+)
+
+_CARRYING: Final = (
+    Mutant(
+        "a slot not released",
+        _FLOW,
+        "async with slot:",
+        "if slot:",
+        (*_FLOW_TESTS, "-k", "recorded_once"),
+    ),
+    Mutant(
+        "a delete before the write",
+        _FLOW,
+        "outcome = await self._decide(delivery)",
+        "await self._settler._delete(lease)\n            outcome = await self._decide(delivery)",
+        (*_FLOW_TESTS, "-k", "at_any_moment or faults_of_every_kind"),
+    ),
+    Mutant(
+        "books not closed",
+        _FLOW,
+        "self.metrics.books.close(outcome)",
+        "pass",
+        (*_FLOW_TESTS, "-k", "recorded_once"),
+    ),
+    Mutant(
+        "what was not started is begun after the stop",
+        _FLOW,
+        "if self.stopping.is_set():\n                return Outcome",
+        "if False:\n                return Outcome",
+        (*_FLOW_TESTS, "-k", "last_poll"),
+    ),
+    Mutant(
+        "a drain without a deadline",
+        _FLOW,
+        "await asyncio.wait(tasks, timeout=max(0.0, deadline - loop.time()))",
+        "await asyncio.wait(tasks)",
+        (*_FLOW_TESTS, "-k", "drain_timeout or hangs"),
+    ),
+    Mutant(
+        "a settling without a deadline after the drain",
+        _FLOW,
+        "await asyncio.wait(tasks, timeout=0.8 * grace)",
+        "await asyncio.wait(tasks)",
+        (*_FLOW_TESTS, "-k", "drain_timeout or hangs"),
+    ),
+    Mutant(
+        "a stage that failed goes unnoticed",
+        _FLOW,
+        'self.give_up(GaveUpError(f"the stage',
+        'repr(GaveUpError(f"the stage',
+        (*_FLOW_TESTS, "-k", "stage"),
+    ),
+)
+
+MUTANTS: Final = (*_GATHERING, *_RECEIVING, *_LEASES, *_CARRYING)

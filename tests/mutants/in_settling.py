@@ -1,0 +1,230 @@
+"""Faults from the decision to the end: deletes, returns, dead letters, replays."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant
+
+_LETTER: Final = "worker/dead_letter.py"
+_LETTERS: Final = "worker/dead_letters.py"
+_QUEUE: Final = "worker/queue.py"
+_RECORD: Final = "worker/pipeline/record.py"
+_SETTLE: Final = "worker/pipeline/settle.py"
+_FOUND_TESTS: Final = ("tests/fuzz/test_found.py",)
+_LETTER_TESTS: Final = ("tests/unit/test_dead_letter.py",)
+_LETTERS_TESTS: Final = ("tests/unit/test_dead_letters.py",)
+_QUEUE_TESTS: Final = ("tests/unit/test_queue.py",)
+_RECORD_TESTS: Final = ("tests/unit/test_record.py",)
+_SETTLE_TESTS: Final = ("tests/unit/test_settle.py",)
+
+_ANSWERS: Final = (
+    Mutant(
+        "a failed delete of a batch swallowed",
+        _QUEUE,
+        "return _failures(answer, len(deliveries))",
+        "return [None] * len(deliveries)",
+        _QUEUE_TESTS,
+    ),
+    Mutant(
+        "a failed change of visibility of a batch swallowed",
+        _QUEUE,
+        "return _failures(answer, len(changes))",
+        "return [None] * len(changes)",
+        _QUEUE_TESTS,
+    ),
+    Mutant(
+        "a failed dead letter of a batch swallowed",
+        _QUEUE,
+        "results = _failures(answer, len(messages))",
+        "results = [None] * len(messages)",
+        _QUEUE_TESTS,
+    ),
+    Mutant(
+        "an entry that the answer leaves out counts as done",
+        _QUEUE,
+        'AWSUnavailableError("SQS answered without a word on this entry") for',
+        "None for",
+        _QUEUE_TESTS,
+    ),
+    Mutant(
+        "another body than was sent is taken for sent",
+        _QUEUE,
+        "or stated != _md5(messages[index].body)",
+        "or stated is None",
+        _QUEUE_TESTS,
+    ),
+    Mutant(
+        "a call without a deadline",
+        "worker/aws.py",
+        "async with asyncio.timeout(timeout_seconds):",
+        "async with asyncio.timeout(None):",
+        ("tests/unit/test_aws.py",),
+    ),
+)
+
+_SETTLING: Final = (
+    Mutant(
+        "what is returned is not handed back",
+        _SETTLE,
+        "            await self._hand_back(lease, outcome.delay_seconds)",
+        "            await lease.stop()",
+        _SETTLE_TESTS,
+    ),
+    Mutant(
+        "a dead letter deleted before it is confirmed",
+        _SETTLE,
+        "        letter = bury(",
+        "        await self._delete(lease)\n        letter = bury(",
+        _SETTLE_TESTS,
+    ),
+    Mutant(
+        "what could not be dead-lettered is deleted",
+        _SETTLE,
+        "await self._hand_back(lease, self._undeliverable_seconds)",
+        "await self._delete(lease)",
+        _SETTLE_TESTS,
+    ),
+    Mutant(
+        "a lost lease dead-lettered all the same",
+        _SETTLE,
+        "if lease.lost:",
+        "if False:",
+        _SETTLE_TESTS,
+    ),
+    Mutant(
+        "a retry that outlasts the lease",
+        _SETTLE,
+        "if attempt == _ATTEMPTS or loop.time() + delay >= lease.expires_at:",
+        "if attempt == _ATTEMPTS:",
+        _SETTLE_TESTS,
+    ),
+    Mutant(
+        "a passing failure not retried",
+        _SETTLE,
+        "if attempt == _ATTEMPTS or loop.time() + delay >= lease.expires_at:",
+        "if True:",
+        _SETTLE_TESTS,
+    ),
+)
+
+_DECIDING: Final = (
+    Mutant(
+        "duplicates counted as recorded",
+        _RECORD,
+        "return RECORDED if result is RecordResult.RECORDED else DUPLICATE",
+        "return RECORDED",
+        _RECORD_TESTS,
+    ),
+    Mutant(
+        "another text than was published is recorded",
+        _RECORD,
+        "if stated is not None and stated.lower() != policy.content_sha256:",
+        "if False:",
+        _RECORD_TESTS,
+    ),
+    Mutant(
+        "a table that fails burns receives",
+        _RECORD,
+        "                problem = str(error)",
+        "                return self.later_or_dead(delivery, str(error))",
+        _RECORD_TESTS,
+    ),
+    Mutant(
+        "an unknown version dead at its first receive",
+        _RECORD,
+        "if long_enough or delivery",
+        "if not long_enough or delivery",
+        _RECORD_TESTS,
+    ),
+    Mutant(
+        "a message of any number of values is read",
+        "worker/pipeline/decode.py",
+        "> _VALUES_MAX:",
+        "> len(raw):",
+        _FOUND_TESTS,
+    ),
+    Mutant(
+        "a number of any length is written again",
+        "worker/acceptance.py",
+        "if not _in_range(self.model_extra):",
+        "if False:",
+        _FOUND_TESTS,
+    ),
+    Mutant(
+        "a detail of two lines",
+        "worker/delivery.py",
+        'return " ".join(text.split())',
+        "return text",
+        _FOUND_TESTS,
+    ),
+    Mutant(
+        "a detail that holds what was wrong",
+        "worker/pipeline/decode.py",
+        'problems.append(f"{path}{field}: {text}")',
+        'problems.append(f"{path}{field}: {text} {error}")',
+        ("tests/unit/test_decode.py",),
+    ),
+)
+
+_DEAD: Final = (
+    Mutant(
+        "the reason lost",
+        _LETTER,
+        '"reason": reason,\n        "detail"',
+        '"reason": "",\n        "detail"',
+        _LETTER_TESTS,
+    ),
+    Mutant(
+        "the body altered",
+        _LETTER,
+        "body=delivery.body,",
+        'body=delivery.body.replace(": ", ":"),',
+        _LETTER_TESTS,
+    ),
+    Mutant(
+        "attributes that found no room are lost",
+        _LETTER,
+        "folded[name] = _packed(attributes.pop(name))",
+        "attributes.pop(name)",
+        _LETTER_TESTS,
+    ),
+    Mutant(
+        "a replay that deletes before it sends",
+        _LETTERS,
+        "    if not choice.dry_run:\n",
+        "    if not choice.dry_run:\n"
+        "        await dead_letters.delete([each.delivery for each in batch])\n",
+        _LETTERS_TESTS,
+    ),
+    Mutant(
+        "a replay that deletes what was not sent",
+        _LETTERS,
+        "zip(batch, sent, strict=True) if error is None]",
+        "zip(batch, sent, strict=True)]",
+        _LETTERS_TESTS,
+    ),
+    Mutant(
+        "a replay that drops attributes",
+        _LETTERS,
+        "source.send([original(letter.delivery) for letter in letters])",
+        "source.send([replace(original(each.delivery), attributes={}) for each in letters])",
+        _LETTERS_TESTS,
+    ),
+    Mutant(
+        "a replay without its last flush",
+        _LETTERS,
+        "                break\n        await flush()",
+        "                break",
+        _LETTERS_TESTS,
+    ),
+    Mutant(
+        "a walk that does not show again what it hid",
+        _LETTERS,
+        "await asyncio.shield(_show_again(queue, list(seen.values())))",
+        "seen.clear()",
+        _LETTERS_TESTS,
+    ),
+)
+
+MUTANTS: Final = (*_ANSWERS, *_SETTLING, *_DECIDING, *_DEAD)
