@@ -7,8 +7,8 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
 
@@ -19,7 +19,7 @@ from worker.metrics import Metrics
 from worker.pipeline.flow import Flow
 from worker.pipeline.stopping import unless_stopped
 from worker.preflight import check
-from worker.queue import open_queues
+from worker.queue import Queue, open_queues
 from worker.repository import AUPRepository
 from worker.settings import Settings
 from worker.stall import StallGuard
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import aioboto3
 
 _log: Final = structlog.get_logger()
+ResultT = TypeVar("ResultT")
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -79,13 +80,21 @@ async def _opened(
     started_at = time.monotonic()
     repository = AUPRepository(settings.aws, session)
     metrics = Metrics(calls=repository.calls)
-    async with (
-        repository,
-        open_queues(settings, calls=metrics.calls, session=session) as (source, dead_letters),
-    ):
-        checking = _patiently(
-            lambda: check(settings, source, dead_letters, repository), settings.give_up_seconds
-        )
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(repository)
+
+        async def open_both() -> tuple[Queue, Queue]:
+            queues = open_queues(settings, calls=metrics.calls, session=session)
+            return await stack.enter_async_context(queues)
+
+        patience = settings.give_up_seconds
+        # Queues named by name are looked up, which needs AWS as much as the checks do.
+        queues = await unless_stopped(stopping, _patiently(open_both, patience))
+        if queues is None:
+            yield None
+            return
+        source, dead_letters = queues
+        checking = _patiently(lambda: check(settings, source, dead_letters, repository), patience)
         fitted = await unless_stopped(stopping, checking)
         if fitted is None:
             yield None
@@ -103,9 +112,7 @@ async def _opened(
         yield Flow(source, dead_letters, repository, fitted, metrics=metrics, stopping=stopping)
 
 
-async def _patiently(
-    attempt: Callable[[], Awaitable[Settings]], give_up_seconds: float
-) -> Settings:
+async def _patiently(attempt: Callable[[], Awaitable[ResultT]], give_up_seconds: float) -> ResultT:
     """Try until AWS answers: a worker may start before the network does."""
     deadline = time.monotonic() + give_up_seconds
     failures = 0

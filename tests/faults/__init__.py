@@ -1,0 +1,1 @@
+"""A proxy that lets AWS fail, and what must hold while it does."""

@@ -1,0 +1,107 @@
+"""Queues and tables behind a proxy each, and what must be in them in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.faults.kinds import Fault
+from tests.faults.proxy import FaultProxy
+from tests.integration.place import Place, good, sha256, stated
+from tests.integration.running import ended, until
+from worker.delivery import Fate
+from worker.pipeline.flow import Flow
+from worker.settings import Settings
+
+GOOD = 20
+# Each with the reason that its dead letter must give.
+HOPELESS = {
+    '{"event_id": "broken': "malformed",
+    json.dumps({"event_id": "nobody"}): "invalid",
+    json.dumps(stated(900, content_sha256=sha256("other"))): "content_mismatch",
+}
+
+
+@dataclass
+class FaultyPlace:
+    """A place, and a proxy before each of its services.
+
+    Attributes:
+        place: the place itself, where nothing fails.
+        queues: the proxy before SQS.
+        tables: the proxy before DynamoDB.
+        sent: everything that was sent.
+    """
+
+    place: Place
+    queues: FaultProxy
+    tables: FaultProxy
+    sent: list[str] = field(default_factory=list)
+
+    def settings(self, **changes: Any) -> Settings:
+        """Return settings that lead through the proxies."""
+        aws = {
+            "sqs_endpoint_url": self.queues.url,
+            "dynamodb_endpoint_url": self.tables.url,
+            "call_timeout_seconds": 0.75,
+            "write_concurrency": 4,
+        }
+        values = {
+            "visibility_timeout_seconds": 3,
+            "max_attempts": 500,
+            "drain_timeout_seconds": 5.0,
+            "stop_timeout_seconds": 8.0,
+            **changes,
+        }
+        return self.place.settings(aws, **values)
+
+    def switch_on(self, chances: Mapping[Fault, float], *operations: str) -> None:
+        """Let both services fail."""
+        for proxy in (self.queues, self.tables):
+            proxy.faults.switch_on(chances, *operations)
+
+    def switch_off(self) -> None:
+        """Mend both services."""
+        for proxy in (self.queues, self.tables):
+            proxy.faults.switch_off()
+
+    def injected(self, fault: Fault) -> int:
+        """Count how often a fault came to pass."""
+        return sum(proxy.faults.injected[fault] for proxy in (self.queues, self.tables))
+
+    async def send(self, bodies: list[str]) -> None:
+        """Send messages past the proxy."""
+        self.sent += bodies
+        await self.place.send(bodies)
+
+    async def send_some_of_every_kind(self) -> None:
+        """Send acceptances, some of them twice, and messages that can never be recorded."""
+        bodies = good(GOOD)
+        await self.send([*bodies, *bodies[:5], *HOPELESS])
+
+    async def drained(self, flow: Flow) -> None:
+        """Wait until everything that was sent has met its end, and the queue is empty."""
+        await until(lambda: ended(flow) >= len(self.sent))
+        await until(self._is_empty)
+
+    async def _is_empty(self) -> bool:
+        return await self.place.waiting() == (0, 0)
+
+    async def assert_kept_once(self, flow: Flow) -> None:
+        """Check every message against what an independent reader finds."""
+        items = await self.place.recorded()
+        assert Counter(item["user_id"] for item in items) == {f"user-{n}": 1 for n in range(GOOD)}
+        assert {json.dumps(stated(int(item["event_id"][6:]))) for item in items} <= set(self.sent)
+        dead = {letter.body: letter.note["reason"] for letter in await self.place.dead()}
+        assert dead == HOPELESS
+        assert flow.metrics.books.balance
+        assert flow.metrics.books.by_fate[Fate.RECORDED] <= GOOD
+
+    async def until_injected(self, fault: Fault, times: int) -> None:
+        """Wait until a fault has come to pass often enough to matter."""
+        async with asyncio.timeout(30):
+            await until(lambda: self.injected(fault) >= times)
