@@ -4,6 +4,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Much of what the tests do is waiting: more processes than cores.
+SPREAD := -n 4 --dist worksteal
 UV := .cache/uv/bin/uv
 
 .DEFAULT_GOAL := help
@@ -16,7 +18,7 @@ demo: $(VENV)/.run ## the whole job on an embedded AWS, in under a minute
 	@$(BIN)/aup-worker demo $(ARGS)
 
 test: $(VENV)/.develop ## every test that needs nothing but pip
-	$(BIN)/python -m pytest -m "not servers" -n 2 $(ARGS)
+	$(BIN)/python -m pytest -m "not servers" $(SPREAD) $(ARGS)
 
 check: $(VENV)/.develop ## lint, format and types
 	$(BIN)/ruff check .
@@ -31,7 +33,7 @@ servers: $(VENV)/.develop ## download the real servers that the contract is test
 	@$(BIN)/python -m tests.servers.download
 
 contract: servers ## the contract on DynamoDB Local, ministack and fauxqs
-	$(BIN)/python -m pytest -m servers $(ARGS)
+	$(BIN)/python -m pytest -m servers $(SPREAD) $(ARGS)
 
 simulate: $(VENV)/.develop ## 10,000 simulated disasters (SEEDS=n for another number, SEED=n for one with its story)
 	@$(BIN)/python -m tests.simulation
