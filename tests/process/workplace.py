@@ -133,14 +133,14 @@ class Workplace:
                 if process.poll() is None:
                     process.kill()
 
-    def send(self, *bodies: str) -> None:
+    def send(self, *bodies: str, to: str = "AUP_QUEUE") -> None:
         """Send raw bodies with a client that is not ours."""
         for start in range(0, len(bodies), 10):
             entries = [
                 {"Id": str(number), "MessageBody": body}
                 for number, body in enumerate(bodies[start : start + 10])
             ]
-            answer = self.sqs.send_message_batch(QueueUrl=self.url("AUP_QUEUE"), Entries=entries)
+            answer = self.sqs.send_message_batch(QueueUrl=self.url(to), Entries=entries)
             assert not answer.get("Failed")
 
     def url(self, variable: str) -> str:

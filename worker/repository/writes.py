@@ -42,17 +42,15 @@ class Inserts(Protocol):
         """Insert up to `max_items` items with distinct keys."""
 
 
-class BatchInserts:
-    """Insert up to 25 items in one BatchExecuteStatement.
+class _TableInserts:
+    """Know the table and how to call it.
 
     Args:
         lend: gives the shared resource.
-        table_name: the table; its key attributes are part of every item.
+        table_name: the table, keyed by `user_id` and `policy_version`.
         timeout_seconds: deadline of a call.
         calls: where calls are counted.
     """
-
-    max_items = STATEMENTS_MAX
 
     def __init__(
         self, lend: Lend, table_name: str, timeout_seconds: float, calls: Counter[str]
@@ -61,6 +59,12 @@ class BatchInserts:
         self._table_name = table_name
         self._timeout = timeout_seconds
         self._calls = calls
+
+
+class BatchInserts(_TableInserts):
+    """Insert up to 25 items in one BatchExecuteStatement."""
+
+    max_items = STATEMENTS_MAX
 
     async def __call__(self, items: Sequence[Item], /) -> list[InsertResult]:
         """Insert the items; a call that is rejected whole is repeated in halves."""
@@ -102,25 +106,10 @@ class BatchInserts:
         return [_statement_result(response) for response in responses]
 
 
-class ConditionalPuts:
-    """Insert one item by a PutItem that requires its absence.
-
-    Args:
-        lend: gives the shared resource.
-        table_name: the table, keyed by `user_id` and `policy_version`.
-        timeout_seconds: deadline of a call.
-        calls: where calls are counted.
-    """
+class ConditionalPuts(_TableInserts):
+    """Insert one item by a PutItem that requires its absence."""
 
     max_items = 1
-
-    def __init__(
-        self, lend: Lend, table_name: str, timeout_seconds: float, calls: Counter[str]
-    ) -> None:
-        self._lend = lend
-        self._table_name = table_name
-        self._timeout = timeout_seconds
-        self._calls = calls
 
     async def __call__(self, items: Sequence[Item], /) -> list[InsertResult]:
         """Insert the items, one call each."""
