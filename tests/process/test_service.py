@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from tests.process.gate import Gate
 from tests.process.workplace import Workplace, body, wait_until
 
 
@@ -53,12 +54,16 @@ def test_killed_in_mid_batch_a_second_worker_loses_nothing_and_records_nothing_t
     total = 120
     workplace.send(*(body(each) for each in range(total)))
     short = {"AUP_CALL_TIMEOUT_SECONDS": "1", "AUP_VISIBILITY_TIMEOUT_SECONDS": "4"}
-    with workplace.service(**short) as service:
-        wait_until(lambda: len(workplace.recorded()) >= 15, "some recorded")
+    # Twenty writes land; those behind them are under way when the worker is killed.
+    with (
+        Gate(workplace.environment["AWS_ENDPOINT_URL"], "PutItem", 20).open() as gate,
+        workplace.service(AWS_ENDPOINT_URL=gate.url, **short) as service,
+    ):
+        assert gate.reached.wait(60)
+        wait_until(lambda: len(workplace.recorded()) == 20, "twenty recorded")
         service.process.kill()
         assert service.process.wait() == -signal.SIGKILL
-    before = workplace.recorded()
-    assert 15 <= len(before) < total, "killed too late to prove anything"
+    assert len(workplace.recorded()) == 20
     assert workplace.depth("AUP_QUEUE") > 0
     with workplace.service(**short) as service:
         wait_until(lambda: workplace.depth("AUP_QUEUE") == 0, "queue drained")

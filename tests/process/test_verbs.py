@@ -12,6 +12,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from tests.process.gate import Gate
 from tests.process.workplace import COMMAND, Workplace, acceptance, body, wait_until
 
 
@@ -141,29 +142,27 @@ def test_replay_by_reason_limit_and_id_records_what_can_be_recorded(workplace: W
 def test_a_replay_that_is_interrupted_loses_nothing(
     workplace: Workplace, number: signal.Signals
 ) -> None:
-    # As many as take the replay a second or two, so that the signal comes into the middle.
-    total = 120
+    total = 60
     workplace.send(*(body(each) for each in range(total)), to="AUP_DEAD_LETTER_QUEUE")
-    with subprocess.Popen(  # noqa: S603 - our own command
-        [COMMAND, "replay"],
-        env=workplace.environment | {"AUP_LOOK_SECONDS": "3"},
-        stderr=subprocess.PIPE,
-    ) as process:
-        wait_until(lambda: workplace.depth("AUP_QUEUE") >= 10, "some replayed")
-        process.send_signal(number)
-        assert process.stderr is not None
-        said = process.stderr.read().decode()
+    # Its third batch is on the way when the signal comes, and never arrives.
+    with Gate(workplace.environment["AWS_ENDPOINT_URL"], "SendMessageBatch", 2).open() as gate:
+        changes = {"AUP_LOOK_SECONDS": "3", "AWS_ENDPOINT_URL": gate.url}
+        with subprocess.Popen(  # noqa: S603 - our own command
+            [COMMAND, "replay"], env=workplace.environment | changes, stderr=subprocess.PIPE
+        ) as process:
+            assert gate.reached.wait(60)
+            process.send_signal(number)
+            assert process.stderr is not None
+            said = process.stderr.read().decode()
     in_source = workplace.depth("AUP_QUEUE")
-    assert in_source < total, "interrupted too late to prove anything"
-    assert in_source + workplace.depth("AUP_DEAD_LETTER_QUEUE") >= total
+    assert 0 < in_source <= 20
+    assert in_source + workplace.depth("AUP_DEAD_LETTER_QUEUE") == total
     if number is not signal.SIGKILL:
         assert process.returncode == 1
         assert said == "aup-worker: interrupted; nothing is lost, and a second run goes on\n"
-        assert workplace.visible("AUP_DEAD_LETTER_QUEUE") >= total - in_source
+        assert workplace.visible("AUP_DEAD_LETTER_QUEUE") == total - in_source
     wait_until(
-        lambda: (
-            workplace.visible("AUP_DEAD_LETTER_QUEUE") == workplace.depth("AUP_DEAD_LETTER_QUEUE")
-        ),
+        lambda: workplace.visible("AUP_DEAD_LETTER_QUEUE") == total - in_source,
         "what it had taken is visible again",
     )
     assert workplace.run("replay").returncode == 0
