@@ -22,10 +22,12 @@ def run_async(main: Coroutine[Any, Any, ResultT]) -> ResultT:
     async def interruptible() -> ResultT:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - we run in one
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        # SIGINT too: started in the background by a shell, Python would leave it ignored.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         return await main
 
     try:
         return asyncio.run(interruptible())
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except asyncio.CancelledError:
         raise StoppedError("interrupted; nothing is lost, and a second run goes on") from None
