@@ -132,11 +132,7 @@ class Acceptance(BaseModel):
 
     def stated(self) -> dict[str, str]:
         """Give every field that the application stated, absent ones left out."""
-        fields = {
-            name: value
-            for name, value in self.__dict__.items()
-            if value is not None and name in _NAMES
-        }
+        fields = {name: value for name, value in self.__dict__.items() if value is not None}
         if self.model_extra:
             fields["extra"] = self.extra
         return fields
@@ -149,6 +145,3 @@ def _in_range(value: object) -> bool:
     if isinstance(value, dict):
         return all(map(_in_range, value.values()))
     return not isinstance(value, list) or all(map(_in_range, value))
-
-
-_NAMES: Final = frozenset(Acceptance.model_fields)

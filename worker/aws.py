@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import (
@@ -17,9 +18,13 @@ from typing import Any, Final, TypeVar
 import aioboto3
 import aiohttp
 from aiobotocore.config import AioConfig
+from aiobotocore.credentials import AioCredentials, AioRefreshableCredentials
+from aiobotocore.session import AioSession
+from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConfigParseError,
     CredentialRetrievalError,
     InvalidRegionError,
     NoCredentialsError,
@@ -42,6 +47,10 @@ from worker.errors import (
 
 ClientT = TypeVar("ClientT")
 
+# It has no handler of its own: without one Python prints what it logs, traceback and all, each time
+# that credentials cannot be renewed. Whoever calls gets the same as an error.
+logging.getLogger("aiobotocore").addHandler(logging.NullHandler())
+
 # Amazon SQS and DynamoDB API references, "Common errors" and each action's "Errors".
 _THROTTLED: Final = {
     "KmsThrottled", "KMS.ThrottlingException", "LimitExceededException", "OverLimit",
@@ -50,15 +59,19 @@ _THROTTLED: Final = {
     "Throttling", "ThrottlingError", "ThrottlingException", "TooManyRequestsException",
     "TransactionConflict", "TransactionConflictException",
 }  # fmt: skip
-_DENIED: Final = {
-    "AccessDenied", "AccessDeniedException", "AuthFailure", "ExpiredToken",
-    "ExpiredTokenException", "IncompleteSignature", "InvalidAccessKeyId", "InvalidClientTokenId",
+_NO_PERMISSION: Final = {"AccessDenied", "AccessDeniedException", "NotAuthorized"}
+_STALE_CREDENTIALS: Final = {
+    "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidClientTokenId",
+    "UnrecognizedClientException",
+}  # fmt: skip
+_SKEWED_CLOCK: Final = {"RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"}
+_DENIED: Final = _NO_PERMISSION | _STALE_CREDENTIALS | _SKEWED_CLOCK | {
+    "401", "403", "407", "AuthFailure", "IncompleteSignature", "IncompleteSignatureException",
     "InvalidSecurity", "InvalidSignatureException", "KMS.AccessDeniedException",
     "KMS.DisabledException", "KMS.InvalidStateException", "KMS.NotFoundException",
     "KMS.OptInRequired", "KmsAccessDenied", "KmsDisabled", "KmsInvalidState", "KmsNotFound",
-    "KmsOptInRequired", "MissingAuthenticationToken", "NotAuthorized", "OptInRequired",
-    "RequestExpired", "RequestTimeTooSkewed", "SignatureDoesNotMatch",
-    "UnrecognizedClientException",
+    "KmsOptInRequired", "MissingAuthenticationToken", "MissingAuthenticationTokenException",
+    "OptInRequired", "SignatureDoesNotMatch",
 }  # fmt: skip
 _NOT_FOUND: Final = {
     "InvalidAddress", "NonExistentQueue", "QueueDoesNotExist", "ResourceNotFound",
@@ -85,7 +98,18 @@ _BY_CODE: Final[dict[str, type[AWSError]]] = {
     )
     for code in codes
 }
-_CLOCK: Final = {"RequestExpired", "RequestTimeTooSkewed", "InvalidSignatureException"}
+_WRONG_SETTINGS: Final = (NoRegionError, InvalidRegionError, ProfileNotFound, ConfigParseError)
+_CREDENTIALS_MISSING: Final = (
+    NoCredentialsError, PartialCredentialsError, CredentialRetrievalError,
+)  # fmt: skip
+# What AWS writes under codes that a wrong key has too; in both services' common errors.
+_CLOCK_WORDS: Final = ("signature expired", "signature not yet current")
+_NO_CREDENTIALS: Final = "no usable AWS credentials"
+# botocore.credentials: with less than that left to credentials, calls wait for new ones.
+_HELD_BACK_SECONDS: Final = 600
+# How long a failure to fetch them answers for the next calls too.
+_PAUSE_SECONDS: Final = 1.0
+_GIVE_CREDENTIALS: Final = "give this process a role, a profile or keys that work"
 
 
 def error_of(code: str, message: str) -> AWSError:
@@ -100,8 +124,22 @@ def error_of(code: str, message: str) -> AWSError:
     """
     short = code.rsplit("#", maxsplit=1)[-1]
     kind = _BY_CODE.get(short) or _BY_CODE.get(short.rsplit(".", maxsplit=1)[-1])
-    hint = "; check this machine's clock" if short in _CLOCK else ""
-    return (kind or AWSUnavailableError)(f"{short}: {' '.join(message.split())[:300]}{hint}")
+    return (kind or AWSUnavailableError)(f"{short}: {_line(message)}{_hint(short, message)}")
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:300]
+
+
+def _hint(code: str, message: str) -> str:
+    """Say what to do where AWS does not."""
+    if code in _SKEWED_CLOCK or any(words in message.lower() for words in _CLOCK_WORDS):
+        return "; check this machine's clock"
+    if code in _STALE_CREDENTIALS:
+        return f"; {_GIVE_CREDENTIALS}, and check its clock"
+    if code in _NO_PERMISSION:
+        return "; grant the permissions that the README lists"
+    return ""
 
 
 def _translate(error: Exception) -> AWSError:
@@ -109,14 +147,15 @@ def _translate(error: Exception) -> AWSError:
         known = error.response.get("Error", {})
         code = str(known.get("Code", "Unknown"))
         message = str(known.get("Message", ""))
-        query_code = str(error.response.get("QueryErrorCode", "")).split(";")[0]
+        # SQS names an error twice, by its code of old and by today's, which the SDK keeps aside.
+        other_code = str(known.get("QueryErrorCode", ""))
         found = error_of(code, message)
-        if type(found) is AWSUnavailableError and query_code:
-            found = error_of(query_code, message)
+        if type(found) is AWSUnavailableError and other_code:
+            found = error_of(other_code, message)
         return found
-    if isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError):
-        return AWSDeniedError(f"no usable AWS credentials: {error}")
-    return AWSUnavailableError(" ".join(str(error).split())[:300] or type(error).__name__)
+    if isinstance(error, _CREDENTIALS_MISSING):
+        return AWSDeniedError(f"{_NO_CREDENTIALS}: {_line(str(error))}; {_GIVE_CREDENTIALS}")
+    return AWSUnavailableError(_line(str(error)) or type(error).__name__)
 
 
 @contextmanager
@@ -129,7 +168,7 @@ def translating(operation: str) -> Iterator[None]:
     """
     try:
         yield
-    except (NoRegionError, InvalidRegionError, ProfileNotFound) as error:
+    except _WRONG_SETTINGS as error:
         raise SettingsError([f"{error} Set AWS_REGION (or AWS_PROFILE)."]) from None
     except (ClientError, BotoCoreError, aiohttp.ClientError, OSError) as error:
         found = _translate(error)
@@ -163,7 +202,12 @@ async def calling(
         async with asyncio.timeout(timeout_seconds):
             with translating(what):
                 yield
-    except TimeoutError:
+    except TimeoutError as late:
+        if _NO_CREDENTIALS in getattr(late.__cause__, "__notes__", ()):
+            raise AWSDeniedError(
+                f"{what}: {_NO_CREDENTIALS}: none came within {timeout_seconds:g} s; "
+                f"{_GIVE_CREDENTIALS}"
+            ) from None
         raise AWSUnavailableError(f"{what}: no answer within {timeout_seconds:g} s") from None
 
 
@@ -189,14 +233,101 @@ class NoAnswerError(BotoCoreError):
     fmt = "HTTP {status_code}, but no JSON object: {start!r}"
 
 
+class _Session(AioSession):
+    """Hand out credentials that are ours to fetch."""
+
+    _shared: _SharedCredentials | None = None
+
+    async def get_credentials(  # type: ignore[override] # no subclass, but a stand-in
+        self,
+    ) -> AioCredentials | _SharedCredentials | None:
+        if self._shared is not None:
+            return self._shared
+        with _seeking_credentials():
+            found: (
+                AioCredentials | AioRefreshableCredentials | None
+            ) = await super().get_credentials()
+        if isinstance(found, AioRefreshableCredentials):
+            self._shared = _SharedCredentials(found)
+            return self._shared
+        return found
+
+
+class _SharedCredentials:
+    """Credentials renewed once for all the calls that wait for them.
+
+    The SDK lets each of a hundred calls ask a failing source anew, one after the other, and raises
+    what its providers happen to stumble over: KeyError for an answer without a key, RuntimeError
+    for credentials that come expired.
+    """
+
+    def __init__(self, credentials: AioRefreshableCredentials) -> None:
+        self._credentials = credentials
+        self._renewing: asyncio.Task[ReadOnlyCredentials] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._credentials, name)
+
+    async def get_account_id(self) -> str | None:
+        """Give the account, as the SDK's own do."""
+        return (await self.get_frozen_credentials()).account_id
+
+    async def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        """Give what a call is signed with.
+
+        Raises:
+            CredentialRetrievalError: it cannot be had; or could not, a moment ago.
+        """
+        with _seeking_credentials():
+            if not self._credentials.refresh_needed(_HELD_BACK_SECONDS):
+                # Good for a while: the SDK renews them in one call only, and forgives a failure.
+                return await self._credentials.get_frozen_credentials()
+            if self._renewing is None:
+                self._renewing = asyncio.get_running_loop().create_task(self._renew())
+            return await asyncio.shield(self._renewing)
+
+    async def _renew(self) -> ReadOnlyCredentials:
+        pause_seconds = _PAUSE_SECONDS
+        try:
+            renewed = await self._credentials.get_frozen_credentials()
+            pause_seconds = 0.0
+        finally:
+            asyncio.get_running_loop().call_later(pause_seconds, self._may_renew)
+        return renewed
+
+    def _may_renew(self) -> None:
+        renewing, self._renewing = self._renewing, None
+        if renewing is not None and not renewing.cancelled():
+            renewing.exception()  # looked at, for all who waited may have been cancelled
+
+
+@contextmanager
+def _seeking_credentials() -> Iterator[None]:
+    try:
+        yield
+    except asyncio.CancelledError as cancelled:
+        cancelled.add_note(_NO_CREDENTIALS)  # for the deadline, should it be its doing
+        raise
+    except (*_WRONG_SETTINGS, *_CREDENTIALS_MISSING):
+        raise
+    except Exception as error:
+        raise CredentialRetrievalError(
+            provider="their source", error_msg=f"{type(error).__name__}: {error}"
+        ) from error
+
+
 def new_session() -> aioboto3.Session:
     """Make a session that believes no answer which AWS cannot have given.
 
     The SDK takes a page of HTML, or nothing, for an answer without fields: so a write that never
     happened would have succeeded, and a policy would be absent. And what is no text it raises past
-    every handler of its errors.
+    every handler of its errors, as it does with what goes wrong on the way to credentials.
+
+    Raises:
+        SettingsError: the profile does not exist, or its file cannot be read.
     """
-    session = aioboto3.Session()
+    with translating("AWS"):
+        session = aioboto3.Session(botocore_session=_Session())
     for service in ("sqs", "dynamodb"):
         session.events.register(f"before-parse.{service}", _check_answer)
     return session
@@ -207,7 +338,7 @@ def _check_answer(operation_model: Any, response_dict: dict[str, Any], **_: Any)
     if not body and operation_model.output_shape is None:
         return
     try:
-        answer = json.loads(body)
+        answer = json.loads(body.decode())
     except (ValueError, RecursionError):
         answer = None
     if isinstance(answer, dict):

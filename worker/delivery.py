@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -41,6 +42,14 @@ class Delivery:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     trace_header: str | None = None
     group_id: str | None = None
+
+    @property
+    def memory_bytes(self) -> int:
+        """What its body and attributes take in memory."""
+        size = sys.getsizeof(self.body)
+        if self.attributes:
+            size += sum(_attribute_bytes(name, value) for name, value in self.attributes.items())
+        return size
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import aioboto3
 
-from worker.aws import calling, client_config, error_of, new_session, opened
+from worker.aws import calling, client_config, error_of, new_session, opened, translating
 from worker.delivery import BATCH_MAX_ENTRIES, Delivery, OutgoingMessage
 from worker.errors import AWSError, AWSNotFoundError, AWSUnavailableError
 from worker.settings import Settings
+from worker.wire.caller import Caller, StockCaller, open_caller
 
 if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
 
 _VISIBILITY_MAX_SECONDS: Final = 43_200
+_BATCHES: Final = ("DeleteMessageBatch", "ChangeMessageVisibilityBatch", "SendMessageBatch")
 _SYSTEM_ATTRIBUTES: Final = [
     "SentTimestamp",
     "ApproximateReceiveCount",
@@ -59,6 +61,8 @@ class Queue:
         client: for everything but long polls.
         url: the queue.
         poll_client: for long polls, which keep their connections busy; `client` if absent.
+        caller: for batches; without it they go the SDK's own way.
+        poll_caller: for long polls; without it they go the SDK's own way.
         call_timeout_seconds: deadline of every call; a poll's wait comes on top. Well below the
             visibility timeout, or an answer could be redelivered while it is still arriving.
         calls: where calls are counted by operation.
@@ -70,11 +74,14 @@ class Queue:
         url: str,
         *,
         poll_client: SQSClient | None = None,
+        caller: Caller | None = None,
+        poll_caller: Caller | None = None,
         call_timeout_seconds: float = 10.0,
         calls: Counter[str] | None = None,
     ) -> None:
         self._client = client
-        self._poll_client = poll_client or client
+        self._caller = caller or StockCaller(client)
+        self._poll_caller = poll_caller or StockCaller(poll_client or client)
         self.url = url
         self._timeout = call_timeout_seconds
         self._calls = calls
@@ -84,6 +91,10 @@ class Queue:
     ) -> AbstractAsyncContextManager[None]:
         timeout = timeout_seconds or self._timeout
         return calling(operation, timeout, self._calls, target=self.url.rsplit("/", 1)[-1])
+
+    async def _batch(self, operation: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
+        async with self._call(operation):
+            return await self._caller.call(operation, {"QueueUrl": self.url, "Entries": entries})
 
     async def receive(
         self, max_messages: int, *, wait_seconds: int, visibility_timeout_seconds: int
@@ -95,53 +106,50 @@ class Queue:
         """
         deadline = wait_seconds + self._timeout
         async with self._call("ReceiveMessage", deadline):
-            answer = await self._poll_client.receive_message(
-                QueueUrl=self.url,
-                MaxNumberOfMessages=min(max_messages, BATCH_MAX_ENTRIES),
-                WaitTimeSeconds=wait_seconds,
-                VisibilityTimeout=visibility_timeout_seconds,
-                MessageAttributeNames=["All"],
-                MessageSystemAttributeNames=_SYSTEM_ATTRIBUTES,  # type: ignore[arg-type] # a list of literals
-            )
-        return [_delivery(message) for message in answer.get("Messages", [])]
+            request = {
+                "QueueUrl": self.url,
+                "MaxNumberOfMessages": min(max_messages, BATCH_MAX_ENTRIES),
+                "WaitTimeSeconds": wait_seconds,
+                "VisibilityTimeout": visibility_timeout_seconds,
+                "MessageAttributeNames": ["All"],
+                "MessageSystemAttributeNames": _SYSTEM_ATTRIBUTES,
+            }
+            answer = await self._poll_caller.call("ReceiveMessage", request)
+        try:
+            return [_delivery(message) for message in answer.get("Messages", [])]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise AWSUnavailableError(
+                f"ReceiveMessage: a message came in a form that SQS does not have: {error!r}"
+            ) from error
 
     async def delete(self, deliveries: Sequence[Delivery]) -> list[AWSError | None]:
         """Delete messages for good."""
-        async with self._call("DeleteMessageBatch"):
-            answer = await self._client.delete_message_batch(
-                QueueUrl=self.url,
-                Entries=[
-                    {"Id": str(index), "ReceiptHandle": delivery.receipt_handle}
-                    for index, delivery in enumerate(deliveries)
-                ],
-            )
+        entries = [
+            {"Id": str(index), "ReceiptHandle": delivery.receipt_handle}
+            for index, delivery in enumerate(deliveries)
+        ]
+        answer = await self._batch("DeleteMessageBatch", entries)
         return _failures(answer, len(deliveries))
 
     async def change_visibility(
         self, changes: Sequence[tuple[Delivery, float]]
     ) -> list[AWSError | None]:
         """Let each message reappear after so many seconds from now; 0 hands it back at once."""
-        async with self._call("ChangeMessageVisibilityBatch"):
-            answer = await self._client.change_message_visibility_batch(
-                QueueUrl=self.url,
-                Entries=[
-                    {
-                        "Id": str(index),
-                        "ReceiptHandle": delivery.receipt_handle,
-                        "VisibilityTimeout": min(round(seconds), _VISIBILITY_MAX_SECONDS),
-                    }
-                    for index, (delivery, seconds) in enumerate(changes)
-                ],
-            )
+        entries = [
+            {
+                "Id": str(index),
+                "ReceiptHandle": delivery.receipt_handle,
+                "VisibilityTimeout": min(round(seconds), _VISIBILITY_MAX_SECONDS),
+            }
+            for index, (delivery, seconds) in enumerate(changes)
+        ]
+        answer = await self._batch("ChangeMessageVisibilityBatch", entries)
         return _failures(answer, len(changes))
 
     async def send(self, messages: Sequence[OutgoingMessage]) -> list[AWSError | None]:
         """Send messages; an entry counts as sent only when SQS states its id and the body's MD5."""
-        async with self._call("SendMessageBatch"):
-            answer = await self._client.send_message_batch(
-                QueueUrl=self.url,
-                Entries=[_entry(index, message) for index, message in enumerate(messages)],  # type: ignore[misc] # built by hand
-            )
+        entries = [_entry(index, message) for index, message in enumerate(messages)]
+        answer = await self._batch("SendMessageBatch", entries)
         results = _failures(answer, len(messages))
         for success in answer.get("Successful", []):
             index = int(success["Id"])
@@ -194,21 +202,22 @@ async def open_queues(
         opened(session.client("sqs", config=polls, **place), "SQS") as poll_client,
         opened(session.client("sqs", config=rest, **place), "SQS") as client,
     ):
-        urls = [
-            await _url(client, name, timeout)
-            for name in (settings.queue, settings.dead_letter_queue)
-        ]
-        source, dead_letters = (
-            Queue(
+        fast = settings.aws.fast_calls
+        with translating("SQS"):
+            caller = await open_caller(client, _BATCHES, fast=fast)
+            poll_caller = await open_caller(poll_client, ("ReceiveMessage",), fast=fast)
+
+        async def found(name: str) -> Queue:
+            return Queue(
                 client,
-                url,
-                poll_client=poll_client,
+                await _url(client, name, timeout),
+                caller=caller,
+                poll_caller=poll_caller,
                 call_timeout_seconds=timeout,
                 calls=calls,
             )
-            for url in urls
-        )
-        yield source, dead_letters
+
+        yield await found(settings.queue), await found(settings.dead_letter_queue)
 
 
 async def _url(client: SQSClient, name: str, timeout_seconds: float) -> str:

@@ -87,14 +87,14 @@ async def _opened(
             queues = open_queues(settings, calls=metrics.calls, session=session)
             return await stack.enter_async_context(queues)
 
-        patience = settings.give_up_seconds
+        deadline = started_at + settings.give_up_seconds
         # Queues named by name are looked up, which needs AWS as much as the checks do.
-        queues = await unless_stopped(stopping, _patiently(open_both, patience))
+        queues = await unless_stopped(stopping, _patiently(open_both, deadline))
         if queues is None:
             yield None
             return
         source, dead_letters = queues
-        checking = _patiently(lambda: check(settings, source, dead_letters, repository), patience)
+        checking = _patiently(lambda: check(settings, source, dead_letters, repository), deadline)
         fitted = await unless_stopped(stopping, checking)
         if fitted is None:
             yield None
@@ -112,9 +112,8 @@ async def _opened(
         yield Flow(source, dead_letters, repository, fitted, metrics=metrics, stopping=stopping)
 
 
-async def _patiently(attempt: Callable[[], Awaitable[ResultT]], give_up_seconds: float) -> ResultT:
+async def _patiently(attempt: Callable[[], Awaitable[ResultT]], deadline: float) -> ResultT:
     """Try until AWS answers: a worker may start before the network does."""
-    deadline = time.monotonic() + give_up_seconds
     failures = 0
     while True:
         try:
@@ -167,6 +166,7 @@ def _summary(flow: Flow) -> dict[str, Any]:
     return {
         **flow.metrics.books.figures(),
         "in_flight": flow.slots.in_flight,
+        "not_ready": flow.health.why_not_ready(),
         "calls": dict(sorted(flow.metrics.calls.items())),
         "events": dict(sorted(flow.metrics.events.items())),
     }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -19,6 +21,11 @@ TableName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{3,255}$")]
 _CONFIG: Final = SettingsConfigDict(
     env_prefix="AUP_", frozen=True, extra="forbid", env_ignore_empty=True, populate_by_name=True
 )
+
+
+_REGION: Final = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
+# Amazon SQS developer guide, "Visibility timeout".
+_LEASE_MAX_SECONDS: Final = 43_200
 
 
 class AWSSettings(BaseSettings):
@@ -70,6 +77,9 @@ class AWSSettings(BaseSettings):
     call_timeout_seconds: Annotated[
         Seconds, Field(description="deadline of every call to AWS, its retries included")
     ] = 10.0
+    fast_calls: Annotated[
+        bool, Field(description="whether the calls of every message go past most of the SDK")
+    ] = True
 
     @field_validator("dynamodb_endpoint_url", "sqs_endpoint_url")
     @classmethod
@@ -92,6 +102,9 @@ class Settings(BaseSettings):
         Name, Field(description="queue of what cannot be recorded, by URL or name")
     ] = "aup-acceptances-dead"
     slots: Annotated[Count, Field(description="messages held at once at most")] = 500
+    held_mib: Annotated[
+        Count, Field(le=65_536, description="memory that messages held at once may take, in MiB")
+    ] = 64
     poll_concurrency: Annotated[
         Count, Field(le=200, description="polls under way at most; one when idle")
     ] = 8
@@ -112,11 +125,9 @@ class Settings(BaseSettings):
         Seconds, Field(description="upper end of the first delay; doubles with every receive")
     ] = 1.0
     backoff_cap_seconds: Annotated[Seconds, Field(description="what no delay exceeds")] = 300.0
-    # SQS ends a lease twelve hours after the receive, however often it was extended.
     hold_seconds: Annotated[
         Seconds,
         Field(
-            le=36_000,
             description="how long a message is held through throttling before it is returned",
         ),
     ] = 600.0
@@ -204,14 +215,33 @@ def contradictions(settings: Settings) -> list[str]:
          "visibility_timeout_seconds", "at least four times AUP_CALL_TIMEOUT_SECONDS", call),
         (settings.backoff_base_seconds <= settings.backoff_cap_seconds,
          "backoff_cap_seconds", "at least AUP_BACKOFF_BASE_SECONDS", settings.backoff_base_seconds),
+        # SQS ends a lease twelve hours after the receive, however often it was extended.
+        (settings.hold_seconds + settings.visibility_timeout_seconds <= _LEASE_MAX_SECONDS,
+         "hold_seconds", f"at most {_LEASE_MAX_SECONDS} with AUP_VISIBILITY_TIMEOUT_SECONDS",
+         settings.visibility_timeout_seconds),
         (settings.queue != settings.dead_letter_queue,
          "dead_letter_queue", "another queue than AUP_QUEUE", settings.queue),
     ]  # fmt: skip
-    return [
+    problems = [
         f"{variable(Settings, field)}={getattr(settings, field)}: must be {allowed} ({other})"
         for holds, field, allowed, other in checks
         if not holds
     ]
+    return problems + _in_other_regions(settings)
+
+
+def _in_other_regions(settings: Settings) -> list[str]:
+    region = settings.aws.region
+    problems = []
+    for field in ("queue", "dead_letter_queue"):
+        host = urlsplit(getattr(settings, field)).hostname or ""
+        named = [label for label in host.split(".") if _REGION.fullmatch(label)]
+        if region and named and region not in named:
+            problems.append(
+                f"{variable(Settings, field)}={getattr(settings, field)}: is in {named[0]}, but "
+                f"AWS_REGION is {region}"
+            )
+    return problems
 
 
 def _lines(model: type[BaseSettings], error: ValidationError) -> list[str]:

@@ -19,6 +19,11 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("acceptance", "delivery", "settings", "aws", "logs", "stall"),
     ),
     (
+        "what a call says, and how it is signed and sent",
+        ("wire", "wire.signature", "wire.exchange", "wire.bodies"),
+    ),
+    ("the short way to call AWS", ("wire.caller",)),
+    (
         "the only door to SQS; formats; parts of the repository",
         (
             "queue",
@@ -45,6 +50,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "pipeline.stopping",
         ),
     ),
+    ("what is known of the whole", ("pipeline.health",)),
     (
         "the stages; none knows another",
         ("pipeline.receive", "pipeline.decode", "pipeline.record", "pipeline.settle"),
@@ -71,7 +77,7 @@ FLOOR = {name: floor for floor, (_, names) in enumerate(FLOORS) for name in name
 
 MOST_LINES = 45
 AWS_LIBRARIES = {"aioboto3", "aiobotocore", "boto3", "botocore", "types_aiobotocore_sqs"}
-AWS_DOORS = ("aws", "queue", "provision", "repository.", "demo.")
+AWS_DOORS = ("aws", "wire.", "queue", "provision", "repository.", "demo.")
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "base", "misc"}
 
 

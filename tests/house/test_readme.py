@@ -19,7 +19,9 @@ def settings_rows() -> list[str]:
             if name == "aws":
                 continue
             default = field.default
-            if isinstance(default, int | float):
+            if isinstance(default, bool):
+                shown = f"`{str(default).lower()}`"
+            elif isinstance(default, int | float):
                 shown = f"`{default:g}`"
             else:
                 shown = f"`{default}`" if default else ""

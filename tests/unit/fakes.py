@@ -25,6 +25,10 @@ from tests.simulation.virtual_clock import START, WallClock
 from worker.acceptance import Acceptance
 from worker.delivery import Delivery, OutgoingMessage
 from worker.errors import AWSError
+from worker.metrics import Books
+from worker.pipeline.breaker import Breaker
+from worker.pipeline.health import Health
+from worker.pipeline.slots import Slots
 from worker.policy import Policy
 from worker.queue import Queue
 from worker.repository import AUPRepository, RecordResult
@@ -98,12 +102,18 @@ def delivery(number: int = 0, /, **changes: Any) -> Delivery:
 
 def aws_settings(**changes: Any) -> AWSSettings:
     """Give settings of the repository that read nothing but these."""
-    return AWSSettings(**{"region": "eu-west-1", **changes})
+    return AWSSettings(**{"region": "eu-west-1", "fast_calls": False, **changes})
 
 
 def settings(**changes: Any) -> Settings:
     """Give settings of the service."""
     return Settings(**{"aws": aws_settings(), **changes})
+
+
+def health(breaker: Breaker, stopping: asyncio.Event) -> Health:
+    """Give the health of a service without deliveries, on the running loop's clock."""
+    clock = asyncio.get_running_loop().time
+    return Health(Books(), Slots(1), breaker, [], stopping, progress_seconds=60, clock=clock)
 
 
 def in_child(check: Callable[[], bool]) -> bool:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from datetime import timedelta
+from pathlib import Path
 
 import aiohttp
 import pytest
+from aiobotocore.credentials import AioRefreshableCredentials
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -15,13 +18,24 @@ from botocore.exceptions import (
     EndpointConnectionError,
     NoCredentialsError,
     NoRegionError,
+    PartialCredentialsError,
     ProfileNotFound,
     ReadTimeoutError,
 )
+from botocore.model import Shape
+from botocore.parsers import JSONParser
 
 from tests.simulation.aws_errors import dynamodb_error, sqs_error
-from tests.simulation.virtual_clock import simulated
-from worker.aws import calling, client_config, error_of, translating
+from tests.simulation.virtual_clock import WallClock, simulated
+from worker.aws import (
+    _SharedCredentials,
+    calling,
+    client_config,
+    error_of,
+    new_session,
+    opened,
+    translating,
+)
 from worker.errors import (
     AWSDeniedError,
     AWSError,
@@ -42,7 +56,10 @@ KINDS: dict[type[AWSError], list[str]] = {
     AWSDeniedError: [
         "AccessDenied", "AccessDeniedException", "ExpiredToken", "InvalidClientTokenId",
         "SignatureDoesNotMatch", "UnrecognizedClientException", "InvalidSecurity",
-        "KmsDisabled", "KmsNotFound", "KmsInvalidState", "KmsAccessDenied",
+        "ExpiredTokenException", "InvalidSignatureException", "RequestExpired",
+        "RequestInTheFuture", "RequestTimeTooSkewed", "IncompleteSignatureException",
+        "MissingAuthenticationTokenException", "401", "403", "407", "KmsDisabled",
+        "KmsNotFound", "KmsInvalidState", "KmsAccessDenied",
     ],
     AWSNotFoundError: [
         "QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue", "InvalidAddress",
@@ -77,8 +94,35 @@ def test_the_error_is_one_line_and_bounded() -> None:
     assert len(text) < 400
 
 
-def test_an_error_of_the_clock_says_so() -> None:
-    assert "check this machine's clock" in str(error_of("RequestTimeTooSkewed", "no"))
+_LATE = "Signature expired: 20261101T100000Z is now earlier than 20261101T101500Z"
+_EARLY = "Signature not yet current: 20261101T100000Z is still later than 20261101T094500Z"
+_CLOCK = "check this machine's clock"
+_FRESH = "give this process a role, a profile or keys that work, and check its clock"
+_GRANT = "grant the permissions that the README lists"
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "hint"),
+    [
+        ("RequestTimeTooSkewed", "no", _CLOCK),
+        ("RequestExpired", "no", _CLOCK),
+        ("RequestInTheFuture", "no", _CLOCK),
+        ("InvalidSignatureException", _LATE, _CLOCK),
+        ("SignatureDoesNotMatch", _EARLY, _CLOCK),
+        ("com.amazon.coral.service#ExpiredTokenException", "no", _FRESH),
+        ("InvalidClientTokenId", "no", _FRESH),
+        ("UnrecognizedClientException", "no", _FRESH),
+        ("AccessDeniedException", "no", _GRANT),
+    ],
+)
+def test_a_denial_says_what_to_do(code: str, message: str, hint: str) -> None:
+    assert str(error_of(code, message)).endswith(f"{message}; {hint}")
+
+
+@pytest.mark.parametrize("code", ["InvalidSignatureException", "SignatureDoesNotMatch"])
+def test_a_wrong_key_is_not_blamed_on_the_clock(code: str) -> None:
+    message = "The request signature we calculated does not match the signature you provided."
+    assert str(error_of(code, message)) == f"{code}: {message}"
 
 
 def _translated(error: Exception) -> AWSError:
@@ -88,12 +132,15 @@ def _translated(error: Exception) -> AWSError:
     return caught.value
 
 
-def test_an_unknown_code_is_looked_up_by_its_query_code() -> None:
-    response = {
-        "Error": {"Code": "SomethingOld", "Message": "m"},
-        "QueryErrorCode": "QueueDoesNotExist;Sender",
+def test_an_unknown_code_is_looked_up_by_the_other_that_sqs_sends_with_it() -> None:
+    answer = {
+        "body": b'{"__type": "com.amazonaws.sqs#QueueDoesNotExist", "message": "m"}',
+        "headers": {"x-amzn-query-error": "Unheard.Of;Sender"},
+        "status_code": 400,
     }
-    assert type(_translated(ClientError(response, "Call"))) is AWSNotFoundError  # type: ignore[arg-type] # no ResponseMetadata
+    response = JSONParser().parse(answer, Shape("Answer", {"type": "structure"}))
+    assert response["Error"]["Code"] == "Unheard.Of"
+    assert type(_translated(ClientError(response, "Call"))) is AWSNotFoundError
 
 
 @pytest.mark.parametrize(
@@ -102,7 +149,9 @@ def test_an_unknown_code_is_looked_up_by_its_query_code() -> None:
         (sqs_error("Call", "QueueDoesNotExist"), AWSNotFoundError),
         (dynamodb_error("Call", "ThrottlingException"), AWSThrottledError),
         (dynamodb_error("Call", "Weird", status=503), AWSUnavailableError),
+        (dynamodb_error("Call", "403", status=403), AWSDeniedError),
         (NoCredentialsError(), AWSDeniedError),
+        (PartialCredentialsError(provider="p", cred_var="v"), AWSDeniedError),
         (CredentialRetrievalError(provider="p", error_msg="e"), AWSDeniedError),
         (EndpointConnectionError(endpoint_url="http://x/"), AWSUnavailableError),
         (ConnectTimeoutError(endpoint_url="http://x/"), AWSUnavailableError),
@@ -123,6 +172,15 @@ def test_whatever_the_sdk_raises_becomes_an_error_of_ours(
 def test_a_missing_region_or_profile_is_a_settings_error(error: Exception) -> None:
     with pytest.raises(SettingsError, match="AWS_REGION"), translating("Call"):
         raise error
+
+
+def test_a_source_of_credentials_that_fails_at_length_is_told_in_one_bounded_line() -> None:
+    error = CredentialRetrievalError(provider="p", error_msg="first\nsecond " + "x" * 1000)
+    text = str(_translated(error))
+    assert "no usable AWS credentials: Error when retrieving credentials from p: first sec" in text
+    assert text.endswith("; give this process a role, a profile or keys that work")
+    assert "\n" not in text
+    assert len(text) < 500
 
 
 def test_our_own_mistakes_are_not_taken_for_awss() -> None:
@@ -169,3 +227,200 @@ def test_a_client_is_configured_with_its_pool_deadline_and_attempts() -> None:
     assert config.retries == {"mode": "standard", "total_max_attempts": 1}
     assert config.tcp_keepalive
     assert config.user_agent_extra.startswith("aup-worker/")
+
+
+Metadata = dict[str, str | None]
+
+
+class Source:
+    """Hands out credentials by the loop's time, or fails.
+
+    Attributes:
+        asked: how often.
+        life_seconds: of what it hands out.
+        failure: raised instead.
+        answer_seconds: how long it takes.
+    """
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.life_seconds = 3600.0
+        self.failure: Exception | None = None
+        self.answer_seconds = 1.0
+
+    async def __call__(self) -> Metadata:
+        self.asked += 1
+        await asyncio.sleep(self.answer_seconds)
+        if self.failure is not None:
+            raise self.failure
+        expires_at = WallClock().now() + timedelta(seconds=self.life_seconds)
+        return {
+            "access_key": f"key{self.asked}",
+            "secret_key": "secret",
+            "token": "token",
+            "expiry_time": expires_at.isoformat(),
+            "account_id": "123456789012",
+        }
+
+    def shared(self, *, left_seconds: float) -> _SharedCredentials:
+        """Give credentials that are to be renewed here."""
+        return _SharedCredentials(
+            AioRefreshableCredentials(
+                "key0",
+                "secret",
+                "token",
+                WallClock().now() + timedelta(seconds=left_seconds),
+                refresh_using=self,
+                method="source",
+                time_fetcher=WallClock().now,
+            )
+        )
+
+
+async def _keys(credentials: _SharedCredentials, count: int) -> set[str]:
+    frozen = await asyncio.gather(
+        *(credentials.get_frozen_credentials() for _ in range(count)), return_exceptions=True
+    )
+    return {
+        str(each) if isinstance(each, BaseException) else str(each.access_key) for each in frozen
+    }
+
+
+@simulated
+async def test_a_hundred_calls_wait_for_one_renewal_of_credentials() -> None:
+    source = Source()
+    credentials = source.shared(left_seconds=599)
+    assert await _keys(credentials, 100) == {"key1"}
+    assert await _keys(credentials, 100) == {"key1"}
+    assert source.asked == 1
+    assert await credentials.get_account_id() == "123456789012"
+    assert credentials.method == "source"
+
+
+@simulated
+async def test_credentials_that_come_short_of_life_are_renewed_for_the_next_call() -> None:
+    source = Source()
+    source.life_seconds = 60
+    credentials = source.shared(left_seconds=0)
+    assert await _keys(credentials, 1) == {"key1"}
+    await asyncio.sleep(0.1)
+    assert await _keys(credentials, 1) == {"key2"}
+
+
+@simulated
+async def test_a_failed_renewal_answers_all_who_wait_and_those_of_the_next_second() -> None:
+    source = Source()
+    source.failure = CredentialRetrievalError(provider="p", error_msg="out of order")
+    credentials = source.shared(left_seconds=599)
+    assert await _keys(credentials, 100) == {str(source.failure)}
+    await asyncio.sleep(0.9)
+    assert await _keys(credentials, 100) == {str(source.failure)}
+    assert source.asked == 1
+    source.failure = None
+    await asyncio.sleep(0.2)
+    assert await _keys(credentials, 100) == {"key2"}
+
+
+@simulated
+async def test_a_failed_renewal_is_forgiven_while_credentials_are_good() -> None:
+    source = Source()
+    source.failure = CredentialRetrievalError(provider="p", error_msg="out of order")
+    credentials = source.shared(left_seconds=700)
+    assert await _keys(credentials, 10) == {"key0"}
+    assert source.asked == 1
+
+
+@simulated
+async def test_one_call_renews_credentials_that_are_still_good_and_the_others_do_not_wait() -> None:
+    source = Source()
+    credentials = source.shared(left_seconds=700)
+    first = asyncio.create_task(_keys(credentials, 1))
+    await asyncio.sleep(0.5)
+    assert await _keys(credentials, 100) == {"key0"}
+    assert not first.done()
+    assert await first == {"key1"}
+
+
+@simulated
+async def test_who_is_cancelled_while_credentials_are_renewed_fails_nobody_else() -> None:
+    source = Source()
+    credentials = source.shared(left_seconds=0)
+    first = asyncio.create_task(_keys(credentials, 1))
+    await asyncio.sleep(0.5)
+    first.cancel()
+    assert await _keys(credentials, 1) == {"key1"}
+    assert source.asked == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "life_seconds", "words"),
+    [
+        (KeyError("AccessKeyId"), 3600, "KeyError: 'AccessKeyId'"),
+        (TypeError("no object"), 3600, "TypeError: no object"),
+        (sqs_error("AssumeRole", "InvalidIdentityToken"), 3600, "InvalidIdentityToken"),
+        (None, -1, "refreshed credentials are still expired"),
+    ],
+)
+def test_whatever_keeps_credentials_away_is_a_denial(
+    failure: Exception | None, life_seconds: float, words: str
+) -> None:
+    @simulated
+    async def denied() -> None:
+        source = Source()
+        source.failure, source.life_seconds = failure, life_seconds
+        with pytest.raises(AWSDeniedError, match=words):
+            async with calling("Call", 10):
+                await source.shared(left_seconds=0).get_frozen_credentials()
+
+    denied()
+
+
+@simulated
+async def test_a_call_that_waits_for_credentials_until_its_deadline_is_denied() -> None:
+    source = Source()
+    source.answer_seconds = 60
+    credentials = source.shared(left_seconds=0)
+    with pytest.raises(AWSDeniedError, match=r"^Call: no usable AWS credentials: none came within"):
+        async with calling("Call", 2.5):
+            await credentials.get_frozen_credentials()
+    assert asyncio.get_running_loop().time() == pytest.approx(2.5)
+
+
+@simulated
+async def test_a_call_that_is_late_after_its_credentials_came_is_not_denied() -> None:
+    async def call() -> None:
+        async with calling("Call", 2.5):
+            await Source().shared(left_seconds=0).get_frozen_credentials()
+            await asyncio.Event().wait()
+
+    with pytest.raises(AWSUnavailableError, match=r"no answer within 2\.5 s"):
+        await call()
+
+
+async def test_a_source_of_credentials_that_is_set_wrongly_is_a_denial(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    # Refused by the SDK without a look at the network.
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://192.0.2.1/credentials")
+    with pytest.raises(AWSDeniedError, match=r"^SQS: no usable AWS credentials: .*Unsupported"):
+        async with opened(new_session().client("sqs"), "SQS"):
+            pass
+
+
+def test_a_profile_that_does_not_exist_is_a_settings_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(SettingsError, match="AWS_PROFILE"):
+        new_session()
+
+
+def test_a_file_of_profiles_that_cannot_be_read_is_a_settings_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "config"
+    file.write_text("no section")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(file))
+    with pytest.raises(SettingsError, match="Unable to parse config file"):
+        new_session()

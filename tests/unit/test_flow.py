@@ -36,6 +36,8 @@ from worker.errors import GaveUpError
 from worker.pipeline.flow import Flow
 from worker.pipeline.lease import Leases
 from worker.pipeline.record import Ledger
+from worker.pipeline.slots import Slot
+from worker.repository import RecordResult
 
 
 class _Run:
@@ -316,6 +318,98 @@ async def test_a_stage_that_fails_ends_the_run_in_good_order(
         assert await _given_up(running) == "the stage leases failed: ZeroDivisionError()"
     assert [each["stage"] for each in logs if each["log_level"] == "error"] == ["leases"]
     assert running.figures["recorded"] == 20
+
+
+class _HungLedger(FakeLedger):
+    """Never answer again, whatever the deadlines say."""
+
+    async def record(self, *_: Any, **__: Any) -> RecordResult:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+@simulated
+async def test_work_that_stands_still_ends_the_run_and_loses_nothing() -> None:
+    world = await open_world()
+    running = _Run(world, _HungLedger(policy()), slots=10)
+    await world.push(*_bodies(20))
+    assert "no poll ended and no message was tried for" in await _given_up(running)
+    assert 100 < _now() < 300
+    assert sorted(world.bodies(SOURCE)) == sorted(_bodies(20))
+
+
+@simulated
+async def test_an_idle_queue_or_a_long_outage_is_no_standstill() -> None:
+    running = await _run(hold_seconds=3600.0, slots=20)
+    await asyncio.sleep(3600)
+    running.world.dynamodb.spoil_call = lambda _: dynamodb_error("Batch", "InternalServerError")
+    await running.world.push(*_bodies(40))
+    await asyncio.sleep(3000)
+    assert not running.task.done()
+    running.world.dynamodb.spoil_call = lambda _: None
+    await running.until(recorded=40)
+    await running.stop()
+
+
+@simulated
+async def test_a_slot_that_leaks_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_back = Slot.release
+
+    def leak(slot: Slot) -> None:
+        if running.figures["recorded"] != 7:
+            given_back(slot)
+
+    monkeypatch.setattr(Slot, "release", leak)
+    running = await _run()
+    await running.world.push(*_bodies(20))
+    with pytest.raises(GaveUpError, match="1 slots hold messages, and the books 0"):
+        await running.task
+
+
+@simulated
+async def test_readiness_goes_while_access_is_denied_and_comes_back() -> None:
+    running = await _run(give_up_seconds=3000.0)
+    await running.world.push(*_bodies(20))
+    await running.until(recorded=20)
+    assert running.flow.health.why_not_ready() == []
+    with capture_logs() as logs:
+        denied = dynamodb_error("Batch", "AccessDeniedException")
+        running.world.dynamodb.spoil_call = lambda _: denied
+        await running.world.push(*_bodies(40)[20:])
+        await asyncio.sleep(600)
+        assert any("AccessDeniedException" in why for why in running.flow.health.why_not_ready())
+        running.world.dynamodb.spoil_call = lambda _: None
+        await running.until(recorded=40)
+        await asyncio.sleep(20)
+    assert running.flow.health.why_not_ready() == []
+    told = [each["event"] for each in logs]
+    assert told.count("not ready") == told.count("ready again") == 1
+    assert 8 <= told.count("AWS call failed") <= 11, "once a minute"
+    await running.stop()
+
+
+@simulated
+async def test_the_receive_rate_follows_a_table_that_throttles() -> None:
+    world = await open_world()
+    repository = world.repository()
+    await repository.publish_policy(policy())
+    running = _Run(world, repository, slots=60)
+    source = running.world.sqs.queue(SOURCE)
+    throttling = iter(lambda: None if _now() % 10 < 0.5 else "ThrottlingError", 0)
+    running.world.dynamodb.spoil_item = lambda _: next(throttling)
+    await running.world.push(*_bodies(2000))
+    least = running.flow.slots.limit
+    for _ in range(600):
+        await asyncio.sleep(0.5)
+        assert source.handed_out_count <= running.figures["recorded"] + 60
+        least = min(least, repository.write_concurrency)
+    assert least == 1
+    assert 100 < running.figures["recorded"] < 2000
+    running.world.dynamodb.spoil_item = lambda _: None
+    await running.until(recorded=2000)
+    assert source.handed_out_count == 2000, "no receive was burnt"
+    assert repository.write_concurrency > 4
+    await running.stop()
 
 
 @simulated

@@ -31,7 +31,7 @@ class _Trial:
 @pytest.mark.parametrize("error", [AWSDeniedError("no entry"), AWSNotFoundError("no queue")])
 def test_it_gives_up_when_access_is_denied_or_the_queue_gone_for_too_long(error: AWSError) -> None:
     trial = _Trial()
-    assert not trial.fail(error, at=10)
+    assert not any(trial.fail(error, at=seconds) for seconds in range(10, 310, 60))
     assert not trial.fail(error, at=309)
     assert trial.fail(error, at=310)
     assert str(trial.given_up[0]) == f"for 300 s and longer: {error}"
@@ -41,7 +41,16 @@ def test_a_success_in_between_restores_its_patience() -> None:
     trial = _Trial()
     trial.fail(AWSDeniedError("no"), at=0)
     trial.patience.succeeded()
+    assert not any(trial.fail(AWSDeniedError("no"), at=seconds) for seconds in range(10, 300, 30))
+    assert not trial.fail(AWSDeniedError("no"), at=309)
+    assert trial.fail(AWSDeniedError("no"), at=310)
+
+
+def test_a_minute_without_a_failure_restores_its_patience() -> None:
+    trial = _Trial()
+    trial.fail(AWSDeniedError("no"), at=0)
     assert not trial.fail(AWSDeniedError("no"), at=400)
+    assert not any(trial.fail(AWSDeniedError("no"), at=seconds) for seconds in range(430, 700, 30))
     assert trial.fail(AWSDeniedError("no"), at=700)
 
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from tests.simulation.virtual_clock import START, simulated
-from tests.unit.fakes import DEAD_LETTERS, SOURCE, delivery, open_world, settings
+from tests.unit.fakes import ABSENT, DEAD_LETTERS, SOURCE, delivery, open_world, settings
 from worker.delivery import Delivery, OutgoingMessage
 from worker.errors import (
     AWSNotFoundError,
@@ -42,6 +42,28 @@ def _queue(client: Any) -> Queue:
 
 async def _taken(queue: Queue, most: int = 10) -> list[Delivery]:
     return await queue.receive(most, wait_seconds=0, visibility_timeout_seconds=30)
+
+
+_RECEIVED = {"MessageId": "m-1", "ReceiptHandle": "h-1", "Body": "{}"}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {},
+        {**_RECEIVED, "ReceiptHandle": ABSENT},
+        {**_RECEIVED, "Attributes": {"SentTimestamp": "yesterday"}},
+        {**_RECEIVED, "Attributes": {"ApproximateReceiveCount": "many"}},
+        "a message",
+    ],
+)
+@simulated
+async def test_a_message_in_no_known_form_fails_the_poll_and_not_the_poller(message: Any) -> None:
+    if isinstance(message, dict):
+        message = {name: value for name, value in message.items() if value is not ABSENT}
+    queue = _queue(_Client({"Messages": [_RECEIVED, message]}))
+    with pytest.raises(AWSUnavailableError, match="a form that SQS does not have"):
+        await _taken(queue)
 
 
 @simulated

@@ -13,7 +13,9 @@ from tests.simulation.virtual_clock import DeadlockError, run, simulated
 from tests.unit.fakes import FakeQueue, delivery
 from worker.delivery import Delivery
 from worker.errors import AWSDeniedError, AWSError, AWSUnavailableError, GaveUpError
+from worker.metrics import Books
 from worker.pipeline.breaker import Breaker
+from worker.pipeline.health import Health
 from worker.pipeline.patience import Patience
 from worker.pipeline.receive import Receiver
 from worker.pipeline.slots import Slot, Slots
@@ -31,6 +33,7 @@ class _Backlog(FakeQueue):
         self.cancelled = 0
         self.errors: list[AWSError] = []
         self.handed_out = 0
+        self.body = "{}"
 
     async def receive(
         self, max_messages: int, *, wait_seconds: int, visibility_timeout_seconds: int
@@ -48,7 +51,7 @@ class _Backlog(FakeQueue):
             count = min(self.backlog, max_messages)
             self.backlog -= count
             self.handed_out += count
-            return [delivery(self.handed_out - each) for each in range(count)]
+            return [delivery(self.handed_out - each, body=self.body) for each in range(count)]
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -57,9 +60,16 @@ class _Backlog(FakeQueue):
 
 
 class _Trial:
-    def __init__(self, queue: _Backlog, *, slots: int = 500, concurrency: int = 8) -> None:
+    def __init__(
+        self,
+        queue: _Backlog,
+        *,
+        slots: int = 500,
+        concurrency: int = 8,
+        limit_bytes: float = 64 * 1_048_576,
+    ) -> None:
         self.queue = queue
-        self.slots = Slots(slots)
+        self.slots = Slots(slots, limit_bytes)
         self.breaker = Breaker()
         self.given_up: list[GaveUpError] = []
         self.stopping = asyncio.Event()
@@ -67,13 +77,25 @@ class _Trial:
         self.accepted: list[Delivery] = []
         self.hold_seconds = 0.0
         self.most_in_flight = 0
+        self.most_bytes = 0
         clock: Callable[[], float] = asyncio.get_running_loop().time
+        patience = Patience(300, self.given_up.append, clock)
+        self.health = Health(
+            Books(),
+            self.slots,
+            self.breaker,
+            [patience],
+            self.stopping,
+            progress_seconds=60,
+            clock=clock,
+        )
         self.receiver = Receiver(
             queue,
             self.slots,
             self._accept,
             breaker=self.breaker,
-            patience=Patience(300, self.given_up.append, clock),
+            patience=patience,
+            health=self.health,
             stopping=self.stopping,
             concurrency=concurrency,
             wait_seconds=20,
@@ -85,6 +107,7 @@ class _Trial:
     def _accept(self, each: Delivery, slot: Slot) -> None:
         self.accepted.append(each)
         self.most_in_flight = max(self.most_in_flight, self.slots.in_flight)
+        self.most_bytes = max(self.most_bytes, self.slots.bytes_in_flight)
         if self.hold_seconds:
             asyncio.get_running_loop().call_later(self.hold_seconds, slot.release)
         else:
@@ -271,8 +294,42 @@ async def test_a_stop_does_not_wait_for_an_open_breaker_or_a_pause() -> None:
 async def test_the_last_poll_is_remembered_for_whoever_watches() -> None:
     trial = _Trial(_Backlog(0))
     await asyncio.sleep(30)
-    assert trial.receiver.last_poll_at == pytest.approx(20, abs=0.2)
+    assert trial.health.polled_at == pytest.approx(20, abs=0.2)
     await trial.stop()
+
+
+@simulated
+async def test_an_outage_is_met_by_one_poll_at_a_time_and_ended_by_all() -> None:
+    queue = _Backlog(100_000)
+    trial = _Trial(queue)
+    await asyncio.sleep(1)
+    assert queue.most_polling == 8
+    queue.errors = [AWSUnavailableError("down")] * 10_000
+    await asyncio.sleep(60)
+    queue.most_polling = 0
+    asked = len(queue.asked)
+    await asyncio.sleep(3600)
+    assert queue.most_polling == 1
+    assert len(queue.asked) - asked < 400
+    queue.errors.clear()
+    await asyncio.sleep(31)
+    assert queue.most_polling == 8
+    queue.backlog = 0
+    await asyncio.sleep(1)
+    await trial.stop()
+
+
+@simulated
+async def test_large_messages_are_polled_for_as_far_as_memory_goes() -> None:
+    queue = _Backlog(300)
+    queue.body = "x" * 1_000_000
+    trial = _Trial(queue, limit_bytes=16_000_000)
+    trial.hold_seconds = 1.0
+    await asyncio.sleep(60)
+    assert len(trial.accepted) == 300
+    assert 10_000_000 < trial.most_bytes <= 16_000_000
+    await trial.stop()
+    assert trial.slots.bytes_in_flight == 0
 
 
 @simulated

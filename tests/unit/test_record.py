@@ -17,6 +17,7 @@ from tests.unit.fakes import (
     acceptance,
     clock,
     delivery,
+    health,
     policy,
     settings,
 )
@@ -24,6 +25,7 @@ from worker.delivery import DUPLICATE, RECORDED, Fate, Outcome
 from worker.errors import (
     AWSDeniedError,
     AWSError,
+    AWSNotFoundError,
     AWSRejectedError,
     AWSThrottledError,
     AWSUnavailableError,
@@ -50,6 +52,7 @@ class _Trial:
             settings(**changes),
             breaker=self.breaker,
             patience=Patience(300, self.given_up.append, asyncio.get_running_loop().time),
+            health=health(self.breaker, self.stopping),
             stopping=self.stopping,
             now=clock,
             events=self.events,
@@ -188,6 +191,30 @@ async def test_held_for_too_long_at_its_last_receive_it_is_dead_with_the_problem
     outcome = await trial.record(receive_count=5)
     assert (outcome.fate, outcome.reason) == (Fate.DEAD, Reason.EXHAUSTED)
     assert outcome.detail == "failed in 5 receives: slow down"
+
+
+@pytest.mark.parametrize("error", [AWSDeniedError("no"), AWSNotFoundError("gone")])
+@simulated
+async def test_held_in_vain_while_access_is_denied_it_is_returned_at_its_last_receive_too(
+    error: AWSError,
+) -> None:
+    trial = _Trial(hold_seconds=60.0, max_attempts=5)
+    trial.ledger.results = [error] * 10_000
+    outcome = await trial.record(receive_count=5)
+    assert (outcome.fate, outcome.detail) == (Fate.RETURNED, str(error))
+
+
+@simulated
+async def test_only_a_write_proves_that_writing_works_again() -> None:
+    trial = _Trial(hold_seconds=60.0)
+    trial.ledger.results = [AWSDeniedError("no")] * 10_000
+    await trial.record()
+    assert trial.breaker.is_open
+    assert (await trial.record(content_sha256="0" * 64)).fate is Fate.DEAD
+    assert trial.breaker.is_open
+    trial.ledger.results = []
+    assert await trial.record() is RECORDED
+    assert not trial.breaker.is_open
 
 
 @simulated

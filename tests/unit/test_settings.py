@@ -41,8 +41,9 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "AUP_TABLE_NAME": "my-policies",
         "AUP_USER_TABLE_NAME": "my-acceptances",
         "AUP_WRITE_API": "put",
+        "AUP_FAST_CALLS": "False",
         "AUP_QUEUE": "q",
-        "AUP_DEAD_LETTER_QUEUE": "https://sqs.eu-west-1.amazonaws.com/1/d",
+        "AUP_DEAD_LETTER_QUEUE": "https://sqs.us-east-1.amazonaws.com/1/d",
         "AUP_LOG_LEVEL": "debug",
         "AUP_LOG_FORMAT": "json",
         "AUP_CALL_TIMEOUT_SECONDS": "1.5",
@@ -97,7 +98,7 @@ WRONG = [
     ("AUP_WRITE_API", "bulk", "'batch' or 'put'"),
     ("AUP_VISIBILITY_TIMEOUT_SECONDS", "43201", "less than or equal to 43200"),
     ("AUP_VISIBILITY_TIMEOUT_SECONDS", "1", "greater than or equal to 2"),
-    ("AUP_HOLD_SECONDS", "36001", "less than or equal to 36000"),
+    ("AUP_HOLD_SECONDS", "43201", "less than or equal to 43200"),
     ("AUP_DRAIN_TIMEOUT_SECONDS", "0", "greater than 0"),
     ("AUP_DRAIN_TIMEOUT_SECONDS", "nan", "finite number"),
     ("AUP_BACKOFF_BASE_SECONDS", "inf", "finite number"),
@@ -148,6 +149,24 @@ CONTRADICTIONS = [
     (
         {"AUP_BACKOFF_BASE_SECONDS": "9", "AUP_BACKOFF_CAP_SECONDS": "8"},
         "AUP_BACKOFF_CAP_SECONDS=8.0: must be at least AUP_BACKOFF_BASE_SECONDS (9.0)",
+    ),
+    (
+        {"AUP_HOLD_SECONDS": "43100"},
+        (
+            "AUP_HOLD_SECONDS=43100.0: must be at most 43200 with AUP_VISIBILITY_TIMEOUT_SECONDS "
+            "(120)"
+        ),
+    ),
+    (
+        {
+            "AWS_REGION": "eu-west-1",
+            "AUP_QUEUE": "https://sqs.eu-west-1.amazonaws.com/1/q",
+            "AUP_DEAD_LETTER_QUEUE": "https://vpce-1.sqs.us-east-1.vpce.amazonaws.com/1/d",
+        },
+        (
+            "AUP_DEAD_LETTER_QUEUE=https://vpce-1.sqs.us-east-1.vpce.amazonaws.com/1/d: "
+            "is in us-east-1, but AWS_REGION is eu-west-1"
+        ),
     ),
     (
         {"AUP_QUEUE": "one", "AUP_DEAD_LETTER_QUEUE": "one"},

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from math import inf
 from typing import Any
 
 import pytest
 
 from tests.simulation.virtual_clock import simulated
-from tests.unit.fakes import Answer, FakeQueue, Script, clock, delivery
+from tests.unit.fakes import Answer, FakeQueue, Script, agree, clock, delivery
 from worker.dead_letter import ATTRIBUTE, original, read
 from worker.delivery import DUPLICATE, RECORDED, Fate, Outcome
 from worker.errors import (
+    AWSDeniedError,
     AWSError,
     AWSRejectedError,
     AWSThrottledError,
@@ -21,6 +23,7 @@ from worker.errors import (
     Reason,
 )
 from worker.pipeline.lease import Lease, Leases
+from worker.pipeline.patience import Patience
 from worker.pipeline.settle import Settler
 
 DEAD = Outcome.dead(Reason.INVALID, "user_id: missing")
@@ -31,12 +34,14 @@ class _Trial:
         self.source, self.dead_letters = FakeQueue(), FakeQueue()
         self.events = Counter[str]()
         self.leases = Leases(self.source.change_visibility, visibility, events=self.events)
+        self.patience = Patience(inf, lambda _: None)
         self.settler = Settler(
             self.source,
             self.dead_letters,
             concurrency=4,
             undeliverable_seconds=33.0,
             now=clock,
+            patience=self.patience,
             events=self.events,
         )
 
@@ -268,3 +273,14 @@ async def test_closing_ends_what_is_under_way() -> None:
     await trial.settler.aclose()
     await asyncio.wait([task])
     assert task.cancelled()
+
+
+@simulated
+async def test_a_dead_letter_queue_that_denies_access_is_known_until_it_takes_a_letter() -> None:
+    trial = _Trial()
+    trial.dead_letters.on_send = lambda _: AWSDeniedError("AccessDenied: no")
+    assert (await trial.settle(DEAD)).fate is Fate.RETURNED
+    assert trial.patience.trouble == "AccessDenied: no"
+    trial.dead_letters.on_send = agree
+    assert (await trial.settle(DEAD, 1)).fate is Fate.DEAD
+    assert trial.patience.trouble == ""

@@ -8,6 +8,7 @@ import random
 import pytest
 
 from tests.simulation.virtual_clock import run, simulated
+from worker.delivery import MESSAGE_MAX_BYTES
 from worker.pipeline.slots import Slots
 
 
@@ -111,16 +112,78 @@ async def test_a_waiter_that_is_cancelled_in_its_turn_passes_it_on() -> None:
     assert slots.in_flight == 1
 
 
+@simulated
+async def test_a_poll_asks_for_no_more_than_the_largest_messages_have_room_for() -> None:
+    slots = Slots(100, 5.5 * MESSAGE_MAX_BYTES)
+    assert len(await slots.reserve(10)) == 5
+    assert slots.bytes_in_flight == 5 * MESSAGE_MAX_BYTES
+
+
+@simulated
+async def test_small_messages_leave_their_room_to_other_polls() -> None:
+    slots = Slots(100, 10 * MESSAGE_MAX_BYTES)
+    first = await slots.reserve(10)
+    waiting = asyncio.create_task(slots.reserve(10))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    for slot in first:
+        slot.fill(400)
+    assert slots.bytes_in_flight == 4000
+    assert len(await waiting) == 10
+
+
+@simulated
+async def test_one_large_message_makes_every_poll_expect_such() -> None:
+    slots = Slots(1000, 4 * MESSAGE_MAX_BYTES)
+    for _ in range(200):
+        for slot in await slots.reserve(10):
+            slot.fill(400)
+            slot.release()
+    taken = await slots.reserve(10)
+    assert len(taken) == 10
+    taken[0].fill(MESSAGE_MAX_BYTES)
+    for slot in taken[1:]:
+        slot.release()
+    assert len(await slots.reserve(10)) == 3
+
+
+@simulated
+async def test_a_message_larger_than_all_the_room_is_held_alone() -> None:
+    slots = Slots(10, MESSAGE_MAX_BYTES)
+    (slot,) = await slots.reserve(10)
+    slot.fill(4 * MESSAGE_MAX_BYTES)  # a character beyond the Basic Multilingual Plane does that
+    waiting = asyncio.create_task(slots.reserve(10))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    slot.release()
+    assert len(await waiting) == 1
+
+
+@simulated
+async def test_the_slots_that_hold_a_message_are_counted() -> None:
+    slots = Slots(10)
+    taken = await slots.reserve(3)
+    taken[0].fill(400)
+    assert (slots.in_flight, slots.filled) == (3, 1)
+    for slot in taken:
+        slot.release()
+    taken[0].fill(400)  # too late: it is given back
+    assert (slots.in_flight, slots.filled, slots.bytes_in_flight) == (0, 0, 0)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_slots_balance_under_cancellation_at_any_moment(seed: int) -> None:
     async def main() -> None:
         source = random.Random(seed)
-        slots = Slots(source.randint(1, 25))
+        slots = Slots(source.randint(1, 25), source.randint(1, 25) * MESSAGE_MAX_BYTES)
 
         async def take_all_and_give_back() -> None:
             taken = await slots.reserve(10)
             assert slots.in_flight <= slots.limit
+            assert slots.bytes_in_flight <= slots.limit_bytes
             try:
+                for slot in taken:
+                    slot.fill(source.randint(1, MESSAGE_MAX_BYTES))
                 await asyncio.sleep(source.random())
             finally:
                 for slot in taken:
@@ -132,7 +195,7 @@ def test_slots_balance_under_cancellation_at_any_moment(seed: int) -> None:
                 await asyncio.sleep(source.random())
                 task.cancel()
         await asyncio.wait(tasks)
-        assert slots.in_flight == 0
+        assert (slots.in_flight, slots.filled, slots.bytes_in_flight) == (0, 0, 0)
         assert len(await slots.reserve(1)) == 1
 
     run(main)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,6 +28,7 @@ from worker.repository.writes import (
     Inserted,
     insert_statement,
 )
+from worker.wire.caller import StockCaller
 
 # Each code of BatchStatementError, in the DynamoDB API reference.
 CODES = {
@@ -61,7 +61,7 @@ async def _dynamodb() -> WatchedDynamoDB:
 def _inserts(dynamodb: Any, way: type[Any] = BatchInserts, seconds: float = 10) -> Any:
     @asynccontextmanager
     async def lend() -> AsyncIterator[Any]:
-        yield SimpleNamespace(meta=SimpleNamespace(client=dynamodb))
+        yield StockCaller(dynamodb)
 
     return way(lend, "aup-acceptances", seconds, Counter())
 

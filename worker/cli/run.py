@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-
+from worker.cli.running import run_on_loop
 from worker.logs import configure
 from worker.service import serve
 from worker.settings import load
@@ -18,4 +17,4 @@ def run() -> None:
     """
     settings = load()
     configure(settings.log_level, settings.log_format)
-    asyncio.run(serve(settings))
+    run_on_loop(serve(settings))

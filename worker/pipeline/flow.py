@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
+from math import inf
 from typing import Final
 
 import structlog
@@ -14,6 +15,7 @@ from worker.errors import GaveUpError, RefusedError
 from worker.metrics import Metrics
 from worker.pipeline.breaker import Breaker
 from worker.pipeline.decode import decode
+from worker.pipeline.health import Health
 from worker.pipeline.lease import Lease, Leases
 from worker.pipeline.patience import Patience
 from worker.pipeline.receive import Receiver
@@ -24,6 +26,8 @@ from worker.queue import Queue
 from worker.settings import Settings
 
 _log: Final = structlog.get_logger()
+_MIB: Final = 1_048_576
+_WATCH_SECONDS: Final = 5.0
 
 
 def _now() -> datetime:
@@ -55,52 +59,73 @@ class Flow:
         stopping: asyncio.Event | None = None,
     ) -> None:
         self.metrics = metrics or Metrics()
-        self.slots = Slots(settings.slots)
+        self.slots = Slots(settings.slots, settings.held_mib * _MIB)
         self.stopping = stopping or asyncio.Event()
         self._settings = settings
         self._now = now
+        self._log = _log.bind()  # once: a line that is not logged costs nothing then
         self._failure: GaveUpError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._deciding: set[asyncio.Task[None]] = set()
         self._out_of_time = False
-        events = self.metrics.events
         breaker = Breaker()
+        polling, recording = self._patience(), self._patience()
+        # What must die can wait for its queue; what can be recorded need not wait with it.
+        burying = Patience(inf, self.give_up, asyncio.get_running_loop().time)
+        self.health = Health(
+            self.metrics.books,
+            self.slots,
+            breaker,
+            (polling, recording, burying),
+            self.stopping,
+            progress_seconds=_progress_seconds(settings),
+            clock=asyncio.get_running_loop().time,
+        )
         self.leases = Leases(
             source.change_visibility,
             settings.visibility_timeout_seconds,
             concurrency=settings.settle_concurrency,
-            events=events,
+            events=self.metrics.events,
         )
-        self._recorder = Recorder(
-            ledger,
-            settings,
-            breaker=breaker,
-            patience=self._patience(),
-            stopping=self.stopping,
-            now=now,
-            events=events,
-        )
-        self._settler = Settler(
-            source,
-            dead_letters,
-            concurrency=settings.settle_concurrency,
-            undeliverable_seconds=min(60.0, settings.backoff_cap_seconds),
-            now=now,
-            events=events,
-        )
-        self.receiver = self._receiver(source, breaker)
+        self._receiver = self._make_receiver(source, breaker, polling)
+        self._recorder = self._make_recorder(ledger, breaker, recording)
+        self._settler = self._make_settler(source, dead_letters, burying)
 
-    def _receiver(self, source: Queue, breaker: Breaker) -> Receiver:
+    def _make_receiver(self, source: Queue, breaker: Breaker, patience: Patience) -> Receiver:
         return Receiver(
             source,
             self.slots,
             self._accept,
             breaker=breaker,
-            patience=self._patience(),
+            patience=patience,
+            health=self.health,
             stopping=self.stopping,
             concurrency=self._settings.poll_concurrency,
             wait_seconds=self._settings.wait_seconds,
             visibility_timeout_seconds=self._settings.visibility_timeout_seconds,
+            events=self.metrics.events,
+        )
+
+    def _make_settler(self, source: Queue, dead_letters: Queue, patience: Patience) -> Settler:
+        return Settler(
+            source,
+            dead_letters,
+            concurrency=self._settings.settle_concurrency,
+            undeliverable_seconds=min(60.0, self._settings.backoff_cap_seconds),
+            now=self._now,
+            patience=patience,
+            events=self.metrics.events,
+        )
+
+    def _make_recorder(self, ledger: Ledger, breaker: Breaker, patience: Patience) -> Recorder:
+        return Recorder(
+            ledger,
+            self._settings,
+            breaker=breaker,
+            patience=patience,
+            health=self.health,
+            stopping=self.stopping,
+            now=self._now,
             events=self.metrics.events,
         )
 
@@ -122,19 +147,22 @@ class Flow:
         what was held reappears in the queue when its visibility ends.
 
         Raises:
-            GaveUpError: access was denied, or the queue or table gone, for too long.
+            GaveUpError: access was denied, or the queue or table gone, for too long; or the work
+                stood still, or a stage failed.
         """
         loop = asyncio.get_running_loop()
         leases = loop.create_task(self.leases.run(), name="leases")
+        watch = loop.create_task(self._watch(), name="watch")
         try:
             async with asyncio.TaskGroup() as self._deliveries:
-                receiver = loop.create_task(self.receiver.run(), name="receiver")
+                receiver = loop.create_task(self._receiver.run(), name="receiver")
                 try:
-                    await self._until_stopping(receiver, leases)
+                    await self._until_stopping(receiver, leases, watch)
                     await self._drain(receiver)
                 finally:
                     await _cancelled(receiver)
         finally:
+            await _cancelled(watch)
             await _cancelled(leases)
             await self._settler.aclose()
         if self._failure is not None:
@@ -147,9 +175,28 @@ class Flow:
         finally:
             stop.cancel()
         for task in supervised:
-            if task.done() and not task.cancelled() and (error := task.exception()):
+            if not task.done() or task.cancelled():
+                continue
+            error = task.exception()
+            if error or not self.stopping.is_set():
                 _log.error("a stage failed", stage=task.get_name(), exc_info=error)
                 self.give_up(GaveUpError(f"the stage {task.get_name()} failed: {error!r}"))
+
+    async def _watch(self) -> None:
+        """Tell when it becomes ready or unready, and end it when nothing moves any more."""
+        was_ready = True  # it is about to be: the first poll has begun
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            if reasons := self.health.why_not_live():
+                self.give_up(GaveUpError("; ".join(reasons)))
+                return
+            reasons = self.health.why_not_ready()
+            if bool(reasons) is was_ready and not self.stopping.is_set():
+                was_ready = not reasons
+                if was_ready:
+                    _log.info("ready again")
+                else:
+                    _log.warning("not ready", why=reasons)
 
     async def _drain(self, receiver: asyncio.Task[None]) -> None:
         loop = asyncio.get_running_loop()
@@ -196,7 +243,8 @@ class Flow:
                 await lease.stop()
                 outcome = Outcome.returned("settling failed")
             self.metrics.books.close(outcome)
-            _log.debug(
+            self.health.progressed()
+            self._log.debug(
                 "settled",
                 message_id=delivery.message_id,
                 outcome=outcome.fate.value,
@@ -229,6 +277,11 @@ class Flow:
             return self._recorder.later_or_dead(delivery, f"unexpected: {type(error).__name__}")
         finally:
             self._deciding.discard(task)
+
+
+def _progress_seconds(settings: Settings) -> float:
+    """How long the longest single step may take: a poll, or a try with all of its calls."""
+    return settings.wait_seconds + 10 * settings.aws.call_timeout_seconds + 30.0
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -12,6 +12,8 @@ from worker.errors import AWSDeniedError, AWSError, AWSNotFoundError, GaveUpErro
 
 _log: Final = structlog.get_logger()
 _LOG_INTERVAL_SECONDS: Final = 60.0
+# Whoever fails tries again sooner: after so long without a failure the trouble is another one.
+_BREAK_SECONDS: Final = 60.0
 
 
 class Patience:
@@ -21,6 +23,9 @@ class Patience:
         seconds: how long it may last.
         give_up: told once, when it has lasted longer.
         clock: gives seconds that only grow.
+
+    Attributes:
+        trouble: what AWS says while it lasts; empty when access works.
     """
 
     def __init__(
@@ -33,20 +38,27 @@ class Patience:
         self._give_up = give_up
         self._clock = clock
         self._since: float | None = None
+        self._failed_at = float("-inf")
         self._logged_at = float("-inf")
+        self.trouble = ""
 
     def succeeded(self) -> None:
         """Take in that access works."""
         self._since = None
+        self.trouble = ""
 
     def failed(self, error: AWSError) -> None:
         """Take in a failed call; what may pass by itself does not count, but is logged."""
         now = self._clock()
+        if now - self._failed_at > _BREAK_SECONDS:
+            self._since = None
+        self._failed_at = now
         if now - self._logged_at >= _LOG_INTERVAL_SECONDS:
             self._logged_at = now
             _log.warning("AWS call failed", error=str(error), kind=type(error).__name__)
         if not isinstance(error, AWSDeniedError | AWSNotFoundError):
             return
+        self.trouble = str(error)
         if self._since is None:
             self._since = now
         if now - self._since >= self._seconds:

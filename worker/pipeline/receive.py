@@ -11,6 +11,7 @@ from worker.backoff import full_jitter
 from worker.delivery import BATCH_MAX_ENTRIES, Delivery
 from worker.errors import AWSError
 from worker.pipeline.breaker import Breaker
+from worker.pipeline.health import Health
 from worker.pipeline.patience import Patience
 from worker.pipeline.slots import Slot, Slots
 from worker.pipeline.stopping import unless_stopped
@@ -27,6 +28,7 @@ class Receiver:
 
     A full answer doubles the polls under way, an empty one takes one of them away. A poll that has
     begun is always awaited: what it hands out would else be stranded until its visibility ends.
+    After a failure one poll at a time tries on, with backoff.
 
     Args:
         queue: what is polled.
@@ -34,6 +36,7 @@ class Receiver:
         accept: takes each delivery with its slot.
         breaker: keeps polls back while the table fails.
         patience: told of failures that do not pass by themselves.
+        health: told of every turn and every answer.
         stopping: set when no new poll may begin.
         concurrency: polls under way at most.
         wait_seconds: how long a poll waits for a message.
@@ -49,6 +52,7 @@ class Receiver:
         *,
         breaker: Breaker,
         patience: Patience,
+        health: Health,
         stopping: asyncio.Event,
         concurrency: int,
         wait_seconds: int,
@@ -60,6 +64,7 @@ class Receiver:
         self._accept = accept
         self._breaker = breaker
         self._patience = patience
+        self._health = health
         self._stopping = stopping
         self._concurrency = concurrency
         self._wait_seconds = wait_seconds
@@ -67,7 +72,6 @@ class Receiver:
         self._events = events
         self._wanted = 1
         self._wake = [asyncio.Event() for _ in range(concurrency)]
-        self.last_poll_at = 0.0
 
     async def run(self) -> None:
         """Poll until `stopping` is set and the polls under way have ended."""
@@ -89,10 +93,12 @@ class Receiver:
                 failures += 1
                 self._events["poll_failures"] += 1
                 self._patience.failed(error)
+                self._wanted = 1
                 delay = full_jitter(
                     failures, base_seconds=_RETRY_BASE_SECONDS, cap_seconds=_RETRY_CAP_SECONDS
                 )
                 await unless_stopped(self._stopping, asyncio.sleep(delay))
+            self._health.progressed()
 
     async def _poll(self, index: int) -> None:
         most = await self._admitted(index)
@@ -124,12 +130,14 @@ class Receiver:
             wait_seconds=self._wait_seconds,
             visibility_timeout_seconds=self._visibility_timeout_seconds,
         )
-        self.last_poll_at = asyncio.get_running_loop().time()
+        self._health.polled()
         self._patience.succeeded()
         self._events["polls"] += 1
         self._adapt(len(deliveries), len(slots))
         for delivery in deliveries:
-            self._accept(delivery, slots.pop())
+            slot = slots.pop()
+            slot.fill(delivery.memory_bytes)
+            self._accept(delivery, slot)
 
     def _adapt(self, received: int, asked: int) -> None:
         if received == 0:

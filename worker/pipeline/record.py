@@ -14,8 +14,9 @@ import structlog
 from worker.acceptance import Acceptance
 from worker.backoff import full_jitter
 from worker.delivery import DUPLICATE, RECORDED, Delivery, Outcome
-from worker.errors import AWSError, AWSRejectedError, Reason
+from worker.errors import AWSDeniedError, AWSError, AWSNotFoundError, AWSRejectedError, Reason
 from worker.pipeline.breaker import Breaker
+from worker.pipeline.health import Health
 from worker.pipeline.patience import Patience
 from worker.pipeline.stopping import unless_stopped
 from worker.policy import Policy
@@ -51,18 +52,20 @@ class Recorder:
         settings: attempts, delays and times.
         breaker: told of every success and failure.
         patience: told of every failure that does not pass by itself.
+        health: told of every try.
         stopping: set when the service is to stop.
         now: gives the present time, aware.
         events: where retries are counted.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - wiring, named at its one call
         self,
         ledger: Ledger,
         settings: Settings,
         *,
         breaker: Breaker,
         patience: Patience,
+        health: Health,
         stopping: asyncio.Event,
         now: Callable[[], datetime],
         events: Counter[str],
@@ -71,9 +74,11 @@ class Recorder:
         self._settings = settings
         self._breaker = breaker
         self._patience = patience
+        self._health = health
         self._stopping = stopping
         self._now = now
         self._events = events
+        self._writes_fail = False
 
     async def record(self, acceptance: Acceptance, delivery: Delivery) -> Outcome:
         """Record, and say what becomes of the delivery."""
@@ -82,15 +87,17 @@ class Recorder:
         attempt = 0
         while True:
             attempt += 1
+            self._health.progressed()
             try:
                 outcome = await self._try(acceptance, delivery)
             except AWSRejectedError as error:
                 return self.later_or_dead(delivery, f"the table does not take it: {error}")
             except AWSError as error:
                 self._note_failure(error)
-                problem = str(error)
+                failure = error
             else:
-                if self._breaker.succeeded():
+                # What is decided without a write proves nothing while writes fail.
+                if not self._writes_fail and self._breaker.succeeded():
                     _log.info("table works again; receiving goes on")
                 return outcome
             delay = full_jitter(
@@ -99,10 +106,15 @@ class Recorder:
                 cap_seconds=_HELD_RETRY_CAP_SECONDS,
             )
             if loop.time() + delay >= hold_until:
-                return self.later_or_dead(delivery, problem)
+                return self._held_in_vain(delivery, failure)
             await unless_stopped(self._stopping, asyncio.sleep(delay))
             if self._stopping.is_set():
-                return Outcome.returned(f"stopping: {problem}")
+                return Outcome.returned(f"stopping: {failure}")
+
+    def _held_in_vain(self, delivery: Delivery, failure: AWSError) -> Outcome:
+        if isinstance(failure, AWSDeniedError | AWSNotFoundError):
+            return self._later(delivery, str(failure))  # nothing that a message can help
+        return self.later_or_dead(delivery, str(failure))
 
     def later_or_dead(self, delivery: Delivery, problem: str) -> Outcome:
         """Return a message with backoff, or at its last receive let it die with the reason."""
@@ -131,7 +143,7 @@ class Recorder:
                 f"content_sha256 is {stated}, but {acceptance.policy_id} {acceptance.version} "
                 f"was published with {policy.content_sha256}",
             )
-        result = await self._ledger.record(acceptance, received_at=delivery.sent_at)
+        result = await self._write(acceptance, delivery)
         # Only a write proves that writing is permitted; the rest may come from a cache.
         self._patience.succeeded()
         if result is RecordResult.CONFLICT:
@@ -140,6 +152,17 @@ class Recorder:
                 f"event_id {acceptance.event_id} is recorded already with other content",
             )
         return RECORDED if result is RecordResult.RECORDED else DUPLICATE
+
+    async def _write(self, acceptance: Acceptance, delivery: Delivery) -> RecordResult:
+        try:
+            result = await self._ledger.record(acceptance, received_at=delivery.sent_at)
+        except AWSRejectedError:
+            raise
+        except AWSError:
+            self._writes_fail = True
+            raise
+        self._writes_fail = False
+        return result
 
     def _unknown_policy(self, acceptance: Acceptance, delivery: Delivery) -> Outcome:
         problem = f"policy {acceptance.policy_id} has no published version {acceptance.version}"

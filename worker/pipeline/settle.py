@@ -23,6 +23,7 @@ from worker.delivery import (
 from worker.errors import AWSError, AWSThrottledError, AWSUnavailableError
 from worker.gatherer import Gatherer
 from worker.pipeline.lease import Lease
+from worker.pipeline.patience import Patience
 from worker.queue import Queue
 
 _log: Final = structlog.get_logger()
@@ -42,6 +43,7 @@ class Settler:
         concurrency: batches under way at most, of each kind.
         undeliverable_seconds: how long a message waits that could not be dead-lettered.
         now: gives the present time, aware.
+        patience: told of every dead letter that was sent or not.
         events: where failures are counted.
     """
 
@@ -53,10 +55,12 @@ class Settler:
         concurrency: int,
         undeliverable_seconds: float,
         now: Callable[[], datetime],
+        patience: Patience,
         events: Counter[str],
     ) -> None:
         self._undeliverable_seconds = undeliverable_seconds
         self._now = now
+        self._patience = patience
         self._events = events
         self._deletes = Gatherer[Delivery, AWSError | None](
             source.delete,
@@ -101,7 +105,8 @@ class Settler:
             await self._patiently(self._letters, letter, lease)
         except AWSError as error:
             self._events["dead_letter_failed"] += 1
-            _log.warning(
+            self._patience.failed(error)
+            _log.debug(
                 "dead letter not sent; message returned",
                 message_id=lease.delivery.message_id,
                 reason=outcome.reason.value,
@@ -109,6 +114,7 @@ class Settler:
             )
             await self._hand_back(lease, self._undeliverable_seconds)
             return Outcome.returned(f"could not be dead-lettered: {error}")
+        self._patience.succeeded()
         # Only what is safely in the dead-letter queue is deleted here.
         await self._delete(lease)
         return outcome

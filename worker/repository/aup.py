@@ -24,7 +24,7 @@ from worker.errors import (
 from worker.gatherer import Gatherer
 from worker.policy import Policy, in_force
 from worker.repository.cache import ReadThroughCache
-from worker.repository.dynamodb import DynamoDBRepository
+from worker.repository.dynamodb import POLICY_READS, DynamoDBRepository
 from worker.repository.evidence import build_item, same_content, timestamp
 from worker.repository.writes import (
     AdaptiveConcurrency,
@@ -92,7 +92,7 @@ class AUPRepository(DynamoDBRepository):
         )
         way = BatchInserts if aws_settings.write_api == "batch" else ConditionalPuts
         self._insert: BatchInserts | ConditionalPuts = way(
-            self.dynamodb_resource,
+            self.dynamodb_caller,
             self.user_table_name,
             aws_settings.call_timeout_seconds,
             self.calls,
@@ -100,6 +100,7 @@ class AUPRepository(DynamoDBRepository):
         self._writes: Gatherer[Item, Inserted] | None = None
         self._concurrency = AdaptiveConcurrency(aws_settings.write_concurrency, lambda: 0.0)
         self._lookups = asyncio.Semaphore(aws_settings.write_concurrency)
+        self._policy_reads = asyncio.Semaphore(POLICY_READS)
 
     def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
         super()._adopt(loop)
@@ -108,6 +109,7 @@ class AUPRepository(DynamoDBRepository):
         self._versions.clear()
         self._concurrency = AdaptiveConcurrency(limit, loop.time)
         self._lookups = asyncio.Semaphore(limit)
+        self._policy_reads = asyncio.Semaphore(POLICY_READS)
         self._writes = Gatherer(
             self._insert_and_learn,
             max_entries=self._insert.max_items,
@@ -214,7 +216,8 @@ class AUPRepository(DynamoDBRepository):
         return await self._policies.get(policy_id, version)
 
     async def _read_policy(self, policy_id: str, version: str) -> Policy | None:
-        item = await self._get(self.table_name, {"policy_id": policy_id, "version": version})
+        async with self._policy_reads:
+            item = await self._get(self.table_name, {"policy_id": policy_id, "version": version})
         return Policy.model_validate(item) if item else None
 
     async def policies(self, policy_id: str | None = None) -> list[Policy]:

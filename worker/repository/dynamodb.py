@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 import aioboto3
 
@@ -15,9 +15,13 @@ from worker.aws import client_config, new_session, translating
 from worker.errors import RepositoryClosedError, RepositoryLoopError
 from worker.repository.singleton import SingletonMeta
 from worker.settings import AWSSettings
+from worker.wire.caller import Caller, open_caller
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBServiceResource
+
+# Under way at most; beyond them a read waits for its turn and not for a connection.
+POLICY_READS: Final = 4
 
 
 class DynamoDBRepository(metaclass=SingletonMeta):
@@ -39,6 +43,7 @@ class DynamoDBRepository(metaclass=SingletonMeta):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Task[DynamoDBServiceResource] | None = None
         self._resource: DynamoDBServiceResource | None = None
+        self._caller: Caller | None = None
         self._stack = AsyncExitStack()
         self._closed = False
 
@@ -56,6 +61,18 @@ class DynamoDBRepository(metaclass=SingletonMeta):
             yield await self._open_once()
         else:
             yield self._resource
+
+    @asynccontextmanager
+    async def dynamodb_caller(self) -> AsyncIterator[Caller]:
+        """Lend the short way to the shared resource's writes.
+
+        Raises:
+            As `dynamodb_resource`.
+        """
+        async with self.dynamodb_resource():
+            if self._caller is None:
+                raise RepositoryClosedError(f"{type(self).__name__} is not open")
+            yield self._caller
 
     def _check_owner(self) -> None:
         if self._closed:
@@ -111,12 +128,19 @@ class DynamoDBRepository(metaclass=SingletonMeta):
                 endpoint_url=settings.dynamodb_endpoint_url,
                 config=client_config(
                     # Writes, as many lookups of duplicates, and a few reads of policies.
-                    pool=2 * settings.write_concurrency + 4,
+                    pool=2 * settings.write_concurrency + POLICY_READS,
                     read_timeout_seconds=settings.call_timeout_seconds,
                     attempts=3,
                 ),
             )
-            resource: DynamoDBServiceResource = await self._stack.enter_async_context(context)
+            async with AsyncExitStack() as stack:
+                resource: DynamoDBServiceResource = await stack.enter_async_context(context)
+                self._caller = await open_caller(
+                    resource.meta.client,
+                    ("BatchExecuteStatement", "PutItem"),
+                    fast=settings.fast_calls,
+                )
+                self._stack = stack.pop_all()
         self._resource = resource
         return resource
 

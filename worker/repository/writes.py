@@ -13,9 +13,9 @@ from worker.aws import calling, error_of
 from worker.errors import AWSError, AWSRejectedError, AWSThrottledError, AWSUnavailableError
 
 if TYPE_CHECKING:
-    from types_aiobotocore_dynamodb import DynamoDBServiceResource
+    from worker.wire.caller import Caller
 
-    Lend = Callable[[], AbstractAsyncContextManager[DynamoDBServiceResource]]
+    Lend = Callable[[], AbstractAsyncContextManager[Caller]]
 
 Item = Mapping[str, Any]
 
@@ -46,7 +46,7 @@ class _TableInserts:
     """Know the table and how to call it.
 
     Args:
-        lend: gives the shared resource.
+        lend: gives the way to call.
         table_name: the table, keyed by `user_id` and `policy_version`.
         timeout_seconds: deadline of a call.
         calls: where calls are counted.
@@ -86,18 +86,17 @@ class BatchInserts(_TableInserts):
 
     async def _execute(self, items: Sequence[Item]) -> list[InsertResult]:
         async with (
-            self._lend() as resource,
+            self._lend() as caller,
             calling("BatchExecuteStatement", self._timeout, self._calls, target=self._table_name),
         ):
-            answer = await resource.meta.client.batch_execute_statement(
-                Statements=[
-                    {
-                        "Statement": insert_statement(self._table_name, item),
-                        "Parameters": list(item.values()),
-                    }
-                    for item in items
-                ]
-            )
+            statements = [
+                {
+                    "Statement": insert_statement(self._table_name, item),
+                    "Parameters": list(item.values()),
+                }
+                for item in items
+            ]
+            answer = await caller.call("BatchExecuteStatement", {"Statements": statements})
         responses = answer.get("Responses", [])
         if len(responses) != len(items):
             raise AWSUnavailableError(
@@ -119,14 +118,15 @@ class ConditionalPuts(_TableInserts):
     async def _put(self, item: Item) -> InsertResult:
         try:
             async with (
-                self._lend() as resource,
+                self._lend() as caller,
                 calling("PutItem", self._timeout, self._calls, target=self._table_name),
             ):
-                await resource.meta.client.put_item(
-                    TableName=self._table_name,
-                    Item=dict(item),
-                    ConditionExpression="attribute_not_exists(user_id)",
-                )
+                request = {
+                    "TableName": self._table_name,
+                    "Item": dict(item),
+                    "ConditionExpression": "attribute_not_exists(user_id)",
+                }
+                await caller.call("PutItem", request)
         except AWSRejectedError as error:
             if "ConditionalCheckFailed" in str(error):
                 return Inserted.EXISTS

@@ -1,0 +1,1 @@
+"""The signed caller against the SDK's own way: the same requests, answers and errors."""

@@ -1,0 +1,297 @@
+"""The signed caller is opened where it does what the SDK does, and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiobotocore.httpsession import AIOHTTPSession
+from aiohttp.client_proto import ResponseHandler
+from botocore.auth import SigV4Auth
+from botocore.exceptions import SSLError
+from botocore.serialize import JSONSerializer
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from structlog.testing import capture_logs
+
+from tests.wire.pair import DYNAMODB, REQUESTS, SQS, opened_client, outcome_of, paired
+from tests.wire.recorder import Recorder, Trouble, answer, recording
+from worker.aws import new_session
+from worker.wire.caller import SignedCaller, StockCaller, open_caller
+
+DELETE = REQUESTS["DeleteMessageBatch"][0]
+DELETED = answer(b'{"Successful": [{"Id": "0"}]}')
+
+
+async def _opened(client: Any, operations: tuple[str, ...] = SQS) -> tuple[Any, list[Any]]:
+    with capture_logs() as logs:
+        caller = await open_caller(client, operations)
+    return caller, logs
+
+
+@pytest.mark.parametrize(("service", "operations"), [("sqs", SQS), ("dynamodb", DYNAMODB)])
+async def test_a_client_as_we_configure_it_is_called_fast_and_nothing_is_sent_for_that(
+    recorder: Recorder, service: str, operations: tuple[str, ...]
+) -> None:
+    async with opened_client(service, recorder.url) as client:
+        caller, logs = await _opened(client, operations)
+    assert type(caller) is SignedCaller
+    assert logs == []
+    assert recorder.connections == 0
+
+
+async def test_switched_off_it_says_nothing(recorder: Recorder) -> None:
+    async with opened_client("sqs", recorder.url) as client:
+        with capture_logs() as logs:
+            caller = await open_caller(client, SQS, fast=False)
+        recorder.play(DELETED)
+        await caller.call("DeleteMessageBatch", DELETE)
+    assert type(caller) is StockCaller
+    assert logs == []
+
+
+def _falls_back(caller: Any, logs: list[Any]) -> None:
+    assert type(caller) is StockCaller
+    assert [line["log_level"] for line in logs] == ["warning"]
+    assert logs[0]["reason"]
+
+
+async def test_what_is_no_client_is_called_as_it_is() -> None:
+    class _Client:
+        async def delete_message_batch(self, **_: Any) -> Any:
+            return {"Successful": []}
+
+    caller, logs = await _opened(_Client())
+    _falls_back(caller, logs)
+    assert await caller.call("DeleteMessageBatch", DELETE) == {"Successful": []}
+
+
+@pytest.mark.parametrize("operation", ["GetQueueAttributes", "Nonsense"])
+async def test_an_operation_that_is_not_known_is_left_to_the_sdk(
+    recorder: Recorder, operation: str
+) -> None:
+    async with opened_client("sqs", recorder.url) as client:
+        _falls_back(*await _opened(client, (operation,)))
+
+
+async def test_a_proxy_is_left_to_the_sdk(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    async with opened_client("sqs", None) as client:
+        _falls_back(*await _opened(client))
+    async with opened_client("sqs", recorder.url, proxies={"http": "127.0.0.1:1"}) as client:
+        _falls_back(*await _opened(client))
+    monkeypatch.setenv("NO_PROXY", "amazonaws.com")
+    async with opened_client("sqs", None) as client:
+        caller, _ = await _opened(client)
+    assert type(caller) is SignedCaller
+
+
+async def test_another_http_library_is_left_to_the_sdk(recorder: Recorder) -> None:
+    class _Session(AIOHTTPSession):
+        pass
+
+    async with opened_client("sqs", recorder.url, http_session_cls=_Session) as client:
+        _falls_back(*await _opened(client))
+
+
+async def test_a_client_for_typed_values_is_left_to_the_sdk(recorder: Recorder) -> None:
+    async with new_session().client(
+        "dynamodb", endpoint_url=recorder.url, region_name="eu-west-1"
+    ) as client:
+        _falls_back(*await _opened(client, DYNAMODB))
+
+
+async def test_an_endpoint_whose_path_is_signed_otherwise_is_left_to_the_sdk(
+    recorder: Recorder,
+) -> None:
+    async with opened_client("sqs", f"{recorder.url}/a%20b/") as client:
+        _falls_back(*await _opened(client))
+
+
+def _new(_: Any, __: Any) -> None:
+    """Take other arguments."""
+
+
+def _renamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(AIOHTTPSession, "_get_session")
+
+
+def _signing_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    signature = SigV4Auth.signature
+    monkeypatch.setattr(SigV4Auth, "signature", lambda *args: signature(*args)[::-1])
+
+
+def _signing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    def all_headers(self: SigV4Auth, request: Any) -> Any:
+        headers = to_sign(self, request)
+        headers["x-amz-new"] = "new"
+        return headers
+
+    to_sign = SigV4Auth.headers_to_sign
+    monkeypatch.setattr(SigV4Auth, "headers_to_sign", all_headers)
+
+
+def _writing_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compact(self: JSONSerializer, *args: Any) -> Any:
+        request = serialize(self, *args)
+        request["body"] = request["body"].replace(b": ", b":")
+        return request
+
+    serialize = JSONSerializer.serialize_to_request
+    monkeypatch.setattr(JSONSerializer, "serialize_to_request", compact)
+
+
+def _parsing_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ResponseHandler, "set_response_params", _new)
+
+
+def _connecting_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aiohttp.TCPConnector, "connect", _new)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _renamed,
+        _signing_otherwise,
+        _signing_more,
+        _writing_otherwise,
+        _parsing_otherwise,
+        _connecting_otherwise,
+    ],
+)
+async def test_a_version_of_the_libraries_that_works_otherwise_is_left_to_the_sdk(
+    recorder: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[pytest.MonkeyPatch], None],
+) -> None:
+    async with opened_client("sqs", recorder.url) as client:
+        change(monkeypatch)
+        _falls_back(*await _opened(client))
+
+
+async def test_the_sdks_connections_are_shared(recorder: Recorder) -> None:
+    async with opened_client("sqs", recorder.url) as client:
+        caller = await SignedCaller.open(client, SQS)
+        recorder.play(DELETED)
+        for _ in range(3):
+            await caller.call("DeleteMessageBatch", DELETE)
+            await StockCaller(client).call("DeleteMessageBatch", DELETE)
+    assert len(recorder.requests) == 6
+    assert recorder.connections == 1
+
+
+async def test_no_more_connections_are_opened_than_the_client_may(recorder: Recorder) -> None:
+    async with opened_client("sqs", recorder.url, max_pool_connections=2) as client:
+        caller = await SignedCaller.open(client, SQS)
+        recorder.play(DELETED)
+        await asyncio.gather(*[caller.call("DeleteMessageBatch", DELETE) for _ in range(20)])
+    assert len(recorder.requests) == 20
+    assert recorder.connections == 2
+
+
+async def test_a_connection_that_the_server_gives_up_is_not_used_again(recorder: Recorder) -> None:
+    last = answer(b"{}", headers={"Connection": "close"})
+    async with opened_client("sqs", recorder.url, attempts=1) as client:
+        caller = await SignedCaller.open(client, SQS)
+        recorder.play(last, DELETED)
+        await caller.call("DeleteMessageBatch", DELETE)
+        await caller.call("DeleteMessageBatch", DELETE)
+    assert recorder.connections == 2
+
+
+async def test_the_answer_to_a_call_that_was_cancelled_reaches_no_other_call(
+    recorder: Recorder,
+) -> None:
+    async with opened_client("sqs", recorder.url, max_pool_connections=1, attempts=1) as client:
+        caller = await SignedCaller.open(client, SQS)
+        recorder.play(Trouble.STALLED, DELETED)
+        cancelled = asyncio.create_task(caller.call("DeleteMessageBatch", DELETE))
+        await recorder.arrived.wait()
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        answered = await caller.call("DeleteMessageBatch", DELETE)
+    assert answered["Successful"] == [{"Id": "0"}]
+    assert recorder.connections == 2
+
+
+class _Authority:
+    """A certificate for 127.0.0.1 that is its own authority."""
+
+    def __init__(self, folder: Path) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+        now = datetime.now(UTC)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(
+                x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False
+            )
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+            .sign(key, hashes.SHA256())
+        )
+        self.certificate = folder / "certificate.pem"
+        self.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        private = folder / "key.pem"
+        private.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.server.load_cert_chain(self.certificate, private)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> _Authority:
+    return _Authority(tmp_path)
+
+
+@pytest.fixture
+async def secure(authority: _Authority) -> AsyncIterator[Recorder]:
+    async with recording(authority.server) as running:
+        yield running
+
+
+async def test_a_private_authority_is_trusted_where_the_sdk_trusts_it(
+    secure: Recorder, authority: _Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.certificate))
+    async with paired(secure, "DeleteMessageBatch") as pair:
+        stock, signed = await pair.call("DeleteMessageBatch", DELETE, DELETED)
+    assert stock.answer is not None
+    assert stock.answer == signed.answer
+
+
+async def test_an_authority_that_is_not_known_is_refused(secure: Recorder) -> None:
+    async with paired(secure, "DeleteMessageBatch", attempts=1) as pair:
+        stock, signed = await pair.call("DeleteMessageBatch", DELETE, DELETED)
+    assert type(stock.error) is type(signed.error) is SSLError
+    assert stock.requests == signed.requests == []
+
+
+async def test_without_verification_any_certificate_will_do(secure: Recorder) -> None:
+    async with opened_client("sqs", secure.url, verify=False) as client:
+        caller = await SignedCaller.open(client, SQS)
+        outcome = await outcome_of(secure, caller, "DeleteMessageBatch", DELETE, DELETED)
+    assert outcome.error is None

@@ -1,0 +1,140 @@
+"""Credentials and clock are those of the moment."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import aioboto3
+import pytest
+from aiobotocore.credentials import AioCredentials
+from botocore.credentials import ReadOnlyCredentials
+from botocore.exceptions import ClientError, CredentialRetrievalError, NoCredentialsError
+
+from tests.wire.pair import NOW, REQUESTS, SQS, opened_client, outcome_of
+from tests.wire.recorder import Recorder, answer
+from worker.wire.caller import SignedCaller, StockCaller
+
+DELETE = REQUESTS["DeleteMessageBatch"][0]
+DELETED = answer(b'{"Successful": [{"Id": "0"}]}')
+
+
+class _Rotating(AioCredentials):
+    """Credentials that a test changes."""
+
+    failure: Exception | None = None
+
+    async def get_frozen_credentials(self) -> ReadOnlyCredentials:  # type: ignore[override] # as aiobotocore does
+        if self.failure is not None:
+            raise self.failure
+        frozen: ReadOnlyCredentials = await super().get_frozen_credentials()
+        return frozen
+
+
+def _session(credentials: AioCredentials | None) -> aioboto3.Session:
+    session = aioboto3.Session()
+    inside: Any = session._session
+    inside._credentials = credentials
+    return session
+
+
+async def test_new_credentials_sign_the_very_next_request(recorder: Recorder) -> None:
+    credentials = _Rotating("AKIDONE", "first")
+    async with opened_client("sqs", recorder.url, _session(credentials)) as client:
+        ways = (StockCaller(client), await SignedCaller.open(client, SQS, clock=NOW.timestamp))
+        seen = []
+        for key, secret, token in [
+            ("AKIDONE", "first", None),
+            ("AKIDTWO", "second", "token"),
+            ("AKIDTWO", "second", "another+token"),
+            ("AKIDTWO", "third", None),
+            ("AKIDTWO", "fourth", None),
+        ]:
+            credentials.access_key, credentials.secret_key, credentials.token = key, secret, token
+            headers = []
+            for way in ways:
+                outcome = await outcome_of(recorder, way, "DeleteMessageBatch", DELETE, DELETED)
+                headers.append(outcome.requests[0].without("amz-sdk-invocation-id"))
+            assert headers[0] == headers[1]
+            assert f"Credential={key}/" in headers[1].headers["authorization"]
+            assert headers[1].headers.get("x-amz-security-token") == token
+            seen.append(headers[1].headers["authorization"])
+    assert len(set(seen)) == 5
+
+
+@pytest.mark.parametrize(
+    "failure", [CredentialRetrievalError(provider="p", error_msg="gone"), NoCredentialsError()]
+)
+async def test_credentials_that_cannot_be_renewed_fail_the_call_and_send_nothing(
+    recorder: Recorder, failure: Exception
+) -> None:
+    credentials = _Rotating("AKID", "secret")
+    async with opened_client("sqs", recorder.url, _session(credentials)) as client:
+        ways = (StockCaller(client), await SignedCaller.open(client, SQS))
+        credentials.failure = failure
+        for way in ways:
+            outcome = await outcome_of(recorder, way, "DeleteMessageBatch", DELETE, DELETED)
+            assert outcome.error is failure
+            assert outcome.requests == []
+
+
+async def test_a_failure_that_the_sdk_never_saw_befalls_no_other_call(recorder: Recorder) -> None:
+    credentials = _Rotating("AKID", "secret")
+    async with opened_client("sqs", recorder.url, _session(credentials)) as client:
+        caller = await SignedCaller.open(client, SQS)
+
+        def lose(**_: object) -> None:
+            credentials.failure = NoCredentialsError()
+
+        client.meta.events.register("before-call.sqs", lose)
+        failed = answer(b"", 500)
+        outcome = await outcome_of(recorder, caller, "DeleteMessageBatch", DELETE, failed)
+        assert type(outcome.error) is NoCredentialsError
+        client.meta.events.unregister("before-call.sqs", lose)
+        credentials.failure = None
+        outcome = await outcome_of(recorder, caller, "DeleteMessageBatch", DELETE, DELETED)
+    assert outcome.answer is not None
+    assert outcome.answer["ResponseMetadata"]["RetryAttempts"] == 0
+
+
+async def test_without_credentials_it_is_the_opening_that_fails(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    async with opened_client("sqs", recorder.url) as client:
+        with pytest.raises(NoCredentialsError):
+            await SignedCaller.open(client, SQS)
+
+
+@pytest.mark.parametrize("token", ["x3\r\nHost: elsewhere", "x3 b", " x3"])
+async def test_a_token_cannot_break_the_request_apart(recorder: Recorder, token: str) -> None:
+    credentials = _Rotating("AKID", "secret")
+    async with opened_client("sqs", recorder.url, _session(credentials)) as client:
+        caller = await SignedCaller.open(client, SQS, clock=NOW.timestamp)
+        credentials.token = token
+        outcome = await outcome_of(recorder, caller, "DeleteMessageBatch", DELETE, DELETED)
+    assert type(outcome.error) is CredentialRetrievalError
+    assert "x3" not in str(outcome.error)
+    assert outcome.requests == []
+
+
+def _stamps(recorder: Recorder) -> list[str]:
+    return [request.headers["x-amz-date"] for request in recorder.requests]
+
+
+@pytest.mark.parametrize(
+    "code", ["RequestTimeTooSkewed", "RequestExpired", "InvalidSignatureException"]
+)
+async def test_a_wrong_clock_is_told_and_never_worked_around(recorder: Recorder, code: str) -> None:
+    # A worker that signs by another clock than its own would state a false time in the evidence.
+    date = {"Date": format_datetime(NOW + timedelta(minutes=17), usegmt=True)}
+    body = json.dumps({"__type": f"com.amazonaws.x#{code}", "message": "m"}).encode()
+    async with opened_client("sqs", recorder.url, attempts=1) as client:
+        caller = await SignedCaller.open(client, SQS, clock=NOW.timestamp)
+        recorder.play(answer(body, 400, date), DELETED)
+        with pytest.raises(ClientError, match=code):
+            await caller.call("DeleteMessageBatch", DELETE)
+    assert _stamps(recorder) == ["20261122T100000Z"]

@@ -1,0 +1,163 @@
+"""What the calls say and what they are told, as JSON."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from json.encoder import encode_basestring_ascii
+from typing import Any, Final
+
+import structlog
+from boto3.dynamodb.types import TypeSerializer
+from pydantic_core import from_json
+
+from worker.aws import NoAnswerError
+
+_log: Final = structlog.get_logger()
+
+_QUEUE: Final = {"QueueUrl": "https://sqs.invalid/1/queue"}
+# A request for each operation that is known here: the SDK and we must write the same for it.
+SAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
+    "ReceiveMessage": {**_QUEUE, "MaxNumberOfMessages": 1, "MessageAttributeNames": ["All"]},
+    "DeleteMessageBatch": {**_QUEUE, "Entries": [{"Id": "0", "ReceiptHandle": "é"}]},
+    "ChangeMessageVisibilityBatch": {
+        **_QUEUE, "Entries": [{"Id": "0", "ReceiptHandle": "h", "VisibilityTimeout": 1}],
+    },
+    "SendMessageBatch": {
+        **_QUEUE,
+        "Entries": [{
+            "Id": "0", "MessageBody": "b",
+            "MessageAttributes": {"a": {"DataType": "Binary", "BinaryValue": b"\0"}},
+        }],
+    },
+    "BatchExecuteStatement": {"Statements": [{"Statement": "s", "Parameters": ["é", b"\0", 1]}]},
+    "PutItem": {"TableName": "table", "Item": {"user_id": "u", "ip_salt": b"\0"}},
+}  # fmt: skip
+
+
+def _base64(value: Any) -> str:
+    if not isinstance(value, bytes | bytearray):
+        raise TypeError(f"{type(value).__name__} has no place in a request")
+    return base64.b64encode(value).decode()
+
+
+# The SDK's own way to write JSON, and so byte for byte what it would send.
+_encode: Final = json.JSONEncoder(default=_base64).encode
+_serialize: Final = TypeSerializer().serialize
+
+
+def request_body(operation: str, request: Mapping[str, Any]) -> bytes:
+    """Write a request's body.
+
+    Args:
+        operation: one of `SAMPLES`.
+        request: what the SDK's method takes; items and parameters as plain values.
+
+    Raises:
+        TypeError: a value cannot be sent.
+    """
+    if operation == "BatchExecuteStatement":
+        return _statements(**request)
+    if operation == "PutItem":
+        item = {name: _typed(value) for name, value in request["Item"].items()}
+        request = {**request, "Item": item}
+    return _encode(request).encode()
+
+
+def _statements(Statements: list[Mapping[str, Any]]) -> bytes:  # noqa: N803 - AWS's name
+    # Hundreds of values in a call: written at once, not built and then written.
+    return f'{{"Statements": [{", ".join([_statement(**each) for each in Statements])}]}}'.encode()
+
+
+def _statement(Statement: str, Parameters: list[Any]) -> str:  # noqa: N803 - AWS's names
+    values = ", ".join([_value(value) for value in Parameters])
+    return f'{{"Statement": {encode_basestring_ascii(Statement)}, "Parameters": [{values}]}}'
+
+
+def _typed(value: Any) -> Any:
+    return {"S": value} if type(value) is str else _serialize(value)
+
+
+def _value(value: Any) -> str:
+    if type(value) is str:
+        return f'{{"S": {encode_basestring_ascii(value)}}}'
+    if type(value) is bytes:
+        return f'{{"B": "{base64.b64encode(value).decode()}"}}'
+    return _encode(_serialize(value))
+
+
+def read_answer(operation: str, status_code: int, body: bytes) -> dict[str, Any]:
+    """Read the answer to a request that succeeded.
+
+    Returns:
+        What `without_damaged` leaves of what the SDK's method returns; no metadata.
+
+    Raises:
+        NoAnswerError: the body is none that AWS can have given.
+    """
+    try:
+        answer = _loaded(body)
+        if operation == "ReceiveMessage" and "Messages" in answer:
+            answer["Messages"] = [_message(message) for message in answer["Messages"]]
+            return without_damaged(answer)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        text = body[:400].decode(errors="replace")[:100]
+        raise NoAnswerError(status_code=status_code, start=text) from error
+    return answer
+
+
+def _loaded(body: bytes) -> dict[str, Any]:
+    try:
+        answer = from_json(body)
+    except ValueError:
+        # It refuses some text that the SDK reads, such as half a surrogate pair.
+        answer = json.loads(body.decode())
+    return _stated(answer)
+
+
+def _stated(structure: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what is null, which the SDK takes for absent."""
+    if None in structure.values():
+        return {name: value for name, value in structure.items() if value is not None}
+    return structure
+
+
+def _message(message: dict[str, Any]) -> dict[str, Any]:
+    message = _stated(message)
+    attributes = message.get("MessageAttributes")
+    if attributes:
+        message["MessageAttributes"] = {
+            name: _attribute(value) for name, value in attributes.items()
+        }
+    return message
+
+
+def _attribute(attribute: dict[str, Any]) -> dict[str, Any]:
+    attribute = _stated(attribute)
+    if "BinaryValue" in attribute:
+        attribute["BinaryValue"] = base64.b64decode(attribute["BinaryValue"])
+    return attribute
+
+
+def without_damaged(answer: dict[str, Any]) -> dict[str, Any]:
+    """Leave out messages whose body has another MD5 than SQS states; SQS hands them out again."""
+    messages = answer.get("Messages")
+    if messages:
+        answer["Messages"] = [message for message in messages if _is_whole(message)]
+    return answer
+
+
+def _is_whole(message: Any) -> bool:
+    if not isinstance(message, dict):
+        return True  # what it is instead, whoever reads it will tell
+    stated = message.get("MD5OfBody")
+    body = str(message.get("Body", "")).encode("utf-8", "surrogatepass")
+    if stated is None or stated == hashlib.md5(body, usedforsecurity=False).hexdigest():
+        return True
+    _log.warning(
+        "left a message in the queue: its body is not what was sent, by its MD5",
+        message_id=message.get("MessageId"),
+    )
+    return False
