@@ -70,8 +70,8 @@ _WRITING: Final = (
     Mutant(
         "a put that overwrites",
         _WRITES,
-        'ConditionExpression="attribute_not_exists(user_id)"',
-        'ConditionExpression="attribute_not_exists(nothing)"',
+        '"ConditionExpression": "attribute_not_exists(user_id)"',
+        '"ConditionExpression": "attribute_not_exists(nothing)"',
         _WRITES_TESTS,
     ),
     Mutant(
@@ -108,15 +108,15 @@ _READING: Final = (
     Mutant(
         "a record_sha256 that leaves a field out",
         _EVIDENCE,
-        'left_out = {"record_sha256", *ERASABLE',
-        'left_out = {"record_sha256", "channel", *ERASABLE',
+        '{"record_sha256", *ERASABLE',
+        '{"record_sha256", "channel", *ERASABLE',
         _EVIDENCE_TESTS,
     ),
     Mutant(
         "erasable values in the proof",
         _EVIDENCE,
-        'left_out = {"record_sha256", *ERASABLE, ',
-        'left_out = {"record_sha256", ',
+        '{"record_sha256", *ERASABLE, ',
+        '{"record_sha256", ',
         _EVIDENCE_TESTS,
     ),
 )

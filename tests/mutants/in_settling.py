@@ -126,9 +126,30 @@ _DECIDING: Final = (
     Mutant(
         "a table that fails burns receives",
         _RECORD,
-        "                problem = str(error)",
-        "                return self.later_or_dead(delivery, str(error))",
+        "                failure = error\n",
+        "                return self.later_or_dead(delivery, str(error))\n",
         _RECORD_TESTS,
+    ),
+    Mutant(
+        "denied access dead-letters what was held in vain",
+        _RECORD,
+        "if isinstance(failure, AWSDeniedError | AWSNotFoundError):",
+        "if False:",
+        _RECORD_TESTS,
+    ),
+    Mutant(
+        "outcomes without a write close the breaker",
+        _RECORD,
+        "if not self._writes_fail and self._breaker.succeeded():",
+        "if self._breaker.succeeded():",
+        _RECORD_TESTS,
+    ),
+    Mutant(
+        "denials far apart add up",
+        "worker/pipeline/patience.py",
+        "        if now - self._failed_at > _BREAK_SECONDS:\n            self._since = None\n",
+        "",
+        ("tests/unit/test_patience.py",),
     ),
     Mutant(
         "an unknown version dead at its first receive",

@@ -82,7 +82,8 @@ def _run(
         done = subprocess.run(  # noqa: S603 - our own command
             command,
             cwd=tree,
-            env={**os.environ, "PYTHONPATH": str(tree)},
+            # No compiled file: it would pass for that of another mutant of equal size.
+            env={**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
             text=True,
             timeout=timeout_seconds,

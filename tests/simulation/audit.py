@@ -10,10 +10,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.sqs_messages import State, StoredMessage
+from tests.simulation.outages import Outages
+from tests.simulation.sqs_messages import State, StoredMessage, size
 from tests.simulation.traffic import HOPELESS, LATE, Kind, Sending
 from tests.simulation.virtual_clock import START
 from worker.dead_letter import ATTRIBUTE
+from worker.delivery import MESSAGE_MAX_BYTES
 from worker.errors import Reason
 from worker.repository.evidence import verify
 
@@ -30,6 +32,15 @@ CALLER: ContextVar[str] = ContextVar("CALLER", default="producer")
 
 # An answer may be this old when the dead letter that it causes arrives: retries and lost answers.
 _ANSWER_AGE_SECONDS = 120.0
+# Without trouble for so long, every message finds its place: a lease of a worker that died, the
+# start of the next one, an unknown policy's time and the delays of its receives.
+_ENOUGH_SECONDS = 300.0
+# What the attribute of a dead letter takes at least, and at most without folded attributes.
+_BARE_NOTE_BYTES = 200
+_FULL_NOTE_BYTES = 1000
+_NEVER_TRIED = (Kind.MALFORMED, Kind.INCOMPLETE, Kind.OVERSIZED)
+# What no dead letter may give as its cause: it passes, and is nothing that a message can help.
+_REFUSALS = ("AccessDenied", "ExpiredToken", "UnrecognizedClient", "ResourceNotFound")
 
 
 class SafetyError(AssertionError):
@@ -56,6 +67,7 @@ class Audit:
         handed_back: The handles by which a message was handed back.
         claims: By caller, how to ask it whether it keeps a lease by a receipt handle.
         burials: The reasons with which a body was dead-lettered by a worker.
+        expired: The bodies that SQS dropped when their time was up, and nobody could work.
         problems: What must never happen and did; noted, for the program may swallow exceptions.
     """
 
@@ -63,6 +75,7 @@ class Audit:
     dead_letters: SimulatedQueue
     ledger: SimulatedTable
     sqs_faults: Faults
+    outages: Outages
     terms: Terms
     trace: Trace
     sendings: dict[str, Sending] = field(default_factory=dict)
@@ -74,6 +87,7 @@ class Audit:
     settling: set[str] = field(default_factory=set)
     burials: dict[str, Counter[str]] = field(default_factory=dict)
     policy_published_at: dict[str, float] = field(default_factory=dict)
+    expired: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
     happened: int = 0
     _audited: int = 0
@@ -137,13 +151,12 @@ class Audit:
             SafetyError: What is wrong.
         """
         self._check_ledger()
+        for queue in (self.source, self.dead_letters):
+            queue.expire()
         held = self.bodies(self.source) | self.bodies(self.dead_letters)
         for body, sending in self.sendings.items():
-            if body not in held and not self.is_settled(sending):
+            if body not in held and body not in self.expired and not self.is_settled(sending):
                 self._fail(f"lost: {sending.kind.value} {body[:200]}")
-        for queue in (self.source, self.dead_letters):
-            if queue.expired:
-                self._fail(f"expired in {queue.name}: {queue.expired[0].body[:200]}")
         self.problems += [alarm for alarm in self.trace.alarms if alarm not in self.problems]
         if self.problems:
             raise SafetyError("; ".join(self.problems[:5]))
@@ -176,7 +189,9 @@ class Audit:
                 f"  {queue.name} #{message.number} {event}{suffix} by {CALLER.get()} "
                 f"(receive {message.receive_count}) {message.body[:48]}"
             )
-        if queue is self.source:
+        if event == "expired":
+            self._examine_expiry(queue, message)
+        elif queue is self.source:
             self._watch_source(event, message, seconds)
         elif event == "sent":
             self._examine_burial(message)
@@ -197,6 +212,14 @@ class Audit:
             self.handed_back.add(message.receipt_handle)
         elif event == "deleted":
             self._examine_deletion(message)
+
+    def _examine_expiry(self, queue: SimulatedQueue, message: StoredMessage) -> None:
+        self.expired[message.body] += 1
+        sent_at = message.sent_at - START.timestamp()
+        calm_seconds = self.outages.calm_seconds(sent_at, sent_at + queue.retention_seconds)
+        # Dead letters wait for a person, and nobody promises one in time.
+        if queue is self.source and calm_seconds >= _ENOUGH_SECONDS:
+            self._fail(f"expired, with {calm_seconds:g} s to work on it: {message.body[:200]}")
 
     def _examine_handing_out(self, message: StoredMessage) -> None:
         before = self.handles.get(message.number, "")
@@ -232,17 +255,30 @@ class Audit:
         if sending is None:
             self._fail(f"dead-lettered with another body: {letter.body[:200]}")
             return
-        note = json.loads(letter.attributes[ATTRIBUTE]["StringValue"])
+        note = json.loads(letter.attributes.get(ATTRIBUTE, {}).get("StringValue", "{}"))
         attributes = {name: each for name, each in letter.attributes.items() if name != ATTRIBUTE}
         folded = {name: _unpacked(each) for name, each in note.get("attributes", {}).items()}
         if attributes | folded != sending.attributes:
             self._fail(f"dead-lettered with other attributes: {letter.attributes}")
+        self.burials.setdefault(letter.body, Counter())[note.get("reason", "unsaid")] += 1
+        if "message_id" not in note:
+            self._examine_short_note(letter, note, sending)
+            return
         original = self.originals.get(note["message_id"])
         if original is None or original.body != letter.body:
             self._fail(f"dead-lettered under another message's id: {note}")
         elif not self._is_permitted(note, sending, original):
             self._fail(f"dead-lettered without cause: {sending.kind.value} {note}")
-        self.burials.setdefault(letter.body, Counter())[note["reason"]] += 1
+
+    def _examine_short_note(
+        self, letter: StoredMessage, note: Mapping[str, Any], sending: Sending
+    ) -> None:
+        """Allow a note to be short, or absent, only where the largest message leaves no room."""
+        room = MESSAGE_MAX_BYTES - size(letter.body, letter.attributes)
+        if room > (_FULL_NOTE_BYTES if note else _BARE_NOTE_BYTES):
+            self._fail(f"dead-lettered with {note}, and {room} bytes were left")
+        if note.get("reason", HOPELESS.get(sending.kind)) != HOPELESS.get(sending.kind, ""):
+            self._fail(f"dead-lettered without cause: {sending.kind.value} {note}")
 
     def _is_permitted(
         self, note: Mapping[str, Any], sending: Sending, original: StoredMessage
@@ -252,7 +288,8 @@ class Audit:
             return False
         burnt = count >= self.terms.max_attempts
         if reason == Reason.EXHAUSTED:
-            return burnt and sending.kind not in (Kind.MALFORMED, Kind.INCOMPLETE)
+            refused = any(code in note["detail"] for code in _REFUSALS)
+            return burnt and not refused and sending.kind not in _NEVER_TRIED
         if reason == Reason.CONFLICT:
             return self.is_conflict(sending)
         if reason == Reason.UNKNOWN_POLICY:

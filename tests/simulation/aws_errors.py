@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError
 
 # The old query protocol's codes, which SQS still puts into Error.Code.
 _QUERY_CODES = {
+    "AccessDeniedException": "AccessDenied",
     "BatchEntryIdsNotDistinct": "AWS.SimpleQueueService.BatchEntryIdsNotDistinct",
     "BatchRequestTooLong": "AWS.SimpleQueueService.BatchRequestTooLong",
     "EmptyBatchRequest": "AWS.SimpleQueueService.EmptyBatchRequest",

@@ -69,6 +69,20 @@ class Durations:
     stale_read_seconds: float = 1.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Denial:
+    """Refuse calls for want of permission.
+
+    Attributes:
+        code: What the service answers.
+        operations: Which calls; all, if empty. `PartiQLInsert` refuses single statements of a
+            batch, as each needs that permission, where `BatchExecuteStatement` refuses it whole.
+    """
+
+    code: str
+    operations: frozenset[str] = frozenset()
+
+
 class Faults:
     """Answer every "does it fail now?" of the simulated services from one seeded source."""
 
@@ -84,6 +98,8 @@ class Faults:
         self.happened: Counter[str] = Counter()
         self._active = True
         self._down: set[str] = set()
+        self._denials: dict[str, Denial] = {}
+        self._gone: set[str] = set()
 
     @classmethod
     def drawn(cls, seed: int, most: float = 0.1) -> Faults:
@@ -101,6 +117,8 @@ class Faults:
         """End all faults for good; what takes time keeps taking its usual time."""
         self._active = False
         self._down.clear()
+        self._denials.clear()
+        self._gone.clear()
 
     def break_down(self, service: str) -> None:
         """Make every call to "sqs" or "dynamodb" fail until it is mended."""
@@ -109,6 +127,37 @@ class Faults:
     def mend(self, service: str) -> None:
         """End a breakdown."""
         self._down.discard(service)
+
+    def deny(self, service: str, denial: Denial) -> None:
+        """Refuse calls to "sqs" or "dynamodb" until they are allowed again."""
+        self._denials[service] = denial
+
+    def allow(self, service: str) -> None:
+        """End a denial."""
+        self._denials.pop(service, None)
+
+    def denied(self, service: str, operation: str) -> str | None:
+        """Return the code with which a call is refused, if it is."""
+        denial = self._denials.get(service)
+        if denial is None or (denial.operations and operation not in denial.operations):
+            return None
+        self.happened["denied"] += 1
+        return denial.code
+
+    def remove(self, name: str) -> None:
+        """Let a queue or table be unknown until it is put back; what it holds stays in it."""
+        self._gone.add(name)
+
+    def put_back(self, name: str) -> None:
+        """End an absence."""
+        self._gone.discard(name)
+
+    def is_gone(self, name: str) -> bool:
+        """Tell whether a queue or table is unknown now."""
+        if name not in self._gone:
+            return False
+        self.happened["gone"] += 1
+        return True
 
     def happens(self, fault: str) -> bool:
         """Decide whether the fault of this name in FaultRates happens now."""

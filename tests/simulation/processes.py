@@ -11,14 +11,29 @@ from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.virtual_clock import WallClock, abandon
 from worker.dead_letters import ReplayChoice, ReplayFigures, replay
 from worker.delivery import BATCH_MAX_ENTRIES, Fate
-from worker.errors import AWSError
+from worker.errors import (
+    AUPError,
+    AWSDeniedError,
+    AWSError,
+    AWSNotFoundError,
+    AWSThrottledError,
+    AWSUnavailableError,
+    GaveUpError,
+)
 from worker.metrics import Metrics
 from worker.pipeline.flow import Flow
-from worker.queue import open_queues
+from worker.preflight import check
+from worker.queue import Queue, open_queues
 from worker.repository import AUPRepository, SingletonMeta
+from worker.settings import Settings
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
+
+
+# An answer takes no longer: its call has a deadline.
+_ANSWER_SECONDS = 10.0
+_CHECK_INTERVAL_SECONDS = 5.0
 
 
 @dataclass(slots=True, eq=False)
@@ -30,6 +45,8 @@ class Process:
     clock: WallClock = field(default_factory=WallClock)
     session: SimulatedSession = field(init=False)
     task: asyncio.Task[None] = field(init=False)
+    started_at: float = 0.0
+    ended_at: float = 0.0
 
     def __post_init__(self) -> None:
         self.session = self.world.session()
@@ -54,7 +71,12 @@ class Process:
 
     async def _run(self) -> None:
         CALLER.set(self.name)
-        await self.main()
+        loop = asyncio.get_running_loop()
+        self.started_at = loop.time()
+        try:
+            await self.main()
+        finally:
+            self.ended_at = loop.time()
 
     async def main(self) -> None:
         """Do what the process is for."""
@@ -63,14 +85,23 @@ class Process:
 
 @dataclass(slots=True, eq=False)
 class WorkerProcess(Process):
-    """Run the real flow, on a repository and a session of its own."""
+    """Run the real flow, on a repository and a session of its own.
 
+    Attributes:
+        checks: Whether it asks AWS before its first poll, as the service does.
+        delay_seconds: How long its supervisor waits before it starts it.
+    """
+
+    checks: bool = False
+    delay_seconds: float = 0.0
     flow: Flow | None = None
     _interrupted: bool = False
 
     async def main(self) -> None:
         """Do what the service does between opening and closing."""
         self.world.audit.claims[self.name] = self._holds
+        if self.delay_seconds:
+            await asyncio.sleep(self.delay_seconds)
         settings = self.world.settings
         # Every process has a singleton of its own; here they share an interpreter.
         SingletonMeta.forget(AUPRepository)
@@ -79,6 +110,8 @@ class WorkerProcess(Process):
         metrics = Metrics(calls=repository.calls)
         queues = open_queues(settings, calls=metrics.calls, session=self.session)  # type: ignore[arg-type] # the same
         async with repository, queues as (source, dead_letters):
+            if self.checks:
+                settings = await _checked(settings, source, dead_letters, repository)
             self.flow = Flow(
                 source, dead_letters, repository, settings, metrics=metrics, now=self.clock.now
             )
@@ -105,7 +138,8 @@ class WorkerProcess(Process):
         await asyncio.wait([self.task], timeout=300)
         took = asyncio.get_running_loop().time() - began_at
         assert self.task.done(), f"{self.name} does not stop"
-        self.task.result()
+        if self.failure is None:
+            self.task.result()
         assert took <= self.world.settings.stop_timeout_seconds + 1, f"{self.name} took {took} s"
         self.check()
         if self.flow is not None:
@@ -149,10 +183,34 @@ class WorkerProcess(Process):
     def _check_ending(self) -> None:
         if not self.task.done() or self._interrupted:
             return
+        if self.failure is not None:
+            self._check_failure(self.failure)
+            return
         if self.task.cancelled() or self.task.exception():
             raise SafetyError(f"{self.name} ended in {self.task!r}")
         if self.flow is not None and not self.flow.stopping.is_set():
             raise SafetyError(f"{self.name} ended by itself")
+
+    @property
+    def failure(self) -> AUPError | None:
+        """Return the error with which it ended for its supervisor to start it anew, if it did."""
+        if not self.task.done() or self.task.cancelled():
+            return None
+        error = self.task.exception()
+        return error if isinstance(error, AUPError) else None
+
+    def _check_failure(self, error: AUPError) -> None:
+        outages, patience_seconds = self.world.outages, self.world.settings.give_up_seconds
+        if self.flow is None:
+            refused = isinstance(error, AWSDeniedError | AWSNotFoundError)
+            if not refused or not outages.was_refused(self.ended_at - _ANSWER_SECONDS):
+                raise SafetyError(f"{self.name} did not start: {error!r}")
+            return
+        lasted = outages.refused_seconds(self.started_at, self.ended_at)
+        if not isinstance(error, GaveUpError) or lasted < patience_seconds - _ANSWER_SECONDS:
+            raise SafetyError(f"{self.name} was refused for {lasted:g} s, and ended in {error!r}")
+        if self.flow.slots.in_flight:
+            raise SafetyError(f"{self.name} gave up and holds slots")
 
     @property
     def recorded(self) -> int:
@@ -164,6 +222,17 @@ class WorkerProcess(Process):
             return False
         leases = self.flow.leases._held.values()
         return any(lease.delivery.receipt_handle == handle for lease in leases)
+
+
+async def _checked(
+    settings: Settings, source: Queue, dead_letters: Queue, repository: AUPRepository
+) -> Settings:
+    """Check as the service does: what passes is waited out, what is refused ends the process."""
+    while True:
+        try:
+            return await check(settings, source, dead_letters, repository)
+        except (AWSThrottledError, AWSUnavailableError):
+            await asyncio.sleep(_CHECK_INTERVAL_SECONDS)
 
 
 @dataclass(slots=True, eq=False)

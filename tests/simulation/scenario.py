@@ -10,17 +10,21 @@ from random import Random
 from typing import Any
 
 from tests.simulation.audit import SafetyError
-from tests.simulation.faults import FaultRates
+from tests.simulation.faults import FaultRates, Faults
+from tests.simulation.outages import Outage, Trouble
 from tests.simulation.processes import ReplayProcess, WorkerProcess
 from tests.simulation.trace import Trace
-from tests.simulation.traffic import HOPELESS, drawn
+from tests.simulation.traffic import HOPELESS, drawn, large_ones
 from tests.simulation.virtual_clock import START, WallClock, run
-from tests.simulation.world import World
+from tests.simulation.world import AMPLE_RETENTION_SECONDS, World
 from worker.dead_letters import LOOK_SECONDS, ReplayChoice
 
 _MOST_SKEW_SECONDS = 200.0
 _DRAIN_SECONDS = 1800.0
 _LAST_REPLAYS = 5
+_MOST_RESTART_SECONDS = 120.0
+_LARGE_SHARE = 0.15
+_SHORT_RETENTION_SHARE = 0.2
 _REPLAYED_REASONS = ("exhausted", "unexplained", "unknown_policy", "conflict", "malformed")
 
 
@@ -35,6 +39,11 @@ class Report:
     received: int
     faults: int
     kills: int
+    denied: int
+    gone: int
+    gave_up: int
+    expired: int
+    large: int
 
 
 @dataclass(slots=True)
@@ -47,11 +56,15 @@ class Scenario:
     gone: list[WorkerProcess] = field(default_factory=list)
     replays: list[ReplayProcess] = field(default_factory=list)
     kills: int = 0
+    gave_up: int = 0
+    large: int = 0
     started: int = 0
+    outage_seconds: tuple[int, ...] = (10, 100, 800)
     producing: asyncio.Task[None] | None = None
 
     async def play(self) -> Report:
         """Go through all of it."""
+        self.large = self.plan.randrange(1, 4) if self.plan.random() < _LARGE_SHARE else 0
         self.producing = asyncio.create_task(self._produce(self.plan.randrange(5, 60)))
         for _ in range(self.plan.randrange(1, 4)):
             self._start_worker()
@@ -60,6 +73,11 @@ class Scenario:
             await self._step()
         await self._come_right()
         return self._report()
+
+    @property
+    def all_faults(self) -> tuple[Faults, Faults]:
+        """Return what goes wrong with both services."""
+        return self.world.sqs_faults, self.world.table_faults
 
     def check(self) -> None:
         """Raise SafetyError unless everything is as it must be at any moment."""
@@ -75,20 +93,38 @@ class Scenario:
         rng = Random(self.plan.random())
         pause = rng.choice((0.0, 0.1, 3.0))
         accepted_at = (START + timedelta(seconds=rng.choice((-3600, 0, 60)))).isoformat()
-        for sending in drawn(rng, count, accepted_at):
+        sendings = [*drawn(rng, count, accepted_at), *large_ones(rng, self.large, accepted_at)]
+        if self.large:
+            rng.shuffle(sendings)  # a tampered message may then come before the one it copies
+        for sending in sendings:
             self.world.send(sending)
             await asyncio.sleep(rng.random() * pause)
 
-    def _start_worker(self) -> None:
+    def _start_worker(self, delay_seconds: float = 0.0) -> None:
+        self.workers.append(self._started_worker(delay_seconds))
+
+    def _started_worker(self, delay_seconds: float) -> WorkerProcess:
         self.started += 1
         skew = self.plan.choice((0.0, 0.0, 2.0, _MOST_SKEW_SECONDS))
         clock = WallClock(timedelta(seconds=self.plan.uniform(-skew, skew)))
-        worker = WorkerProcess(self.world, f"worker-{self.started}", clock)
+        name = f"worker-{self.started}"
+        worker = WorkerProcess(self.world, name, clock, checks=True, delay_seconds=delay_seconds)
         worker.start()
-        self.workers.append(worker)
+        worker.task.add_done_callback(lambda _: self._supervise(worker))
+        return worker
+
+    def _supervise(self, worker: WorkerProcess) -> None:
+        """Start a worker anew that ended in failure by itself."""
+        if worker.failure is None or worker not in self.workers:
+            return
+        self.world.trace.tell(f"{worker.name} ended: {worker.failure}")
+        self.gave_up += 1
+        self.gone.append(worker)
+        delay = self.plan.random() * _MOST_RESTART_SECONDS
+        self.workers[self.workers.index(worker)] = self._started_worker(delay)
 
     def _draw_faults(self) -> None:
-        for faults in (self.world.sqs_faults, self.world.table_faults):
+        for faults in self.all_faults:
             most = self.plan.choice((0.0, 0.02, 0.1, 0.3))
             faults.rates = FaultRates.drawn(self.plan, most)
         self.world.trace.tell(f"sqs: {self.world.sqs_faults.rates}")
@@ -101,6 +137,9 @@ class Scenario:
             (2, self._stop),
             (1, self._stop_at_once),
             (2, self._break_down),
+            (2, self._deny),
+            (1, self._remove),
+            (1, self._rest),
             (2, self._change_faults),
             (2, self._replay),
             (1, self._skew),
@@ -153,14 +192,36 @@ class Scenario:
         self._start_worker()
 
     async def _break_down(self) -> None:
-        service = self.plan.choice(("sqs", "dynamodb"))
-        faults = self.world.sqs_faults if service == "sqs" else self.world.table_faults
-        self.world.trace.tell(f"{service} breaks down")
-        faults.break_down(service)
-        await asyncio.sleep(self.plan.random() * self.plan.choice((10, 100, 1000)))
+        await self._endure(Trouble.DOWN)
+
+    async def _deny(self) -> None:
+        await self._endure(Trouble.DENIED)
+
+    async def _remove(self) -> None:
+        await self._endure(Trouble.GONE)
+
+    async def _endure(self, trouble: Trouble) -> None:
+        outage = Outage.drawn(self.plan, trouble)
+        self.world.trace.tell(str(outage))
+        self.world.outages.begin(outage)
+        most_seconds = self.plan.choice(self.outage_seconds)
+        await asyncio.sleep(self.plan.random() * most_seconds)
         self.check()
-        self.world.trace.tell(f"{service} works again")
-        faults.mend(service)
+        self.world.trace.tell(f"no longer: {outage}")
+        self.world.outages.end(outage)
+
+    async def _rest(self) -> None:
+        """Let everything go well for a while: whatever is left can be settled in it."""
+        rates = [faults.rates for faults in self.all_faults]
+        for faults in self.all_faults:
+            faults.rates = FaultRates()
+        self.world.trace.tell("everything goes well for a while")
+        self.world.outages.calm_begins()
+        await asyncio.sleep(self.plan.random() * self.plan.choice((100, 500)))
+        self.check()
+        self.world.outages.calm_ends()
+        for faults, before in zip(self.all_faults, rates, strict=True):
+            faults.rates = before
 
     async def _change_faults(self) -> None:
         self._draw_faults()
@@ -195,6 +256,7 @@ class Scenario:
         """End the faults: what is left must find its place by itself, and soon."""
         world = self.world
         world.quiet_down()
+        world.outages.calm_begins()
         world.publish_late()
         for worker in self.workers:
             worker.clock.skew = timedelta()
@@ -206,7 +268,8 @@ class Scenario:
         await self._replay_everything()
         for worker in self.workers:
             await worker.stop()
-            assert worker.flow is not None
+            if worker.flow is None:
+                continue  # its supervisor had not got it going yet
             assert worker.flow.metrics.books.held == 0, f"{worker.name} holds messages"
             assert worker.flow.slots.in_flight == 0, f"{worker.name} holds slots"
         self.check()
@@ -263,6 +326,8 @@ class Scenario:
         dead = audit.bodies(audit.dead_letters)
         for body, sending in audit.sendings.items():
             story = f"{sending.kind.value} {body[:200]}"
+            if body in audit.expired:
+                continue
             if sending.kind in HOPELESS or audit.is_conflict(sending):
                 assert body in dead, f"neither recorded nor dead: {story}"
                 assert audit.burials[body], f"dead without a reason: {story}"
@@ -271,7 +336,7 @@ class Scenario:
 
     def _report(self) -> Report:
         world = self.world
-        faults = (world.sqs_faults, world.table_faults)
+        faults = self.all_faults
         return Report(
             seconds=asyncio.get_running_loop().time(),
             sent=len(world.audit.sendings),
@@ -280,6 +345,11 @@ class Scenario:
             received=world.audit.source.handed_out_count,
             faults=sum(each.happened.total() for each in faults),
             kills=self.kills,
+            denied=sum(each.happened["denied"] for each in faults),
+            gone=sum(each.happened["gone"] for each in faults),
+            gave_up=self.gave_up,
+            expired=world.audit.expired.total(),
+            large=self.large,
         )
 
 
@@ -293,9 +363,14 @@ def play(seed: int, trace: Trace | None = None) -> Report:
 
     async def main() -> Report:
         plan = Random(seed)
-        world = await World.opened(seed, trace, **_drawn_settings(plan))
+        retention = _drawn_retention(plan)
+        settings = _drawn_settings(plan)
+        world = await World.opened(seed, trace, retention_seconds=retention, **settings)
         world.audit.terms.most_skew_seconds = _MOST_SKEW_SECONDS
-        return await Scenario(plan, world).play()
+        scenario = Scenario(plan, world)
+        if retention != AMPLE_RETENTION_SECONDS:
+            scenario.outage_seconds = (10, 2 * retention[0], 2 * retention[0])
+        return await scenario.play()
 
     with trace.logged():
         return run(main, seed=seed)
@@ -307,6 +382,15 @@ def _drawn_settings(plan: Random) -> dict[str, Any]:
         "slots": plan.choice((1, 3, 20, 60)),
         "poll_concurrency": plan.choice((1, 2, 4)),
         "settle_concurrency": plan.choice((1, 4)),
-        "wait_seconds": plan.choice((1, 5, 20, 20)),
+        "wait_seconds": plan.choice((1, 5, 20, 20, 20)),
         "hold_seconds": plan.choice((30.0, 120.0, 600.0)),
+        "give_up_seconds": plan.choice((60.0, 300.0, 300.0)),
     }
+
+
+def _drawn_retention(plan: Random) -> tuple[int, int]:
+    """Draw how long the queues keep messages, the dead letters for longer as they should."""
+    if plan.random() >= _SHORT_RETENTION_SHARE:
+        return AMPLE_RETENTION_SECONDS
+    source = plan.choice((600, 600, 1200))
+    return source, round(source * plan.uniform(1.5, 4.0))

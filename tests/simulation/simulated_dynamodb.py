@@ -199,11 +199,14 @@ class SimulatedDynamoDB:
         return _answer(TableDescription=dict(description))
 
     def _table(self, operation: str, name: str) -> SimulatedTable:
-        try:
-            return self.tables[name]
-        except KeyError:
+        table = self._find(name)
+        if table is None:
             message = "Requested resource not found"
-            raise dynamodb_error(operation, "ResourceNotFoundException", message) from None
+            raise dynamodb_error(operation, "ResourceNotFoundException", message)
+        return table
+
+    def _find(self, name: str) -> SimulatedTable | None:
+        return None if self.faults.is_gone(name) else self.tables.get(name)
 
     def _put(
         self, table_name: str, item: dict[str, Any], conditions: tuple[Existence, ...]
@@ -251,7 +254,9 @@ class SimulatedDynamoDB:
     ) -> tuple[SimulatedTable, Key, dict[str, Any]] | dict[str, Any]:
         try:
             insert = insert_statement(text)
-            table = self.tables.get(insert.table_name)
+            if self.faults.denied("dynamodb", "PartiQLInsert"):
+                return _statement_error("AccessDenied", "not authorized: dynamodb:PartiQLInsert")
+            table = self._find(insert.table_name)
             if table is None:
                 return _statement_error("ResourceNotFound", "Requested resource not found")
             item = insert.item(parameters)

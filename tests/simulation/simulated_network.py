@@ -67,6 +67,9 @@ class SimulatedNetwork:
             self._fail(operation)
         if fate is Fate.LOST_BEFORE:
             await self._lose(effect)
+        refusal = self._faults.denied(self._service, operation)
+        if refusal is not None:
+            raise self._make_error(operation, refusal, 400)
 
     async def answer(self, operation: str, fate: Fate) -> None:
         """Go the way back; raise when the caller does not learn what was done."""

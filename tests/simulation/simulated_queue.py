@@ -78,7 +78,7 @@ class SimulatedQueue:
         """Set queue attributes."""
         self.attributes = {**getattr(self, "attributes", {}), **attributes}
         self._visibility_seconds = int(self.attributes["VisibilityTimeout"])
-        self._retention_seconds = int(self.attributes["MessageRetentionPeriod"])
+        self.retention_seconds = int(self.attributes["MessageRetentionPeriod"])
         self._delay_seconds = int(self.attributes["DelaySeconds"])
         self.wait_seconds = int(self.attributes["ReceiveMessageWaitTimeSeconds"])
         policy = json.loads(self.attributes.get("RedrivePolicy") or "{}")
@@ -173,14 +173,18 @@ class SimulatedQueue:
     def counts(self) -> dict[str, str]:
         """Count the messages by state, as queue attributes."""
         self._surface()
-        for message in list(self.messages.values()):
-            self._expire(message)
+        self.expire()
         states = Counter(message.state for message in self.messages.values())
         return {
             "ApproximateNumberOfMessages": str(states[State.VISIBLE]),
             "ApproximateNumberOfMessagesNotVisible": str(states[State.IN_FLIGHT]),
             "ApproximateNumberOfMessagesDelayed": str(states[State.DELAYED]),
         }
+
+    def expire(self) -> None:
+        """Drop what has been here for longer than the retention period, in flight or not."""
+        for message in list(self.messages.values()):
+            self._expire(message)
 
     def adopt(self, message: StoredMessage, source_arn: str) -> None:
         """Take over a dead letter, with its id and its original enqueue time."""
@@ -280,11 +284,13 @@ class SimulatedQueue:
         return True
 
     def _expire(self, message: StoredMessage) -> bool:
-        if _now() + _START_TIMESTAMP < message.sent_at + self._retention_seconds:
+        if _now() + _START_TIMESTAMP < message.sent_at + self.retention_seconds:
             return False
-        if message.state is not State.REAPPEARING:
-            self.expired.append(message)
+        deleted = message.state is State.REAPPEARING
         self._remove(message)
+        if not deleted:
+            self.expired.append(message)
+            self._tell("expired", message)
         return True
 
     def _remove(self, message: StoredMessage) -> None:
@@ -299,7 +305,8 @@ class SimulatedQueue:
                 "ReceiptHandleIsInvalid",
                 f'The input receipt handle "{receipt_handle}" is not a valid receipt handle.',
             )
-        return self.messages.get(int(rest))
+        message = self.messages.get(int(rest))
+        return None if message is None or self._expire(message) else message
 
     def _tell(self, event: str, message: StoredMessage, seconds: float = 0.0) -> None:
         if self.watcher is not None:

@@ -196,14 +196,15 @@ class SimulatedSQS:
         return _answer(QueueUrl=url)
 
     def _queue(self, operation: str, url: str) -> SimulatedQueue:
-        try:
-            return self.queues[url]
-        except KeyError:
+        queue = self.queues.get(url)
+        if queue is None or self.faults.is_gone(queue.name):
             message = "The specified queue does not exist."
-            raise sqs_error(operation, "QueueDoesNotExist", message) from None
+            raise sqs_error(operation, "QueueDoesNotExist", message)
+        return queue
 
     def _queue_by_arn(self, arn: str) -> SimulatedQueue | None:
-        return next((queue for queue in self.queues.values() if queue.arn == arn), None)
+        known = (queue for queue in self.queues.values() if queue.arn == arn)
+        return next((queue for queue in known if not self.faults.is_gone(queue.name)), None)
 
     def _attributes(self, url: str, names: Sequence[str]) -> dict[str, Any]:
         queue = self._queue("GetQueueAttributes", url)

@@ -49,8 +49,13 @@ def test_a_seed_gives_the_same_story_every_time() -> None:
 
 
 def test_the_scenarios_meet_every_kind_of_trouble() -> None:
-    reports = [play(seed) for seed in range(20)]
+    reports = [play(seed) for seed in range(60)]
     assert sum(report.kills for report in reports) > 10
     assert sum(report.faults for report in reports) > 200
     assert sum(report.dead for report in reports) > 20
     assert sum(report.received - report.sent for report in reports) > 200
+    assert sum(report.denied > 0 for report in reports) > 8
+    assert sum(report.gone > 0 for report in reports) > 3
+    assert sum(report.gave_up > 0 for report in reports) > 3
+    assert sum(report.expired > 0 for report in reports) > 0
+    assert sum(report.large > 0 for report in reports) > 3

@@ -327,3 +327,28 @@ async def test_an_expression_that_is_not_modelled_is_refused() -> None:
     with pytest.raises(ClientError) as error:
         await dynamodb.put_item(TableName="facts", Item=KEY, ConditionExpression="n > :n")
     assert _code(error) == "ValidationException"
+
+
+@simulated
+async def test_an_item_above_its_limit_is_refused_alone() -> None:
+    dynamodb = await _opened()
+    key_bytes = len("user_id" + "u" + "policy_version" + "p" + "n")
+    largest = "x" * (400 * 1024 - key_bytes)
+    answer = await dynamodb.batch_execute_statement(
+        Statements=[
+            {"Statement": INSERT, "Parameters": [user, "p", text]}
+            for user, text in (("u", largest), ("v", largest + "x"), ("w", ""))
+        ]
+    )
+    first, second, third = answer["Responses"]
+    assert second["Error"] == {
+        "Code": "ValidationError",
+        "Message": "Item size has exceeded the maximum allowed size",
+    }
+    assert "Error" not in first
+    assert "Error" not in third
+    item = {"user_id": "v", "policy_version": "p", "n": largest + "x"}
+    with pytest.raises(ClientError, match="exceeded the maximum allowed size") as error:
+        await dynamodb.put_item(TableName="facts", Item=item)
+    assert _code(error) == "ValidationException"
+    assert len(dynamodb.tables["facts"]) == 2

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
-from tests.simulation.faults import FaultRates, Faults
+from tests.simulation.faults import Denial, FaultRates, Faults
 from tests.simulation.simulated_dynamodb import SimulatedDynamoDB
 from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.simulated_sqs import SimulatedSQS
@@ -339,6 +339,85 @@ async def test_a_dead_process_cannot_clean_up() -> None:
     session.kill()
     await abandon(worker)
     assert len(sqs.queue("source").messages) == 1
+
+
+async def _refusal(call: Any) -> str | None:
+    try:
+        await call
+    except ClientError as error:
+        told: Any = error.response["Error"]
+        return str(told["Code"])
+    return None
+
+
+@simulated
+async def test_a_denial_refuses_its_service_until_it_ends() -> None:
+    faults, sqs, url, dynamodb = await _opened()
+    faults.deny("dynamodb", Denial(code="ExpiredTokenException"))
+    assert await _refusal(dynamodb.describe_table(TableName="facts")) == "ExpiredTokenException"
+    assert await _refusal(sqs.receive_message(QueueUrl=url)) is None
+    faults.deny("sqs", Denial(code="AccessDeniedException"))
+    assert await _refusal(sqs.receive_message(QueueUrl=url)) == "AccessDenied"
+    faults.allow("sqs")
+    faults.stop()
+    assert await _refusal(sqs.receive_message(QueueUrl=url)) is None
+    assert await _refusal(dynamodb.describe_table(TableName="facts")) is None
+    assert faults.happened["denied"] == 2
+
+
+@simulated
+async def test_a_denial_of_one_permission_refuses_nothing_else() -> None:
+    faults, _, _, dynamodb = await _opened()
+    faults.deny("dynamodb", Denial(code="AccessDeniedException", operations=frozenset({"PutItem"})))
+    item = {"user_id": "u"}
+    assert await _refusal(dynamodb.put_item(TableName="facts", Item=item)) is not None
+    assert await _refusal(dynamodb.get_item(TableName="facts", Key=item)) is None
+    assert len(dynamodb.tables["facts"]) == 0
+
+
+@simulated
+async def test_a_statement_that_is_not_permitted_fails_in_its_batch() -> None:
+    faults, _, _, dynamodb = await _opened()
+    operations = frozenset({"PartiQLInsert"})
+    faults.deny("dynamodb", Denial(code="AccessDeniedException", operations=operations))
+    statements: list[dict[str, Any]] = [{"Statement": INSERT, "Parameters": ["u", 1]}]
+    answer = await dynamodb.batch_execute_statement(Statements=statements)
+    assert [response["Error"]["Code"] for response in answer["Responses"]] == ["AccessDenied"]
+    assert len(dynamodb.tables["facts"]) == 0
+
+
+@simulated
+async def test_what_is_gone_is_unknown_and_comes_back_with_what_it_held() -> None:
+    faults, sqs, url, dynamodb = await _opened()
+    await _send(sqs, url, 1)
+    await dynamodb.put_item(TableName="facts", Item={"user_id": "u"})
+    for name in ("source", "facts"):
+        faults.remove(name)
+    code = await _refusal(sqs.receive_message(QueueUrl=url))
+    assert code == "AWS.SimpleQueueService.NonExistentQueue"
+    get: dict[str, Any] = {"TableName": "facts", "Key": {"user_id": "u"}}
+    assert await _refusal(dynamodb.get_item(**get)) == "ResourceNotFoundException"
+    for name in ("source", "facts"):
+        faults.put_back(name)
+    assert len(await _drained(sqs, url)) == 1
+    assert "Item" in await dynamodb.get_item(**get)
+
+
+@simulated
+async def test_a_dead_letter_queue_that_is_gone_takes_no_message_from_its_source() -> None:
+    faults, sqs, _, _ = await _opened()
+    dead = (await sqs.create_queue(QueueName="dead"))["QueueUrl"]
+    arn = sqs.queue("dead").arn
+    policy = f'{{"deadLetterTargetArn": "{arn}", "maxReceiveCount": 1}}'
+    url = (await sqs.create_queue(QueueName="s2", Attributes={"RedrivePolicy": policy}))["QueueUrl"]
+    await _send(sqs, url, 1)
+    faults.remove("dead")
+    for _ in range(3):
+        await sqs.receive_message(QueueUrl=url, VisibilityTimeout=0)
+    assert len(sqs.queue("s2").messages) == 1
+    faults.put_back("dead")
+    await sqs.receive_message(QueueUrl=url)
+    assert len(await _drained(sqs, dead)) == 1
 
 
 def test_a_message_costs_little_real_time() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.simulation.faults import Durations, Faults
+from tests.simulation.faults import Durations, FaultRates, Faults
 from tests.simulation.simulated_sqs import SimulatedSQS
 from tests.simulation.virtual_clock import simulated
 
@@ -247,6 +247,35 @@ async def test_a_message_expires_with_the_retention_period() -> None:
     assert await _received(sqs, url) == []
     assert await _depths(sqs, url) == (0, 0, 0)
     assert [message.body for message in sqs.queue("source").expired] == ["a"]
+
+
+@simulated
+async def test_a_message_in_flight_expires_too() -> None:
+    sqs, url = await _opened(MessageRetentionPeriod="60")
+    await _sent(sqs, url, "a")
+    [message] = await _received(sqs, url, VisibilityTimeout=3600)
+    await asyncio.sleep(61)
+    handle = message["ReceiptHandle"]
+    with pytest.raises(ClientError) as error:
+        await sqs.change_message_visibility(
+            QueueUrl=url, ReceiptHandle=handle, VisibilityTimeout=30
+        )
+    assert _codes(error)[1] == "InvalidParameterValueException"
+    await sqs.delete_message(QueueUrl=url, ReceiptHandle=handle)
+    assert len(sqs.queue("source").expired) == 1
+
+
+@simulated
+async def test_what_was_deleted_does_not_count_as_expired() -> None:
+    sqs, url = await _opened(MessageRetentionPeriod="60")
+    sqs.faults.rates = FaultRates(reappearance=1.0)
+    await _sent(sqs, url, "a")
+    [message] = await _received(sqs, url)
+    await sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+    sqs.queue("source").messages[1].sent_at -= 60
+    sqs.queue("source").expire()
+    assert not sqs.queue("source").messages
+    assert not sqs.queue("source").expired
 
 
 @simulated

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
 from tests.simulation.faults import FaultRates
 from tests.simulation.processes import ReplayProcess, WorkerProcess
 from tests.simulation.sqs_messages import State
+from tests.simulation.story import drained, played, sent, started, stopped
 from tests.simulation.traffic import LATE, TEXTS, Kind, Sending, drawn, plain_ones, sha256
-from tests.simulation.virtual_clock import START, WallClock, abandon, run, simulated
+from tests.simulation.virtual_clock import START, WallClock, abandon, simulated
 from tests.simulation.world import World
 from worker.delivery import Delivery, Fate
 from worker.pipeline.lease import Lease, Leases
@@ -23,34 +23,10 @@ from worker.pipeline.lease import Lease, Leases
 WRITE_APIS = pytest.mark.parametrize("write_api", ["batch", "put"])
 
 
-def _played(story: Callable[[World], Coroutine[Any, Any, None]], **settings: Any) -> None:
-    async def main() -> None:
-        world = await World.opened(1, **settings)
-        with world.trace.logged():
-            await story(world)
-        world.audit.check()
-        world.dynamodb.verify()
-
-    run(main, seed=1)
-
-
-def _sent(world: World, count: int) -> list[Sending]:
-    sendings = plain_ones(count, START.isoformat())
-    for sending in sendings:
-        world.send(sending)
-    return sendings
-
-
-def _started(world: World, name: str = "worker") -> WorkerProcess:
-    worker = WorkerProcess(world, name)
-    worker.start()
-    return worker
-
-
 async def _stopped_after_draining(world: World) -> None:
-    worker = _started(world)
-    await _drained(world)
-    await _stopped(worker)
+    worker = started(world)
+    await drained(world)
+    await stopped(worker)
 
 
 def _shown_again(world: World) -> None:
@@ -60,45 +36,32 @@ def _shown_again(world: World) -> None:
         world.audit.source._show(message)
 
 
-async def _drained(world: World, within_seconds: float = 120.0) -> None:
-    await world.until(lambda: not world.audit.source.messages, within_seconds, "the queue is empty")
-
-
-async def _stopped(worker: WorkerProcess) -> dict[Fate, int]:
-    await worker.stop()
-    if worker.flow is None:
-        return {}
-    assert worker.flow.metrics.books.held == 0
-    assert not worker.world.audit.stranded(worker.name)
-    return dict(worker.flow.metrics.books.by_fate)
-
-
 @WRITE_APIS
 def test_a_load_without_any_trouble_is_handed_out_once_each(write_api: str) -> None:
     async def story(world: World) -> None:
-        _sent(world, 200)
-        worker = _started(world)
-        await _drained(world)
-        assert await _stopped(worker) == {Fate.RECORDED: 200}
+        sent(world, 200)
+        worker = started(world)
+        await drained(world)
+        assert await stopped(worker) == {Fate.RECORDED: 200}
         assert world.audit.source.handed_out_count == 200
 
-    _played(story, write_api=write_api)
+    played(story, write_api=write_api)
 
 
 @WRITE_APIS
 def test_a_write_whose_answer_is_lost_counts_as_recorded_by_us(write_api: str) -> None:
     async def story(world: World) -> None:
-        _sent(world, 40)
+        sent(world, 40)
         world.table_faults.rates = FaultRates(lost_answer=0.4)
-        worker = _started(world)
-        await _drained(world)
-        fates = await _stopped(worker)
+        worker = started(world)
+        await drained(world)
+        fates = await stopped(worker)
         assert world.table_faults.happened["lost_answer"] > 3
         assert fates.keys() <= {Fate.RECORDED, Fate.DUPLICATE}
         assert sum(fates.values()) == world.audit.source.handed_out_count == 40
         assert len(world.audit.ledger) == 40
 
-    _played(story, write_api=write_api)
+    played(story, write_api=write_api)
 
 
 @WRITE_APIS
@@ -106,11 +69,11 @@ def test_the_same_event_sent_again_and_again_is_recorded_once(write_api: str) ->
     async def story(world: World) -> None:
         for sending in plain_ones(10, START.isoformat()):
             world.send(replace(sending, copies=5))
-        worker = _started(world)
-        await _drained(world)
-        assert await _stopped(worker) == {Fate.RECORDED: 10, Fate.DUPLICATE: 40}
+        worker = started(world)
+        await drained(world)
+        assert await stopped(worker) == {Fate.RECORDED: 10, Fate.DUPLICATE: 40}
 
-    _played(story, write_api=write_api)
+    played(story, write_api=write_api)
 
 
 @WRITE_APIS
@@ -120,18 +83,18 @@ def test_of_two_equal_messages_of_one_millisecond_one_is_the_duplicate(write_api
             # Without an address there is no salt that tells their items apart.
             stated = {name: each for name, each in sending.stated.items() if name != "ip"}
             world.send(Sending(Kind.DOUBLED, json.dumps(stated), stated, copies=2))
-        worker = _started(world)
-        await _drained(world)
-        assert await _stopped(worker) == {Fate.RECORDED: 10, Fate.DUPLICATE: 10}
+        worker = started(world)
+        await drained(world)
+        assert await stopped(worker) == {Fate.RECORDED: 10, Fate.DUPLICATE: 10}
 
-    _played(story, write_api=write_api)
+    played(story, write_api=write_api)
 
 
 def test_a_message_whose_handle_went_stale_is_deleted_by_its_next_receiver() -> None:
     async def story(world: World) -> None:
-        _sent(world, 1)
+        sent(world, 1)
         world.table_faults.break_down("dynamodb")
-        worker = _started(world)
+        worker = started(world)
         await asyncio.sleep(5)
         [message] = world.audit.source.messages.values()
         # Another receiver, such as a person at the console, takes it from under the worker.
@@ -141,28 +104,28 @@ def test_a_message_whose_handle_went_stale_is_deleted_by_its_next_receiver() -> 
         await asyncio.sleep(30)
         assert message.state is State.IN_FLIGHT
         assert len(world.audit.ledger) == 1
-        await _drained(world)
-        assert await _stopped(worker) == {Fate.RECORDED: 1, Fate.DUPLICATE: 1}
+        await drained(world)
+        assert await stopped(worker) == {Fate.RECORDED: 1, Fate.DUPLICATE: 1}
 
-    _played(story)
+    played(story)
 
 
 def test_a_second_delivery_while_the_first_is_held_records_nothing_new() -> None:
     async def story(world: World) -> None:
-        _sent(world, 5)
+        sent(world, 5)
         world.table_faults.break_down("dynamodb")
-        worker = _started(world)
+        worker = started(world)
         await asyncio.sleep(2)
         _shown_again(world)
         await asyncio.sleep(20)
         world.table_faults.mend("dynamodb")
-        await _drained(world)
+        await drained(world)
         assert worker.flow is not None
         assert len(world.audit.ledger) == 5
-        fates = await _stopped(worker)
+        fates = await stopped(worker)
         assert sum(fates.values()) == world.audit.source.handed_out_count
 
-    _played(story)
+    played(story)
 
 
 def test_what_must_die_and_was_handed_out_twice_is_dead_lettered_once() -> None:
@@ -171,17 +134,17 @@ def test_what_must_die_and_was_handed_out_twice_is_dead_lettered_once() -> None:
             stated = {**sending.stated, "content_sha256": sha256(f"another text {number}")}
             world.send(Sending(Kind.WRONG_HASH, json.dumps(stated), stated))
         world.table_faults.break_down("dynamodb")
-        worker = _started(world)
+        worker = started(world)
         await asyncio.sleep(0.3)  # before the breaker opens
         _shown_again(world)
         await asyncio.sleep(20)
         assert world.audit.source.handed_out_count > 10
         world.table_faults.mend("dynamodb")
-        await _drained(world)
+        await drained(world)
         assert len(world.audit.dead_letters.messages) == 10
-        await _stopped(worker)
+        await stopped(worker)
 
-    _played(story)
+    played(story)
 
 
 @WRITE_APIS
@@ -189,55 +152,55 @@ def test_a_table_that_throttles_for_ten_minutes_sends_no_message_to_the_dead_let
     write_api: str,
 ) -> None:
     async def story(world: World) -> None:
-        _sent(world, 100)
+        sent(world, 100)
         world.table_faults.rates = FaultRates(throttled=0.9, failed_statement=0.8)
-        workers = [_started(world, f"worker-{number}") for number in range(2)]
+        workers = [started(world, f"worker-{number}") for number in range(2)]
         await asyncio.sleep(600)
         world.table_faults.stop()
-        await _drained(world, 600)
+        await drained(world, 600)
         assert not world.audit.dead_letters.messages
         assert max(m.receive_count for m in world.audit.originals.values()) <= 3
         for worker in workers:
-            await _stopped(worker)
+            await stopped(worker)
         assert len(world.audit.ledger) == 100
 
-    _played(story, write_api=write_api)
+    played(story, write_api=write_api)
 
 
 @WRITE_APIS
 def test_a_table_that_is_down_for_an_hour_costs_no_message_and_few_receives(write_api: str) -> None:
     async def story(world: World) -> None:
-        _sent(world, 100)
+        sent(world, 100)
         world.table_faults.break_down("dynamodb")
-        workers = [_started(world, f"worker-{number}") for number in range(2)]
+        workers = [started(world, f"worker-{number}") for number in range(2)]
         await asyncio.sleep(3600)
         assert max(m.receive_count for m in world.audit.originals.values()) < 8
         assert world.audit.source.handed_out_count < 300
         world.table_faults.mend("dynamodb")
-        await _drained(world, 600)
+        await drained(world, 600)
         assert not world.audit.dead_letters.messages
         for worker in workers:
-            await _stopped(worker)
+            await stopped(worker)
         assert len(world.audit.ledger) == 100
 
-    _played(story, write_api=write_api)
+    played(story, write_api=write_api)
 
 
 def test_what_is_held_for_long_is_never_handed_out_to_somebody_else() -> None:
     async def story(world: World) -> None:
-        _sent(world, 25)
+        sent(world, 25)
         world.table_faults.break_down("dynamodb")
-        worker = _started(world)
+        worker = started(world)
         await asyncio.sleep(5)
-        other = _started(world, "other")
+        other = started(world, "other")
         await asyncio.sleep(400)
         assert world.audit.source.handed_out_count == 25
         world.table_faults.mend("dynamodb")
-        await _drained(world)
-        assert await _stopped(worker) == {Fate.RECORDED: 25}
-        assert await _stopped(other) == {}
+        await drained(world)
+        assert await stopped(worker) == {Fate.RECORDED: 25}
+        assert await stopped(other) == {}
 
-    _played(story, slots=60, hold_seconds=600.0)
+    played(story, slots=60, hold_seconds=600.0)
 
 
 @simulated
@@ -264,16 +227,16 @@ async def test_a_lease_that_is_stopped_as_its_extension_falls_due_is_not_extende
 
 def test_only_the_entries_that_failed_are_deleted_again() -> None:
     async def story(world: World) -> None:
-        _sent(world, 100)
+        sent(world, 100)
         world.sqs_faults.rates = FaultRates(failed_entry=0.15)
-        worker = _started(world)
+        worker = started(world)
         await asyncio.sleep(20)
         assert world.sqs_faults.happened["failed_entry"] > 10
         assert not world.audit.source.messages
-        assert await _stopped(worker) == {Fate.RECORDED: 100}
+        assert await stopped(worker) == {Fate.RECORDED: 100}
         assert world.audit.source.handed_out_count == 100
 
-    _played(story)
+    played(story)
 
 
 def test_a_dead_letter_that_fails_in_its_batch_is_not_deleted_from_the_source() -> None:
@@ -281,46 +244,46 @@ def test_a_dead_letter_that_fails_in_its_batch_is_not_deleted_from_the_source() 
         for number in range(30):
             world.send(Sending(Kind.MALFORMED, f"nonsense {number}"))
         world.sqs_faults.rates = FaultRates(failed_entry=0.5)
-        worker = _started(world)
+        worker = started(world)
         await asyncio.sleep(10)
         world.audit.check()
-        await _drained(world, 600)
+        await drained(world, 600)
         assert len(world.audit.bodies(world.audit.dead_letters)) == 30
         world.sqs_faults.stop()
-        await _stopped(worker)
+        await stopped(worker)
 
-    _played(story)
+    played(story)
 
 
 @WRITE_APIS
 @pytest.mark.parametrize("moment", range(1, 60, 4))
 def test_a_kill_in_mid_batch_loses_nothing_and_doubles_nothing(write_api: str, moment: int) -> None:
     async def story(world: World) -> None:
-        _sent(world, 60)
-        first = _started(world, "first")
+        sent(world, 60)
+        first = started(world, "first")
         await world.audit.after(60 + moment, 5)
         await first.kill()
         world.audit.check()
-        second = _started(world, "second")
-        await _drained(world)
-        fates = await _stopped(second)
+        second = started(world, "second")
+        await drained(world)
+        fates = await stopped(second)
         assert len(world.audit.ledger) == 60
         assert fates.get(Fate.RECORDED, 0) + first.recorded <= 60
 
-    _played(story, write_api=write_api, slots=40)
+    played(story, write_api=write_api, slots=40)
 
 
 def test_a_stop_while_the_table_throttles_hands_everything_back_at_once() -> None:
     async def story(world: World) -> None:
-        _sent(world, 30)
+        sent(world, 30)
         world.table_faults.rates = FaultRates(throttled=1.0)
-        worker = _started(world)
+        worker = started(world)
         await asyncio.sleep(30)
-        assert await _stopped(worker) == {Fate.RETURNED: 30}
+        assert await stopped(worker) == {Fate.RETURNED: 30}
         assert not world.audit.dead_letters.messages
         assert int(world.audit.source.counts()["ApproximateNumberOfMessages"]) == 30
 
-    _played(story)
+    played(story)
 
 
 @pytest.mark.parametrize("moment", range(1, 500, 40))
@@ -328,22 +291,22 @@ def test_a_stop_under_full_load_leaves_nothing_stranded(moment: int) -> None:
     async def story(world: World) -> None:
         for sending in drawn(world.sqs_faults.random, 300, START.isoformat()):
             world.send(sending)
-        worker = _started(world)
+        worker = started(world)
         await world.audit.after(moment, 5)
-        await _stopped(worker)
+        await stopped(worker)
 
-    _played(story, poll_concurrency=4, slots=100)
+    played(story, poll_concurrency=4, slots=100)
 
 
 def test_a_drained_queue_leaves_nothing_that_is_recorded_and_undeleted() -> None:
     async def story(world: World) -> None:
-        _sent(world, 300)
-        worker = _started(world)
+        sent(world, 300)
+        worker = started(world)
         await world.until(lambda: len(world.audit.ledger) == 300, 60, "all are recorded")
-        await _stopped(worker)
+        await stopped(worker)
         assert not world.audit.source.messages
 
-    _played(story, slots=200, poll_concurrency=4)
+    played(story, slots=200, poll_concurrency=4)
 
 
 def test_a_policy_published_late_is_waited_for_and_a_replay_mends_what_gave_up() -> None:
@@ -358,39 +321,39 @@ def test_a_policy_published_late_is_waited_for_and_a_replay_mends_what_gave_up()
                 "content_sha256": sha256(TEXTS[LATE]),
             }
             world.send(Sending(Kind.LATE_POLICY, json.dumps(stated), stated))
-        worker = _started(world)
+        worker = started(world)
         await asyncio.sleep(30)
         assert not world.audit.dead_letters.messages
-        await _drained(world, 600)
+        await drained(world, 600)
         assert len(world.audit.dead_letters.messages) == 10
         world.publish_late()
         replay = ReplayProcess(world, "replay")
         replay.start()
         await replay.task
-        await _drained(world)
+        await drained(world)
         assert not world.audit.dead_letters.messages
         assert len(world.audit.ledger) == 10
-        await _stopped(worker)
+        await stopped(worker)
 
-    _played(story)
+    played(story)
 
 
 def test_a_replay_beside_a_quick_worker_ends_although_the_letters_die_again() -> None:
     async def story(world: World) -> None:
         for number in range(25):
             world.send(Sending(Kind.MALFORMED, f"nonsense {number}"))
-        worker = _started(world)
-        await _drained(world)
+        worker = started(world)
+        await drained(world)
         replay = ReplayProcess(world, "replay")
         replay.start()
         await asyncio.wait([replay.task], timeout=60)
         assert replay.figures is not None
         assert replay.figures.replayed == 25
-        await _drained(world)
+        await drained(world)
         assert len(world.audit.dead_letters.messages) == 25
-        await _stopped(worker)
+        await stopped(worker)
 
-    _played(story)
+    played(story)
 
 
 def test_a_replay_whose_sending_fails_deletes_no_dead_letter() -> None:
@@ -406,16 +369,16 @@ def test_a_replay_whose_sending_fails_deletes_no_dead_letter() -> None:
         assert replay.figures.failed > 0
         world.audit.check()
 
-    _played(story)
+    played(story)
 
 
 @pytest.mark.parametrize("skew_seconds", [-250, 250])
 def test_a_tolerated_skew_of_the_clock_costs_no_good_message(skew_seconds: int) -> None:
     async def story(world: World) -> None:
-        _sent(world, 20)
+        sent(world, 20)
         worker = WorkerProcess(world, "worker", WallClock(timedelta(seconds=skew_seconds)))
         worker.start()
-        await _drained(world)
-        assert await _stopped(worker) == {Fate.RECORDED: 20}
+        await drained(world)
+        assert await stopped(worker) == {Fate.RECORDED: 20}
 
-    _played(story)
+    played(story)

@@ -9,7 +9,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
+from types import MappingProxyType
 from typing import Any
+
+from tests.simulation.sqs_messages import size
+from worker.acceptance import EXTRA_MAX_BYTES
+from worker.delivery import MESSAGE_MAX_BYTES
 
 POLICY = "acceptable-use"
 PUBLISHED = "2026-01"
@@ -35,16 +40,23 @@ class Kind(Enum):
     WRONG_HASH = "wrong hash"
     MALFORMED = "malformed"
     INCOMPLETE = "incomplete"
+    LARGE = "large"
+    OVERSIZED = "oversized"
 
 
-_WEIGHTS = {Kind.PLAIN: 8, Kind.DOUBLED: 2, Kind.ENVELOPED: 2}
+_WEIGHTS = {Kind.PLAIN: 8, Kind.DOUBLED: 2, Kind.ENVELOPED: 2, Kind.LARGE: 0, Kind.OVERSIZED: 0}
 # What no number of attempts records.
 HOPELESS = {
     Kind.NO_POLICY: "unknown_policy",
     Kind.WRONG_HASH: "content_mismatch",
     Kind.MALFORMED: "malformed",
     Kind.INCOMPLETE: "invalid",
+    Kind.OVERSIZED: "invalid",
 }
+# Where the numbers of large messages begin, beyond those of all others.
+_FIRST_LARGE = 100_000
+# Around what a record may hold, around what an item may hold, and all that SQS takes.
+_LARGE_BYTES = (100_000, EXTRA_MAX_BYTES, EXTRA_MAX_BYTES + 500, 409_600, MESSAGE_MAX_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +85,10 @@ class Sending:
 
     def is_stated_by(self, item: Mapping[str, Any]) -> bool:
         """Tell whether an item says what this message says."""
-        extra = json.loads(item.get("extra", "{}"))
-        return extra == self.extra and all(
+        # The cheap comparison first: most items state another event.
+        return all(
             item.get(name) == self.stated.get(name) for name in ("event_id", *_FIELDS)
-        )
+        ) and bool(json.loads(item.get("extra", "{}")) == self.extra)
 
 
 def drawn(rng: Random, count: int, accepted_at: str) -> Iterator[Sending]:
@@ -101,6 +113,37 @@ def plain_ones(count: int, accepted_at: str) -> list[Sending]:
         _sending(Kind.PLAIN, _stated(number, Kind.PLAIN, rng, [], accepted_at), rng)
         for number in range(count)
     ]
+
+
+def large_ones(rng: Random, count: int, accepted_at: str) -> Iterator[Sending]:
+    """Draw good messages with a long unknown field, some longer than a record may hold."""
+    for number in range(count):
+        stated = _stated(_FIRST_LARGE + number, Kind.LARGE, rng, [], accepted_at)
+        attributes = _ten_attributes() if rng.random() < 0.3 else {}
+        letter = rng.choice(("x", "é"))
+        most = rng.choice(_LARGE_BYTES) - rng.choice((0, 0, rng.randrange(600)))
+        yield padded(stated, most - size("", attributes), letter, attributes)
+
+
+def padded(
+    stated: Mapping[str, str],
+    size_bytes: int,
+    letter: str = "x",
+    attributes: Mapping[str, Any] = MappingProxyType({}),
+) -> Sending:
+    """Make a message whose body has exactly that size, by an unknown field of one letter."""
+    room = size_bytes - len(_packed(stated, ""))
+    width = len(letter.encode())
+    extra = {"note": "y" * (room % width) + letter * (room // width)}
+    recordable = len(_packed({}, extra["note"])) <= EXTRA_MAX_BYTES
+    kind = Kind.LARGE if recordable else Kind.OVERSIZED
+    body = _packed(stated, extra["note"]).decode()
+    return Sending(kind, body, stated, extra, attributes)
+
+
+def _packed(stated: Mapping[str, str], note: str) -> bytes:
+    text = json.dumps({**stated, "note": note}, ensure_ascii=False, separators=(",", ":"))
+    return text.encode()
 
 
 def sha256(text: str) -> str:

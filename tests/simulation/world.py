@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 
 from tests.simulation.audit import Audit, Terms
 from tests.simulation.faults import Faults
+from tests.simulation.outages import Outages
 from tests.simulation.simulated_dynamodb import SimulatedDynamoDB
 from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.simulated_sqs import SimulatedSQS
@@ -23,6 +24,7 @@ from worker.settings import AWSSettings, Settings
 DEAD_LETTERS = "dead"
 SOURCE = "source"
 MAX_RECEIVE_COUNT = 12
+AMPLE_RETENTION_SECONDS = (345_600, 1_209_600)
 _KEYS = {
     "aup-policies": ("policy_id", "version"),
     "aup-acceptances": ("user_id", "policy_version"),
@@ -76,25 +78,42 @@ class World:
     Attributes:
         sqs_faults: What goes wrong with the queues.
         table_faults: What goes wrong with the tables.
+        outages: What goes wrong for a while.
     """
 
     settings: Settings
     trace: Trace
     sqs_faults: Faults
     table_faults: Faults
+    outages: Outages
     sqs: WatchedSQS
     dynamodb: WatchedDynamoDB
     audit: Audit
 
     @classmethod
     async def opened(
-        cls, seed: int, trace: Trace | None = None, *, write_api: str = "batch", **changes: Any
+        cls,
+        seed: int,
+        trace: Trace | None = None,
+        *,
+        write_api: str = "batch",
+        retention_seconds: tuple[int, int] = AMPLE_RETENTION_SECONDS,
+        **changes: Any,
     ) -> World:
-        """Create queues and tables, and publish the first policy; nothing fails yet."""
+        """Create queues and tables, and publish the first policy; nothing fails yet.
+
+        Args:
+            seed: decides every fault.
+            trace: is told what happens.
+            write_api: how the worker writes.
+            retention_seconds: of the source queue, and of the dead-letter queue.
+            changes: other settings than usual.
+        """
         trace = trace or Trace()
         sqs_faults, table_faults = Faults(seed), Faults(seed + 1)
         sqs, dynamodb = WatchedSQS(sqs_faults), WatchedDynamoDB(table_faults)
-        await _create_queues(sqs)
+        outages = Outages({"sqs": sqs_faults, "dynamodb": table_faults})
+        await _create_queues(sqs, *retention_seconds)
         for name, keys in _KEYS.items():
             schema = [
                 {"AttributeName": key, "KeyType": kind}
@@ -107,6 +126,7 @@ class World:
             sqs.queue(DEAD_LETTERS),
             dynamodb.tables["aup-acceptances"],
             sqs_faults,
+            outages,
             Terms(
                 settings.max_attempts,
                 settings.visibility_timeout_seconds,
@@ -115,7 +135,7 @@ class World:
             trace,
         )
         sqs.audit = dynamodb.audit = audit
-        world = cls(settings, trace, sqs_faults, table_faults, sqs, dynamodb, audit)
+        world = cls(settings, trace, sqs_faults, table_faults, outages, sqs, dynamodb, audit)
         world.publish(PUBLISHED)
         return world
 
@@ -168,16 +188,22 @@ class World:
             await asyncio.sleep(1.0)
 
 
-async def _create_queues(sqs: SimulatedSQS) -> None:
-    await sqs.create_queue(QueueName=DEAD_LETTERS, Attributes={"MessageRetentionPeriod": "1209600"})
+async def _create_queues(
+    sqs: SimulatedSQS, retention_seconds: int, dead_letter_retention_seconds: int
+) -> None:
+    retention = {"MessageRetentionPeriod": str(dead_letter_retention_seconds)}
+    await sqs.create_queue(QueueName=DEAD_LETTERS, Attributes=retention)
     arn = sqs.queue(DEAD_LETTERS).arn
     policy = f'{{"deadLetterTargetArn": "{arn}", "maxReceiveCount": "{MAX_RECEIVE_COUNT}"}}'
-    await sqs.create_queue(QueueName=SOURCE, Attributes={"RedrivePolicy": policy})
+    await sqs.create_queue(
+        QueueName=SOURCE,
+        Attributes={"RedrivePolicy": policy, "MessageRetentionPeriod": str(retention_seconds)},
+    )
 
 
 def make_settings(sqs: SimulatedSQS, write_api: str, **changes: Any) -> Settings:
     """Make settings with short times; a hand-back never lasts as long as a lease."""
-    aws: dict[str, Any] = {"region": "eu-west-1", "write_api": write_api}
+    aws: dict[str, Any] = {"region": "eu-west-1", "write_api": write_api, "fast_calls": False}
     return Settings(
         **{
             "aws": AWSSettings(**aws),

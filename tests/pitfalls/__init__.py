@@ -1,0 +1,1 @@
+"""What went wrong in other consumers of queues, and must not here."""

@@ -1,0 +1,23 @@
+"""Draw the same delays in every run, and keep the log's many tracebacks off the screen."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+from structlog.testing import capture_logs
+
+
+@pytest.fixture(autouse=True)
+def _same_delays() -> Iterator[None]:
+    state = random.getstate()
+    random.seed(0)
+    yield
+    random.setstate(state)
+
+
+@pytest.fixture(autouse=True)
+def _silence() -> Iterator[None]:
+    with capture_logs():
+        yield

@@ -1,0 +1,154 @@
+"""State that calls never queue for connections, and that connections are opened once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import pytest
+
+from tests.pitfalls.carrying import Carrying, messages
+from tests.pitfalls.holding_server import HoldingServer, holding_server
+from tests.simulation.simulated_session import SimulatedSession
+from tests.simulation.virtual_clock import simulated
+from tests.unit.fakes import DEAD_LETTERS, SOURCE, body, clock, open_world, policy, settings
+from worker.delivery import Fate
+from worker.metrics import Metrics
+from worker.pipeline.flow import Flow
+from worker.queue import open_queues
+from worker.repository import AUPRepository
+from worker.settings import AWSSettings, Settings
+
+POLLS: Final = 3
+SETTLES: Final = 2
+WRITES: Final = 2
+# What the pool of the table has beside writes and lookups.
+POLICY_READS: Final = 4
+PATIENCE_SECONDS: Final = 40.0
+
+
+def _settings(url: str) -> Settings:
+    return settings(
+        aws=AWSSettings(
+            region="eu-west-1",
+            sqs_endpoint_url=url,
+            dynamodb_endpoint_url=url,
+            write_concurrency=WRITES,
+            call_timeout_seconds=60,
+        ),
+        queue=f"{url}/000000000000/{SOURCE}",
+        dead_letter_queue=f"{url}/000000000000/{DEAD_LETTERS}",
+        poll_concurrency=POLLS,
+        settle_concurrency=SETTLES,
+        visibility_timeout_seconds=8,
+        wait_seconds=20,
+    )
+
+
+@asynccontextmanager
+async def _flow_at(server: HoldingServer) -> AsyncIterator[Flow]:
+    """Run a flow with real clients; release the server before it drains."""
+    chosen = _settings(server.url)
+    repository = AUPRepository(chosen.aws)
+    metrics = Metrics(calls=repository.calls)
+    async with repository, open_queues(chosen, calls=metrics.calls) as (source, dead_letters):
+        flow = Flow(source, dead_letters, repository, chosen, metrics=metrics)
+        running = asyncio.create_task(flow.run())
+        try:
+            yield flow
+        finally:
+            flow.stopping.set()
+            server.release()
+            await running
+
+
+async def _until(holds: Callable[[], bool], flow: Flow, server: HoldingServer) -> None:
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not holds():  # noqa: ASYNC110 - of a server, which tells nobody
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        pytest.fail(f"made: {flow.metrics.calls}; of which the server holds {server.under_way}")
+
+
+def _bodies(user: str, count: int, **changes: Any) -> list[str]:
+    return [
+        body(number, user_id=f"{user}-{number}-user", accepted_at="2020-01-01T00:00:00Z", **changes)
+        for number in range(count)
+    ]
+
+
+async def test_with_every_bound_reached_each_call_has_a_connection_at_once() -> None:
+    async with holding_server() as server, _flow_at(server) as flow:
+        many = 10 * SETTLES + 5
+        # Lookups, and leases to extend; deletes; returns; dead letters; reads of policies.
+        server.send(*_bodies("known", many), *_bodies("good", many), *_bodies("odd", many))
+        server.send(*(f"no acceptance {number}" for number in range(many)))
+        for number in range(POLICY_READS):
+            server.send(*_bodies("good", 1, version=f"never-{number}"))
+        received = 4 * many + POLICY_READS
+        await _until(lambda: flow.metrics.books.received == received, flow, server)
+        expected = Counter(
+            ReceiveMessage=POLLS,
+            DeleteMessageBatch=SETTLES,
+            SendMessageBatch=SETTLES,
+            ChangeMessageVisibilityBatch=2 * SETTLES,  # returns and extensions
+            GetItem=WRITES + POLICY_READS,
+        )
+        await _until(lambda: +server.under_way == expected, flow, server)
+        server.send(*_bodies("stuck", 60))
+        expected["BatchExecuteStatement"] = WRITES
+        await _until(lambda: +server.under_way == expected, flow, server)
+        assert flow.metrics.calls == server.arrived
+
+
+async def test_reads_of_many_policies_wait_for_a_turn_and_not_for_a_connection() -> None:
+    async with holding_server() as server, _flow_at(server) as flow:
+        many = 40
+        for number in range(many):
+            server.send(*_bodies("good", 1, version=f"never-{number}"))
+        await _until(lambda: flow.metrics.books.received == many, flow, server)
+        await _until(lambda: flow.metrics.calls == server.arrived, flow, server)
+
+
+@simulated
+async def test_sessions_and_clients_are_made_once_however_many_messages_come_and_calls_fail(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = await open_world()
+    sessions: list[SimulatedSession] = []
+
+    def new_session() -> Any:
+        sessions.append(SimulatedSession(world.sqs, world.dynamodb))
+        return sessions[-1]
+
+    monkeypatch.setattr("worker.queue.new_session", new_session)
+    monkeypatch.setattr("worker.repository.dynamodb.new_session", new_session)
+    chosen = settings()
+    repository = AUPRepository(chosen.aws, now=clock)
+    async with repository, open_queues(chosen) as (source, dead_letters):
+        await repository.publish_policy(policy())
+        world.source, world.dead_letters = source, dead_letters
+        carrying = Carrying(world, repository)
+        source_queue = world.sqs.queue(SOURCE)
+        for start in range(0, 1000, 250):
+            for service in ("sqs", "dynamodb"):
+                world.faults.break_down(service)
+                for number in range(start, start + 125):
+                    source_queue.send(body(number), {}, {}, None)
+                await asyncio.sleep(30)
+                world.faults.mend(service)
+                await asyncio.sleep(30)
+                start += 125  # noqa: PLW2901 - the second half
+        await carrying.until(lambda: not messages(world), 300, "all are carried")
+        await carrying.stop()
+        assert carrying.fates[Fate.RECORDED] >= 900
+        assert len(world.records()) == 1000
+        openings = [(each, service) for one in sessions for each, service, _ in one.openings]
+        assert sorted(openings) == [("client", "sqs"), ("client", "sqs"), ("resource", "dynamodb")]
+        assert len(sessions) == 2, "one for the queues, one for the table"
+        assert sum(each.open_count for each in sessions) == 3
+    assert sum(each.open_count for each in sessions) == 0

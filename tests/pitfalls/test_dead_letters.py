@@ -1,0 +1,167 @@
+"""State that what cannot be recorded is kept whole and not lost on its way back."""
+# ruff: noqa: N803 - the arguments bear AWS's names
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from datetime import timedelta
+from typing import Any, Final
+
+import pytest
+
+from tests.pitfalls.carrying import Carrying, messages, now, published
+from tests.simulation.faults import FaultRates
+from tests.simulation.simulated_queue import SimulatedQueue
+from tests.simulation.sqs_messages import StoredMessage
+from tests.simulation.virtual_clock import START, simulated
+from tests.unit.fakes import (
+    DEAD_LETTERS,
+    SOURCE,
+    World,
+    body,
+    clock,
+    open_world,
+)
+from worker.dead_letter import ATTRIBUTE
+from worker.dead_letters import LOOK_SECONDS, DeadLetter, ReplayChoice, replay, walk
+from worker.delivery import Fate
+from worker.errors import Reason
+
+TEN: dict[str, Any] = {
+    **{f"text-{n}": {"DataType": "String.x", "StringValue": f"välue {n}"} for n in range(5)},
+    **{f"count-{n}": {"DataType": "Number", "StringValue": f"{n}.50"} for n in range(3)},
+    **{f"raw-{n}": {"DataType": "Binary.png", "BinaryValue": bytes([n, 255])} for n in range(2)},
+}
+ATTEMPTS: Final = 6
+BAD: dict[str, Reason] = {
+    "{": Reason.MALFORMED,
+    body(1, user_id=""): Reason.INVALID,
+    body(2, version="never"): Reason.UNKNOWN_POLICY,
+    body(3, content_sha256="0" * 64): Reason.CONTENT_MISMATCH,
+    body(0, channel="forged"): Reason.CONFLICT,
+    body(9): Reason.EXHAUSTED,
+}
+
+
+class _Watch:
+    """See to it that no message leaves one queue before the other one holds it.
+
+    Attributes:
+        too_early: the bodies of those that did.
+        received: how often each body was handed out at most.
+    """
+
+    def __init__(self, leaving: SimulatedQueue, reaching: SimulatedQueue) -> None:
+        self.too_early: list[str] = []
+        self.deleted: Counter[str] = Counter()
+        self.received: Counter[str] = Counter()
+        self._reaching = reaching
+        self._leaving = leaving
+        self._reached: Counter[str] = Counter()
+        leaving.watcher = reaching.watcher = self._tell
+
+    def _tell(
+        self, queue: SimulatedQueue, event: str, message: StoredMessage, _seconds: float
+    ) -> None:
+        if queue is self._reaching and event == "sent":
+            self._reached[message.body] += 1
+        if queue is not self._leaving:
+            return
+        self.received[message.body] = max(self.received[message.body], message.receive_count)
+        if event == "deleted":
+            self.deleted[message.body] += 1
+            if self._reached[message.body] < self.deleted[message.body]:
+                self.too_early.append(message.body)
+
+
+async def _refuse(*, QueueUrl: str, Entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    assert QueueUrl
+    return {"Failed": [{"Id": entry["Id"], "Code": "InternalError"} for entry in Entries]}
+
+
+def _notes(world: World) -> dict[str, Mapping[str, Any]]:
+    return {
+        letter.body: json.loads(letter.attributes[ATTRIBUTE]["StringValue"])
+        for letter in world.sqs.queue(DEAD_LETTERS).messages.values()
+    }
+
+
+@simulated
+async def test_a_bad_message_is_dead_with_its_reason_neither_dropped_nor_tried_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = await open_world(seed=1)
+    repository = await published(world)
+    world.dynamodb.spoil_item = lambda item: "ValidationError" if item["user_id"] == "u-9" else None
+    await world.push(body(0))
+    carrying = Carrying(
+        world, repository, unknown_policy_seconds=5, backoff_cap_seconds=5, max_attempts=ATTEMPTS
+    )
+    await carrying.until(lambda: carrying.fates[Fate.RECORDED] == 1, 5, "the good one is recorded")
+    watch = _Watch(world.sqs.queue(SOURCE), world.sqs.queue(DEAD_LETTERS))
+    world.faults.rates = FaultRates(failed_entry=0.3, lost_answer=0.2)
+    send = world.sqs.send_message_batch
+    monkeypatch.setattr(world.sqs, "send_message_batch", _refuse)
+    for each in BAD:
+        world.sqs.queue(SOURCE).send(each, {}, {}, None)
+    await asyncio.sleep(30)
+    monkeypatch.setattr(world.sqs, "send_message_batch", send)
+    await carrying.until(lambda: not messages(world), 300, "none is tried any more")
+    world.faults.stop()
+    await carrying.stop()
+    assert watch.too_early == []
+    assert {each: note["reason"] for each, note in _notes(world).items()} == BAD
+    assert max(watch.received.values()) <= 3 * ATTEMPTS
+
+
+async def _listed(world: World) -> list[DeadLetter]:
+    async with aclosing(walk(world.dead_letters, now=clock)) as letters:
+        return [letter async for letter in letters]
+
+
+@simulated
+async def test_a_dead_letter_tells_when_it_expires_whoever_moved_it() -> None:
+    world = await open_world(max_receive_count=1)
+    retention = timedelta(seconds=345_600)
+    await world.push(body(), "{")
+    sent_at = START + timedelta(seconds=now())
+    await world.source.receive(1, wait_seconds=0, visibility_timeout_seconds=1)
+    await asyncio.sleep(100_000)
+    # One has had its last receive and is moved by the queue itself, the other by the worker.
+    carrying = Carrying(world, await published(world))
+    await carrying.until(lambda: not messages(world), 30, "both are dead")
+    dead_at = START + timedelta(seconds=now())
+    await carrying.stop()
+    expiry = {each.delivery.body: each.expires_at for each in await _listed(world)}
+    assert abs(expiry[body()] - (sent_at + retention)) < timedelta(seconds=5)
+    assert abs(expiry["{"] - (dead_at + retention)) < timedelta(seconds=5)
+
+
+@simulated
+async def test_a_dead_letter_comes_back_whole_and_leaves_only_when_its_sending_is_confirmed() -> (
+    None
+):
+    world = await open_world(seed=2)
+    repository = await published(world)
+    late = [body(number, version="2026-02", content_sha256=None) for number in range(25)]
+    await world.push(*late, attributes=TEN)
+    carrying = Carrying(world, repository, unknown_policy_seconds=5, backoff_cap_seconds=5)
+    await carrying.until(lambda: carrying.fates[Fate.DEAD] == 25, 300, "all are dead")
+    await carrying.stop()
+    watch = _Watch(world.sqs.queue(DEAD_LETTERS), world.sqs.queue(SOURCE))
+    world.faults.rates = FaultRates(failed_entry=0.6, lost_answer=0.1)
+    figures = await replay(world.source, world.dead_letters, ReplayChoice(), now=clock)
+    world.faults.stop()
+    assert figures.failed + figures.undeleted > 0, "every entry went well"
+    assert watch.too_early == []
+    await asyncio.sleep(LOOK_SECONDS)  # some may be hidden still
+    await replay(world.source, world.dead_letters, ReplayChoice(), now=clock)
+    assert watch.too_early == []
+    assert world.bodies(DEAD_LETTERS) == []
+    assert set(world.bodies(SOURCE)) == set(late)
+    for message in messages(world):
+        assert message.attributes == TEN

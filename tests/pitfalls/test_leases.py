@@ -1,0 +1,193 @@
+"""State that a message stays ours while we hold it, and that nobody trusts a lease that is gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+import pytest
+
+from tests.pitfalls.carrying import Carrying, SlowLedger, messages, now, published, show_again
+from tests.simulation.virtual_clock import run, simulated
+from tests.unit.fakes import SOURCE, FakeLedger, body, open_world, policy
+from worker.acceptance import Acceptance
+from worker.delivery import Delivery, Fate
+from worker.errors import AWSError, AWSRejectedError
+from worker.pipeline.record import Ledger
+from worker.policy import Policy
+from worker.queue import Queue
+from worker.repository import RecordResult
+
+LEASE_SECONDS: Final = 40
+
+
+class _OneAtATime(FakeLedger):
+    """Record one acceptance after the other, each in its time."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(policy())
+        self.seconds = seconds
+        self._turn = asyncio.Semaphore(1)
+
+    async def record(
+        self, acceptance: Acceptance, *, received_at: datetime | None = None
+    ) -> RecordResult:
+        async with self._turn:
+            return await super().record(acceptance, received_at=received_at)
+
+
+@simulated
+async def test_slow_work_and_what_waits_behind_it_is_done_once() -> None:
+    world, ledger = await open_world(), _OneAtATime(seconds=10.0)
+    await world.push(*(body(number) for number in range(60)))
+    carrying = Carrying(world, ledger, slots=100, visibility_timeout_seconds=LEASE_SECONDS)
+    await carrying.until(lambda: carrying.fates[Fate.RECORDED] == 60, 700, "all are recorded")
+    assert now() > 10 * LEASE_SECONDS, "nobody had to wait for long"
+    await carrying.stop()
+    assert world.sqs.queue(SOURCE).handed_out_count == 60
+    assert len(ledger.recorded) == 60
+    assert messages(world) == []
+
+
+class _WatchedQueue(Queue):
+    """Note every extension that is asked for while, or after, its message is settled.
+
+    Attributes:
+        trespasses: what must not happen.
+        extended_at: when leases were extended.
+    """
+
+    def __init__(self, queue: Queue) -> None:
+        super().__init__(queue._client, queue.url)
+        self.trespasses: list[str] = []
+        self.extended_at: list[float] = []
+        self._extending: Counter[str] = Counter()
+        self._settled: set[str] = set()
+
+    def _settle(self, deliveries: Sequence[Delivery]) -> None:
+        for handle in (delivery.receipt_handle for delivery in deliveries):
+            self._settled.add(handle)
+            if self._extending[handle]:
+                self.trespasses.append(f"{handle} is settled while it is extended")
+
+    async def delete(self, deliveries: Sequence[Delivery]) -> list[AWSError | None]:
+        self._settle(deliveries)
+        return await super().delete(deliveries)
+
+    async def change_visibility(
+        self, changes: Sequence[tuple[Delivery, float]]
+    ) -> list[AWSError | None]:
+        self._settle([delivery for delivery, seconds in changes if seconds != LEASE_SECONDS])
+        extended = [
+            delivery.receipt_handle for delivery, seconds in changes if seconds == LEASE_SECONDS
+        ]
+        late = self._settled.intersection(extended)
+        self.trespasses += [f"{handle} is extended after it was settled" for handle in late]
+        if extended:
+            self.extended_at.append(now())
+        self._extending.update(extended)
+        try:
+            return await super().change_visibility(changes)
+        finally:
+            self._extending.subtract(extended)
+
+
+def _around_an_extension(user: str) -> float:
+    """Take half of a lease, some seconds more or less; the last ones two leases."""
+    number = int(user[2:])
+    return LEASE_SECONDS / 2 - 3 + 0.1 * number if number < 140 else 2 * LEASE_SECONDS
+
+
+@pytest.mark.parametrize("fate", [Fate.RECORDED, Fate.RETURNED])
+def test_an_extension_never_meets_a_settled_message_and_goes_on_through_the_drain(
+    fate: Fate,
+) -> None:
+    async def story() -> None:
+        world = await open_world()
+        ledger = SlowLedger(_around_an_extension)
+        if fate is Fate.RETURNED:
+            ledger.results = [AWSRejectedError("no")] * 160
+        await world.push(*(body(number) for number in range(160)))
+        world.faults.durations = replace(
+            world.faults.durations, least_latency_seconds=0.2, most_latency_seconds=1.0
+        )
+        source = _WatchedQueue(world.source)
+        carrying = Carrying(
+            world,
+            ledger,
+            source=source,
+            slots=200,
+            visibility_timeout_seconds=LEASE_SECONDS,
+            backoff_base_seconds=1000.0,
+            backoff_cap_seconds=1000.0,
+            drain_timeout_seconds=300.0,
+            stop_timeout_seconds=310.0,
+        )
+        await carrying.until(
+            lambda: carrying.flow.metrics.books.received == 160, 30, "all are held"
+        )
+        stopped_at = now()
+        await carrying.stop()
+        assert source.trespasses == []
+        assert [at for at in source.extended_at if at > stopped_at + LEASE_SECONDS / 2]
+        assert carrying.fates == {fate: 160}
+        assert carrying.events["lease_lost"] == 0
+        assert world.sqs.queue(SOURCE).handed_out_count == 160
+
+    run(story)
+
+
+class _Late:
+    """Pass an acceptance on to the real repository after a while.
+
+    Args:
+        ledger: the repository.
+        seconds: of the first acceptance, the second, and so on; then none.
+    """
+
+    def __init__(self, ledger: Ledger, *seconds: float) -> None:
+        self._ledger = ledger
+        self._seconds = list(seconds)
+
+    async def policy(self, policy_id: str, version: str) -> Policy | None:
+        return await self._ledger.policy(policy_id, version)
+
+    async def record(
+        self, acceptance: Acceptance, *, received_at: datetime | None = None
+    ) -> RecordResult:
+        await asyncio.sleep(self._seconds.pop(0) if self._seconds else 0.0)
+        return await self._ledger.record(acceptance, received_at=received_at)
+
+
+@pytest.mark.parametrize("receiver", ["the same worker", "another worker"])
+def test_a_delete_by_an_old_handle_is_not_trusted_and_the_newest_handle_deletes(
+    receiver: str,
+) -> None:
+    async def story() -> None:
+        world = await open_world()
+        repository = await published(world)
+        await world.push(body())
+        again_by_same = receiver == "the same worker"
+        slots = 20 if again_by_same else 1
+        first = Carrying(world, _Late(repository, 10.0, 20.0), slots=slots, wait_seconds=1)
+        await first.until(lambda: first.flow.metrics.books.held == 1, 5, "it is held")
+        show_again(world)
+        second = first if again_by_same else Carrying(world, _Late(repository, 20.0))
+        await second.until(
+            lambda: world.sqs.queue(SOURCE).handed_out_count == 2, 5, "it is handed out again"
+        )
+        await first.until(lambda: first.fates[Fate.RECORDED] == 1, 15, "it is recorded")
+        assert len(messages(world)) == 1, "an old handle deletes nothing"
+        # Long before its visibility ends: nobody had to receive it a third time.
+        await second.until(lambda: not messages(world), 30, "the newest handle deletes it")
+        await second.until(lambda: second.fates[Fate.DUPLICATE] == 1, 5, "a duplicate")
+        assert len(world.records()) == 1
+        assert world.sqs.queue(SOURCE).handed_out_count == 2
+        for carrying in {first, second}:
+            await carrying.stop()
+
+    run(story)
