@@ -9,7 +9,7 @@ SPREAD := -n 4 --dist worksteal
 UV := .cache/uv/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format contract servers simulate mutants fuzz soak lock clean
+.PHONY: help demo test check format contract servers simulate mutants fuzz bench soak lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ mutants: $(VENV)/.develop ## break the code on purpose, fault by fault, and see 
 
 fuzz: $(VENV)/.develop ## 100,000 generated bodies (BODIES=n for another number)
 	@$(BIN)/python -m tests.fuzz
+
+bench: $(VENV)/.develop ## what the worker costs, on a stub of AWS (ARGS=--quick asserts the ratios only)
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 soak: servers ## workers killed at random on real servers, behind faults (SECONDS=n, WORKERS=n)
 	@$(BIN)/python -m tests.soak $(ARGS)

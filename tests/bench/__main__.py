@@ -1,0 +1,148 @@
+"""Measure the worker against the plain ways to do its work: `python -m tests.bench`.
+
+Writes results.json, RESULTS.md and charts beside this file, unless only a part was asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Final
+
+from tests.bench import quick
+from tests.bench.cost import cost_per_million_messages, read_prices
+from tests.bench.fleet import RunError
+from tests.bench.harness import PARTS, Bench, Plan, tell
+from tests.bench.report import markdown
+from tests.bench.results import Results
+from tests.bench.scenarios import SCENARIOS
+from tests.bench.stub.launch import StubError, running_stub
+
+_HERE: Final = Path(__file__).parent
+
+
+def main() -> int:
+    """Read the options, measure, and report."""
+    chosen = _parser().parse_args()
+    if chosen.render:
+        folder = chosen.output or _HERE
+        write(Results.model_validate_json((folder / "results.json").read_text()), folder)
+        return 0
+    try:
+        plan = plan_of(chosen)
+    except ValueError as error:
+        tell(f"bench: {error}")
+        return 2
+    try:
+        with running_stub() as stub:
+            results = Bench(stub, plan).carry_out()
+    except (RunError, StubError) as error:
+        tell(f"bench: {error}")
+        return 1
+    folder = chosen.output or (None if chosen.quick or chosen.only else _HERE)
+    if folder is not None:
+        write(results, folder)
+    print(markdown(results, read_prices()))  # noqa: T201 - the result
+    return _judge(results) if chosen.quick and not chosen.only else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Measure the worker against the plain ways.")
+    parts = ", ".join([*SCENARIOS, *PARTS])
+    parser.add_argument("--quick", action="store_true", help="reduced run that asserts; exit 1")
+    parser.add_argument("--render", action="store_true", help="write the report anew, run nothing")
+    parser.add_argument("--only", metavar="PARTS", help=f"of {parts}; writes no files")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--messages", metavar="D=5000,C=500", help="for scenarios by name")
+    parser.add_argument("--growth", metavar="10000,100000", help="numbers of messages")
+    parser.add_argument("--sizes-kib", metavar="0.4,4,64")
+    parser.add_argument("--latencies-ms", metavar="0,10,50")
+    parser.add_argument("--case-messages", type=int, help="for a size or latency")
+    parser.add_argument("--idle-seconds", type=float)
+    parser.add_argument("--lone-messages", type=int)
+    parser.add_argument("--stub-messages", type=int)
+    parser.add_argument(
+        "--set", metavar="NAME=VALUE", action="append", help="a setting of every worker"
+    )
+    parser.add_argument("--output", type=Path, help="folder for results.json and the report")
+    return parser
+
+
+def plan_of(chosen: argparse.Namespace) -> Plan:
+    """Turn options into a plan.
+
+    Raises:
+        ValueError: a name or number is wrong.
+    """
+    plan = quick.PLAN if chosen.quick else Plan()
+    if chosen.only:
+        names = chosen.only.split(",")
+        unknown = set(names) - set(SCENARIOS) - set(PARTS)
+        if unknown:
+            raise ValueError(f"--only knows no {', '.join(sorted(unknown))}")
+        plan = replace(
+            plan,
+            scenarios=tuple(name for name in names if name in SCENARIOS),
+            parts=tuple(name for name in names if name in PARTS),
+        )
+    changes: dict[str, Any] = {
+        field.name: getattr(chosen, field.name)
+        for field in fields(Plan)
+        if getattr(chosen, field.name, None) is not None
+    }
+    changes |= {
+        name: _numbers(changes[name]) for name in ("sizes_kib", "latencies_ms") if name in changes
+    }
+    if "growth" in changes:
+        changes["growth"] = tuple(map(int, _numbers(changes["growth"])))
+    if "messages" in changes:
+        pairs = _pairs(changes["messages"].split(","))
+        changes["messages"] = {**plan.messages, **{name: int(n) for name, n in pairs.items()}}
+    if chosen.set:
+        changes["settings"] = _pairs(chosen.set)
+    return replace(plan, **changes)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(map(float, text.split(",")))
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    if wrong := [name for name, equals, _ in pairs if not equals]:
+        raise ValueError(f"{', '.join(wrong)}: must be NAME=VALUE")
+    return {name: value for name, _, value in pairs}
+
+
+def write(results: Results, folder: Path) -> None:
+    """Write the figures, the report and the charts; costs are reckoned anew from the prices."""
+    # It takes a second to load, and most runs draw nothing.
+    from tests.bench.charts import draw  # noqa: PLC0415
+
+    prices = read_prices()
+    costs = {
+        name: cost_per_million_messages(measured, prices)
+        for name, measured in results.scenarios.items()
+    }
+    results = results.model_copy(update={"cost_per_million_messages": costs})
+    folder.mkdir(exist_ok=True)
+    (folder / "results.json").write_text(results.model_dump_json(indent=2) + "\n")
+    (folder / "RESULTS.md").write_text(markdown(results, prices))
+    draw(results, prices, folder / "charts")
+
+
+def _judge(results: Results) -> int:
+    failed = [target for target in quick.checks(results) if not target.met]
+    for target in failed:
+        bound = f"{'at least' if target.least else 'at most'} {target.bound:g}"
+        tell(f"FAILED {target.what}: {target.value:.4g}, must be {bound}")
+    tell(
+        "bench: every assertion holds" if not failed else f"bench: {len(failed)} assertions failed"
+    )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

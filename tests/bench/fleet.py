@@ -1,0 +1,166 @@
+"""Processes that work off the stub's messages, watched from outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Final
+
+from tests.bench.scenarios import Scenario, Work
+from tests.bench.stub.launch import ROOT, Figures, Stub, leashed
+from tests.bench.stub.processes import memory_mb
+
+_SLICE_SECONDS: Final = 5.0
+_STANDSTILL_SECONDS: Final = 60.0
+_START_SECONDS: Final = 30.0
+_STOP_SECONDS: Final = 30.0
+_TAIL_BYTES: Final = 3_000
+_KEPT_VARIABLES: Final = ("PATH", "HOME", "LANG", "PYTHONPATH")
+
+
+class RunError(Exception):
+    """A run did not go as it must; its figures are worth nothing."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What was read at one moment.
+
+    Attributes:
+        rss_mb: of the largest process, a moment later.
+    """
+
+    figures: Figures
+    rss_mb: float
+
+
+class Fleet:
+    """The processes of one run.
+
+    Args:
+        stub: what they talk to; was reset for them.
+        scenario: what they are.
+        settings: environment variables beside the usual ones.
+        log: where they write.
+    """
+
+    def __init__(
+        self, stub: Stub, scenario: Scenario, settings: dict[str, str], log: IO[bytes]
+    ) -> None:
+        self._stub = stub
+        self._scenario = scenario
+        self._log = log
+        address = stub.address
+        environment = {
+            **{name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
+            "AWS_ENDPOINT_URL": address.tls_url if scenario.tls else address.plain_url,
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "bench",
+            "AWS_SECRET_ACCESS_KEY": "bench",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            **({"AWS_CA_BUNDLE": address.ca_file} if scenario.tls else {}),
+            **settings,
+        }
+        self.started_at = time.monotonic()
+        self._processes = [
+            subprocess.Popen(  # noqa: S603 - our own modules
+                leashed(sys.executable, "-m", *scenario.module),
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+            for _ in range(scenario.processes)
+        ]
+
+    def wait(self, *, settled: int = 0, polls: int = 0) -> Mark:
+        """Wait until so much is settled and so many polls wait, and read everything.
+
+        Raises:
+            RunError: a process ended, or nothing moved any more.
+        """
+        moved_at, before = time.monotonic(), -1
+        patience = _STANDSTILL_SECONDS if settled else _START_SECONDS
+        while True:
+            figures = self._stub.wait(
+                seconds=_SLICE_SECONDS, settled=settled, polls=polls, processes=self._numbers
+            )
+            if figures.reached:
+                return Mark(figures, max(map(memory_mb, self._numbers)))
+            if any(process.poll() is not None for process in self._processes):
+                raise RunError(f"{self._scenario.name}: a process ended\n{self._tail()}")
+            if figures.settled != before:
+                moved_at, before = time.monotonic(), figures.settled
+            elif time.monotonic() - moved_at > patience:
+                raise RunError(
+                    f"{self._scenario.name}: stands still at {figures.settled} of {settled}\n"
+                    f"{figures}\n{self._tail()}"
+                )
+
+    def wait_for_first_polls(self) -> Mark:
+        """Wait until every process polls."""
+        return self.wait(polls=self._scenario.processes)
+
+    @property
+    def _numbers(self) -> list[int]:
+        return [process.pid for process in self._processes]
+
+    def peak_rss_mb(self) -> float:
+        """Give the peak of the largest process so far."""
+        return max(memory_mb(number, "VmHWM") for number in self._numbers)
+
+    def stop(self) -> None:
+        """End the processes by SIGTERM, and end their waiting polls meanwhile.
+
+        Raises:
+            RunError: one of them ended otherwise than it should.
+        """
+        for process in self._processes:
+            process.terminate()
+        expected = 0 if self._scenario.is_worker else -signal.SIGTERM
+        deadline = time.monotonic() + _STOP_SECONDS
+        for process in self._processes:
+            while process.poll() is None and time.monotonic() < deadline:
+                self._stub.release()
+                try:
+                    process.wait(0.05)
+                except subprocess.TimeoutExpired:
+                    continue
+            if process.poll() != expected:
+                code = process.returncode
+                raise RunError(f"{self._scenario.name}: ended with {code}\n{self._tail()}")
+
+    def end(self) -> None:
+        """Kill whatever still runs."""
+        for process in self._processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+    def _tail(self) -> str:
+        size = self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, size - _TAIL_BYTES))
+        return self._log.read().decode(errors="replace")
+
+
+@contextmanager
+def fleet(stub: Stub, scenario: Scenario, work: Work) -> Iterator[Fleet]:
+    """Run a scenario's processes on a fresh stub, until the block ends."""
+    stub.reset(work.conditions())
+    with tempfile.TemporaryFile() as log:
+        running = Fleet(stub, scenario, dict(work.settings), log)
+        try:
+            yield running
+            running.stop()
+        finally:
+            running.end()

@@ -1,0 +1,251 @@
+"""Run what was asked for: scenarios in interleaved rounds, then the worker under conditions."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Final
+
+from tests.bench.cost import cost_per_million_messages, read_prices
+from tests.bench.machine import machine, versions
+from tests.bench.results import (
+    Case,
+    Lone,
+    Ratio,
+    Results,
+    case,
+    idleness,
+    ratio,
+    served,
+    summarize,
+)
+from tests.bench.runs import Run, carry_alone, carry_out, watch_idle
+from tests.bench.scenarios import SCENARIOS, SMALLEST_KIB, Concurrency, Scenario, Work
+from tests.bench.stub.launch import Stub
+from tests.bench.stub.load import measure
+from worker.settings import AWSSettings, Settings
+
+PARTS: Final = ("stub", "growth", "sizes", "latency", "lone", "idle")
+TARGET_SQS_MS: Final = 8.0
+TARGET_DYNAMODB_MS: Final = 5.0
+_AIMED_RATE: Final = 10_000
+# Batches are not always full, and a slot is also held while its message waits for the processor.
+_HEADROOM: Final = 4
+_MOST_CALLS: Final = 200
+_LEAST: Final = 8
+_CPU_RATIOS: Final = (
+    ("A", "D"), ("B", "D"), ("C", "D"), ("A", "C"), ("B", "C"),
+    ("A-tls", "D-tls"), ("B-tls", "D-tls"), ("C-tls", "D-tls"),
+    ("A-tls", "C-tls"), ("B-tls", "C-tls"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run.
+
+    Attributes:
+        scenarios: by name, in the order of each round.
+        parts: of `PARTS`.
+        messages: instead of a scenario's own number.
+        growth: numbers of messages.
+        sizes_kib: of a message's body.
+        latencies_ms: of both services.
+        case_messages: of the worker under a size or latency.
+        settings: of every worker.
+    """
+
+    scenarios: tuple[str, ...] = tuple(SCENARIOS)
+    parts: tuple[str, ...] = PARTS
+    rounds: int = 5
+    messages: Mapping[str, int] = field(default_factory=dict)
+    growth: tuple[int, ...] = (10_000, 100_000, 1_000_000)
+    sizes_kib: tuple[float, ...] = (SMALLEST_KIB, 4.0, 64.0)
+    latencies_ms: tuple[float, ...] = (0.0, 10.0, 50.0)
+    case_messages: int = 20_000
+    idle_seconds: float = 60.0
+    lone_messages: int = 50
+    stub_messages: int = 50_000
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+def shipped() -> Concurrency:
+    """Read the worker's defaults."""
+    fields, aws = Settings.model_fields, AWSSettings.model_fields
+    return Concurrency(
+        slots=fields["slots"].default,
+        polls=fields["poll_concurrency"].default,
+        writes=aws["write_concurrency"].default,
+        settles=fields["settle_concurrency"].default,
+    )
+
+
+def sized(sqs_latency_ms: float, dynamodb_latency_ms: float) -> Concurrency:
+    """Size the settings for the aimed rate at these latencies, by Little's law."""
+    sqs, table = sqs_latency_ms / 1000, dynamodb_latency_ms / 1000
+    rate = _AIMED_RATE * _HEADROOM
+
+    def calls(per_call: int, seconds: float) -> int:
+        return max(_LEAST, min(_MOST_CALLS, round(rate * seconds / per_call)))
+
+    return Concurrency(
+        slots=max(500, round(rate * (2 * sqs + table))),
+        polls=calls(10, sqs),
+        writes=calls(25, table),
+        settles=calls(10, sqs),
+    )
+
+
+def pools(settings: Mapping[str, str]) -> int:
+    """Add up the connections that a worker's pools may hold.
+
+    Args:
+        settings: that differ from the defaults.
+    """
+    default = shipped()
+    polls = int(settings.get("AUP_POLL_CONCURRENCY", default.polls))
+    settles = int(settings.get("AUP_SETTLE_CONCURRENCY", default.settles))
+    writes = int(settings.get("AUP_WRITE_CONCURRENCY", default.writes))
+    return polls + 4 * settles + 2 * writes + 4
+
+
+def tell(text: str) -> None:
+    """Say how far it is."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - the screen
+
+
+class Bench:
+    """Carry out a plan on a running stub.
+
+    Args:
+        stub: what everything talks to.
+        plan: what is run.
+    """
+
+    def __init__(self, stub: Stub, plan: Plan) -> None:
+        self._stub = stub
+        self._plan = plan
+        self._runs: defaultdict[str, list[Run]] = defaultdict(list)
+
+    def carry_out(self) -> Results:
+        """Run everything that is planned.
+
+        Raises:
+            RunError: a run did not end well.
+        """
+        plan = self._plan
+        wants = plan.parts.__contains__
+        capacities = measure(self._stub, plan.stub_messages) if wants("stub") else []
+        self._rounds()
+        scenarios = {name: summarize(SCENARIOS[name], runs) for name, runs in self._runs.items()}
+        prices = read_prices()
+        return Results(
+            measured_on=datetime.now(UTC).date().isoformat(),
+            machine=machine(),
+            versions=versions(),
+            scenarios=scenarios,
+            ratios=self._ratios(),
+            growth=self._growth() if wants("growth") else [],
+            sizes=self._sizes() if wants("sizes") else [],
+            latencies=self._latencies() if wants("latency") else [],
+            lone=self._lone() if wants("lone") else None,
+            idle=idleness(watch_idle(self._stub, SCENARIOS["D"], plan.idle_seconds, plan.settings))
+            if wants("idle")
+            else None,
+            stub=[served(capacity) for capacity in capacities],
+            cost_per_million_messages={
+                name: cost_per_million_messages(measured, prices)
+                for name, measured in scenarios.items()
+            },
+        )
+
+    def _rounds(self) -> None:
+        for number in range(self._plan.rounds):
+            for name in self._plan.scenarios:
+                scenario = SCENARIOS[name]
+                work = Work(self._plan.messages.get(name, scenario.messages))
+                self._runs[name].append(self._run(scenario, work, f"round {number + 1}"))
+
+    def _run(self, scenario: Scenario, work: Work, label: str) -> Run:
+        if scenario.is_worker:
+            work = replace(work, settings={**work.settings, **self._plan.settings})
+        run = carry_out(self._stub, scenario, work)
+        tell(
+            f"{label:>14} {scenario.name:6}{run.messages:>9,} messages"
+            f"{run.cpu_us_per_message:>12,.0f} us CPU each{run.messages_per_second:>10,.0f}/s"
+            f"{run.calls_per_message:>7.3f} calls{run.connections:>6} connections"
+            f"{run.rss_mb:>7.0f} MB"
+        )
+        return run
+
+    def _ratios(self) -> dict[str, Ratio]:
+        ratios = {
+            f"cpu {one}/{other}": ratio(
+                [run.cpu_us_per_message for run in self._runs[one]],
+                [run.cpu_us_per_message for run in self._runs[other]],
+            )
+            for one, other in _CPU_RATIOS
+            if one in self._runs and other in self._runs
+        }
+        if "D" in self._runs and "E" in self._runs:
+            ratios["wall E/D"] = ratio(
+                [run.messages_per_second for run in self._runs["E"]],
+                [run.messages_per_second for run in self._runs["D"]],
+            )
+            ratios["cores E/D"] = ratio(
+                [2 * run.messages_per_cpu_second for run in self._runs["E"]],
+                [run.messages_per_cpu_second for run in self._runs["D"]],
+            )
+        return ratios
+
+    def _case(self, work: Work, concurrency: Concurrency, label: str) -> Case:
+        run = self._run(SCENARIOS["D"], work, label)
+        bounds = concurrency.bounds(work.sqs_latency_ms, work.dynamodb_latency_ms)
+        return case(work, bounds, summarize(SCENARIOS["D"], [run]))
+
+    def _growth(self) -> list[Case]:
+        counts = sorted(self._plan.growth)
+        return [
+            # A short warm-up: from the first mark on, memory must not grow.
+            self._case(
+                Work(count, warm_up=0.02, marks=tuple(each for each in counts if each < count)),
+                shipped(),
+                "growth",
+            )
+            for count in counts
+        ]
+
+    def _sizes(self) -> list[Case]:
+        return [
+            # Large messages are fewer, or their bytes would be all that is measured.
+            self._case(
+                Work(max(500, round(self._plan.case_messages / max(1.0, kib))), message_kib=kib),
+                shipped(),
+                f"{kib:g} KiB",
+            )
+            for kib in self._plan.sizes_kib
+        ]
+
+    def _latencies(self) -> list[Case]:
+        pairs = [(each, each) for each in self._plan.latencies_ms]
+        return list(self._latency_cases([*pairs, (TARGET_SQS_MS, TARGET_DYNAMODB_MS)]))
+
+    def _latency_cases(self, pairs: Iterable[tuple[float, float]]) -> Iterable[Case]:
+        for sqs, table in pairs:
+            work = Work(self._plan.case_messages, sqs_latency_ms=sqs, dynamodb_latency_ms=table)
+            label = f"{sqs:g}/{table:g} ms"
+            yield self._case(work, shipped(), label)
+            if sqs or table:
+                concurrency = sized(sqs, table)
+                work = replace(work, settings=concurrency.settings())
+                yield self._case(work, concurrency, f"{label} sized")
+
+    def _lone(self) -> Lone:
+        count, settings = self._plan.lone_messages, self._plan.settings
+        return Lone(
+            worker_ms=carry_alone(self._stub, SCENARIOS["D"], count, settings),
+            call_for_each_step_ms=carry_alone(self._stub, SCENARIOS["C"], count),
+        )

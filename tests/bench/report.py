@@ -1,0 +1,320 @@
+"""The figures as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from tests.bench.cost import Prices
+from tests.bench.results import Case, Measured, Results
+from tests.bench.targets import Target, targets
+
+_CHARTS: Final = "charts"
+
+
+def markdown(results: Results, prices: Prices) -> str:
+    """Write the report of what was measured."""
+    sections = [
+        _head(results),
+        _targets(targets(results)),
+        _scenarios(results),
+        _calls(results),
+        _savings(results),
+        _ratios(results),
+        _cost(results, prices),
+        _growth(results.growth),
+        _sizes(results.sizes),
+        _latencies(results.latencies),
+        _quiet(results),
+        _stub(results),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a table whose first column is text and whose others are figures."""
+    lines = [_row(heads), _row(["---", *["---:"] * (len(heads) - 1)])]
+    return "\n".join([*lines, *map(_row, rows)])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def figure(value: float) -> str:
+    """Write a figure with three digits that count."""
+    size = abs(value)
+    if size >= 100:
+        return f"{value:,.0f}"
+    if size >= 10:
+        return f"{value:.1f}"
+    if size >= 1:
+        return f"{value:.2f}"
+    return f"{value:.3g}"
+
+
+def _head(results: Results) -> str:
+    machine = results.machine
+    used = ", ".join(f"{name} {version}" for name, version in results.versions.items())
+    return (
+        "# What the worker costs\n\n"
+        f"Measured on {results.measured_on}: {machine['processor']}, {machine['cores']} cores, "
+        f"{int(machine['memory_mib']) // 1024} GiB, {machine['system']}; {used}.\n\n"
+        "Machines differ: read the ratios. Made by `make bench`; every figure is a median over "
+        "interleaved rounds, after a warm-up, with the least and the most in brackets. The figures "
+        "with all their digits stand in [results.json](results.json)."
+    )
+
+
+def _targets(judged: Sequence[Target]) -> str:
+    if not judged:
+        return ""
+    rows = [
+        (
+            target.what,
+            f"{figure(target.value)}{target.unit}",
+            f"{'≥' if target.least else '≤'} {figure(target.bound)}{target.unit}",
+            "met" if target.met else "**not met**",
+        )
+        for target in judged
+    ]
+    return "## Targets\n\n" + table(("what", "measured", "target", ""), rows)
+
+
+def _scenarios(results: Results) -> str:
+    if not results.scenarios:
+        return ""
+    heads = (
+        "way", "CPU µs a message", "messages/s", "messages per CPU second", "p50 ms", "p99 ms",
+        "RSS MB", "start s", "messages, rounds",
+    )  # fmt: skip
+    rows = [_scenario(name, measured) for name, measured in results.scenarios.items()]
+    return f"## The same work in several ways\n\n{table(heads, rows)}\n\n{_chart('savings')}"
+
+
+def _scenario(name: str, measured: Measured) -> tuple[str, ...]:
+    return (
+        f"**{name}** {measured.title}",
+        _spread(measured, "cpu_us_per_message"),
+        _spread(measured, "messages_per_second"),
+        figure(measured.messages_per_cpu_second),
+        figure(measured.p50_ms),
+        figure(measured.p99_ms),
+        figure(measured.rss_mb),
+        figure(measured.start_seconds),
+        f"{measured.messages:,}, {measured.rounds}",
+    )
+
+
+def _spread(measured: Measured, name: str) -> str:
+    least, most = measured.spread[name]
+    middle = figure(float(getattr(measured, name)))
+    return middle if measured.rounds == 1 else f"{middle} ({figure(least)} to {figure(most)})"
+
+
+def _calls(results: Results) -> str:
+    if not results.scenarios:
+        return ""
+    heads = ("way", "calls a message", "by operation", "connections", "TLS handshakes", "per 1,000")
+    rows = [
+        (
+            f"**{name}**",
+            f"{measured.calls_per_message:.3f}",
+            ", ".join(
+                f"{operation} {rate:.3g}" for operation, rate in measured.calls_by_operation.items()
+            ),
+            f"{measured.connections:,}",
+            f"{measured.tls_handshakes:,}",
+            figure(1000 * measured.connections_per_message),
+        )
+        for name, measured in results.scenarios.items()
+    ]
+    return f"## Calls and connections\n\n{table(heads, rows)}"
+
+
+def _savings(results: Results) -> str:
+    """Tell what sharing clients saves, and what batching saves on top."""
+    rows = [
+        row
+        for suffix, transport in (("", "HTTP"), ("-tls", "TLS"))
+        for one, other in (("A", "C"), ("B", "C"), ("C", "D"), ("B", "D"))
+        for row in _saving(results, one + suffix, other + suffix, transport)
+    ]
+    if not rows:
+        return ""
+    heads = ("from, to", "transport", "CPU saved", "connections saved, per message", "calls saved")
+    return "## What sharing and batching save\n\n" + table(heads, rows)
+
+
+def _saving(results: Results, one: str, other: str, transport: str) -> Iterator[tuple[str, ...]]:
+    before, after = results.scenarios.get(one), results.scenarios.get(other)
+    if before is None or after is None:
+        return
+    what = {"AC": "sharing", "BC": "sharing", "CD": "batching", "BD": "both"}[one[0] + other[0]]
+    yield (
+        f"{one[0]} to {other[0]}: {what}",
+        transport,
+        saved(before.cpu_us_per_message, after.cpu_us_per_message),
+        saved(before.connections_per_message, after.connections_per_message),
+        saved(before.calls_per_message, after.calls_per_message),
+    )
+
+
+def saved(before: float, after: float) -> str:
+    """Write how much less it is, in percent."""
+    return f"{(1 - after / before) * 100:.1f} %"
+
+
+def _ratios(results: Results) -> str:
+    rows = [
+        (name, figure(each.median), figure(each.least), figure(each.most))
+        for name, each in results.ratios.items()
+    ]
+    if not rows:
+        return ""
+    return (
+        "## Ratios within one round\n\n"
+        "`cpu` is CPU per message, `wall` messages a second; `cores` is what two processes would "
+        "reach if neither waited for a core.\n\n"
+        + table(("ratio", "median", "least", "most"), rows)
+    )
+
+
+def _cost(results: Results, prices: Prices) -> str:
+    if not results.cost_per_million_messages:
+        return ""
+    rows = [
+        (f"**{name}**", *(f"{part:.3f}" for part in (*parts.values(), sum(parts.values()))))
+        for name, parts in results.cost_per_million_messages.items()
+    ]
+    heads = ("way", "SQS requests", "write units", "read units", "in all")
+    price = prices.per_million
+    return (
+        f"## Cost of a million messages, in {prices.currency}\n\n"
+        f"At {price.sqs_requests:g} for a million SQS requests, {price.write_units:g} for write "
+        f"units and {price.read_units:g} for read units: change [prices.toml](prices.toml), then "
+        f"`python -m tests.bench --render`.\n\n{table(heads, rows)}\n\n{_chart('cost')}"
+    )
+
+
+def _growth(growth: Sequence[Case]) -> str:
+    if not growth:
+        return ""
+    rows = [
+        (
+            f"{each.measured.messages:,}",
+            figure(each.measured.cpu_us_per_message),
+            figure(each.measured.messages_per_second),
+            f"{each.measured.connections}",
+            figure(each.measured.rss_mb),
+            ", ".join(f"{rss:.1f} at {settled:,}" for settled, rss in each.measured.rss_at),
+        )
+        for each in growth
+    ]
+    heads = ("messages", "CPU µs a message", "messages/s", "connections", "peak RSS MB", "RSS MB")
+    return f"## Growth\n\n{table(heads, rows)}\n\n{_chart('growth')}"
+
+
+def _sizes(sizes: Sequence[Case]) -> str:
+    if not sizes:
+        return ""
+    rows = [
+        (
+            f"{each.message_kib:g} KiB",
+            figure(each.measured.cpu_us_per_message),
+            figure(each.measured.messages_per_second),
+            f"{each.measured.calls_per_message:.3f}",
+            figure(each.measured.write_units_per_message),
+            figure(each.measured.sqs_requests_per_message),
+            figure(each.measured.rss_mb),
+        )
+        for each in sizes
+    ]
+    heads = (
+        "body", "CPU µs a message", "messages/s", "calls", "write units", "SQS requests billed",
+        "RSS MB",
+    )  # fmt: skip
+    return f"## Size of a message\n\n{table(heads, rows)}"
+
+
+def _latencies(latencies: Sequence[Case]) -> str:
+    if not latencies:
+        return ""
+    heads = (
+        "SQS / DynamoDB", "settings", "messages/s", "CPU µs a message", "calls", "p50 ms", "p99 ms",
+        "most by Little's law",
+    )  # fmt: skip
+    return (
+        "## Latency of the services\n\n"
+        "A setting allows as many messages a second as may be under way, divided by how long each "
+        "is: a slot is held for two calls of SQS and one of DynamoDB.\n\n"
+        f"{table(heads, map(_latency, latencies))}\n\n{_chart('latency')}"
+    )
+
+
+def _latency(each: Case) -> tuple[str, ...]:
+    name, rate = bound(each)
+    settings = ", ".join(f"`{key}={value}`" for key, value in sorted(each.settings.items()))
+    return (
+        f"{each.sqs_latency_ms:g} / {each.dynamodb_latency_ms:g} ms",
+        settings or "as shipped",
+        figure(each.measured.messages_per_second),
+        figure(each.measured.cpu_us_per_message),
+        f"{each.measured.calls_per_message:.3f}",
+        figure(each.measured.p50_ms),
+        figure(each.measured.p99_ms),
+        f"{figure(rate)} (`{name}`)" if name else "the processor",
+    )
+
+
+def bound(each: Case) -> tuple[str, float]:
+    """Name the setting that allows least, and what it allows; an empty name where none bounds."""
+    return min(each.bounds.items(), key=lambda item: item[1], default=("", float("inf")))
+
+
+def _quiet(results: Results) -> str:
+    rows = []
+    if results.idle is not None:
+        idle = results.idle
+        rows += [
+            (f"calls a minute, idle for {idle.seconds:.0f} s", figure(idle.calls_per_minute)),
+            ("CPU while idle", f"{figure(idle.cpu_percent)} %"),
+        ]
+    if results.lone is not None:
+        lone = results.lone
+        rows += [
+            ("a lone message, handed out to deleted, D", f"{figure(lone.worker_ms)} ms"),
+            ("the same, C", f"{figure(lone.call_for_each_step_ms)} ms"),
+        ]
+    return "## With little to do\n\n" + table(("what", "measured"), rows) if rows else ""
+
+
+def _stub(results: Results) -> str:
+    if not results.stub:
+        return ""
+    rows = [
+        (
+            served.operation,
+            figure(served.requests_per_second),
+            figure(served.cpu_us_per_request),
+            figure(served.cpu_us_per_message),
+        )
+        for served in results.stub
+    ]
+    total = sum(served.cpu_us_per_message for served in results.stub)
+    worker = results.scenarios.get("D")
+    outrun = (
+        f" The worker takes {figure(worker.cpu_us_per_message / total)} times as much."
+        if worker is not None
+        else ""
+    )
+    heads = ("operation", "requests/s", "CPU µs a request", "CPU µs a message")
+    return (
+        "## The stub outruns what it measures\n\n"
+        f"A message costs the stub {figure(total)} µs of CPU in all.{outrun}\n\n"
+        f"{table(heads, rows)}"
+    )
+
+
+def _chart(name: str) -> str:
+    return f"![{name}]({_CHARTS}/{name}.svg)"

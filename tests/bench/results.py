@@ -1,0 +1,201 @@
+"""What was measured, as it is kept in JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict
+
+from tests.bench.runs import Idle, Run
+from tests.bench.scenarios import Scenario, Work
+from tests.bench.stub.load import Capacity
+
+_SPREAD: Final = ("cpu_us_per_message", "messages_per_second", "rss_mb", "p50_ms", "p99_ms")
+
+
+class _Kept(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Measured(_Kept):
+    """Medians over rounds, with the least and the most of the figures that vary."""
+
+    title: str
+    rounds: int
+    messages: int
+    processes: int
+    cpu_us_per_message: float
+    messages_per_second: float
+    messages_per_cpu_second: float
+    calls_per_message: float
+    calls_by_operation: dict[str, float]
+    connections: int
+    tls_handshakes: int
+    rss_mb: float
+    rss_at: list[tuple[int, float]]
+    p50_ms: float
+    p99_ms: float
+    start_seconds: float
+    write_units_per_message: float
+    read_units_per_message: float
+    sqs_requests_per_message: float
+    stub_cpu_us_per_message: float
+    spread: dict[str, tuple[float, float]]
+
+    @property
+    def connections_per_message(self) -> float:
+        """Connections opened for each message."""
+        return self.connections / self.messages
+
+
+class Case(_Kept):
+    """The worker under one condition.
+
+    Attributes:
+        bounds: the most messages a second that each setting allows, by Little's law.
+    """
+
+    message_kib: float
+    sqs_latency_ms: float
+    dynamodb_latency_ms: float
+    settings: dict[str, str]
+    bounds: dict[str, float]
+    measured: Measured
+
+
+class Ratio(_Kept):
+    """One scenario's figure by another's, of the same round."""
+
+    median: float
+    least: float
+    most: float
+
+
+class Lone(_Kept):
+    """A message alone in an idle process: milliseconds from handing out to delete."""
+
+    worker_ms: float
+    call_for_each_step_ms: float
+
+    @property
+    def gathering_ms(self) -> float:
+        """What the worker adds to a call for each step."""
+        return self.worker_ms - self.call_for_each_step_ms
+
+
+class Idleness(_Kept):
+    """A worker without messages."""
+
+    seconds: float
+    calls: int
+    calls_per_minute: float
+    cpu_percent: float
+
+
+class Served(_Kept):
+    """What an operation costs the stub."""
+
+    operation: str
+    requests_per_second: float
+    cpu_us_per_request: float
+    cpu_us_per_message: float
+
+
+class Results(_Kept):
+    """Everything; parts that were not run are empty."""
+
+    measured_on: str
+    machine: dict[str, str | int]
+    versions: dict[str, str]
+    scenarios: dict[str, Measured] = {}
+    ratios: dict[str, Ratio] = {}
+    growth: list[Case] = []
+    sizes: list[Case] = []
+    latencies: list[Case] = []
+    idle: Idleness | None = None
+    lone: Lone | None = None
+    stub: list[Served] = []
+    cost_per_million_messages: dict[str, dict[str, float]] = {}
+
+
+def summarize(scenario: Scenario, runs: Sequence[Run]) -> Measured:
+    """Take medians over the runs of one scenario.
+
+    Args:
+        scenario: what ran.
+        runs: one or more.
+    """
+
+    def middle(name: str) -> float:
+        return median(float(getattr(run, name)) for run in runs)
+
+    operations = sorted({operation for run in runs for operation in run.calls})
+    return Measured(
+        title=scenario.title,
+        rounds=len(runs),
+        messages=runs[0].messages,
+        processes=scenario.processes,
+        cpu_us_per_message=middle("cpu_us_per_message"),
+        messages_per_second=middle("messages_per_second"),
+        messages_per_cpu_second=middle("messages_per_cpu_second"),
+        calls_per_message=middle("calls_per_message"),
+        calls_by_operation={
+            name: median(run.calls.get(name, 0.0) for run in runs) for name in operations
+        },
+        connections=round(middle("connections")),
+        tls_handshakes=round(middle("tls_handshakes")),
+        rss_mb=middle("rss_mb"),
+        rss_at=list(runs[-1].rss_at),
+        p50_ms=middle("p50_ms"),
+        p99_ms=middle("p99_ms"),
+        start_seconds=middle("start_seconds"),
+        write_units_per_message=middle("write_units_per_message"),
+        read_units_per_message=middle("read_units_per_message"),
+        sqs_requests_per_message=middle("sqs_requests_per_message"),
+        stub_cpu_us_per_message=middle("stub_cpu_us_per_message"),
+        spread={name: _ends([float(getattr(run, name)) for run in runs]) for name in _SPREAD},
+    )
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    return min(values), max(values)
+
+
+def case(work: Work, bounds: dict[str, float], measured: Measured) -> Case:
+    """Join a condition and what came of it."""
+    return Case(
+        message_kib=work.message_kib,
+        sqs_latency_ms=work.sqs_latency_ms,
+        dynamodb_latency_ms=work.dynamodb_latency_ms,
+        settings=dict(work.settings),
+        bounds=bounds,
+        measured=measured,
+    )
+
+
+def ratio(over: Sequence[float], under: Sequence[float]) -> Ratio:
+    """Divide figures of the same rounds, round by round."""
+    quotients = [one / other for one, other in zip(over, under, strict=True)]
+    return Ratio(median=median(quotients), least=min(quotients), most=max(quotients))
+
+
+def idleness(watched: Idle) -> Idleness:
+    """Keep what was seen of an idle worker."""
+    return Idleness(
+        seconds=watched.seconds,
+        calls=watched.calls,
+        calls_per_minute=watched.calls_per_minute,
+        cpu_percent=watched.cpu_percent,
+    )
+
+
+def served(capacity: Capacity) -> Served:
+    """Keep what an operation costs the stub."""
+    return Served(
+        operation=capacity.operation,
+        requests_per_second=capacity.requests_per_second,
+        cpu_us_per_request=capacity.cpu_us_per_request,
+        cpu_us_per_message=capacity.cpu_us_per_message,
+    )

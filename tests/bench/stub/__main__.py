@@ -1,0 +1,36 @@
+"""Run the stub: `python -m tests.bench.stub`, or with `--measure` tell how much it can serve."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tests.bench.stub.launch import running_stub
+from tests.bench.stub.load import measure
+from tests.bench.stub.server import print_address, run_quickly, serve
+
+
+def main() -> int:
+    """Serve until SIGTERM, or measure."""
+    parser = argparse.ArgumentParser(description="An AWS that only has to be fast.")
+    parser.add_argument("--measure", action="store_true", help="tell how much it can serve")
+    parser.add_argument("--messages", type=int, default=50_000, help="to measure with")
+    chosen = parser.parse_args()
+    if not chosen.measure:
+        run_quickly(serve(print_address))
+        return 0
+    with running_stub() as stub:
+        capacities = measure(stub, chosen.messages)
+    for each in capacities:
+        print(  # noqa: T201 - the result
+            f"{each.operation:24}{each.requests_per_second:>10,.0f} requests/s"
+            f"{each.cpu_us_per_request:>8.1f} us CPU a request"
+            f"{each.cpu_us_per_message:>8.2f} us CPU a message"
+        )
+    total = sum(each.cpu_us_per_message for each in capacities)
+    print(f"{'a message in all':24}{total:>8.2f} us CPU")  # noqa: T201 - the result
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""Acceptance messages, written once and filled in with a number for each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+POLICY_ID: Final = "acceptable-use"
+VERSION: Final = "2026-01"
+CONTENT_SHA256: Final = hashlib.sha256(b"Be kind. Do not send spam.").hexdigest()
+RECEIPT_PREFIX: Final = "AQEB"
+DIGITS: Final = 12
+_NUMBER: Final = "0" * DIGITS
+# As long as those of SQS: they are sent back in every delete.
+_RECEIPT_CHARACTERS: Final = 344
+_USER_AGENT_MAX: Final = 1_000
+_USER_AGENT: Final = "Mozilla/5.0"
+
+
+def body(message_bytes: int, number: int = 0) -> str:
+    """Write the body of one message.
+
+    Args:
+        message_bytes: its length; below about 360 the least that holds every field.
+        number: makes event and user its own.
+    """
+    accepted_at = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
+    fields = {
+        "policy_id": POLICY_ID,
+        "version": VERSION,
+        "accepted_at": accepted_at.isoformat().replace("+00:00", "Z"),
+        "content_sha256": CONTENT_SHA256,
+        "method": "clickwrap",
+        "channel": "web",
+        "locale": "en-GB",
+        "ip": "203.0.113.7",
+        "user_agent": _USER_AGENT,
+        # Last, so that what differs between messages is the end of the body.
+        "event_id": f"0192f0c1-7a2b-4c3d-8e4f-{number:0{DIGITS}}",
+        "user_id": f"u-{number:0{DIGITS}}",
+    }
+    missing = message_bytes - len(_dumped(fields))
+    room = _USER_AGENT_MAX - len(_USER_AGENT)
+    if missing > room:
+        fields = {"form": "", **fields}
+        fields["form"] = "y" * (message_bytes - len(_dumped(fields)))
+    elif missing > 0:
+        fields["user_agent"] += "x" * missing
+    return _dumped(fields)
+
+
+def _dumped(fields: dict[str, str]) -> str:
+    return json.dumps(fields, separators=(",", ":"))
+
+
+class Messages:
+    """Write the `Messages` of an answer of ReceiveMessage.
+
+    Args:
+        message_bytes: length of each body.
+    """
+
+    def __init__(self, message_bytes: int) -> None:
+        text = body(message_bytes)
+        self.message_bytes = len(text)
+        start, between, end = text.split(_NUMBER)
+        self._hash = hashlib.md5(start.encode(), usedforsecurity=False)
+        self._between, self._end = between.encode(), end.encode()
+        padding = "x" * (_RECEIPT_CHARACTERS - len(RECEIPT_PREFIX) - DIGITS)
+        self._to_receipt = f'","ReceiptHandle":"{RECEIPT_PREFIX}'.encode()
+        self._to_digest = f'{padding}","MD5OfBody":"'.encode()
+        escaped = [json.dumps(part)[1:-1] for part in (start, between, end)]
+        self._to_body = f'","Body":"{escaped[0]}'.encode()
+        self._to_user = escaped[1].encode()
+        self._to_attributes = f'{escaped[2]}","Attributes":{{"SentTimestamp":"'.encode()
+
+    def render(self, first: int, count: int) -> bytes:
+        """Write `count` messages numbered from `first`, as the body of an answer."""
+        now = int(time.time() * 1000)
+        attributes = b'%b%d","ApproximateReceiveCount":"1","ApproximateFirstReceiveTimestamp":' % (
+            self._to_attributes,
+            now - 5,
+        )
+        after = b'%b"%d"}}' % (attributes, now)
+        parts = [b'{"Messages":[']
+        opening = b'{"MessageId":"7d0cfb1e-33a5-4f0e-9b6b-'
+        for value in range(first, first + count):
+            number = b"%012d" % value
+            parts += (
+                opening,
+                number,
+                self._to_receipt,
+                number,
+                self._to_digest,
+                self._digest(number),
+                self._to_body,
+                number,
+                self._to_user,
+                number,
+                after,
+            )
+            opening = b',{"MessageId":"7d0cfb1e-33a5-4f0e-9b6b-'
+        parts.append(b"]}")
+        return b"".join(parts)
+
+    def _digest(self, number: bytes) -> bytes:
+        # The long beginning is alike in all messages and hashed once.
+        hashed = self._hash.copy()
+        hashed.update(number + self._between + number + self._end)
+        return hashed.hexdigest().encode()

@@ -1,0 +1,134 @@
+"""What was asked, opened, written and settled since the last reset."""
+
+from __future__ import annotations
+
+import math
+import time
+from array import array
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tests.bench.stub.messages import Messages
+
+_CHUNK_BYTES: Final = 65_536
+_NOT_HANDED_OUT: Final = 0.0
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How the stub behaves.
+
+    Attributes:
+        messages: how many there are; more can be offered later.
+        message_bytes: length of a body.
+        sqs_latency_seconds: how long every answer of SQS takes.
+        dynamodb_latency_seconds: how long every answer of DynamoDB takes.
+    """
+
+    messages: int = 0
+    message_bytes: int = 410
+    sqs_latency_seconds: float = 0.0
+    dynamodb_latency_seconds: float = 0.0
+
+
+class Tally:
+    """Count, hand out and settle.
+
+    Args:
+        conditions: what there is to hand out.
+    """
+
+    def __init__(self, conditions: Conditions) -> None:
+        self.conditions = conditions
+        self.offered = conditions.messages
+        self.calls: Counter[str] = Counter()
+        self.connections = 0
+        self.tls_handshakes = 0
+        self.items_written = 0
+        self.items_weighed = 0
+        self.units_weighed = 0
+        self.sqs_request_units = 0
+        self.settled = 0
+        self.settled_twice = 0
+        self.first_poll_at: float | None = None
+        self.last_settled_at: float | None = None
+        self._messages = Messages(conditions.message_bytes)
+        self._handed_out_at = array("d")
+        self._settle_seconds = array("f")
+        self._cpu_before = time.process_time()
+
+    @property
+    def handed_out(self) -> int:
+        """How many messages have left."""
+        return len(self._handed_out_at)
+
+    def hand_out(self, most: int) -> bytes | None:
+        """Write an answer with up to `most` messages; None when none are left."""
+        first = len(self._handed_out_at)
+        count = min(most, self.offered - first)
+        if count <= 0:
+            return None
+        answer = self._messages.render(first, count)
+        self.sqs_request_units += math.ceil(count * self._messages.message_bytes / _CHUNK_BYTES)
+        self._handed_out_at.extend([time.monotonic()] * count)
+        return answer
+
+    def settle(self, numbers: Iterable[int]) -> None:
+        """Take note that messages were deleted.
+
+        Raises:
+            IndexError: one of them was never handed out.
+        """
+        now = time.monotonic()
+        handed_out_at = self._handed_out_at
+        for number in numbers:
+            then = handed_out_at[number]
+            if then == _NOT_HANDED_OUT:
+                self.settled_twice += 1
+                continue
+            handed_out_at[number] = _NOT_HANDED_OUT
+            self._settle_seconds.append(now - then)
+            self.settled += 1
+        self.last_settled_at = now
+
+    def figures(self, since: int = 0) -> dict[str, Any]:
+        """Give everything that was counted.
+
+        Args:
+            since: messages settled before this one are left out of the percentiles.
+        """
+        return {
+            "at": time.monotonic(),
+            "calls": dict(self.calls),
+            "connections": self.connections,
+            "tls_handshakes": self.tls_handshakes,
+            "offered": self.offered,
+            "handed_out": self.handed_out,
+            "settled": self.settled,
+            "settled_twice": self.settled_twice,
+            "items_written": self.items_written,
+            "items_weighed": self.items_weighed,
+            "units_weighed": self.units_weighed,
+            "sqs_request_units": self.sqs_request_units,
+            "first_poll_at": self.first_poll_at,
+            "last_settled_at": self.last_settled_at,
+            "stub_cpu_seconds": time.process_time() - self._cpu_before,
+            **_percentiles(self._settle_seconds[since:]),
+        }
+
+
+def _percentiles(seconds: array[float]) -> dict[str, float | None]:
+    ordered = sorted(seconds)
+    if not ordered:
+        return {"p50_seconds": None, "p99_seconds": None}
+    return {
+        "p50_seconds": nearest_rank(ordered, 0.5),
+        "p99_seconds": nearest_rank(ordered, 0.99),
+    }
+
+
+def nearest_rank(ordered: list[float], share: float) -> float:
+    """Give the smallest value that `share` of all values do not exceed."""
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]

@@ -1,0 +1,145 @@
+"""What the figures must reach, and whether they do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from tests.bench.harness import TARGET_DYNAMODB_MS, TARGET_SQS_MS, pools
+from tests.bench.results import Case, Measured, Results
+
+_HOT_CALLS: Final = ("ReceiveMessage", "DeleteMessageBatch", "BatchExecuteStatement")
+# Under this many cores the stub takes from what two workers need.
+_CORES_FOR_TWO: Final = 3
+
+
+@dataclass(frozen=True)
+class Target:
+    """One figure and its bound.
+
+    Attributes:
+        least: whether `bound` is a least and not a most.
+        unit: follows the figures.
+    """
+
+    what: str
+    value: float
+    bound: float
+    least: bool = False
+    unit: str = ""
+
+    @property
+    def met(self) -> bool:
+        """Say whether the figure is within its bound; floats that are equal but for noise are."""
+        slack = 1e-9 * abs(self.bound)
+        if self.least:
+            return self.value >= self.bound - slack
+        return self.value <= self.bound + slack
+
+
+def targets(results: Results) -> list[Target]:
+    """Judge what was measured; what was not run is left out."""
+    judged = [
+        *_of_the_worker(results),
+        *_ratios(results),
+        *_connections(results),
+        *_growth(results.growth),
+        *_latency(results.latencies),
+    ]
+    if results.idle is not None:
+        judged += [
+            Target("idle: calls a minute", results.idle.calls_per_minute, 4),
+            Target("idle: CPU", results.idle.cpu_percent, 0.5, unit=" %"),
+        ]
+    if results.lone is not None:
+        gathering = results.lone.gathering_ms
+        judged.append(Target("a lone message: gathering adds", gathering, 2, unit=" ms"))
+    return judged
+
+
+def _of_the_worker(results: Results) -> Iterator[Target]:
+    worker = results.scenarios.get("D")
+    if worker is None:
+        return
+    yield Target("CPU per message, D", worker.cpu_us_per_message, 100, unit=" µs")
+    yield from calls(worker)
+    yield Target("write units per message under 1 KB", worker.write_units_per_message, 1)
+    yield Target("read units per message", worker.read_units_per_message, 0.001)
+    yield Target("peak RSS", worker.rss_mb, 100, unit=" MB")
+    yield Target("process start to first poll", worker.start_seconds, 1, unit=" s")
+
+
+def calls(worker: Measured) -> list[Target]:
+    """Judge the calls per message at saturation."""
+    by_operation = worker.calls_by_operation
+    rest = sum(rate for name, rate in by_operation.items() if name not in _HOT_CALLS)
+    return [
+        Target("calls per message, D", worker.calls_per_message, 0.25),
+        Target("calls per message other than receive, delete and write", rest, 0.01),
+    ]
+
+
+def _ratios(results: Results) -> Iterator[Target]:
+    for name, least in (("A/D", 1_000), ("B/D", 50), ("C/D", 10)):
+        found = results.ratios.get(f"cpu {name}")
+        if found is not None:
+            what = f"CPU per message, {name[0]} by D"
+            yield Target(what, found.median, least, least=True, unit=" times")
+    enough = int(results.machine["cores"]) >= _CORES_FOR_TWO
+    found = results.ratios.get("wall E/D" if enough else "cores E/D")
+    if found is not None:
+        what = (
+            "two processes" if enough else "two processes, were there cores for them and the stub"
+        )
+        yield Target(what, found.median, 1.8, least=True, unit=" times")
+
+
+def _connections(results: Results) -> Iterator[Target]:
+    runs = [each.measured for each in results.growth] or [
+        measured for name, measured in results.scenarios.items() if name == "D"
+    ]
+    if not runs:
+        return
+    largest = max(runs, key=lambda measured: measured.messages)
+    yield opened(largest)
+    for name in ("A", "B"):
+        plain = results.scenarios.get(name)
+        if plain is not None and largest.messages >= max(each.messages for each in runs):
+            # As for as many messages: connections of the plain ways grow with each.
+            saved = 1 - largest.connections_per_message / plain.connections_per_message
+            what = f"connections saved against {name}, {largest.messages:,} messages"
+            yield Target(what, saved * 100, 99.9, least=True, unit=" %")
+
+
+def opened(worker: Measured) -> Target:
+    """Judge that each connection of the pools was opened once at most."""
+    return Target(f"connections for {worker.messages:,} messages", worker.connections, pools({}))
+
+
+def _growth(growth: list[Case]) -> Iterator[Target]:
+    if len(growth) < 2:
+        return
+    small, large = growth[0].measured, growth[-1].measured
+    slower = large.cpu_us_per_message / small.cpu_us_per_message
+    yield Target(
+        f"CPU per message, {large.messages:,} messages by {small.messages:,}",
+        slower,
+        1.1,
+        unit=" times",
+    )
+    before, after = large.rss_at[-2], large.rss_at[-1]
+    drift = (after[1] / before[1] - 1) * 100
+    what = f"RSS drift from {before[0]:,} to {after[0]:,} messages"
+    yield Target(what, drift, 5, unit=" %")
+
+
+def _latency(latencies: list[Case]) -> Iterator[Target]:
+    rates = [
+        each.measured.messages_per_second
+        for each in latencies
+        if (each.sqs_latency_ms, each.dynamodb_latency_ms) == (TARGET_SQS_MS, TARGET_DYNAMODB_MS)
+    ]
+    if rates:
+        what = f"messages a second with {TARGET_DYNAMODB_MS:g} ms on the table and "
+        yield Target(f"{what}{TARGET_SQS_MS:g} ms on the queue", max(rates), 5_000, least=True)

@@ -1,0 +1,350 @@
+"""The arithmetic between the runs and the report."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.bench import __main__ as command
+from tests.bench import quick
+from tests.bench.charts import draw
+from tests.bench.cost import PerMillion, Prices, cost_per_million_messages, read_prices
+from tests.bench.harness import pools, shipped, sized
+from tests.bench.report import bound, figure, markdown, saved, table
+from tests.bench.results import Case, Idleness, Lone, Ratio, Results, Served, ratio, summarize
+from tests.bench.runs import Idle, Run
+from tests.bench.scenarios import SCENARIOS, Concurrency, Work
+from tests.bench.targets import Target, targets
+
+RUN = Run(
+    messages=20_000,
+    seconds=2.0,
+    cpu_us_per_message=80.0,
+    messages_per_second=9_000.0,
+    calls={"BatchExecuteStatement": 0.04, "DeleteMessageBatch": 0.1, "ReceiveMessage": 0.1},
+    connections=20,
+    tls_handshakes=0,
+    rss_mb=80.0,
+    rss_at=((4_000, 79.0), (20_000, 80.0)),
+    p50_ms=5.0,
+    p99_ms=20.0,
+    start_seconds=0.5,
+    write_units_per_message=1.0,
+    read_units_per_message=0.0001,
+    sqs_requests_per_message=0.2,
+    stub_cpu_us_per_message=8.0,
+)
+PRICES = Prices(
+    currency="USD", per_million=PerMillion(sqs_requests=0.4, write_units=0.625, read_units=0.125)
+)
+
+
+def plain(cpu_us: float, connections: int) -> Run:
+    return replace(
+        RUN,
+        messages=100,
+        cpu_us_per_message=cpu_us,
+        connections=connections,
+        calls={"ReceiveMessage": 0.1, "PutItem": 1.0, "DeleteMessage": 1.0},
+    )
+
+
+RUNS = {
+    "A": plain(150_000, 201),
+    "B": plain(25_000, 110),
+    "C": plain(1_200, 20),
+    "D": RUN,
+    "E": replace(RUN, cpu_us_per_message=85.0, messages_per_second=17_000.0),
+    "B-tls": replace(plain(25_000, 110), tls_handshakes=110),
+    "C-tls": replace(plain(1_200, 20), tls_handshakes=20),
+    "D-tls": replace(RUN, tls_handshakes=20),
+}
+LONG_RUN = replace(
+    RUN, messages=1_000_000, rss_at=((20_000, 70.0), (100_000, 80.0), (1_000_000, 82.0))
+)
+SERVED = Served(
+    operation="ReceiveMessage",
+    requests_per_second=30_000,
+    cpu_us_per_request=50,
+    cpu_us_per_message=5,
+)
+
+
+def good() -> Results:
+    """Results that meet everything."""
+    scenarios = {name: summarize(SCENARIOS[name], [run]) for name, run in RUNS.items()}
+    ratios = {
+        f"cpu {name}/D": ratio([RUNS[name].cpu_us_per_message], [RUN.cpu_us_per_message])
+        for name in ("A", "B", "C")
+    }
+    ratios["wall E/D"] = ratio([17_000.0], [9_000.0])
+    ratios["cores E/D"] = ratio([1.0], [1.0])
+    return Results(
+        measured_on="2026-01-01",
+        machine={"processor": "P", "cores": 4, "memory_mib": 8192, "system": "S"},
+        versions={"python": "3"},
+        scenarios=scenarios,
+        ratios=ratios,
+        growth=[a_case(replace(RUN, messages=10_000)), a_case(LONG_RUN)],
+        latencies=[a_case(replace(RUN, messages_per_second=6_000.0), sqs_ms=8, dynamodb_ms=5)],
+        sizes=[a_case(RUN)],
+        idle=Idleness(seconds=20, calls=1, calls_per_minute=3, cpu_percent=0.2),
+        lone=Lone(worker_ms=3.0, call_for_each_step_ms=2.0),
+        stub=[SERVED],
+        cost_per_million_messages={
+            name: cost_per_million_messages(measured, PRICES)
+            for name, measured in scenarios.items()
+        },
+    )
+
+
+def a_case(run: Run, *, sqs_ms: float = 0, dynamodb_ms: float = 0) -> Case:
+    return Case(
+        message_kib=0.4,
+        sqs_latency_ms=sqs_ms,
+        dynamodb_latency_ms=dynamodb_ms,
+        settings={},
+        bounds=shipped().bounds(sqs_ms, dynamodb_ms),
+        measured=summarize(SCENARIOS["D"], [run]),
+    )
+
+
+class TestSummary:
+    def test_figures_are_medians_with_the_least_and_the_most(self) -> None:
+        runs = [replace(RUN, cpu_us_per_message=us) for us in (90.0, 70.0, 80.0)]
+        measured = summarize(SCENARIOS["D"], runs)
+        assert measured.cpu_us_per_message == 80.0
+        assert measured.spread["cpu_us_per_message"] == (70.0, 90.0)
+        assert measured.messages_per_cpu_second == 12_500
+        assert measured.rounds == 3
+        assert measured.calls_per_message == pytest.approx(0.24)
+
+    def test_an_operation_that_most_rounds_did_without_counts_as_none(self) -> None:
+        odd = replace(RUN, calls={"ChangeMessageVisibilityBatch": 0.01})
+        assert (
+            summarize(SCENARIOS["D"], [RUN, RUN, odd]).calls_by_operation[
+                "ChangeMessageVisibilityBatch"
+            ]
+            == 0
+        )
+
+    def test_a_ratio_is_taken_round_by_round(self) -> None:
+        found = ratio([10.0, 40.0, 60.0], [10.0, 10.0, 20.0])
+        assert found == Ratio(median=3.0, least=1.0, most=4.0)
+
+    def test_idle_calls_are_told_for_a_minute(self) -> None:
+        assert Idle(seconds=20, calls=1, cpu_percent=0).calls_per_minute == 3
+
+    def test_a_lone_message_is_compared_with_a_call_for_each_step(self) -> None:
+        assert Lone(worker_ms=3.0, call_for_each_step_ms=2.25).gathering_ms == 0.75
+
+    def test_the_warm_up_ends_with_a_whole_receive(self) -> None:
+        assert Work(20_000).warm_messages == 4_000
+        assert Work(33).warm_messages == 10
+        assert Work(5).warm_messages == 4
+
+
+class TestLittlesLaw:
+    def test_each_setting_allows_what_is_under_way_by_how_long_it_is(self) -> None:
+        bounds = Concurrency(slots=500, polls=8, writes=16, settles=4).bounds(8, 5)
+        assert bounds == {
+            "AUP_SLOTS": pytest.approx(500 / 0.021),
+            "AUP_POLL_CONCURRENCY": pytest.approx(10_000),
+            "AUP_WRITE_CONCURRENCY": pytest.approx(80_000),
+            "AUP_SETTLE_CONCURRENCY": pytest.approx(5_000),
+        }
+
+    def test_without_latency_no_setting_bounds(self) -> None:
+        assert not Concurrency(1, 1, 1, 1).bounds(0, 0)
+        assert bound(a_case(RUN))[0] == ""
+
+    def test_the_tightest_setting_is_named(self) -> None:
+        case = a_case(RUN, sqs_ms=50, dynamodb_ms=50).model_copy(
+            update={"bounds": {"AUP_SLOTS": 3_000.0, "AUP_POLL_CONCURRENCY": 1_600.0}}
+        )
+        assert bound(case) == ("AUP_POLL_CONCURRENCY", 1_600.0)
+
+    @pytest.mark.parametrize(("sqs_ms", "dynamodb_ms"), [(8, 5), (10, 10), (50, 50)])
+    def test_sized_settings_allow_far_more_than_is_aimed_at(
+        self, sqs_ms: float, dynamodb_ms: float
+    ) -> None:
+        assert min(sized(sqs_ms, dynamodb_ms).bounds(sqs_ms, dynamodb_ms).values()) >= 20_000
+
+    def test_pools_follow_the_settings(self) -> None:
+        more = pools({"AUP_POLL_CONCURRENCY": str(shipped().polls + 3)})
+        assert more == pools({}) + 3
+
+
+class TestCost:
+    def test_a_million_messages_cost_their_parts_at_list_prices(self) -> None:
+        parts = cost_per_million_messages(summarize(SCENARIOS["D"], [RUN]), PRICES)
+        assert parts["sqs_requests"] == pytest.approx(0.08)
+        assert parts["write_units"] == pytest.approx(0.625)
+        assert sum(parts.values()) == pytest.approx(0.705, abs=0.001)
+
+    def test_the_price_table_is_read(self) -> None:
+        assert read_prices() == PRICES
+
+    def test_a_misspelt_price_is_refused(self, tmp_path: Path) -> None:
+        file = tmp_path / "prices.toml"
+        file.write_text('currency = "EUR"\n[per_million]\nsqs_request = 1\n')
+        with pytest.raises(ValueError, match="sqs_request"):
+            read_prices(file)
+
+
+class TestTargets:
+    def test_all_are_met_by_good_results(self) -> None:
+        judged = targets(good())
+        assert [target.what for target in judged if not target.met] == []
+        assert len(judged) == 20
+
+    @pytest.mark.parametrize(
+        ("change", "what"),
+        [
+            ({"cpu_us_per_message": 101.0}, "CPU per message, D"),
+            ({"calls": {**RUN.calls, "ReceiveMessage": 0.12}}, "calls per message, D"),
+            (
+                {"calls": {"ReceiveMessage": 0.1, "ChangeMessageVisibilityBatch": 0.02}},
+                "calls per message other than receive, delete and write",
+            ),
+            ({"write_units_per_message": 1.01}, "write units per message under 1 KB"),
+            ({"read_units_per_message": 0.01}, "read units per message"),
+            ({"rss_mb": 101.0}, "peak RSS"),
+            ({"start_seconds": 1.1}, "process start to first poll"),
+        ],
+    )
+    def test_a_worse_worker_misses_its_target(self, change: dict[str, object], what: str) -> None:
+        results = good()
+        worse = summarize(SCENARIOS["D"], [replace(RUN, **change)])  # type: ignore[arg-type] # a mixed table
+        changed = results.model_copy(update={"scenarios": {**results.scenarios, "D": worse}})
+        assert [target.what for target in targets(changed) if not target.met] == [what]
+
+    def test_memory_that_grows_is_told_from_the_mark_before_the_last(self) -> None:
+        run = replace(RUN, messages=1_000_000, rss_at=((100_000, 80.0), (1_000_000, 84.8)))
+        results = good().model_copy(update={"growth": [a_case(RUN), a_case(run)]})
+        (missed,) = [target for target in targets(results) if not target.met]
+        assert missed.what == "RSS drift from 100,000 to 1,000,000 messages"
+        assert missed.value == pytest.approx(6)
+
+    def test_without_cores_for_two_workers_and_the_stub_their_need_is_judged(self) -> None:
+        results = good()
+        few = results.model_copy(update={"machine": {**results.machine, "cores": 2}})
+        (missed,) = [target for target in targets(few) if not target.met]
+        assert missed.what.startswith("two processes, were there cores")
+
+    def test_what_was_not_run_is_not_judged(self) -> None:
+        empty = Results(measured_on="", machine={"cores": 2}, versions={})
+        assert targets(empty) == []
+
+    def test_a_bound_belongs_to_what_it_allows(self) -> None:
+        assert Target("", 4, 4).met
+        assert Target("", 4, 4, least=True).met
+        assert not Target("", 4.1, 4).met
+        assert not Target("", 3.9, 4, least=True).met
+
+
+class TestQuick:
+    def test_every_assertion_holds_for_good_results(self) -> None:
+        judged = list(quick.checks(good()))
+        assert [target.what for target in judged if not target.met] == []
+
+    @pytest.mark.parametrize(
+        ("name", "run", "what"),
+        [
+            ("D", replace(RUN, connections=1_000), "D: connections"),
+            ("D", replace(RUN, write_units_per_message=2.0), "D: write units per message"),
+            ("A", plain(150_000, 20), "A: connections per message"),
+            ("C", replace(plain(1_200, 20), calls={"PutItem": 1.0}), "C: calls per message"),
+            ("D", replace(RUN, cpu_us_per_message=14.0), "the worker's CPU by the stub's"),
+            ("C-tls", plain(1_200, 20), "C-tls: handshakes per connection"),
+        ],
+    )
+    def test_an_assertion_fails_by_name(self, name: str, run: Run, what: str) -> None:
+        results = good()
+        scenarios = {**results.scenarios, name: summarize(SCENARIOS[name], [run])}
+        changed = results.model_copy(update={"scenarios": scenarios})
+        assert [each.what for each in quick.checks(changed) if not each.met] == [what]
+
+    def test_a_failure_is_told_in_a_line_and_by_the_exit_code(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        results = good()
+        assert command._judge(results) == 0
+        ratios = {**results.ratios, "cpu C/D": Ratio(median=2, least=2, most=2)}
+        assert command._judge(results.model_copy(update={"ratios": ratios})) == 1
+        assert "FAILED CPU per message, C/D: 2, must be at least 6" in capsys.readouterr().err
+
+
+class TestReport:
+    def test_figures_keep_three_digits_that_count(self) -> None:
+        values = [189_507.3, 99.94, 4.256, 0.04012, 0.0]
+        assert [figure(value) for value in values] == ["189,507", "99.9", "4.26", "0.0401", "0"]
+
+    def test_what_is_saved_is_told_in_percent(self) -> None:
+        assert saved(200, 5) == "97.5 %"
+
+    def test_a_table_aligns_figures(self) -> None:
+        assert table(("a", "b"), [("x", "1")]) == "| a | b |\n| --- | ---: |\n| x | 1 |"
+
+    def test_every_part_has_its_section(self) -> None:
+        text = markdown(good(), PRICES)
+        heads = [line for line in text.splitlines() if line.startswith("## ")]
+        assert len(heads) == 11
+        assert "| CPU per message, D | 80.0 µs | ≤ 100 µs | met |" in text
+        assert "| C to D: batching | HTTP | 93.3 % | 99.5 % | 88.6 % |" in text
+        assert "| **D** | 0.080 | 0.625 | 0.000 | 0.705 |" in text
+        assert "takes 16.0 times as much" in text
+
+    def test_what_was_not_run_has_no_section(self) -> None:
+        results = Results(measured_on="", machine=good().machine, versions={}, idle=good().idle)
+        heads = [line for line in markdown(results, PRICES).splitlines() if line.startswith("##")]
+        assert heads == ["## Targets", "## With little to do"]
+
+    def test_written_results_are_read_and_drawn_the_same_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        command.write(good(), tmp_path)
+        files = [file for file in tmp_path.rglob("*") if file.is_file()]
+        before = {file: file.read_bytes() for file in files}
+        monkeypatch.setattr(sys, "argv", ["bench", "--render", "--output", str(tmp_path)])
+        assert command.main() == 0
+        assert {file: file.read_bytes() for file in files} == before
+        names = {file.name for file in files}
+        assert names == {
+            "results.json", "RESULTS.md", "savings.svg", "cost.svg", "growth.svg", "latency.svg",
+        }  # fmt: skip
+
+    def test_the_report_shows_every_chart_that_is_drawn(self, tmp_path: Path) -> None:
+        text = markdown(good(), PRICES)
+        for file in draw(good(), PRICES, tmp_path):
+            assert f"](charts/{file.name})" in text
+
+
+class TestOptions:
+    def test_options_change_the_plan(self) -> None:
+        text = (
+            "--only D,idle --rounds 2 --messages D=500 --growth 10,20 --sizes-kib 0.4,4"
+            " --set AUP_SLOTS=9 --set AUP_POLL_CONCURRENCY=2"
+        )
+        options = command._parser().parse_args(text.split())
+        plan = command.plan_of(options)
+        assert (plan.scenarios, plan.parts, plan.rounds) == (("D",), ("idle",), 2)
+        assert plan.messages == {"D": 500}
+        assert (plan.growth, plan.sizes_kib) == ((10, 20), (0.4, 4.0))
+        assert plan.settings == {"AUP_SLOTS": "9", "AUP_POLL_CONCURRENCY": "2"}
+
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [("--only D,F", "knows no F"), ("--set AUP_SLOTS", "NAME=VALUE"), ("--messages D", "NAME")],
+    )
+    def test_wrong_options_are_told(self, text: str, problem: str) -> None:
+        with pytest.raises(ValueError, match=problem):
+            command.plan_of(command._parser().parse_args(text.split()))
+
+    def test_the_reduced_run_keeps_what_is_not_changed(self) -> None:
+        options = command._parser().parse_args(["--quick", "--messages", "A=10"])
+        plan = command.plan_of(options)
+        assert plan == replace(quick.PLAN, messages={**quick.PLAN.messages, "A": 10})
