@@ -33,9 +33,15 @@ def test_every_body_is_recorded_or_dead_lettered_unchanged_and_blocks_nobody() -
     report = campaign(SEED, COUNT)
     print(report.line())  # noqa: T201 - the same
     assert report.ends.total() == report.count == COUNT
-    # Neither too tame nor too wild: every end is met.
-    expected = {"recorded", "duplicate", "malformed", "invalid", "unknown_policy", "conflict"}
-    assert COUNT < 3000 or report.ends.keys() > expected
+
+
+def test_the_bodies_are_neither_too_tame_nor_too_wild() -> None:
+    # Of a known seed: the rarest end may be missed by one of many.
+    report = campaign(7, 3000)
+    assert report.ends.keys() >= {
+        "recorded", "duplicate", "malformed", "invalid", "unknown_policy", "content_mismatch",
+        "conflict",
+    }  # fmt: skip
 
 
 def test_a_seed_gives_the_same_bodies_every_time() -> None:

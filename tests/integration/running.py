@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from typing import Any
 
+from worker import service
 from worker.acceptance import Acceptance
 from worker.delivery import Fate
 from worker.metrics import Metrics
@@ -15,7 +17,7 @@ from worker.pipeline.flow import Flow
 from worker.pipeline.record import Ledger
 from worker.policy import Policy
 from worker.preflight import check
-from worker.queue import open_queues
+from worker.queue import Queue, open_queues
 from worker.repository import AUPRepository, RecordResult
 from worker.settings import Settings
 
@@ -97,13 +99,18 @@ async def working(
 async def opened(
     settings: Settings, around: Callable[[AUPRepository], Ledger] | None = None
 ) -> AsyncIterator[Flow]:
-    """Open everything that a flow needs."""
+    """Open everything that a flow needs, with the patience that the service has at its start."""
     repository = AUPRepository(settings.aws)
     metrics = Metrics(calls=repository.calls)
-    async with (
-        repository,
-        open_queues(settings, calls=metrics.calls) as (source, dead_letters),
-    ):
-        fitted = await check(settings, source, dead_letters, repository)
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    async with repository, AsyncExitStack() as stack:
+
+        async def queues() -> tuple[Queue, Queue]:
+            return await stack.enter_async_context(open_queues(settings, calls=metrics.calls))
+
+        source, dead_letters = await service._patiently(queues, deadline)
+        fitted = await service._patiently(
+            lambda: check(settings, source, dead_letters, repository), deadline
+        )
         ledger: Any = around(repository) if around else repository
         yield Flow(source, dead_letters, ledger, fitted, metrics=metrics)
