@@ -104,3 +104,7 @@ class StoppedError(AUPError):
 
 class GaveUpError(AUPError):
     """The service cannot go on and ends, for its supervisor to start it anew or call somebody."""
+
+
+class BenchError(AUPError):
+    """A measurement did not go as it must; its figures are worth nothing."""

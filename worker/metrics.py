@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from math import log
+from typing import Final
 
 from worker.delivery import Fate, Outcome
 
@@ -55,6 +57,40 @@ class Books:
         }
 
 
+# Buckets of durations grow by a tenth, from here on.
+_LEAST_SECONDS: Final = 1e-5
+_GROWTH: Final = 1.1
+_SCALE: Final = 1 / log(_GROWTH)
+
+
+@dataclass(slots=True)
+class Durations:
+    """How long things took, in growing buckets: a quantile is right to five in a hundred."""
+
+    _counts: Counter[int] = field(default_factory=Counter)
+
+    def __len__(self) -> int:
+        return self._counts.total()
+
+    def add(self, seconds: float) -> None:
+        """Take in one."""
+        bucket = int(log(seconds / _LEAST_SECONDS) * _SCALE) if seconds > _LEAST_SECONDS else 0
+        self._counts[bucket] += 1
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._counts.clear()
+
+    def quantile(self, share: float) -> float:
+        """Give the seconds that such a share did not exceed; 0 where there are none."""
+        left = share * len(self)
+        for bucket, count in sorted(self._counts.items()):
+            left -= count
+            if left <= 0:
+                return float(_LEAST_SECONDS * _GROWTH ** (bucket + 0.5))
+        return 0.0
+
+
 @dataclass(slots=True)
 class Metrics:
     """Everything that the service counts.
@@ -63,8 +99,10 @@ class Metrics:
         books: the deliveries.
         calls: requests to AWS by operation.
         events: things that an operator may want to know of, by name, such as `lease_lost`.
+        settling: from receipt to settlement, of each delivery.
     """
 
     books: Books = field(default_factory=Books)
     calls: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
+    settling: Durations = field(default_factory=Durations)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -29,15 +29,19 @@ if TYPE_CHECKING:
 
 _log: Final = structlog.get_logger()
 ResultT = TypeVar("ResultT")
+Beside = Callable[[Flow], Coroutine[Any, Any, None]]
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
-async def serve(settings: Settings, *, session: aioboto3.Session | None = None) -> None:
+async def serve(
+    settings: Settings, *, session: aioboto3.Session | None = None, beside: Beside | None = None
+) -> None:
     """Run the service until SIGTERM or SIGINT; a second signal stops it at once.
 
     Args:
         settings: everything it can be told.
         session: instead of one from the environment.
+        beside: runs beside the flow, and is cancelled when that has ended.
 
     Raises:
         SettingsError: queues or tables do not fit the settings.
@@ -51,11 +55,14 @@ async def serve(settings: Settings, *, session: aioboto3.Session | None = None) 
             _opened(settings, stopping, session) as flow,
         ):
             if flow is not None:
-                await _run(flow, settings)
+                await _run(flow, settings, beside)
 
 
-async def _run(flow: Flow, settings: Settings) -> None:
-    reporting = asyncio.get_running_loop().create_task(_report(flow, settings.summary_seconds))
+async def _run(flow: Flow, settings: Settings, beside: Beside | None) -> None:
+    loop = asyncio.get_running_loop()
+    companions = [loop.create_task(_report(flow, settings.summary_seconds))]
+    if beside is not None:
+        companions.append(loop.create_task(beside(flow)))
     try:
         await flow.run()
     except asyncio.CancelledError:
@@ -67,8 +74,9 @@ async def _run(flow: Flow, settings: Settings) -> None:
             f"within {settings.visibility_timeout_seconds} s"
         ) from None
     finally:
-        reporting.cancel()
-        await asyncio.gather(reporting, return_exceptions=True)
+        for companion in companions:
+            companion.cancel()
+        await asyncio.gather(*companions, return_exceptions=True)
         _log.info("stopped", **_summary(flow))
 
 
@@ -166,7 +174,13 @@ def _summary(flow: Flow) -> dict[str, Any]:
     return {
         **flow.metrics.books.figures(),
         "in_flight": flow.slots.in_flight,
+        "p50_ms": _milliseconds(flow, 0.5),
+        "p99_ms": _milliseconds(flow, 0.99),
         "not_ready": flow.health.why_not_ready(),
         "calls": dict(sorted(flow.metrics.calls.items())),
         "events": dict(sorted(flow.metrics.events.items())),
     }
+
+
+def _milliseconds(flow: Flow, share: float) -> float:
+    return round(1000 * flow.metrics.settling.quantile(share), 1)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 # What each floor keeps, lowest first; the README shows the same.
 FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("errors and arithmetic", ("", "errors", "backoff", "gatherer", "policy")),
+    ("errors and arithmetic", ("", "errors", "backoff", "event_loop", "gatherer", "policy")),
     (
         "facts, settings, the one way to call AWS",
         ("acceptance", "delivery", "settings", "aws", "logs", "stall"),
@@ -61,6 +61,12 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("open, check, run, drain, close", ("service",)),
     (
+        "the plain ways to do the same work, and room for them",
+        ("bench", "bench.recipes", "bench.place"),
+    ),
+    ("one way, measured", ("bench.trial",)),
+    ("the ways compared", ("bench.comparison",)),
+    (
         "the embedded AWS and the parts of the guided run",
         ("local", "demo", "demo.messages", "demo.process"),
     ),
@@ -68,7 +74,15 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("the screen", ("cli", "cli.screen", "cli.running")),
     (
         "the verbs",
-        ("cli.run", "cli.push", "cli.dead_letters", "cli.policy", "cli.look", "cli.demo"),
+        (
+            "cli.run",
+            "cli.push",
+            "cli.dead_letters",
+            "cli.policy",
+            "cli.look",
+            "cli.demo",
+            "cli.bench",
+        ),
     ),
     ("the verbs together", ("cli.app",)),
     ("python -m worker", ("__main__",)),
@@ -77,7 +91,7 @@ FLOOR = {name: floor for floor, (_, names) in enumerate(FLOORS) for name in name
 
 MOST_LINES = 45
 AWS_LIBRARIES = {"aioboto3", "aiobotocore", "boto3", "botocore", "types_aiobotocore_sqs"}
-AWS_DOORS = ("aws", "wire.", "queue", "provision", "repository.", "demo.")
+AWS_DOORS = ("aws", "wire.", "queue", "provision", "repository.", "demo.", "bench.")
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "base", "misc"}
 
 

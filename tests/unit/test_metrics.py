@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from worker.delivery import DUPLICATE, RECORDED, Outcome
 from worker.errors import Reason
-from worker.metrics import Books, Metrics
+from worker.metrics import Books, Durations, Metrics
 
 
 def test_the_books_balance_at_every_moment() -> None:
@@ -50,3 +52,22 @@ def test_nothing_is_shared_between_metrics() -> None:
     first.calls["x"] += 1
     first.events["y"] += 1
     assert second == Metrics()
+
+
+def test_quantiles_of_durations_are_right_to_five_in_a_hundred() -> None:
+    durations = Durations()
+    for number in range(1, 1001):
+        durations.add(number / 1000)
+    assert len(durations) == 1000
+    for share in (0.01, 0.5, 0.99, 1.0):
+        assert durations.quantile(share) == pytest.approx(share, rel=0.06)
+
+
+def test_durations_of_nothing_and_next_to_nothing_are_borne() -> None:
+    durations = Durations()
+    assert durations.quantile(0.5) == 0
+    for seconds in (0.0, -1.0, 1e-9):
+        durations.add(seconds)
+    assert 0 < durations.quantile(0.99) < 0.0001
+    durations.clear()
+    assert len(durations) == 0

@@ -9,6 +9,7 @@ import typer
 
 from worker import __version__
 from worker.cli import dead_letters, look, policy, screen
+from worker.cli.bench import bench
 from worker.cli.demo import demo
 from worker.cli.push import push
 from worker.cli.run import run
@@ -48,6 +49,7 @@ app.command()(look.accepted)
 app.command()(look.status)
 app.command()(look.init)
 app.command()(demo)
+app.command()(bench)
 app.command()(look.schema)
 
 

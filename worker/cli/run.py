@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.cli.running import run_on_loop
+from worker.event_loop import run_on_loop
 from worker.logs import configure
 from worker.service import serve
 from worker.settings import load

@@ -63,6 +63,7 @@ class Flow:
         self.stopping = stopping or asyncio.Event()
         self._settings = settings
         self._now = now
+        self._clock = asyncio.get_running_loop().time
         self._log = _log.bind()  # once: a line that is not logged costs nothing then
         self._failure: GaveUpError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -71,7 +72,7 @@ class Flow:
         breaker = Breaker()
         polling, recording = self._patience(), self._patience()
         # What must die can wait for its queue; what can be recorded need not wait with it.
-        burying = Patience(inf, self.give_up, asyncio.get_running_loop().time)
+        burying = Patience(inf, self.give_up, self._clock)
         self.health = Health(
             self.metrics.books,
             self.slots,
@@ -79,7 +80,7 @@ class Flow:
             (polling, recording, burying),
             self.stopping,
             progress_seconds=_progress_seconds(settings),
-            clock=asyncio.get_running_loop().time,
+            clock=self._clock,
         )
         self.leases = Leases(
             source.change_visibility,
@@ -130,8 +131,7 @@ class Flow:
         )
 
     def _patience(self) -> Patience:
-        clock = asyncio.get_running_loop().time
-        return Patience(self._settings.give_up_seconds, self.give_up, clock)
+        return Patience(self._settings.give_up_seconds, self.give_up, self._clock)
 
     def give_up(self, error: GaveUpError) -> None:
         """Drain, and end `run` with that error."""
@@ -233,6 +233,7 @@ class Flow:
         task.add_done_callback(self._deciding.discard)
 
     async def _carry(self, delivery: Delivery, lease: Lease, slot: Slot) -> None:
+        received_at = self._clock()
         async with slot:
             outcome = await self._decide(delivery)
             try:
@@ -243,6 +244,7 @@ class Flow:
                 await lease.stop()
                 outcome = Outcome.returned("settling failed")
             self.metrics.books.close(outcome)
+            self.metrics.settling.add(self._clock() - received_at)
             self.health.progressed()
             self._log.debug(
                 "settled",

@@ -1,0 +1,1 @@
+"""What the worker costs, against plainer ways to do the same work."""
