@@ -22,16 +22,16 @@ class _Waiting(Generic[EntryT, ResultT]):
 class Gatherer(Generic[EntryT, ResultT]):
     """Gather entries that are submitted concurrently into one call.
 
-    A batch leaves at once when it is full or when nothing is under way; a partial batch waits
-    while another is under way, for `linger_seconds` at most (Nagle's rule, RFC 896). So a lone
-    entry waits for nobody, and under load batches are full.
+    A batch leaves at once when it is full; a partial one while another is under way, or has left
+    just now, waits for `linger_seconds` at most (after Nagle's rule, RFC 896). So a lone entry
+    waits for nobody, and under load batches are full, however quick the answers are.
 
     Args:
         flush: sends a batch; gives one result or exception for each entry, in order.
         max_entries: how many entries a batch holds at most.
         max_bytes: what `size` may add up to in a batch.
         concurrency: how many batches are under way at most; may be changed at any time.
-        linger_seconds: how long a partial batch waits behind another.
+        linger_seconds: how long a partial batch waits behind another, and stays behind it.
         key: entries of equal key never share a batch.
         size: the bytes of one entry.
     """
@@ -43,7 +43,7 @@ class Gatherer(Generic[EntryT, ResultT]):
         max_entries: int,
         max_bytes: int | None = None,
         concurrency: int = 1,
-        linger_seconds: float = 0.005,
+        linger_seconds: float = 0.01,
         key: Callable[[EntryT], Hashable] | None = None,
         size: Callable[[EntryT], int] | None = None,
     ) -> None:
@@ -56,6 +56,7 @@ class Gatherer(Generic[EntryT, ResultT]):
         self._size = size
         self._waiting: deque[_Waiting[EntryT, ResultT]] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
+        self._left_at = float("-inf")
         self._scheduled: asyncio.Handle | None = None
         self._lingering: asyncio.TimerHandle | None = None
 
@@ -74,7 +75,8 @@ class Gatherer(Generic[EntryT, ResultT]):
             Exception: what `flush` gave for this entry, or raised for its whole batch.
         """
         loop = asyncio.get_running_loop()
-        waiting = _Waiting[EntryT, ResultT](entry, loop.create_future(), loop.time())
+        # Without parameters: with them, the type would be made anew for each entry.
+        waiting: _Waiting[EntryT, ResultT] = _Waiting(entry, loop.create_future(), loop.time())
         self._waiting.append(waiting)
         # The next turn of the loop: whoever submits in this one shares the batch.
         if self._scheduled is None:
@@ -92,15 +94,18 @@ class Gatherer(Generic[EntryT, ResultT]):
             batch = self._take_batch()
             if not batch:
                 break
-            task = asyncio.get_running_loop().create_task(self._send(batch))
+            loop = asyncio.get_running_loop()
+            self._left_at = loop.time()
+            task = loop.create_task(self._send(batch))
             self._under_way.add(task)
             task.add_done_callback(self._finished)
 
     def _should_wait(self) -> bool:
-        if not self._under_way or len(self._waiting) >= self._max_entries:
+        if len(self._waiting) >= self._max_entries:
             return False
         loop = asyncio.get_running_loop()
-        ripe_at = self._waiting[0].since + self._linger_seconds
+        before = self._waiting[0].since if self._under_way else self._left_at
+        ripe_at = before + self._linger_seconds
         if loop.time() >= ripe_at:
             return False
         self._lingering = loop.call_at(ripe_at, self._pump)

@@ -42,6 +42,13 @@ _GATHERING: Final = (
         _GATHERER_TESTS,
     ),
     Mutant(
+        "small batches after quick answers",
+        _GATHERER,
+        "self._waiting[0].since if self._under_way else self._left_at",
+        "self._waiting[0].since if self._under_way else -1.0",
+        _GATHERER_TESTS,
+    ),
+    Mutant(
         "an entry's error handed over as its result",
         _GATHERER,
         "if isinstance(result, Exception):",

@@ -108,12 +108,37 @@ async def test_a_full_batch_does_not_linger() -> None:
 @simulated
 async def test_a_lingering_batch_leaves_when_the_one_before_it_ends() -> None:
     flush = _Flush(seconds=0.2)
-    gatherer = Gatherer[int, int](flush, max_entries=10, concurrency=2, linger_seconds=60)
+    gatherer = Gatherer[int, int](flush, max_entries=10, concurrency=2, linger_seconds=0.19)
     first = asyncio.create_task(gatherer.submit(1))
     await asyncio.sleep(0.1)
     assert await gatherer.submit(2) == 4
     assert _now() == pytest.approx(0.4, abs=0.01)
     await first
+
+
+@simulated
+async def test_quick_answers_make_no_small_batches() -> None:
+    flush = _Flush(seconds=0.0)
+    gatherer = Gatherer[int, int](flush, max_entries=100, concurrency=2, linger_seconds=0.01)
+    tasks = []
+    for entry in range(40):
+        tasks.append(asyncio.create_task(gatherer.submit(entry)))
+        await asyncio.sleep(0.001)
+    await asyncio.gather(*tasks)
+    assert flush.batches[0] == [0], "the first waits for nobody"
+    assert len(flush.batches) <= 6
+    assert _now() < 0.06
+
+
+@simulated
+async def test_an_entry_that_comes_a_while_after_the_last_batch_waits_for_nobody() -> None:
+    flush = _Flush(seconds=0.0)
+    gatherer = Gatherer[int, int](flush, max_entries=25, linger_seconds=0.01)
+    await gatherer.submit(1)
+    await asyncio.sleep(0.011)
+    began_at = _now()
+    await gatherer.submit(2)
+    assert _now() - began_at < 0.001
 
 
 @simulated

@@ -67,7 +67,7 @@ def _inserts(dynamodb: Any, way: type[Any] = BatchInserts, seconds: float = 10) 
 
 
 def test_the_statement_names_every_attribute_and_holds_no_value() -> None:
-    statement = insert_statement("my-table", {"user_id": "u'; DROP", "ip": "1"})
+    statement = insert_statement("my-table", ("user_id", "ip"))
     assert statement == """INSERT INTO "my-table" VALUE {'user_id': ?, 'ip': ?}"""
 
 

@@ -66,8 +66,8 @@ class Flow:
         self._clock = asyncio.get_running_loop().time
         self._log = _log.bind()  # once: a line that is not logged costs nothing then
         self._failure: GaveUpError | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._deciding: set[asyncio.Task[None]] = set()
+        self._tasks: dict[Lease, asyncio.Task[None]] = {}
+        self._deciding: dict[Lease, asyncio.Task[None]] = {}
         self._out_of_time = False
         breaker = Breaker()
         polling, recording = self._patience(), self._patience()
@@ -209,13 +209,13 @@ class Flow:
         )
         if not receiver.done():
             await asyncio.wait({receiver}, timeout=self._settings.drain_timeout_seconds)
-        tasks = set(self._tasks)
+        tasks = set(self._tasks.values())
         if tasks:
             await asyncio.wait(tasks, timeout=max(0.0, deadline - loop.time()))
         self._out_of_time = True
-        for task in list(self._deciding):
+        for task in list(self._deciding.values()):
             task.cancel()
-        tasks = set(self._tasks)
+        tasks = set(self._tasks.values())
         if tasks:
             # What remains is settling; the supervisor grants it so long.
             grace = self._settings.stop_timeout_seconds - self._settings.drain_timeout_seconds
@@ -227,37 +227,37 @@ class Flow:
         self.metrics.books.open()
         lease = self.leases.hold(delivery)
         task = self._deliveries.create_task(self._carry(delivery, lease, slot))
-        self._tasks.add(task)
-        self._deciding.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(self._deciding.discard)
+        self._tasks[lease] = self._deciding[lease] = task
 
     async def _carry(self, delivery: Delivery, lease: Lease, slot: Slot) -> None:
         received_at = self._clock()
-        async with slot:
-            outcome = await self._decide(delivery)
-            try:
-                outcome = await self._settler.settle(lease, outcome)
-            except Exception:  # noqa: BLE001 - one message must not end the others
-                # Nothing is lost: the message comes back when its visibility ends.
-                _log.exception("settling failed", message_id=delivery.message_id)
-                await lease.stop()
-                outcome = Outcome.returned("settling failed")
-            self.metrics.books.close(outcome)
-            self.metrics.settling.add(self._clock() - received_at)
-            self.health.progressed()
-            self._log.debug(
-                "settled",
-                message_id=delivery.message_id,
-                outcome=outcome.fate.value,
-                reason=outcome.reason,
-                detail=outcome.detail,
-                receive_count=delivery.receive_count,
-            )
+        try:
+            async with slot:
+                outcome = await self._settle(lease, await self._decide(delivery, lease))
+                self.metrics.books.close(outcome)
+        finally:
+            del self._tasks[lease]
+        self.metrics.settling.add(self._clock() - received_at)
+        self.health.progressed()
+        self._log.debug(
+            "settled",
+            message_id=delivery.message_id,
+            outcome=outcome.fate.value,
+            reason=outcome.reason,
+            detail=outcome.detail,
+            receive_count=delivery.receive_count,
+        )
 
-    async def _decide(self, delivery: Delivery) -> Outcome:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - we run in one
+    async def _settle(self, lease: Lease, outcome: Outcome) -> Outcome:
+        try:
+            return await self._settler.settle(lease, outcome)
+        except Exception:  # noqa: BLE001 - one message must not end the others
+            # Nothing is lost: the message comes back when its visibility ends.
+            _log.exception("settling failed", message_id=lease.delivery.message_id)
+            await lease.stop()
+            return Outcome.returned("settling failed")
+
+    async def _decide(self, delivery: Delivery, lease: Lease) -> Outcome:
         try:
             if self.stopping.is_set():
                 return Outcome.returned("stopping: not started")
@@ -272,13 +272,13 @@ class Flow:
         except asyncio.CancelledError:
             if not self._out_of_time:
                 raise
-            task.uncancel()
+            self._tasks[lease].uncancel()
             return Outcome.returned("stopping: out of time")
         except Exception as error:  # noqa: BLE001 - the same
             _log.exception("unexpected failure", message_id=delivery.message_id)
             return self._recorder.later_or_dead(delivery, f"unexpected: {type(error).__name__}")
         finally:
-            self._deciding.discard(task)
+            del self._deciding[lease]
 
 
 def _progress_seconds(settings: Settings) -> float:

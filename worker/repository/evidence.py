@@ -18,15 +18,14 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from pydantic_core import to_json
+
 from worker.acceptance import Acceptance
 
 ERASABLE: Final = ("ip", "user_agent", "session_id")
 FORMAT: Final = "1"
 _COMMITMENTS: Final = tuple(f"{name}_commitment" for name in ERASABLE)
 _NOT_HASHED: Final = frozenset({"record_sha256", *ERASABLE, *(f"{name}_salt" for name in ERASABLE)})
-_canonical_json: Final = json.JSONEncoder(
-    sort_keys=True, separators=(",", ":"), ensure_ascii=False
-).encode
 _SALT_BYTES: Final = 16
 _ID_BYTES: Final = 8
 _NOT_STATED_BY_PRODUCER: Final = frozenset(
@@ -87,7 +86,7 @@ def record_sha256(item: Mapping[str, Any]) -> str:
     for name in _COMMITMENTS:
         if name in proven:
             proven[name] = bytes(proven[name]).hex()
-    return hashlib.sha256(_canonical_json(proven).encode()).hexdigest()
+    return hashlib.sha256(to_json({name: proven[name] for name in sorted(proven)})).hexdigest()
 
 
 def verify(item: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from worker.aws import calling, error_of
@@ -91,7 +92,7 @@ class BatchInserts(_TableInserts):
         ):
             statements = [
                 {
-                    "Statement": insert_statement(self._table_name, item),
+                    "Statement": insert_statement(self._table_name, tuple(item)),
                     "Parameters": list(item.values()),
                 }
                 for item in items
@@ -134,9 +135,10 @@ class ConditionalPuts(_TableInserts):
         return Inserted.NEW
 
 
-def insert_statement(table_name: str, item: Item) -> str:
+@lru_cache(maxsize=1024)  # producers state the same fields every time
+def insert_statement(table_name: str, names: tuple[str, ...]) -> str:
     """Write the PartiQL statement for an item's attributes, values as parameters."""
-    attributes = ", ".join(f"'{name}': ?" for name in item)
+    attributes = ", ".join(f"'{name}': ?" for name in names)
     return f'INSERT INTO "{table_name}" VALUE {{{attributes}}}'
 
 

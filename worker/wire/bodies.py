@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import Any, Final
 
@@ -46,6 +47,7 @@ def _base64(value: Any) -> str:
 # The SDK's own way to write JSON, and so byte for byte what it would send.
 _encode: Final = json.JSONEncoder(default=_base64).encode
 _serialize: Final = TypeSerializer().serialize
+_quoted: Final = lru_cache(maxsize=1024)(encode_basestring_ascii)
 
 
 def request_body(operation: str, request: Mapping[str, Any]) -> bytes:
@@ -73,7 +75,7 @@ def _statements(Statements: list[Mapping[str, Any]]) -> bytes:  # noqa: N803 - A
 
 def _statement(Statement: str, Parameters: list[Any]) -> str:  # noqa: N803 - AWS's names
     values = ", ".join([_value(value) for value in Parameters])
-    return f'{{"Statement": {encode_basestring_ascii(Statement)}, "Parameters": [{values}]}}'
+    return f'{{"Statement": {_quoted(Statement)}, "Parameters": [{values}]}}'
 
 
 def _typed(value: Any) -> Any:
