@@ -41,8 +41,9 @@ simulate: $(VENV)/.develop ## 10,000 simulated disasters (SEEDS=n for another nu
 mutants: $(VENV)/.develop ## break the code on purpose, fault by fault, and see a test fail
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
-fuzz: $(VENV)/.develop ## 100,000 generated bodies (BODIES=n for another number)
+fuzz: $(VENV)/.develop ## 100,000 generated bodies (BODIES=n), then 200,000 found by coverage (RUNS=n)
 	@$(BIN)/python -m tests.fuzz
+	@RUNS=$${RUNS:-200000} $(BIN)/python -m tests.fuzz.guided
 
 bench: $(VENV)/.develop ## what the worker costs, on a stub of AWS (ARGS=--quick asserts the ratios only)
 	@$(BIN)/python -m tests.bench $(ARGS)

@@ -47,6 +47,8 @@ class Gatherer(Generic[EntryT, ResultT]):
         key: Callable[[EntryT], Hashable] | None = None,
         size: Callable[[EntryT], int] | None = None,
     ) -> None:
+        # Asking for the running loop costs a call of the system, and every entry needs it.
+        self._loop = asyncio.get_running_loop()
         self._flush = flush
         self._max_entries = max_entries
         self._max_bytes = max_bytes
@@ -74,13 +76,14 @@ class Gatherer(Generic[EntryT, ResultT]):
         Raises:
             Exception: what `flush` gave for this entry, or raised for its whole batch.
         """
-        loop = asyncio.get_running_loop()
         # Without parameters: with them, the type would be made anew for each entry.
-        waiting: _Waiting[EntryT, ResultT] = _Waiting(entry, loop.create_future(), loop.time())
+        waiting: _Waiting[EntryT, ResultT] = _Waiting(
+            entry, self._loop.create_future(), self._loop.time()
+        )
         self._waiting.append(waiting)
         # The next turn of the loop: whoever submits in this one shares the batch.
         if self._scheduled is None:
-            self._scheduled = loop.call_soon(self._pump)
+            self._scheduled = self._loop.call_soon(self._pump)
         return await waiting.future
 
     def _pump(self) -> None:
@@ -94,21 +97,19 @@ class Gatherer(Generic[EntryT, ResultT]):
             batch = self._take_batch()
             if not batch:
                 break
-            loop = asyncio.get_running_loop()
-            self._left_at = loop.time()
-            task = loop.create_task(self._send(batch))
+            self._left_at = self._loop.time()
+            task = self._loop.create_task(self._send(batch))
             self._under_way.add(task)
             task.add_done_callback(self._finished)
 
     def _should_wait(self) -> bool:
         if len(self._waiting) >= self._max_entries:
             return False
-        loop = asyncio.get_running_loop()
         before = self._waiting[0].since if self._under_way else self._left_at
         ripe_at = before + self._linger_seconds
-        if loop.time() >= ripe_at:
+        if self._loop.time() >= ripe_at:
             return False
-        self._lingering = loop.call_at(ripe_at, self._pump)
+        self._lingering = self._loop.call_at(ripe_at, self._pump)
         return True
 
     def _take_batch(self) -> list[_Waiting[EntryT, ResultT]]:

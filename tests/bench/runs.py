@@ -96,6 +96,8 @@ def _check(figures: Figures, work: Work) -> None:
 def _run(marks: list[Mark], ended: Figures, peak: float, start_seconds: float) -> Run:
     first, last = marks[0], marks[-1]
     settled = last.figures.settled - first.figures.settled
+    if not settled:
+        raise RunError("all was settled at once, and nothing measured: give more messages")
     seconds = last.figures.at - first.figures.at
     stub_cpu = last.figures.stub_cpu_seconds - first.figures.stub_cpu_seconds
     units = ended.units_weighed / ended.items_weighed

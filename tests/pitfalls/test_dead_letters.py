@@ -110,7 +110,7 @@ async def test_a_bad_message_is_dead_with_its_reason_neither_dropped_nor_tried_f
         world.sqs.queue(SOURCE).send(each, {}, {}, None)
     await asyncio.sleep(30)
     monkeypatch.setattr(world.sqs, "send_message_batch", send)
-    await carrying.until(lambda: not messages(world), 300, "none is tried any more")
+    await carrying.until(lambda: not messages(world), 900, "none is tried any more")
     world.faults.stop()
     await carrying.stop()
     assert watch.too_early == []

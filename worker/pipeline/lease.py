@@ -39,7 +39,9 @@ class Lease:
         Returns:
             Whether the message is still ours.
         """
-        return await self._leases.stop(self)
+        if self.extending is not None:
+            await self._leases.stop_extending(self)
+        return self._leases.stop(self)
 
 
 class Leases:
@@ -66,6 +68,7 @@ class Leases:
         self._events = events if events is not None else Counter()
         # In the order in which they fall due: new and renewed ones go to the end.
         self._held: OrderedDict[int, Lease] = OrderedDict()
+        self._now = asyncio.get_running_loop().time
         self._by_message: dict[str, Lease] = {}
         self._arrival = asyncio.Event()
 
@@ -77,8 +80,7 @@ class Leases:
 
         An older delivery of the same message is lost by that: only the newest handle settles.
         """
-        now = asyncio.get_running_loop().time()
-        lease = Lease(self, delivery, now + self._seconds)
+        lease = Lease(self, delivery, self._now() + self._seconds)
         older = self._by_message.get(delivery.message_id)
         if older is not None:
             self._lose(older, "handed out again while it was held")
@@ -87,12 +89,16 @@ class Leases:
         self._arrival.set()
         return lease
 
-    async def stop(self, lease: Lease) -> bool:
-        """Let go of a lease; see `Lease.stop`."""
+    async def stop_extending(self, lease: Lease) -> None:
+        """Extend a lease no more, and await the extension under way."""
         self._drop(lease)
         if lease.extending is not None:
             await asyncio.wait([lease.extending])
-        if not lease.lost and asyncio.get_running_loop().time() >= lease.expires_at:
+
+    def stop(self, lease: Lease) -> bool:
+        """Let go of a lease that is not being extended; see `Lease.stop`."""
+        self._drop(lease)
+        if not lease.lost and self._now() >= lease.expires_at:
             self._lose(lease, "ran out")
         return not lease.lost
 
@@ -170,5 +176,5 @@ class Leases:
                 self._held.move_to_end(id(lease))
         elif isinstance(error, LeaseLostError | AWSNotFoundError | AWSRejectedError):
             self._lose(lease, str(error))
-        elif asyncio.get_running_loop().time() >= lease.expires_at:
+        elif self._now() >= lease.expires_at:
             self._lose(lease, f"ran out: {error}")

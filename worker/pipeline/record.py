@@ -78,12 +78,12 @@ class Recorder:
         self._stopping = stopping
         self._now = now
         self._events = events
+        self._clock = asyncio.get_running_loop().time
         self._writes_fail = False
 
     async def record(self, acceptance: Acceptance, delivery: Delivery) -> Outcome:
         """Record, and say what becomes of the delivery."""
-        loop = asyncio.get_running_loop()
-        hold_until = loop.time() + self._settings.hold_seconds
+        hold_until = self._clock() + self._settings.hold_seconds
         attempt = 0
         while True:
             attempt += 1
@@ -105,7 +105,7 @@ class Recorder:
                 base_seconds=self._settings.backoff_base_seconds,
                 cap_seconds=_HELD_RETRY_CAP_SECONDS,
             )
-            if loop.time() + delay >= hold_until:
+            if self._clock() + delay >= hold_until:
                 return self._held_in_vain(delivery, failure)
             await unless_stopped(self._stopping, asyncio.sleep(delay))
             if self._stopping.is_set():

@@ -143,7 +143,6 @@ class Settler:
     async def _patiently(
         self, gatherer: Gatherer[EntryT, AWSError | None], entry: EntryT, lease: Lease
     ) -> None:
-        loop = asyncio.get_running_loop()
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 await gatherer.submit(entry)
@@ -151,7 +150,10 @@ class Settler:
                 delay = full_jitter(
                     attempt, base_seconds=_RETRY_BASE_SECONDS, cap_seconds=_RETRY_CAP_SECONDS
                 )
-                if attempt == _ATTEMPTS or loop.time() + delay >= lease.expires_at:
+                if (
+                    attempt == _ATTEMPTS
+                    or asyncio.get_running_loop().time() + delay >= lease.expires_at
+                ):
                     raise
             else:
                 return

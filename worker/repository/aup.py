@@ -157,7 +157,8 @@ class AUPRepository(DynamoDBRepository):
 
     async def _insert_patiently(self, item: Item) -> Inserted:
         assert self._writes is not None  # noqa: S101 - _check_owner has adopted a loop
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        assert loop is not None  # noqa: S101 - the same
         deadline = loop.time() + self.aws_settings.call_timeout_seconds
         attempt = 0
         while True:

@@ -36,7 +36,7 @@ _NOT_STATED_BY_PRODUCER: Final = frozenset(
 
 def timestamp(moment: datetime) -> str:
     """Write a moment as RFC 3339 in UTC with milliseconds."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
 
 
 def _commitment(name: str, value: str, salt: bytes) -> bytes:
