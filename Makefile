@@ -4,8 +4,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-# Much of what the tests do is waiting: more processes than cores.
-SPREAD := -n 4 --dist worksteal
+# Part of what the tests do is waiting; many more processes than cores would starve each other.
+SPREAD := -n 3 --dist worksteal
 UV := .cache/uv/bin/uv
 
 .DEFAULT_GOAL := help

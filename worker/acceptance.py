@@ -107,9 +107,12 @@ class Acceptance(BaseModel):
 
     @model_validator(mode="after")
     def _bounded_extra(self) -> Self:
-        if not _in_range(self.model_extra):
+        extra = self.model_extra
+        if not extra:
+            return self
+        if not _in_range(extra):
             raise ValueError("a number is out of range")
-        if self.model_extra and len(self.extra.encode()) > EXTRA_MAX_BYTES:
+        if len(self.extra.encode()) > EXTRA_MAX_BYTES:
             raise ValueError(f"unknown fields exceed {EXTRA_MAX_BYTES} bytes in all")
         return self
 

@@ -22,9 +22,10 @@ class _Waiting(Generic[EntryT, ResultT]):
 class Gatherer(Generic[EntryT, ResultT]):
     """Gather entries that are submitted concurrently into one call.
 
-    A batch leaves at once when it is full; a partial one while another is under way, or has left
-    just now, waits for `linger_seconds` at most (after Nagle's rule, RFC 896). So a lone entry
-    waits for nobody, and under load batches are full, however quick the answers are.
+    A batch leaves at once when it is full; a partial one while another is under way, or one of
+    several entries has left just now, waits for `linger_seconds` at most (after Nagle's rule, RFC
+    896). So lone entries wait for nobody, and under load batches are full, however quick the
+    answers are.
 
     Args:
         flush: sends a batch; gives one result or exception for each entry, in order.
@@ -97,7 +98,8 @@ class Gatherer(Generic[EntryT, ResultT]):
             batch = self._take_batch()
             if not batch:
                 break
-            self._left_at = self._loop.time()
+            # One entry by itself is no sign that more are to come.
+            self._left_at = self._loop.time() if len(batch) > 1 else float("-inf")
             task = self._loop.create_task(self._send(batch))
             self._under_way.add(task)
             task.add_done_callback(self._finished)

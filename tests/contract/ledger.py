@@ -26,13 +26,14 @@ ACCEPTANCE_KEY = {"user_id": "S", "policy_version": "S"}
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """A server and the way to write to it."""
+    """A server, the way to write to it, and whether the calls go past most of the SDK."""
 
     server: str
     write_api: Literal["batch", "put"]
+    fast_calls: bool = True
 
     def __str__(self) -> str:
-        return f"{self.server}-{self.write_api}"
+        return f"{self.server}-{self.write_api}{'' if self.fast_calls else '-stock'}"
 
 
 LEDGERS = [
@@ -41,7 +42,9 @@ LEDGERS = [
         (Ledger("simulated", "batch"), []),
         (Ledger("simulated", "put"), []),
         (Ledger("moto", "put"), []),
+        (Ledger("moto", "put", fast_calls=False), []),
         (Ledger("dynamodb_local", "batch"), [pytest.mark.servers]),
+        (Ledger("dynamodb_local", "batch", fast_calls=False), [pytest.mark.servers]),
         (Ledger("dynamodb_local", "put"), [pytest.mark.servers]),
         (Ledger("ministack", "batch"), [pytest.mark.servers]),
         (Ledger("ministack", "put"), [pytest.mark.servers]),
@@ -68,6 +71,7 @@ class LedgerPlace:
             "table_name": f"policies-{unique}",
             "user_table_name": f"acceptances-{unique}",
             "write_api": ledger.write_api,
+            "fast_calls": ledger.fast_calls,
         }
         if ledger.server == "simulated":
             faults = Faults(1)

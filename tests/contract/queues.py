@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
@@ -36,6 +36,7 @@ class QueueServer:
         stale_handle_hides: it also changes its visibility.
         refuses_control_characters: a body outside XML's characters fails, as on AWS.
         takes_astral_characters: one inside them, beyond U+FFFF, does not.
+        fast_calls: the calls go past most of the SDK.
     """
 
     name: str
@@ -48,40 +49,38 @@ class QueueServer:
     stale_handle_hides: bool = False
     refuses_control_characters: bool = True
     takes_astral_characters: bool = True
+    fast_calls: bool = True
 
     def __str__(self) -> str:
-        return self.name
+        return f"{self.name}{'' if self.fast_calls else '-stock'}"
 
+
+_MOTO = QueueServer(
+    "moto",
+    keeps_trace_header_of_batch=False,
+    stale_handle_deletes=True,
+    stale_handle_hides=True,
+    refuses_control_characters=False,
+)
+_FAUXQS = QueueServer(
+    "fauxqs",
+    keeps_trace_header=False,
+    keeps_trace_header_of_batch=False,
+    keeps_group_id=False,
+    refuses_garbage=False,
+    takes_astral_characters=False,
+)
+_MINISTACK = QueueServer("ministack", keeps_trace_header_of_batch=False, refuses_second_delete=True)
 
 QUEUES = [
     pytest.param(server, id=str(server), marks=marks)
     for server, marks in (
         (QueueServer("simulated"), []),
-        (
-            QueueServer(
-                "moto",
-                keeps_trace_header_of_batch=False,
-                stale_handle_deletes=True,
-                stale_handle_hides=True,
-                refuses_control_characters=False,
-            ),
-            [],
-        ),
-        (
-            QueueServer(
-                "fauxqs",
-                keeps_trace_header=False,
-                keeps_trace_header_of_batch=False,
-                keeps_group_id=False,
-                refuses_garbage=False,
-                takes_astral_characters=False,
-            ),
-            [pytest.mark.servers],
-        ),
-        (
-            QueueServer("ministack", keeps_trace_header_of_batch=False, refuses_second_delete=True),
-            [pytest.mark.servers],
-        ),
+        (_MOTO, []),
+        (replace(_MOTO, fast_calls=False), []),
+        (_FAUXQS, [pytest.mark.servers]),
+        (replace(_FAUXQS, fast_calls=False), [pytest.mark.servers]),
+        (_MINISTACK, [pytest.mark.servers]),
     )
 ]
 
@@ -94,7 +93,11 @@ class QueuePlace:
         self.server = server
         self.calls: Counter[str] = Counter()
         self.session: Any = real_session()
-        aws: dict[str, Any] = {"region": "us-east-1", "call_timeout_seconds": 20.0}
+        aws: dict[str, Any] = {
+            "region": "us-east-1",
+            "call_timeout_seconds": 20.0,
+            "fast_calls": server.fast_calls,
+        }
         if server.name == "simulated":
             faults = Faults(1)
             self.session = SimulatedSession(SimulatedSQS(faults), SimulatedDynamoDB(faults))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Literal
@@ -29,15 +29,21 @@ class Servers:
     sqs: str
     dynamodb: str
     write_api: Literal["batch", "put"]
+    fast_calls: bool = True
 
     def __str__(self) -> str:
-        return self.sqs if self.sqs == self.dynamodb else f"{self.sqs}+{self.dynamodb}"
+        servers = self.sqs if self.sqs == self.dynamodb else f"{self.sqs}+{self.dynamodb}"
+        return servers if self.fast_calls else f"{servers}-stock"
 
 
 MOTO = Servers("moto", "moto", "put")
-REAL = [Servers("fauxqs", "dynamodb_local", "batch"), Servers("ministack", "ministack", "batch")]
+REAL = [
+    Servers("fauxqs", "dynamodb_local", "batch"),
+    Servers("fauxqs", "dynamodb_local", "batch", fast_calls=False),
+    Servers("ministack", "ministack", "batch"),
+]
 PLACES = [
-    pytest.param(MOTO, id=str(MOTO)),
+    *(pytest.param(each, id=str(each)) for each in (MOTO, replace(MOTO, fast_calls=False))),
     *(pytest.param(each, id=str(each), marks=pytest.mark.servers) for each in REAL),
 ]
 
@@ -89,6 +95,7 @@ class Place:
             "table_name": f"policies-{unique}",
             "user_table_name": f"acceptances-{unique}",
             "write_api": servers.write_api,
+            "fast_calls": servers.fast_calls,
         }
         self._values: dict[str, Any] = {
             "queue": f"source-{unique}",

@@ -122,19 +122,28 @@ async def test_quick_answers_make_no_small_batches() -> None:
     gatherer = Gatherer[int, int](flush, max_entries=100, concurrency=2, linger_seconds=0.01)
     tasks = []
     for entry in range(40):
-        tasks.append(asyncio.create_task(gatherer.submit(entry)))
+        tasks += [asyncio.create_task(gatherer.submit(entry)) for _ in range(2)]
         await asyncio.sleep(0.001)
     await asyncio.gather(*tasks)
-    assert flush.batches[0] == [0], "the first waits for nobody"
+    assert flush.batches[0] == [0, 0], "the first ones wait for nobody"
     assert len(flush.batches) <= 6
     assert _now() < 0.06
+
+
+@simulated
+async def test_lone_entries_one_after_the_other_wait_for_nobody() -> None:
+    flush = _Flush(seconds=0.001)
+    gatherer = Gatherer[int, int](flush, max_entries=25, linger_seconds=0.01)
+    for entry in range(10):
+        await gatherer.submit(entry)
+    assert _now() == pytest.approx(0.01, abs=0.001)
 
 
 @simulated
 async def test_an_entry_that_comes_a_while_after_the_last_batch_waits_for_nobody() -> None:
     flush = _Flush(seconds=0.0)
     gatherer = Gatherer[int, int](flush, max_entries=25, linger_seconds=0.01)
-    await gatherer.submit(1)
+    await asyncio.gather(gatherer.submit(1), gatherer.submit(1))
     await asyncio.sleep(0.011)
     began_at = _now()
     await gatherer.submit(2)

@@ -82,11 +82,11 @@ def build_item(
 
 def record_sha256(item: Mapping[str, Any]) -> str:
     """Compute the hash of an item, as the module describes it."""
-    proven = {name: value for name, value in item.items() if name not in _NOT_HASHED}
+    proven = {name: item[name] for name in sorted(item.keys() - _NOT_HASHED)}
     for name in _COMMITMENTS:
         if name in proven:
             proven[name] = bytes(proven[name]).hex()
-    return hashlib.sha256(to_json({name: proven[name] for name in sorted(proven)})).hexdigest()
+    return hashlib.sha256(to_json(proven)).hexdigest()
 
 
 def verify(item: Mapping[str, Any]) -> list[str]:

@@ -74,7 +74,12 @@ def _statements(Statements: list[Mapping[str, Any]]) -> bytes:  # noqa: N803 - A
 
 
 def _statement(Statement: str, Parameters: list[Any]) -> str:  # noqa: N803 - AWS's names
-    values = ", ".join([_value(value) for value in Parameters])
+    values = ", ".join(
+        [
+            f'{{"S": {encode_basestring_ascii(value)}}}' if type(value) is str else _value(value)
+            for value in Parameters
+        ]
+    )
     return f'{{"Statement": {_quoted(Statement)}, "Parameters": [{values}]}}'
 
 
@@ -83,8 +88,6 @@ def _typed(value: Any) -> Any:
 
 
 def _value(value: Any) -> str:
-    if type(value) is str:
-        return f'{{"S": {encode_basestring_ascii(value)}}}'
     if type(value) is bytes:
         return f'{{"B": "{base64.b64encode(value).decode()}"}}'
     return _encode(_serialize(value))
