@@ -51,17 +51,23 @@ async def serve(
     """
     stopping = asyncio.Event()
     with _stopping_on_signals(stopping):
-        async with (
-            StallGuard(settings.stall_seconds),
-            _opened(settings, stopping, session) as flow,
-        ):
-            if flow is not None:
-                await _run(flow, settings, beside)
+        try:
+            async with (
+                StallGuard(settings.stall_seconds),
+                _opened(settings, stopping, session) as flow,
+            ):
+                if flow is not None:
+                    await _run(flow, settings, beside)
+        except asyncio.CancelledError:
+            # The second signal came when nothing was held any more, or not yet.
+            task = asyncio.current_task()
+            if not stopping.is_set() or task is None or task.uncancel():
+                raise
+            raise GaveUpError("stopped at once: nothing was held") from None
 
 
 async def _run(flow: Flow, settings: Settings, beside: Beside | None) -> None:
     loop = asyncio.get_running_loop()
-    _spare_collections()
     companions = [loop.create_task(_report(flow, settings.summary_seconds))]
     if beside is not None:
         companions.append(loop.create_task(beside(flow)))
@@ -78,8 +84,8 @@ async def _run(flow: Flow, settings: Settings, beside: Beside | None) -> None:
     finally:
         for companion in companions:
             companion.cancel()
-        await asyncio.gather(*companions, return_exceptions=True)
         _log.info("stopped", **_summary(flow))
+        await asyncio.gather(*companions, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -109,6 +115,7 @@ async def _opened(
         if fitted is None:
             yield None
             return
+        _spare_collections()
         _log.info(
             "started",
             version=__version__,

@@ -179,8 +179,8 @@ _CARRYING: Final = (
     Mutant(
         "a delete before the write",
         _FLOW,
-        "outcome = await self._decide(delivery)",
-        "await self._settler._delete(lease)\n            outcome = await self._decide(delivery)",
+        "async with slot:\n                outcome",
+        "async with slot:\n                await self._settler._delete(lease); outcome",
         (*_FLOW_TESTS, "-k", "at_any_moment or faults_of_every_kind"),
     ),
     Mutant(

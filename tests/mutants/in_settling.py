@@ -95,15 +95,15 @@ _SETTLING: Final = (
     Mutant(
         "a retry that outlasts the lease",
         _SETTLE,
-        "if attempt == _ATTEMPTS or loop.time() + delay >= lease.expires_at:",
-        "if attempt == _ATTEMPTS:",
+        "or asyncio.get_running_loop().time() + delay >= lease.expires_at",
+        "",
         _SETTLE_TESTS,
     ),
     Mutant(
         "a passing failure not retried",
         _SETTLE,
-        "if attempt == _ATTEMPTS or loop.time() + delay >= lease.expires_at:",
-        "if True:",
+        "attempt == _ATTEMPTS\n",
+        "True\n",
         _SETTLE_TESTS,
     ),
 )
@@ -168,7 +168,7 @@ _DECIDING: Final = (
     Mutant(
         "a number of any length is written again",
         "worker/acceptance.py",
-        "if not _in_range(self.model_extra):",
+        "if not _in_range(extra):",
         "if False:",
         _FOUND_TESTS,
     ),

@@ -182,7 +182,8 @@ def test_whatever_was_stated_verifies_with_any_part_erased(
     assert verify(_erased(item, *erased)) == []
 
 
-@given(texts=st.dictionaries(st.text(min_size=1), st.text(), max_size=8))
+# No name of ours: some of those are not hashed.
+@given(texts=st.dictionaries(st.text().map("x".__add__), st.text(), max_size=8))
 def test_the_hash_is_that_of_sorted_json_without_white_space(texts: dict[str, str]) -> None:
     # As anybody would compute it who reads the format, with the standard library alone.
     item = {**texts, "record_format": "1"}
