@@ -52,7 +52,7 @@ MUTANTS: Final = (
     Mutant(
         "patience without an end",
         "worker/pipeline/patience.py",
-        "if now - self._since >= self._seconds:",
+        "if self._denied_seconds >= self._seconds:",
         "if False:",
         ("tests/unit/test_patience.py",),
     ),

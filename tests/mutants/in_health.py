@@ -89,8 +89,8 @@ _PROGRESS: Final = (
     Mutant(
         "readiness that stays away",
         _PATIENCE,
-        '        self._since = None\n        self.trouble = ""',
-        "        self._since = None",
+        '        self._denied_last = False\n        self.trouble = ""',
+        "        self._denied_last = False",
         _HEALTH_TESTS,
     ),
     Mutant(

@@ -147,8 +147,15 @@ _DECIDING: Final = (
     Mutant(
         "denials far apart add up",
         "worker/pipeline/patience.py",
-        "        if now - self._failed_at > _BREAK_SECONDS:\n            self._since = None\n",
-        "",
+        "if passed > _BREAK_SECONDS:",
+        "if False:",
+        ("tests/unit/test_patience.py",),
+    ),
+    Mutant(
+        "an outage between two denials counts as denied",
+        "worker/pipeline/patience.py",
+        "elif self._denied_last:",
+        "else:",
         ("tests/unit/test_patience.py",),
     ),
     Mutant(

@@ -54,6 +54,24 @@ def test_a_minute_without_a_failure_restores_its_patience() -> None:
     assert trial.fail(AWSDeniedError("no"), at=700)
 
 
+def test_an_outage_between_two_denials_is_no_denial() -> None:
+    trial = _Trial()
+    trial.fail(AWSDeniedError("no"), at=0)
+    assert not any(trial.fail(AWSUnavailableError("down"), at=at) for at in range(10, 1000, 30))
+    assert not trial.fail(AWSNotFoundError("gone"), at=1000)
+    assert not any(trial.fail(AWSNotFoundError("gone"), at=at) for at in range(1030, 1300, 30))
+    assert trial.fail(AWSNotFoundError("gone"), at=1300)
+
+
+def test_denials_with_passing_failures_among_them_end_it_all_the_same() -> None:
+    trial = _Trial()
+    for at in range(0, 600, 2):
+        trial.fail(AWSDeniedError("no"), at=at)
+        if at % 10 == 0:
+            trial.fail(AWSUnavailableError("down"), at=at + 1)
+    assert trial.given_up
+
+
 @pytest.mark.parametrize("error", [AWSThrottledError("slow"), AWSUnavailableError("down")])
 def test_what_may_pass_by_itself_is_borne_for_ever(error: AWSError) -> None:
     trial = _Trial()

@@ -12,7 +12,7 @@ from worker.errors import AWSDeniedError, AWSError, AWSNotFoundError, GaveUpErro
 
 _log: Final = structlog.get_logger()
 _LOG_INTERVAL_SECONDS: Final = 60.0
-# Whoever fails tries again sooner: after so long without a failure the trouble is another one.
+# Whoever is denied tries again sooner: after so long without a denial the trouble is another one.
 _BREAK_SECONDS: Final = 60.0
 
 
@@ -37,29 +37,35 @@ class Patience:
         self._seconds = seconds
         self._give_up = give_up
         self._clock = clock
-        self._since: float | None = None
-        self._failed_at = float("-inf")
+        self._denied_seconds = 0.0
+        self._denied_at = float("-inf")
+        self._denied_last = False
         self._logged_at = float("-inf")
         self.trouble = ""
 
     def succeeded(self) -> None:
         """Take in that access works."""
-        self._since = None
+        self._denied_seconds = 0.0
+        self._denied_last = False
         self.trouble = ""
 
     def failed(self, error: AWSError) -> None:
         """Take in a failed call; what may pass by itself does not count, but is logged."""
         now = self._clock()
-        if now - self._failed_at > _BREAK_SECONDS:
-            self._since = None
-        self._failed_at = now
         if now - self._logged_at >= _LOG_INTERVAL_SECONDS:
             self._logged_at = now
             _log.warning("AWS call failed", error=str(error), kind=type(error).__name__)
         if not isinstance(error, AWSDeniedError | AWSNotFoundError):
+            # Nor does it bridge two denials: nobody knows what access was meanwhile.
+            self._denied_last = False
             return
         self.trouble = str(error)
-        if self._since is None:
-            self._since = now
-        if now - self._since >= self._seconds:
+        passed = now - self._denied_at
+        if passed > _BREAK_SECONDS:
+            self._denied_seconds = 0.0
+        elif self._denied_last:
+            self._denied_seconds += passed
+        self._denied_at = now
+        self._denied_last = True
+        if self._denied_seconds >= self._seconds:
             self._give_up(GaveUpError(f"for {self._seconds:g} s and longer: {error}"))
