@@ -120,8 +120,8 @@ _LEASES: Final = (
     Mutant(
         "an extension after settling",
         _LEASE,
-        "        self._drop(lease)\n        if lease.extending",
-        "        if lease.extending",
+        "        self._leases.let_go(self)\n",
+        "",
         _LEASE_TESTS,
     ),
     Mutant(
@@ -134,7 +134,7 @@ _LEASES: Final = (
     Mutant(
         "an extension under way is not waited for",
         _LEASE,
-        "await asyncio.wait([lease.extending])",
+        "await asyncio.wait([self.extending])",
         "pass",
         _LEASE_TESTS,
     ),

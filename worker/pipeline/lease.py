@@ -39,9 +39,10 @@ class Lease:
         Returns:
             Whether the message is still ours.
         """
+        self._leases.let_go(self)
         if self.extending is not None:
-            await self._leases.stop_extending(self)
-        return self._leases.stop(self)
+            await asyncio.wait([self.extending])
+        return self._leases.is_ours(self)
 
 
 class Leases:
@@ -89,20 +90,14 @@ class Leases:
         self._arrival.set()
         return lease
 
-    async def stop_extending(self, lease: Lease) -> None:
-        """Extend a lease no more, and await the extension under way."""
-        self._drop(lease)
-        if lease.extending is not None:
-            await asyncio.wait([lease.extending])
-
-    def stop(self, lease: Lease) -> bool:
-        """Let go of a lease that is not being extended; see `Lease.stop`."""
-        self._drop(lease)
+    def is_ours(self, lease: Lease) -> bool:
+        """Say whether a lease was neither lost nor ran out."""
         if not lease.lost and self._now() >= lease.expires_at:
             self._lose(lease, "ran out")
         return not lease.lost
 
-    def _drop(self, lease: Lease) -> None:
+    def let_go(self, lease: Lease) -> None:
+        """Begin no more extension of a lease."""
         self._held.pop(id(lease), None)
         if self._by_message.get(lease.delivery.message_id) is lease:
             del self._by_message[lease.delivery.message_id]
@@ -111,7 +106,7 @@ class Leases:
         if lease.lost:
             return
         lease.lost = True
-        self._drop(lease)
+        self.let_go(lease)
         self._events["lease_lost"] += 1
         _log.warning("lease lost", message_id=lease.delivery.message_id, why=why)
 
