@@ -104,7 +104,9 @@ class Receiver:
         most = await self._admitted(index)
         if not most:
             return
-        slots = await unless_stopped(self._stopping, self._slots.reserve(most))
+        slots = self._slots.take(most) or await unless_stopped(
+            self._stopping, self._slots.reserve(most)
+        )
         if slots is None:
             return
         try:
