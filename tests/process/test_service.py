@@ -88,6 +88,7 @@ def test_killed_nine_times_over_nothing_is_lost_or_doubled(workplace: Workplace)
             service.process.kill()
             service.process.wait()
     with workplace.service(**short) as service:
+        service.wait_for("started")  # the queue may be empty before it heeds signals
         wait_until(lambda: workplace.depth("AUP_QUEUE") == 0, "queue drained")
         assert service.end(signal.SIGTERM)[0] == 0
     assert workplace.recorded() == {f"e-{each}": 1 for each in range(total)}
