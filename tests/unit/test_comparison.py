@@ -88,10 +88,21 @@ def test_the_warm_up_is_left_out() -> None:
     assert trial.p99_ms == pytest.approx(1.0, rel=0.06)
 
 
-def test_work_that_is_done_before_the_warm_up_is_no_measurement() -> None:
-    meter = Meter(100, began_at=0.0)
-    with pytest.raises(BenchError, match="too few messages to measure"):
-        meter.trial(tls=False)
-    assert meter.note(100, {})
-    with pytest.raises(BenchError, match="too few messages to measure"):
-        meter.trial(tls=False)
+def test_what_is_settled_at_once_or_too_little_for_a_warm_up_is_measured_with_it() -> None:
+    at_once = Meter(100, began_at=0.0)
+    at_once.polled()
+    assert at_once.note(100, {"PutItem": 100})
+    assert at_once.trial(tls=False).messages == 100
+    less = Meter(100, began_at=0.0)
+    less.polled()
+    assert not less.note(7, {"PutItem": 8})
+    assert less.trial(tls=True).messages == 7
+    assert less.trial(tls=True).calls == {"PutItem": 8}
+
+
+def test_a_process_that_never_polled_or_settled_is_no_measurement() -> None:
+    with pytest.raises(BenchError, match="ended before its first poll"):
+        Meter(100, began_at=0.0).trial(tls=False)
+    with pytest.raises(BenchError, match="no message was settled"):
+        _together([replace(TRIAL, messages=0), replace(TRIAL, messages=0)])
+    assert _together([TRIAL, replace(TRIAL, messages=0)]).messages == 100

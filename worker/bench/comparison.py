@@ -276,7 +276,9 @@ def _environment(settings: Settings) -> dict[str, str]:
 
 
 def _together(trials: Sequence[Trial]) -> Trial:
-    """Add up processes that shared the work."""
+    """Add up processes that shared the work, however unevenly."""
+    if not any(each.messages for each in trials):
+        raise BenchError("no message was settled")
     if len(trials) == 1:
         return trials[0]
     return Trial(

@@ -89,7 +89,7 @@ class Meter:
         self._messages = messages
         self._warm_messages = -(-messages // _WARM_UP_SHARE // _TOGETHER) * _TOGETHER
         self._began_at = began_at
-        self._start_seconds: float | None = None
+        self._begun: _Reading | None = None
         self._first: _Reading | None = None
         self._last: _Reading | None = None
         # Whatever the library, each connection is made by a socket that connects.
@@ -101,8 +101,8 @@ class Meter:
 
     def polled(self) -> None:
         """Take in that a poll has begun."""
-        if self._start_seconds is None:
-            self._start_seconds = time.monotonic() - self._began_at
+        if self._begun is None:
+            self._begun = _read(0, {})
 
     def note(self, settled: int, calls: Mapping[str, int]) -> bool:
         """Take in how far it is.
@@ -110,27 +110,32 @@ class Meter:
         Returns:
             Whether all is done.
         """
-        if self._first is None and settled >= self._warm_messages:
-            self._first = _read(settled, calls)
-            self.durations.clear()
-        elif self._last is None or settled > self._last.settled:
+        if self._last is None or settled > self._last.settled:
             self._last = _read(settled, calls)
+        if self._first is None and self._warm_messages <= settled < self._messages:
+            self._first = self._last
+            self.durations.clear()
         return settled >= self._messages
 
     @property
     def is_quiet(self) -> bool:
-        """Say whether so much was settled, and nothing lately, that no more is to be expected."""
-        return self._last is not None and time.monotonic() - self._last.at > _QUIET_SECONDS
+        """Say whether nothing was settled for so long that no more is to be expected."""
+        if self._last is None:
+            return False
+        patience_seconds = _QUIET_SECONDS if self._last.settled else 5 * _QUIET_SECONDS
+        return time.monotonic() - self._last.at > patience_seconds
 
     def trial(self, *, tls: bool) -> Trial:
         """Give the figures of a trial that is done.
 
         Raises:
-            BenchError: all was done before anything could be measured.
+            BenchError: it has not even begun.
         """
-        first, last = self._first, self._last
-        if first is None or last is None or last.settled == first.settled:
-            raise BenchError("too few messages to measure: give more with --messages")
+        begun, first, last = self._begun, self._first, self._last
+        if begun is None or last is None:
+            raise BenchError("ended before its first poll")
+        if first is None or last.settled <= first.settled:
+            first = begun  # it got too few, or all at once: the warm-up counts too
         return Trial(
             messages=last.settled - first.settled,
             seconds=last.at - first.at,
@@ -141,7 +146,7 @@ class Meter:
             connections=self.connections,
             tls_handshakes=self.connections if tls else 0,
             rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _BYTES_PER_RSS_UNIT / 1e6,
-            start_seconds=self._start_seconds or 0.0,
+            start_seconds=begun.at - self._began_at,
         )
 
 
