@@ -104,9 +104,7 @@ class Receiver:
         most = await self._admitted(index)
         if not most:
             return
-        slots = self._slots.take(most) or await unless_stopped(
-            self._stopping, self._slots.reserve(most)
-        )
+        slots = await unless_stopped(self._stopping, self._slots.reserve(most))
         if slots is None:
             return
         try:

@@ -85,7 +85,7 @@ class Slots:
 
         Enough are `most`, or half of all where there are few.
         """
-        while not (slots := self.take(most)):
+        while not (taken := self._takeable(most)):
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
             try:
@@ -93,13 +93,6 @@ class Slots:
             except asyncio.CancelledError:
                 self._wake_next()  # the turn that we were given is somebody else's
                 raise
-        return slots
-
-    def take(self, most: int) -> list[Slot]:
-        """Take what `reserve` would give without waiting; nothing, where it would wait."""
-        taken = self._takeable(most)
-        if not taken:
-            return []
         each = int(self._expected_bytes)
         self.in_flight += taken
         self.bytes_in_flight += taken * each
