@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.contract.running import RunningServers, running_servers
 from tests.process.workplace import Workplace
 from tests.servers.launch import moto
 
@@ -19,5 +20,22 @@ def moto_url() -> Iterator[str]:
 @pytest.fixture
 def workplace(moto_url: str) -> Workplace:
     place = Workplace(moto_url)
+    place.set_up()
+    return place
+
+
+@pytest.fixture(scope="session")
+def servers(request: pytest.FixtureRequest) -> RunningServers:
+    return running_servers(request.config)
+
+
+@pytest.fixture(params=["moto", pytest.param("fauxqs", marks=pytest.mark.servers)])
+def operated(request: pytest.FixtureRequest) -> Workplace:
+    """Give a workplace on moto, and one on fauxqs with DynamoDB Local."""
+    if request.param == "moto":
+        place = Workplace(request.getfixturevalue("moto_url"))
+    else:
+        servers: RunningServers = request.getfixturevalue("servers")
+        place = Workplace(servers.url("fauxqs"), servers.url("dynamodb_local"), write_api="batch")
     place.set_up()
     return place

@@ -31,7 +31,9 @@ def wait_until(reached: Callable[[], bool], what: str) -> None:
 class Workplace:
     """One test's own queues and tables on a shared server, seen through a client not ours."""
 
-    def __init__(self, url: str, *, write_api: str = "put") -> None:
+    def __init__(
+        self, url: str, dynamodb_url: str | None = None, *, write_api: str = "put"
+    ) -> None:
         name = f"t-{uuid.uuid4().hex[:12]}"
         self.environment = {
             "PATH": os.environ["PATH"],
@@ -51,9 +53,11 @@ class Workplace:
             "AUP_UNKNOWN_POLICY_SECONDS": "0.5",
             "AUP_SUMMARY_SECONDS": "0.5",
         }
+        if dynamodb_url is not None:
+            self.environment["AWS_ENDPOINT_URL_DYNAMODB"] = dynamodb_url
         session = boto3.Session(region_name="us-east-1")  # credentials: those of every test
         self.sqs: Any = session.client("sqs", endpoint_url=url)
-        self.dynamodb: Any = session.resource("dynamodb", endpoint_url=url)
+        self.dynamodb: Any = session.resource("dynamodb", endpoint_url=dynamodb_url or url)
 
     def run(
         self, *arguments: str, stdin: str | bytes | None = None, **changes: str
