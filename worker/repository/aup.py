@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -26,6 +26,7 @@ from worker.policy import Policy, in_force
 from worker.repository.cache import ReadThroughCache
 from worker.repository.dynamodb import POLICY_READS, DynamoDBRepository
 from worker.repository.evidence import build_item, same_content, timestamp
+from worker.repository.privacy import Reductions, reduce, reduces
 from worker.repository.writes import (
     AdaptiveConcurrency,
     BatchInserts,
@@ -80,6 +81,7 @@ class AUPRepository(DynamoDBRepository):
         self.table_name = aws_settings.table_name
         self.user_table_name = aws_settings.user_table_name
         self._now = now
+        self._reduces = reduces(aws_settings)
         self._policies = ReadThroughCache[Policy](
             self._read_policy,
             seconds=aws_settings.policy_cache_seconds,
@@ -144,14 +146,19 @@ class AUPRepository(DynamoDBRepository):
         """
         self._check_owner()
         now = self._now()
-        item = build_item(acceptance, received_at=received_at or now, recorded_at=now)
+        reductions: Reductions = {}
+        if self._reduces:
+            acceptance, reductions = reduce(acceptance, self.aws_settings)
+        item = build_item(
+            acceptance, received_at=received_at or now, recorded_at=now, reductions=reductions
+        )
         if await self._insert_patiently(item) is Inserted.NEW:
             return RecordResult.RECORDED
         existing = await self._existing(item)
         if existing["record_id"] == item["record_id"]:
             return RecordResult.RECORDED  # our own write had landed, its answer was lost
         same_event = existing["event_id"] == item["event_id"]
-        if same_event and not same_content(existing, acceptance):
+        if same_event and not same_content(existing, acceptance, reductions):
             return RecordResult.CONFLICT
         return RecordResult.DUPLICATE
 
@@ -346,6 +353,37 @@ class AUPRepository(DynamoDBRepository):
         )
         async for item in pages:
             yield item
+
+    async def erase(self, item: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
+        """Remove fields and their salts from a record, unless it changed meanwhile.
+
+        Args:
+            item: the record as it was read.
+            fields: of the erasable ones.
+
+        Returns:
+            The record as it is kept now.
+
+        Raises:
+            AWSRejectedError: the record is gone, or another one.
+            AWSError: the table cannot be reached, or UpdateItem is not permitted.
+        """
+        removed = [each for name in fields for each in (name, f"{name}_salt")]
+        names = {f"#{number}": name for number, name in enumerate(removed)}
+        async with (
+            self.dynamodb_resource() as resource,
+            self._call("UpdateItem", self.user_table_name),
+        ):
+            answer = await resource.meta.client.update_item(
+                TableName=self.user_table_name,
+                Key={name: item[name] for name in ("user_id", "policy_version")},
+                UpdateExpression=f"REMOVE {', '.join(names)}",
+                ConditionExpression="attribute_exists(user_id) AND record_sha256 = :unchanged",
+                ExpressionAttributeNames=names,
+                ExpressionAttributeValues={":unchanged": item["record_sha256"]},
+                ReturnValues="ALL_NEW",
+            )
+        return answer["Attributes"]
 
     async def _pages(self, operation: str, **request: Any) -> AsyncIterator[dict[str, Any]]:
         while True:
