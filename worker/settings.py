@@ -80,6 +80,13 @@ class AWSSettings(BaseSettings):
     fast_calls: Annotated[
         bool, Field(description="whether the calls of every message go past most of the SDK")
     ] = True
+    ip: Annotated[
+        Literal["full", "truncated", "omit"],
+        Field(description="what is kept of `ip`: all, its network (/24 or /48), nothing"),
+    ] = "full"
+    user_agent: Annotated[
+        Literal["full", "omit"], Field(description="what is kept of `user_agent`: all, nothing")
+    ] = "full"
 
     @field_validator("dynamodb_endpoint_url", "sqs_endpoint_url")
     @classmethod

@@ -33,6 +33,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "repository.singleton",
             "repository.cache",
             "repository.evidence",
+            "repository.privacy",
             "repository.writes",
         ),
     ),

@@ -49,7 +49,7 @@ _WRITING: Final = (
     Mutant(
         "conflicts taken for duplicates",
         _AUP,
-        "if same_event and not same_content(existing, acceptance):",
+        "if same_event and not same_content(existing, acceptance, reductions):",
         "if False:",
         _AUP_TESTS,
     ),

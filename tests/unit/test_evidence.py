@@ -137,6 +137,12 @@ def test_an_erasable_field_that_was_not_stated_has_no_salt_or_commitment() -> No
     assert verify({**item, "ip": "forged"})
 
 
+@pytest.mark.parametrize("value", [7, {"a"}, None, b"\xff"], ids=str)
+@pytest.mark.parametrize("name", ["ip", "ip_salt", "ip_commitment", "channel", "record_sha256"])
+def test_a_value_of_another_type_is_told_as_any_other_change(name: str, value: object) -> None:
+    assert verify({**_item(), name: value})
+
+
 def test_another_format_is_named() -> None:
     item = {**_item(), "record_format": "2"}
     assert "record_format is '2', not '1'" in verify(item)

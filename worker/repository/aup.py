@@ -26,6 +26,7 @@ from worker.policy import Policy, in_force
 from worker.repository.cache import ReadThroughCache
 from worker.repository.dynamodb import POLICY_READS, DynamoDBRepository
 from worker.repository.evidence import build_item, same_content, timestamp
+from worker.repository.privacy import Reductions, reduce, reduces
 from worker.repository.writes import (
     AdaptiveConcurrency,
     BatchInserts,
@@ -80,6 +81,7 @@ class AUPRepository(DynamoDBRepository):
         self.table_name = aws_settings.table_name
         self.user_table_name = aws_settings.user_table_name
         self._now = now
+        self._reduces = reduces(aws_settings)
         self._policies = ReadThroughCache[Policy](
             self._read_policy,
             seconds=aws_settings.policy_cache_seconds,
@@ -144,14 +146,19 @@ class AUPRepository(DynamoDBRepository):
         """
         self._check_owner()
         now = self._now()
-        item = build_item(acceptance, received_at=received_at or now, recorded_at=now)
+        reductions: Reductions = {}
+        if self._reduces:
+            acceptance, reductions = reduce(acceptance, self.aws_settings)
+        item = build_item(
+            acceptance, received_at=received_at or now, recorded_at=now, reductions=reductions
+        )
         if await self._insert_patiently(item) is Inserted.NEW:
             return RecordResult.RECORDED
         existing = await self._existing(item)
         if existing["record_id"] == item["record_id"]:
             return RecordResult.RECORDED  # our own write had landed, its answer was lost
         same_event = existing["event_id"] == item["event_id"]
-        if same_event and not same_content(existing, acceptance):
+        if same_event and not same_content(existing, acceptance, reductions):
             return RecordResult.CONFLICT
         return RecordResult.DUPLICATE
 

@@ -1,11 +1,32 @@
-"""The item that keeps an acceptance, and the proof that it was not altered.
+r"""The item that keeps an acceptance, and the proof that it was not altered.
 
-Format 1. `record_sha256` is the SHA-256, in hexadecimal, of a JSON object in UTF-8 with sorted keys
-and no white space, holding every attribute of the item except `record_sha256` itself and, for each
-erasable field F that was stated (`ip`, `user_agent`, `session_id`), F and `F_salt`. In their place
-stands `F_commitment`, in hexadecimal: HMAC-SHA-256 with the 16 random bytes of `F_salt` as key over
-the name F, a zero byte and the value in UTF-8. Removing F and `F_salt` erases the value beyond
-guessing and leaves `record_sha256` as valid as before.
+Format 1, as `record_format` names it. A record is an item of the users' table, keyed by `user_id`
+and `policy_version`. Each of its attributes is a string, but for the binary ones named below. An
+attribute that nobody stated is absent.
+
+Stated by the application, exactly as it came: `event_id`, `user_id`, `policy_id`, `version`,
+`accepted_at` and, where they were stated, `content_sha256`, `locale`, `method`, `channel`, `ip`,
+`user_agent`, `session_id`, `on_behalf_of`; all other fields as one JSON object in the text
+`extra`.
+
+Added at recording: `policy_version` (`policy_id`, a `#`, `version`), `received_at` (when SQS took
+the message) and `recorded_at` (RFC 3339 in UTC with milliseconds), `record_format`, `record_id` (8
+random bytes in hexadecimal), `record_sha256`, and for each erasable field F that is kept (`ip`,
+`user_agent`, `session_id`) the binary `F_salt` (16 random bytes) and the binary `F_commitment` (32
+bytes): HMAC-SHA-256 with `F_salt` as key over the name F in ASCII, a zero byte and the value in
+UTF-8. Where the settings let less be kept than was stated, `ip_reduced` or `user_agent_reduced`
+says so: `truncated` (F is the address's network, /24 of IPv4 or /48 of IPv6) or `omitted` (F is
+absent).
+
+`record_sha256` is the SHA-256, in lower-case hexadecimal, of a JSON object in UTF-8 that holds
+every attribute of the item except `record_sha256` itself and, of each erasable field F, F and
+`F_salt`. Its keys are sorted by code point; there is no white space between its parts; each value
+is a JSON string, that of `F_commitment` in lower-case hexadecimal; of the characters only the
+quotation mark, the backslash and those below U+0020 are escaped, by their short forms or else as
+\u00xx in lower case.
+
+To erase F is to remove F and `F_salt`. `F_commitment` stays, so `record_sha256` holds as before,
+and without its salt it cannot be used to try out values.
 """
 
 from __future__ import annotations
@@ -30,8 +51,9 @@ _SALT_BYTES: Final = 16
 _ID_BYTES: Final = 8
 _NOT_STATED_BY_PRODUCER: Final = frozenset(
     {"policy_version", "received_at", "recorded_at", "record_format", "record_id", "record_sha256"}
-    | {f"{name}_{part}" for name in ERASABLE for part in ("salt", "commitment")}
+    | {f"{name}_{part}" for name in ERASABLE for part in ("salt", "commitment", "reduced")}
 )
+_KEPT_AS_STATED: Final[Mapping[str, str]] = {}
 
 
 def timestamp(moment: datetime) -> str:
@@ -48,14 +70,16 @@ def build_item(
     *,
     received_at: datetime,
     recorded_at: datetime,
+    reductions: Mapping[str, str] = _KEPT_AS_STATED,
     random_bytes: Callable[[int], bytes] = os.urandom,
 ) -> dict[str, Any]:
     """Build the item that is written once and never changed.
 
     Args:
-        acceptance: what the application stated.
+        acceptance: what the application stated, less what is not to be kept.
         received_at: when SQS took the message.
         recorded_at: now.
+        reductions: how each field is kept that is not kept as it was stated.
         random_bytes: source of the record's id and the salts.
     """
     stated = acceptance.stated()
@@ -76,6 +100,8 @@ def build_item(
         salt = drawn[begin : begin + _SALT_BYTES]
         item[f"{name}_salt"] = salt
         item[f"{name}_commitment"] = _commitment(name, stated[name], salt)
+    for field, kept in reductions.items():
+        item[f"{field}_reduced"] = kept
     item["record_sha256"] = record_sha256(item)
     return item
 
@@ -98,23 +124,58 @@ def verify(item: Mapping[str, Any]) -> list[str]:
     problems = []
     if item.get("record_format") != FORMAT:
         problems.append(f"record_format is {item.get('record_format')!r}, not {FORMAT!r}")
-    if record_sha256(item) != item.get("record_sha256"):
+    if not _hash_holds(item):
         problems.append("record_sha256 does not match the record")
     for name in ERASABLE:
         if name in item and f"{name}_salt" in item:
-            expected = _commitment(name, item[name], bytes(item[f"{name}_salt"]))
-            if expected != bytes(item.get(f"{name}_commitment", b"")):
+            if not _commitment_holds(item, name):
                 problems.append(f"{name} does not match its commitment")
         elif name in item:
             problems.append(f"{name} has no salt to prove it")
     return problems
 
 
-def same_content(item: Mapping[str, Any], acceptance: Acceptance) -> bool:
-    """Say whether an item states what the acceptance states; erased fields are passed over."""
-    erased = {name for name in ERASABLE if f"{name}_commitment" in item and name not in item}
-    recorded = {name: value for name, value in item.items() if name not in _NOT_STATED_BY_PRODUCER}
-    stated = {name: value for name, value in acceptance.stated().items() if name not in erased}
+# Whoever altered an item may have put any type there.
+def _hash_holds(item: Mapping[str, Any]) -> bool:
+    try:
+        return record_sha256(item) == item.get("record_sha256")
+    except (TypeError, ValueError):
+        return False
+
+
+def _commitment_holds(item: Mapping[str, Any], name: str) -> bool:
+    try:
+        expected = _commitment(name, item[name], bytes(item[f"{name}_salt"]))
+        return expected == bytes(item.get(f"{name}_commitment", b""))
+    except (AttributeError, TypeError, ValueError):
+        return False
+
+
+def erased(item: Mapping[str, Any]) -> list[str]:
+    """Name the fields that were erased from an item."""
+    return [name for name in ERASABLE if f"{name}_commitment" in item and name not in item]
+
+
+def same_content(
+    item: Mapping[str, Any], acceptance: Acceptance, reductions: Mapping[str, str] = _KEPT_AS_STATED
+) -> bool:
+    """Say whether an item states what the acceptance states.
+
+    Erased fields are passed over, and those that one of both keeps less exactly than stated: what
+    was stated cannot be told from them, and the settings may have changed in between.
+
+    Args:
+        item: as it is kept.
+        acceptance: what is stated now, less what is not to be kept.
+        reductions: how each of its fields is kept that is not kept as it was stated.
+    """
+    passed = {*erased(item), *reductions, *(name for name in ERASABLE if f"{name}_reduced" in item)}
+    recorded = {
+        name: value
+        for name, value in item.items()
+        if name not in _NOT_STATED_BY_PRODUCER and name not in passed
+    }
+    stated = {name: value for name, value in acceptance.stated().items() if name not in passed}
     return _ordered(recorded) == _ordered(stated)
 
 
