@@ -103,10 +103,14 @@ def _day(text: str) -> date | None:
 
 def estimate(size: TableSize, units_per_second: float) -> Estimate:
     """Say what scanning a table of this size takes."""
-    units = max(0.5, math.ceil(2 * size.bytes / _BYTES_OF_A_UNIT) / 2)
+    units = max(0.5, math.ceil(2 * size.items * _item_bytes(size) / _BYTES_OF_A_UNIT) / 2)
     return Estimate(
         size.items, units, units / 1e6 * USD_PER_MILLION_UNITS, units / units_per_second
     )
+
+
+def _item_bytes(size: TableSize) -> float:
+    return size.bytes / size.items if size.items and size.bytes else _ITEM_BYTES
 
 
 class _Allowance:
@@ -157,9 +161,8 @@ class Scan:
         self._progress = progress
         self._sleep = sleep
         self._allowance = _Allowance(units_per_second, asyncio.get_running_loop().time, sleep)
-        item_bytes = max(1.0, size.bytes / size.items) if size.items else _ITEM_BYTES
         page_bytes = min(_PAGE_BYTES_MAX, units_per_second / segments * _BYTES_OF_A_UNIT)
-        self._page_items = max(1, int(page_bytes / item_bytes))
+        self._page_items = max(1, int(page_bytes / _item_bytes(size)))
 
     async def run(self) -> Coverage:
         """Read everything.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ th, td { vertical-align: top; padding: .15rem .4rem .15rem 0; border-top: 1px so
 _POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 )
+_NAME: Final = re.compile("`([^`]*)`")
 _TEXTS: Final = {
     "matches": "The text's hash that was stated is the published one.",
     "differs": "The text's hash that was stated is NOT the published one.",
@@ -50,7 +52,7 @@ def page(document: Mapping[str, Any]) -> str:
     records = "\n".join(
         _section(number, count, entry) for number, entry in enumerate(document["records"], start=1)
     )
-    steps = "\n".join(f"<li>{_safe(step)}</li>" for step in document["how_to_verify"])
+    steps = "\n".join(f"<li>{_step(step)}</li>" for step in document["how_to_verify"])
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -77,6 +79,10 @@ def page(document: Mapping[str, Any]) -> str:
 </body>
 </html>
 """
+
+
+def _step(text: str) -> str:
+    return _NAME.sub(r"<code>\1</code>", _safe(text))
 
 
 def _section(number: int, count: int, entry: Mapping[str, Any]) -> str:

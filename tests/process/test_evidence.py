@@ -106,13 +106,13 @@ def test_evidence_is_verified_exported_and_erased(operated: Workplace, tmp_path:
 
     dry = place.run("erase", "u-1", "--fields", "ip,user_agent,session_id", "--dry-run")
     assert (dry.returncode, _item(place, "u-1")["ip"]) == (0, IP)
-    assert "3 fields of 1 records would be erased; nothing was" in dry.stderr
+    assert "3 fields of 1 record would be erased; nothing was" in dry.stderr
     assert "the value of ip stands in another field too" in dry.stderr
     nobody = place.run("erase", "u-1", "--fields", "ip")
     assert (nobody.returncode, len(nobody.stderr.splitlines())) == (2, 1)
     erased = place.run("erase", "u-1", "--fields", "ip,user_agent,session_id", "--yes")
     assert erased.returncode == 0, erased.stderr
-    assert "erased 3 fields of 1 records" in erased.stderr
+    assert "erased 3 fields of 1 record" in erased.stderr
     left = _item(place, "u-1")
     assert not [name for name in left if name in FIELDS or name.endswith("_salt")]
     assert verify(left) == []
@@ -194,7 +194,7 @@ def test_coverage_is_counted_by_day_after_saying_what_it_costs(operated: Workpla
     assert report["days"] == {"2026-01-01": 3, "2026-01-02": 5}
     assert (report["users"], report["scanned"]) == (8, 16)
     shown = operated.run(*asked, "--yes").stdout
-    assert "8 users accepted aup 2026-01" in shown
+    assert "accepted aup 2026-01: 8 in all" in shown
     assert shown.index("2026-01-01") < shown.index("2026-01-02")
     unknown = operated.run("coverage", "--policy", "aup", "--version", "1", "--yes")
     assert (unknown.returncode, unknown.stdout) == (1, "")

@@ -89,6 +89,7 @@ async def test_a_time_that_is_none_is_counted_apart() -> None:
 
 def test_an_estimate_counts_half_a_unit_for_four_kilobytes() -> None:
     assert estimate(TableSize(0, 0), 10).read_units == 0.5
+    assert estimate(TableSize(16, 0), 10).read_units == 2  # it does not know its size yet
     large = estimate(TableSize(10**7, 6 * 10**9), 200)
     assert large.read_units == pytest.approx(732_422, abs=1)
     assert large.usd == pytest.approx(0.0916, abs=0.0001)

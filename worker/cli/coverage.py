@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -63,8 +64,9 @@ async def _size(policy: str, version: str) -> TableSize:
 def _permit(expected: Estimate, *, yes: bool) -> None:
     cost = f"${expected.usd:.2f}" if expected.usd >= 0.01 else "less than $0.01"  # noqa: PLR2004 - a cent
     told = (
-        f"about {expected.read_units:,.0f} read units for about {expected.items:,} records: {cost} "
-        f"on demand in us-east-1, {screen.duration(expected.seconds)} at this rate"
+        f"about {math.ceil(expected.read_units):,} read units for about {expected.items:,} "
+        f"records, by the table's size of some hours ago: {cost} on demand in us-east-1, "
+        f"{screen.duration(expected.seconds)} at this rate"
     )
     if yes:
         screen.note(f"it takes {told}")
@@ -126,7 +128,7 @@ def _show(policy: str, version: str, found: Coverage) -> None:
         for period, users in rows.items():
             table.add_row(period, f"{users:,}", Bar(most, 0, users, width=_BAR_WIDTH))
         out.print(table)
-    out.print(screen.plain(f"{found.users:,} users accepted {policy} {version}"))
+    out.print(screen.plain(f"accepted {policy} {version}: {found.users:,} in all"))
     if months:
         out.print("by month, for there are many days: --json has each day")
     if found.undated:

@@ -63,9 +63,11 @@ def accepted(
         _show(user, policy, proofs, current, verified=verified)
     unsound = sum(not proof.sound for proof in proofs)
     if export is not None:
-        screen.note(f"wrote {export}: {len(proofs)} records, {len(proofs) - unsound} verified")
+        screen.note(
+            f"wrote {export}: {_counted(len(proofs), 'record')}, {len(proofs) - unsound} verified"
+        )
     if verified and unsound:
-        screen.note(f"{unsound} of {len(proofs)} records do not verify")
+        screen.note(f"does not verify: {unsound} of {_counted(len(proofs), 'record')}")
         raise typer.Exit(1)
 
 
@@ -146,8 +148,8 @@ def _show(
 ) -> None:
     out = screen.stdout()
     if proofs:
-        columns = ["policy", "version", "accepted", "recorded", "how", "text sha256"]
-        table = screen.table(*columns, *(["record", "text", "erased"] if verified else []))
+        how = ["record", "text", "erased"] if verified else ["recorded", "how"]
+        table = screen.table("policy", "version", "accepted", *how, "text sha256")
         for proof in proofs:
             table.add_row(*map(screen.plain, _cells(proof, verified=verified)))
         out.print(table)
@@ -165,14 +167,14 @@ def _show(
 
 def _cells(proof: Proof, *, verified: bool) -> list[str]:
     item = proof.item
-    cells = [str(item.get(name, "")) for name in ("policy_id", "version")]
-    cells += [str(item.get(name, "")) for name in ("accepted_at", "recorded_at")]
-    cells.append(" ".join(str(item[name]) for name in _HOW if name in item))
-    cells.append(str(item.get("content_sha256", "")))
+    cells = [str(item.get(name, "")) for name in ("policy_id", "version", "accepted_at")]
     if verified:
         cells.append("altered" if proof.problems else "sound")
         cells += [proof.text.value, ", ".join(proof.erased)]
-    return cells
+    else:
+        cells.append(str(item.get("recorded_at", "")))
+        cells.append(" ".join(str(item[name]) for name in _HOW if name in item))
+    return [*cells, str(item.get("content_sha256", ""))]
 
 
 def erase(
@@ -254,7 +256,11 @@ def _confirm(user: str, erasures: list[Erasure], *, yes: bool) -> None:
 
 def _amount(erasures: list[Erasure]) -> str:
     fields = sum(len(each.fields) for each in erasures)
-    return f"{fields} fields of {len(erasures)} records"
+    return f"{_counted(fields, 'field')} of {_counted(len(erasures), 'record')}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _tell_elsewhere(erasures: list[Erasure]) -> None:
@@ -280,7 +286,7 @@ def _show_erasures(erasures: list[Erasure]) -> None:
 
 def _tell(count: int, erasures: list[Erasure], *, dry_run: bool) -> None:
     if not erasures:
-        screen.note(f"nothing to erase: none of these fields is in any of {count} records")
+        screen.note(f"nothing to erase: none of these fields is in {_counted(count, 'record')}")
     elif dry_run:
         sound = [each for each in erasures if not each.problem]
         screen.note(f"{_amount(sound)} would be erased; nothing was")
