@@ -26,8 +26,8 @@ from worker.gatherer import Gatherer
 from worker.policy import Policy, in_force
 from worker.repository.cache import ReadThroughCache
 from worker.repository.dynamodb import POLICY_READS, DynamoDBRepository
-from worker.repository.evidence import build_item, same_content, timestamp
-from worker.repository.privacy import Reductions, reduce, reduces
+from worker.repository.evidence import KEPT_AS_STATED, build_item, same_content, timestamp
+from worker.repository.privacy import reduce, reduces
 from worker.repository.writes import (
     AdaptiveConcurrency,
     BatchInserts,
@@ -175,7 +175,7 @@ class AUPRepository(DynamoDBRepository):
         """
         self._check_owner()
         now = self._now()
-        reductions: Reductions = {}
+        reductions = KEPT_AS_STATED
         if self._reduces:
             acceptance, reductions = reduce(acceptance, self.aws_settings)
         item = build_item(
