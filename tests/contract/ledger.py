@@ -51,6 +51,9 @@ LEDGERS = [
     )
 ]
 
+# The simulation's table of acceptances never changes, as the worker needs it.
+REAL_LEDGERS = [each for each in LEDGERS if not str(each.id).startswith("simulated")]
+
 
 @cache
 def real_session() -> aioboto3.Session:

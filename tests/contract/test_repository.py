@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.contract.facts import NOW, POLICY, TEXT_SHA256, VERSION, acceptance, policy
-from tests.contract.ledger import ACCEPTANCE_KEY, POLICY_KEY, LedgerPlace
+from tests.contract.ledger import ACCEPTANCE_KEY, POLICY_KEY, REAL_LEDGERS, LedgerPlace
 from worker.acceptance import EXTRA_MAX_BYTES
 from worker.errors import (
     AWSError,
@@ -20,8 +20,8 @@ from worker.errors import (
     PolicyConflictError,
     PolicyNotFoundError,
 )
-from worker.repository import AUPRepository, RecordResult
-from worker.repository.evidence import verify
+from worker.repository import AUPRepository, RecordResult, ScanKey
+from worker.repository.evidence import ERASABLE, verify
 from worker.repository.writes import STATEMENTS_MAX, Inserted
 
 RECORDED, DUPLICATE, CONFLICT = RecordResult
@@ -529,3 +529,63 @@ async def test_an_acceptance_for_a_table_keyed_otherwise_is_refused(
         with pytest.raises(AWSRejectedError):
             await repository.record(acceptance(1))
     assert await empty_place.items() == []
+
+
+# --- erasing and counting ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ledger", REAL_LEDGERS)
+async def test_erased_fields_are_gone_with_their_salts_and_the_rest_verifies(
+    repository: AUPRepository, place: LedgerPlace
+) -> None:
+    assert await repository.record(acceptance(1, **EVERYTHING)) is RECORDED
+    [item] = await kept(repository, "user-1")
+    left = await repository.erase(item, ["ip", "session_id"])
+    assert [left] == await place.items() == await kept(repository, "user-1")
+    gone = {"ip", "ip_salt", "session_id", "session_id_salt"}
+    assert set(item) - set(left) == gone
+    assert verify(left) == []
+    assert await repository.erase(item, ERASABLE) == await repository.erase(left, ERASABLE)
+    # The same message again is what was recorded, and brings nothing back.
+    assert await repository.record(acceptance(1, **EVERYTHING)) is DUPLICATE
+    [again] = await place.items()
+    assert not set(ERASABLE) & set(again)
+
+
+@pytest.mark.parametrize("ledger", REAL_LEDGERS)
+async def test_nothing_is_erased_of_a_record_that_is_another_or_gone(
+    repository: AUPRepository, place: LedgerPlace
+) -> None:
+    assert await repository.record(acceptance(1)) is RECORDED
+    before = await place.items()
+    for changes in ({"record_sha256": "ab" * 32}, {"user_id": "nobody"}):
+        with pytest.raises(AWSRejectedError, match="ConditionalCheckFailed"):
+            await repository.erase({**before[0], **changes}, ["ip"])
+    assert await place.items() == before
+
+
+@pytest.mark.parametrize("ledger", REAL_LEDGERS)
+async def test_a_scan_in_segments_and_pages_gives_every_acceptance_of_a_version_once(
+    repository: AUPRepository,
+) -> None:
+    count = 20
+    for version in (VERSION, "another"):
+        stated = [acceptance(n, version=version, event_id=f"{version} {n}") for n in range(count)]
+        await asyncio.gather(*map(repository.record, stated))
+    found: list[str] = []
+    scanned = 0
+    for segment in range(3):
+        after: ScanKey | None = None
+        while True:
+            page = await repository.scan_acceptances(
+                f"{POLICY}#{VERSION}", segment=segment, segments=3, items=4, after=after
+            )
+            assert page.scanned <= 4
+            found += page.accepted_at
+            scanned += page.scanned
+            after = page.next_key
+            if after is None:
+                break
+    assert found == ["2026-05-01T10:00:00Z"] * count
+    assert scanned == 2 * count
+    assert (await repository.user_table_size()).items in {0, 2 * count}

@@ -58,7 +58,16 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     (
         "the stages joined; what uses them without the service",
-        ("pipeline.flow", "dead_letters", "push", "preflight"),
+        (
+            "pipeline.flow",
+            "dead_letters",
+            "push",
+            "preflight",
+            "proof",
+            "proof_page",
+            "erasure",
+            "coverage",
+        ),
     ),
     ("open, check, run, drain, close", ("service",)),
     (
@@ -80,6 +89,8 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "cli.push",
             "cli.dead_letters",
             "cli.policy",
+            "cli.evidence",
+            "cli.coverage",
             "cli.look",
             "cli.demo",
             "cli.bench",

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from worker import __version__
-from worker.cli import dead_letters, look, policy, screen
+from worker.cli import dead_letters, evidence, look, policy, screen
 from worker.cli.bench import bench
+from worker.cli.coverage import coverage
 from worker.cli.demo import demo
 from worker.cli.push import push
 from worker.cli.run import run
@@ -45,7 +46,9 @@ app.command()(push)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command()(dead_letters.replay)
 app.add_typer(policy.app, name="policy")
-app.command()(look.accepted)
+app.command()(evidence.accepted)
+app.command()(evidence.erase)
+app.command()(coverage)
 app.command()(look.status)
 app.command()(look.init)
 app.command()(demo)

@@ -1,73 +1,20 @@
-"""The verbs that look: accepted, status, schema; and init, which makes what they look at."""
+"""The verbs that look: status, schema; and init, which makes what they look at."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from worker.acceptance import Acceptance
 from worker.cli import screen
 from worker.cli.running import run_async
-from worker.errors import PolicyNotFoundError
 from worker.provision import provision
 from worker.queue import QueueState, open_queues
-from worker.repository import AUPRepository
 from worker.settings import load
 
 AsJSON = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
-
-
-def accepted(
-    user: Annotated[str, typer.Argument(help="The user's id.")],
-    policy: Annotated[str | None, typer.Option(help="Only this policy.")] = None,
-    as_json: AsJSON = False,
-) -> None:
-    """Show the evidence of what a user accepted.
-
-    With --policy, also whether the version in force now is among it.
-
-    Example: aup-worker accepted u-42 --policy acceptable-use
-    """
-    items, current = run_async(_accepted(user, policy))
-    if as_json:
-        report: dict[str, Any] = {"user_id": user, "acceptances": items}
-        if policy is not None:
-            report["accepted_version_in_force"] = current
-        screen.print_json(report)
-        return
-    out = screen.stdout()
-    if items:
-        table = screen.table("policy", "version", "accepted", "recorded", "how", "text sha256")
-        for item in items:
-            how = " ".join(item[name] for name in ("method", "channel", "locale") if name in item)
-            table.add_row(
-                screen.plain(item["policy_id"]),
-                screen.plain(item["version"]),
-                screen.plain(item["accepted_at"]),
-                item["recorded_at"],
-                screen.plain(how),
-                screen.plain(item.get("content_sha256", "")),
-            )
-        out.print(table)
-    else:
-        of_policy = f" of {policy}" if policy else ""
-        out.print(screen.plain(f"no acceptance{of_policy} by {user} is recorded"))
-    if policy is not None:
-        answers = {True: "accepted", False: "not accepted", None: "no version is in force"}
-        out.print(screen.plain(f"version of {policy} in force now: {answers[current]}"))
-
-
-async def _accepted(user: str, policy: str | None) -> tuple[list[dict[str, Any]], bool | None]:
-    async with AUPRepository(load().aws) as repository:
-        items = [item async for item in repository.acceptances(user, policy)]
-        if policy is None:
-            return items, None
-        try:
-            return items, await repository.has_accepted(user, policy)
-        except PolicyNotFoundError:
-            return items, None
 
 
 def status(as_json: AsJSON = False) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from boto3.dynamodb.conditions import Key
+from boto3.dynamodb.conditions import Attr, Key
 
 from worker.acceptance import Acceptance
 from worker.aws import calling
@@ -25,8 +26,8 @@ from worker.gatherer import Gatherer
 from worker.policy import Policy, in_force
 from worker.repository.cache import ReadThroughCache
 from worker.repository.dynamodb import POLICY_READS, DynamoDBRepository
-from worker.repository.evidence import build_item, same_content, timestamp
-from worker.repository.privacy import Reductions, reduce, reduces
+from worker.repository.evidence import KEPT_AS_STATED, build_item, same_content, timestamp
+from worker.repository.privacy import reduce, reduces
 from worker.repository.writes import (
     AdaptiveConcurrency,
     BatchInserts,
@@ -53,6 +54,34 @@ class RecordResult(StrEnum):
     RECORDED = "recorded"
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
+
+
+ScanKey = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TableSize:
+    """How much a table holds, about."""
+
+    items: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScanPage:
+    """What one page of a scan gave.
+
+    Attributes:
+        accepted_at: of each acceptance that was asked for, as it was stated.
+        scanned: how many items were read.
+        read_units: what that cost.
+        next_key: where the next page begins; none after the last.
+    """
+
+    accepted_at: list[str]
+    scanned: int
+    read_units: float
+    next_key: ScanKey | None
 
 
 def _now() -> datetime:
@@ -146,7 +175,7 @@ class AUPRepository(DynamoDBRepository):
         """
         self._check_owner()
         now = self._now()
-        reductions: Reductions = {}
+        reductions = KEPT_AS_STATED
         if self._reduces:
             acceptance, reductions = reduce(acceptance, self.aws_settings)
         item = build_item(
@@ -353,6 +382,86 @@ class AUPRepository(DynamoDBRepository):
         )
         async for item in pages:
             yield item
+
+    async def erase(self, item: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
+        """Remove fields and their salts from a record, unless it changed meanwhile.
+
+        Args:
+            item: the record as it was read.
+            fields: of the erasable ones.
+
+        Returns:
+            The record as it is kept now.
+
+        Raises:
+            AWSRejectedError: the record is gone, or another one.
+            AWSError: the table cannot be reached, or UpdateItem is not permitted.
+        """
+        removed = [each for name in fields for each in (name, f"{name}_salt")]
+        names = {f"#{number}": name for number, name in enumerate(removed)}
+        async with (
+            self.dynamodb_resource() as resource,
+            self._call("UpdateItem", self.user_table_name),
+        ):
+            answer = await resource.meta.client.update_item(
+                TableName=self.user_table_name,
+                Key={name: item[name] for name in ("user_id", "policy_version")},
+                UpdateExpression=f"REMOVE {', '.join(names)}",
+                ConditionExpression="attribute_exists(user_id) AND record_sha256 = :unchanged",
+                ExpressionAttributeNames=names,
+                ExpressionAttributeValues={":unchanged": item["record_sha256"]},
+                ReturnValues="ALL_NEW",
+            )
+        return answer["Attributes"]
+
+    async def user_table_size(self) -> TableSize:
+        """Give the size of the table of acceptances; DynamoDB counts anew every six hours or so.
+
+        Source: DynamoDB API reference, TableDescription.
+        """
+        async with (
+            self.dynamodb_resource() as resource,
+            self._call("DescribeTable", self.user_table_name),
+        ):
+            answer = await resource.meta.client.describe_table(TableName=self.user_table_name)
+        table = answer["Table"]
+        return TableSize(int(table.get("ItemCount", 0)), int(table.get("TableSizeBytes", 0)))
+
+    async def scan_acceptances(
+        self, policy_version: str, *, segment: int, segments: int, items: int, after: ScanKey | None
+    ) -> ScanPage:
+        """Read one page of one segment of the table of acceptances, eventually consistent.
+
+        Args:
+            policy_version: of which acceptances; others are read and paid for, and left out.
+            segment: which, from 0.
+            segments: into how many the table is cut.
+            items: read at most.
+            after: where the page before ended.
+
+        Raises:
+            AWSThrottledError: the table has no read units left for it now.
+            AWSError: the table cannot be reached, or Scan is not permitted.
+        """
+        request: dict[str, Any] = {
+            "TableName": self.user_table_name,
+            "Segment": segment,
+            "TotalSegments": segments,
+            "Limit": items,
+            "FilterExpression": Attr("policy_version").eq(policy_version),
+            "ProjectionExpression": "accepted_at",
+            "ReturnConsumedCapacity": "TOTAL",
+        }
+        if after is not None:
+            request["ExclusiveStartKey"] = after
+        async with self.dynamodb_resource() as resource, self._call("Scan", self.user_table_name):
+            answer = await resource.meta.client.scan(**request)
+        return ScanPage(
+            [str(item.get("accepted_at", "")) for item in answer.get("Items", [])],
+            int(answer.get("ScannedCount", 0)),
+            float(answer.get("ConsumedCapacity", {}).get("CapacityUnits", 0)),
+            answer.get("LastEvaluatedKey") or None,
+        )
 
     async def _pages(self, operation: str, **request: Any) -> AsyncIterator[dict[str, Any]]:
         while True:

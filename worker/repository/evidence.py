@@ -53,7 +53,7 @@ _NOT_STATED_BY_PRODUCER: Final = frozenset(
     {"policy_version", "received_at", "recorded_at", "record_format", "record_id", "record_sha256"}
     | {f"{name}_{part}" for name in ERASABLE for part in ("salt", "commitment", "reduced")}
 )
-_KEPT_AS_STATED: Final[Mapping[str, str]] = {}
+KEPT_AS_STATED: Final[Mapping[str, str]] = {}
 
 
 def timestamp(moment: datetime) -> str:
@@ -70,7 +70,7 @@ def build_item(
     *,
     received_at: datetime,
     recorded_at: datetime,
-    reductions: Mapping[str, str] = _KEPT_AS_STATED,
+    reductions: Mapping[str, str] = KEPT_AS_STATED,
     random_bytes: Callable[[int], bytes] = os.urandom,
 ) -> dict[str, Any]:
     """Build the item that is written once and never changed.
@@ -100,8 +100,8 @@ def build_item(
         salt = drawn[begin : begin + _SALT_BYTES]
         item[f"{name}_salt"] = salt
         item[f"{name}_commitment"] = _commitment(name, stated[name], salt)
-    for field, kept in reductions.items():
-        item[f"{field}_reduced"] = kept
+    if reductions:
+        item |= {f"{name}_reduced": kept for name, kept in reductions.items()}
     item["record_sha256"] = record_sha256(item)
     return item
 
@@ -157,7 +157,7 @@ def erased(item: Mapping[str, Any]) -> list[str]:
 
 
 def same_content(
-    item: Mapping[str, Any], acceptance: Acceptance, reductions: Mapping[str, str] = _KEPT_AS_STATED
+    item: Mapping[str, Any], acceptance: Acceptance, reductions: Mapping[str, str] = KEPT_AS_STATED
 ) -> bool:
     """Say whether an item states what the acceptance states.
 

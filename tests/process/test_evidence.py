@@ -1,0 +1,218 @@
+"""The evidence of a user is verified, kept, counted and erased through the installed command."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import signal
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.process.workplace import Workplace, body
+from worker.acceptance import Acceptance
+from worker.repository.evidence import build_item, verify
+
+IP = "203.0.113.77"
+HASH = "ab" * 32
+FIELDS = ("ip", "user_agent", "session_id")
+HOSTILE = "<script>alert('x')</script>\u202e\x1b[31m"
+
+
+def _record(place: Workplace, *bodies: str) -> None:
+    now = datetime.now(UTC)
+    for each in bodies:
+        acceptance = Acceptance.model_validate_json(each)
+        _users(place).put_item(Item=build_item(acceptance, received_at=now, recorded_at=now))
+
+
+def _private(number: int, **changes: Any) -> str:
+    private = {"ip": IP, "user_agent": HOSTILE, "session_id": "s-1", "method": "clickwrap"}
+    return body(number, **{**private, **changes})
+
+
+def _users(place: Workplace) -> Any:
+    return place.dynamodb.Table(place.environment["AUP_USER_TABLE_NAME"])
+
+
+def _item(place: Workplace, user: str) -> dict[str, Any]:
+    key = {"user_id": user, "policy_version": "aup#2026-01"}
+    item: dict[str, Any] = _users(place).get_item(Key=key, ConsistentRead=True)["Item"]
+    return item
+
+
+def _checked_by_hand(entry: dict[str, Any]) -> bool:
+    """Follow the file's own words, with nothing of this program."""
+    record = entry["record"]
+    hidden = {"record_sha256", *FIELDS, *(f"{name}_salt" for name in FIELDS)}
+    proven = {name: value for name, value in record.items() if name not in hidden}
+    text = json.dumps(proven, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    holds = [hashlib.sha256(text.encode()).hexdigest() == record["record_sha256"]]
+    for name in FIELDS:
+        if name in record:
+            salt = bytes.fromhex(record[f"{name}_salt"])
+            value = name.encode() + b"\0" + record[name].encode()
+            commitment = hmac.new(salt, value, "sha256").hexdigest()
+            holds.append(commitment == record[f"{name}_commitment"])
+    stated = record.get("content_sha256", HASH).lower()
+    return all(holds) and stated == entry["policy"]["content_sha256"]
+
+
+class _Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.addresses: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.addresses += [value or "" for name, value in attrs if name in {"src", "href"}]
+
+
+def test_evidence_is_verified_exported_and_erased(operated: Workplace, tmp_path: Path) -> None:
+    place = operated
+    stated = _private(1, content_sha256=HASH.upper(), note=f"from {IP}", locale="es <b>")
+    _record(place, stated)
+    verified = place.run("accepted", "u-1", "--verify", "--json")
+    assert verified.returncode == 0, verified.stderr
+    report = json.loads(verified.stdout)
+    [result] = report["verification"]
+    assert report["sound"]
+    assert (result["sound"], result["text"], result["erased"]) == (True, "matches", [])
+
+    kept, printed = tmp_path / "u-1.json", tmp_path / "u-1.html"
+    for file in (kept, printed):
+        done = place.run("accepted", "u-1", "--export", str(file))
+        assert (done.returncode, file.stat().st_mode & 0o777) == (0, 0o600), done.stderr
+    again = place.run("accepted", "u-1", "--export", str(kept))
+    assert (again.returncode, again.stderr) == (
+        2, f"aup-worker: {kept}: exists; --force replaces it\n",
+    )  # fmt: skip
+    document = json.loads(kept.read_text())
+    [entry] = document["records"]
+    assert _checked_by_hand(entry)
+    assert entry["verification"]["sound"]
+    assert entry["policy"]["content_sha256"] == HASH
+    page = _Page(printed.read_text())
+    assert not page.addresses
+    assert not page.tags & {"script", "img", "link", "iframe", "b"}
+    assert "&lt;script&gt;" in printed.read_text()
+    assert "\u202e" not in printed.read_text()
+
+    dry = place.run("erase", "u-1", "--fields", "ip,user_agent,session_id", "--dry-run")
+    assert (dry.returncode, _item(place, "u-1")["ip"]) == (0, IP)
+    assert "3 fields of 1 record would be erased; nothing was" in dry.stderr
+    assert "the value of ip stands in another field too" in dry.stderr
+    nobody = place.run("erase", "u-1", "--fields", "ip")
+    assert (nobody.returncode, len(nobody.stderr.splitlines())) == (2, 1)
+    erased = place.run("erase", "u-1", "--fields", "ip,user_agent,session_id", "--yes")
+    assert erased.returncode == 0, erased.stderr
+    assert "erased 3 fields of 1 record" in erased.stderr
+    left = _item(place, "u-1")
+    assert not [name for name in left if name in FIELDS or name.endswith("_salt")]
+    assert verify(left) == []
+    second = place.run("erase", "u-1", "--fields", "ip,user_agent", "--yes")
+    assert second.returncode == 0
+    assert "nothing to erase" in second.stderr
+    assert place.run("accepted", "u-1", "--export", str(kept), "--force").returncode == 0
+    [entry] = json.loads(kept.read_text())["records"]
+    assert entry["verification"]["erased"] == list(FIELDS)
+    assert _checked_by_hand(entry)
+
+
+def test_what_does_not_verify_is_told_apart(workplace: Workplace, tmp_path: Path) -> None:
+    numbers = {"sound": 1, "altered": 2, "differs": 3, "gone": 4}
+    _record(workplace, *(_private(number, content_sha256=HASH) for number in numbers.values()))
+    users = _users(workplace)
+    users.put_item(Item={**_item(workplace, "u-2"), "accepted_at": "2020-01-01T00:00:00Z"})
+    users.put_item(Item={**_item(workplace, "u-3"), "content_sha256": "cd" * 32})
+    users.put_item(Item={**_item(workplace, "u-4"), "version": "1999"})
+    expected = {1: (0, "matches"), 2: (1, "matches"), 3: (1, "differs"), 4: (1, "not published")}
+    for number, (code, text) in expected.items():
+        done = workplace.run("accepted", f"u-{number}", "--verify", "--json")
+        [result] = json.loads(done.stdout)["verification"]
+        assert (done.returncode, result["text"]) == (code, text), number
+        assert bool(result["problems"]) == (number > 1)
+    shown = workplace.run("accepted", "u-2", "--verify")
+    assert "aup#2026-01: record_sha256 does not match the record" in shown.stdout
+    file = tmp_path / "u-2.html"
+    assert workplace.run("accepted", "u-2", "--export", str(file)).returncode == 1
+    assert "Altered: record_sha256 does not match" in file.read_text()
+    # Evidence that was altered is not touched: erasing could hide how.
+    refused = workplace.run("erase", "u-2", "--fields", "ip", "--yes")
+    assert (refused.returncode, _item(workplace, "u-2")["ip"]) == (1, IP)
+
+
+WRONG = [
+    (["accepted", "u", "--export", "u.pdf"], "ends in neither .json nor .html"),
+    (["accepted", "u", "--export", "absent/u.json"], "no such directory"),
+    (["accepted", "u", "--force"], "--format and --force are for --export FILE"),
+    (["erase", "u", "--fields", "ip,email"], "must be of ip,user_agent,session_id"),
+    (["erase", "u", "--fields", "ip", "--version", "1", "--yes"], "--version needs --policy"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "told"), WRONG, ids=[told for _, told in WRONG])
+def test_wrong_use_ends_with_one_line(
+    arguments: list[str], told: str, workplace: Workplace
+) -> None:
+    done = workplace.run(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_coverage_is_counted_by_day_after_saying_what_it_costs(operated: Workplace) -> None:
+    users = _users(operated)
+    days = {
+        "2026-01-02T01:00:00+02:00": 3,
+        "2026-01-02T10:00:00Z": 5,
+    }  # the first is the day before
+    with users.batch_writer() as writer:
+        for moment, count in days.items():
+            for number in range(count):
+                for version in ("2026-01", "2025-01"):
+                    writer.put_item(
+                        Item={
+                            "user_id": f"{moment} {number}",
+                            "policy_version": f"aup#{version}",
+                            "accepted_at": moment,
+                        }
+                    )
+    asked = ["coverage", "--policy", "aup", "--version", "2026-01"]
+    nobody = operated.run(*asked)
+    assert (nobody.returncode, nobody.stdout, len(nobody.stderr.splitlines())) == (2, "", 1)
+    assert "read units" in nobody.stderr
+    counted = operated.run(*asked, "--yes", "--json")
+    assert counted.returncode == 0, counted.stderr
+    report = json.loads(counted.stdout)
+    assert report["days"] == {"2026-01-01": 3, "2026-01-02": 5}
+    assert (report["users"], report["scanned"]) == (8, 16)
+    shown = operated.run(*asked, "--yes").stdout
+    assert "accepted aup 2026-01: 8 in all" in shown
+    assert shown.index("2026-01-01") < shown.index("2026-01-02")
+    unknown = operated.run("coverage", "--policy", "aup", "--version", "1", "--yes")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert "is not published" in unknown.stderr
+
+
+def test_less_is_kept_and_a_dead_letter_stays_unchanged(workplace: Workplace) -> None:
+    bad = _private(2, version=7)
+    workplace.send(bad, _private(1))
+    with workplace.service(AUP_IP="truncated", AUP_USER_AGENT="omit") as service:
+        summary = service.wait_for("summary")
+        while not (summary["recorded"] and summary["dead_lettered"]):
+            summary = service.wait_for("summary")
+        code, _ = service.end(signal.SIGTERM)
+    assert code == 0
+    item = _item(workplace, "u-1")
+    assert (item["ip"], item["ip_reduced"]) == ("203.0.113.0/24", "truncated")
+    assert (item.get("user_agent"), item["user_agent_reduced"]) == (None, "omitted")
+    [letter] = workplace.dead()
+    shown = workplace.run("dead-letters", "show", letter["id"], "--json")
+    assert json.loads(shown.stdout)["body"] == bad

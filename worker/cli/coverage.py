@@ -1,0 +1,143 @@
+"""The verb that counts who accepted a version."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from datetime import date
+from typing import Annotated, Any, Final
+
+import typer
+from rich.bar import Bar
+
+from worker.cli import screen
+from worker.cli.running import run_async
+from worker.coverage import Coverage, Estimate, Scan, estimate
+from worker.errors import PolicyNotFoundError, UsageError
+from worker.repository import AUPRepository, TableSize
+from worker.settings import load
+
+_DAYS_SHOWN_MAX: Final = 92
+_BAR_WIDTH: Final = 40
+
+
+def coverage(
+    policy: Annotated[str, typer.Option(help="Of which policy,")],
+    version: Annotated[str, typer.Option(help="which version.")],
+    read_units_per_second: Annotated[
+        float, typer.Option(min=1, max=1_000_000, help="Read units it may take.")
+    ] = 200,
+    segments: Annotated[int, typer.Option(min=1, max=32, help="Read in parallel.")] = 4,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether to pay for it.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """Count the users who accepted a version, by day.
+
+    It reads the whole table of acceptances, at a rate, says first what that will cost, and asks.
+    Days are in UTC, by `accepted_at`. It takes dynamodb:Scan and dynamodb:DescribeTable.
+
+    Example: aup-worker coverage --policy acceptable-use --version 2026-01
+    """
+    size = run_async(_size(policy, version))
+    expected = estimate(size, read_units_per_second)
+    _permit(expected, yes=yes)
+    found = run_async(
+        _count(f"{policy}#{version}", size, units=read_units_per_second, segments=segments)
+    )
+    if as_json:
+        screen.print_json({**_report(policy, version, found), "estimate": _expected(expected)})
+    else:
+        _show(policy, version, found)
+
+
+async def _size(policy: str, version: str) -> TableSize:
+    async with AUPRepository(load().aws) as repository:
+        if await repository.policy(policy, version) is None:
+            raise PolicyNotFoundError(
+                f"{policy} {version} is not published: see `aup-worker policy list`"
+            )
+        return await repository.user_table_size()
+
+
+def _permit(expected: Estimate, *, yes: bool) -> None:
+    cost = f"${expected.usd:.2f}" if expected.usd >= 0.01 else "less than $0.01"  # noqa: PLR2004 - a cent
+    told = (
+        f"about {math.ceil(expected.read_units):,} read units for about {expected.items:,} "
+        f"records, by the table's size of some hours ago: {cost} on demand in us-east-1, "
+        f"{screen.duration(expected.seconds)} at this rate"
+    )
+    if yes:
+        screen.note(f"it takes {told}")
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"it would take {told}; nobody to ask: --yes does it")
+    screen.note(f"it will take {told}")
+    if not typer.confirm("read the table?", err=True):
+        raise UsageError("nothing was read")
+
+
+async def _count(policy_version: str, size: TableSize, *, units: float, segments: int) -> Coverage:
+    with screen.progress("reading") as bar:
+        task = bar.add_task("reading", total=size.items or None, rate="")
+
+        def show(found: Coverage) -> None:
+            total = max(size.items, found.scanned)
+            bar.update(
+                task, completed=found.scanned, total=total, rate=f"{found.read_units:,.0f} units"
+            )
+
+        async with AUPRepository(load().aws) as repository:
+            scan = Scan(
+                repository,
+                policy_version,
+                size,
+                units_per_second=units,
+                segments=segments,
+                progress=show,
+            )
+            return await scan.run()
+
+
+def _expected(expected: Estimate) -> dict[str, Any]:
+    return {"records": expected.items, "read_units": expected.read_units, "usd": expected.usd}
+
+
+def _report(policy: str, version: str, found: Coverage) -> dict[str, Any]:
+    return {
+        "policy_id": policy,
+        "version": version,
+        "users": found.users,
+        "days": {day.isoformat(): found.days[day] for day in sorted(found.days)},
+        "undated": found.undated,
+        "scanned": found.scanned,
+        "read_units": found.read_units,
+        "throttled": found.throttled,
+    }
+
+
+def _show(policy: str, version: str, found: Coverage) -> None:
+    out = screen.stdout()
+    months = len(found.days) > _DAYS_SHOWN_MAX
+    if found.days:
+        rows = _rows(found.days, months=months)
+        most = max(rows.values())
+        table = screen.table("month" if months else "day (UTC)", "users", "")
+        table.columns[1].justify = "right"
+        for period, users in rows.items():
+            table.add_row(period, f"{users:,}", Bar(most, 0, users, width=_BAR_WIDTH))
+        out.print(table)
+    out.print(screen.plain(f"accepted {policy} {version}: {found.users:,} in all"))
+    if months:
+        out.print("by month, for there are many days: --json has each day")
+    if found.undated:
+        out.print(f"{found.undated:,} of them at no valid time: verify their records")
+    screen.note(f"read {found.scanned:,} records for {found.read_units:,.1f} read units")
+
+
+def _rows(days: Mapping[date, int], *, months: bool) -> dict[str, int]:
+    rows: Counter[str] = Counter()
+    for day in sorted(days):
+        rows[f"{day:%Y-%m}" if months else day.isoformat()] += days[day]
+    return rows

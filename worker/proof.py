@@ -1,0 +1,156 @@
+"""What a user's acceptances prove: each record checked, against its own hash and its policy's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from worker import __version__
+from worker.policy import Policy
+from worker.repository import AUPRepository, evidence
+from worker.repository.evidence import timestamp
+
+DOCUMENT: Final = "evidence of acceptances"
+DOCUMENT_FORMAT: Final = "1"
+STEPS: Final = (
+    (
+        "For each of `records`, take `record`; its values are strings, and those named in "
+        "`binary` stand in hexadecimal."
+    ),
+    (
+        "Leave out `record_sha256`, `ip`, `ip_salt`, `user_agent`, `user_agent_salt`, "
+        "`session_id` and `session_id_salt`."
+    ),
+    (
+        "Write what is left as JSON in UTF-8, keys sorted, without white space and without "
+        "escaping what is not ASCII. Its SHA-256 in hexadecimal must be `record_sha256`."
+    ),
+    (
+        "For each of ip, user_agent and session_id that stands there: HMAC-SHA-256, keyed by "
+        "the bytes of its salt, over its name, a zero byte and its value must be its "
+        "commitment. One that has a commitment and no value was erased."
+    ),
+    (
+        "`content_sha256` of `record`, letters in either case, must be that of `policy`, and "
+        "that must be the SHA-256 of the policy's text as it was published."
+    ),
+)
+
+
+class TextCheck(StrEnum):
+    """How the hash of the text that was stated stands to the one that was published."""
+
+    MATCHES = "matches"
+    DIFFERS = "differs"
+    NOT_STATED = "not stated"
+    NOT_PUBLISHED = "not published"
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """One record, and what came of checking it.
+
+    Attributes:
+        item: as the table keeps it.
+        policy: the version that it names, if that is published.
+        problems: a line for each thing wrong with the record itself.
+        text: how the text's hash stands to the published one.
+        erased: the fields that were erased.
+    """
+
+    item: Mapping[str, Any]
+    policy: Policy | None
+    problems: list[str]
+    text: TextCheck
+    erased: list[str]
+
+    @property
+    def sound(self) -> bool:
+        """Say whether nothing is wrong; a text that was not stated is nothing wrong."""
+        return not self.problems and self.text in {TextCheck.MATCHES, TextCheck.NOT_STATED}
+
+    def result(self) -> dict[str, Any]:
+        """Give what came of it, for JSON."""
+        return {
+            "sound": self.sound,
+            "problems": self.problems,
+            "text": self.text.value,
+            "published_sha256": self.policy.content_sha256 if self.policy else None,
+            "erased": self.erased,
+        }
+
+
+def check(item: Mapping[str, Any], policy: Policy | None) -> Proof:
+    """Check a record against its own hash and the published policy."""
+    text = _text(item.get("content_sha256"), policy)
+    return Proof(item, policy, evidence.verify(item), text, evidence.erased(item))
+
+
+def _text(stated: object, policy: Policy | None) -> TextCheck:
+    if policy is None:
+        return TextCheck.NOT_PUBLISHED
+    if stated is None:
+        return TextCheck.NOT_STATED
+    same = isinstance(stated, str) and stated.lower() == policy.content_sha256
+    return TextCheck.MATCHES if same else TextCheck.DIFFERS
+
+
+async def prove(repository: AUPRepository, items: Sequence[Mapping[str, Any]]) -> list[Proof]:
+    """Check each record; policies are read once each.
+
+    Raises:
+        AWSError: a policy cannot be read.
+    """
+    return [check(item, await _policy_of(repository, item)) for item in items]
+
+
+async def _policy_of(repository: AUPRepository, item: Mapping[str, Any]) -> Policy | None:
+    # Whoever altered an item may have put anything there, also what no key can be.
+    policy_id, version = item.get("policy_id"), item.get("version")
+    if not (isinstance(policy_id, str) and policy_id and isinstance(version, str) and version):
+        return None
+    return await repository.policy(policy_id, version)
+
+
+def document(user_id: str, proofs: Sequence[Proof], exported_at: datetime) -> dict[str, Any]:
+    """Give everything to keep, so that it can be checked without this program.
+
+    Args:
+        user_id: whose acceptances they are.
+        proofs: the records, checked.
+        exported_at: now.
+    """
+    return {
+        "document": DOCUMENT,
+        "document_format": DOCUMENT_FORMAT,
+        "user_id": user_id,
+        "exported_at": timestamp(exported_at),
+        "exported_by": f"aup-worker {__version__}",
+        "records_count": len(proofs),
+        "sound_count": sum(proof.sound for proof in proofs),
+        "records": [_entry(proof) for proof in proofs],
+        "how_to_verify": list(STEPS),
+        "record_format": re.sub(r"(?<!\n)\n(?!\n)", " ", evidence.__doc__ or "").strip(),
+    }
+
+
+def _entry(proof: Proof) -> dict[str, Any]:
+    record = {name: _text_of(value) for name, value in sorted(proof.item.items())}
+    return {
+        "record": record,
+        "binary": sorted(name for name, value in proof.item.items() if _is_binary(value)),
+        "policy": proof.policy.model_dump(mode="json") if proof.policy else None,
+        "verification": proof.result(),
+    }
+
+
+def _is_binary(value: object) -> bool:
+    return isinstance(value, bytes) or hasattr(value, "__bytes__")
+
+
+def _text_of(value: Any) -> str:
+    return bytes(value).hex() if _is_binary(value) else str(value)
