@@ -11,6 +11,7 @@ from worker import __version__
 from worker.cli import dead_letters, look, policy, screen
 from worker.cli.bench import bench
 from worker.cli.demo import demo
+from worker.cli.health import health
 from worker.cli.push import push
 from worker.cli.run import run
 from worker.errors import AUPError, SettingsError, UsageError
@@ -47,6 +48,7 @@ app.command()(dead_letters.replay)
 app.add_typer(policy.app, name="policy")
 app.command()(look.accepted)
 app.command()(look.status)
+app.command()(health)
 app.command()(look.init)
 app.command()(demo)
 app.command()(bench)
