@@ -16,12 +16,6 @@ from worker.monitoring.endpoints import serving
 from worker.monitoring.view import View
 
 
-@pytest.fixture
-def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
-
-
 async def _asked(port: int, path: str) -> tuple[int, Any]:
     async with (
         aiohttp.ClientSession() as session,
@@ -34,30 +28,38 @@ def _exposition() -> bytes:
     return b"aup_x 1\n"
 
 
-async def test_a_start_is_live_and_not_ready_and_a_flow_is_what_its_health_says(port: int) -> None:
+async def test_a_start_is_live_and_not_ready_and_a_flow_is_what_its_health_says(
+    unused_port: int,
+) -> None:
     watched = Watched()
-    view: View = view_of(None, health_port=port)
+    view: View = view_of(None, health_port=unused_port)
     async with serving(view, _exposition):
-        assert (await _asked(port, "/livez"))[0] == 200
-        assert await _asked(port, "/readyz") == (503, {"ready": False, "reasons": ["starting"]})
+        assert (await _asked(unused_port, "/livez"))[0] == 200
+        assert await _asked(unused_port, "/readyz") == (
+            503,
+            {"ready": False, "reasons": ["starting"]},
+        )
         view.begin(watched, lambda: 1)
-        assert await _asked(port, "/readyz") == (200, {"ready": True, "reasons": []})
+        assert await _asked(unused_port, "/readyz") == (200, {"ready": True, "reasons": []})
         watched.health.not_ready = ["draining"]
-        assert await _asked(port, "/readyz") == (503, {"ready": False, "reasons": ["draining"]})
-        assert (await _asked(port, "/livez"))[0] == 200
+        assert await _asked(unused_port, "/readyz") == (
+            503,
+            {"ready": False, "reasons": ["draining"]},
+        )
+        assert (await _asked(unused_port, "/livez"))[0] == 200
         watched.health.not_live = ["no poll ended"]
-        status, report = await _asked(port, "/livez")
+        status, report = await _asked(unused_port, "/livez")
         assert (status, report["live"], report["reasons"]) == (503, False, ["no poll ended"])
 
 
-async def test_liveness_tells_of_polls_the_loop_and_the_balance(port: int) -> None:
+async def test_liveness_tells_of_polls_the_loop_and_the_balance(unused_port: int) -> None:
     watched = Watched()
-    view = view_of(watched, health_port=port, stall_seconds=10)
+    view = view_of(watched, health_port=unused_port, stall_seconds=10)
     watched.health.polled_at = view._clock()
     watched.metrics.books.open()
     watched.slots.filled = 1
     async with serving(view, _exposition):
-        _, report = await _asked(port, "/livez")
+        _, report = await _asked(unused_port, "/livez")
         assert 0 <= report.pop("last_poll_seconds_ago") < 5
         assert report == {
             "live": True,
@@ -68,15 +70,15 @@ async def test_liveness_tells_of_polls_the_loop_and_the_balance(port: int) -> No
             "books_balanced": True,
         }
         view._guard._lags.append(5.5)
-        status, report = await _asked(port, "/livez")
+        status, report = await _asked(unused_port, "/livez")
         assert (status, report["reasons"]) == (503, ["the event loop stood still for 5.5 s"])
 
 
-async def test_metrics_are_in_prometheus_own_format(port: int) -> None:
+async def test_metrics_are_in_prometheus_own_format(unused_port: int) -> None:
     async with (
-        serving(view_of(None, health_port=port), _exposition),
+        serving(view_of(None, health_port=unused_port), _exposition),
         aiohttp.ClientSession() as session,
-        session.get(f"http://127.0.0.1:{port}/metrics") as answer,
+        session.get(f"http://127.0.0.1:{unused_port}/metrics") as answer,
     ):
         assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
         assert await answer.read() == b"aup_x 1\n"
@@ -90,10 +92,10 @@ async def test_a_port_in_use_is_told_in_one_line() -> None:
                 pass
 
 
-async def test_a_connection_that_is_kept_open_does_not_delay_the_end(port: int) -> None:
-    async with serving(view_of(None, health_port=port), _exposition):
-        _, idle = await asyncio.open_connection("127.0.0.1", port)
-        _, asking = await asyncio.open_connection("127.0.0.1", port)
+async def test_a_connection_that_is_kept_open_does_not_delay_the_end(unused_port: int) -> None:
+    async with serving(view_of(None, health_port=unused_port), _exposition):
+        _, idle = await asyncio.open_connection("127.0.0.1", unused_port)
+        _, asking = await asyncio.open_connection("127.0.0.1", unused_port)
         asking.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
         await asyncio.sleep(0.05)
         began = time.monotonic()
