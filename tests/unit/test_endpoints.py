@@ -92,13 +92,16 @@ async def test_a_port_in_use_is_told_in_one_line() -> None:
                 pass
 
 
-async def test_a_connection_that_is_kept_open_does_not_delay_the_end(unused_port: int) -> None:
-    async with serving(view_of(None, health_port=unused_port), _exposition):
+async def test_nobody_who_keeps_a_connection_delays_the_end(unused_port: int) -> None:
+    view = view_of(None, health_port=unused_port)
+    async with serving(view, lambda: b"x" * 50_000_000):
         _, idle = await asyncio.open_connection("127.0.0.1", unused_port)
-        _, asking = await asyncio.open_connection("127.0.0.1", unused_port)
-        asking.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
-        await asyncio.sleep(0.05)
+        _, half = await asyncio.open_connection("127.0.0.1", unused_port)
+        half.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
+        reader, deaf = await asyncio.open_connection("127.0.0.1", unused_port, limit=1)
+        deaf.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert await reader.readexactly(1) == b"H"  # the rest of the answer has no room
         began = time.monotonic()
     assert time.monotonic() - began < 2
-    for writer in (idle, asking):
+    for writer in (idle, half, deaf):
         writer.close()
