@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from typing import Literal
 
 import structlog
@@ -40,3 +41,15 @@ def configure(level: str, log_format: Literal["auto", "json", "text"]) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+
+
+def bind(fields: Mapping[str, str]) -> None:
+    """Add fields to every line from now on, whatever task or thread writes it."""
+
+    def add(
+        _: structlog.types.WrappedLogger, __: str, line: structlog.types.EventDict
+    ) -> structlog.types.EventDict:
+        return {**line, **fields}
+
+    if fields:
+        structlog.configure(processors=[add, *structlog.get_config()["processors"]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import log
 from typing import Final
@@ -87,8 +88,32 @@ class Durations:
         for bucket, count in sorted(self._counts.items()):
             left -= count
             if left <= 0:
-                return float(_LEAST_SECONDS * _GROWTH ** (bucket + 0.5))
+                return _middle_seconds(bucket)
         return 0.0
+
+    def cumulative(self, bounds_seconds: Sequence[float]) -> list[int]:
+        """Count for each bound what did not exceed it."""
+        counts = [(_middle_seconds(bucket), count) for bucket, count in self._counts.items()]
+        return [
+            sum(count for middle, count in counts if middle <= bound) for bound in bounds_seconds
+        ]
+
+    @property
+    def total_seconds(self) -> float:
+        """What all of them took together."""
+        return sum(_middle_seconds(bucket) * count for bucket, count in self._counts.items())
+
+    def copy(self) -> Durations:
+        """Keep what was taken in until now."""
+        return Durations(self._counts.copy())
+
+    def since(self, earlier: Durations) -> Durations:
+        """Give what was taken in after that copy was made."""
+        return Durations(self._counts - earlier._counts)
+
+
+def _middle_seconds(bucket: int) -> float:
+    return float(_LEAST_SECONDS * _GROWTH ** (bucket + 0.5))
 
 
 @dataclass(slots=True)

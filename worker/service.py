@@ -17,6 +17,8 @@ from worker import __version__
 from worker.backoff import full_jitter
 from worker.errors import AWSThrottledError, AWSUnavailableError, GaveUpError
 from worker.metrics import Metrics
+from worker.monitoring.companions import accompanied, embedded_metrics
+from worker.monitoring.view import View
 from worker.pipeline.flow import Flow
 from worker.pipeline.stopping import unless_stopped
 from worker.preflight import check
@@ -27,6 +29,8 @@ from worker.stall import StallGuard
 
 if TYPE_CHECKING:
     import aioboto3
+
+    from worker.monitoring.emf import EMF
 
 _log: Final = structlog.get_logger()
 ResultT = TypeVar("ResultT")
@@ -50,14 +54,17 @@ async def serve(
         AWSError: queues or tables could not be asked.
     """
     stopping = asyncio.Event()
+    guard = StallGuard(settings.stall_seconds)
+    view = View(settings, stopping, guard, asyncio.get_running_loop().time)
     with _stopping_on_signals(stopping):
         try:
             async with (
-                StallGuard(settings.stall_seconds),
-                _opened(settings, stopping, session) as flow,
+                guard,
+                accompanied(view),
+                _opened(settings, stopping, session, view) as flow,
             ):
                 if flow is not None:
-                    await _run(flow, settings, beside)
+                    await _run(flow, settings, beside, embedded_metrics(view))
         except asyncio.CancelledError:
             # The second signal came when nothing was held any more, or not yet.
             task = asyncio.current_task()
@@ -66,9 +73,9 @@ async def serve(
             raise GaveUpError("stopped at once: nothing was held") from None
 
 
-async def _run(flow: Flow, settings: Settings, beside: Beside | None) -> None:
+async def _run(flow: Flow, settings: Settings, beside: Beside | None, emf: EMF | None) -> None:
     loop = asyncio.get_running_loop()
-    companions = [loop.create_task(_report(flow, settings.summary_seconds))]
+    companions = [loop.create_task(_report(flow, settings.summary_seconds, emf))]
     if beside is not None:
         companions.append(loop.create_task(beside(flow)))
     try:
@@ -85,12 +92,17 @@ async def _run(flow: Flow, settings: Settings, beside: Beside | None) -> None:
         for companion in companions:
             companion.cancel()
         _log.info("stopped", **_summary(flow))
+        if emf is not None:
+            emf.write("stopped")
         await asyncio.gather(*companions, return_exceptions=True)
 
 
 @asynccontextmanager
 async def _opened(
-    settings: Settings, stopping: asyncio.Event, session: aioboto3.Session | None
+    settings: Settings,
+    stopping: asyncio.Event,
+    session: aioboto3.Session | None,
+    view: View | None = None,
 ) -> AsyncIterator[Flow | None]:
     """Open and check everything; None when a signal came first."""
     started_at = time.monotonic()
@@ -126,7 +138,10 @@ async def _opened(
             user_table=repository.user_table_name,
             start_seconds=round(time.monotonic() - started_at, 3),
         )
-        yield Flow(source, dead_letters, repository, fitted, metrics=metrics, stopping=stopping)
+        flow = Flow(source, dead_letters, repository, fitted, metrics=metrics, stopping=stopping)
+        if view is not None:
+            view.begin(flow, lambda: repository.write_concurrency)
+        yield flow
 
 
 async def _patiently(attempt: Callable[[], Awaitable[ResultT]], deadline: float) -> ResultT:
@@ -180,10 +195,13 @@ def _spare_collections() -> None:
     gc.set_threshold(20_000, 50, 50)
 
 
-async def _report(flow: Flow, interval_seconds: float) -> None:
+async def _report(flow: Flow, interval_seconds: float, emf: EMF | None) -> None:
     received_before = 0
     while True:
         await asyncio.sleep(interval_seconds)
+        if emf is not None:
+            emf.write("summary")
+            continue
         received = flow.metrics.books.received
         rate = (received - received_before) / interval_seconds
         received_before = received

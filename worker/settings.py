@@ -160,6 +160,29 @@ class Settings(BaseSettings):
         int, Field(ge=1, le=43_200, description="how long a dead letter looked at is hidden")
     ] = 120
     summary_seconds: Annotated[Seconds, Field(description="interval of the summary line")] = 30.0
+    health_host: Annotated[Name, Field(description="where the health endpoints listen")] = (
+        "127.0.0.1"
+    )
+    health_port: Annotated[
+        int | None,
+        Field(
+            ge=1, le=65_535, description="port of `/livez`, `/readyz` and `/metrics`; unset: off"
+        ),
+    ] = None
+    ecs_protection: Annotated[
+        bool, Field(description="whether an ECS task that holds messages is kept from scale-in")
+    ] = False
+    ecs_protection_minutes: Annotated[
+        int,
+        Field(ge=1, le=2880, description="how long ECS keeps it unasked; renewed at the half"),
+    ] = 10
+    emf: Annotated[
+        bool, Field(description="summaries as CloudWatch Embedded Metric Format, on stdout")
+    ] = False
+    emf_namespace: Annotated[
+        str,
+        Field(pattern=r"^[A-Za-z0-9._/#:-]{1,255}$", description="CloudWatch namespace of those"),
+    ] = "AUPWorker"
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="least level logged")
     ] = "info"
@@ -167,6 +190,13 @@ class Settings(BaseSettings):
         Literal["auto", "json", "text"],
         Field(description="`auto`: text on a terminal, JSON lines elsewhere"),
     ] = "auto"
+
+    @field_validator("emf_namespace")
+    @classmethod
+    def _is_ours(cls, namespace: str) -> str:
+        if namespace.startswith(("AWS/", ":")):
+            raise ValueError("must not begin with AWS/ or a colon")
+        return namespace
 
 
 def variable(model: type[BaseSettings], field: str) -> str:

@@ -7,11 +7,13 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from typing import Final, Self
 
 import structlog
 
 _log: Final = structlog.get_logger()
+_KEPT_TURNS: Final = 40
 
 
 class StallGuard:
@@ -29,6 +31,7 @@ class StallGuard:
         self._seconds = seconds
         self._warn_seconds = warn_seconds
         self._turned_at = time.monotonic()
+        self._lags = deque([0.0], maxlen=_KEPT_TURNS)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="stall guard", daemon=True)
         self._ticking: asyncio.Task[None] | None = None
@@ -46,6 +49,11 @@ class StallGuard:
             await asyncio.gather(self._ticking, return_exceptions=True)
         self._thread.join()
 
+    @property
+    def lag_seconds(self) -> float:
+        """How long the loop stood still, at most, in the last forty looks at it."""
+        return max(self._lags)
+
     async def _tick(self) -> None:
         interval = min(self._warn_seconds, self._seconds) / 4
         while True:
@@ -53,6 +61,7 @@ class StallGuard:
             now = time.monotonic()
             stood = now - self._turned_at - interval
             self._turned_at = now
+            self._lags.append(max(0.0, stood))
             if stood >= self._warn_seconds:
                 _log.warning("the event loop stood still", seconds=round(stood, 3))
 

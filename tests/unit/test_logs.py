@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from tests.unit.fakes import IP, SESSION_ID, USER_AGENT, acceptance, body, delivery
-from worker.logs import configure
+from worker.logs import bind, configure
 
 
 @pytest.fixture(autouse=True)
@@ -87,3 +87,15 @@ def test_a_traceback_names_the_place_and_no_value(
     assert "in _fail" in text
     for secret in (IP, USER_AGENT, SESSION_ID, body(), "event-0", given.receipt_handle):
         assert secret not in text
+
+
+def test_what_is_bound_is_in_every_line_also_of_loggers_made_before(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log = structlog.get_logger()
+    configure("info", "json")
+    bind({"task_id": "t-1"})
+    bind({})
+    log.info("started", process_id=7)
+    (line,) = _lines(capsys)
+    assert json.loads(line).items() >= {"task_id": "t-1", "process_id": 7}.items()

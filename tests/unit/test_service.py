@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
+import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
@@ -110,6 +111,56 @@ def _slow_down(world: World) -> None:
     world.faults.durations = replace(
         world.faults.durations, least_latency_seconds=30.0, most_latency_seconds=30.0
     )
+
+
+async def test_while_it_drains_the_endpoints_answer_and_then_they_are_gone(
+    unused_port: int,
+) -> None:
+    world = await _world()
+    task = await _serving(world, _settings(health_port=unused_port))
+    async with asyncio.timeout(10):
+        while await _readiness(unused_port) != 200:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.005)
+    _slow_down(world)
+    await asyncio.sleep(0.03)
+    signal.raise_signal(signal.SIGTERM)
+    await asyncio.sleep(0.03)
+    assert await _readiness(unused_port) == 503
+    signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(GaveUpError, match="stopped at once"):
+        await asyncio.wait_for(task, 10)
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await _readiness(unused_port)
+
+
+async def _readiness(port: int) -> int:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{port}/readyz") as answer,
+    ):
+        report = await answer.json()
+        assert report["ready"] is (answer.status == 200)
+        return answer.status
+
+
+async def test_a_failing_companion_is_told_of_and_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def fail(_: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setenv("NOTIFY_SOCKET", "@nobody")
+    monkeypatch.setattr("worker.monitoring.systemd.Systemd.run", fail)
+    world = await _world()
+    await world.push(_good(1))
+    with capture_logs() as logs:
+        task = await _serving(world, _settings())
+        await _until(lambda: len(world.records()) == 1)
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.wait_for(task, 10)
+    events = [each["event"] for each in logs]
+    assert events.count("a companion of the service failed") == 1
+    assert events[-1] == "stopped"
 
 
 async def test_a_signal_before_everything_is_checked_ends_it_without_a_poll() -> None:

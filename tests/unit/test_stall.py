@@ -63,3 +63,14 @@ async def test_the_guard_leaves_neither_thread_nor_task_behind(exits: _Exits) ->
     assert exits.codes == []
     assert not [each for each in threading.enumerate() if each.name == "stall guard"]
     assert len(asyncio.all_tasks()) == 1
+
+
+async def test_how_late_the_loop_was_is_known_for_a_while_and_then_forgotten() -> None:
+    async with StallGuard(60, warn_seconds=0.02) as guard:
+        await asyncio.sleep(0.05)
+        time.sleep(0.15)  # noqa: ASYNC251 - the loop must stand still
+        await asyncio.sleep(0.02)
+        assert 0.1 < guard.lag_seconds < 5
+        async with asyncio.timeout(10):
+            while guard.lag_seconds > 0.1:  # noqa: ASYNC110 - nobody tells when it is forgotten
+                await asyncio.sleep(0.02)

@@ -1,0 +1,232 @@
+"""The service as its operators see it: endpoints, health command, systemd, ECS, CloudWatch."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.process.workplace import COMMAND, Service, Workplace, body, wait_until
+from tests.unit.test_emf import check_specification
+
+
+def _free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return str(listening.getsockname()[1])
+
+
+def _asked(port: str, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
+
+
+def _samples(port: str) -> dict[tuple[str, str], float]:
+    """Give what Prometheus would read, by name and last label."""
+    return {
+        (sample.name, next(reversed(sample.labels.values()), "")): sample.value
+        for family in text_string_to_metric_families(_asked(port, "/metrics")[1])
+        for sample in family.samples
+    }
+
+
+def test_whoever_asks_learns_whether_it_is_live_and_ready_and_what_it_did(
+    operated: Workplace,
+) -> None:
+    port = _free_port()
+    told = {"AUP_HEALTH_PORT": port}
+    alone = operated.run("health", **told)
+    assert (alone.returncode, alone.stdout.startswith("not live: no answer from")) == (1, True)
+    operated.send(*(body(each) for each in range(12)), "{")
+    with operated.service(**told) as service:
+        wait_until(lambda: _asked(port, "/readyz")[0] == 200, "ready")
+        wait_until(
+            lambda: (
+                _samples(port).get(("aup_messages_settled_total", "recorded")) == 12
+                and _samples(port)["aup_dead_letters_total", "malformed"] == 1
+            ),
+            "all settled",
+        )
+        status, text = _asked(port, "/livez")
+        assert (status, json.loads(text)["live"]) == (200, True)
+        samples = _samples(port)
+        assert samples["aup_messages_received_total", ""] >= 13
+        assert samples["aup_books_balanced", ""] == samples["aup_ready", ""] == 1
+        assert samples["aup_aws_calls_total", "ReceiveMessage"] >= 2
+        assert any(name == "messaging_process_duration_seconds_sum" for name, _ in samples)
+        asked = operated.run("health", **told)
+        assert (asked.returncode, asked.stdout, asked.stderr) == (0, "live\n", "")
+        asked = operated.run("health", "--ready", "--json", **told)
+        assert (asked.returncode, json.loads(asked.stdout)["ready"]) == (0, True)
+        second = operated.run("run", **told)
+        assert second.returncode == 2
+        (line,) = second.stderr.splitlines()
+        assert line.startswith(f"aup-worker: AUP_HEALTH_PORT={port}: cannot listen on")
+        assert service.end(signal.SIGTERM)[0] == 0
+
+
+def test_the_health_command_without_a_port_is_used_wrongly(workplace: Workplace) -> None:
+    done = workplace.run("health")
+    assert done.returncode == 2
+    assert done.stderr.startswith("aup-worker: AUP_HEALTH_PORT is not set")
+    done = workplace.run("health", AUP_HEALTH_PORT="eighty")
+    assert (done.returncode, "must be a port" in done.stderr) == (2, True)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, answers nothing
+        port = str(silent.getsockname()[1])
+        began = time.monotonic()
+        done = workplace.run("health", "--timeout", "0.3", AUP_HEALTH_PORT=port)
+        assert (done.returncode, "timed out" in done.stdout) == (1, True)
+        assert time.monotonic() - began < 5
+
+
+class _Supervisor(threading.Thread):
+    """Listen on the socket that systemd would."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(daemon=True)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(address)
+        self.told: list[str] = []
+
+    def run(self) -> None:
+        while data := self._socket.recv(4096):
+            self.told.append(data.decode())
+
+    def wait_for(self, beginning: str) -> None:
+        wait_until(lambda: any(each.startswith(beginning) for each in self.told), beginning)
+
+
+def test_systemd_hears_of_readiness_progress_and_the_drain(
+    workplace: Workplace, tmp_path: Path
+) -> None:
+    supervisor = _Supervisor(str(tmp_path / "notify"))
+    supervisor.start()
+    told = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
+    with workplace.service(**told) as service:
+        supervisor.wait_for("READY=1")
+        assert supervisor.told.index("READY=1") > 0
+        assert supervisor.told[0].startswith("EXTEND_TIMEOUT_USEC="), "it may take longer to start"
+        supervisor.wait_for("STATUS=ready; ")
+        pings = supervisor.told.count("WATCHDOG=1")
+        wait_until(lambda: supervisor.told.count("WATCHDOG=1") >= pings + 3, "three pings")
+        service.process.send_signal(signal.SIGTERM)
+        supervisor.wait_for("STOPPING=1")
+        supervisor.wait_for("STATUS=not ready: draining")
+        stopping = supervisor.told.index("STOPPING=1")
+        wait_until(
+            lambda: any(each.startswith("EXTEND_") for each in supervisor.told[stopping:]),
+            "more time to drain",
+        )
+        assert service.end()[0] == 0
+
+
+class _Agent(BaseHTTPRequestHandler):
+    states: list[Any] = []  # noqa: RUF012 - one agent for the one test
+
+    def do_GET(self) -> None:
+        assert self.path == "/v4/x/task"
+        self._answer({"TaskARN": "arn:aws:ecs:r:1:task/c/t-42", "Family": "aup", "Revision": "7"})
+
+    def do_PUT(self) -> None:
+        assert self.path == "/api/task-protection/v1/state"
+        self.states.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self._answer({"protection": {"ProtectionEnabled": True}})
+
+    def _answer(self, document: Any) -> None:
+        text = json.dumps(document).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def agent_url() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Agent)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+@contextmanager
+def _with_stdout(workplace: Workplace, **changes: str) -> Iterator[Service]:
+    with subprocess.Popen(  # noqa: S603 - our own command
+        [COMMAND, "run"],
+        env=workplace.environment | changes,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+    ) as process:
+        try:
+            yield Service(process)
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def test_on_ecs_the_log_names_the_task_it_is_protected_and_cloudwatch_gets_its_metrics(
+    workplace: Workplace, agent_url: str
+) -> None:
+    told = {
+        "ECS_AGENT_URI": f"{agent_url}/api",
+        "ECS_CONTAINER_METADATA_URI_V4": f"{agent_url}/v4/x",
+        "AUP_ECS_PROTECTION": "true",
+        "AUP_EMF": "1",
+    }
+    workplace.send(*(body(each) for each in range(5)))
+    with _with_stdout(workplace, **told) as service:
+        wait_until(lambda: len(workplace.recorded()) == 5, "all recorded")
+        wait_until(lambda: bool(_Agent.states), "protection asked for")
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.stdout is not None
+        written = [json.loads(line) for line in service.process.stdout]
+        assert service.end()[0] == 0
+    assert _Agent.states[0] == {"ProtectionEnabled": True, "ExpiresInMinutes": 10}
+    assert len(_Agent.states) == 1, "not for each message"
+    events = {line["event"] for line in service.log}
+    assert {"started", "stopping", "draining", "stopped"} <= events
+    assert "summary" not in events, "those are on stdout now"
+    for line in service.log:
+        assert (line["task_id"], line["task_family"], line["task_revision"]) == ("t-42", "aup", "7")
+    for document in written:
+        check_specification(document)
+    assert written[-1]["event"] == "stopped"
+    assert sum(document["Recorded"] for document in written) == 5
+    assert written[-1]["task_id"] == "t-42"
+
+
+def test_what_is_not_asked_for_is_not_loaded(workplace: Workplace) -> None:
+    loaded = subprocess.run(  # noqa: S603 - our own interpreter
+        [str(Path(COMMAND).with_name("python")), "-X", "importtime", "-c",
+         "import worker.service, worker.cli.app"],
+        env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True, timeout=60,
+    ).stderr  # fmt: skip
+    for name in ("aiohttp.web", "prometheus_client", "worker.monitoring.ecs",
+                 "worker.monitoring.emf", "worker.monitoring.systemd"):  # fmt: skip
+        assert f" {name}\n" not in loaded
+    # The health command is started every few seconds: it loads next to nothing.
+    done = workplace.run("health", AUP_HEALTH_PORT="1", PYTHONPROFILEIMPORTTIME="1")
+    for name in ("aioboto3", "aiohttp", "worker.cli.app", "worker.settings"):
+        assert f" {name}\n" not in done.stderr

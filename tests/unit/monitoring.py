@@ -1,0 +1,46 @@
+"""A service to look at, without any of its work."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from tests.unit.fakes import settings
+from worker.metrics import Metrics
+from worker.monitoring.view import View
+from worker.pipeline.slots import Slots
+from worker.stall import StallGuard
+
+
+class Judged:
+    """Say of the health what the test wants said."""
+
+    def __init__(self) -> None:
+        self.polled_at: float | None = None
+        self.not_live: list[str] = []
+        self.not_ready: list[str] = []
+
+    def why_not_live(self) -> list[str]:
+        return self.not_live
+
+    def why_not_ready(self) -> list[str]:
+        return self.not_live + self.not_ready
+
+
+class Watched:
+    """A flow, as far as it is looked at."""
+
+    def __init__(self, metrics: Metrics | None = None) -> None:
+        self.metrics = metrics or Metrics()
+        self.slots = Slots(10)
+        self.health = Judged()
+
+
+def view_of(watched: Watched | None, **changes: Any) -> View:
+    """Show a flow, or a service that starts, on the clock of the loop."""
+    view = View(
+        settings(**changes), asyncio.Event(), StallGuard(60), asyncio.get_running_loop().time
+    )
+    if watched is not None:
+        view.begin(watched, lambda: 7)
+    return view

@@ -1,0 +1,1 @@
+"""What shows the service to those who operate it: endpoints, metrics, supervisors."""

@@ -1,0 +1,104 @@
+"""What runs beside the service from its start to its end, each only where it is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from worker import logs
+from worker.monitoring.view import View
+
+if TYPE_CHECKING:
+    from worker.monitoring.emf import EMF
+
+_log: Final = structlog.get_logger()
+
+# What is not asked for is not imported: the start takes no longer for it.
+# ruff: noqa: PLC0415
+
+
+@asynccontextmanager
+async def accompanied(view: View) -> AsyncIterator[None]:
+    """Show the service to those who operate it as long as the block lasts.
+
+    Endpoints by the settings, systemd and ECS by what they put into the environment. None of them
+    ends the service when it fails, except that endpoints must find their port at the start.
+
+    Raises:
+        SettingsError: the endpoints cannot listen.
+    """
+    async with AsyncExitStack() as stack:
+        if view.settings.health_port is not None:
+            from worker.monitoring.endpoints import serving
+            from worker.monitoring.prometheus import exposition
+
+            await stack.enter_async_context(serving(view, exposition(view)))
+        await _introduce(view)
+        await stack.enter_async_context(_beside(_notifying(view)))
+        await stack.enter_async_context(_beside(_in_task(view)))
+        yield
+
+
+@asynccontextmanager
+async def _beside(companion: Coroutine[Any, Any, None] | None) -> AsyncIterator[None]:
+    if companion is None:
+        yield
+        return
+    task = asyncio.create_task(_sheltered(companion))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _sheltered(companion: Coroutine[Any, Any, None]) -> None:
+    try:
+        await companion
+    except Exception:  # noqa: BLE001 - what only shows the service must not end it
+        _log.exception("a companion of the service failed")
+
+
+def _notifying(view: View) -> Coroutine[Any, Any, None] | None:
+    if not os.environ.get("NOTIFY_SOCKET"):
+        return None
+    from worker.monitoring.systemd import Systemd
+
+    systemd = Systemd.from_environment(view)
+    return None if systemd is None else systemd.run()
+
+
+def _in_task(view: View) -> Coroutine[Any, Any, None] | None:
+    agent_uri = os.environ.get("ECS_AGENT_URI")
+    if not view.settings.ecs_protection:
+        return None
+    if not agent_uri:
+        _log.warning("AUP_ECS_PROTECTION is set, but ECS_AGENT_URI is not: this is no ECS task")
+        return None
+    from worker.monitoring.ecs import ScaleInProtection
+
+    return ScaleInProtection(agent_uri, view).run()
+
+
+async def _introduce(view: View) -> None:
+    """Name the ECS task in every line of the log from now on; nothing elsewhere."""
+    metadata_uri = os.environ.get("ECS_CONTAINER_METADATA_URI_V4")
+    if metadata_uri:
+        from worker.monitoring.ecs import identity
+
+        view.identity = await identity(metadata_uri)
+        logs.bind(view.identity)
+
+
+def embedded_metrics(view: View) -> EMF | None:
+    """Give what writes summaries for CloudWatch, where that is asked for."""
+    if not view.settings.emf:
+        return None
+    from worker.monitoring.emf import EMF
+
+    return EMF(view)
