@@ -14,9 +14,10 @@ from tests.contract.facts import acceptance
 from tests.contract.queues import QueuePlace, QueueServer, is_empty, take
 from worker import dead_letters as module
 from worker.dead_letter import ATTRIBUTE, bury
-from worker.dead_letters import UNEXPLAINED, DeadLetter, ReplayChoice, replay, walk
+from worker.dead_letters import UNEXPLAINED, DeadLetter, ReplayChoice, walk
 from worker.delivery import Delivery, OutgoingMessage
 from worker.queue import Queue
+from worker.replay import replay
 
 TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1"
 TEN: dict[str, Any] = {

@@ -59,7 +59,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "the stages joined; what uses them without the service",
         ("pipeline.flow", "dead_letters", "push", "preflight"),
     ),
-    ("open, check, run, drain, close", ("service",)),
+    ("open, check, run, drain, close; dead letters sent back", ("service", "replay")),
     (
         "the plain ways to do the same work, and room for them",
         ("bench", "bench.recipes", "bench.place"),
@@ -78,6 +78,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "cli.run",
             "cli.push",
             "cli.dead_letters",
+            "cli.replay",
             "cli.policy",
             "cli.look",
             "cli.demo",

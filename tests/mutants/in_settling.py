@@ -10,6 +10,7 @@ _LETTER: Final = "worker/dead_letter.py"
 _LETTERS: Final = "worker/dead_letters.py"
 _QUEUE: Final = "worker/queue.py"
 _RECORD: Final = "worker/pipeline/record.py"
+_REPLAY: Final = "worker/replay.py"
 _SETTLE: Final = "worker/pipeline/settle.py"
 _FOUND_TESTS: Final = ("tests/fuzz/test_found.py",)
 _LETTER_TESTS: Final = ("tests/unit/test_dead_letter.py",)
@@ -219,7 +220,7 @@ _DEAD: Final = (
     ),
     Mutant(
         "a replay that deletes before it sends",
-        _LETTERS,
+        _REPLAY,
         "    if not choice.dry_run:\n",
         "    if not choice.dry_run:\n"
         "        await dead_letters.delete([each.delivery for each in batch])\n",
@@ -227,21 +228,21 @@ _DEAD: Final = (
     ),
     Mutant(
         "a replay that deletes what was not sent",
-        _LETTERS,
+        _REPLAY,
         "zip(batch, sent, strict=True) if error is None]",
         "zip(batch, sent, strict=True)]",
         _LETTERS_TESTS,
     ),
     Mutant(
         "a replay that drops attributes",
-        _LETTERS,
+        _REPLAY,
         "source.send([original(letter.delivery) for letter in letters])",
         "source.send([replace(original(each.delivery), attributes={}) for each in letters])",
         _LETTERS_TESTS,
     ),
     Mutant(
         "a replay without its last flush",
-        _LETTERS,
+        _REPLAY,
         "                break\n        await flush()",
         "                break",
         _LETTERS_TESTS,

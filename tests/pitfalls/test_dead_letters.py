@@ -31,12 +31,11 @@ from worker.dead_letters import (
     LOOK_SECONDS,
     DeadLetter,
     ReplayChoice,
-    ReplayFigures,
-    replay,
     walk,
 )
 from worker.delivery import Fate
 from worker.errors import AWSUnavailableError, Reason
+from worker.replay import ReplayFigures, replay
 
 TEN: dict[str, Any] = {
     **{f"text-{n}": {"DataType": "String.x", "StringValue": f"välue {n}"} for n in range(5)},

@@ -18,14 +18,13 @@ from worker.dead_letters import (
     UNEXPLAINED,
     DeadLetter,
     ReplayChoice,
-    ReplayFigures,
     describe,
-    replay,
     walk,
 )
 from worker.delivery import Delivery
 from worker.errors import AWSError, AWSRejectedError, AWSThrottledError
 from worker.queue import Queue
+from worker.replay import ReplayFigures, replay
 
 
 async def _bury(world: World, count: int, reason: str = "invalid", **changes: Any) -> None:

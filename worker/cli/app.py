@@ -12,6 +12,7 @@ from worker.cli import dead_letters, look, policy, screen
 from worker.cli.bench import bench
 from worker.cli.demo import demo
 from worker.cli.push import push
+from worker.cli.replay import replay
 from worker.cli.run import run
 from worker.errors import AUPError, SettingsError, UsageError
 
@@ -43,7 +44,7 @@ def _options(
 app.command()(run)
 app.command()(push)
 app.add_typer(dead_letters.app, name="dead-letters")
-app.command()(dead_letters.replay)
+app.command()(replay)
 app.add_typer(policy.app, name="policy")
 app.command()(look.accepted)
 app.command()(look.status)

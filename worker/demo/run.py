@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 import aioboto3
 
-from worker.dead_letters import DeadLetter, ReplayChoice, replay, walk
+from worker.dead_letters import DeadLetter, ReplayChoice, walk
 from worker.delivery import BATCH_MAX_ENTRIES, OutgoingMessage
 from worker.demo.messages import (
     FORGOTTEN,
@@ -31,6 +31,7 @@ from worker.local import embedded_aws
 from worker.policy import Policy
 from worker.provision import provision
 from worker.queue import Queue, open_queues
+from worker.replay import replay
 from worker.repository import AUPRepository
 from worker.settings import Settings, load
 
