@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -11,13 +12,77 @@ from typing import Any, Final
 from worker.dead_letter import read
 from worker.delivery import BATCH_MAX_ENTRIES, Delivery
 from worker.errors import AWSError, RefusedError
-from worker.pipeline.decode import decode
+from worker.pipeline.decode import decode, unwrap
 from worker.queue import Queue
 
 LOOK_SECONDS: Final = 120
 _POLL_SECONDS: Final = 1
 _EMPTY_POLLS: Final = 2
+# No good name is longer; Python refuses to write out absurdly long numbers.
+_NAME_MAX_CHARACTERS: Final = 256
+_NUMBER_MAX_BITS: Final = 1024
 UNEXPLAINED: Final = "unexplained"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which dead letters are meant.
+
+    Attributes:
+        ids: only these, by their own or their original's id; all, if empty.
+        reasons: only these; all, if empty.
+        users: only those of these users, as the body names them; all, if empty.
+        policies: only those of these policies; all, if empty.
+        versions: only those of these versions; all, if empty.
+        since: only what died then or later; aware.
+        until: only what died before then; aware.
+        grep: only where this is found in the body, the detail or an attribute.
+        limit: how many at most.
+    """
+
+    ids: Collection[str] = ()
+    reasons: Collection[str] = ()
+    users: Collection[str] = ()
+    policies: Collection[str] = ()
+    versions: Collection[str] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    grep: re.Pattern[str] | None = None
+    limit: int | None = None
+
+    def matches(self, letter: DeadLetter) -> bool:
+        """Say whether a dead letter is meant, the limit aside."""
+        by_id = not self.ids or not {letter.message_id, letter.original_message_id}.isdisjoint(
+            self.ids
+        )
+        return by_id and self._by_name(letter) and self._by_time(letter) and self._by_text(letter)
+
+    def _by_name(self, letter: DeadLetter) -> bool:
+        pairs = (
+            (self.reasons, letter.reason),
+            (self.users, letter.user_id),
+            (self.policies, letter.policy_id),
+            (self.versions, letter.version),
+        )
+        return all(not wanted or value in wanted for wanted, value in pairs)
+
+    def _by_time(self, letter: DeadLetter) -> bool:
+        after = self.since is None or letter.dead_at >= self.since
+        return after and (self.until is None or letter.dead_at < self.until)
+
+    def _by_text(self, letter: DeadLetter) -> bool:
+        if self.grep is None:
+            return True
+        return any(self.grep.search(text) for text in _texts(letter))
+
+
+def _texts(letter: DeadLetter) -> Iterator[str]:
+    yield letter.delivery.body
+    yield letter.detail
+    for name, value in letter.delivery.attributes.items():
+        yield name
+        yield value.get("StringValue", "")
+        yield bytes(value.get("BinaryValue", b"")).decode(errors="replace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +98,9 @@ class DeadLetter:
         dead_at: when it came into the dead-letter queue, as far as known.
         expires_at: when SQS deletes it for good.
         receive_count: how often the original was received before it was dead-lettered.
+        user_id: of the acceptance, as the body has it; None where it cannot tell.
+        policy_id: the same.
+        version: the same.
     """
 
     delivery: Delivery
@@ -44,6 +112,9 @@ class DeadLetter:
     dead_at: datetime
     expires_at: datetime
     receive_count: int
+    user_id: str | None = None
+    policy_id: str | None = None
+    version: str | None = None
 
     def summary(self, now: datetime) -> dict[str, Any]:
         """Give everything but the body, for a report."""
@@ -57,6 +128,9 @@ class DeadLetter:
             "expires_at": self.expires_at.isoformat(timespec="seconds"),
             "expires_in_seconds": round((self.expires_at - now).total_seconds()),
             "receive_count": self.receive_count,
+            "user_id": self.user_id,
+            "policy_id": self.policy_id,
+            "version": self.version,
         }
 
 
@@ -76,6 +150,7 @@ def describe(delivery: Delivery, *, retention_seconds: int, now: datetime) -> De
     sent_at = delivery.sent_at
     if death is not None and death.sent_at:
         sent_at = _moment(death.sent_at, sent_at)
+    user_id, policy_id, version = _names(delivery.body)
     return DeadLetter(
         delivery=delivery,
         message_id=delivery.message_id,
@@ -86,6 +161,9 @@ def describe(delivery: Delivery, *, retention_seconds: int, now: datetime) -> De
         dead_at=delivery.sent_at,
         expires_at=delivery.sent_at + timedelta(seconds=retention_seconds),
         receive_count=death.receive_count if death else 0,
+        user_id=user_id,
+        policy_id=policy_id,
+        version=version,
     )
 
 
@@ -96,6 +174,25 @@ def _diagnose(delivery: Delivery, now: datetime) -> tuple[str, str]:
     except RefusedError as refused:
         return refused.reason.value, refused.detail
     return UNEXPLAINED, "moved by SQS itself after its last receive; the message reads well"
+
+
+def _names(body: str) -> tuple[str | None, str | None, str | None]:
+    """Find user, policy and version, where the body is good enough to tell."""
+    try:
+        payload, _ = unwrap(body)
+    except RefusedError:
+        return None, None, None
+    user_id, policy_id, version = map(payload.get, ("user_id", "policy_id", "version"))
+    return _name(user_id), _name(policy_id), _name(version)
+
+
+def _name(value: object) -> str | None:
+    # A number in the place of a name still tells whose message it is.
+    if isinstance(value, str):
+        return value[:_NAME_MAX_CHARACTERS]
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return str(value) if value.bit_length() <= _NUMBER_MAX_BITS else None
 
 
 def _moment(text: str, otherwise: datetime) -> datetime:

@@ -59,7 +59,10 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "the stages joined; what uses them without the service",
         ("pipeline.flow", "dead_letters", "push", "preflight"),
     ),
-    ("open, check, run, drain, close; dead letters sent back", ("service", "replay")),
+    (
+        "open, check, run, drain, close; dead letters sent back, and in files",
+        ("service", "replay", "letter_file"),
+    ),
     (
         "the plain ways to do the same work, and room for them",
         ("bench", "bench.recipes", "bench.place"),
@@ -71,7 +74,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("local", "demo", "demo.messages", "demo.process"),
     ),
     ("the guided run", ("demo.run",)),
-    ("the screen", ("cli", "cli.screen", "cli.running")),
+    ("the screen", ("cli", "cli.screen", "cli.running", "cli.choosing")),
     (
         "the verbs",
         (

@@ -64,6 +64,9 @@ def test_a_letter_tells_reason_age_and_expiry() -> None:
         "expires_at": "2026-12-06T10:00:00+00:00",
         "expires_in_seconds": 14 * 86_400 - 3600,
         "receive_count": 4,
+        "user_id": "u-0",
+        "policy_id": "acceptable-use",
+        "version": "2026-01",
     }
 
 
