@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from worker.dead_letter import read
 from worker.delivery import BATCH_MAX_ENTRIES, Delivery
-from worker.errors import AWSError, RefusedError
+from worker.errors import AWSError, AWSThrottledError, RefusedError
 from worker.pipeline.decode import decode, unwrap
 from worker.queue import Queue
 
@@ -209,60 +210,116 @@ async def walk(
     now: Callable[[], datetime],
     look_seconds: int = LOOK_SECONDS,
     at_end: Callable[[], Awaitable[None]] | None = None,
+    polls: int = 1,
 ) -> AsyncGenerator[DeadLetter, None]:
     """Go through a dead-letter queue once, hiding each message only while the walk lasts.
 
     Whatever is not deleted meanwhile is visible again when the iterator is closed: use it with
-    `contextlib.aclosing`.
+    `contextlib.aclosing`. It ends early where SQS hands out no more because too many are hidden.
 
     Args:
         queue: the dead-letter queue.
         now: gives the present time, aware.
         look_seconds: how long a message stays hidden if the walk is killed.
         at_end: called after the last message, while all are hidden still.
+        polls: how many are under way at most.
     """
     retention_seconds = (await queue.state()).retention_seconds
-    seen: dict[str, Delivery] = {}
-    empty = 0
+    looking = _Looking(queue, look_seconds, polls)
     try:
-        while empty < _EMPTY_POLLS:
-            receiving = asyncio.ensure_future(
-                queue.receive(
-                    BATCH_MAX_ENTRIES,
-                    wait_seconds=_POLL_SECONDS,
-                    visibility_timeout_seconds=look_seconds,
-                )
-            )
-            try:
-                deliveries = await asyncio.shield(receiving)
-            except asyncio.CancelledError:
-                # What this poll was about to hand out must be shown again, too.
-                seen.update((each.message_id, each) for each in await receiving)
-                raise
-            # One answer may hold a message twice: its newest handle settles.
-            handed_out = {each.message_id: each for each in deliveries}
-            new = [each for key, each in handed_out.items() if key not in seen]
-            # The newest handle, and no body: a large queue must not fill the memory.
-            seen.update(
-                (each.message_id, replace(each, body="", attributes={})) for each in deliveries
-            )
-            empty = 0 if new else empty + 1
-            for delivery in new:
+        while not looking.over:
+            for delivery in await looking.more():
                 yield describe(delivery, retention_seconds=retention_seconds, now=now())
         if at_end is not None:
             await at_end()
     finally:
-        await asyncio.shield(_show_again(queue, list(seen.values())))
+        await asyncio.shield(looking.show_again())
 
 
-async def _show_again(queue: Queue, deliveries: list[Delivery]) -> None:
-    for start in range(0, len(deliveries), BATCH_MAX_ENTRIES):
-        batch = [(each, 0.0) for each in deliveries[start : start + BATCH_MAX_ENTRIES]]
+class _Looking:
+    """The polls of one walk, and all that they hid.
+
+    Args:
+        queue: the dead-letter queue.
+        look_seconds: how long a message stays hidden.
+        polls: how many are under way at most, and then how many calls that show them again.
+    """
+
+    def __init__(self, queue: Queue, look_seconds: int, polls: int) -> None:
+        self._queue = queue
+        self._look_seconds = look_seconds
+        self._most = polls
+        self._seen: set[str] = set()
+        self._hidden: list[Delivery] = []
+        # Each poll with the turn in which it began: what began before the latest news, or beside
+        # another empty poll, asked too early to tell that nothing is left.
+        self._under_way: dict[asyncio.Task[list[Delivery]], int] = {}
+        self._turn = 0
+        self._empty = 0
+        self._fruitful = False
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to see."""
+        return self._empty >= _EMPTY_POLLS and not self._under_way
+
+    async def more(self) -> list[Delivery]:
+        """Wait for the next answers; give what they hold that was not seen yet."""
+        wanted = self._most if self._fruitful else 1
+        while self._empty < _EMPTY_POLLS and len(self._under_way) < wanted:
+            polling = asyncio.create_task(
+                self._queue.receive(
+                    BATCH_MAX_ENTRIES,
+                    wait_seconds=_POLL_SECONDS,
+                    visibility_timeout_seconds=self._look_seconds,
+                )
+            )
+            self._under_way[polling] = self._turn
+        done, _ = await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
+        return [each for polling in done for each in self._take(polling)]
+
+    def _take(self, polling: asyncio.Task[list[Delivery]]) -> list[Delivery]:
+        turn = self._under_way.pop(polling)
         try:
-            # An entry that fails was deleted meanwhile, or shows itself when its time is over.
-            await queue.change_visibility(batch)
-        except AWSError:
-            continue
+            deliveries = polling.result()
+        except AWSThrottledError as error:
+            if not (self._seen and "OverLimit" in str(error)):
+                raise
+            self._empty = _EMPTY_POLLS
+            return []
+        self._hide(deliveries)
+        # One answer may hold a message twice.
+        new = {each.message_id: each for each in deliveries if each.message_id not in self._seen}
+        self._seen.update(new)
+        self._fruitful = bool(new)
+        if new:
+            self._empty = 0
+            self._turn += 1
+        elif turn == self._turn:
+            self._empty += 1
+            self._turn += 1
+        return list(new.values())
+
+    def _hide(self, deliveries: list[Delivery]) -> None:
+        # Every handle: of two that came side by side nobody knows the newer one, which shows it.
+        # No body: a large queue must not fill the memory.
+        self._hidden += [replace(each, body="", attributes={}) for each in deliveries]
+
+    async def show_again(self) -> None:
+        """Let everything be visible at once that was hidden, by polls under way too."""
+        for answer in await asyncio.gather(*self._under_way, return_exceptions=True):
+            if isinstance(answer, list):
+                self._hide(answer)
+        starts = iter(range(0, len(self._hidden), BATCH_MAX_ENTRIES))
+
+        async def show() -> None:
+            for start in starts:
+                batch = self._hidden[start : start + BATCH_MAX_ENTRIES]
+                # An entry that fails was deleted meanwhile, or shows itself when its time is over.
+                with suppress(AWSError):
+                    await self._queue.change_visibility([(each, 0.0) for each in batch])
+
+        await asyncio.gather(*(show() for _ in range(self._most)))
 
 
 @dataclass(frozen=True, slots=True)

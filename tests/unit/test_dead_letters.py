@@ -34,8 +34,8 @@ async def _bury(world: World, count: int, reason: str = "invalid", **changes: An
         assert await world.dead_letters.send([letter]) == [None]
 
 
-async def _walked(world: World) -> list[DeadLetter]:
-    async with aclosing(walk(world.dead_letters, now=clock)) as letters:
+async def _walked(world: World, polls: int = 1) -> list[DeadLetter]:
+    async with aclosing(walk(world.dead_letters, now=clock, polls=polls)) as letters:
         return [letter async for letter in letters]
 
 
@@ -110,13 +110,75 @@ async def test_a_walk_that_is_cancelled_shows_everything_again() -> None:
     assert await _visible(world.dead_letters) == (12, 0)
 
 
+@pytest.mark.parametrize("polls", [1, 8])
+def test_each_letter_is_seen_once_though_sqs_hands_it_out_twice(polls: int) -> None:
+    @simulated
+    async def seen_once() -> None:
+        world = await open_world(seed=3)
+        await _bury(world, 90)
+        world.faults.rates = FaultRates(duplicate_delivery=0.3, out_of_order=0.2)
+        ids = [letter.message_id for letter in await _walked(world, polls)]
+        assert len(ids) == len(set(ids)) == 90
+        assert await _visible(world.dead_letters) == (90, 0)
+
+    seen_once()
+
+
 @simulated
-async def test_each_letter_is_seen_once_though_sqs_hands_it_out_twice() -> None:
-    world = await open_world(seed=3)
-    await _bury(world, 30)
-    world.faults.rates = FaultRates(duplicate_delivery=0.3, out_of_order=0.2)
-    ids = [letter.message_id for letter in await _walked(world)]
-    assert len(ids) == len(set(ids)) == 30
+async def test_polls_beside_each_other_are_quicker_and_take_nothing_either() -> None:
+    world = await open_world()
+    await _bury(world, 400)
+    began = clock()
+    assert len(await _walked(world)) == 400
+    one_by_one = clock() - began
+    began = clock()
+    assert len(await _walked(world, polls=8)) == 400
+    assert 2 * (clock() - began - timedelta(seconds=2)) < one_by_one - timedelta(seconds=2)
+    assert await _visible(world.dead_letters) == (400, 0)
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.05, 0.1, 0.2, 1.5])
+def test_a_quick_walk_that_is_cancelled_shows_everything_again(seconds: float) -> None:
+    @simulated
+    async def cancelled() -> None:
+        world = await open_world()
+        await _bury(world, 150)
+        task = asyncio.create_task(_walked(world, polls=8))
+        await asyncio.sleep(seconds)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        await asyncio.sleep(3)
+        assert await _visible(world.dead_letters) == (150, 0)
+
+    cancelled()
+
+
+class _Limited(Queue):
+    """Hand out no more where too many are hidden."""
+
+    def __init__(self, queue: Queue, most: int) -> None:
+        super().__init__(queue._client, queue.url)
+        self.left = most
+
+    async def receive(self, *arguments: Any, **options: Any) -> list[Delivery]:
+        if self.left <= 0:
+            raise AWSThrottledError("OverLimit: too many messages in flight")
+        deliveries = await super().receive(*arguments, **options)
+        self.left -= len(deliveries)
+        return deliveries
+
+
+@simulated
+async def test_where_too_many_are_hidden_the_walk_ends_with_what_it_saw() -> None:
+    world = await open_world()
+    await _bury(world, 50)
+    async with aclosing(walk(_Limited(world.dead_letters, 20), now=clock, polls=2)) as letters:
+        assert 20 <= len([letter async for letter in letters]) < 50
+    assert await _visible(world.dead_letters) == (50, 0)
+    with pytest.raises(AWSThrottledError):
+        async with aclosing(walk(_Limited(world.dead_letters, 0), now=clock)) as letters:
+            await anext(letters)
 
 
 @simulated
