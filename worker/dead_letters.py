@@ -6,11 +6,11 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from worker.dead_letter import read
+from worker.dead_letter import Replays, read, replays
 from worker.delivery import BATCH_MAX_ENTRIES, Delivery
 from worker.errors import AWSError, AWSThrottledError, RefusedError
 from worker.pipeline.decode import decode, unwrap
@@ -102,6 +102,7 @@ class DeadLetter:
         user_id: of the acceptance, as the body has it; None where it cannot tell.
         policy_id: the same.
         version: the same.
+        history: how often it was replayed, and what was edited then.
     """
 
     delivery: Delivery
@@ -116,6 +117,7 @@ class DeadLetter:
     user_id: str | None = None
     policy_id: str | None = None
     version: str | None = None
+    history: Replays = field(default_factory=Replays)
 
     def summary(self, now: datetime) -> dict[str, Any]:
         """Give everything but the body, for a report."""
@@ -132,6 +134,7 @@ class DeadLetter:
             "user_id": self.user_id,
             "policy_id": self.policy_id,
             "version": self.version,
+            "replays": self.history.count,
         }
 
 
@@ -165,6 +168,7 @@ def describe(delivery: Delivery, *, retention_seconds: int, now: datetime) -> De
         user_id=user_id,
         policy_id=policy_id,
         version=version,
+        history=replays(delivery),
     )
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from pathlib import Path
+from typing import IO, Any, Final
 
 from worker.dead_letters import DeadLetter
 from worker.delivery import OutgoingMessage
+from worker.errors import AUPError, UsageError
 
 _TEXTS: Final = ("id", "original_id", "reason", "detail", "body")
 
@@ -77,6 +82,43 @@ def from_line(text: str) -> FiledLetter:
         group_id=_text_or_none(data, "group_id"),
     )
     return FiledLetter(texts["id"], texts["original_id"], message, texts["reason"], texts["detail"])
+
+
+@contextmanager
+def new_file(path: Path, *, overwrite: bool) -> Iterator[IO[str]]:
+    """Write a file that is there whole or not at all, and for its owner only.
+
+    Args:
+        path: where it is when all went well.
+        overwrite: whether another may be there already.
+
+    Raises:
+        UsageError: another is there, or none can be made.
+        AUPError: it cannot be written to its end.
+    """
+    _check_free(path, overwrite=overwrite)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    try:
+        with os.fdopen(handle, "w", encoding="ascii") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        _check_free(path, overwrite=overwrite)
+        Path(name).replace(path)
+    except OSError as error:
+        raise AUPError(f"{path}: {error.strerror}; it was not written") from None
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _check_free(path: Path, *, overwrite: bool) -> None:
+    if path.is_dir():
+        raise UsageError(f"{path}: is a directory")
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path}: exists already; --force overwrites it")
 
 
 def _text(data: Mapping[str, Any], name: str) -> str:

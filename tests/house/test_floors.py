@@ -61,7 +61,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     (
         "open, check, run, drain, close; dead letters sent back, and in files",
-        ("service", "replay", "letter_file"),
+        ("service", "replay", "letter_file", "body_view", "purge"),
     ),
     (
         "the plain ways to do the same work, and room for them",

@@ -67,6 +67,7 @@ def test_a_letter_tells_reason_age_and_expiry() -> None:
         "user_id": "u-0",
         "policy_id": "acceptable-use",
         "version": "2026-01",
+        "replays": 0,
     }
 
 
