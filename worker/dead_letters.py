@@ -19,6 +19,7 @@ from worker.queue import Queue
 LOOK_SECONDS: Final = 120
 _POLL_SECONDS: Final = 1
 _EMPTY_POLLS: Final = 2
+_QUICK_SECONDS: Final = 0.5
 # No good name is longer; Python refuses to write out absurdly long numbers.
 _NAME_MAX_CHARACTERS: Final = 256
 _NUMBER_MAX_BITS: Final = 1024
@@ -255,9 +256,10 @@ class _Looking:
         self._most = polls
         self._seen: set[str] = set()
         self._hidden: list[Delivery] = []
-        # Each poll with the turn in which it began: what began before the latest news, or beside
-        # another empty poll, asked too early to tell that nothing is left.
-        self._under_way: dict[asyncio.Task[list[Delivery]], int] = {}
+        # Each poll with when and in which turn it began: what began before the latest news, or
+        # beside another empty poll, asked too early to tell that nothing is left.
+        self._under_way: dict[asyncio.Task[list[Delivery]], tuple[float, int]] = {}
+        self._clock = asyncio.get_running_loop().time
         self._turn = 0
         self._empty = 0
         self._fruitful = False
@@ -278,12 +280,12 @@ class _Looking:
                     visibility_timeout_seconds=self._look_seconds,
                 )
             )
-            self._under_way[polling] = self._turn
+            self._under_way[polling] = self._clock(), self._turn
         done, _ = await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
         return [each for polling in done for each in self._take(polling)]
 
     def _take(self, polling: asyncio.Task[list[Delivery]]) -> list[Delivery]:
-        turn = self._under_way.pop(polling)
+        began, turn = self._under_way.pop(polling)
         try:
             deliveries = polling.result()
         except AWSThrottledError as error:
@@ -295,7 +297,8 @@ class _Looking:
         # One answer may hold a message twice.
         new = {each.message_id: each for each in deliveries if each.message_id not in self._seen}
         self._seen.update(new)
-        self._fruitful = bool(new)
+        # More at once would only make a slow server slower.
+        self._fruitful = bool(new) and self._clock() - began < _QUICK_SECONDS
         if new:
             self._empty = 0
             self._turn += 1
@@ -324,26 +327,3 @@ class _Looking:
                     await self._queue.change_visibility([(each, 0.0) for each in batch])
 
         await asyncio.gather(*(show() for _ in range(self._most)))
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayChoice:
-    """Which dead letters to replay.
-
-    Attributes:
-        ids: only these, by their own or their original's id; all, if empty.
-        reasons: only these; all, if empty.
-        limit: how many at most.
-        dry_run: say what would be sent, and send nothing.
-    """
-
-    ids: Collection[str] = ()
-    reasons: Collection[str] = ()
-    limit: int | None = None
-    dry_run: bool = False
-
-    def matches(self, letter: DeadLetter) -> bool:
-        """Say whether a dead letter is chosen, the limit aside."""
-        known = {letter.message_id, letter.original_message_id}
-        by_id = not self.ids or bool(known & set(self.ids))
-        return by_id and (not self.reasons or letter.reason in self.reasons)

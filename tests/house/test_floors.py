@@ -57,7 +57,15 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     (
         "the stages joined; what uses them without the service",
-        ("pipeline.flow", "dead_letters", "push", "preflight"),
+        (
+            "pipeline.flow",
+            "dead_letters",
+            "push",
+            "preflight",
+            "journal",
+            "repair",
+            "forecast",
+        ),
     ),
     (
         "open, check, run, drain, close; dead letters sent back, and in files",

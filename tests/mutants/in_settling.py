@@ -17,6 +17,7 @@ _LETTER_TESTS: Final = ("tests/unit/test_dead_letter.py",)
 _LETTERS_TESTS: Final = ("tests/unit/test_dead_letters.py",)
 _QUEUE_TESTS: Final = ("tests/unit/test_queue.py",)
 _RECORD_TESTS: Final = ("tests/unit/test_record.py",)
+_REPLAY_TESTS: Final = ("tests/unit/test_replay.py",)
 _SETTLE_TESTS: Final = ("tests/unit/test_settle.py",)
 
 _ANSWERS: Final = (
@@ -221,31 +222,53 @@ _DEAD: Final = (
     Mutant(
         "a replay that deletes before it sends",
         _REPLAY,
-        "    if not choice.dry_run:\n",
-        "    if not choice.dry_run:\n"
-        "        await dead_letters.delete([each.delivery for each in batch])\n",
-        _LETTERS_TESTS,
+        "        sent = await _patiently(self._send, sending)\n",
+        "        await self._delete(sending)\n"
+        "        sent = await _patiently(self._send, sending)\n",
+        _REPLAY_TESTS,
     ),
     Mutant(
         "a replay that deletes what was not sent",
         _REPLAY,
-        "zip(batch, sent, strict=True) if error is None]",
-        "zip(batch, sent, strict=True)]",
-        _LETTERS_TESTS,
+        "zip(sending, sent, strict=True) if error is None]",
+        "zip(sending, sent, strict=True)]",
+        _REPLAY_TESTS,
     ),
     Mutant(
         "a replay that drops attributes",
         _REPLAY,
-        "source.send([original(letter.delivery) for letter in letters])",
-        "source.send([replace(original(each.delivery), attributes={}) for each in letters])",
-        _LETTERS_TESTS,
+        "message = revived(wanted, at, edit)",
+        "message = OutgoingMessage(wanted.body)",
+        _REPLAY_TESTS,
+    ),
+    Mutant(
+        "a replay that sends again what its journal has",
+        _REPLAY,
+        "if self._sent.was_sent(letter.message_id, letter.delivery.body):",
+        "if False:",
+        _REPLAY_TESTS,
+    ),
+    Mutant(
+        "a journal that notes what was not sent",
+        _REPLAY,
+        "zip(entries, answers, strict=True) if not error\n            ]\n"
+        "            self._how.journal.sent",
+        "zip(entries, answers, strict=True)\n            ]\n            self._how.journal.sent",
+        _REPLAY_TESTS,
+    ),
+    Mutant(
+        "a message replayed for ever",
+        _REPLAY,
+        "if self.max_replays is None or count < self.max_replays:",
+        "if True:",
+        _REPLAY_TESTS,
     ),
     Mutant(
         "a replay without its last flush",
         _REPLAY,
-        "                break\n        await flush()",
-        "                break",
-        _LETTERS_TESTS,
+        "                    break\n            await self._flush()",
+        "                    break",
+        _REPLAY_TESTS,
     ),
     Mutant(
         "a walk that does not show again what it hid",
