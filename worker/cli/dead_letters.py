@@ -90,8 +90,8 @@ async def _look(description: str, take: Callable[[DeadLetter], bool]) -> _Sight:
                         return sight
     if sight.seen < sight.known:
         screen.note(
-            f"saw {sight.seen} of about {sight.known}: others are held elsewhere for the moment, "
-            "or are more than SQS hands out at once (120,000)"
+            f"saw {sight.seen} of about {sight.known}: the others are held elsewhere for now, "
+            "or more than SQS hands out at once (120,000) or within AUP_LOOK_SECONDS"
         )
     return sight
 
@@ -297,8 +297,8 @@ def _print_facts(out: Console, letter: DeadLetter) -> None:
         "policy": " ".join(filter(None, (letter.policy_id, letter.version))),
         "sent": f"{letter.sent_at.isoformat(timespec='seconds')}, "
         f"{screen.duration((now - letter.sent_at).total_seconds())} ago",
-        "received": f"{letter.receive_count} times before it died",
-        "replayed": f"{letter.history.count} times"
+        "received": f"{_times(letter.receive_count)} before it died",
+        "replayed": _times(letter.history.count)
         + (f", last {letter.history.at}" if letter.history.at else ""),
     }
     table = screen.table("", "")
@@ -317,6 +317,10 @@ def _print_facts(out: Console, letter: DeadLetter) -> None:
     out.print(table)
 
 
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
 def _title(part: BodyPart) -> str:
     return f"the text in {part.path}" if part.path else "body"
 
@@ -331,11 +335,12 @@ def _print_line(out: Console, line: BodyLine) -> None:
         text.stylize(_WRONG)
         out.print(text + Text(f"   <-- {note}", style=_WRONG), soft_wrap=True)
         return
-    if text.cell_len > out.width:
+    too_long = text.cell_len > out.width
+    if too_long:
         out.print(text, soft_wrap=True)
     before, after = screen.plain(line.text[: line.column]), screen.plain(line.text[line.column :])
     # A window on a long line, so that the caret stands beneath its place.
-    cut = max(0, before.cell_len - out.width // 2)
+    cut = too_long and before.cell_len > out.width // 2
     shown = (Text("…") + before[-(out.width // 2) :] if cut else before).copy()
     caret = shown.cell_len
     shown = shown + after
