@@ -1,4 +1,4 @@
-"""The format of a dead letter: the original message plus one attribute that says why."""
+"""The format of a dead letter: the original, why it died, and how often it was replayed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from worker import __version__
 from worker.delivery import ATTRIBUTES_MAX, MESSAGE_MAX_BYTES, Delivery, OutgoingMessage
 
 ATTRIBUTE: Final = "aup.dead_letter"
+REPLAYS_ATTRIBUTE: Final = "aup.replay"
 DETAIL_MAX_CHARACTERS: Final = 500
+_EDITS_MAX: Final = 10
+_CHANGED_MAX: Final = 20
+_NAME_MAX_CHARACTERS: Final = 100
+# What whoever writes an attribute may make of it.
+_UNREADABLE: Final = (
+    ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +43,42 @@ class Death:
     folded: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What an operator changed in a message before it was replayed.
+
+    Attributes:
+        at: when, in ISO 8601.
+        by: the operator's name.
+        changed: names of fields, never their values.
+    """
+
+    at: str
+    by: str
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Replays:
+    """How often a message was replayed, and how it was edited then.
+
+    Attributes:
+        at: when the last time, in ISO 8601.
+        edits: oldest first.
+    """
+
+    count: int = 0
+    at: str = ""
+    edits: tuple[Edit, ...] = ()
+
+
 def bury(delivery: Delivery, reason: str, detail: str, *, dead_at: datetime) -> OutgoingMessage:
     """Write the dead letter of a delivery.
 
     The body stays byte for byte, and all attributes are kept: where there are ten already, the
-    smallest moves into ours, from which `original` restores it. Near the size limit the
-    attribute shrinks to the bare reason, and at the limit it is left out: the body goes first.
+    smallest moves into ours, from which `original` restores it. Near the size limit the edits
+    made at replays are left out, then the attribute shrinks to the bare reason, then nobody knows
+    of replays, and at the limit it is left out: the body goes first.
 
     Args:
         delivery: what cannot be recorded.
@@ -49,11 +87,6 @@ def bury(delivery: Delivery, reason: str, detail: str, *, dead_at: datetime) -> 
         dead_at: now, for whoever reads it.
     """
     plain = original(delivery)  # it may have died before
-    attributes = dict(plain.attributes)
-    folded: dict[str, Any] = {}
-    while len(attributes) >= ATTRIBUTES_MAX:
-        name = min(attributes, key=lambda name: len(str(attributes[name])))
-        folded[name] = _packed(attributes.pop(name))
     note: dict[str, Any] = {
         "reason": reason,
         "detail": " ".join(detail.split())[:DETAIL_MAX_CHARACTERS],
@@ -63,15 +96,32 @@ def bury(delivery: Delivery, reason: str, detail: str, *, dead_at: datetime) -> 
         "dead_at": dead_at.isoformat(timespec="milliseconds"),
         "worker_version": __version__,
     }
-    kept = {"attributes": folded} if folded else {}
-    for content in (note | kept, {"reason": reason} | kept):
-        letter = replace(plain, attributes=attributes | {ATTRIBUTE: _string(content)})
+    letter = _noted(plain, note)
+    if letter.size_bytes <= MESSAGE_MAX_BYTES:
+        return letter
+    short = {"reason": reason}
+    for message, content in (
+        (_without_edits(plain), note),
+        (_without_edits(plain), short),
+        (_without_replays(plain), short),
+    ):
+        letter = _noted(message, content)
         if letter.size_bytes <= MESSAGE_MAX_BYTES:
             return letter
     return plain
 
 
-def read(delivery: Delivery) -> Death | None:
+def _noted(plain: OutgoingMessage, note: Mapping[str, Any]) -> OutgoingMessage:
+    attributes = dict(plain.attributes)
+    folded: dict[str, Any] = {}
+    while len(attributes) >= ATTRIBUTES_MAX:
+        name = min(attributes, key=lambda name: len(str(attributes[name])))
+        folded[name] = _packed(attributes.pop(name))
+    kept = {"attributes": folded} if folded else {}
+    return replace(plain, attributes=attributes | {ATTRIBUTE: _string({**note, **kept})})
+
+
+def read(delivery: Delivery | OutgoingMessage) -> Death | None:
     """Read why a dead letter died; None where nobody says, as after a redrive by SQS itself."""
     value = delivery.attributes.get(ATTRIBUTE, {}).get("StringValue")
     if value is None:
@@ -87,11 +137,11 @@ def read(delivery: Delivery) -> Death | None:
             worker_version=str(note.get("worker_version", "")),
             folded={name: _unpacked(each) for name, each in note.get("attributes", {}).items()},
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except _UNREADABLE:
         return None
 
 
-def original(delivery: Delivery) -> OutgoingMessage:
+def original(delivery: Delivery | OutgoingMessage) -> OutgoingMessage:
     """Restore the message as it was before it was dead-lettered."""
     death = read(delivery)
     attributes = {name: value for name, value in delivery.attributes.items() if name != ATTRIBUTE}
@@ -101,6 +151,80 @@ def original(delivery: Delivery) -> OutgoingMessage:
         trace_header=delivery.trace_header,
         group_id=delivery.group_id,
     )
+
+
+def replays(delivery: Delivery | OutgoingMessage) -> Replays:
+    """Read how often a message was replayed, dead or alive; never, where nobody says."""
+    return _replays(original(delivery))
+
+
+def _replays(plain: OutgoingMessage) -> Replays:
+    value = plain.attributes.get(REPLAYS_ATTRIBUTE, {}).get("StringValue")
+    if value is None:
+        return Replays()
+    try:
+        content = json.loads(value)
+        return Replays(
+            count=max(0, int(content["count"])),
+            at=str(content.get("at", "")),
+            edits=tuple(
+                Edit(str(each["at"]), str(each["by"]), tuple(map(str, each["changed"])))
+                for each in content.get("edits", [])
+            ),
+        )
+    except _UNREADABLE:
+        return Replays()
+
+
+def revived(plain: OutgoingMessage, at: datetime, edit: Edit | None = None) -> OutgoingMessage:
+    """Mark a message as replayed once more, and as edited if it was.
+
+    What the message brought is kept first: where its attributes or its size leave no room, the
+    edits are left out, then the mark.
+
+    Args:
+        plain: as `original` restored it, and edited since if `edit` says so.
+        at: now.
+        edit: what was changed, if anything was.
+    """
+    before = _replays(plain)
+    edits = before.edits if edit is None else (*before.edits, _bounded(edit))
+    marked = _marked(
+        plain,
+        Replays(before.count + 1, at.isoformat(timespec="milliseconds"), edits[-_EDITS_MAX:]),
+    )
+    for message in (marked, _without_edits(marked)):
+        fits = len(message.attributes) <= ATTRIBUTES_MAX
+        if fits and message.size_bytes <= MESSAGE_MAX_BYTES:
+            return message
+    return _without_replays(plain)
+
+
+def _bounded(edit: Edit) -> Edit:
+    changed = tuple(name[:_NAME_MAX_CHARACTERS] for name in edit.changed[:_CHANGED_MAX])
+    left_out = len(edit.changed) - len(changed)
+    more = (f"and {left_out} more",) if left_out else ()
+    return Edit(edit.at, edit.by[:_NAME_MAX_CHARACTERS], (*changed, *more))
+
+
+def _marked(plain: OutgoingMessage, known: Replays) -> OutgoingMessage:
+    content: dict[str, Any] = {"count": known.count, "at": known.at}
+    if known.edits:
+        content["edits"] = [
+            {"at": each.at, "by": each.by, "changed": list(each.changed)} for each in known.edits
+        ]
+    return replace(plain, attributes={**plain.attributes, REPLAYS_ATTRIBUTE: _string(content)})
+
+
+def _without_edits(message: OutgoingMessage) -> OutgoingMessage:
+    if REPLAYS_ATTRIBUTE not in message.attributes:
+        return message
+    return _marked(message, replace(_replays(message), edits=()))
+
+
+def _without_replays(message: OutgoingMessage) -> OutgoingMessage:
+    kept = {name: value for name, value in message.attributes.items() if name != REPLAYS_ATTRIBUTE}
+    return replace(message, attributes=kept)
 
 
 def _string(content: Mapping[str, Any]) -> dict[str, str]:

@@ -1,27 +1,90 @@
-"""The dead-letter queue: looked at without taking anything, replayed without losing anything."""
+"""The dead-letter queue, looked at without taking anything."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
-from contextlib import aclosing
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any, Final
 
-from worker.backoff import full_jitter
-from worker.dead_letter import original, read
-from worker.delivery import BATCH_MAX_ENTRIES, MESSAGE_MAX_BYTES, Delivery
-from worker.errors import AWSError, AWSThrottledError, AWSUnavailableError, RefusedError
-from worker.pipeline.decode import decode
+from worker.dead_letter import Replays, read, replays
+from worker.delivery import BATCH_MAX_ENTRIES, Delivery
+from worker.errors import AWSError, AWSThrottledError, RefusedError
+from worker.pipeline.decode import decode, unwrap
 from worker.queue import Queue
 
 LOOK_SECONDS: Final = 120
 _POLL_SECONDS: Final = 1
 _EMPTY_POLLS: Final = 2
-_ATTEMPTS: Final = 5
+_QUICK_SECONDS: Final = 0.5
+# No good name is longer; Python refuses to write out absurdly long numbers.
+_NAME_MAX_CHARACTERS: Final = 256
+_NUMBER_MAX_BITS: Final = 1024
 UNEXPLAINED: Final = "unexplained"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which dead letters are meant.
+
+    Attributes:
+        ids: only these, by their own or their original's id; all, if empty.
+        reasons: only these; all, if empty.
+        users: only those of these users, as the body names them; all, if empty.
+        policies: only those of these policies; all, if empty.
+        versions: only those of these versions; all, if empty.
+        since: only what died then or later; aware.
+        until: only what died before then; aware.
+        grep: only where this is found in the body, the detail or an attribute.
+        limit: how many at most.
+    """
+
+    ids: Collection[str] = ()
+    reasons: Collection[str] = ()
+    users: Collection[str] = ()
+    policies: Collection[str] = ()
+    versions: Collection[str] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    grep: re.Pattern[str] | None = None
+    limit: int | None = None
+
+    def matches(self, letter: DeadLetter) -> bool:
+        """Say whether a dead letter is meant, the limit aside."""
+        by_id = not self.ids or not {letter.message_id, letter.original_message_id}.isdisjoint(
+            self.ids
+        )
+        return by_id and self._by_name(letter) and self._by_time(letter) and self._by_text(letter)
+
+    def _by_name(self, letter: DeadLetter) -> bool:
+        pairs = (
+            (self.reasons, letter.reason),
+            (self.users, letter.user_id),
+            (self.policies, letter.policy_id),
+            (self.versions, letter.version),
+        )
+        return all(not wanted or value in wanted for wanted, value in pairs)
+
+    def _by_time(self, letter: DeadLetter) -> bool:
+        after = self.since is None or letter.dead_at >= self.since
+        return after and (self.until is None or letter.dead_at < self.until)
+
+    def _by_text(self, letter: DeadLetter) -> bool:
+        if self.grep is None:
+            return True
+        return any(self.grep.search(text) for text in _texts(letter))
+
+
+def _texts(letter: DeadLetter) -> Iterator[str]:
+    yield letter.delivery.body
+    yield letter.detail
+    for name, value in letter.delivery.attributes.items():
+        yield name
+        yield value.get("StringValue", "")
+        yield bytes(value.get("BinaryValue", b"")).decode(errors="replace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +100,10 @@ class DeadLetter:
         dead_at: when it came into the dead-letter queue, as far as known.
         expires_at: when SQS deletes it for good.
         receive_count: how often the original was received before it was dead-lettered.
+        user_id: of the acceptance, as the body has it; None where it cannot tell.
+        policy_id: the same.
+        version: the same.
+        history: how often it was replayed, and what was edited then.
     """
 
     delivery: Delivery
@@ -48,6 +115,10 @@ class DeadLetter:
     dead_at: datetime
     expires_at: datetime
     receive_count: int
+    user_id: str | None = None
+    policy_id: str | None = None
+    version: str | None = None
+    history: Replays = field(default_factory=Replays)
 
     def summary(self, now: datetime) -> dict[str, Any]:
         """Give everything but the body, for a report."""
@@ -61,6 +132,10 @@ class DeadLetter:
             "expires_at": self.expires_at.isoformat(timespec="seconds"),
             "expires_in_seconds": round((self.expires_at - now).total_seconds()),
             "receive_count": self.receive_count,
+            "user_id": self.user_id,
+            "policy_id": self.policy_id,
+            "version": self.version,
+            "replays": self.history.count,
         }
 
 
@@ -80,6 +155,7 @@ def describe(delivery: Delivery, *, retention_seconds: int, now: datetime) -> De
     sent_at = delivery.sent_at
     if death is not None and death.sent_at:
         sent_at = _moment(death.sent_at, sent_at)
+    user_id, policy_id, version = _names(delivery.body)
     return DeadLetter(
         delivery=delivery,
         message_id=delivery.message_id,
@@ -90,6 +166,10 @@ def describe(delivery: Delivery, *, retention_seconds: int, now: datetime) -> De
         dead_at=delivery.sent_at,
         expires_at=delivery.sent_at + timedelta(seconds=retention_seconds),
         receive_count=death.receive_count if death else 0,
+        user_id=user_id,
+        policy_id=policy_id,
+        version=version,
+        history=replays(delivery),
     )
 
 
@@ -100,6 +180,25 @@ def _diagnose(delivery: Delivery, now: datetime) -> tuple[str, str]:
     except RefusedError as refused:
         return refused.reason.value, refused.detail
     return UNEXPLAINED, "moved by SQS itself after its last receive; the message reads well"
+
+
+def _names(body: str) -> tuple[str | None, str | None, str | None]:
+    """Find user, policy and version, where the body is good enough to tell."""
+    try:
+        payload, _ = unwrap(body)
+    except RefusedError:
+        return None, None, None
+    user_id, policy_id, version = map(payload.get, ("user_id", "policy_id", "version"))
+    return _name(user_id), _name(policy_id), _name(version)
+
+
+def _name(value: object) -> str | None:
+    # A number in the place of a name still tells whose message it is.
+    if isinstance(value, str):
+        return value[:_NAME_MAX_CHARACTERS]
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return str(value) if value.bit_length() <= _NUMBER_MAX_BITS else None
 
 
 def _moment(text: str, otherwise: datetime) -> datetime:
@@ -116,216 +215,115 @@ async def walk(
     now: Callable[[], datetime],
     look_seconds: int = LOOK_SECONDS,
     at_end: Callable[[], Awaitable[None]] | None = None,
+    polls: int = 1,
 ) -> AsyncGenerator[DeadLetter, None]:
     """Go through a dead-letter queue once, hiding each message only while the walk lasts.
 
     Whatever is not deleted meanwhile is visible again when the iterator is closed: use it with
-    `contextlib.aclosing`.
+    `contextlib.aclosing`. It ends early where SQS hands out no more because too many are hidden.
 
     Args:
         queue: the dead-letter queue.
         now: gives the present time, aware.
         look_seconds: how long a message stays hidden if the walk is killed.
         at_end: called after the last message, while all are hidden still.
+        polls: how many are under way at most.
     """
     retention_seconds = (await queue.state()).retention_seconds
-    seen: dict[str, Delivery] = {}
-    empty = 0
+    looking = _Looking(queue, look_seconds, polls)
     try:
-        while empty < _EMPTY_POLLS:
-            receiving = asyncio.ensure_future(
-                queue.receive(
-                    BATCH_MAX_ENTRIES,
-                    wait_seconds=_POLL_SECONDS,
-                    visibility_timeout_seconds=look_seconds,
-                )
-            )
-            try:
-                deliveries = await asyncio.shield(receiving)
-            except asyncio.CancelledError:
-                # What this poll was about to hand out must be shown again, too.
-                seen.update((each.message_id, each) for each in await receiving)
-                raise
-            # One answer may hold a message twice: its newest handle settles.
-            handed_out = {each.message_id: each for each in deliveries}
-            new = [each for key, each in handed_out.items() if key not in seen]
-            # The newest handle, and no body: a large queue must not fill the memory.
-            seen.update(
-                (each.message_id, replace(each, body="", attributes={})) for each in deliveries
-            )
-            empty = 0 if new else empty + 1
-            for delivery in new:
+        while not looking.over:
+            for delivery in await looking.more():
                 yield describe(delivery, retention_seconds=retention_seconds, now=now())
         if at_end is not None:
             await at_end()
     finally:
-        await asyncio.shield(_show_again(queue, list(seen.values())))
+        await asyncio.shield(looking.show_again())
 
 
-async def _show_again(queue: Queue, deliveries: list[Delivery]) -> None:
-    for start in range(0, len(deliveries), BATCH_MAX_ENTRIES):
-        batch = [(each, 0.0) for each in deliveries[start : start + BATCH_MAX_ENTRIES]]
-        try:
-            # An entry that fails was deleted meanwhile, or shows itself when its time is over.
-            await queue.change_visibility(batch)
-        except AWSError:
-            continue
-
-
-@dataclass(slots=True)
-class ReplayFigures:
-    """What a replay did, so far.
-
-    Attributes:
-        matched: dead letters that the filters chose.
-        replayed: sent, verified and deleted from the dead letters.
-        undeleted: sent and verified, but still among the dead letters too.
-        failed: not sent, still among the dead letters.
-    """
-
-    matched: int = 0
-    replayed: int = 0
-    undeleted: int = 0
-    failed: int = 0
-    last_error: str = ""
-
-    def figures(self) -> dict[str, int]:
-        """Give the counts under their names."""
-        return {
-            "matched": self.matched,
-            "replayed": self.replayed,
-            "undeleted": self.undeleted,
-            "failed": self.failed,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayChoice:
-    """Which dead letters to replay.
-
-    Attributes:
-        ids: only these, by their own or their original's id; all, if empty.
-        reasons: only these; all, if empty.
-        limit: how many at most.
-        dry_run: say what would be sent, and send nothing.
-    """
-
-    ids: Collection[str] = ()
-    reasons: Collection[str] = ()
-    limit: int | None = None
-    dry_run: bool = False
-
-    def matches(self, letter: DeadLetter) -> bool:
-        """Say whether a dead letter is chosen, the limit aside."""
-        known = {letter.message_id, letter.original_message_id}
-        by_id = not self.ids or bool(known & set(self.ids))
-        return by_id and (not self.reasons or letter.reason in self.reasons)
-
-
-async def replay(
-    source: Queue,
-    dead_letters: Queue,
-    choice: ReplayChoice,
-    *,
-    progress: Callable[[DeadLetter, ReplayFigures], None] | None = None,
-    now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    look_seconds: int = LOOK_SECONDS,
-) -> ReplayFigures:
-    """Send dead letters back to where they came from.
-
-    Each entry is sent, its confirmation verified, and deleted from the dead letters only then. An
-    interruption at any moment loses nothing: at worst a message is in both queues, and the worker
-    finds the second one recorded.
+class _Looking:
+    """The polls of one walk, and all that they hid.
 
     Args:
-        source: where they go.
-        dead_letters: where they are.
-        choice: which.
-        progress: told after each.
-        now: gives the present time, aware.
-        look_seconds: how long a message stays hidden if the replay is killed.
+        queue: the dead-letter queue.
+        look_seconds: how long a message stays hidden.
+        polls: how many are under way at most, and then how many calls that show them again.
     """
-    figures = ReplayFigures()
-    batch: list[DeadLetter] = []
-    size = 0
-    died_at: dict[bytes, datetime] = {}
 
-    async def flush() -> None:
-        nonlocal batch, size
-        due, batch, size = batch, [], 0
-        if due:
-            await _replay_batch(source, dead_letters, due, choice, figures, progress)
+    def __init__(self, queue: Queue, look_seconds: int, polls: int) -> None:
+        self._queue = queue
+        self._look_seconds = look_seconds
+        self._most = polls
+        self._seen: set[str] = set()
+        self._hidden: list[Delivery] = []
+        # Each poll with when and in which turn it began: what began before the latest news, or
+        # beside another empty poll, asked too early to tell that nothing is left.
+        self._under_way: dict[asyncio.Task[list[Delivery]], tuple[float, int]] = {}
+        self._clock = asyncio.get_running_loop().time
+        self._turn = 0
+        self._empty = 0
+        self._fruitful = False
 
-    # The last batch leaves before the walk shows its messages again: a handle whose visibility
-    # has ended may delete nothing.
-    walking = walk(dead_letters, now=now, look_seconds=look_seconds, at_end=flush)
-    async with aclosing(walking) as letters:
-        async for letter in letters:
-            if not choice.matches(letter) or _is_back(letter, died_at):
-                continue
-            figures.matched += 1
-            bytes_more = original(letter.delivery).size_bytes
-            if batch and (len(batch) == BATCH_MAX_ENTRIES or size + bytes_more > MESSAGE_MAX_BYTES):
-                await flush()
-            batch.append(letter)
-            size += bytes_more
-            if choice.limit is not None and figures.matched >= choice.limit:
-                break
-        await flush()
-    return figures
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to see."""
+        return self._empty >= _EMPTY_POLLS and not self._under_way
 
+    async def more(self) -> list[Delivery]:
+        """Wait for the next answers; give what they hold that was not seen yet."""
+        wanted = self._most if self._fruitful else 1
+        while self._empty < _EMPTY_POLLS and len(self._under_way) < wanted:
+            polling = asyncio.create_task(
+                self._queue.receive(
+                    BATCH_MAX_ENTRIES,
+                    wait_seconds=_POLL_SECONDS,
+                    visibility_timeout_seconds=self._look_seconds,
+                )
+            )
+            self._under_way[polling] = self._clock(), self._turn
+        done, _ = await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
+        return [each for polling in done for each in self._take(polling)]
 
-def _is_back(letter: DeadLetter, died_at: dict[bytes, datetime]) -> bool:
-    """Say whether it died again of being replayed: beside a quick worker there were no end to it.
-
-    What died first is remembered by its body's digest; both times are SQS's own.
-    """
-    digest = hashlib.sha256(letter.delivery.body.encode("utf-8", "surrogatepass")).digest()
-    before = died_at.setdefault(digest, letter.dead_at)
-    return before is not letter.dead_at and letter.sent_at >= before
-
-
-async def _replay_batch(
-    source: Queue,
-    dead_letters: Queue,
-    batch: list[DeadLetter],
-    choice: ReplayChoice,
-    figures: ReplayFigures,
-    progress: Callable[[DeadLetter, ReplayFigures], None] | None,
-) -> None:
-    if not choice.dry_run:
-        sent = await _patiently(
-            lambda letters: source.send([original(letter.delivery) for letter in letters]), batch
-        )
-        confirmed = [letter for letter, error in zip(batch, sent, strict=True) if error is None]
-        deleted = await _patiently(
-            lambda letters: dead_letters.delete([letter.delivery for letter in letters]), confirmed
-        )
-        figures.replayed += sum(error is None for error in deleted)
-        figures.undeleted += sum(error is not None for error in deleted)
-        figures.failed += len(batch) - len(confirmed)
-        errors = (str(error) for error in [*sent, *deleted] if error)
-        figures.last_error = next(errors, figures.last_error)
-    if progress is not None:
-        for letter in batch:
-            progress(letter, figures)
-
-
-async def _patiently(call: Any, letters: list[DeadLetter]) -> list[AWSError | None]:
-    """Repeat what failed in passing, entry by entry."""
-    results: list[AWSError | None] = [None] * len(letters)
-    waiting = list(range(len(letters)))
-    for attempt in range(1, _ATTEMPTS + 1):
-        if not waiting:
-            break
-        if attempt > 1:
-            await asyncio.sleep(full_jitter(attempt, base_seconds=0.2, cap_seconds=5.0))
+    def _take(self, polling: asyncio.Task[list[Delivery]]) -> list[Delivery]:
+        began, turn = self._under_way.pop(polling)
         try:
-            answers = await call([letters[index] for index in waiting])
-        except AWSError as error:
-            answers = [error] * len(waiting)
-        for index, answer in zip(waiting, answers, strict=True):
-            results[index] = answer
-        passing = (AWSThrottledError, AWSUnavailableError)
-        waiting = [index for index in waiting if isinstance(results[index], passing)]
-    return results
+            deliveries = polling.result()
+        except AWSThrottledError as error:
+            if not (self._seen and "OverLimit" in str(error)):
+                raise
+            self._empty = _EMPTY_POLLS
+            return []
+        self._hide(deliveries)
+        # One answer may hold a message twice.
+        new = {each.message_id: each for each in deliveries if each.message_id not in self._seen}
+        self._seen.update(new)
+        # More at once would only make a slow server slower.
+        self._fruitful = bool(new) and self._clock() - began < _QUICK_SECONDS
+        if new:
+            self._empty = 0
+            self._turn += 1
+        elif turn == self._turn:
+            self._empty += 1
+            self._turn += 1
+        return list(new.values())
+
+    def _hide(self, deliveries: list[Delivery]) -> None:
+        # Every handle: of two that came side by side nobody knows the newer one, which shows it.
+        # No body: a large queue must not fill the memory.
+        self._hidden += [replace(each, body="", attributes={}) for each in deliveries]
+
+    async def show_again(self) -> None:
+        """Let everything be visible at once that was hidden, by polls under way too."""
+        for answer in await asyncio.gather(*self._under_way, return_exceptions=True):
+            if isinstance(answer, list):
+                self._hide(answer)
+        starts = iter(range(0, len(self._hidden), BATCH_MAX_ENTRIES))
+
+        async def show() -> None:
+            for start in starts:
+                batch = self._hidden[start : start + BATCH_MAX_ENTRIES]
+                # An entry that fails was deleted meanwhile, or shows itself when its time is over.
+                with suppress(AWSError):
+                    await self._queue.change_visibility([(each, 0.0) for each in batch])
+
+        await asyncio.gather(*(show() for _ in range(self._most)))

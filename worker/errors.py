@@ -36,6 +36,14 @@ class UsageError(AUPError):
     """The command was given something that it cannot work with."""
 
 
+class JournalError(AUPError):
+    """The journal of a replay is in use, or cannot be written."""
+
+
+class UnrepairableError(AUPError):
+    """A dead letter cannot be changed as the operator wants."""
+
+
 class RefusedError(AUPError):
     """A message can never be recorded.
 

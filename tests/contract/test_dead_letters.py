@@ -6,17 +6,20 @@ import json
 from collections import Counter
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tests.contract.facts import acceptance
 from tests.contract.queues import QueuePlace, QueueServer, is_empty, take
 from worker import dead_letters as module
-from worker.dead_letter import ATTRIBUTE, bury
-from worker.dead_letters import UNEXPLAINED, DeadLetter, ReplayChoice, replay, walk
+from worker.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE, bury
+from worker.dead_letters import UNEXPLAINED, Choice, DeadLetter, walk
 from worker.delivery import Delivery, OutgoingMessage
+from worker.forecast import Forecast
+from worker.journal import Progress
 from worker.queue import Queue
+from worker.replay import Manner, ReplayFigures, rehearse, replay
 
 TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1"
 TEN: dict[str, Any] = {
@@ -109,11 +112,11 @@ async def test_everything_is_replayed_and_nothing_stays_dead(
 ) -> None:
     bodies = [f"body {n}" for n in range(23)]
     await die(queue, dead_letters, *((body, "conflict") for body in bodies))
-    figures = await replay(queue, dead_letters, ReplayChoice())
-    assert figures.figures() == {"matched": 23, "replayed": 23, "undeleted": 0, "failed": 0}
+    figures = await replay(queue, dead_letters, Choice())
+    assert figures.figures() == ReplayFigures(matched=23, replayed=23).figures()
     deliveries = await take(queue, 23)
     assert sorted(each.body for each in deliveries) == sorted(bodies)
-    assert not any(each.attributes for each in deliveries)
+    assert {name for each in deliveries for name in each.attributes} == {REPLAYS_ATTRIBUTE}
     state = await dead_letters.state()
     assert (state.visible, state.in_flight) == (0, 0)
 
@@ -129,16 +132,20 @@ async def test_a_replayed_message_is_never_shown_among_the_dead_again(
     def note(*_: Any) -> None:
         shown.append(queue_place.calls["ChangeMessageVisibilityBatch"])
 
-    await replay(queue, dead_letters, ReplayChoice(), progress=note)
+    await replay(queue, dead_letters, Choice(), progress=note)
     assert shown == [0, 0, 0]
 
 
 @pytest.mark.usefixtures("_quick_looks")
 async def test_a_dry_run_counts_and_moves_nothing(queue: Queue, dead_letters: Queue) -> None:
     await die(queue, dead_letters, ("a", "malformed"), ("b", "conflict"), ("c", "conflict"))
-    choice = ReplayChoice(reasons=["conflict"], dry_run=True)
-    figures = await replay(queue, dead_letters, choice)
-    assert figures.figures() == {"matched": 2, "replayed": 0, "undeleted": 0, "failed": 0}
+    choice = Choice(reasons=["conflict"])
+    forecast = Forecast(cast("Any", None), clock_skew_seconds=0, now=now)
+    seen = [
+        verdict.code
+        async for _, verdict in rehearse(dead_letters, choice, Manner(), forecast, sent=Progress())
+    ]
+    assert seen == ["conflict", "conflict"]
     assert await is_empty(queue)
     assert (await dead_letters.state()).visible == 3
 
@@ -152,7 +159,7 @@ async def test_only_the_chosen_reasons_are_replayed(queue: Queue, dead_letters: 
         *((f"u{n}", "unknown_policy") for n in range(4)),
         *((f"c{n}", "conflict") for n in range(5)),
     )
-    choice = ReplayChoice(reasons=["unknown_policy", "conflict"])
+    choice = Choice(reasons=["unknown_policy", "conflict"])
     assert (await replay(queue, dead_letters, choice)).replayed == 9
     assert {each.body[0] for each in await take(queue, 9)} == {"u", "c"}
     assert Counter(each.reason for each in await look(dead_letters)) == {"malformed": 3}
@@ -164,7 +171,7 @@ async def test_one_is_replayed_by_its_own_id_or_by_its_originals(
 ) -> None:
     originals = await die(queue, dead_letters, *((f"body {n}", "conflict") for n in range(5)))
     own_id = next(each for each in await look(dead_letters) if each.delivery.body == "body 1")
-    choice = ReplayChoice(ids=[own_id.message_id, originals[3].message_id])
+    choice = Choice(ids=[own_id.message_id, originals[3].message_id])
     assert (await replay(queue, dead_letters, choice)).replayed == 2
     assert {each.body for each in await take(queue, 2)} == {"body 1", "body 3"}
     left = {each.delivery.body for each in await look(dead_letters)}
@@ -177,8 +184,8 @@ async def test_no_more_than_the_limit_are_replayed(
     limit: int, queue: Queue, dead_letters: Queue
 ) -> None:
     await die(queue, dead_letters, *((f"body {n}", "conflict") for n in range(13)))
-    figures = await replay(queue, dead_letters, ReplayChoice(limit=limit))
-    assert figures.figures() == {"matched": limit, "replayed": limit, "undeleted": 0, "failed": 0}
+    figures = await replay(queue, dead_letters, Choice(limit=limit))
+    assert figures.figures() == ReplayFigures(matched=limit, replayed=limit).figures()
     assert len(await take(queue, limit)) == limit
     assert await is_empty(queue)
     assert (await dead_letters.state()).visible == 13 - limit
@@ -204,7 +211,7 @@ async def test_a_message_with_ten_attributes_dies_and_comes_back_with_all_of_the
     assert kept.items() <= TEN.items()
     assert (dead.reason, dead.detail) == ("malformed", "at 1")
 
-    assert (await replay(queue, dead_letters, ReplayChoice())).replayed == 1
+    assert (await replay(queue, dead_letters, Choice())).replayed == 1
     (back,) = await take(queue, 1)
     assert (back.body, back.attributes) == (body, TEN)
     assert (back.trace_header, back.group_id) == (trace, group)
@@ -236,7 +243,7 @@ async def test_what_the_queue_itself_redrives_is_listed_and_explained_from_its_b
         letters = await look(dead_letters)
         assert {each.delivery.body: each.reason for each in letters} == bodies
         assert {each.original_message_id for each in letters} == {""}
-        figures = await replay(source, dead_letters, ReplayChoice(reasons=["invalid"]))
+        figures = await replay(source, dead_letters, Choice(reasons=["invalid"]))
         assert figures.replayed == 1
         (back,) = await take(source, 1)
         assert back.body == "{}"

@@ -78,9 +78,15 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "proof_page",
             "erasure",
             "coverage",
+            "journal",
+            "repair",
+            "forecast",
         ),
     ),
-    ("open, check, run, drain, close", ("service",)),
+    (
+        "open, check, run, drain, close; dead letters sent back, and in files",
+        ("service", "replay", "letter_file", "body_view", "purge"),
+    ),
     (
         "the plain ways to do the same work, and room for them",
         ("bench", "bench.recipes", "bench.place"),
@@ -92,13 +98,14 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("local", "demo", "demo.messages", "demo.process"),
     ),
     ("the guided run", ("demo.run",)),
-    ("the screen", ("cli", "cli.screen", "cli.running")),
+    ("the screen", ("cli", "cli.screen", "cli.running", "cli.choosing")),
     (
         "the verbs",
         (
             "cli.run",
             "cli.push",
             "cli.dead_letters",
+            "cli.replay",
             "cli.policy",
             "cli.evidence",
             "cli.coverage",

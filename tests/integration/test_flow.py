@@ -14,11 +14,12 @@ from tests.integration.place import FORGOTTEN, POLICY, Place, good, now, sha256,
 from tests.integration.proxy import proxy_to
 from tests.integration.running import HoldingLedger, ended, until, working
 from worker import dead_letters as dead_letters_module
-from worker.dead_letters import ReplayChoice, replay
+from worker.dead_letters import Choice
 from worker.delivery import Fate
 from worker.pipeline.flow import Flow
 from worker.policy import Policy
 from worker.queue import open_queues
+from worker.replay import replay
 from worker.repository import AUPRepository
 from worker.repository.evidence import verify
 
@@ -169,7 +170,7 @@ async def test_what_died_of_an_unknown_version_is_recorded_after_publication_and
     place.publish(FORGOTTEN)
     monkeypatch.setattr(dead_letters_module, "_POLL_SECONDS", 0)
     async with open_queues(settings) as (source, dead_letters), working(settings) as flow:
-        figures = await replay(source, dead_letters, ReplayChoice(reasons=["unknown_policy"]))
+        figures = await replay(source, dead_letters, Choice(reasons=["unknown_policy"]))
         assert (figures.matched, figures.replayed) == (25, 25)
         await until(lambda: ended(flow) == 25)
     assert flow.metrics.books.by_fate == {Fate.RECORDED: 25}

@@ -10,12 +10,14 @@ _LETTER: Final = "worker/dead_letter.py"
 _LETTERS: Final = "worker/dead_letters.py"
 _QUEUE: Final = "worker/queue.py"
 _RECORD: Final = "worker/pipeline/record.py"
+_REPLAY: Final = "worker/replay.py"
 _SETTLE: Final = "worker/pipeline/settle.py"
 _FOUND_TESTS: Final = ("tests/fuzz/test_found.py",)
 _LETTER_TESTS: Final = ("tests/unit/test_dead_letter.py",)
 _LETTERS_TESTS: Final = ("tests/unit/test_dead_letters.py",)
 _QUEUE_TESTS: Final = ("tests/unit/test_queue.py",)
 _RECORD_TESTS: Final = ("tests/unit/test_record.py",)
+_REPLAY_TESTS: Final = ("tests/unit/test_replay.py",)
 _SETTLE_TESTS: Final = ("tests/unit/test_settle.py",)
 
 _ANSWERS: Final = (
@@ -219,38 +221,60 @@ _DEAD: Final = (
     ),
     Mutant(
         "a replay that deletes before it sends",
-        _LETTERS,
-        "    if not choice.dry_run:\n",
-        "    if not choice.dry_run:\n"
-        "        await dead_letters.delete([each.delivery for each in batch])\n",
-        _LETTERS_TESTS,
+        _REPLAY,
+        "        sent = await _patiently(self._send, sending)\n",
+        "        await self._delete(sending)\n"
+        "        sent = await _patiently(self._send, sending)\n",
+        _REPLAY_TESTS,
     ),
     Mutant(
         "a replay that deletes what was not sent",
-        _LETTERS,
-        "zip(batch, sent, strict=True) if error is None]",
-        "zip(batch, sent, strict=True)]",
-        _LETTERS_TESTS,
+        _REPLAY,
+        "zip(sending, sent, strict=True) if error is None]",
+        "zip(sending, sent, strict=True)]",
+        _REPLAY_TESTS,
     ),
     Mutant(
         "a replay that drops attributes",
-        _LETTERS,
-        "source.send([original(letter.delivery) for letter in letters])",
-        "source.send([replace(original(each.delivery), attributes={}) for each in letters])",
-        _LETTERS_TESTS,
+        _REPLAY,
+        "message = revived(wanted, at, edit)",
+        "message = OutgoingMessage(wanted.body)",
+        _REPLAY_TESTS,
+    ),
+    Mutant(
+        "a replay that sends again what its journal has",
+        _REPLAY,
+        "if self._sent.was_sent(letter.message_id, letter.delivery.body):",
+        "if False:",
+        _REPLAY_TESTS,
+    ),
+    Mutant(
+        "a journal that notes what was not sent",
+        _REPLAY,
+        "zip(entries, answers, strict=True) if not error\n            ]\n"
+        "            self._how.journal.sent",
+        "zip(entries, answers, strict=True)\n            ]\n            self._how.journal.sent",
+        _REPLAY_TESTS,
+    ),
+    Mutant(
+        "a message replayed for ever",
+        _REPLAY,
+        "if self.max_replays is None or count < self.max_replays:",
+        "if True:",
+        _REPLAY_TESTS,
     ),
     Mutant(
         "a replay without its last flush",
-        _LETTERS,
-        "                break\n        await flush()",
-        "                break",
-        _LETTERS_TESTS,
+        _REPLAY,
+        "                    break\n            await self._flush()",
+        "                    break",
+        _REPLAY_TESTS,
     ),
     Mutant(
         "a walk that does not show again what it hid",
         _LETTERS,
-        "await asyncio.shield(_show_again(queue, list(seen.values())))",
-        "seen.clear()",
+        "await asyncio.shield(looking.show_again())",
+        "pass",
         _LETTERS_TESTS,
     ),
 )

@@ -29,14 +29,13 @@ from tests.unit.fakes import (
 from worker.dead_letter import ATTRIBUTE
 from worker.dead_letters import (
     LOOK_SECONDS,
+    Choice,
     DeadLetter,
-    ReplayChoice,
-    ReplayFigures,
-    replay,
     walk,
 )
 from worker.delivery import Fate
 from worker.errors import AWSUnavailableError, Reason
+from worker.replay import ReplayFigures, replay
 
 TEN: dict[str, Any] = {
     **{f"text-{n}": {"DataType": "String.x", "StringValue": f"välue {n}"} for n in range(5)},
@@ -152,7 +151,7 @@ async def _replayed(world: World) -> ReplayFigures:
     """Replay, again where a poll fails: that ends it."""
     while True:
         try:
-            return await replay(world.source, world.dead_letters, ReplayChoice(), now=clock)
+            return await replay(world.source, world.dead_letters, Choice(), now=clock)
         except AWSUnavailableError:
             await asyncio.sleep(LOOK_SECONDS)
 
@@ -175,7 +174,7 @@ async def test_a_dead_letter_comes_back_whole_and_leaves_only_when_its_sending_i
     assert figures.failed + figures.undeleted > 0, "every entry went well"
     assert watch.too_early == []
     await asyncio.sleep(LOOK_SECONDS)  # some may be hidden still
-    await replay(world.source, world.dead_letters, ReplayChoice(), now=clock)
+    await replay(world.source, world.dead_letters, Choice(), now=clock)
     assert watch.too_early == []
     assert world.bodies(DEAD_LETTERS) == []
     assert set(world.bodies(SOURCE)) == set(late)

@@ -14,8 +14,9 @@ from tests.simulation.traffic import plain_ones
 from tests.simulation.virtual_clock import START, run, simulated
 from tests.simulation.world import World
 from tests.unit.fakes import SOURCE, body, clock, open_world, policy
-from worker.dead_letters import ReplayChoice, replay
+from worker.dead_letters import Choice
 from worker.delivery import Fate
+from worker.replay import replay
 
 
 @simulated
@@ -29,7 +30,7 @@ async def test_what_was_seen_before_is_taken_anew_and_only_the_table_finds_dupli
     await carrying.until(lambda: carrying.fates[Fate.DEAD] == 10, 300, "all are dead")
     assert carrying.fates[Fate.RETURNED] >= 20
     await repository.publish_policy(policy("2026-02"))
-    figures = await replay(world.source, world.dead_letters, ReplayChoice(), now=clock)
+    figures = await replay(world.source, world.dead_letters, Choice(), now=clock)
     assert figures.replayed == 10
     await carrying.until(lambda: carrying.fates[Fate.RECORDED] == 10, 60, "all are recorded")
     await carrying.until(lambda: not messages(world), 60, "and deleted")

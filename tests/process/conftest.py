@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,8 +19,9 @@ def moto_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def workplace(moto_url: str) -> Workplace:
+def workplace(moto_url: str, tmp_path: Path) -> Workplace:
     place = Workplace(moto_url)
+    place.environment["XDG_STATE_HOME"] = str(tmp_path / "state")
     place.set_up()
     return place
 
@@ -30,12 +32,13 @@ def servers(request: pytest.FixtureRequest) -> RunningServers:
 
 
 @pytest.fixture(params=["moto", pytest.param("fauxqs", marks=pytest.mark.servers)])
-def operated(request: pytest.FixtureRequest) -> Workplace:
+def operated(request: pytest.FixtureRequest, tmp_path: Path) -> Workplace:
     """Give a workplace on moto, and one on fauxqs with DynamoDB Local."""
     if request.param == "moto":
         place = Workplace(request.getfixturevalue("moto_url"))
     else:
         servers: RunningServers = request.getfixturevalue("servers")
         place = Workplace(servers.url("fauxqs"), servers.url("dynamodb_local"), write_api="batch")
+    place.environment["XDG_STATE_HOME"] = str(tmp_path / "state")
     place.set_up()
     return place

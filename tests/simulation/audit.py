@@ -14,7 +14,7 @@ from tests.simulation.outages import Outages
 from tests.simulation.sqs_messages import State, StoredMessage, size
 from tests.simulation.traffic import HOPELESS, LATE, Kind, Sending
 from tests.simulation.virtual_clock import START
-from worker.dead_letter import ATTRIBUTE
+from worker.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE
 from worker.delivery import MESSAGE_MAX_BYTES
 from worker.errors import Reason
 from worker.repository.evidence import verify
@@ -204,7 +204,7 @@ class Audit:
             sending = self.sendings.get(message.body)
             if sending is None:
                 self._fail(f"sent back with another body: {message.body[:200]}")
-            elif message.attributes != sending.attributes:
+            elif _unmarked(message.attributes) != sending.attributes:
                 self._fail(f"sent back with other attributes: {message.attributes}")
         elif event == "handed out":
             self._examine_handing_out(message)
@@ -258,7 +258,7 @@ class Audit:
         note = json.loads(letter.attributes.get(ATTRIBUTE, {}).get("StringValue", "{}"))
         attributes = {name: each for name, each in letter.attributes.items() if name != ATTRIBUTE}
         folded = {name: _unpacked(each) for name, each in note.get("attributes", {}).items()}
-        if attributes | folded != sending.attributes:
+        if _unmarked(attributes | folded) != sending.attributes:
             self._fail(f"dead-lettered with other attributes: {letter.attributes}")
         self.burials.setdefault(letter.body, Counter())[note.get("reason", "unsaid")] += 1
         if "message_id" not in note:
@@ -318,6 +318,11 @@ class Audit:
 
 def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
     return {name: getattr(value, "value", value) for name, value in item.items()}
+
+
+def _unmarked(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what a replay adds."""
+    return {name: value for name, value in attributes.items() if name != REPLAYS_ATTRIBUTE}
 
 
 def _unpacked(value: Mapping[str, str]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from tests.simulation.trace import Trace
 from tests.simulation.traffic import HOPELESS, drawn, large_ones
 from tests.simulation.virtual_clock import START, WallClock, run
 from tests.simulation.world import AMPLE_RETENTION_SECONDS, World
-from worker.dead_letters import LOOK_SECONDS, ReplayChoice
+from worker.dead_letters import LOOK_SECONDS, Choice
 
 _MOST_SKEW_SECONDS = 200.0
 _DRAIN_SECONDS = 1800.0
@@ -232,7 +232,7 @@ class Scenario:
         process = ReplayProcess(
             self.world,
             f"replay-{len(self.replays)}",
-            choice=ReplayChoice(reasons=reasons, limit=limit),
+            choice=Choice(reasons=reasons, limit=limit),
         )
         process.start()
         self.replays.append(process)

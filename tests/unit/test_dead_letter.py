@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from tests.simulation.virtual_clock import START
 from tests.unit.fakes import delivery
 from worker import __version__
-from worker.dead_letter import ATTRIBUTE, DETAIL_MAX_CHARACTERS, bury, original, read
+from worker.dead_letter import (
+    ATTRIBUTE,
+    DETAIL_MAX_CHARACTERS,
+    REPLAYS_ATTRIBUTE,
+    Edit,
+    Replays,
+    bury,
+    original,
+    read,
+    replays,
+    revived,
+)
 from worker.delivery import MESSAGE_MAX_BYTES, Delivery, OutgoingMessage
 
 TEN: dict[str, Any] = {
@@ -165,6 +176,8 @@ def test_the_note_is_plain_ascii_and_so_valid_in_an_attribute() -> None:
         "null",
         "{}",
         '{"reason": "x", "receive_count": "many"}',
+        '{"reason": "x", "receive_count": 1e999}',
+        "[" * 100_000,
         '{"reason": "x", "attributes": []}',
         '{"reason": "x", "attributes": {"a": 1}}',
         '{"reason": "x", "attributes": {"a": {"DataType": "Binary", "Base64": "A"}}}',
@@ -201,3 +214,80 @@ _ATTRIBUTE = st.one_of(
 def test_whatever_the_message_was_it_is_restored(attributes: dict[str, Any], body: str) -> None:
     given = delivery(body=body, attributes=attributes)
     assert original(_received(_bury(given))) == OutgoingMessage(body, attributes)
+
+
+EDIT = Edit("2026-11-22T10:00:00.000+00:00", "ada", ("user_id", "attribute kind"))
+
+
+def test_each_replay_counts_one_more_through_every_death_and_keeps_the_edits() -> None:
+    given = delivery(attributes=dict(list(TEN.items())[:3]))
+    assert replays(given) == Replays()
+    dead = _received(_bury(given))
+    for count in range(1, 4):
+        edit = EDIT if count == 2 else None
+        sent = revived(original(dead), START, edit)
+        assert ATTRIBUTE not in sent.attributes
+        assert {name: sent.attributes[name] for name in given.attributes} == given.attributes
+        dead = _received(_bury(_received(sent)))
+        assert replays(dead).count == replays(sent).count == count
+    assert replays(dead) == Replays(3, "2026-11-22T10:00:00.000+00:00", (EDIT,))
+
+
+@pytest.mark.parametrize("count", range(11))
+def test_a_replay_adds_its_mark_only_where_there_is_room_for_one_more_attribute(count: int) -> None:
+    attributes = dict(list(TEN.items())[:count])
+    sent = revived(original(_received(_bury(delivery(attributes=attributes)))), START, EDIT)
+    assert len(sent.attributes) <= 10
+    mark = sent.attributes.get(REPLAYS_ATTRIBUTE)
+    assert {k: v for k, v in sent.attributes.items() if k != REPLAYS_ATTRIBUTE} == attributes
+    assert (mark is None) == (count == 10)
+    # Nine and the mark are ten: the note of the next death folds one of them, and it comes back.
+    again = _received(_bury(_received(sent)))
+    assert original(again).attributes == sent.attributes
+    assert replays(again) == replays(sent)
+
+
+@pytest.mark.parametrize("free_bytes", [0, 30, 60, 70, 90, 120, 150, 200, 250])
+def test_near_the_size_limit_a_replay_leaves_out_the_edits_and_then_its_mark(
+    free_bytes: int,
+) -> None:
+    sent = revived(original(_filled(free_bytes, {})), START, EDIT)
+    assert sent.size_bytes <= MESSAGE_MAX_BYTES
+    known = replays(sent)
+    assert known.count == (1 if free_bytes >= 70 else 0)
+    assert known.edits == ((EDIT,) if free_bytes >= 200 else ())
+
+
+@pytest.mark.parametrize("free_bytes", [0, 1, 30, 60, 90, 150, 250, 400, 600])
+def test_near_the_size_limit_a_death_leaves_out_edits_first_and_never_the_body(
+    free_bytes: int,
+) -> None:
+    mark = revived(OutgoingMessage("x"), START, EDIT).attributes
+    letter = _bury(_filled(free_bytes, dict(mark)))
+    death, known = read(letter), replays(letter)
+    assert death is not None
+    assert death.reason == "invalid"
+    assert (known.count, known.edits) == ((1, (EDIT,)) if free_bytes >= 250 else (1, ()))
+    assert (death.detail != "") == (free_bytes >= 150)
+
+
+def test_the_history_of_edits_stays_short() -> None:
+    many = Edit("2026-11-22T10:00:00Z", "x" * 500, tuple(f"{n}" * 300 for n in range(50)))
+    message = OutgoingMessage("x")
+    for _ in range(30):
+        message = revived(message, START, many)
+    known = replays(message)
+    assert (known.count, len(known.edits)) == (30, 10)
+    assert known.edits[0].changed[-1] == "and 30 more"
+    assert message.size_bytes < 40_000
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "x", "[]", "{}", '{"count": "many"}', '{"count": 1e999}', '{"count": 1, "edits": 1}',
+     '{"count": 1, "edits": [{}]}', "[" * 100_000],
+)  # fmt: skip
+def test_a_mark_that_others_wrote_is_no_mark_and_is_replaced(value: str) -> None:
+    given = OutgoingMessage("x", {REPLAYS_ATTRIBUTE: {"DataType": "String", "StringValue": value}})
+    assert replays(given) == Replays()
+    assert replays(revived(given, START)).count == 1

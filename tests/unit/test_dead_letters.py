@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from contextlib import aclosing
 from datetime import timedelta
 from typing import Any
@@ -12,19 +11,16 @@ import pytest
 
 from tests.simulation.faults import FaultRates
 from tests.simulation.virtual_clock import START, simulated
-from tests.unit.fakes import DEAD_LETTERS, SOURCE, World, body, clock, delivery, open_world
+from tests.unit.fakes import World, body, clock, delivery, open_world
 from worker.dead_letter import bury
 from worker.dead_letters import (
     UNEXPLAINED,
     DeadLetter,
-    ReplayChoice,
-    ReplayFigures,
     describe,
-    replay,
     walk,
 )
 from worker.delivery import Delivery
-from worker.errors import AWSError, AWSRejectedError, AWSThrottledError
+from worker.errors import AWSThrottledError
 from worker.queue import Queue
 
 
@@ -35,8 +31,8 @@ async def _bury(world: World, count: int, reason: str = "invalid", **changes: An
         assert await world.dead_letters.send([letter]) == [None]
 
 
-async def _walked(world: World) -> list[DeadLetter]:
-    async with aclosing(walk(world.dead_letters, now=clock)) as letters:
+async def _walked(world: World, polls: int = 1) -> list[DeadLetter]:
+    async with aclosing(walk(world.dead_letters, now=clock, polls=polls)) as letters:
         return [letter async for letter in letters]
 
 
@@ -65,6 +61,10 @@ def test_a_letter_tells_reason_age_and_expiry() -> None:
         "expires_at": "2026-12-06T10:00:00+00:00",
         "expires_in_seconds": 14 * 86_400 - 3600,
         "receive_count": 4,
+        "user_id": "u-0",
+        "policy_id": "acceptable-use",
+        "version": "2026-01",
+        "replays": 0,
     }
 
 
@@ -108,167 +108,72 @@ async def test_a_walk_that_is_cancelled_shows_everything_again() -> None:
     assert await _visible(world.dead_letters) == (12, 0)
 
 
-@simulated
-async def test_each_letter_is_seen_once_though_sqs_hands_it_out_twice() -> None:
-    world = await open_world(seed=3)
-    await _bury(world, 30)
-    world.faults.rates = FaultRates(duplicate_delivery=0.3, out_of_order=0.2)
-    ids = [letter.message_id for letter in await _walked(world)]
-    assert len(ids) == len(set(ids)) == 30
-
-
-@simulated
-async def test_a_replay_sends_everything_back_as_it_was() -> None:
-    world = await open_world()
-    attributes = {
-        f"a{number}": {"DataType": "Binary", "BinaryValue": bytes([number])} for number in range(10)
-    }
-    await _bury(world, 23, attributes=attributes)
-    told: list[int] = []
-    figures = await replay(
-        world.source,
-        world.dead_letters,
-        ReplayChoice(),
-        progress=lambda _, so_far: told.append(so_far.replayed),
-        now=clock,
-    )
-    assert figures.figures() == {"matched": 23, "replayed": 23, "undeleted": 0, "failed": 0}
-    assert told[-1] == 23
-    assert world.bodies(DEAD_LETTERS) == []
-    assert sorted(world.bodies(SOURCE)) == sorted(
-        body(number, reason="invalid") for number in range(23)
-    )
-    for message in world.sqs.queue(SOURCE).messages.values():
-        assert message.attributes == attributes
-
-
-@simulated
-async def test_a_replay_takes_only_what_was_chosen() -> None:
-    world = await open_world()
-    await _bury(world, 5, "unknown_policy")
-    await _bury(world, 7, "invalid")
-    choice = ReplayChoice(reasons=["unknown_policy"])
-    figures = await replay(world.source, world.dead_letters, choice, now=clock)
-    assert figures.replayed == 5
-    assert await _visible(world.dead_letters) == (7, 0)
-    by_id = ReplayChoice(ids=["message-3"])  # the original's id
-    assert (await replay(world.source, world.dead_letters, by_id, now=clock)).replayed == 1
-    assert await _visible(world.dead_letters) == (6, 0)
-    limited = ReplayChoice(limit=4)
-    assert (await replay(world.source, world.dead_letters, limited, now=clock)).replayed == 4
-    assert await _visible(world.dead_letters) == (2, 0)
-
-
-@simulated
-async def test_a_dry_run_sends_nothing() -> None:
-    world = await open_world()
-    await _bury(world, 5)
-    seen: list[str] = []
-    figures = await replay(
-        world.source,
-        world.dead_letters,
-        ReplayChoice(dry_run=True),
-        progress=lambda letter, _: seen.append(letter.detail),
-        now=clock,
-    )
-    assert figures.figures() == {"matched": 5, "replayed": 0, "undeleted": 0, "failed": 0}
-    assert len(seen) == 5
-    assert world.bodies(SOURCE) == []
-    assert await _visible(world.dead_letters) == (5, 0)
-
-
-class _Failing(Queue):
-    """Fail some entries of a real queue's batches."""
-
-    def __init__(self, queue: Queue, **failing: AWSError) -> None:
-        super().__init__(queue._client, queue.url)
-        self.failing = failing
-        self.sizes: list[int] = []
-
-    async def send(self, messages: Any) -> list[AWSError | None]:
-        self.sizes.append(len(messages))
-        return await self._some("send", messages, super().send)
-
-    async def delete(self, deliveries: Any) -> list[AWSError | None]:
-        return await self._some("delete", deliveries, super().delete)
-
-    async def _some(self, operation: str, entries: Any, call: Any) -> list[AWSError | None]:
-        error = self.failing.get(operation)
-        bad = {id(each) for each in entries if error and '"event-3"' in each.body}
-        good = [each for each in entries if id(each) not in bad]
-        results = iter(await call(good) if good else [])
-        return [error if id(each) in bad else next(results) for each in entries]
-
-
-@simulated
-async def test_what_cannot_be_sent_stays_dead_and_the_error_is_told() -> None:
-    world = await open_world()
-    await _bury(world, 15)
-    source = _Failing(world.source, send=AWSRejectedError("too large"))
-    figures = await replay(source, world.dead_letters, ReplayChoice(), now=clock)
-    assert figures.figures() == {"matched": 15, "replayed": 14, "undeleted": 0, "failed": 1}
-    assert figures.last_error == "too large"
-    assert [json.loads(each)["event_id"] for each in world.bodies(DEAD_LETTERS)] == ["event-3"]
-    assert len(world.bodies(SOURCE)) == 14
-    assert source.sizes == [10, 5]
-
-
-@simulated
-async def test_a_passing_failure_is_retried_entry_by_entry() -> None:
-    world = await open_world()
-    await _bury(world, 10)
-    source = _Failing(world.source, send=AWSThrottledError("slow down"))
-    task = asyncio.create_task(replay(source, world.dead_letters, ReplayChoice(), now=clock))
-    while len(source.sizes) < 3:  # noqa: ASYNC110 - virtual time, and nothing tells us
-        await asyncio.sleep(0.1)
-    source.failing.clear()
-    figures = await task
-    assert figures.replayed == 10
-    assert source.sizes[:2] == [10, 1]
-    assert len(world.bodies(SOURCE)) == 10
-
-
-@simulated
-async def test_what_was_sent_but_not_deleted_is_told_and_in_both_queues() -> None:
-    world = await open_world()
-    await _bury(world, 5)
-    # The body of a delivery that is to be deleted says which one it is.
-    dead_letters = _Failing(world.dead_letters, delete=AWSRejectedError("no"))
-    figures = await replay(world.source, dead_letters, ReplayChoice(), now=clock)
-    assert figures.figures() == {"matched": 5, "replayed": 4, "undeleted": 1, "failed": 0}
-    assert (len(world.bodies(SOURCE)), len(world.bodies(DEAD_LETTERS))) == (5, 1)
-
-
-@pytest.mark.parametrize("step", range(0, 60, 3))
-def test_a_replay_interrupted_at_any_moment_loses_nothing(step: int) -> None:
+@pytest.mark.parametrize("polls", [1, 8])
+def test_each_letter_is_seen_once_though_sqs_hands_it_out_twice(polls: int) -> None:
     @simulated
-    async def interrupted() -> None:
+    async def seen_once() -> None:
+        world = await open_world(seed=3)
+        await _bury(world, 90)
+        world.faults.rates = FaultRates(duplicate_delivery=0.3, out_of_order=0.2)
+        ids = [letter.message_id for letter in await _walked(world, polls)]
+        assert len(ids) == len(set(ids)) == 90
+        assert await _visible(world.dead_letters) == (90, 0)
+
+    seen_once()
+
+
+@simulated
+async def test_polls_beside_each_other_are_quicker_and_take_nothing_either() -> None:
+    world = await open_world()
+    await _bury(world, 400)
+    began = clock()
+    assert len(await _walked(world)) == 400
+    one_by_one = clock() - began
+    began = clock()
+    assert len(await _walked(world, polls=8)) == 400
+    assert 2 * (clock() - began - timedelta(seconds=2)) < one_by_one - timedelta(seconds=2)
+    assert await _visible(world.dead_letters) == (400, 0)
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.05, 0.1, 0.2, 1.5])
+def test_a_quick_walk_that_is_cancelled_shows_everything_again(seconds: float) -> None:
+    @simulated
+    async def cancelled() -> None:
         world = await open_world()
-        await _bury(world, 12)
-        everything = set(world.bodies(DEAD_LETTERS))
-        task = asyncio.create_task(
-            replay(world.source, world.dead_letters, ReplayChoice(), now=clock)
-        )
-        await asyncio.sleep(step * 0.004)
+        await _bury(world, 150)
+        task = asyncio.create_task(_walked(world, polls=8))
+        await asyncio.sleep(seconds)
         task.cancel()
         await asyncio.wait([task])
-        await asyncio.sleep(1000)
-        kept = world.bodies(SOURCE) + world.bodies(DEAD_LETTERS)
-        assert set(kept) == everything
+        assert task.cancelled()
+        await asyncio.sleep(3)
+        assert await _visible(world.dead_letters) == (150, 0)
 
-    interrupted()
+    cancelled()
+
+
+class _Limited(Queue):
+    """Hand out no more where too many are hidden."""
+
+    def __init__(self, queue: Queue, most: int) -> None:
+        super().__init__(queue._client, queue.url)
+        self.left = most
+
+    async def receive(self, *arguments: Any, **options: Any) -> list[Delivery]:
+        if self.left <= 0:
+            raise AWSThrottledError("OverLimit: too many messages in flight")
+        deliveries = await super().receive(*arguments, **options)
+        self.left -= len(deliveries)
+        return deliveries
 
 
 @simulated
-async def test_large_letters_are_replayed_in_batches_within_the_limit() -> None:
+async def test_where_too_many_are_hidden_the_walk_ends_with_what_it_saw() -> None:
     world = await open_world()
-    for number in range(5):
-        given = delivery(number, body=str(number) + "x" * 400_000)
-        await world.dead_letters.send([bury(given, "malformed", "", dead_at=clock())])
-    figures = await replay(world.source, world.dead_letters, ReplayChoice(), now=clock)
-    assert figures.replayed == 5
-    assert len(world.bodies(SOURCE)) == 5
-
-
-def test_figures_start_at_nothing() -> None:
-    assert set(ReplayFigures().figures().values()) == {0}
+    await _bury(world, 50)
+    async with aclosing(walk(_Limited(world.dead_letters, 20), now=clock, polls=2)) as letters:
+        assert 20 <= len([letter async for letter in letters]) < 50
+    assert await _visible(world.dead_letters) == (50, 0)
+    with pytest.raises(AWSThrottledError):
+        async with aclosing(walk(_Limited(world.dead_letters, 0), now=clock)) as letters:
+            await anext(letters)

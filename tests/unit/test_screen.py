@@ -32,6 +32,12 @@ def test_control_characters_are_shown_and_not_obeyed() -> None:
     assert shown == "a\\x1b[31mred\\x07\\x0d\\x9b\n\tb"
 
 
+def test_half_a_surrogate_pair_is_shown_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert screen.plain("a\ud800b").plain == "a\\ud800b"
+    screen.print_json({"a": "\udfff"})
+    assert capsys.readouterr().out == '{\n  "a": "\\udfff"\n}\n'
+
+
 def test_markup_is_shown_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
     screen.stdout().print(screen.plain("[bold]x[/bold] :smile:"))
     assert capsys.readouterr().out == "[bold]x[/bold] :smile:\n"

@@ -14,6 +14,7 @@ from worker.cli.coverage import coverage
 from worker.cli.demo import demo
 from worker.cli.health import health
 from worker.cli.push import push
+from worker.cli.replay import replay
 from worker.cli.run import run
 from worker.errors import AUPError, SettingsError, UsageError
 
@@ -45,7 +46,7 @@ def _options(
 app.command()(run)
 app.command()(push)
 app.add_typer(dead_letters.app, name="dead-letters")
-app.command()(dead_letters.replay)
+app.command()(replay)
 app.add_typer(policy.app, name="policy")
 app.command()(evidence.accepted)
 app.command()(evidence.erase)

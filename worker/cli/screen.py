@@ -19,9 +19,10 @@ from rich.table import Table
 from rich.text import Text
 
 _PIPE_WIDTH: Final = 240
+_SURROGATES: Final = {code: f"\\u{code:04x}" for code in range(0xD800, 0xE000)}
 _CONTROLS: Final = {
     code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
-}
+} | _SURROGATES
 
 
 def stdout() -> Console:
@@ -41,12 +42,18 @@ def plain(value: object) -> Text:
 
 def print_json(data: Any) -> None:
     """Print one JSON document on stdout."""
-    print(json.dumps(data, indent=2, ensure_ascii=False, default=_encode))  # noqa: T201 - the verb's data
+    print(_json(data, indent=2))  # noqa: T201 - the verb's data
 
 
 def print_json_line(data: Any) -> None:
     """Print one JSON object in a line on stdout."""
-    print(json.dumps(data, ensure_ascii=False, default=_encode))  # noqa: T201 - the verb's data
+    print(_json(data))  # noqa: T201 - the verb's data
+
+
+def _json(data: Any, indent: int | None = None) -> str:
+    # Half a surrogate pair has no UTF-8; escaped it is the same JSON.
+    text = json.dumps(data, indent=indent, ensure_ascii=False, default=_encode)
+    return text.translate(_SURROGATES)
 
 
 def _encode(value: Any) -> Any:

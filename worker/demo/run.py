@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 import aioboto3
 
-from worker.dead_letters import DeadLetter, ReplayChoice, replay, walk
+from worker.dead_letters import Choice, DeadLetter, walk
 from worker.delivery import BATCH_MAX_ENTRIES, OutgoingMessage
 from worker.demo.messages import (
     FORGOTTEN,
@@ -31,6 +31,7 @@ from worker.local import embedded_aws
 from worker.policy import Policy
 from worker.provision import provision
 from worker.queue import Queue, open_queues
+from worker.replay import replay
 from worker.repository import AUPRepository
 from worker.settings import Settings, load
 
@@ -167,7 +168,7 @@ class _Stage:
         await _publish(self.settings, FORGOTTEN)
         self.narrator.say(f"published the forgotten {POLICY} {FORGOTTEN}")
         async with service_process() as service:
-            choice = ReplayChoice(reasons=[Reason.UNKNOWN_POLICY.value])
+            choice = Choice(reasons=[Reason.UNKNOWN_POLICY.value])
             figures = await replay(self.source, self.dead_letters, choice)
             self.report.replayed = figures.replayed
             self.narrator.say(f"replayed {figures.replayed} dead letters")

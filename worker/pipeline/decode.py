@@ -49,6 +49,21 @@ def decode(body: str | bytes, *, now: datetime, clock_skew_seconds: float) -> Ac
     return acceptance
 
 
+def unwrap(body: str | bytes) -> tuple[Mapping[str, Any], str]:
+    """Take the acceptance out of its envelopes, without judging it.
+
+    Args:
+        body: as `decode` takes it.
+
+    Returns:
+        Its fields, and where in the body they are: names, each with a dot after it.
+
+    Raises:
+        RefusedError: `malformed` or `invalid`, as `decode` has it.
+    """
+    return _unwrap(_parse(body), "")
+
+
 def _parse(text: str | bytes, path: str = "") -> Any:
     place = f"{path}: " if path else ""
     try:

@@ -1,0 +1,402 @@
+"""The verb that sends dead letters back."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from worker.cli import screen
+from worker.cli.choosing import (
+    Grep,
+    Limit,
+    Policies,
+    Reasons,
+    Since,
+    Until,
+    Users,
+    Versions,
+    choice,
+)
+from worker.cli.running import run_async
+from worker.dead_letter import original
+from worker.dead_letters import Choice, DeadLetter
+from worker.delivery import MESSAGE_MAX_BYTES, OutgoingMessage
+from worker.errors import UsageError
+from worker.forecast import SUCCEEDS, Forecast, Verdict
+from worker.journal import Journal, default_path, digest, opened, peek
+from worker.letter_file import from_line
+from worker.push import BadLine, Line, lines
+from worker.queue import open_queues
+from worker.repair import Repair, assignment, replacing, setting
+from worker.replay import Manner, ReplayFigures, Result, rehearse
+from worker.replay import replay as send_back
+from worker.repository import AUPRepository
+from worker.settings import Settings, load
+
+_BAD_LINES_SHOWN: Final = 20
+_MAX_REPLAYS: Final = 5
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What the command line asks for.
+
+    Attributes:
+        asked: digest of all that says which letters go where, and how they are edited.
+        to: another queue than that of the settings.
+        journal: another file than the default one.
+    """
+
+    choice: Choice
+    manner: Manner
+    asked: str
+    to: str | None
+    journal: Path | None
+
+    def settings(self) -> Settings:
+        """Give the settings, the queue to send to in its place."""
+        settings = load()
+        return settings if self.to is None else settings.model_copy(update={"queue": self.to})
+
+    def path(self, queue_arn: str) -> Path:
+        """Say where the journal is."""
+        return self.journal or default_path(queue_arn, os.environ)
+
+    @property
+    def total(self) -> int | None:
+        """How many dead letters are chosen at most; None where nobody knows."""
+        return self.choice.limit or len(self.choice.ids) or None
+
+
+def replay(  # noqa: PLR0913, PLR0917 - one parameter an option
+    message_ids: Annotated[
+        list[str] | None, typer.Argument(help="Only these; all, if absent.")
+    ] = None,
+    reason: Reasons = None,
+    user: Users = None,
+    policy: Policies = None,
+    version: Versions = None,
+    since: Since = None,
+    until: Until = None,
+    grep: Grep = None,
+    limit: Limit = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(help="Say what would be sent and whether it would succeed; send nothing."),
+    ] = False,
+    rate: Annotated[float | None, typer.Option(min=0.1, help="Messages a second at most.")] = None,
+    to: Annotated[
+        str | None, typer.Option(help="Queue to send to, by name or URL; AUP_QUEUE, if absent.")
+    ] = None,
+    max_replays: Annotated[
+        int, typer.Option(min=1, help="Skip what was replayed so often already.")
+    ] = _MAX_REPLAYS,
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", help="Send what this file has instead: an export, edited."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="field=value to set in each body before it is sent; repeatable."
+        ),
+    ] = None,
+    operator: Annotated[
+        str | None, typer.Option(help="Who edits; you, if absent. It travels with the message.")
+    ] = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="File that lets an interrupted replay go on.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """Send dead letters back to the queue: sent, verified, then deleted, one by one.
+
+    An interruption at any moment loses nothing; a second run goes on and reports the whole. Exit
+    codes: 0 done, 1 some failed or not found, 2 nothing sent because the input is wrong.
+
+    Example: aup-worker replay --reason unknown_policy --dry-run
+
+    Example: aup-worker replay --reason invalid --set method=clickwrap --rate 50
+    """
+    filed = None if from_ is None else _read(from_)
+    if filed is not None and (message_ids or set_):
+        raise UsageError("--from says which and how to edit: leave out ids and --set")
+    chosen = choice(
+        ids=message_ids if filed is None else list(filed),
+        reasons=reason, users=user, policies=policy, versions=version,
+        since=since, until=until, grep=grep, limit=limit,
+    )  # fmt: skip
+    edits = set_ if filed is None else [each.body for each in filed.values()]
+    filters = [reason, user, policy, version, since, until, grep, limit]
+    asked = digest(json.dumps([sorted(chosen.ids), filters, to, edits]))
+    manner = Manner(rate, max_replays, _repair(filed, set_), operator or _user())
+    order = _Order(chosen, manner, asked, to, journal)
+    if dry_run:
+        _report_rehearsal(run_async(_rehearse(order)), as_json=as_json)
+    else:
+        _report(run_async(_replay(order)), as_json=as_json)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # nobody has given this user a name
+        return f"uid {os.getuid()}"
+
+
+def _repair(
+    filed: Mapping[str, OutgoingMessage] | None, assignments: list[str] | None
+) -> Repair | None:
+    if filed is not None:
+        return replacing(filed)
+    if assignments:
+        return setting([assignment(each) for each in assignments])
+    return None
+
+
+def _read(path: Path) -> dict[str, OutgoingMessage]:
+    """Read an export, all of it before anything is sent."""
+    filed: dict[str, OutgoingMessage] = {}
+    bad: list[BadLine] = []
+    try:
+        with path.open("rb") as stream:
+            for line in lines(str(path), stream):
+                problem = line if isinstance(line, BadLine) else _take(line, filed)
+                if problem is not None:
+                    bad.append(problem)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    for each in bad[:_BAD_LINES_SHOWN]:
+        screen.note(str(each))
+    if len(bad) > _BAD_LINES_SHOWN:
+        screen.note(f"… and {len(bad) - _BAD_LINES_SHOWN} more")
+    if bad:
+        raise UsageError(f"{len(bad)} lines of {path} are bad; nothing was sent")
+    if not filed:
+        raise UsageError(f"{path}: no lines, nothing to send")
+    return filed
+
+
+def _take(line: Line, filed: dict[str, OutgoingMessage]) -> BadLine | None:
+    try:
+        letter = from_line(line.text)
+        letter.message.body.encode()
+    except UnicodeEncodeError:
+        return BadLine(line.source, line.number, "body: holds half a character (a lone surrogate)")
+    except ValueError as error:
+        return BadLine(line.source, line.number, str(error))
+    size = original(letter.message).size_bytes
+    if size > MESSAGE_MAX_BYTES:
+        return BadLine(line.source, line.number, f"{size} bytes; SQS takes {MESSAGE_MAX_BYTES}")
+    if letter.message_id in filed:
+        return BadLine(line.source, line.number, f"{letter.message_id} stands there twice")
+    filed[letter.message_id] = letter.message
+    return None
+
+
+@dataclass(slots=True)
+class _Rehearsal:
+    """What a dry run found.
+
+    Attributes:
+        letters: as they would be replayed, each with its verdict.
+        unreadable: why the policies cannot be read; empty if they can.
+        missing: ids that are no dead letters.
+    """
+
+    letters: list[dict[str, Any]] = field(default_factory=list)
+    verdicts: Counter[str] = field(default_factory=Counter)
+    unreadable: str = ""
+    missing: int = 0
+
+
+async def _rehearse(order: _Order) -> _Rehearsal:
+    settings = order.settings()
+    found = _Rehearsal()
+    missing = set(order.choice.ids)
+    with screen.progress("looking") as bar:
+        async with (
+            open_queues(settings) as (_, queue),
+            AUPRepository(settings.aws) as repository,
+        ):
+            state = await queue.state()
+            skew = settings.clock_skew_seconds
+            forecast = Forecast(repository, clock_skew_seconds=skew, now=_now)
+            task = bar.add_task("looking", total=order.total or state.visible, rate="")
+            rehearsal = rehearse(
+                queue, order.choice, order.manner, forecast,
+                sent=peek(order.path(state.arn), state.arn, order.asked),
+                look_seconds=settings.look_seconds,
+            )  # fmt: skip
+            async with aclosing(rehearsal) as judged:
+                async for letter, verdict in judged:
+                    missing -= {letter.message_id, letter.original_message_id}
+                    found.verdicts[verdict.code] += 1
+                    found.letters.append(_judged(letter, verdict))
+                    bar.update(task, completed=len(found.letters))
+            found.unreadable = forecast.error
+    found.missing = len(missing)
+    return found
+
+
+def _judged(letter: DeadLetter, verdict: Verdict) -> dict[str, Any]:
+    return {
+        **letter.summary(_now()),
+        "verdict": verdict.code,
+        "verdict_detail": verdict.detail,
+    }
+
+
+def _report_rehearsal(found: _Rehearsal, *, as_json: bool) -> None:
+    matched = len(found.letters)
+    if as_json:
+        screen.print_json(
+            {
+                "matched": matched,
+                "dry_run": True,
+                "verdicts": dict(found.verdicts.most_common()),
+                "policies_unreadable": found.unreadable,
+                "missing": found.missing,
+                "dead_letters": found.letters,
+            }
+        )
+    else:
+        _print_rehearsal(found)
+    screen.note(f"{matched} chosen, {found.verdicts[SUCCEEDS]} would succeed; nothing was sent")
+    if found.unreadable:
+        screen.note(
+            f"the policies cannot be read, so who would succeed is open: {found.unreadable}"
+        )
+    if _note_missing(found.missing) or found.unreadable:
+        raise typer.Exit(1)
+
+
+def _print_rehearsal(found: _Rehearsal) -> None:
+    if not found.letters:
+        return
+    out = screen.stdout()
+    table = screen.table("id", "died of", "now", "")
+    for each in found.letters:
+        cells = (each["id"], each["reason"], each["verdict"], each["verdict_detail"])
+        table.add_row(*map(screen.plain, cells))
+    out.print(table)
+    out.print()
+    counts = screen.table("now", "count")
+    for verdict, count in found.verdicts.most_common():
+        counts.add_row(screen.plain(verdict), f"{count:,}")
+    out.print(counts)
+
+
+def _note_missing(missing: int) -> bool:
+    if missing:
+        screen.note(f"{missing} of the ids are not among the dead letters; they were not sent")
+    return bool(missing)
+
+
+@dataclass(slots=True)
+class _Done:
+    """What a replay did, letter by letter."""
+
+    figures: ReplayFigures = field(default_factory=ReplayFigures)
+    letters: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+async def _replay(order: _Order) -> _Done:
+    settings = order.settings()
+    done = _Done()
+    started_at = time.monotonic()
+    with screen.progress("replaying") as bar:
+        async with open_queues(settings) as (source, dead_letters):
+            state = await dead_letters.state()
+            if source.url == dead_letters.url:
+                raise UsageError("a replay goes from the dead letters to another queue: see --to")
+            task = bar.add_task("replaying", total=order.total or state.visible, rate="")
+
+            def show(letter: DeadLetter, result: Result, so_far: ReplayFigures) -> None:
+                done.letters.append({**letter.summary(_now()), "result": result.value})
+                here = so_far.matched - so_far.earlier
+                per_second = here / max(time.monotonic() - started_at, 0.001)
+                bar.update(task, completed=len(done.letters), rate=f"{per_second:,.0f}/s")
+
+            path = order.path(state.arn)
+            with opened(path, state.arn, order.asked) as journal:
+                _note_earlier(journal)
+                done.figures = await send_back(
+                    source,
+                    dead_letters,
+                    order.choice,
+                    how=replace(order.manner, journal=journal),
+                    progress=show,
+                    look_seconds=settings.look_seconds,
+                )
+    done.seconds = time.monotonic() - started_at
+    return done
+
+
+def _note_earlier(journal: Journal) -> None:
+    before = journal.progress
+    if before.runs or before.outstanding:
+        screen.note(
+            f"going on with an earlier run: {len(before.done)} replayed, "
+            f"{len(before.outstanding)} sent and to be deleted"
+        )
+    if before.hidden_until is not None and before.hidden_until > _now():
+        screen.note(
+            "it was killed; what it keeps hidden shows itself at "
+            f"{before.hidden_until.astimezone():%H:%M:%S}, and this run waits for that"
+        )
+
+
+def _report(done: _Done, *, as_json: bool) -> None:
+    figures = done.figures
+    if as_json:
+        screen.print_json(
+            {
+                **figures.figures(),
+                "earlier": figures.earlier,
+                "missing": figures.missing,
+                "seconds": round(done.seconds, 3),
+                "dry_run": False,
+                "notes": figures.notes,
+                "dead_letters": done.letters,
+            }
+        )
+    else:
+        for note in figures.notes:
+            screen.note(note)
+        unsent = figures.failed + figures.skipped
+        if unsent > len(figures.notes):
+            screen.note(f"… and {unsent - len(figures.notes)} more")
+    screen.note(_sentence(figures, done.seconds))
+    missing = _note_missing(figures.missing)
+    if figures.failed or figures.undeleted or missing:
+        raise typer.Exit(1)
+
+
+def _sentence(figures: ReplayFigures, seconds: float) -> str:
+    parts = [f"replayed {figures.replayed} of {figures.matched} in {seconds:.1f} s"]
+    if figures.earlier:
+        parts.append(f"{figures.earlier} of them were sent by an earlier run")
+    if figures.skipped:
+        parts.append(f"{figures.skipped} skipped, replayed too often before")
+    if figures.failed:
+        parts.append(f"{figures.failed} not sent, still dead letters ({figures.last_error})")
+    if figures.undeleted:
+        parts.append(f"{figures.undeleted} sent, but not deleted here ({figures.last_error})")
+    return "; ".join(parts)

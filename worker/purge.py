@@ -1,0 +1,99 @@
+"""Dead letters deleted for good, and no other than those that were named."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from worker.backoff import full_jitter
+from worker.dead_letters import LOOK_SECONDS, walk
+from worker.delivery import BATCH_MAX_ENTRIES, Delivery
+from worker.errors import AWSError
+from worker.queue import Queue
+
+_ATTEMPTS: Final = 5
+
+
+@dataclass(slots=True)
+class PurgeFigures:
+    """What a purge did, so far.
+
+    Attributes:
+        deleted: gone for good.
+        failed: found, but not deleted.
+        last_error: why the last one failed.
+    """
+
+    deleted: int = 0
+    failed: int = 0
+    last_error: str = ""
+
+
+async def purge(
+    queue: Queue,
+    ids: Collection[str],
+    *,
+    now: Callable[[], datetime],
+    look_seconds: int = LOOK_SECONDS,
+    polls: int = 1,
+    progress: Callable[[PurgeFigures], None] = lambda _: None,
+) -> PurgeFigures:
+    """Delete dead letters, each by the handle that it was handed out with just now.
+
+    Args:
+        queue: the dead-letter queue.
+        ids: what it calls those that go.
+        now: gives the present time, aware.
+        look_seconds: how long a message stays hidden if the purge is killed.
+        polls: how many are under way at most.
+        progress: told after each batch.
+
+    Returns:
+        How many went; those that were not found count neither as deleted nor as failed.
+    """
+    figures = PurgeFigures()
+    left = set(ids)
+    batch: list[Delivery] = []
+
+    async def flush() -> None:
+        nonlocal batch
+        due, batch = batch, []
+        await _delete(queue, due, figures)
+        progress(figures)
+
+    walking = walk(queue, now=now, look_seconds=look_seconds, at_end=flush, polls=polls)
+    async with aclosing(walking) as letters:
+        async for letter in letters:
+            if letter.message_id not in left:
+                continue
+            left.discard(letter.message_id)
+            batch.append(letter.delivery)
+            if len(batch) == BATCH_MAX_ENTRIES or not left:
+                await flush()
+            if not left:
+                break
+    return figures
+
+
+async def _delete(queue: Queue, deliveries: list[Delivery], figures: PurgeFigures) -> None:
+    left = deliveries
+    for attempt in range(1, _ATTEMPTS + 1):
+        if not left:
+            return
+        if attempt > 1:
+            await asyncio.sleep(full_jitter(attempt, base_seconds=0.2, cap_seconds=5.0))
+        try:
+            results = await queue.delete(left)
+        except AWSError as error:
+            results = [error] * len(left)
+        failed = [
+            (each, error) for each, error in zip(left, results, strict=True) if error is not None
+        ]
+        figures.deleted += len(left) - len(failed)
+        left = [each for each, _ in failed]
+        figures.last_error = str(failed[-1][1]) if failed else figures.last_error
+    figures.failed += len(left)

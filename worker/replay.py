@@ -1,0 +1,468 @@
+"""Dead letters sent back to where they came from, none lost on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final
+
+from worker.backoff import full_jitter
+from worker.dead_letter import Edit, original, replays, revived
+from worker.dead_letters import LOOK_SECONDS, Choice, DeadLetter, walk
+from worker.delivery import ATTRIBUTES_MAX, BATCH_MAX_ENTRIES, MESSAGE_MAX_BYTES, OutgoingMessage
+from worker.errors import (
+    AWSError,
+    AWSRejectedError,
+    AWSThrottledError,
+    AWSUnavailableError,
+    JournalError,
+    Reason,
+    UnrepairableError,
+)
+from worker.forecast import Forecast, Verdict
+from worker.journal import Journal, Progress, Sent, digest
+from worker.queue import Queue
+from worker.repair import Repair, changed
+
+_ATTEMPTS: Final = 5
+_NOTES_KEPT: Final = 20
+# Of what a slow replay has taken, the last leaves this long before it shows itself again.
+_MARGIN_SECONDS: Final = 30.0
+
+
+class Result(StrEnum):
+    """What became of a dead letter that was chosen."""
+
+    REPLAYED = "replayed"
+    UNDELETED = "undeleted"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(slots=True)
+class ReplayFigures:
+    """What a replay did, so far, together with the runs that it goes on with.
+
+    Attributes:
+        matched: dead letters that the filters chose.
+        replayed: sent, verified and deleted from the dead letters.
+        undeleted: sent and verified, but still among the dead letters too.
+        failed: not sent, still among the dead letters.
+        skipped: replayed too often before, still among the dead letters.
+        earlier: of those replayed, what earlier runs had sent.
+        missing: ids that were asked for and are no dead letters.
+        last_error: of those that failed or were not deleted.
+        notes: a line for each of the first that were not sent.
+    """
+
+    matched: int = 0
+    replayed: int = 0
+    undeleted: int = 0
+    failed: int = 0
+    skipped: int = 0
+    earlier: int = 0
+    missing: int = 0
+    last_error: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    def figures(self) -> dict[str, int]:
+        """Give the counts under their names."""
+        return {
+            "matched": self.matched,
+            "replayed": self.replayed,
+            "undeleted": self.undeleted,
+            "failed": self.failed,
+            "skipped": self.skipped,
+        }
+
+    def note(self, letter: DeadLetter, text: str) -> None:
+        """Keep a line on a dead letter, unless there are many."""
+        if len(self.notes) < _NOTES_KEPT:
+            self.notes.append(f"{letter.message_id}: {text}")
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How dead letters are replayed.
+
+    Attributes:
+        rate_per_second: at most; unbounded if absent.
+        max_replays: how often a message may have been replayed before; any number if absent.
+        repair: what to send instead of the message as it was.
+        operator: who repairs.
+        journal: where it is noted what was sent.
+    """
+
+    rate_per_second: float | None = None
+    max_replays: int | None = None
+    repair: Repair | None = None
+    operator: str = ""
+    journal: Journal | None = None
+
+    def too_often(self, letter: DeadLetter) -> str:
+        """Say why a dead letter is not to be replayed again; empty if it may be."""
+        count = replays(letter.delivery).count
+        if self.max_replays is None or count < self.max_replays:
+            return ""
+        return f"replayed {count} times already (--max-replays {self.max_replays})"
+
+    def prepare(self, letter: DeadLetter, at: datetime) -> OutgoingMessage:
+        """Give the message to send.
+
+        Raises:
+            UnrepairableError: it cannot be repaired.
+        """
+        plain = original(letter.delivery)
+        wanted = plain if self.repair is None else self.repair(letter.delivery)
+        names = changed(plain, wanted) if wanted is not plain else ()
+        edit = Edit(at.isoformat(timespec="milliseconds"), self.operator, names) if names else None
+        message = revived(wanted, at, edit)
+        if message.size_bytes > MESSAGE_MAX_BYTES:
+            raise UnrepairableError(f"{message.size_bytes} bytes; SQS takes {MESSAGE_MAX_BYTES}")
+        if len(message.attributes) > ATTRIBUTES_MAX:
+            raise UnrepairableError(f"more than {ATTRIBUTES_MAX} attributes")
+        return message
+
+
+Watcher = Callable[[DeadLetter, Result, ReplayFigures], None]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def replay(
+    source: Queue,
+    dead_letters: Queue,
+    choice: Choice,
+    *,
+    how: Manner | None = None,
+    progress: Watcher | None = None,
+    now: Callable[[], datetime] = _now,
+    look_seconds: int = LOOK_SECONDS,
+) -> ReplayFigures:
+    """Send dead letters back to where they came from.
+
+    Each entry is sent, its confirmation verified, and deleted from the dead letters only then. An
+    interruption at any moment loses nothing: at worst a message is in both queues, and the worker
+    finds the second one recorded. With a journal, the next run deletes what this one has sent.
+
+    Args:
+        source: where they go.
+        dead_letters: where they are.
+        choice: which.
+        how: as they are, at once and any number of times, if absent.
+        progress: told what became of each.
+        now: gives the present time, aware.
+        look_seconds: how long a message stays hidden if the replay is killed.
+
+    Raises:
+        JournalError: the journal cannot be written.
+    """
+    how = how or Manner()
+    run = _Run(source, dead_letters, choice, how, progress=progress, now=now)
+    if how.rate_per_second is not None:
+        taken_seconds = 2 * BATCH_MAX_ENTRIES / how.rate_per_second
+        look_seconds = max(look_seconds, math.ceil(taken_seconds + _MARGIN_SECONDS))
+    return await run.run(look_seconds)
+
+
+async def rehearse(
+    dead_letters: Queue,
+    choice: Choice,
+    how: Manner,
+    forecast: Forecast,
+    *,
+    sent: Progress,
+    look_seconds: int = LOOK_SECONDS,
+) -> AsyncGenerator[tuple[DeadLetter, Verdict], None]:
+    """Say of each dead letter what a replay would do and how it would end; send nothing.
+
+    Args:
+        dead_letters: where they are.
+        choice: which.
+        how: as they would be replayed.
+        forecast: judges what would be sent.
+        sent: what earlier runs have sent.
+        look_seconds: how long a message stays hidden if the walk is killed.
+    """
+    count = 0
+    async with aclosing(walk(dead_letters, now=_now, look_seconds=look_seconds)) as letters:
+        async for letter in letters:
+            before = sent.was_sent(letter.message_id, letter.delivery.body)
+            if not before and not choice.matches(letter):
+                continue
+            verdict = await _verdict(letter, how, forecast)
+            if before:
+                verdict = Verdict("sent before", "an earlier run sent it; it is only deleted")
+            yield letter, verdict
+            count += verdict.code != Result.SKIPPED
+            if choice.limit is not None and count >= choice.limit:
+                break
+
+
+async def _verdict(letter: DeadLetter, how: Manner, forecast: Forecast) -> Verdict:
+    reason = how.too_often(letter)
+    if reason:
+        return Verdict(Result.SKIPPED.value, reason)
+    try:
+        message = how.prepare(letter, _now())
+    except UnrepairableError as error:
+        return Verdict(Result.FAILED.value, str(error))
+    unchanged = message.body == letter.delivery.body
+    if unchanged and letter.reason == Reason.CONFLICT:
+        # The record it contradicts is there to stay.
+        return Verdict(letter.reason, letter.detail)
+    return await forecast.judge(message.body)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A dead letter and what to send for it; nothing, where that was done before."""
+
+    letter: DeadLetter
+    message: OutgoingMessage | None
+
+    @property
+    def size_bytes(self) -> int:
+        return 0 if self.message is None else self.message.size_bytes
+
+
+_Call = Callable[[Sequence[_Entry]], Awaitable[Sequence[AWSError | None]]]
+
+
+class _Run:
+    """One run through the dead letters."""
+
+    def __init__(
+        self,
+        source: Queue,
+        dead_letters: Queue,
+        choice: Choice,
+        how: Manner,
+        *,
+        progress: Watcher | None,
+        now: Callable[[], datetime],
+    ) -> None:
+        self.figures = ReplayFigures()
+        self._source = source
+        self._dead_letters = dead_letters
+        self._choice = choice
+        self._how = how
+        self._sent = Progress() if how.journal is None else how.journal.progress
+        self._progress = progress
+        self._now = now
+        self._batch: list[_Entry] = []
+        self._batch_bytes = 0
+        self._handled: set[str] = set()
+        self._died_at: dict[str, datetime] = {}
+        self._marks: set[str] = set()
+        self._missing = set(choice.ids)
+        self._next_at = asyncio.get_running_loop().time()
+
+    async def run(self, look_seconds: int) -> ReplayFigures:
+        """Replay all that is chosen."""
+        if self._how.journal is None:
+            await self._walk(look_seconds)
+        else:
+            await self._run_noting(self._how.journal, look_seconds)
+        self.figures.missing = len(self._missing)
+        return self.figures
+
+    async def _run_noting(self, journal: Journal, look_seconds: int) -> None:
+        """Go on where earlier runs ended, and wait for what one that was killed keeps hidden."""
+        self._count_earlier(journal.progress.done.values())
+        hidden_until = journal.progress.hidden_until
+        journal.begin(self._now(), look_seconds)
+        try:
+            await self._walk(look_seconds)
+            if hidden_until is not None and not self._has_all():
+                await asyncio.sleep(max(0.0, (hidden_until - self._now()).total_seconds()))
+                await self._walk(look_seconds)
+            self._take_for_deleted(journal)
+        except BaseException:
+            with suppress(JournalError):
+                journal.stop(self._now())
+            raise
+        journal.end(self._now())
+
+    def _count_earlier(self, letters: Iterable[Sent]) -> None:
+        """Enter what an earlier run has replayed."""
+        for each in letters:
+            self._missing -= {each.message_id, each.original_id}
+            self.figures.matched += 1
+            self.figures.replayed += 1
+            self.figures.earlier += 1
+
+    def _take_for_deleted(self, journal: Journal) -> None:
+        """Enter what was sent and is no dead letter any more: its delete had arrived."""
+        if self._is_full():
+            return
+        outstanding = journal.progress.outstanding.values()
+        gone = [each for each in outstanding if each.message_id not in self._handled]
+        journal.deleted([each.message_id for each in gone], self._now())
+        self._count_earlier(gone)
+
+    def _has_all(self) -> bool:
+        return self._is_full() or (bool(self._choice.ids) and not self._missing)
+
+    def _is_full(self) -> bool:
+        limit = self._choice.limit
+        return limit is not None and self.figures.matched - self.figures.skipped >= limit
+
+    async def _walk(self, look_seconds: int) -> None:
+        if self._is_full():
+            return
+        # The last batch leaves before the walk shows its messages again: a handle whose visibility
+        # has ended may delete nothing.
+        walking = walk(
+            self._dead_letters, now=self._now, look_seconds=look_seconds, at_end=self._flush
+        )
+        async with aclosing(walking) as letters:
+            async for letter in letters:
+                entry = self._entry(letter)
+                if entry is not None:
+                    await self._add(entry)
+                if self._is_full():
+                    break
+            await self._flush()
+
+    def _entry(self, letter: DeadLetter) -> _Entry | None:
+        """Say what to do with a dead letter; nothing, if it is not chosen or cannot be sent."""
+        if letter.message_id in self._handled:
+            return None
+        if self._sent.was_sent(letter.message_id, letter.delivery.body):
+            self._match(letter)
+            self.figures.earlier += 1
+            return _Entry(letter, None)
+        if not self._choice.matches(letter) or self._is_back(letter):
+            return None
+        self._match(letter)
+        reason = self._how.too_often(letter)
+        if reason:
+            self._refuse(letter, Result.SKIPPED, reason)
+            return None
+        try:
+            message = self._how.prepare(letter, self._now())
+        except UnrepairableError as error:
+            self.figures.last_error = str(error)
+            self._refuse(letter, Result.FAILED, str(error))
+            return None
+        self._marks.update({replays(message).at} - {""})
+        return _Entry(letter, message)
+
+    def _match(self, letter: DeadLetter) -> None:
+        self._handled.add(letter.message_id)
+        self._missing -= {letter.message_id, letter.original_message_id}
+        self.figures.matched += 1
+
+    def _refuse(self, letter: DeadLetter, result: Result, why: str) -> None:
+        self.figures.note(letter, why)
+        self._enter(letter, result)
+
+    def _is_back(self, letter: DeadLetter) -> bool:
+        """Say whether it died again of being replayed: beside a quick worker there were no end.
+
+        It bears a mark of this run. Where that found no room, what died first is remembered by
+        its body's digest; both times are SQS's own.
+        """
+        if replays(letter.delivery).at in self._marks:
+            return True
+        before = self._died_at.setdefault(digest(letter.delivery.body), letter.dead_at)
+        return before is not letter.dead_at and letter.sent_at >= before
+
+    async def _add(self, entry: _Entry) -> None:
+        rate = self._how.rate_per_second
+        # A slow rate sends smaller batches rather than ten at once.
+        most = BATCH_MAX_ENTRIES if rate is None else max(1, min(BATCH_MAX_ENTRIES, int(rate)))
+        full = len(self._batch) >= most
+        if self._batch and (full or self._batch_bytes + entry.size_bytes > MESSAGE_MAX_BYTES):
+            await self._flush()
+        self._batch.append(entry)
+        self._batch_bytes += entry.size_bytes
+
+    async def _flush(self) -> None:
+        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        if not batch:
+            return
+        sending = [each for each in batch if each.message is not None]
+        await self._pace(len(sending))
+        sent = await _patiently(self._send, sending)
+        confirmed = [entry for entry, error in zip(sending, sent, strict=True) if error is None]
+        sent_before = [each for each in batch if each.message is None]
+        deleting = [*sent_before, *confirmed]
+        deleted = await _patiently(self._delete, deleting)
+        errors = (str(error) for error in [*sent, *deleted] if error)
+        self.figures.last_error = next(errors, self.figures.last_error)
+        for entry, error in zip(sending, sent, strict=True):
+            if error is not None:
+                self.figures.note(entry.letter, f"not sent: {error}")
+                self._enter(entry.letter, Result.FAILED)
+        for entry, error in zip(deleting, deleted, strict=True):
+            self._enter(entry.letter, Result.UNDELETED if error else Result.REPLAYED)
+
+    def _enter(self, letter: DeadLetter, result: Result) -> None:
+        setattr(self.figures, result.value, getattr(self.figures, result.value) + 1)
+        if self._progress is not None:
+            self._progress(letter, result, self.figures)
+
+    async def _pace(self, count: int) -> None:
+        rate = self._how.rate_per_second
+        if rate is None:
+            return
+        clock = asyncio.get_running_loop().time
+        await asyncio.sleep(max(0.0, self._next_at - clock()))
+        self._next_at = max(self._next_at, clock()) + count / rate
+
+    async def _send(self, entries: Sequence[_Entry]) -> Sequence[AWSError | None]:
+        messages = [each.message for each in entries if each.message is not None]
+        try:
+            answers = await self._source.send(messages)
+        except AWSRejectedError as error:
+            # One that SQS never takes must not keep the others from it.
+            if len(entries) == 1:
+                return [error]
+            return [(await self._send([each]))[0] for each in entries]
+        if self._how.journal is not None:
+            letters = [
+                each.letter for each, error in zip(entries, answers, strict=True) if not error
+            ]
+            self._how.journal.sent(map(_noted, letters), self._now())
+        return answers
+
+    async def _delete(self, entries: Sequence[_Entry]) -> Sequence[AWSError | None]:
+        answers = await self._dead_letters.delete([each.letter.delivery for each in entries])
+        if self._how.journal is not None:
+            done = [each.letter for each, error in zip(entries, answers, strict=True) if not error]
+            self._how.journal.deleted([each.message_id for each in done], self._now())
+        return answers
+
+
+def _noted(letter: DeadLetter) -> Sent:
+    return Sent(letter.message_id, letter.original_message_id, digest(letter.delivery.body))
+
+
+async def _patiently(call: _Call, entries: Sequence[_Entry]) -> list[AWSError | None]:
+    """Repeat what failed in passing, entry by entry."""
+    results: list[AWSError | None] = [None] * len(entries)
+    waiting = list(range(len(entries)))
+    for attempt in range(1, _ATTEMPTS + 1):
+        if not waiting:
+            break
+        if attempt > 1:
+            await asyncio.sleep(full_jitter(attempt, base_seconds=0.2, cap_seconds=5.0))
+        answers: Sequence[AWSError | None]
+        try:
+            answers = await call([entries[index] for index in waiting])
+        except AWSError as error:
+            answers = [error] * len(waiting)
+        for index, answer in zip(waiting, answers, strict=True):
+            results[index] = answer
+        passing = (AWSThrottledError, AWSUnavailableError)
+        waiting = [index for index in waiting if isinstance(results[index], passing)]
+    return results
