@@ -14,12 +14,12 @@ from tests.contract.facts import acceptance
 from tests.contract.queues import QueuePlace, QueueServer, is_empty, take
 from worker import dead_letters as module
 from worker.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE, bury
-from worker.dead_letters import UNEXPLAINED, Choice, DeadLetter, walk
+from worker.dead_letters.forecast import Forecast
+from worker.dead_letters.journal import Progress
+from worker.dead_letters.replay import Manner, ReplayFigures, rehearse, replay
+from worker.dead_letters.walk import UNEXPLAINED, Choice, DeadLetter, walk
 from worker.delivery import Delivery, OutgoingMessage
-from worker.forecast import Forecast
-from worker.journal import Progress
 from worker.queue import Queue
-from worker.replay import Manner, ReplayFigures, rehearse, replay
 
 TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1"
 TEN: dict[str, Any] = {

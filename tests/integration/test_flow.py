@@ -14,12 +14,12 @@ from tests.integration.place import FORGOTTEN, POLICY, Place, good, now, sha256,
 from tests.integration.proxy import proxy_to
 from tests.integration.running import HoldingLedger, ended, until, working
 from worker import dead_letters as dead_letters_module
-from worker.dead_letters import Choice
+from worker.dead_letters.replay import replay
+from worker.dead_letters.walk import Choice
 from worker.delivery import Fate
 from worker.pipeline.flow import Flow
 from worker.policy import Policy
 from worker.queue import open_queues
-from worker.replay import replay
 from worker.repository import AUPRepository
 from worker.repository.evidence import verify
 

@@ -7,10 +7,10 @@ from typing import Final
 from tests.mutants.mutant import Mutant
 
 _LETTER: Final = "worker/dead_letter.py"
-_LETTERS: Final = "worker/dead_letters.py"
+_LETTERS: Final = "worker/dead_letters/walk.py"
 _QUEUE: Final = "worker/queue.py"
 _RECORD: Final = "worker/pipeline/record.py"
-_REPLAY: Final = "worker/replay.py"
+_REPLAY: Final = "worker/dead_letters/replay.py"
 _SETTLE: Final = "worker/pipeline/settle.py"
 _FOUND_TESTS: Final = ("tests/fuzz/test_found.py",)
 _LETTER_TESTS: Final = ("tests/unit/test_dead_letter.py",)

@@ -27,7 +27,8 @@ from tests.unit.fakes import (
     open_world,
 )
 from worker.dead_letter import ATTRIBUTE
-from worker.dead_letters import (
+from worker.dead_letters.replay import ReplayFigures, replay
+from worker.dead_letters.walk import (
     LOOK_SECONDS,
     Choice,
     DeadLetter,
@@ -35,7 +36,6 @@ from worker.dead_letters import (
 )
 from worker.delivery import Fate
 from worker.errors import AWSUnavailableError, Reason
-from worker.replay import ReplayFigures, replay
 
 TEN: dict[str, Any] = {
     **{f"text-{n}": {"DataType": "String.x", "StringValue": f"välue {n}"} for n in range(5)},

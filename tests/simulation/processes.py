@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from tests.simulation.audit import CALLER, SafetyError
 from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.virtual_clock import WallClock, abandon
-from worker.dead_letters import Choice
+from worker.dead_letters.replay import ReplayFigures, replay
+from worker.dead_letters.walk import Choice
 from worker.delivery import BATCH_MAX_ENTRIES, Fate
 from worker.errors import (
     AUPError,
@@ -24,7 +25,6 @@ from worker.metrics import Metrics
 from worker.pipeline.flow import Flow
 from worker.preflight import check
 from worker.queue import Queue, open_queues
-from worker.replay import ReplayFigures, replay
 from worker.repository import AUPRepository, SingletonMeta
 from worker.settings import Settings
 

@@ -17,7 +17,7 @@ from tests.simulation.trace import Trace
 from tests.simulation.traffic import HOPELESS, drawn, large_ones
 from tests.simulation.virtual_clock import START, WallClock, run
 from tests.simulation.world import AMPLE_RETENTION_SECONDS, World
-from worker.dead_letters import LOOK_SECONDS, Choice
+from worker.dead_letters.walk import LOOK_SECONDS, Choice
 
 _MOST_SKEW_SECONDS = 200.0
 _DRAIN_SECONDS = 1800.0

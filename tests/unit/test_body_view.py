@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from tests.simulation.virtual_clock import START
 from tests.unit.fakes import delivery, message
-from worker.body_view import BodyPart, lay_out
 from worker.dead_letter import bury
-from worker.dead_letters import UNEXPLAINED, describe
+from worker.dead_letters.body_view import BodyPart, lay_out
+from worker.dead_letters.walk import UNEXPLAINED, describe
 from worker.errors import RefusedError
 from worker.pipeline.decode import decode
 

@@ -13,7 +13,7 @@ from tests.simulation.virtual_clock import START
 from tests.unit.fakes import ABSENT, body, delivery
 from worker.cli.choosing import choice, moment
 from worker.dead_letter import bury
-from worker.dead_letters import DeadLetter, describe
+from worker.dead_letters.walk import DeadLetter, describe
 from worker.errors import UsageError
 
 

@@ -8,8 +8,8 @@ from datetime import date
 import pytest
 
 from tests.simulation.virtual_clock import simulated
-from worker.coverage import Scan, estimate
 from worker.errors import AWSDeniedError, AWSError, AWSThrottledError
+from worker.proof.coverage import Scan, estimate
 from worker.repository import ScanKey, ScanPage, TableSize
 
 ITEM_BYTES = 1024

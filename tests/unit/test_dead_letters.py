@@ -13,7 +13,7 @@ from tests.simulation.faults import FaultRates
 from tests.simulation.virtual_clock import START, simulated
 from tests.unit.fakes import World, body, clock, delivery, open_world
 from worker.dead_letter import bury
-from worker.dead_letters import (
+from worker.dead_letters.walk import (
     UNEXPLAINED,
     DeadLetter,
     describe,

@@ -9,8 +9,8 @@ import pytest
 
 from tests.simulation.virtual_clock import START
 from tests.unit.fakes import IP, acceptance
-from worker.erasure import erase, plan
 from worker.errors import AWSDeniedError, AWSError, AWSRejectedError
+from worker.proof.erasure import erase, plan
 from worker.repository import AUPRepository
 from worker.repository.evidence import ERASABLE, build_item
 

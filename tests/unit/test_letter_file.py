@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tests.simulation.virtual_clock import START
 from tests.unit.fakes import delivery
 from worker.dead_letter import bury
-from worker.dead_letters import DeadLetter, describe
+from worker.dead_letters.letter_file import from_line, to_line
+from worker.dead_letters.walk import DeadLetter, describe
 from worker.delivery import OutgoingMessage
-from worker.letter_file import from_line, to_line
 
 
 def _letter(**changes: Any) -> DeadLetter:

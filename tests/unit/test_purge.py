@@ -10,9 +10,9 @@ import pytest
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import DEAD_LETTERS, World, body, clock, delivery, open_world
 from worker.dead_letter import bury
+from worker.dead_letters.purge import PurgeFigures, purge
 from worker.delivery import Delivery
 from worker.errors import AWSError, AWSThrottledError
-from worker.purge import PurgeFigures, purge
 from worker.queue import Queue
 
 

@@ -12,10 +12,10 @@ import pytest
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import DEAD_LETTERS, SOURCE, World, body, clock, delivery, open_world
 from worker.dead_letter import bury
-from worker.dead_letters import Choice, DeadLetter, walk
+from worker.dead_letters.replay import ReplayFigures, replay
+from worker.dead_letters.walk import Choice, DeadLetter, walk
 from worker.errors import AWSError, AWSRejectedError, AWSThrottledError
 from worker.queue import Queue
-from worker.replay import ReplayFigures, replay
 
 
 async def _bury(world: World, count: int, reason: str = "invalid", **changes: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from worker.acceptance import parse_time
-from worker.dead_letters import Choice
+from worker.dead_letters.walk import Choice
 from worker.errors import UsageError
 
 Reasons = Annotated[list[str] | None, typer.Option("--reason", help="Only these; repeatable.")]

@@ -14,8 +14,8 @@ from rich.bar import Bar
 
 from worker.cli import screen
 from worker.cli.running import run_async
-from worker.coverage import Coverage, Estimate, Scan, estimate
 from worker.errors import PolicyNotFoundError, UsageError
+from worker.proof.coverage import Coverage, Estimate, Scan, estimate
 from worker.repository import AUPRepository, TableSize
 from worker.settings import load
 

@@ -16,7 +16,6 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from worker.body_view import BodyLine, BodyPart, lay_out
 from worker.cli import screen
 from worker.cli.choosing import (
     Grep,
@@ -31,11 +30,12 @@ from worker.cli.choosing import (
 )
 from worker.cli.running import run_async
 from worker.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE
-from worker.dead_letters import Choice, DeadLetter, walk
+from worker.dead_letters.body_view import BodyLine, BodyPart, lay_out
+from worker.dead_letters.letter_file import new_file, to_line
+from worker.dead_letters.purge import PurgeFigures
+from worker.dead_letters.purge import purge as delete
+from worker.dead_letters.walk import Choice, DeadLetter, walk
 from worker.errors import AUPError, UsageError
-from worker.letter_file import new_file, to_line
-from worker.purge import PurgeFigures
-from worker.purge import purge as delete
 from worker.queue import QueueState, open_queues
 from worker.settings import load
 

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from worker.cli import screen
-from worker.dead_letters import DeadLetter
+from worker.dead_letters.walk import DeadLetter
 from worker.demo.run import DemoReport, run_demo
 
 

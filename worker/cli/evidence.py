@@ -15,11 +15,11 @@ import typer
 
 from worker.cli import screen
 from worker.cli.running import run_async
-from worker.erasure import Erasure, plan
-from worker.erasure import erase as erase_one
 from worker.errors import AUPError, PolicyNotFoundError, UsageError
-from worker.proof import Proof, check, document, prove
-from worker.proof_page import page
+from worker.proof.check import Proof, check, document, prove
+from worker.proof.erasure import Erasure, plan
+from worker.proof.erasure import erase as erase_one
+from worker.proof.page import page
 from worker.repository import AUPRepository
 from worker.repository.evidence import ERASABLE
 from worker.settings import load

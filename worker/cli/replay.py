@@ -30,17 +30,17 @@ from worker.cli.choosing import (
 )
 from worker.cli.running import run_async
 from worker.dead_letter import original
-from worker.dead_letters import Choice, DeadLetter
+from worker.dead_letters.forecast import SUCCEEDS, Forecast, Verdict
+from worker.dead_letters.journal import Journal, default_path, digest, opened, peek
+from worker.dead_letters.letter_file import from_line
+from worker.dead_letters.repair import Repair, assignment, replacing, setting
+from worker.dead_letters.replay import Manner, ReplayFigures, Result, rehearse
+from worker.dead_letters.replay import replay as send_back
+from worker.dead_letters.walk import Choice, DeadLetter
 from worker.delivery import MESSAGE_MAX_BYTES, OutgoingMessage
 from worker.errors import UsageError
-from worker.forecast import SUCCEEDS, Forecast, Verdict
-from worker.journal import Journal, default_path, digest, opened, peek
-from worker.letter_file import from_line
 from worker.push import BadLine, Line, lines
 from worker.queue import open_queues
-from worker.repair import Repair, assignment, replacing, setting
-from worker.replay import Manner, ReplayFigures, Result, rehearse
-from worker.replay import replay as send_back
 from worker.repository import AUPRepository
 from worker.settings import Settings, load
 

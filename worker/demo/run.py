@@ -14,7 +14,8 @@ from typing import Any, Final, Protocol
 
 import aioboto3
 
-from worker.dead_letters import Choice, DeadLetter, walk
+from worker.dead_letters.replay import replay
+from worker.dead_letters.walk import Choice, DeadLetter, walk
 from worker.delivery import BATCH_MAX_ENTRIES, OutgoingMessage
 from worker.demo.messages import (
     FORGOTTEN,
@@ -31,7 +32,6 @@ from worker.local import embedded_aws
 from worker.policy import Policy
 from worker.provision import provision
 from worker.queue import Queue, open_queues
-from worker.replay import replay
 from worker.repository import AUPRepository
 from worker.settings import Settings, load
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from worker.dead_letters import DeadLetter
+from worker.dead_letters.walk import DeadLetter
 from worker.errors import Reason, RefusedError
 from worker.pipeline.decode import unwrap
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
-from worker.dead_letters import DeadLetter
+from worker.dead_letters.walk import DeadLetter
 from worker.delivery import OutgoingMessage
 from worker.errors import AUPError, UsageError
 

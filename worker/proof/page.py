@@ -41,7 +41,7 @@ _TEXTS: Final = {
 
 
 def page(document: Mapping[str, Any]) -> str:
-    """Write a document of `worker.proof` as one HTML page.
+    """Write a document of `worker.proof.check` as one HTML page.
 
     Args:
         document: as `proof.document` gives it.

@@ -13,7 +13,10 @@ from typing import Final
 
 from worker.backoff import full_jitter
 from worker.dead_letter import Edit, original, replays, revived
-from worker.dead_letters import LOOK_SECONDS, Choice, DeadLetter, walk
+from worker.dead_letters.forecast import Forecast, Verdict
+from worker.dead_letters.journal import Journal, Progress, Sent, digest
+from worker.dead_letters.repair import Repair, changed
+from worker.dead_letters.walk import LOOK_SECONDS, Choice, DeadLetter, walk
 from worker.delivery import ATTRIBUTES_MAX, BATCH_MAX_ENTRIES, MESSAGE_MAX_BYTES, OutgoingMessage
 from worker.errors import (
     AWSError,
@@ -24,10 +27,7 @@ from worker.errors import (
     Reason,
     UnrepairableError,
 )
-from worker.forecast import Forecast, Verdict
-from worker.journal import Journal, Progress, Sent, digest
 from worker.queue import Queue
-from worker.repair import Repair, changed
 
 _ATTEMPTS: Final = 5
 _NOTES_KEPT: Final = 20

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from worker.backoff import full_jitter
-from worker.dead_letters import LOOK_SECONDS, walk
+from worker.dead_letters.walk import LOOK_SECONDS, walk
 from worker.delivery import BATCH_MAX_ENTRIES, Delivery
 from worker.errors import AWSError
 from worker.queue import Queue

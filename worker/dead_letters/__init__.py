@@ -1,0 +1,1 @@
+"""Dead letters: looked at, kept in files, mended, sent back, deleted."""

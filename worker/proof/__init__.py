@@ -1,0 +1,1 @@
+"""What the records prove: checked, shown, counted, and kept when private values go."""
