@@ -11,12 +11,14 @@ import boto3
 import yaml
 
 INFRA: Final = Path(__file__).parents[2] / "infra"
-NAMES: Final = sorted(path.stem for path in INFRA.glob("*.yaml") if "Resources:" in path.read_text())
+NAMES: Final = sorted(
+    path.stem for path in INFRA.glob("*.yaml") if "Resources:" in path.read_text()
+)
 DEADLINE_SECONDS: Final = 30.0
 ADMINISTRATOR: Final = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML ships no types
     """Reads the short forms of CloudFormation's functions as their long ones."""
 
 

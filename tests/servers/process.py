@@ -98,7 +98,9 @@ def _wait_for_an_answer(
         if process.returncode is not None:
             raise _FaultError(f"it ended with {process.returncode} before it answered")
         if time.monotonic() > deadline:
-            raise _FaultError(f"no answer on port {urlsplit(url).port} within {deadline_seconds:g} s")
+            raise _FaultError(
+                f"no answer on port {urlsplit(url).port} within {deadline_seconds:g} s"
+            )
 
 
 def _still_runs(process: subprocess.Popen[bytes]) -> None:
