@@ -342,3 +342,22 @@ def test_a_template_fits_what_cloudformation_takes() -> None:
     # Inline, as `aws cloudformation deploy` sends it without a bucket.
     for name in NAMES:
         assert len(text(name).encode()) <= 51_200
+
+
+def test_every_exception_from_the_audit_has_its_reason() -> None:
+    reasons = [
+        exception["comment"]
+        for name in NAMES
+        for resource in template(name)["Resources"].values()
+        for exception in resource.get("Metadata", {}).get("checkov", {}).get("skip", [])
+    ]
+    assert reasons
+    assert all(reasons)
+
+
+def test_the_task_runs_as_the_user_of_the_image() -> None:
+    dockerfile = INFRA / "Dockerfile"
+    if not dockerfile.exists():
+        pytest.skip("infra/Dockerfile is not there")
+    [container] = _service("TaskDefinition")["ContainerDefinitions"]
+    assert f"USER {container['User']}" in dockerfile.read_text().splitlines()
