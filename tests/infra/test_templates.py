@@ -304,9 +304,16 @@ def test_the_dashboard_shows_metrics_that_exist(stacks: Stacks) -> None:
 def test_there_is_an_alarm_for_whatever_needs_a_person() -> None:
     alarms = resources("alarms", "AWS::CloudWatch::Alarm")
     assert set(alarms) == {
-        "DeadLetters", "OldMessages", "Backlog", "Throttles", "NoTasks", "NoReadyWorker",
+        "Backlog",
         "BooksOutOfBalance",
-    }  # fmt: skip
+        "DeadLetters",
+        "NoReadyWorker",
+        "NoTasks",
+        "OldMessages",
+        "PolicyReadThrottles",
+        "ReadThrottles",
+        "WriteThrottles",
+    }
     for name, alarm in alarms.items():
         assert "AlarmActions" in alarm, name
         # No news is bad news of workers, and good news of everything else.
