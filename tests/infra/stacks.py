@@ -11,9 +11,8 @@ import boto3
 import yaml
 
 INFRA: Final = Path(__file__).parents[2] / "infra"
-NAMES: Final = sorted(
-    path.stem for path in INFRA.glob("*.yaml") if "Resources:" in path.read_text()
-)
+_SIGN: Final = "AWSTemplateFormatVersion"
+NAMES: Final = sorted(path.stem for path in INFRA.glob("*.yaml") if _SIGN in path.read_text())
 DEADLINE_SECONDS: Final = 30.0
 ADMINISTRATOR: Final = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
 

@@ -27,7 +27,8 @@ def _commands() -> list[str]:
         pytest.skip(f"the README has no section {HEADING!r}")
     block = re.search(r"```console\n(.*?)```", readme[readme.index(HEADING) :], re.DOTALL)
     assert block
-    commands = re.split(r"^\$ ", block[1], flags=re.MULTILINE)[1:]
+    # Each to the end of its last line; what it prints comes after that.
+    commands = re.findall(r"^\$ ((?:.*\\\n)*.*)$", block[1], re.MULTILINE)
     return [each for each in commands if not any(name in each for name in NOT_EMULATED)]
 
 

@@ -100,6 +100,23 @@ def test_records_are_changed_by_the_eraser_alone_and_only_in_what_may_be_erased(
     assert sorted(named) == sorted([*key, "record_sha256", *values, *salts])
 
 
+def test_the_readme_tells_what_each_role_may_do() -> None:
+    if "### On ECS" not in README:
+        pytest.skip("the README has no section on ECS")
+    rows = re.findall(r"^\| (\w+) \| `aup-worker .*\|$", README, re.MULTILINE)
+    roles = {role.removesuffix("Role") for role in resources("roles", "AWS::IAM::Role")}
+    assert {row.capitalize() for row in rows} == roles
+    for role in roles:
+        [row] = re.findall(rf"^\| {role.lower()} \|.*$", README, re.MULTILINE)
+        told = set(re.findall(r"`([A-Z]\w+)`", row))
+        permitted = {
+            action.partition(":")[2]
+            for actions in granted(f"{role}Policy").values()
+            for action in actions
+        }
+        assert told == permitted
+
+
 def test_each_role_has_its_own_policy_and_no_other() -> None:
     for role, properties in resources("roles", "AWS::IAM::Role").items():
         own = {"Ref": role.replace("Role", "Policy")}
