@@ -29,8 +29,6 @@ _IN_SHARE: Final = 0.9
 _SEEN_AFTER_SECONDS: Final = 120
 _START_SECONDS: Final = (60, 90)
 _LAUNCHES_PER_SECOND: Final = 500 / 60
-# An empty queue still has what came since the last poll.
-_EMPTY_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +67,7 @@ class Story:
         throttled: messages a second that the table takes at most.
         lost_at: when a task is lost.
         protected: whether a task is protected while messages come, as `AUP_ECS_PROTECTION` asks.
+        disturbed_at: when something happens, if it happens at once.
     """
 
     title: str
@@ -80,16 +79,23 @@ class Story:
     throttled: tuple[Change, ...] = ()
     lost_at: tuple[int, ...] = ()
     protected: bool = False
+    disturbed_at: int | None = None
 
-    def arriving(self, second: int) -> float:
-        """Give the messages that arrive in this second."""
-        factors = [each.value for each in self.bursts if each.since <= second < each.until]
-        return self.rate * math.prod(factors)
+    def arriving(self) -> list[float]:
+        """Give the messages that arrive, by second."""
+        rates = [self.rate] * self.seconds
+        for burst in self.bursts:
+            for second in range(burst.since, min(burst.until, self.seconds)):
+                rates[second] *= burst.value
+        return rates
 
-    def table_takes(self, second: int) -> float:
-        """Give the messages that the table takes at most in this second."""
-        limits = [each.value for each in self.throttled if each.since <= second < each.until]
-        return min(limits, default=math.inf)
+    def table_takes(self) -> list[float]:
+        """Give the messages that the table takes at most, by second."""
+        limits = [math.inf] * self.seconds
+        for throttling in self.throttled:
+            for second in range(throttling.since, min(throttling.until, self.seconds)):
+                limits[second] = min(limits[second], throttling.value)
+        return limits
 
 
 class Sample(NamedTuple):
@@ -104,7 +110,7 @@ class Sample(NamedTuple):
     second: int
     arriving: float
     backlog: float
-    wait_seconds: float
+    wait_seconds: int
     running: int
     desired: int
     cpu: float
@@ -213,6 +219,36 @@ class _Tasks:
         self.running = max(0, self.running - 1)
 
 
+class _Queue:
+    """What waits, served in order."""
+
+    def __init__(self) -> None:
+        self.backlog = 0.0
+        self._came: list[float] = []
+        self._served = 0.0
+        self._oldest = 0
+
+    def pass_second(self, arriving: float, most: float) -> float:
+        """Let messages arrive, and serve as many as can be.
+
+        Returns:
+            How many were served.
+        """
+        served = min(self.backlog + arriving, most)
+        self._came.append((self._came[-1] if self._came else 0.0) + arriving)
+        self._served += served
+        self.backlog += arriving - served
+        # Sums of fractions: what is left of the last message is none.
+        while self._oldest < len(self._came) and self._came[self._oldest] <= self._served + 1e-3:
+            self._oldest += 1
+        return served
+
+    @property
+    def wait_seconds(self) -> int:
+        """How old the oldest message is."""
+        return max(0, len(self._came) - 1 - self._oldest)
+
+
 def simulate(story: Story, policy: Policy, seed: int = 0) -> list[Sample]:
     """Let a story happen to the service.
 
@@ -226,31 +262,27 @@ def simulate(story: Story, policy: Policy, seed: int = 0) -> list[Sample]:
     """
     scaler = _Scaler(policy, story.tasks)
     tasks = _Tasks(story.tasks, random.Random(seed))  # noqa: S311 - no secret
+    queue = _Queue()
     samples: list[Sample] = []
-    came: list[float] = []
-    backlog = done = total = 0.0
-    oldest = 0
     busy: list[float] = []
-    for second in range(story.seconds):
-        arriving = story.arriving(second)
-        protected = story.protected and (arriving > 0 or backlog > 0)
+    for second, (arriving, taken) in enumerate(
+        zip(story.arriving(), story.table_takes(), strict=True)
+    ):
+        protected = story.protected and (arriving > 0 or queue.backlog > 0)
         tasks.follow(second, scaler.desired, protected=protected)
         for _ in range(story.lost_at.count(second)):
             tasks.lose()
-        total += arriving
-        came.append(total)
         capacity = tasks.running * story.task_rate
-        served = min(backlog + arriving, capacity, story.table_takes(second))
-        backlog += arriving - served
-        done += served
-        while oldest < second and came[oldest] <= done + 1e-6:
-            oldest += 1
+        served = queue.pass_second(arriving, min(capacity, taken))
         busy.append(served / capacity if capacity else 0.0)
         samples.append(
-            Sample(second, arriving, backlog, second - oldest, tasks.running, scaler.desired, busy[-1])
+            Sample(
+                second, arriving, queue.backlog, queue.wait_seconds,
+                tasks.running, scaler.desired, busy[-1],
+            )
         )  # fmt: skip
         if (second + 1) % MINUTE_SECONDS == 0:
-            scaler.note(second, backlog / max(1, tasks.running), sum(busy) / len(busy))
+            scaler.note(second, queue.backlog / max(1, tasks.running), sum(busy) / len(busy))
             busy.clear()
             scaler.decide(second)
     return samples
