@@ -15,7 +15,8 @@ from tests.scaling.variants import TEMPLATE_RATE, case
 from worker.planning.scaling import Sample, simulate
 
 _WORKER, _OTHER, _WAIT = "#0b7a75", "#d9a441", "#c8553d"
-_EVERY_SECONDS: Final = 10
+_EVERY_SECONDS: Final = 15
+_STEADY_EVERY_SECONDS: Final = 60
 _SHOWN_SECONDS: Final = 3000
 _BEFORE_SECONDS: Final = 300
 
@@ -34,7 +35,7 @@ def draw(folder: Path) -> Path:
             "font.size": 8,
             "axes.spines.top": False,
             "axes.spines.right": False,
-            "axes.titlesize": 9,
+            "axes.titlesize": 8,
             "axes.titleweight": "bold",
         }
     ):
@@ -67,7 +68,7 @@ def _panel(
     above.set_ylim(0, 10)
     below.step(minutes, [each.desired for each in shown], color=_OTHER, lw=1, label="desired")
     below.step(minutes, [each.running for each in shown], color=_WORKER, label="running")
-    below.set_ylim(0, 11)
+    below.set_ylim(0, 14)
     below.set_xlabel("minutes")
     below.legend(frameon=False, fontsize=7, loc="upper right")
 
@@ -75,13 +76,13 @@ def _panel(
 def _steady(
     above: Axes, below: Axes, both: Sequence[Sample], alone: Sequence[Sample]
 ) -> None:  # fmt: skip
-    hours = [each.second / 3600 for each in both[::_EVERY_SECONDS]]
+    hours = [each.second / 3600 for each in both[::_STEADY_EVERY_SECONDS]]
     for samples, colour, label in ((alone, _OTHER, "backlog alone"), (both, _WORKER, "and CPU")):
-        shown = samples[::_EVERY_SECONDS]
+        shown = samples[::_STEADY_EVERY_SECONDS]
         above.plot(hours, [each.wait_seconds / 60 for each in shown], color=colour, lw=1)
         below.step(hours, [each.running for each in shown], color=colour, label=label)
     above.set_title("steady, by policy")
     above.set_ylim(0, 10)
-    below.set_ylim(0, 11)
+    below.set_ylim(0, 14)
     below.set_xlabel("hours")
     below.legend(frameon=False, fontsize=7, loc="upper right")

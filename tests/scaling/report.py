@@ -17,20 +17,22 @@ _HEADS: Final = (
 
 def markdown() -> str:
     """Try everything and write it down."""
-    parts = [_INTRODUCTION]
-    for rate in RATES:
-        told = case(rate)
-        policy, fleet = told.policy, told.fleet
-        parts.append(
-            f"## {rate}: {fleet.tasks:,} of {fleet.task_vcpu:g} vCPU\n\n"
-            f"{policy.backlog_per_task:,.0f} messages a task, {policy.cpu_percent:g} % CPU, "
-            f"{policy.tasks_min} to {policy.tasks_max:,} tasks, cooldowns of "
-            f"{policy.out_cooldown_seconds} s out and {policy.in_cooldown_seconds} s in.\n\n"
-            + table(_HEADS, [_cells(tell(story, policy)) for story in told.stories])
-        )
-    parts.append(_CHOICE)
+    parts = [_INTRODUCTION, *map(section, RATES), _CHOICE]
     parts += [f"### By {name}\n\n{_compared(rows)}" for name, rows in variants().items()]
     return "\n\n".join(parts) + "\n"
+
+
+def section(rate: str) -> str:
+    """Tell the stories of one rate under the chosen policy."""
+    told = case(rate)
+    policy, fleet = told.policy, told.fleet
+    return (
+        f"## {rate}: {fleet.tasks:,} of {fleet.task_vcpu:g} vCPU\n\n"
+        f"{policy.backlog_per_task:,.0f} messages a task, {policy.cpu_percent:g} % CPU, "
+        f"{policy.tasks_min} to {policy.tasks_max:,} tasks, cooldowns of "
+        f"{policy.out_cooldown_seconds} s out and {policy.in_cooldown_seconds} s in.\n\n"
+        + table(_HEADS, [_cells(tell(story, policy)) for story in told.stories])
+    )
 
 
 def _compared(rows: Sequence[Row]) -> str:
@@ -90,5 +92,8 @@ allowed, so that nothing hides an overshoot.
 - **Ten tasks at most**, unless bursts are foreseen: more would write more than the 40,000 units a
   second that a table takes by default, and a table that is warm for less than a burst bounds it
   whatever the tasks are. `aup-worker plan --burst 10` says what both need.
+- What remains: a rate at the edge of one task more, unsteady by 20 % from minute to minute, moves
+  that task to and fro up to four times an hour, and nothing waits for it. While the table
+  throttles, the CPU falls before the backlog shows, and a task may be let go for some minutes.
 - **No protection from scale-in** (`AUP_ECS_PROTECTION=false`): while messages come, every task
   holds some, and after a burst none would ever be stopped. A stop drains and loses nothing."""
