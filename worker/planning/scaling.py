@@ -173,13 +173,12 @@ class _Scaler:
         if wanted > self.desired:
             self._before_out = base
             self.desired = wanted
-            self._in_until = 0
             if not cooling:
                 self._out_until = second + self._policy.out_cooldown_seconds
 
     def _scale_in(self, second: int, policies: Sequence[_Tracking]) -> None:
         wanted = self._bounded(max(each.wants(self.desired) for each in policies))
-        if wanted < self.desired and second >= self._out_until:
+        if wanted < self.desired:
             self.desired = wanted
             self._in_until = second + self._policy.in_cooldown_seconds
 
