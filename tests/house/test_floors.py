@@ -16,7 +16,16 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("errors and arithmetic", ("", "errors", "backoff", "event_loop", "gatherer", "policy")),
     (
         "facts, settings, the one way to call AWS",
-        ("acceptance", "delivery", "settings", "aws", "logs", "stall"),
+        (
+            "acceptance",
+            "delivery",
+            "settings",
+            "aws",
+            "logs",
+            "stall",
+            "planning",
+            "planning.figures",
+        ),
     ),
     (
         "what a call says, and how it is signed and sent",
@@ -96,13 +105,11 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     (
-        "the plain ways to do the same work, and room for them; the figures to plan with",
+        "the plain ways to do the same work, and room for them; auto scaling as a model",
         (
             "bench",
             "bench.recipes",
             "bench.place",
-            "planning",
-            "planning.figures",
             "planning.scaling",
         ),
     ),

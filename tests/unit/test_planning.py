@@ -142,12 +142,11 @@ class TestAMillionASecond:
         # 73 and 4,475,484 GB: 1,000,000 at 0.010, the rest at 0.006.
         assert cents["Network: VPC endpoints"] == pytest.approx(73 + 10_000 + 20_852.9, abs=0.1)
 
-    def test_four_quotas_are_to_be_raised_fargates_first(self) -> None:
+    def test_three_quotas_are_to_be_raised_fargates_first(self) -> None:
         assert [each.name for each in self.PLAN.limits if each.to_raise] == [
             "Fargate: On-Demand vCPU",
             "DynamoDB: writes to a table on demand",
             "SQS: messages in flight",
-            "PrivateLink: SQS endpoint, each zone",
         ]
         needed = {each.name.split(":")[0]: each.needed for each in self.PLAN.limits}
         assert needed["DynamoDB"] == 2_000_000

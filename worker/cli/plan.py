@@ -50,7 +50,9 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter an option
     task_vcpu: Annotated[
         float | None, typer.Option(help="Size of a task: 0.25, 0.5 or 1; the smallest that does.")
     ] = None,
-    architecture: Annotated[Architecture, typer.Option(help="Whose price.")] = Architecture.ARM64,
+    architecture: Annotated[
+        Architecture, typer.Option(help="Whose price; x86_64 was measured.")
+    ] = Architecture.ARM64,
     spot: Annotated[bool, typer.Option("--spot", help="All tasks but one on Spot.")] = False,
     network: Annotated[
         Network, typer.Option(help="How calls leave the subnets.")

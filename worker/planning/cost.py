@@ -135,6 +135,8 @@ def _fargate(fleet: Fleet, figures: Figures, architecture: str, *, spot: bool) -
     hour = fleet.task_vcpu * vcpu + fleet.task_memory_mib / 1024 * gigabyte
     dear = 1 + (fleet.tasks - 1) * figures.prices.fargate_spot_share if spot else fleet.tasks
     told = f"{fleet.tasks:,} x {HOURS} h x {hour:.5f}, {architecture}"
+    if architecture != "x86_64":
+        told += ", taken to be as fast as x86-64"
     if spot:
         told += f"; all but one on Spot at {figures.prices.fargate_spot_share:g}"
     return Cost("Fargate", dear * HOURS * hour, told)

@@ -116,7 +116,7 @@ def _in_flight(fleet: Fleet, figures: Figures) -> Limit:
     return Limit(
         "SQS: messages in flight", "messages", fleet.tasks_max * fleet.slots, quota,
         math.floor(quota / fleet.slots) * fleet.planned_rate,
-        'Amazon SQS developer guide, "Standard queue quotas"; polls get OverLimit beyond it',
+        'Amazon SQS developer guide, "Standard queue quotas"; beyond it long polls come back empty',
         f"{fleet.tasks_max:,} tasks x AUP_SLOTS={fleet.slots:,} in a backlog; "
         f"{fleet.in_flight:,.0f} without one (rate x {1000 * fleet.held_seconds:.0f} ms)",
     )  # fmt: skip
@@ -128,7 +128,7 @@ def _endpoint(demand: Demand, figures: Figures) -> Limit:
     return Limit(
         "PrivateLink: SQS endpoint, each zone", "Gbit/s", demand.rate * demand.burst * each,
         quotas.endpoint_gbit_per_zone, quotas.endpoint_gbit_per_zone / each,
-        "AWS PrivateLink quotas; it grows by itself to 100, beyond that support is asked",
+        "AWS PrivateLink quotas; 10 at first, and it grows by itself",
         f"{wire_bytes(demand, figures):,} bytes a message over {zones} zones",
     )  # fmt: skip
 
