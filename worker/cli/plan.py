@@ -160,6 +160,7 @@ def _show_outcomes(outcomes: list[Outcome]) -> None:
             str(each.changes),
         )
     screen.stdout().print(table)
+    screen.stdout().print("the table is taken to be warm for all that the tasks write")
 
 
 def _time(seconds: float | None) -> str:

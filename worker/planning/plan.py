@@ -254,7 +254,7 @@ def _first_limit(plan: Plan) -> str:
     if first.reached_at < rate:
         met = "which this rate passes"
     elif first.to_raise:
-        met = "which growing to its most passes"
+        met = "which this rate does not pass, but the most tasks do"
     else:
         met = "beyond this rate and its bursts"
     return (
