@@ -16,7 +16,16 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("errors and arithmetic", ("", "errors", "backoff", "event_loop", "gatherer", "policy")),
     (
         "facts, settings, the one way to call AWS",
-        ("acceptance", "delivery", "settings", "aws", "logs", "stall"),
+        (
+            "acceptance",
+            "delivery",
+            "settings",
+            "aws",
+            "logs",
+            "stall",
+            "planning",
+            "planning.figures",
+        ),
     ),
     (
         "what a call says, and how it is signed and sent",
@@ -96,16 +105,24 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     (
-        "the plain ways to do the same work, and room for them",
-        ("bench", "bench.recipes", "bench.place"),
+        "the plain ways to do the same work, and room for them; auto scaling as a model",
+        (
+            "bench",
+            "bench.recipes",
+            "bench.place",
+            "planning.scaling",
+        ),
     ),
-    ("one way, measured", ("bench.trial",)),
-    ("the ways compared", ("bench.comparison",)),
+    ("one way, measured; how many tasks a rate takes", ("bench.trial", "planning.sizing")),
     (
-        "the embedded AWS and the parts of the guided run",
-        ("local", "demo", "demo.messages", "demo.process"),
+        "the ways compared; how far a plan goes",
+        ("bench.comparison", "planning.limits", "planning.stories"),
     ),
-    ("the guided run", ("demo.run",)),
+    (
+        "the embedded AWS and the parts of the guided run; what a plan costs",
+        ("local", "demo", "demo.messages", "demo.process", "planning.cost"),
+    ),
+    ("the guided run; a whole plan", ("demo.run", "planning.plan")),
     ("the screen", ("cli", "cli.screen", "cli.running", "cli.choosing")),
     (
         "the verbs",
@@ -121,6 +138,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "cli.demo",
             "cli.bench",
             "cli.health",
+            "cli.plan",
         ),
     ),
     ("the verbs together", ("cli.app",)),

@@ -13,6 +13,7 @@ from worker.cli.bench import bench
 from worker.cli.coverage import coverage
 from worker.cli.demo import demo
 from worker.cli.health import health
+from worker.cli.plan import plan
 from worker.cli.push import push
 from worker.cli.replay import replay
 from worker.cli.run import run
@@ -56,6 +57,7 @@ app.command()(health)
 app.command()(look.init)
 app.command()(demo)
 app.command()(bench)
+app.command()(plan)
 app.command()(look.schema)
 
 
