@@ -329,9 +329,18 @@ def _state(url: str, attributes: Mapping[Any, str]) -> QueueState:
         redrives_to=redrive.get("deadLetterTargetArn"),
         visibility_timeout_seconds=int(attributes.get("VisibilityTimeout", 30)),
         encryption=_encryption(attributes),
-        policy=json.loads(attributes.get("Policy") or "null"),
-        redrive_allow=json.loads(attributes.get("RedriveAllowPolicy") or "null"),
+        policy=_document(attributes.get("Policy")),
+        redrive_allow=_document(attributes.get("RedriveAllowPolicy")),
     )
+
+
+def _document(text: str | None) -> Mapping[str, Any] | None:
+    # What cannot be read is no reason not to start.
+    try:
+        document = json.loads(text or "null")
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def _encryption(attributes: Mapping[Any, str]) -> str | None:

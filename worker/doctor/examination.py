@@ -13,7 +13,7 @@ from worker.doctor.clock import clock
 from worker.doctor.finding import Finding, Verdict, failed, unanswered
 from worker.doctor.relations import relations
 from worker.doctor.supervisor import stop_timeout
-from worker.errors import AWSError, AWSNotFoundError
+from worker.errors import AWSError, AWSNotFoundError, AWSUnavailableError
 from worker.queue import Queue, QueueState, open_finder
 from worker.repository import AUPRepository
 from worker.repository.inspection import has_recovery, table_state
@@ -55,22 +55,24 @@ async def examine(
         asked: Groups = {}
         if us[0].verdict is Verdict.PASS:
             us.append(await account.identity(session, settings.aws))
+        # Keys that are refused would only be refused once more by everything.
+        if us[-1].verdict is not Verdict.FAIL:
             asked = await _of_aws(settings, session)
-        us += _places(settings, session, answers if asked else None)
+        us += _places(settings, session, answers, asked=bool(asked))
         return {"account": us, **asked, "settings": [*relations(settings), await stop]}
     finally:
         stop.cancel()
 
 
 def _places(
-    settings: Settings, session: aioboto3.Session, answers: Answers | None
+    settings: Settings, session: aioboto3.Session, answers: Answers, *, asked: bool
 ) -> list[Finding]:
     aws = settings.aws
     findings = [account.region(aws, session.region_name)]
     for service, url in (("SQS", aws.sqs_endpoint_url), ("DynamoDB", aws.dynamodb_endpoint_url)):
-        answered = None if answers is None else service.lower() in answers.services
+        answered = service.lower() in answers.services if asked else None
         findings.append(account.endpoint(service, url, answered=answered))
-    return [*findings, clock(answers.offset_seconds() if answers else None)]
+    return [*findings, clock(answers.offset_seconds())]
 
 
 async def _of_aws(settings: Settings, session: aioboto3.Session) -> Groups:
@@ -142,7 +144,7 @@ async def _tables(repository: AUPRepository) -> tuple[list[Finding], list[Findin
     ) -> tuple[list[Finding], list[Finding]]:
         try:
             findings = tables.of_table(check, await table_state(repository, name), keys)
-        except AWSNotFoundError as error:
+        except (AWSNotFoundError, AWSUnavailableError) as error:
             return [tables.unseen(check, variable, error)], [permissions.not_tried(check)]
         except AWSError as error:
             findings = [tables.unseen(check, variable, error)]

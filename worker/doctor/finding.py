@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from worker.errors import AWSDeniedError, AWSError, AWSThrottledError, AWSUnavailableError
 
-_GRANT: Final = "ask with a role that may, or look by hand"
+_TOLD_MAX_CHARACTERS: Final = 200
+# Another finding says who asks, and the check says for what.
+_WHO: Final = re.compile(r"User: \S+ is not authorized to perform: \S+(?: on resource: \S+)? ?")
 
 
 class Verdict(StrEnum):
@@ -65,8 +68,10 @@ def unanswered(check: str, error: AWSError, *, remedy: str, needed: bool = True)
         remedy: what helps where it is to be mended.
         needed: whether the service asks this too; what only we ask may be denied.
     """
+    told = _WHO.sub("", str(error).partition("; grant")[0])
+    told = told if len(told) <= _TOLD_MAX_CHARACTERS else f"{told[:_TOLD_MAX_CHARACTERS]}…"
     if isinstance(error, AWSThrottledError | AWSUnavailableError):
-        return unknown(check, str(error), "try again; it is AWS that does not answer")
+        return unknown(check, told, "see the endpoint, and try again")
     if isinstance(error, AWSDeniedError) and not needed:
-        return unknown(check, str(error).partition("; grant")[0], _GRANT)
-    return failed(check, str(error).partition("; grant")[0], remedy)
+        return unknown(check, told, "ask with a role that may, or look by hand")
+    return failed(check, told, remedy)

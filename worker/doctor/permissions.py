@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -15,7 +16,13 @@ from worker.delivery import Delivery
 from worker.doctor.finding import Finding, failed, passed, unanswered, unknown
 from worker.doctor.queues import DEAD_LETTERS, SOURCE
 from worker.doctor.tables import ACCEPTANCES, POLICIES, POLICY_KEYS, USER_KEYS
-from worker.errors import AWSDeniedError, AWSError, AWSRejectedError, LeaseLostError
+from worker.errors import (
+    AWSDeniedError,
+    AWSError,
+    AWSRejectedError,
+    AWSUnavailableError,
+    LeaseLostError,
+)
 from worker.queue import Queue
 from worker.repository import AUPRepository
 from worker.repository.inspection import PROBE, try_insert, try_read
@@ -102,6 +109,9 @@ def _check(target: str, action: str) -> str:
 
 
 def _refused(target: str, action: str, error: AWSError) -> Finding:
+    if isinstance(error, AWSUnavailableError) and action == _BY_WRITE_API["batch"]:
+        remedy = "try again; a server without PartiQL needs AUP_WRITE_API=put"
+        return replace(unanswered(_check(target, action), error, remedy=""), remedy=remedy)
     denied = isinstance(error, AWSDeniedError)
     remedy = f"allow {action} on the {target}" if denied else "see above"
     return unanswered(_check(target, action), error, remedy=remedy)

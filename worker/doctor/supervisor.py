@@ -102,7 +102,7 @@ def of_unit(unit: str, shown: Mapping[str, str], settings: Settings) -> Finding:
     if shown.get("LoadState", "loaded") != "loaded" or seconds is None:
         return unknown(_CHECK, f"systemd knows no {unit}", "give --unit the name that it has")
     found = f"{unit}: TimeoutStopSec {told}"
-    notifies = shown.get("Type") == "notify" and shown.get("NotifyAccess", "main") != "none"
+    notifies = shown.get("NotifyAccess", "none") != "none"
     if notifies and seconds > _FIRST_EXTENSION_SECONDS:
         return passed(_CHECK, f"{found}, and the drain extends it")
     remedy = f"TimeoutStopSec={stop:g} (AUP_STOP_TIMEOUT_SECONDS) or more, or Type=notify"
@@ -159,7 +159,7 @@ async def _task(metadata_uri: str) -> Any:
 
 async def _shown(unit: str) -> dict[str, str] | str:
     """Ask systemd for a unit's properties; the text is why it cannot be asked."""
-    properties = "--property=LoadState,Type,NotifyAccess,TimeoutStopUSec"
+    properties = "--property=LoadState,NotifyAccess,TimeoutStopUSec"
     try:
         process = await asyncio.create_subprocess_exec(
             "systemctl", "show", properties, "--", unit,

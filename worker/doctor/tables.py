@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from worker.doctor.finding import Finding, failed, passed, unanswered, warned
+from worker.doctor.finding import Finding, failed, passed, unanswered, unknown, warned
 from worker.errors import AWSDeniedError, AWSError, AWSNotFoundError
 from worker.repository.inspection import TableState
 
@@ -83,7 +83,7 @@ def recovery(check: str, outcome: bool | AWSError) -> Finding:
     if isinstance(outcome, AWSDeniedError):
         return unanswered(check, outcome, remedy="", needed=False)
     if isinstance(outcome, AWSError):
-        return unanswered(check, outcome, remedy="see whether this server has it")
+        return unknown(check, str(outcome), "see whether this server has such a thing")
     if outcome:
         return passed(check, "to any moment of the last days")
     return warned(check, "off", "enable point-in-time recovery")
