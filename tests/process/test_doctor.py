@@ -28,6 +28,7 @@ _REFUSE_HTTP = {
     ],
 }
 _EVERYTHING = 40
+_TABLES = ("policies", "acceptances")
 
 
 def _examined(place: Workplace, code: int, **changes: str) -> dict[str, dict[str, str]]:
@@ -145,6 +146,11 @@ def test_what_nobody_can_be_asked_about_is_not_guessed(workplace: Workplace) -> 
     checks = _examined(workplace, 1, AWS_ENDPOINT_URL="http://127.0.0.1:9")
     failed = {name for name, each in checks.items() if each["verdict"] == "fail"}
     assert failed == {"SQS endpoint", "DynamoDB endpoint"}
+    untried = {name for name, each in checks.items() if each["found"].startswith("not tried")}
+    assert untried == {
+        f"{target}: permissions" for target in ("queue", "dead-letter queue", *_TABLES)
+    }
+    assert "policies: recovery" not in checks, "each silence is told once"
     checks = _examined(workplace, 1, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
     failed = {name for name, each in checks.items() if each["verdict"] == "fail"}
     assert failed == {"credentials"}

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from tests.unit.fakes import aws_settings, settings
 from worker.doctor.finding import Verdict
@@ -91,6 +93,18 @@ async def test_a_silent_agent_of_ecs_is_told() -> None:
         settings(), None, {"ECS_CONTAINER_METADATA_URI_V4": "http://127.0.0.1:9/v4/1"}
     )
     assert (finding.verdict, "does not answer" in finding.found) == (UNKNOWN, True)
+
+
+async def test_the_agent_of_ecs_is_asked_for_the_task() -> None:
+    async def task(_: web.Request) -> web.Response:
+        return web.json_response({"LaunchType": "FARGATE"})
+
+    app = web.Application()
+    app.router.add_get("/v4/1/task", task)
+    async with TestServer(app) as server:
+        environment = {"ECS_CONTAINER_METADATA_URI_V4": str(server.make_url("/v4/1"))}
+        finding = await stop_timeout(settings(**LONG), None, environment)
+    assert (finding.verdict, "Fargate kills" in finding.found) == (FAIL, True)
 
 
 def _systemctl(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:

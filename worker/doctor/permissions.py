@@ -68,7 +68,7 @@ async def on_acceptances(repository: AUPRepository) -> list[Finding]:
 
 def not_tried(target: str) -> Finding:
     """Say that there is nothing to try anything on."""
-    return unknown(f"{target}: permissions", "not tried: it cannot be asked", "see above")
+    return unknown(f"{target}: permissions", "not tried: it cannot be asked", "mend that first")
 
 
 async def _reads(

@@ -42,8 +42,7 @@ def of_dead_letters(state: QueueState, source: QueueState | None) -> list[Findin
 
 def exists(name: str, state: QueueState) -> Finding:
     """Say which queue it is."""
-    waiting = state.visible + state.in_flight + state.delayed
-    return passed(name, f"{state.url}, about {waiting} messages")
+    return passed(name, state.url)
 
 
 def kind(name: str, state: QueueState, variable: str) -> Finding:
@@ -211,8 +210,8 @@ def _is_without_tls(condition: Any) -> bool:
 
 
 def _days(seconds: float) -> str:
-    days = seconds / 86_400
-    return f"{days:.3g} days" if days >= 1 else f"{seconds / 3600:.2g} hours"
+    two_days = 2 * 86_400  # below, hours tell more
+    return f"{seconds / 86_400:.3g} days" if seconds >= two_days else f"{seconds / 3600:.3g} hours"
 
 
 def _many(value: Any) -> list[Any]:
