@@ -47,7 +47,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     ("the one open resource", ("repository.dynamodb",)),
-    ("the ledger", ("repository.aup",)),
+    ("the ledger", ("repository.aup", "repository.inspection")),
     ("the front door of the repository", ("repository",)),
     (
         "what the stages share",
@@ -60,7 +60,10 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "pipeline.stopping",
         ),
     ),
-    ("what is known of the whole", ("pipeline.health", "monitoring", "monitoring.view")),
+    (
+        "what is known of the whole",
+        ("pipeline.health", "monitoring", "monitoring.view", "doctor", "doctor.finding"),
+    ),
     (
         "the stages; what shows them to others; none knows another",
         (
@@ -73,6 +76,13 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "monitoring.systemd",
             "monitoring.ecs",
             "monitoring.emf",
+            "doctor.answers",
+            "doctor.account",
+            "doctor.clock",
+            "doctor.queues",
+            "doctor.tables",
+            "doctor.relations",
+            "doctor.supervisor",
         ),
     ),
     (
@@ -92,6 +102,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "dead_letters.journal",
             "dead_letters.repair",
             "dead_letters.forecast",
+            "doctor.permissions",
         ),
     ),
     (
@@ -102,6 +113,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "dead_letters.letter_file",
             "dead_letters.body_view",
             "dead_letters.purge",
+            "doctor.examination",
         ),
     ),
     (
@@ -135,6 +147,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "cli.evidence",
             "cli.coverage",
             "cli.look",
+            "cli.doctor",
             "cli.demo",
             "cli.bench",
             "cli.health",

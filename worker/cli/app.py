@@ -12,6 +12,7 @@ from worker.cli import dead_letters, evidence, look, policy, screen
 from worker.cli.bench import bench
 from worker.cli.coverage import coverage
 from worker.cli.demo import demo
+from worker.cli.doctor import doctor
 from worker.cli.health import health
 from worker.cli.plan import plan
 from worker.cli.push import push
@@ -53,6 +54,7 @@ app.command()(evidence.accepted)
 app.command()(evidence.erase)
 app.command()(coverage)
 app.command()(look.status)
+app.command()(doctor)
 app.command()(health)
 app.command()(look.init)
 app.command()(demo)
