@@ -16,6 +16,7 @@ from worker.cli.health import health
 from worker.cli.push import push
 from worker.cli.replay import replay
 from worker.cli.run import run
+from worker.cli.status import status
 from worker.errors import AUPError, SettingsError, UsageError
 
 app = typer.Typer(
@@ -51,7 +52,7 @@ app.add_typer(policy.app, name="policy")
 app.command()(evidence.accepted)
 app.command()(evidence.erase)
 app.command()(coverage)
-app.command()(look.status)
+app.command()(status)
 app.command()(health)
 app.command()(look.init)
 app.command()(demo)
