@@ -108,7 +108,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "the embedded AWS and the parts of the guided run",
         ("local", "demo", "demo.messages", "demo.process"),
     ),
-    ("the guided run; the screen", ("demo.run", "cli", "cli.screen")),
+    ("the guided run; the screen", ("demo.run", "cli", "cli.screen", "cli.completion")),
     ("what several verbs share", ("cli.running", "cli.choosing", "cli.watching")),
     (
         "the verbs",

@@ -10,10 +10,14 @@ from typing import Annotated, Final
 import typer
 
 from worker.acceptance import parse_time
+from worker.cli.completion import reasons
 from worker.dead_letters.walk import Choice
 from worker.errors import UsageError
 
-Reasons = Annotated[list[str] | None, typer.Option("--reason", help="Only these; repeatable.")]
+Reasons = Annotated[
+    list[str] | None,
+    typer.Option("--reason", autocompletion=reasons, help="Only these; repeatable."),
+]
 Users = Annotated[list[str] | None, typer.Option("--user", help="Only of these users; repeatable.")]
 Policies = Annotated[
     list[str] | None, typer.Option("--policy", help="Only of these policies; repeatable.")

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal
 import typer
 
 from worker.cli import screen
+from worker.cli.completion import erasable
 from worker.cli.running import run_async
 from worker.errors import AUPError, PolicyNotFoundError, UsageError
 from worker.proof.check import Proof, check, document, prove
@@ -179,7 +180,9 @@ def _cells(proof: Proof, *, verified: bool) -> list[str]:
 
 def erase(
     user: User,
-    fields: Annotated[str, typer.Option(help=f"Which, of {','.join(ERASABLE)}.")],
+    fields: Annotated[
+        str, typer.Option(autocompletion=erasable, help=f"Which, of {','.join(ERASABLE)}.")
+    ],
     policy: Annotated[str | None, typer.Option(help="Only of this policy,")] = None,
     version: Annotated[str | None, typer.Option(help="only of this version of it.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what, erase nothing.")] = False,
