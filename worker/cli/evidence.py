@@ -46,7 +46,7 @@ def accepted(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Show the evidence of what a user accepted; verify it, or write it to a file to keep.
+    """Show what a user accepted; verify it, or keep it in a file.
 
     With --policy, also whether the version in force now is among it. Exit codes: 0 done, 1 some of
     it does not verify (asked with --verify or --export).
@@ -189,7 +189,7 @@ def erase(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Erase private fields of a user's acceptances; what is left stays provable.
+    """Erase private fields of a user; the rest stays provable.
 
     The values and their salts go, their commitments stay. It takes dynamodb:UpdateItem and
     dynamodb:Query on the users' table, which the worker's own role should not have. Not touched:

@@ -16,7 +16,9 @@ AsJSON = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 
 
 def init(as_json: AsJSON = False) -> None:
-    """Make queues and tables where they are missing; for development.
+    """Make the queues and tables that are missing.
+
+    For development: production wants encryption, alarms and backups of its own.
 
     Example: AWS_ENDPOINT_URL=http://127.0.0.1:5000 aup-worker init
     """

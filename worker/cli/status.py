@@ -28,7 +28,8 @@ def status(
         bool, typer.Option("--watch", help="Again and again, until q or Ctrl-C.")
     ] = False,
     interval_seconds: Annotated[
-        float, typer.Option("--interval", min=0.5, max=3600, help="Seconds between two looks.")
+        float,
+        typer.Option("--interval", metavar="SECONDS", min=0.5, max=3600, help="Between two looks."),
     ] = 2.0,
     worker: Annotated[
         list[str] | None,
@@ -44,7 +45,7 @@ def status(
         bool, typer.Option("--json", help="JSON on stdout; with --watch a line a look.")
     ] = False,
 ) -> None:
-    """Show depths, ages, dead letters by reason, and the workers' rates.
+    """Show how the queues and workers stand, once or live.
 
     The age of the oldest message comes from CloudWatch, once a minute at most. Looking through the
     dead letters takes nothing, but hides them for moments and raises their receive counts; it ends
