@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -27,6 +27,7 @@ LOOK_MOST: Final = 1000
 LOOK_LONGEST_SECONDS: Final = 5.0
 _LOOK_POLLS: Final = 4
 _NOT_ASKED: Final = "not asked yet"
+_HELD: Final = "all of them are held elsewhere for now"
 _REDRIVEN: Final = (
     "not looked at: the dead-letter queue has a redrive policy of its own, which counts looks"
 )
@@ -226,6 +227,7 @@ class Observer:
         self._ages_at: float | None = None
         self._looked_at: float | None = None
         self._behind: dict[str, asyncio.Task[None]] = {}
+        self._closing = False
 
     async def observe(self, *, settle: bool = False) -> Status:
         """Ask queues and workers; what is asked less often comes as it was last.
@@ -240,13 +242,15 @@ class Observer:
         states, samples = await asyncio.gather(asked, scrape_all(self._workers, self._clock))
         self._ask_behind(states[1])
         if settle:
-            await asyncio.gather(*self._behind.values())
+            # An interruption must not reach a look: `aclose` ends it in order.
+            await asyncio.shield(asyncio.gather(*self._behind.values()))
         return self._status(states[0], states[1], samples)
 
     async def aclose(self) -> None:
         """End what is asked in the background, all that it hid visible again."""
-        for task in self._behind.values():
-            task.cancel()
+        self._closing = True
+        if "ages" in self._behind:
+            self._behind["ages"].cancel()
         await asyncio.gather(*self._behind.values(), return_exceptions=True)
         await self._cloudwatch.aclose()
 
@@ -328,16 +332,17 @@ class Observer:
                 self._queues[1], now=self._now, look_seconds=self._look_seconds, polls=_LOOK_POLLS
             )
             most = min(dead.visible, LOOK_MOST)
-            # The time is up for the look, not for showing again what it hid.
+            # Left between two letters and never cancelled, it shows again all that it hid.
+            ends_at = self._clock() + LOOK_LONGEST_SECONDS
             async with aclosing(walking) as letters:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_LONGEST_SECONDS):
-                        async for letter in letters:
-                            counts[letter.reason] += 1
-                            sent.append(letter.dead_at)
-                            expiring.append(letter.expires_at)
-                            if counts.total() >= most:
-                                break
+                async for letter in letters:
+                    counts[letter.reason] += 1
+                    sent.append(letter.dead_at)
+                    expiring.append(letter.expires_at)
+                    if counts.total() >= most or self._clock() >= ends_at or self._closing:
+                        break
+        if known and not counts:
+            return Census(known=known, unknown=_HELD)
         return Census(
             counts=dict(counts.most_common()),
             seen=counts.total(),

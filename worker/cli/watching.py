@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import signal
 import sys
 import termios
@@ -27,6 +28,7 @@ from worker.status import Census, QueueStatus, Status, WorkerStatus
 _HISTORY_SAMPLES: Final = 200
 _WORKER_COLUMNS: Final = 72
 _BAR_COLUMNS: Final = 40
+_KEYS_BYTES: Final = 1024
 _UNKNOWN: Final = "unknown"
 _NOTHING: Final = Text("")
 _LEVELS: Final = "▁▂▃▄▅▆▇█"
@@ -192,11 +194,22 @@ def _workers(workers: Sequence[WorkerStatus], columns: int) -> Iterator[Renderab
         rates = [_rate(_of(each, fate)) for _, fate in shown]
         held = "-" if told.problem else f"{told.held:,}"
         table.add_row(screen.plain(told.address), _state(each), *rates, held)
+    if len(workers) > 1:
+        table.add_row(*_together(workers, [fate for _, fate in shown]), style="bold")
     yield table
     for each in workers:
         why = each.sample.problem or "; ".join(each.sample.reasons)
         if why:
             yield screen.plain(f"{each.sample.address}: {why}")
+
+
+def _together(workers: Sequence[WorkerStatus], fates: Sequence[Fate]) -> Iterator[str]:
+    yield "together"
+    yield f"{sum(each.sample.ready for each in workers)} of {len(workers)} ready"
+    told = [each.rates for each in workers if each.rates is not None]
+    for fate in fates:
+        yield _rate(sum(rates[fate] for rates in told) if told else None)
+    yield f"{sum(each.sample.held for each in workers):,}"
 
 
 def _sparklines(history: History) -> Table:
@@ -221,7 +234,7 @@ def _reasons(status: Status, columns: int) -> Iterator[RenderableType]:
         yield title + screen.plain(f": {_UNKNOWN} ({census.unknown})")
         return
     if not census.counts:
-        yield title + Text(": none" if not status.dead_letters.depth else f": {_UNKNOWN}")
+        yield title + Text(": none")
         return
     table = _figures("dead letters by reason", "count")
     table.add_column("")
@@ -330,7 +343,7 @@ async def repeat(
 ) -> None:
     """Take turns until told to end, or SIGINT or SIGTERM come: it ends at once, in mid-turn too."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, ended.set)
 
     async def turns() -> None:
@@ -351,19 +364,23 @@ async def repeat(
 @contextmanager
 def _keys(ended: asyncio.Event) -> Iterator[None]:
     """Take keys as they are pressed; q ends."""
-    if not sys.stdin.isatty():
-        yield
-        return
     descriptor = sys.stdin.fileno()
+    if not os.isatty(descriptor) or os.tcgetpgrp(descriptor) != os.getpgrp():
+        yield  # nobody presses keys for us
+        return
     loop = asyncio.get_running_loop()
     before = termios.tcgetattr(descriptor)
 
     def pressed() -> None:
-        # What is typed ahead is not for the shell that comes after.
-        if {"q", "Q"} & set(sys.stdin.read(1)):
+        keys = os.read(descriptor, _KEYS_BYTES)
+        if not keys or b"q" in keys.lower():
             ended.set()
 
     tty.setcbreak(descriptor)
+    quiet = termios.tcgetattr(descriptor)
+    # Suspended it would leave its screen to the shell.
+    quiet[6][termios.VSUSP] = os.fpathconf(descriptor, "PC_VDISABLE").to_bytes(1, "big")
+    termios.tcsetattr(descriptor, termios.TCSANOW, quiet)
     loop.add_reader(descriptor, pressed)
     try:
         yield
