@@ -83,7 +83,7 @@ def main() -> None:
     """Run a verb; exit 0 done, 1 some of it failed, 2 wrong usage or settings."""
     completion.enable()
     try:
-        app(completion.with_shell(sys.argv[1:]))
+        app(completion.with_shell(sys.argv[1:]), prog_name="aup-worker")
     except SettingsError as error:
         for problem in error.problems:
             screen.note(f"aup-worker: {problem}")
