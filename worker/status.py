@@ -278,7 +278,7 @@ class Observer:
         if not status.depth:
             return status
         ages = [self._ages[index]]
-        if index == 1 and self._census.oldest_at is not None:
+        if index == 1 and self._census.whole and self._census.oldest_at is not None:
             # A look raises receive counts, and CloudWatch leaves out what was received thrice.
             ages.append((self._now() - self._census.oldest_at).total_seconds())
         age = max((each for each in ages if each is not None), default=None)

@@ -87,10 +87,12 @@ async def test_a_look_is_bounded_and_says_so(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("worker.status.LOOK_MOST", 20)
     world = await open_world()
     await _bury(world, 90, "invalid")
-    census = (await _seen(world)).census
+    seen = await _seen(world)
+    census = seen.census
     assert census.known == 90
     assert 20 <= census.seen < 90
     assert not census.whole
+    assert seen.dead_letters.oldest_age_seconds is None, "an older one may be among the others"
     state = await world.dead_letters.state()
     assert (state.visible, state.in_flight) == (90, 0)
 

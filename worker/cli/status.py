@@ -70,7 +70,7 @@ def status(
     out.print()
     for name, queue in (("queue", seen.queue), ("dead letters", seen.dead_letters)):
         kept = screen.duration(queue.state.retention_seconds)
-        out.print(screen.plain(f"{name}: {queue.state.url}, kept for {kept}"), soft_wrap=True)
+        out.print(screen.plain(f"{name}, kept for {kept}: {queue.state.url}"), soft_wrap=True)
 
 
 @asynccontextmanager

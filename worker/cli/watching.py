@@ -205,7 +205,7 @@ def _workers(workers: Sequence[WorkerStatus], columns: int) -> Iterator[Renderab
 
 def _together(workers: Sequence[WorkerStatus], fates: Sequence[Fate]) -> Iterator[str]:
     yield "together"
-    yield f"{sum(each.sample.ready for each in workers)} of {len(workers)} ready"
+    yield f"{sum(each.sample.ready for each in workers)} of {len(workers)}"
     told = [each.rates for each in workers if each.rates is not None]
     for fate in fates:
         yield _rate(sum(rates[fate] for rates in told) if told else None)
@@ -244,7 +244,10 @@ def _reasons(status: Status, columns: int) -> Iterator[RenderableType]:
         bar = Text("#" * math.ceil(count / most * room), style="dim")
         table.add_row(screen.plain(name), f"{count:,}", bar)
     yield table
-    yield Text("; ".join(_about(status)), style="dim")
+    about = list(_about(status))
+    together = "; ".join(about)
+    for told in [together] if len(together) <= columns else about:
+        yield Text(told, style="dim")
 
 
 def _about(status: Status) -> Iterator[str]:
