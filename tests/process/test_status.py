@@ -8,7 +8,9 @@ import signal
 import socket
 import subprocess
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
 
+import boto3
 import pytest
 
 from tests.process.terminal import Terminal, on_terminal
@@ -58,6 +60,33 @@ def test_status_tells_depths_reasons_and_what_each_worker_does(operated: Workpla
         ):
             assert re.search(rf"^{row}$", done.stdout, re.MULTILINE), done.stdout
         assert service.end(signal.SIGTERM)[0] == 0
+
+
+def test_the_age_comes_from_cloudwatch_and_is_unknown_where_that_cannot_be_asked(
+    workplace: Workplace,
+) -> None:
+    url = workplace.environment["AWS_ENDPOINT_URL"]
+    boto3.client("cloudwatch", endpoint_url=url, region_name="us-east-1").put_metric_data(
+        Namespace="AWS/SQS",
+        MetricData=[
+            {
+                "MetricName": "ApproximateAgeOfOldestMessage",
+                "Dimensions": [{"Name": "QueueName", "Value": workplace.environment["AUP_QUEUE"]}],
+                "Timestamp": datetime.now(UTC) - timedelta(minutes=2),
+                "Value": 4321,
+            }
+        ],
+    )
+    workplace.send(body(1))
+    done = workplace.run("status", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    queue = json.loads(done.stdout)["queue"]
+    assert (queue["oldest_age_seconds"], queue["oldest_age_unknown"]) == (4321, "")
+    done = workplace.run("status", "--json", AWS_ENDPOINT_URL_CLOUDWATCH="http://127.0.0.1:1")
+    assert (done.returncode, done.stderr) == (0, "")
+    queue = json.loads(done.stdout)["queue"]
+    assert (queue["visible"], queue["oldest_age_seconds"]) == (1, None)
+    assert queue["oldest_age_unknown"].startswith("GetMetricData: Could not connect")
 
 
 @pytest.mark.parametrize("arguments", [("--worker", "x"), ("--interval", "0"), ("--watch", "x")])
