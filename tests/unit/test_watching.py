@@ -17,8 +17,9 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from tests.simulation.virtual_clock import START
-from worker.cli.watching import History, Sparkline, draw, line, repeat
+from worker.cli.watching import History, Sparkline, draw, line, repeat, watch
 from worker.delivery import Fate
+from worker.errors import AWSError, AWSUnavailableError
 from worker.monitoring.scrape import Sample
 from worker.queue import QueueState
 from worker.status import Census, QueueStatus, Status, WorkerStatus
@@ -182,6 +183,49 @@ async def test_turns_end_by_a_signal_in_the_middle_of_one(number: signal.Signals
     async with asyncio.timeout(10):
         await repeat(turn, 0.01, asyncio.Event())
     assert turns == 3
+
+
+async def test_what_goes_wrong_later_is_told_beside_what_was_known_before() -> None:
+    answers: list[Status | AWSError] = [
+        _status(), AWSUnavailableError("GetQueueAttributes q: no [bold]answer"), _status([]),
+    ]  # fmt: skip
+    stream = io.StringIO()
+    console = Console(file=stream, width=100, height=40, force_terminal=True, highlight=False)
+    shown = []
+
+    async def observe() -> Status:
+        shown.append(stream.getvalue())
+        stream.truncate(0)
+        stream.seek(0)
+        if not answers:
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(60)
+        answer = answers.pop(0)
+        if isinstance(answer, AWSError):
+            raise answer
+        return answer
+
+    async with asyncio.timeout(10):
+        await watch(observe, console, 0.01)
+    _, first, second, third = shown
+    assert "every 0.01 s; q ends" in first
+    for known in ("123,456", "unknown_policy"):
+        assert known in first
+        assert known in second
+        assert known in third
+    assert "no news: GetQueueAttributes q: no [bold]answer" in second
+    assert "no news" not in first + third
+    assert stream.getvalue().endswith("\x1b[?25h\x1b[?1049l")
+
+
+async def test_what_goes_wrong_at_the_start_ends_a_view() -> None:
+    async def observe() -> Status:
+        raise AWSUnavailableError("no answer")
+
+    stream = io.StringIO()
+    with pytest.raises(AWSUnavailableError):
+        await watch(observe, Console(file=stream, force_terminal=True), 0.01)
+    assert "\x1b[?1049l" in stream.getvalue()
 
 
 async def test_turns_end_by_what_goes_wrong_in_one() -> None:

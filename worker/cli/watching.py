@@ -364,12 +364,22 @@ async def repeat(
         await turning
 
 
+def _keyboard() -> int | None:
+    """Find where keys are pressed for us; None in the background and without a terminal."""
+    try:
+        descriptor = sys.stdin.fileno()
+        ours = os.isatty(descriptor) and os.tcgetpgrp(descriptor) == os.getpgrp()
+    except (AttributeError, OSError):  # stdin is closed, or the terminal is another session's
+        return None
+    return descriptor if ours else None
+
+
 @contextmanager
 def _keys(ended: asyncio.Event) -> Iterator[None]:
     """Take keys as they are pressed; q ends."""
-    descriptor = sys.stdin.fileno()
-    if not os.isatty(descriptor) or os.tcgetpgrp(descriptor) != os.getpgrp():
-        yield  # nobody presses keys for us
+    descriptor = _keyboard()
+    if descriptor is None:
+        yield
         return
     loop = asyncio.get_running_loop()
     before = termios.tcgetattr(descriptor)
