@@ -36,6 +36,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "the only door to SQS; formats; parts of the repository",
         (
             "queue",
+            "cloudwatch",
             "dead_letter",
             "metrics",
             "provision",
@@ -103,6 +104,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "dead_letters.repair",
             "dead_letters.forecast",
             "doctor.permissions",
+            "monitoring.scrape",
         ),
     ),
     (
@@ -114,6 +116,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "dead_letters.body_view",
             "dead_letters.purge",
             "doctor.examination",
+            "status",
         ),
     ),
     (
@@ -134,8 +137,11 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "the embedded AWS and the parts of the guided run; what a plan costs",
         ("local", "demo", "demo.messages", "demo.process", "planning.cost"),
     ),
-    ("the guided run; a whole plan", ("demo.run", "planning.plan")),
-    ("the screen", ("cli", "cli.screen", "cli.running", "cli.choosing")),
+    (
+        "the guided run; a whole plan; the screen",
+        ("demo.run", "planning.plan", "cli", "cli.screen", "cli.completion"),
+    ),
+    ("what several verbs share", ("cli.running", "cli.choosing", "cli.watching")),
     (
         "the verbs",
         (
@@ -148,6 +154,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "cli.coverage",
             "cli.look",
             "cli.doctor",
+            "cli.status",
             "cli.demo",
             "cli.bench",
             "cli.health",

@@ -32,7 +32,7 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
-    """Check account, queues, tables, permissions, clock and settings; it changes nothing.
+    """Check the whole set-up and say what to mend.
 
     Each check passes, warns, fails or cannot tell, and says what to do. Exit code 1 if one fails.
 

@@ -66,9 +66,9 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter an option
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout, explained.")] = False,
 ) -> None:
-    """Say what a rate of messages takes: tasks, table, quotas and money. It calls nobody.
+    """Say what a rate of messages takes, from tasks to money.
 
-    It reckons with what the bench measured and with list prices of us-east-1; see --explain.
+    It calls nobody, and reckons with what the bench measured and list prices of us-east-1.
 
     Example: aup-worker plan --rate 10000/min
     """
