@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -30,6 +30,18 @@ _NOT_ASKED: Final = "not asked yet"
 _HELD: Final = "all of them are held elsewhere for now"
 _REDRIVEN: Final = (
     "not looked at: the dead-letter queue has a redrive policy of its own, which counts looks"
+)
+# What else the state tells is for the doctor.
+_REPORTED: Final = (
+    "url",
+    "arn",
+    "visible",
+    "in_flight",
+    "delayed",
+    "retention_seconds",
+    "fifo",
+    "max_receive_count",
+    "redrives_to",
 )
 
 
@@ -85,7 +97,7 @@ class QueueStatus:
     def report(self) -> dict[str, Any]:
         """Give all of it under its names in JSON."""
         return {
-            **asdict(self.state),
+            **{name: getattr(self.state, name) for name in _REPORTED},
             "oldest_age_seconds": _rounded(self.oldest_age_seconds),
             "oldest_age_unknown": self.age_unknown,
             "net_per_second": _rounded(self.net_per_second),

@@ -34,7 +34,8 @@ def doctor(
 ) -> None:
     """Check the whole set-up and say what to mend.
 
-    Each check passes, warns, fails or cannot tell, and says what to do. Exit code 1 if one fails.
+    Nothing is changed. Each check passes, warns, fails or cannot tell, and says what to do. Exit
+    code 1 if one fails.
 
     Example: aup-worker doctor --unit aup-worker.service
     """
