@@ -131,11 +131,11 @@ async def test_polls_beside_each_other_are_quicker_and_take_nothing_either() -> 
     one_by_one = clock() - began
     began = clock()
     assert len(await _walked(world, polls=8)) == 400
-    assert 2 * (clock() - began - timedelta(seconds=2)) < one_by_one - timedelta(seconds=2)
+    assert 2 * (clock() - began - timedelta(seconds=1)) < one_by_one - timedelta(seconds=1)
     assert await _visible(world.dead_letters) == (400, 0)
 
 
-@pytest.mark.parametrize("seconds", [0.01, 0.05, 0.1, 0.2, 1.5])
+@pytest.mark.parametrize("seconds", [0.01, 0.05, 0.1, 0.2, 0.9])
 def test_a_quick_walk_that_is_cancelled_shows_everything_again(seconds: float) -> None:
     @simulated
     async def cancelled() -> None:
