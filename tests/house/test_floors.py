@@ -83,6 +83,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "dead_letters.journal",
             "dead_letters.repair",
             "dead_letters.forecast",
+            "dead_letters.retrying",
         ),
     ),
     (
@@ -105,14 +106,25 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "the embedded AWS and the parts of the guided run",
         ("local", "demo", "demo.messages", "demo.process"),
     ),
-    ("the guided run", ("demo.run",)),
-    ("the screen", ("cli", "cli.screen", "cli.running", "cli.choosing")),
+    ("the guided run; the screen", ("demo.run", "cli", "cli.screen", "cli.running")),
+    (
+        "what the verbs for dead letters share",
+        (
+            "cli.choosing",
+            "cli.dead_letters",
+            "cli.dead_letters.look",
+            "cli.dead_letters.rehearsal",
+        ),
+    ),
     (
         "the verbs",
         (
             "cli.run",
             "cli.push",
-            "cli.dead_letters",
+            "cli.dead_letters.listing",
+            "cli.dead_letters.show",
+            "cli.dead_letters.export",
+            "cli.dead_letters.purge",
             "cli.replay",
             "cli.policy",
             "cli.evidence",

@@ -136,15 +136,13 @@ def test_a_list_counts_by_reason_first_and_every_filter_leaves_out_what_it_shoul
     ]
     done = operated.run("dead-letters", "list", "--limit", "2")
     assert done.returncode == 0
-    lines = [line.split() for line in done.stdout.splitlines()]
-    assert lines[0] == ["reason", "count", "first", "expires", "in"]
-    assert " ".join(lines[1]).startswith("unknown_policy")
-    assert lines[4] in (["in", "all", "8"], [])
-    columns = lines.index([]) + 1
-    assert " ".join(lines[columns]) == (
-        "id reason detail user policy version age expires in receives replays"
-    )
-    assert len(lines) == columns + 3
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert lines[0] == "reason count first expires in"
+    assert lines[1].startswith("unknown_policy ")
+    assert "in all 8" in lines
+    letters = lines[lines.index("") + 1 :]
+    assert letters[0] == "id reason detail user policy version age expires in receives replays"
+    assert len(letters) == 3
     assert "saw 8 of about 9: the others are held elsewhere for now" in done.stderr
     assert "2 shown of 8" in done.stderr
     assert operated.visible(DEAD) == 8

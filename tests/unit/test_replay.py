@@ -12,7 +12,7 @@ import pytest
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import DEAD_LETTERS, SOURCE, World, body, clock, delivery, open_world
 from worker.dead_letter import bury
-from worker.dead_letters.replay import ReplayFigures, replay
+from worker.dead_letters.replay import ReplayFigures, Result, Watcher, replay
 from worker.dead_letters.walk import Choice, DeadLetter, walk
 from worker.errors import AWSError, AWSRejectedError, AWSThrottledError
 from worker.queue import Queue
@@ -35,6 +35,14 @@ async def _visible(queue: Queue) -> tuple[int, int]:
     return state.visible, state.in_flight
 
 
+class _Telling(Watcher):
+    def __init__(self, told: list[int]) -> None:
+        self.told = told
+
+    def entered(self, _letter: DeadLetter, _result: Result, figures: ReplayFigures) -> None:
+        self.told.append(figures.replayed)
+
+
 @simulated
 async def test_a_replay_sends_everything_back_as_it_was() -> None:
     world = await open_world()
@@ -47,7 +55,7 @@ async def test_a_replay_sends_everything_back_as_it_was() -> None:
         world.source,
         world.dead_letters,
         Choice(),
-        progress=lambda _, __, so_far: told.append(so_far.replayed),
+        watcher=_Telling(told),
         now=clock,
     )
     assert figures.figures() == ReplayFigures(matched=23, replayed=23).figures()

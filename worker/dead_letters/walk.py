@@ -120,6 +120,10 @@ class DeadLetter:
     version: str | None = None
     history: Replays = field(default_factory=Replays)
 
+    def bare(self) -> DeadLetter:
+        """Give it without body and attributes: a large queue must not fill the memory."""
+        return replace(self, delivery=replace(self.delivery, body="", attributes={}))
+
     def summary(self, now: datetime) -> dict[str, Any]:
         """Give everything but the body, for a report."""
         return {
