@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from rich.console import Console
-from rich.table import Table
 
 from worker.cli import screen
 from worker.dead_letters.forecast import Verdict
@@ -81,13 +80,17 @@ def _print_counts(out: Console, found: Rehearsal) -> int:
 
 
 def _print_letters(out: Console, letters: list[tuple[DeadLetter, Verdict]]) -> None:
-    table: Table = screen.table("id", "died of", "now", "why")
-    for column in table.columns[:3]:
+    table = screen.table("id", "died of", "now", "why")
+    rows = [
+        list(map(screen.plain, (letter.message_id, letter.reason, verdict.code, verdict.detail)))
+        for letter, verdict in letters
+    ]
+    for index, column in enumerate(table.columns[:3]):
+        # Or the last one would take their room.
+        column.min_width = max(row[index].cell_len for row in rows)
         column.no_wrap = True
     if sys.stdout.isatty():
-        table.columns[3].no_wrap = True
-        table.columns[3].overflow = "ellipsis"
-    for letter, verdict in letters:
-        cells = (letter.message_id, letter.reason, verdict.code, verdict.detail)
-        table.add_row(*map(screen.plain, cells))
+        table.columns[3].no_wrap, table.columns[3].overflow = True, "ellipsis"
+    for row in rows:
+        table.add_row(*row)
     out.print(table)
