@@ -17,13 +17,10 @@ _WALK: Final = "worker/dead_letters/walk.py"
 _CHOOSING_TESTS: Final = ("tests/unit/test_choosing.py",)
 _FILE_TESTS: Final = ("tests/unit/test_letter_file.py",)
 _JOURNAL_TESTS: Final = ("tests/unit/test_journal.py",)
-_PURGE_PLACE: Final = (
-    "tests/process/test_dead_letters.py"
-    "::test_a_purge_exports_first_asks_for_the_number_and_deletes_what_was_chosen"
-)
 _PURGE_TESTS: Final = ("tests/unit/test_purge.py",)
 _REPAIR_TESTS: Final = ("tests/unit/test_repair.py",)
 _REPLAY_TESTS: Final = ("tests/unit/test_replay.py",)
+_VERBS_TESTS: Final = ("tests/unit/test_letter_verbs.py",)
 _WALK_TESTS: Final = ("tests/unit/test_dead_letters.py",)
 
 _LOOKING: Final = (
@@ -77,14 +74,14 @@ _FILING: Final = (
         _LOOK,
         '                stream.write(f"{to_line(letter)}\\n")\n',
         "",
-        (_PURGE_PLACE, "-k", "moto"),
+        _VERBS_TESTS,
     ),
     Mutant(
         "a purge that takes any answer for yes",
         "worker/cli/dead_letters/purge.py",
         "if answer.strip() != str(count):",
         "if False:",
-        (_PURGE_PLACE, "-k", "moto"),
+        _VERBS_TESTS,
     ),
     Mutant(
         "a purge of what nobody named",
@@ -130,8 +127,8 @@ _GOING_ON: Final = (
     Mutant(
         "a replay beside a quick worker has no end",
         _REPLAY,
-        "if replays(letter.delivery).at in self._marks:\n            return True",
-        "if self._marks is None:\n            return True",
+        "if not self._choice.matches(letter) or self._is_back(letter):",
+        "if not self._choice.matches(letter):",
         _REPLAY_TESTS,
     ),
     Mutant(
