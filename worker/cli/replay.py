@@ -308,11 +308,9 @@ async def _replay(order: _Order) -> _Done:
 def _note_earlier(journal: Journal, bar: Progress) -> None:
     before = journal.progress
     if before.runs or before.outstanding:
-        screen.note(
-            f"going on with an earlier run: {len(before.done):,} replayed, "
-            f"{len(before.outstanding):,} sent and to be deleted",
-            bar,
-        )
+        left = len(before.outstanding)
+        told = f", {left:,} sent and to be deleted yet" if left else ""
+        screen.note(f"going on with an earlier run: {len(before.done):,} replayed{told}", bar)
     if before.hidden_until is not None and before.hidden_until > _now():
         screen.note(
             "it was killed; what it took shows itself again at "
