@@ -340,18 +340,17 @@ def test_a_dry_run_tells_what_would_succeed_and_a_replay_keeps_to_filters_and_ra
 def test_replays_killed_at_every_stage_lose_nothing_and_the_last_one_tells_of_all(
     operated: Workplace,
 ) -> None:
-    total = 45
+    total = 35
     for each in range(total):
         die(operated, body(each))
     url = operated.environment["AWS_ENDPOINT_URL"]
     journals = Path(operated.environment["XDG_STATE_HOME"])
-    for operation, passing, arriving in (
-        ("ReceiveMessage", 1, False),  # ten are hidden, nothing is sent
-        ("SendMessageBatch", 0, True),  # ten are sent, and nobody noted it
-        ("DeleteMessageBatch", 0, False),  # ten are sent and noted, none is deleted
-        ("DeleteMessageBatch", 0, True),  # ten are deleted, and nobody noted it
+    for operation, arriving in (
+        ("SendMessageBatch", True),  # ten are sent, and nobody noted it
+        ("DeleteMessageBatch", False),  # ten are sent and noted, none is deleted
+        ("DeleteMessageBatch", True),  # ten are deleted, and nobody noted it
     ):
-        with Gate(url, operation, passing, arriving=arriving).open() as gate:
+        with Gate(url, operation, 0, arriving=arriving).open() as gate:
             killed = operated.environment | {
                 "AUP_LOOK_SECONDS": "3",
                 "AWS_ENDPOINT_URL_SQS": gate.url,
