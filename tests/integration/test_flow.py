@@ -13,7 +13,7 @@ import pytest
 from tests.integration.place import FORGOTTEN, POLICY, Place, good, now, sha256, stated
 from tests.integration.proxy import proxy_to
 from tests.integration.running import HoldingLedger, ended, until, working
-from worker import dead_letters as dead_letters_module
+from worker.dead_letters import walk as dead_letters_module
 from worker.dead_letters.replay import replay
 from worker.dead_letters.walk import Choice
 from worker.delivery import Fate

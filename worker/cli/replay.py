@@ -97,7 +97,9 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter an option
     limit: Limit = None,
     dry_run: Annotated[
         bool,
-        typer.Option(help="Say what would be sent and whether it would succeed; send nothing."),
+        typer.Option(
+            "--dry-run", help="Say what would be sent and whether it would succeed; send nothing."
+        ),
     ] = False,
     rate: Annotated[float | None, typer.Option(min=0.1, help="Messages a second at most.")] = None,
     to: Annotated[
