@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import typer
+from rich.console import Console
 
 from tests.simulation.virtual_clock import START
 from tests.unit.fakes import body, delivery
@@ -117,3 +120,20 @@ def test_what_is_wrong_is_marked_beside_the_line_or_beneath(
 ) -> None:
     show._print_line(screen.stdout(), line)
     assert [each.rstrip() for each in capsys.readouterr().out.splitlines()] == shown
+
+
+def test_on_a_narrow_screen_each_letter_has_two_lines_and_the_counts_stay_in_sight() -> None:
+    file = io.StringIO()
+    out = Console(file=file, width=100, height=24)
+    letters = [_letter(1), replace(_letter(2, "malformed"), user_id=None, version=None)]
+    listing._print_letters(out, letters, START)
+    assert [line.rstrip() for line in file.getvalue().splitlines()] == [
+        "id         reason     age  expires in  receives  replays",
+        "message-1  invalid    0 s  24 h        1         0",
+        "  u-1  acceptable-use  2026-01  detail 1",
+        "message-2  malformed  0 s  24 h        1         0",
+        "  -  acceptable-use  -  detail 2",
+    ]
+    # Two headings, five reasons, the sum, a blank line, the letters, a note and the prompt.
+    assert 2 + 5 + 1 + 1 + 2 * listing._room(out, reasons=5) + 2 <= 24
+    assert listing._room(Console(file=file, width=100, height=5), reasons=5) == 5
