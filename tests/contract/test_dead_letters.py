@@ -16,7 +16,7 @@ from worker.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE, bury
 from worker.dead_letters import walk as module
 from worker.dead_letters.forecast import Forecast
 from worker.dead_letters.journal import Progress
-from worker.dead_letters.replay import Manner, ReplayFigures, rehearse, replay
+from worker.dead_letters.replay import Manner, ReplayFigures, Watcher, rehearse, replay
 from worker.dead_letters.walk import UNEXPLAINED, Choice, DeadLetter, walk
 from worker.delivery import Delivery, OutgoingMessage
 from worker.queue import Queue
@@ -129,10 +129,11 @@ async def test_a_replayed_message_is_never_shown_among_the_dead_again(
     queue_place.calls.clear()
     shown: list[int] = []
 
-    def note(*_: Any) -> None:
-        shown.append(queue_place.calls["ChangeMessageVisibilityBatch"])
+    class Noting(Watcher):
+        def entered(self, *_: Any) -> None:
+            shown.append(queue_place.calls["ChangeMessageVisibilityBatch"])
 
-    await replay(queue, dead_letters, Choice(), progress=note)
+    await replay(queue, dead_letters, Choice(), watcher=Noting())
     assert shown == [0, 0, 0]
 
 

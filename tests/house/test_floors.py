@@ -105,6 +105,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "dead_letters.forecast",
             "doctor.permissions",
             "monitoring.scrape",
+            "dead_letters.retrying",
         ),
     ),
     (
@@ -139,15 +140,27 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     (
         "the guided run; a whole plan; the screen",
-        ("demo.run", "planning.plan", "cli", "cli.screen", "cli.completion"),
+        ("demo.run", "planning.plan", "cli", "cli.screen", "cli.running", "cli.completion"),
     ),
-    ("what several verbs share", ("cli.running", "cli.choosing", "cli.watching")),
+    (
+        "what several verbs share",
+        (
+            "cli.choosing",
+            "cli.watching",
+            "cli.dead_letters",
+            "cli.dead_letters.look",
+            "cli.dead_letters.rehearsal",
+        ),
+    ),
     (
         "the verbs",
         (
             "cli.run",
             "cli.push",
-            "cli.dead_letters",
+            "cli.dead_letters.listing",
+            "cli.dead_letters.show",
+            "cli.dead_letters.export",
+            "cli.dead_letters.purge",
             "cli.replay",
             "cli.policy",
             "cli.evidence",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.mutants import (
+    in_dead_letters,
     in_edges,
     in_health,
     in_pipeline,
@@ -21,6 +22,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *in_repository.MUTANTS,
     *in_edges.MUTANTS,
     *in_health.MUTANTS,
+    *in_dead_letters.MUTANTS,
     *in_seeing.MUTANTS,
     *in_status.MUTANTS,
 )

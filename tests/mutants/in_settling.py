@@ -222,9 +222,9 @@ _DEAD: Final = (
     Mutant(
         "a replay that deletes before it sends",
         _REPLAY,
-        "        sent = await _patiently(self._send, sending)\n",
+        "        sent = await patiently(self._send, sending)\n",
         "        await self._delete(sending)\n"
-        "        sent = await _patiently(self._send, sending)\n",
+        "        sent = await patiently(self._send, sending)\n",
         _REPLAY_TESTS,
     ),
     Mutant(

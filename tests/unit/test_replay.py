@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import aclosing
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +14,14 @@ import pytest
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import DEAD_LETTERS, SOURCE, World, body, clock, delivery, open_world
 from worker.dead_letter import bury
-from worker.dead_letters.replay import ReplayFigures, replay
+from worker.dead_letters.journal import opened
+from worker.dead_letters.repair import assignment, setting
+from worker.dead_letters.replay import Manner, ReplayFigures, Result, Watcher, replay
 from worker.dead_letters.walk import Choice, DeadLetter, walk
 from worker.errors import AWSError, AWSRejectedError, AWSThrottledError
 from worker.queue import Queue
+
+ARN = "arn:aws:sqs:eu-west-1:123456789012:dead"
 
 
 async def _bury(world: World, count: int, reason: str = "invalid", **changes: Any) -> None:
@@ -35,6 +41,14 @@ async def _visible(queue: Queue) -> tuple[int, int]:
     return state.visible, state.in_flight
 
 
+class _Telling(Watcher):
+    def __init__(self, told: list[int]) -> None:
+        self.told = told
+
+    def entered(self, _letter: DeadLetter, _result: Result, figures: ReplayFigures) -> None:
+        self.told.append(figures.replayed)
+
+
 @simulated
 async def test_a_replay_sends_everything_back_as_it_was() -> None:
     world = await open_world()
@@ -47,7 +61,7 @@ async def test_a_replay_sends_everything_back_as_it_was() -> None:
         world.source,
         world.dead_letters,
         Choice(),
-        progress=lambda _, __, so_far: told.append(so_far.replayed),
+        watcher=_Telling(told),
         now=clock,
     )
     assert figures.figures() == ReplayFigures(matched=23, replayed=23).figures()
@@ -170,3 +184,132 @@ async def test_large_letters_are_replayed_in_batches_within_the_limit() -> None:
 
 def test_figures_start_at_nothing() -> None:
     assert set(ReplayFigures().figures().values()) == {0}
+
+
+async def _noted(world: World, path: Path, **options: Any) -> ReplayFigures:
+    with opened(path, ARN, "all") as journal:
+        how = Manner(journal=journal)
+        return await replay(
+            world.source, world.dead_letters, Choice(), how=how, now=clock, **options
+        )
+
+
+class _Deaf(Queue):
+    """Be cancelled when the first batch is to be deleted."""
+
+    async def delete(self, *_: Any) -> list[AWSError | None]:
+        raise asyncio.CancelledError
+
+
+@simulated
+async def test_a_second_run_deletes_what_the_first_has_sent_and_does_not_send_it_again(
+    tmp_path: Path,
+) -> None:
+    world = await open_world()
+    await _bury(world, 25)
+    path = tmp_path / "journal.jsonl"
+    deaf = _Deaf(world.dead_letters._client, world.dead_letters.url)
+    with opened(path, ARN, "all") as journal, pytest.raises(asyncio.CancelledError):
+        await replay(world.source, deaf, Choice(), how=Manner(journal=journal), now=clock)
+    assert len(world.bodies(SOURCE)) == 10
+    figures = await _noted(world, path)
+    assert (figures.matched, figures.replayed, figures.earlier) == (25, 25, 10)
+    assert len(world.bodies(SOURCE)) == 25
+    assert world.bodies(DEAD_LETTERS) == []
+    assert not path.exists()
+
+
+@simulated
+async def test_what_was_not_sent_is_not_noted_and_sent_by_the_second_run(tmp_path: Path) -> None:
+    world = await open_world()
+    await _bury(world, 5)
+    path = tmp_path / "journal.jsonl"
+    refusing = _Failing(world.source, send=AWSRejectedError("no"))
+    with opened(path, ARN, "all") as journal:
+        how = Manner(journal=journal)
+        figures = await replay(refusing, world.dead_letters, Choice(), how=how, now=clock)
+    assert (figures.replayed, figures.failed) == (4, 1)
+    figures = await _noted(world, path)
+    assert (figures.replayed, figures.failed) == (1, 0)
+    assert len(world.bodies(SOURCE)) == 5
+
+
+class _Waiting(Watcher):
+    """Note when the replay waits."""
+
+    def __init__(self) -> None:
+        self.until: list[datetime] = []
+
+    def waits(self, until: datetime) -> None:
+        self.until.append(until)
+
+
+@simulated
+async def test_it_waits_for_what_a_killed_run_keeps_hidden(tmp_path: Path) -> None:
+    world = await open_world()
+    await _bury(world, 15)
+    path = tmp_path / "journal.jsonl"
+    with opened(path, ARN, "all") as journal:
+        journal.begin(clock(), 60)  # and then it was killed
+    await world.dead_letters.receive(10, wait_seconds=0, visibility_timeout_seconds=60)
+    began, waiting = clock(), _Waiting()
+    figures = await _noted(world, path, watcher=waiting)
+    assert figures.replayed == 15
+    assert len(waiting.until) == 1
+    assert timedelta(seconds=59) < clock() - began < timedelta(seconds=70)
+
+
+@simulated
+async def test_a_rate_is_kept_and_leaves_no_letter_hidden_too_shortly() -> None:
+    world = await open_world()
+    await _bury(world, 20)
+    began = clock()
+    how = Manner(rate_per_second=0.1)
+    figures = await replay(world.source, world.dead_letters, Choice(), how=how, now=clock)
+    assert (figures.replayed, figures.undeleted) == (20, 0)
+    assert clock() - began >= timedelta(seconds=190)
+    assert len(world.bodies(SOURCE)) == 20
+
+
+@simulated
+async def test_who_edited_what_and_when_is_told_and_how_often_it_was_replayed() -> None:
+    world = await open_world()
+    await _bury(world, 3)
+    how = Manner(repair=setting([assignment("user_id=u-1")]), operator="alice", max_replays=2)
+    for _ in range(2):
+        await replay(world.source, world.dead_letters, Choice(), how=how, now=clock)
+        for message in await world.source.receive(
+            10, wait_seconds=0, visibility_timeout_seconds=60
+        ):
+            await world.dead_letters.send([bury(message, "invalid", "", dead_at=clock())])
+            await world.source.delete([message])
+    letters = {letter.user_id: letter for letter in await _walked(world)}
+    history = letters["u-1"].history
+    assert history.count == 2
+    edits = {edit.changed for letter in await _walked(world) for edit in letter.history.edits}
+    assert edits == {("user_id",)}
+    assert {e.by for letter in await _walked(world) for e in letter.history.edits} == {"alice"}
+    figures = await replay(world.source, world.dead_letters, Choice(), how=how, now=clock)
+    assert (figures.matched, figures.skipped, figures.replayed) == (3, 3, 0)
+    assert "replayed 2 times already (--max-replays 2)" in figures.notes[0]
+
+
+@simulated
+async def test_beside_a_quick_worker_that_refuses_them_again_it_ends() -> None:
+    world = await open_world()
+    await _bury(world, 12)
+
+    async def refuse() -> None:
+        while True:
+            for message in await world.source.receive(
+                10, wait_seconds=1, visibility_timeout_seconds=60
+            ):
+                await world.dead_letters.send([bury(message, "invalid", "", dead_at=clock())])
+                await world.source.delete([message])
+
+    worker = asyncio.create_task(refuse())
+    figures = await asyncio.wait_for(
+        replay(world.source, world.dead_letters, Choice(), now=clock), 60
+    )
+    worker.cancel()
+    assert figures.replayed == 12

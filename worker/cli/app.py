@@ -8,9 +8,13 @@ from typing import Annotated
 import typer
 
 from worker import __version__
-from worker.cli import completion, dead_letters, evidence, look, policy, screen
+from worker.cli import completion, evidence, look, policy, screen
 from worker.cli.bench import bench
 from worker.cli.coverage import coverage
+from worker.cli.dead_letters.export import export
+from worker.cli.dead_letters.listing import list_
+from worker.cli.dead_letters.purge import purge
+from worker.cli.dead_letters.show import show
 from worker.cli.demo import demo
 from worker.cli.doctor import doctor
 from worker.cli.health import health
@@ -67,7 +71,14 @@ def _options(
 
 app.command()(run)
 app.command()(push)
-app.add_typer(dead_letters.app, name="dead-letters")
+letters = typer.Typer(
+    no_args_is_help=True, help="Look at what is dead and why, keep it in files, delete it."
+)
+letters.command("list")(list_)
+letters.command()(show)
+letters.command()(export)
+letters.command()(purge)
+app.add_typer(letters, name="dead-letters")
 app.command()(replay)
 app.add_typer(policy.app, name="policy")
 app.command()(evidence.accepted)

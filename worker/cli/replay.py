@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import json
 import os
 import time
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+from rich.progress import Progress
 
 from worker.cli import screen
 from worker.cli.choosing import (
@@ -28,18 +29,17 @@ from worker.cli.choosing import (
     Versions,
     choice,
 )
+from worker.cli.dead_letters.rehearsal import Rehearsal, print_rehearsal
 from worker.cli.running import run_async
-from worker.dead_letter import original
-from worker.dead_letters.forecast import SUCCEEDS, Forecast, Verdict
+from worker.dead_letters.forecast import SUCCEEDS, Forecast
 from worker.dead_letters.journal import Journal, default_path, digest, opened, peek
-from worker.dead_letters.letter_file import from_line
+from worker.dead_letters.letter_file import read_letters
 from worker.dead_letters.repair import Repair, assignment, replacing, setting
-from worker.dead_letters.replay import Manner, ReplayFigures, Result, rehearse
+from worker.dead_letters.replay import Manner, ReplayFigures, Result, Watcher, rehearse
 from worker.dead_letters.replay import replay as send_back
 from worker.dead_letters.walk import Choice, DeadLetter
-from worker.delivery import MESSAGE_MAX_BYTES, OutgoingMessage
+from worker.delivery import OutgoingMessage
 from worker.errors import UsageError
-from worker.push import BadLine, Line, lines
 from worker.queue import open_queues
 from worker.repository import AUPRepository
 from worker.settings import Settings, load
@@ -183,63 +183,19 @@ def _repair(
 
 def _read(path: Path) -> dict[str, OutgoingMessage]:
     """Read an export, all of it before anything is sent."""
-    filed: dict[str, OutgoingMessage] = {}
-    bad: list[BadLine] = []
-    try:
-        with path.open("rb") as stream:
-            for line in lines(str(path), stream):
-                problem = line if isinstance(line, BadLine) else _take(line, filed)
-                if problem is not None:
-                    bad.append(problem)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
+    letters, bad = read_letters(path)
     for each in bad[:_BAD_LINES_SHOWN]:
         screen.note(str(each))
     if len(bad) > _BAD_LINES_SHOWN:
         screen.note(f"… and {len(bad) - _BAD_LINES_SHOWN} more")
     if bad:
         raise UsageError(f"{len(bad)} lines of {path} are bad; nothing was sent")
-    if not filed:
-        raise UsageError(f"{path}: no lines, nothing to send")
-    return filed
+    return letters
 
 
-def _take(line: Line, filed: dict[str, OutgoingMessage]) -> BadLine | None:
-    try:
-        letter = from_line(line.text)
-        letter.message.body.encode()
-    except UnicodeEncodeError:
-        return BadLine(line.source, line.number, "body: holds half a character (a lone surrogate)")
-    except ValueError as error:
-        return BadLine(line.source, line.number, str(error))
-    size = original(letter.message).size_bytes
-    if size > MESSAGE_MAX_BYTES:
-        return BadLine(line.source, line.number, f"{size} bytes; SQS takes {MESSAGE_MAX_BYTES}")
-    if letter.message_id in filed:
-        return BadLine(line.source, line.number, f"{letter.message_id} stands there twice")
-    filed[letter.message_id] = letter.message
-    return None
-
-
-@dataclass(slots=True)
-class _Rehearsal:
-    """What a dry run found.
-
-    Attributes:
-        letters: as they would be replayed, each with its verdict.
-        unreadable: why the policies cannot be read; empty if they can.
-        missing: ids that are no dead letters.
-    """
-
-    letters: list[dict[str, Any]] = field(default_factory=list)
-    verdicts: Counter[str] = field(default_factory=Counter)
-    unreadable: str = ""
-    missing: int = 0
-
-
-async def _rehearse(order: _Order) -> _Rehearsal:
+async def _rehearse(order: _Order) -> Rehearsal:
     settings = order.settings()
-    found = _Rehearsal()
+    found = Rehearsal()
     missing = set(order.choice.ids)
     with screen.progress("looking") as bar:
         async with (
@@ -258,38 +214,23 @@ async def _rehearse(order: _Order) -> _Rehearsal:
             async with aclosing(rehearsal) as judged:
                 async for letter, verdict in judged:
                     missing -= {letter.message_id, letter.original_message_id}
-                    found.verdicts[verdict.code] += 1
-                    found.letters.append(_judged(letter, verdict))
+                    found.letters.append((letter.bare(), verdict))
                     bar.update(task, completed=len(found.letters))
             found.unreadable = forecast.error
     found.missing = len(missing)
     return found
 
 
-def _judged(letter: DeadLetter, verdict: Verdict) -> dict[str, Any]:
-    return {
-        **letter.summary(_now()),
-        "verdict": verdict.code,
-        "verdict_detail": verdict.detail,
-    }
-
-
-def _report_rehearsal(found: _Rehearsal, *, as_json: bool) -> None:
-    matched = len(found.letters)
+def _report_rehearsal(found: Rehearsal, *, as_json: bool) -> None:
     if as_json:
-        screen.print_json(
-            {
-                "matched": matched,
-                "dry_run": True,
-                "verdicts": dict(found.verdicts.most_common()),
-                "policies_unreadable": found.unreadable,
-                "missing": found.missing,
-                "dead_letters": found.letters,
-            }
-        )
+        at = _now()
+        screen.print_json(found.report([letter.summary(at) for letter, _ in found.letters]))
     else:
-        _print_rehearsal(found)
-    screen.note(f"{matched} chosen, {found.verdicts[SUCCEEDS]} would succeed; nothing was sent")
+        print_rehearsal(found)
+    screen.note(
+        f"{len(found.letters):,} chosen, {found.verdicts[SUCCEEDS]:,} would succeed; "
+        "nothing was sent"
+    )
     if found.unreadable:
         screen.note(
             f"the policies cannot be read, so who would succeed is open: {found.unreadable}"
@@ -298,80 +239,95 @@ def _report_rehearsal(found: _Rehearsal, *, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _print_rehearsal(found: _Rehearsal) -> None:
-    if not found.letters:
-        return
-    out = screen.stdout()
-    table = screen.table("id", "died of", "now", "")
-    for each in found.letters:
-        cells = (each["id"], each["reason"], each["verdict"], each["verdict_detail"])
-        table.add_row(*map(screen.plain, cells))
-    out.print(table)
-    out.print()
-    counts = screen.table("now", "count")
-    for verdict, count in found.verdicts.most_common():
-        counts.add_row(screen.plain(verdict), f"{count:,}")
-    out.print(counts)
-
-
 def _note_missing(missing: int) -> bool:
     if missing:
         screen.note(f"{missing} of the ids are not among the dead letters; they were not sent")
     return bool(missing)
 
 
-@dataclass(slots=True)
-class _Done:
-    """What a replay did, letter by letter."""
+class _Done(Watcher):
+    """What a replay did, letter by letter, shown as it goes on.
 
-    figures: ReplayFigures = field(default_factory=ReplayFigures)
-    letters: list[dict[str, Any]] = field(default_factory=list)
-    seconds: float = 0.0
+    Args:
+        bar: shows it.
+        total: how many are chosen; None where only the queue's depth is known.
+        depth: how many dead letters there are.
+    """
+
+    def __init__(self, bar: Progress, total: int | None, depth: int) -> None:
+        self.figures = ReplayFigures()
+        self.letters: list[dict[str, Any]] = []
+        self.seconds = 0.0
+        self._began_at = time.monotonic()
+        self._bar = bar
+        self._by_letters = total is not None
+        self._total = depth if total is None else total
+        self._task = bar.add_task("replaying", total=self._total, rate="")
+
+    def saw(self, count: int) -> None:
+        """Go on by what was looked at: how many the filters choose, nobody knows."""
+        if not self._by_letters:
+            self._bar.update(self._task, completed=min(count, self._total))
+
+    def entered(self, letter: DeadLetter, result: Result, figures: ReplayFigures) -> None:
+        """Note what became of a letter, and the rate."""
+        self.letters.append({**letter.summary(_now()), "result": result.value})
+        self.figures = figures
+        self.tick()
+        here = figures.matched - figures.earlier
+        rate = f"{here / max(self.seconds, 0.001):,.0f}/s"
+        self._bar.update(self._task, rate=rate)
+        if self._by_letters:
+            self._bar.update(self._task, completed=len(self.letters))
+
+    def waits(self, until: datetime) -> None:
+        """Say why nothing moves."""
+        text = f"waiting until {until.astimezone():%H:%M:%S} for what a killed run hides"
+        self._bar.update(self._task, description=text)
+
+    def tick(self) -> None:
+        """Take the time."""
+        self.seconds = time.monotonic() - self._began_at
 
 
 async def _replay(order: _Order) -> _Done:
     settings = order.settings()
-    done = _Done()
-    started_at = time.monotonic()
-    with screen.progress("replaying") as bar:
+    with screen.progress("{task.description}") as bar:
         async with open_queues(settings) as (source, dead_letters):
             state = await dead_letters.state()
             if source.url == dead_letters.url:
                 raise UsageError("a replay goes from the dead letters to another queue: see --to")
-            task = bar.add_task("replaying", total=order.total or state.visible, rate="")
-
-            def show(letter: DeadLetter, result: Result, so_far: ReplayFigures) -> None:
-                done.letters.append({**letter.summary(_now()), "result": result.value})
-                here = so_far.matched - so_far.earlier
-                per_second = here / max(time.monotonic() - started_at, 0.001)
-                bar.update(task, completed=len(done.letters), rate=f"{per_second:,.0f}/s")
-
             path = order.path(state.arn)
             with opened(path, state.arn, order.asked) as journal:
-                _note_earlier(journal)
-                done.figures = await send_back(
-                    source,
-                    dead_letters,
-                    order.choice,
-                    how=replace(order.manner, journal=journal),
-                    progress=show,
-                    look_seconds=settings.look_seconds,
-                )
-    done.seconds = time.monotonic() - started_at
+                _note_earlier(journal, bar)
+                done = _Done(bar, order.total, state.visible)
+                try:
+                    done.figures = await send_back(
+                        source,
+                        dead_letters,
+                        order.choice,
+                        how=replace(order.manner, journal=journal),
+                        watcher=done,
+                        look_seconds=settings.look_seconds,
+                    )
+                except asyncio.CancelledError:
+                    screen.note(f"replayed {done.figures.replayed:,} so far", bar)
+                    raise
+    done.tick()
     return done
 
 
-def _note_earlier(journal: Journal) -> None:
+def _note_earlier(journal: Journal, bar: Progress) -> None:
     before = journal.progress
     if before.runs or before.outstanding:
-        screen.note(
-            f"going on with an earlier run: {len(before.done)} replayed, "
-            f"{len(before.outstanding)} sent and to be deleted"
-        )
+        left = len(before.outstanding)
+        told = f", {left:,} sent and to be deleted yet" if left else ""
+        screen.note(f"going on with an earlier run: {len(before.done):,} replayed{told}", bar)
     if before.hidden_until is not None and before.hidden_until > _now():
         screen.note(
-            "it was killed; what it keeps hidden shows itself at "
-            f"{before.hidden_until.astimezone():%H:%M:%S}, and this run waits for that"
+            "it was killed; what it took shows itself again at "
+            f"{before.hidden_until.astimezone():%H:%M:%S}, and this run waits for that at its end",
+            bar,
         )
 
 
@@ -402,9 +358,9 @@ def _report(done: _Done, *, as_json: bool) -> None:
 
 
 def _sentence(figures: ReplayFigures, seconds: float) -> str:
-    parts = [f"replayed {figures.replayed} of {figures.matched} in {seconds:.1f} s"]
+    parts = [f"replayed {figures.replayed:,} of {figures.matched:,} in {seconds:.1f} s"]
     if figures.earlier:
-        parts.append(f"{figures.earlier} of them were sent by an earlier run")
+        parts.append(f"{figures.earlier:,} of them were sent by an earlier run")
     if figures.skipped:
         parts.append(f"{figures.skipped} skipped, replayed too often before")
     if figures.failed:

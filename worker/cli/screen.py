@@ -75,13 +75,18 @@ def table(*columns: str, title: str | None = None) -> Table:
     return made
 
 
-def note(message: str) -> None:
-    """Print one line on stderr."""
-    stderr().print(plain(message))
+def note(message: str, above: Progress | None = None) -> None:
+    """Print one line on stderr, above the bar where there is one."""
+    console = stderr() if above is None else above.console
+    console.print(plain(message))
 
 
 def progress(description: str) -> Progress:
-    """Show progress on a terminal: done of all, rate and remaining time."""
+    """Show progress on a terminal: done of all, rate and remaining time.
+
+    Args:
+        description: what is under way; `{task.description}` is that of the task, which may change.
+    """
     console = stderr()
     return Progress(
         SpinnerColumn(),

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
+from worker.dead_letter import original
 from worker.dead_letters.walk import DeadLetter
-from worker.delivery import OutgoingMessage
+from worker.delivery import MESSAGE_MAX_BYTES, OutgoingMessage
 from worker.errors import AUPError, UsageError
+from worker.push import BadLine, Line, lines
 
 _TEXTS: Final = ("id", "original_id", "reason", "detail", "body")
 
@@ -82,6 +84,47 @@ def from_line(text: str) -> FiledLetter:
         group_id=_text_or_none(data, "group_id"),
     )
     return FiledLetter(texts["id"], texts["original_id"], message, texts["reason"], texts["detail"])
+
+
+def read_letters(path: Path) -> tuple[dict[str, OutgoingMessage], list[BadLine]]:
+    """Read a file of dead letters, edited or not.
+
+    Returns:
+        The messages by the ids of their dead letters, and the lines that cannot be sent.
+
+    Raises:
+        UsageError: the file cannot be read, or is empty.
+    """
+    letters: dict[str, OutgoingMessage] = {}
+    bad: list[BadLine] = []
+    try:
+        with path.open("rb") as stream:
+            for line in lines(str(path), stream):
+                problem = line if isinstance(line, BadLine) else _take(line, letters)
+                if problem is not None:
+                    bad.append(problem)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    if not letters and not bad:
+        raise UsageError(f"{path}: no lines, nothing to send")
+    return letters, bad
+
+
+def _take(line: Line, letters: dict[str, OutgoingMessage]) -> BadLine | None:
+    try:
+        letter = from_line(line.text)
+        letter.message.body.encode()
+    except UnicodeEncodeError:
+        return BadLine(line.source, line.number, "body: holds half a character (a lone surrogate)")
+    except ValueError as error:
+        return BadLine(line.source, line.number, str(error))
+    size = original(letter.message).size_bytes
+    if size > MESSAGE_MAX_BYTES:
+        return BadLine(line.source, line.number, f"{size} bytes; SQS takes {MESSAGE_MAX_BYTES}")
+    if letter.message_id in letters:
+        return BadLine(line.source, line.number, f"{letter.message_id} stands there twice")
+    letters[letter.message_id] = letter.message
+    return None
 
 
 @contextmanager

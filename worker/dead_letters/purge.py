@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
-from worker.backoff import full_jitter
+from worker.dead_letters.retrying import patiently
 from worker.dead_letters.walk import LOOK_SECONDS, walk
 from worker.delivery import BATCH_MAX_ENTRIES, Delivery
-from worker.errors import AWSError
 from worker.queue import Queue
-
-_ATTEMPTS: Final = 5
 
 
 @dataclass(slots=True)
@@ -80,20 +75,7 @@ async def purge(
 
 
 async def _delete(queue: Queue, deliveries: list[Delivery], figures: PurgeFigures) -> None:
-    left = deliveries
-    for attempt in range(1, _ATTEMPTS + 1):
-        if not left:
-            return
-        if attempt > 1:
-            await asyncio.sleep(full_jitter(attempt, base_seconds=0.2, cap_seconds=5.0))
-        try:
-            results = await queue.delete(left)
-        except AWSError as error:
-            results = [error] * len(left)
-        failed = [
-            (each, error) for each, error in zip(left, results, strict=True) if error is not None
-        ]
-        figures.deleted += len(left) - len(failed)
-        left = [each for each, _ in failed]
-        figures.last_error = str(failed[-1][1]) if failed else figures.last_error
-    figures.failed += len(left)
+    errors = [error for error in await patiently(queue.delete, deliveries) if error is not None]
+    figures.deleted += len(deliveries) - len(errors)
+    figures.failed += len(errors)
+    figures.last_error = str(errors[-1]) if errors else figures.last_error

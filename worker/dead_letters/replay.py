@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
-from worker.backoff import full_jitter
 from worker.dead_letter import Edit, original, replays, revived
 from worker.dead_letters.forecast import Forecast, Verdict
 from worker.dead_letters.journal import Journal, Progress, Sent, digest
 from worker.dead_letters.repair import Repair, changed
+from worker.dead_letters.retrying import patiently
 from worker.dead_letters.walk import LOOK_SECONDS, Choice, DeadLetter, walk
 from worker.delivery import ATTRIBUTES_MAX, BATCH_MAX_ENTRIES, MESSAGE_MAX_BYTES, OutgoingMessage
 from worker.errors import (
     AWSError,
     AWSRejectedError,
-    AWSThrottledError,
-    AWSUnavailableError,
     JournalError,
     Reason,
     UnrepairableError,
 )
 from worker.queue import Queue
 
-_ATTEMPTS: Final = 5
 _NOTES_KEPT: Final = 20
 # Of what a slow replay has taken, the last leaves this long before it shows itself again.
 _MARGIN_SECONDS: Final = 30.0
@@ -129,7 +126,17 @@ class Manner:
         return message
 
 
-Watcher = Callable[[DeadLetter, Result, ReplayFigures], None]
+class Watcher:
+    """Told how a replay goes on; this one makes nothing of it."""
+
+    def saw(self, count: int) -> None:
+        """Take note of how many dead letters were looked at so far, chosen or not."""
+
+    def entered(self, letter: DeadLetter, result: Result, figures: ReplayFigures) -> None:
+        """Take note of what became of one that was chosen."""
+
+    def waits(self, until: datetime) -> None:
+        """Take note that nothing is left but what a killed run hides until then."""
 
 
 def _now() -> datetime:
@@ -142,7 +149,7 @@ async def replay(
     choice: Choice,
     *,
     how: Manner | None = None,
-    progress: Watcher | None = None,
+    watcher: Watcher | None = None,
     now: Callable[[], datetime] = _now,
     look_seconds: int = LOOK_SECONDS,
 ) -> ReplayFigures:
@@ -157,7 +164,7 @@ async def replay(
         dead_letters: where they are.
         choice: which.
         how: as they are, at once and any number of times, if absent.
-        progress: told what became of each.
+        watcher: told how it goes on.
         now: gives the present time, aware.
         look_seconds: how long a message stays hidden if the replay is killed.
 
@@ -165,7 +172,7 @@ async def replay(
         JournalError: the journal cannot be written.
     """
     how = how or Manner()
-    run = _Run(source, dead_letters, choice, how, progress=progress, now=now)
+    run = _Run(source, dead_letters, choice, how, watcher=watcher or Watcher(), now=now)
     if how.rate_per_second is not None:
         taken_seconds = 2 * BATCH_MAX_ENTRIES / how.rate_per_second
         look_seconds = max(look_seconds, math.ceil(taken_seconds + _MARGIN_SECONDS))
@@ -233,9 +240,6 @@ class _Entry:
         return 0 if self.message is None else self.message.size_bytes
 
 
-_Call = Callable[[Sequence[_Entry]], Awaitable[Sequence[AWSError | None]]]
-
-
 class _Run:
     """One run through the dead letters."""
 
@@ -246,7 +250,7 @@ class _Run:
         choice: Choice,
         how: Manner,
         *,
-        progress: Watcher | None,
+        watcher: Watcher,
         now: Callable[[], datetime],
     ) -> None:
         self.figures = ReplayFigures()
@@ -255,7 +259,8 @@ class _Run:
         self._choice = choice
         self._how = how
         self._sent = Progress() if how.journal is None else how.journal.progress
-        self._progress = progress
+        self._watcher = watcher
+        self._seen = 0
         self._now = now
         self._batch: list[_Entry] = []
         self._batch_bytes = 0
@@ -282,6 +287,7 @@ class _Run:
         try:
             await self._walk(look_seconds)
             if hidden_until is not None and not self._has_all():
+                self._watcher.waits(hidden_until)
                 await asyncio.sleep(max(0.0, (hidden_until - self._now()).total_seconds()))
                 await self._walk(look_seconds)
             self._take_for_deleted(journal)
@@ -325,6 +331,8 @@ class _Run:
         )
         async with aclosing(walking) as letters:
             async for letter in letters:
+                self._seen += 1
+                self._watcher.saw(self._seen)
                 entry = self._entry(letter)
                 if entry is not None:
                     await self._add(entry)
@@ -392,11 +400,11 @@ class _Run:
             return
         sending = [each for each in batch if each.message is not None]
         await self._pace(len(sending))
-        sent = await _patiently(self._send, sending)
+        sent = await patiently(self._send, sending)
         confirmed = [entry for entry, error in zip(sending, sent, strict=True) if error is None]
         sent_before = [each for each in batch if each.message is None]
         deleting = [*sent_before, *confirmed]
-        deleted = await _patiently(self._delete, deleting)
+        deleted = await patiently(self._delete, deleting)
         errors = (str(error) for error in [*sent, *deleted] if error)
         self.figures.last_error = next(errors, self.figures.last_error)
         for entry, error in zip(sending, sent, strict=True):
@@ -408,8 +416,7 @@ class _Run:
 
     def _enter(self, letter: DeadLetter, result: Result) -> None:
         setattr(self.figures, result.value, getattr(self.figures, result.value) + 1)
-        if self._progress is not None:
-            self._progress(letter, result, self.figures)
+        self._watcher.entered(letter, result, self.figures)
 
     async def _pace(self, count: int) -> None:
         rate = self._how.rate_per_second
@@ -445,24 +452,3 @@ class _Run:
 
 def _noted(letter: DeadLetter) -> Sent:
     return Sent(letter.message_id, letter.original_message_id, digest(letter.delivery.body))
-
-
-async def _patiently(call: _Call, entries: Sequence[_Entry]) -> list[AWSError | None]:
-    """Repeat what failed in passing, entry by entry."""
-    results: list[AWSError | None] = [None] * len(entries)
-    waiting = list(range(len(entries)))
-    for attempt in range(1, _ATTEMPTS + 1):
-        if not waiting:
-            break
-        if attempt > 1:
-            await asyncio.sleep(full_jitter(attempt, base_seconds=0.2, cap_seconds=5.0))
-        answers: Sequence[AWSError | None]
-        try:
-            answers = await call([entries[index] for index in waiting])
-        except AWSError as error:
-            answers = [error] * len(waiting)
-        for index, answer in zip(waiting, answers, strict=True):
-            results[index] = answer
-        passing = (AWSThrottledError, AWSUnavailableError)
-        waiting = [index for index in waiting if isinstance(results[index], passing)]
-    return results

@@ -120,6 +120,10 @@ class DeadLetter:
     version: str | None = None
     history: Replays = field(default_factory=Replays)
 
+    def bare(self) -> DeadLetter:
+        """Give it without body and attributes: a large queue must not fill the memory."""
+        return replace(self, delivery=replace(self.delivery, body="", attributes={}))
+
     def summary(self, now: datetime) -> dict[str, Any]:
         """Give everything but the body, for a report."""
         return {
@@ -229,12 +233,12 @@ async def walk(
         at_end: called after the last message, while all are hidden still.
         polls: how many are under way at most.
     """
-    retention_seconds = (await queue.state()).retention_seconds
-    looking = _Looking(queue, look_seconds, polls)
+    state = await queue.state()
+    looking = _Looking(queue, look_seconds, polls, known=state.visible)
     try:
         while not looking.over:
             for delivery in await looking.more():
-                yield describe(delivery, retention_seconds=retention_seconds, now=now())
+                yield describe(delivery, retention_seconds=state.retention_seconds, now=now())
         if at_end is not None:
             await at_end()
     finally:
@@ -248,10 +252,13 @@ class _Looking:
         queue: the dead-letter queue.
         look_seconds: how long a message stays hidden.
         polls: how many are under way at most, and then how many calls that show them again.
+        known: how many there are by SQS's own approximate count; once they are seen, one empty
+            poll is enough.
     """
 
-    def __init__(self, queue: Queue, look_seconds: int, polls: int) -> None:
+    def __init__(self, queue: Queue, look_seconds: int, polls: int, *, known: int) -> None:
         self._queue = queue
+        self._known = known
         self._look_seconds = look_seconds
         self._most = polls
         self._seen: set[str] = set()
@@ -267,12 +274,16 @@ class _Looking:
     @property
     def over(self) -> bool:
         """Whether nothing is left to see."""
-        return self._empty >= _EMPTY_POLLS and not self._under_way
+        return self._is_exhausted and not self._under_way
+
+    @property
+    def _is_exhausted(self) -> bool:
+        return self._empty >= (1 if len(self._seen) >= self._known else _EMPTY_POLLS)
 
     async def more(self) -> list[Delivery]:
         """Wait for the next answers; give what they hold that was not seen yet."""
         wanted = self._most if self._fruitful else 1
-        while self._empty < _EMPTY_POLLS and len(self._under_way) < wanted:
+        while not self._is_exhausted and len(self._under_way) < wanted:
             polling = asyncio.create_task(
                 self._queue.receive(
                     BATCH_MAX_ENTRIES,

@@ -1,0 +1,161 @@
+"""The verb that shows one dead letter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from worker.cli import screen
+from worker.cli.dead_letters.look import AsJSON, expiry, look, now
+from worker.cli.running import run_async
+from worker.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE
+from worker.dead_letters.body_view import BodyLine, BodyPart, lay_out
+from worker.dead_letters.walk import Choice, DeadLetter
+from worker.errors import UsageError
+
+_WRONG: Final = "bold red"
+_INDENT_MAX: Final = 40
+
+
+def show(
+    message_id: Annotated[str, typer.Argument(metavar="ID", help="Its id, or its original's.")],
+    as_json: AsJSON = False,
+) -> None:
+    """Show one dead letter whole, what is wrong marked.
+
+    Nothing is taken.
+
+    Example: aup-worker dead-letters show 5fea7756-0ea4-451a-a703-a558b933e274
+    """
+    letter = run_async(_find(message_id))
+    history = letter.history
+    if as_json:
+        screen.print_json(
+            {
+                **letter.summary(now()),
+                "last_replayed_at": history.at or None,
+                "edits": [asdict(edit) for edit in history.edits],
+                "attributes": {name: value for name, _, value in _attributes(letter)},
+                "trace_header": letter.delivery.trace_header,
+                "body": letter.delivery.body,
+            }
+        )
+        return
+    out = screen.stdout()
+    _print_facts(out, letter)
+    for part in lay_out(letter):
+        out.print()
+        out.print(Text(_title(part), style="bold"))
+        for line in part.lines:
+            _print_line(out, line)
+
+
+def _attributes(letter: DeadLetter) -> Iterator[tuple[str, str, Any]]:
+    for name, value in letter.delivery.attributes.items():
+        yield name, value["DataType"], value.get("StringValue", value.get("BinaryValue"))
+
+
+def _print_facts(out: Console, letter: DeadLetter) -> None:
+    at = now()
+    facts = {
+        "id": letter.message_id,
+        "original id": letter.original_message_id,
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "user": letter.user_id or "",
+        "policy": " ".join(filter(None, (letter.policy_id, letter.version))),
+        "sent": f"{letter.sent_at.isoformat(timespec='seconds')}, "
+        f"{screen.duration((at - letter.sent_at).total_seconds())} ago",
+        "received": f"{_times(letter.receive_count)} before it died"
+        if letter.receive_count
+        else "",
+        "replayed": _times(letter.history.count)
+        + (f", last {letter.history.at}" if letter.history.at else ""),
+    }
+    table = screen.table("", "")
+    table.show_header = False
+    for name, value in facts.items():
+        if value:
+            table.add_row(name, screen.plain(value))
+    table.add_row("expires in", expiry(letter.expires_at, at))
+    for edit in letter.history.edits:
+        changed = ", ".join(edit.changed)
+        table.add_row("edited", screen.plain(f"{edit.at} by {edit.by}: {changed}"))
+    for name, kind, value in _attributes(letter):
+        if name not in {ATTRIBUTE, REPLAYS_ATTRIBUTE}:  # told above
+            text = value.hex() if isinstance(value, bytes) else value
+            table.add_row("attribute", screen.plain(f"{name} ({kind}): {text}"))
+    if letter.delivery.trace_header:
+        table.add_row("trace header", screen.plain(letter.delivery.trace_header))
+    out.print(table)
+
+
+def _times(count: int) -> str:
+    return {0: "never", 1: "once"}.get(count, f"{count} times")
+
+
+def _title(part: BodyPart) -> str:
+    return f"the text in {part.path}" if part.path else "body"
+
+
+def _print_line(out: Console, line: BodyLine) -> None:
+    text = screen.plain(line.text)
+    if not line.note:
+        out.print(text, soft_wrap=True)
+        return
+    note = Text(screen.plain(line.note).plain, style=_WRONG)
+    if line.column is None:
+        _print_marked(out, text, note)
+    else:
+        _print_pointed_at(out, line.text, line.column, note)
+
+
+def _print_marked(out: Console, text: Text, note: Text) -> None:
+    """Print a line that is wrong, the note beside it or, for want of room, beneath."""
+    text.stylize(_WRONG)
+    beside = text + Text("   <-- ", style=_WRONG) + note
+    if beside.cell_len <= out.width:
+        out.print(beside)
+        return
+    out.print(text, soft_wrap=True)
+    indent = len(text.plain) - len(text.plain.lstrip())
+    out.print(Padding(Text("^ ", style=_WRONG) + note, (0, 0, 0, min(indent, _INDENT_MAX))))
+
+
+def _print_pointed_at(out: Console, line: str, column: int, note: Text) -> None:
+    """Print a line, and a caret beneath the place that is wrong."""
+    text = screen.plain(line)
+    too_long = text.cell_len > out.width
+    if too_long:
+        out.print(text, soft_wrap=True)
+    before, after = screen.plain(line[:column]), screen.plain(line[column:])
+    # A window on a long line, so that the caret stands beneath its place.
+    cut = too_long and before.cell_len > out.width // 2
+    shown = (Text("…") + before[-(out.width // 2) :] if cut else before).copy()
+    caret = shown.cell_len
+    shown = shown + after
+    shown.expand_tabs(1)
+    shown.truncate(out.width, overflow="ellipsis")
+    out.print(shown)
+    out.print(Text(" " * caret + "^ ", style=_WRONG) + note, soft_wrap=True)
+
+
+async def _find(message_id: str) -> DeadLetter:
+    chosen = Choice(ids=[message_id])
+    found: list[DeadLetter] = []
+
+    def take(letter: DeadLetter) -> bool:
+        if chosen.matches(letter):
+            found.append(letter)
+        return not found
+
+    await look("looking", take)
+    if not found:
+        raise UsageError(f"no dead letter {message_id}: see `aup-worker dead-letters list`")
+    return found[0]
