@@ -9,7 +9,7 @@ SPREAD := -n 3 --dist worksteal
 UV := .cache/uv/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format contract servers simulate mutants fuzz bench soak lock clean
+.PHONY: help demo test check format contract servers infra-check host-tests simulate mutants fuzz bench soak lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,7 +18,7 @@ demo: $(VENV)/.run ## the whole job on an embedded AWS, in under a minute
 	@$(BIN)/aup-worker demo $(ARGS)
 
 test: $(VENV)/.develop ## every test that needs nothing but pip
-	$(BIN)/python -m pytest -m "not servers" $(SPREAD) $(ARGS)
+	$(BIN)/python -m pytest -m "not servers and not hosts" $(SPREAD) $(ARGS)
 
 check: $(VENV)/.develop ## lint, format and types
 	$(BIN)/ruff check .
@@ -51,12 +51,22 @@ bench: $(VENV)/.develop ## what the worker costs, on a stub of AWS (ARGS=--quick
 soak: servers ## workers killed at random on real servers, behind faults (SECONDS=n, WORKERS=n)
 	@$(BIN)/python -m tests.soak $(ARGS)
 
+infra-check: $(VENV)/.develop ## check what infra/ holds, each with its own tool
+	@$(BIN)/python -m tests.infra.check_hosts
+
+host-tests: $(VENV)/.develop ## boot a systemd and run the service on it (needs root on Linux)
+	$(BIN)/python -m pytest -m hosts $(ARGS)
+
 lock: ## resolve the locks anew
 	@test -x $(UV) || { $(PYTHON) -m venv .cache/uv && .cache/uv/bin/python -m pip install -q uv; }
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 		--extra demo --extra build pyproject.toml -o requirements.lock
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 		--all-extras -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+		--extra otel -c requirements-dev.lock pyproject.toml -o requirements-run.lock
+	echo hatchling | $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--no-annotate -c requirements.lock - -o requirements-build.lock
 
 clean: ## remove what make made
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

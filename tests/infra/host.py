@@ -1,0 +1,145 @@
+"""A host of one's own for a while: this machine's root under an overlay, and a systemd on it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[2]
+CLONE: Final = "/mnt/clone"
+_BOOT: Final = Path(__file__).with_name("boot.sh")
+_SYSTEMD: Final = Path("/lib/systemd/systemd")
+_CGROUPS: Final = Path("/sys/fs/cgroup")
+_BOOT_SECONDS: Final = 30.0
+_PAUSE_SECONDS: Final = 0.05
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_KEPT_VARIABLES: Final = ("PIP_",)
+
+
+def why_not() -> str | None:
+    """Say why this machine boots no host, or None if it does."""
+    if os.geteuid() != 0:
+        return "a host needs root"
+    if not _SYSTEMD.exists():
+        return "a host needs systemd (Debian: apt-get install systemd)"
+    if missing := [each for each in ("unshare", "nsenter") if not shutil.which(each)]:
+        return f"a host needs {missing[0]} (Debian: apt-get install util-linux)"
+    unshare = ["unshare", "--mount", "--pid", "--uts", "--ipc", "--cgroup", "--fork", "true"]
+    if subprocess.run(unshare, capture_output=True, check=False).returncode:  # noqa: S603
+        return "a host needs namespaces, and the kernel gives none here"
+    return None
+
+
+def wait_until(reached: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+    """Wait for a condition under a deadline."""
+    deadline = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < deadline, f"not in {seconds:g} s: {what}"
+        time.sleep(_PAUSE_SECONDS)
+
+
+class Host:
+    """A booted host; its network is this machine's, all else is its own."""
+
+    def __init__(self, init: int) -> None:
+        self._init = init
+
+    def run(
+        self, *command: str, stdin: str = "", check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command on it as root, to its end."""
+        environment = {"PATH": _PATH, "LANG": "C.UTF-8"} | {
+            name: text for name, text in os.environ.items() if name.startswith(_KEPT_VARIABLES)
+        }
+        enter = ["nsenter", "--target", str(self._init)]
+        enter += ["--mount", "--pid", "--uts", "--ipc", "--cgroup", "--root", "--wd"]
+        done = subprocess.run(  # noqa: S603 - the commands are those of the tests
+            [*enter, *command],
+            env=environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done
+
+    def shell(self, script: str) -> str:
+        """Run lines of shell as somebody would type them; the first that fails ends it."""
+        return self.run("sh", "-eu", "-c", script).stdout
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file."""
+        self.run("tee", path, stdin=text)
+
+    def show(self, unit: str, what: str) -> str:
+        """Give one property of a unit."""
+        return self.run("systemctl", "show", "--property", what, "--value", unit).stdout.strip()
+
+
+@contextmanager
+def booted() -> Iterator[Host]:
+    """Boot a host, and leave nothing of it."""
+    groups = _own_cgroups()
+    with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryFile() as output:
+        command = ["sh", str(_BOOT), scratch, str(ROOT), *map(str, groups)]
+        process = subprocess.Popen(  # noqa: S603 - our own script
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            yield _wait_for_boot(process)
+        except AssertionError:
+            output.seek(0)
+            print(output.read().decode(errors="replace"))  # noqa: T201 - pytest shows it
+            raise
+        finally:
+            process.kill()
+            process.wait()
+            _remove(groups)
+
+
+def _own_cgroups() -> list[Path]:
+    """Make a group in every hierarchy that systemd keeps, so that it manages nobody else's."""
+    hierarchies = [each for each in ("systemd", "unified") if (_CGROUPS / each).is_dir()]
+    groups = [_CGROUPS / each / f"aup-host-{os.getpid()}" for each in hierarchies or [""]]
+    for group in groups:
+        group.mkdir(exist_ok=True)
+    return groups
+
+
+def _remove(groups: list[Path]) -> None:
+    def removed() -> bool:
+        for group in groups:
+            for each in [*sorted(group.rglob("*/"), reverse=True), group]:
+                with suppress(FileNotFoundError, OSError):
+                    each.rmdir()
+        return not any(group.exists() for group in groups)
+
+    wait_until(removed, "the kernel has ended all processes of the host")
+
+
+def _wait_for_boot(process: subprocess.Popen[bytes]) -> Host:
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+
+    def is_booted() -> bool:
+        assert process.poll() is None, "the host ended before it was booted"
+        init = children.read_text().split()
+        if not init or Path(f"/proc/{init[0]}/comm").read_text() != "systemd\n":
+            return False
+        state = Host(int(init[0])).run("systemctl", "is-system-running", check=False)
+        return state.stdout.strip() in {"running", "degraded"}
+
+    wait_until(is_booted, "systemd is up", _BOOT_SECONDS)
+    return Host(int(children.read_text().split()[0]))
