@@ -7,9 +7,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Part of what the tests do is waiting; many more processes than cores would starve each other.
 SPREAD := -n 3 --dist worksteal
 UV := .cache/uv/bin/uv
+IMAGE ?= aup-worker
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format contract servers infra-check host-tests simulate mutants fuzz bench soak lock clean
+.PHONY: help demo test check format contract servers infra-check host-tests image sbom simulate mutants fuzz bench soak lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,11 +52,22 @@ bench: $(VENV)/.develop ## what the worker costs, on a stub of AWS (ARGS=--quick
 soak: servers ## workers killed at random on real servers, behind faults (SECONDS=n, WORKERS=n)
 	@$(BIN)/python -m tests.soak $(ARGS)
 
-infra-check: $(VENV)/.develop ## check what infra/ holds, each with its own tool
+infra-check: $(VENV)/.develop .cache/tools/hadolint/.complete ## check what infra/ holds, each with its own tool
 	@$(BIN)/python -m tests.infra.check_hosts
 
 host-tests: $(VENV)/.develop ## boot a systemd and run the service on it (needs root on Linux)
 	$(BIN)/python -m pytest -m hosts $(ARGS)
+
+image: ## build the image (IMAGE_BUILD_OPTIONS for the engine's own options)
+	@engine=$$(command -v podman || command -v docker) || { echo "podman or docker is needed" >&2; exit 2; }; \
+	$$engine build $(IMAGE_BUILD_OPTIONS) --file infra/Dockerfile --tag $(IMAGE) \
+		--build-arg VERSION="$$(sed -n 's/^__version__ = "\(.*\)"$$/\1/p' worker/__init__.py)" \
+		--build-arg REVISION="$$(git rev-parse HEAD)" .
+
+sbom: .cache/tools/cyclonedx/.complete ## the bill of materials of what the service runs on, as CycloneDX JSON
+	@mkdir -p dist
+	@.cache/tools/cyclonedx/bin/python infra/sbom.py >dist/aup-worker.cdx.json
+	@echo dist/aup-worker.cdx.json
 
 lock: ## resolve the locks anew
 	@test -x $(UV) || { $(PYTHON) -m venv .cache/uv && .cache/uv/bin/python -m pip install -q uv; }
@@ -70,6 +82,12 @@ lock: ## resolve the locks anew
 
 clean: ## remove what make made
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+
+# Tools that would not get on with our own dependencies, each locked in a place of its own.
+.cache/tools/%/.complete: infra/tools/%.lock
+	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
+	@touch $@
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it with make PYTHON=/path/to/python3" >&2; exit 2; }
