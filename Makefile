@@ -10,7 +10,7 @@ UV := .cache/uv/bin/uv
 IMAGE ?= aup-worker
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format contract servers infra-check host-tests image sbom simulate mutants fuzz bench soak lock clean
+.PHONY: help demo test check format contract servers infra-check host-tests image image-tests sbom simulate mutants fuzz bench soak lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ infra-check: $(VENV)/.develop .cache/tools/hadolint/.complete ## check what infr
 
 host-tests: $(VENV)/.develop ## boot a systemd and run the service on it (needs root on Linux)
 	$(BIN)/python -m pytest -m hosts $(ARGS)
+
+image-tests: $(VENV)/.develop ## build and run the image in a host made for it (needs root, debootstrap, `make servers`)
+	@$(BIN)/python -m tests.infra.image_host $(ARGS)
 
 image: ## build the image (IMAGE_BUILD_OPTIONS for the engine's own options)
 	@engine=$$(command -v podman || command -v docker) || { echo "podman or docker is needed" >&2; exit 2; }; \

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 ROOT: Final = Path(__file__).parents[2]
 CLONE: Final = "/mnt/clone"
@@ -52,9 +52,16 @@ class Host:
         self._init = init
 
     def run(
-        self, *command: str, stdin: str = "", check: bool = True
+        self, *command: str, stdin: str = "", source: IO[bytes] | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command on it as root, to its end."""
+        """Run a command on it as root, to its end.
+
+        Args:
+            command: the program and its arguments.
+            stdin: what it reads.
+            source: an open file that it reads instead.
+            check: whether it must succeed.
+        """
         environment = {"PATH": _PATH, "LANG": "C.UTF-8"} | {
             name: text for name, text in os.environ.items() if name.startswith(_KEPT_VARIABLES)
         }
@@ -63,10 +70,10 @@ class Host:
         done = subprocess.run(  # noqa: S603 - the commands are those of the tests
             [*enter, *command],
             env=environment,
-            input=stdin,
+            **({"input": stdin} if source is None else {"stdin": source}),
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
             check=False,
         )
         assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
