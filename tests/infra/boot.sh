@@ -1,26 +1,25 @@
 #!/bin/sh
 # Boot a systemd of one's own on a copy of this machine's root that is gone when it ends.
-# Run as root: boot.sh SCRATCH CLONE GROUP…
+# Run as root: boot.sh SCRATCH CLONE GROUP, with a control group (of version 2) for it.
 set -eu
-scratch=$1 clone=$2
-shift 2
+scratch=$1 clone=$2 group=${3:-}
+lower=${AUP_HOST_ROOT:-/}
 
-# The groups that it is put into first are all that this systemd sees of theirs, and manages.
-if [ $# != 0 ]; then
-	for group; do
-		echo $$ >"$group/cgroup.procs"
-	done
+# The group that it is put into first is all that this systemd sees of groups, and manages.
+if [ -n "$group" ]; then
+	echo $$ >"$group/cgroup.procs"
 	exec unshare --mount --pid --uts --ipc --cgroup --fork --kill-child sh "$0" "$scratch" "$clone"
 fi
 
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 tmpfs "$scratch"
 mkdir "$scratch/upper" "$scratch/work" "$scratch/root"
-mount -t overlay -o "lowerdir=/,upperdir=$scratch/upper,workdir=$scratch/work" overlay "$scratch/root"
+mount -t overlay -o "lowerdir=$lower,upperdir=$scratch/upper,workdir=$scratch/work" overlay "$scratch/root"
 cd "$scratch/root"
 
 mount -t proc proc proc
 mount -t sysfs -o ro sysfs sys
+mount -t cgroup2 cgroup2 sys/fs/cgroup
 # The kernel is shared: its settings are not to be changed from here.
 mount -o bind proc/sys proc/sys
 mount -o remount,bind,ro proc/sys

@@ -16,7 +16,7 @@ ROOT: Final = Path(__file__).parents[2]
 CLONE: Final = "/mnt/clone"
 _BOOT: Final = Path(__file__).with_name("boot.sh")
 _SYSTEMD: Final = Path("/lib/systemd/systemd")
-_CGROUPS: Final = Path("/sys/fs/cgroup")
+_CGROUPS: Final = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))  # mixed, and new
 _BOOT_SECONDS: Final = 30.0
 _PAUSE_SECONDS: Final = 0.05
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -95,9 +95,9 @@ class Host:
 @contextmanager
 def booted() -> Iterator[Host]:
     """Boot a host, and leave nothing of it."""
-    groups = _own_cgroups()
+    group = _own_cgroup()
     with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryFile() as output:
-        command = ["sh", str(_BOOT), scratch, str(ROOT), *map(str, groups)]
+        command = ["sh", str(_BOOT), scratch, str(ROOT), str(group)]
         process = subprocess.Popen(  # noqa: S603 - our own script
             command,
             stdin=subprocess.DEVNULL,
@@ -114,25 +114,23 @@ def booted() -> Iterator[Host]:
         finally:
             process.kill()
             process.wait()
-            _remove(groups)
+            _remove(group)
 
 
-def _own_cgroups() -> list[Path]:
-    """Make a group in every hierarchy that systemd keeps, so that it manages nobody else's."""
-    hierarchies = [each for each in ("systemd", "unified") if (_CGROUPS / each).is_dir()]
-    groups = [_CGROUPS / each / f"aup-host-{os.getpid()}" for each in hierarchies or [""]]
-    for group in groups:
-        group.mkdir(exist_ok=True)
-    return groups
+def _own_cgroup() -> Path:
+    """Make a group for the host alone, so that its systemd manages nobody else's."""
+    group = next(each for each in _CGROUPS if (each / "cgroup.procs").exists())
+    own = group / f"aup-host-{os.getpid()}"
+    own.mkdir(exist_ok=True)
+    return own
 
 
-def _remove(groups: list[Path]) -> None:
+def _remove(group: Path) -> None:
     def removed() -> bool:
-        for group in groups:
-            for each in [*sorted(group.rglob("*/"), reverse=True), group]:
-                with suppress(FileNotFoundError, OSError):
-                    each.rmdir()
-        return not any(group.exists() for group in groups)
+        for each in [*sorted(group.rglob("*/"), reverse=True), group]:
+            with suppress(OSError):
+                each.rmdir()
+        return not group.exists()
 
     wait_until(removed, "the kernel has ended all processes of the host")
 
