@@ -1,4 +1,8 @@
-"""A host of one's own for a while: this machine's root under an overlay, and a systemd on it."""
+"""A host of one's own for a while: this machine's root under an overlay, and a systemd on it.
+
+`AUP_HOST_ROOT` names another root than this machine's, such as one that debootstrap made of
+another Debian; it needs systemd, python3-venv and this machine's certificates.
+"""
 
 from __future__ import annotations
 

@@ -56,7 +56,8 @@ class Worker:
         return self.host.show(self.unit, what)
 
     def kill(self, number: signal.Signals) -> None:
-        self.host.run("kill", f"-{number.value}", self.show("MainPID"))
+        how = [f"--signal={number.name}", "--kill-whom=main"]
+        self.host.run("systemctl", "kill", *how, self.unit)
 
     def journal(self) -> list[dict[str, str]]:
         self.host.run("journalctl", "--sync")
