@@ -25,8 +25,12 @@ trap tidy EXIT
 pip() {
 	"$build/bin/python" -m pip --disable-pip-version-check --quiet "$@"
 }
-"${PYTHON:-/usr/bin/python3}" -m venv "$build" ||
-	{ echo "install.sh: needs Python 3.11 or newer and its venv module (Debian: apt-get install python3-venv)" >&2; exit 2; }
+python=${PYTHON:-/usr/bin/python3}
+if ! "$python" -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+	echo "install.sh: $python is not Python 3.11 or newer with its venv module (Debian: apt-get install python3-venv); name another with PYTHON=" >&2
+	exit 2
+fi
+"$python" -m venv "$build"
 umask 022
 "$build/bin/python" -m venv --without-pip "$release"
 pip install --require-hashes --no-deps -r requirements-build.lock

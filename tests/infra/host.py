@@ -21,6 +21,11 @@ CLONE: Final = "/mnt/clone"
 _BOOT: Final = Path(__file__).with_name("boot.sh")
 _SYSTEMD: Final = Path("/lib/systemd/systemd")
 _CGROUPS: Final = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))  # mixed, and new
+_PYTHON: Final = (
+    "/usr/bin/python3",
+    "-c",
+    "import ensurepip, sys; sys.exit(sys.version_info < (3, 11))",
+)
 _BOOT_SECONDS: Final = 30.0
 _PAUSE_SECONDS: Final = 0.05
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -31,10 +36,12 @@ def why_not() -> str | None:
     """Say why this machine boots no host, or None if it does."""
     if os.geteuid() != 0:
         return "a host needs root"
-    if not _SYSTEMD.exists():
-        return "a host needs systemd (Debian: apt-get install systemd)"
+    if not _SYSTEMD.exists() or not Path(_PYTHON[0]).exists():
+        return "a host needs systemd and Python (Debian: apt-get install systemd python3-venv)"
     if missing := [each for each in ("unshare", "nsenter") if not shutil.which(each)]:
         return f"a host needs {missing[0]} (Debian: apt-get install util-linux)"
+    if subprocess.run(_PYTHON, capture_output=True, check=False).returncode:  # noqa: S603
+        return "a host needs Python 3.11 with venv (Debian: apt-get install python3-venv)"
     unshare = ["unshare", "--mount", "--pid", "--uts", "--ipc", "--cgroup", "--fork", "true"]
     if subprocess.run(unshare, capture_output=True, check=False).returncode:  # noqa: S603
         return "a host needs namespaces, and the kernel gives none here"
