@@ -13,7 +13,7 @@ IMAGE ?= aup-worker
 .PHONY: help demo test check format contract servers infra-check host-tests image image-tests sbom simulate mutants fuzz bench soak lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.run ## the whole job on an embedded AWS, in under a minute
 	@$(BIN)/aup-worker demo $(ARGS)

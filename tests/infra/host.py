@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from typing import IO, Final
 ROOT: Final = Path(__file__).parents[2]
 CLONE: Final = "/mnt/clone"
 _BOOT: Final = Path(__file__).with_name("boot.sh")
+_LEASH: Final = ROOT / "tests" / "servers" / "leash.py"
 _SYSTEMD: Final = Path("/lib/systemd/systemd")
 _CGROUPS: Final = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))  # mixed, and new
 _PYTHON: Final = (
@@ -108,7 +110,9 @@ def booted() -> Iterator[Host]:
     """Boot a host, and leave nothing of it."""
     group = _own_cgroup()
     with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryFile() as output:
-        command = ["sh", str(_BOOT), scratch, str(ROOT), str(group)]
+        # It dies with this process, however that ends.
+        leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid())]
+        command = [*leash, "sh", str(_BOOT), scratch, str(ROOT), str(group)]
         process = subprocess.Popen(  # noqa: S603 - our own script
             command,
             stdin=subprocess.DEVNULL,
