@@ -7,18 +7,19 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Part of what the tests do is waiting; many more processes than cores would starve each other.
 SPREAD := -n 3 --dist worksteal
 UV := .cache/uv/bin/uv
+IMAGE ?= aup-worker
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format contract servers infra-check simulate mutants fuzz bench scaling soak lock clean
+.PHONY: help demo test check format contract servers infra-check host-tests image image-tests sbom simulate mutants fuzz bench scaling soak lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.run ## the whole job on an embedded AWS, in under a minute
 	@$(BIN)/aup-worker demo $(ARGS)
 
 test: $(VENV)/.develop ## every test that needs nothing but pip
-	$(BIN)/python -m pytest -m "not servers" $(SPREAD) $(ARGS)
+	$(BIN)/python -m pytest -m "not servers and not hosts" $(SPREAD) $(ARGS)
 
 check: $(VENV)/.develop ## lint, format and types
 	$(BIN)/ruff check .
@@ -54,8 +55,26 @@ scaling: $(VENV)/.develop ## how the number of tasks follows bursts and failures
 soak: servers ## workers killed at random on real servers, behind faults (SECONDS=n, WORKERS=n)
 	@$(BIN)/python -m tests.soak $(ARGS)
 
-infra-check: $(VENV)/.develop ## check what infra/ holds, each with its own tool
+infra-check: $(VENV)/.develop .cache/tools/hadolint/.complete ## check what infra/ holds, each with its own tool
 	@$(BIN)/python -m tests.infra.check_templates
+	@$(BIN)/python -m tests.infra.check_hosts
+
+host-tests: $(VENV)/.develop ## boot a systemd and run the service on it (needs root on Linux)
+	$(BIN)/python -m pytest -m hosts $(ARGS)
+
+image-tests: $(VENV)/.develop ## build and run the image in a host made for it (needs root, debootstrap, `make servers`)
+	@$(BIN)/python -m tests.infra.image_host $(ARGS)
+
+image: ## build the image (IMAGE_BUILD_OPTIONS for the engine's own options)
+	@engine=$$(command -v podman || command -v docker) || { echo "podman or docker is needed" >&2; exit 2; }; \
+	$$engine build $(IMAGE_BUILD_OPTIONS) --file infra/Dockerfile --tag $(IMAGE) \
+		--build-arg VERSION="$$(sed -n 's/^__version__ = "\(.*\)"$$/\1/p' worker/__init__.py)" \
+		--build-arg REVISION="$$(git rev-parse HEAD)" .
+
+sbom: .cache/tools/cyclonedx/.complete ## the bill of materials of what the service runs on, as CycloneDX JSON
+	@mkdir -p dist
+	@.cache/tools/cyclonedx/bin/python infra/sbom.py >dist/aup-worker.cdx.json
+	@echo dist/aup-worker.cdx.json
 
 lock: ## resolve the locks anew
 	@test -x $(UV) || { $(PYTHON) -m venv .cache/uv && .cache/uv/bin/python -m pip install -q uv; }
@@ -65,9 +84,19 @@ lock: ## resolve the locks anew
 		--all-extras -c requirements.lock pyproject.toml -o requirements-dev.lock
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 		tests/infra/checkov.in -o tests/infra/checkov.lock
+	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+		--extra otel -c requirements-dev.lock pyproject.toml -o requirements-run.lock
+	echo hatchling | $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--no-annotate -c requirements.lock - -o requirements-build.lock
 
 clean: ## remove what make made
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+
+# Tools that would not get on with our own dependencies, each locked in a place of its own.
+.cache/tools/%/.complete: infra/tools/%.lock
+	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
+	@touch $@
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it with make PYTHON=/path/to/python3" >&2; exit 2; }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 
 __all__ = ["main"]
@@ -9,6 +11,10 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run a verb; exit 0 done, 1 some of it failed, 2 wrong usage or settings."""
+    if os.getpid() == 1:
+        # The kernel drops signals that a container's first process has no handler for, and the
+        # service sets its own only when everything is loaded.
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     # A health check runs every few seconds, and loading every verb would be most of its work.
     if sys.argv[1:2] == ["health"]:
         from worker.cli.health import main as verb  # noqa: PLC0415

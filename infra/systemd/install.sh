@@ -1,0 +1,59 @@
+#!/bin/sh
+# Install this checkout as a service, or upgrade to it: infra/systemd/install.sh, as root.
+# Each release has a folder of its own under /opt/aup-worker, and `current` points at the newest.
+# It starts, stops and restarts nothing, and leaves settings alone that are there already.
+set -eu
+cd "$(dirname "$0")/../.."
+home=/opt/aup-worker
+units=/etc/systemd/system
+
+if [ "$(id -u)" != 0 ]; then
+	echo "install.sh: needs root" >&2
+	exit 2
+fi
+version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' worker/__init__.py)
+release=$home/$version-$(date -u +%Y%m%dT%H%M%SZ)
+build=$(mktemp -d)
+done=
+tidy() {
+	rm -rf "$build"
+	[ -n "$done" ] || rm -rf "$release"
+}
+trap tidy EXIT
+
+# The release holds no pip: what installs it is thrown away.
+pip() {
+	"$build/bin/python" -m pip --disable-pip-version-check --quiet "$@"
+}
+python=${PYTHON:-/usr/bin/python3}
+if ! "$python" -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+	echo "install.sh: $python is not Python 3.11 or newer with its venv module (Debian: apt-get install python3-venv); name another with PYTHON=" >&2
+	exit 2
+fi
+"$python" -m venv "$build"
+umask 022
+"$build/bin/python" -m venv --without-pip "$release"
+pip install --require-hashes --no-deps -r requirements-build.lock
+pip wheel --no-deps --no-build-isolation --wheel-dir "$build/wheel" .
+pip --python "$release/bin/python" install --no-compile --require-hashes --no-deps -r requirements-run.lock
+pip --python "$release/bin/python" install --no-compile --no-index --no-deps "$build"/wheel/*.whl
+"$release/bin/python" -m compileall -q "$release/lib"
+"$release/bin/aup-worker" --help >"$build/help"
+done=1
+
+ln -s "$release" "$build/current"
+mv -Tf "$build/current" "$home/current"
+install -D -m 644 infra/systemd/aup-worker@.service "$units/aup-worker@.service"
+if [ "$(systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')" -ge 254 ]; then
+	install -D -m 644 infra/systemd/backoff.conf "$units/aup-worker@.service.d/backoff.conf"
+fi
+install -d -m 700 /etc/credstore
+if [ ! -e /etc/aup-worker/aup-worker.env ]; then
+	install -D -m 600 infra/systemd/aup-worker.env.example /etc/aup-worker/aup-worker.env
+fi
+systemctl daemon-reload
+
+echo "installed $release"
+echo "settings: /etc/aup-worker/aup-worker.env; keys, if any: /etc/credstore/aup-worker.aws-credentials"
+echo "start two workers: systemctl enable --now aup-worker@1 aup-worker@2"
+echo "upgrade one at a time: systemctl restart aup-worker@1; systemctl restart aup-worker@2"

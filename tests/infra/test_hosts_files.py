@@ -1,0 +1,114 @@
+"""What infra/ holds for hosts and containers agrees with the settings and the locks."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from worker.settings import AWSSettings, Settings, load, variable
+
+ROOT = Path(__file__).parents[2]
+SYSTEMD = ROOT / "infra" / "systemd"
+UNIT = (SYSTEMD / "aup-worker@.service").read_text()
+EXAMPLE = (SYSTEMD / "aup-worker.env.example").read_text()
+DOCKERFILE = (ROOT / "infra" / "Dockerfile").read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "infra" / "compose.yaml").read_text())
+OF_AWS = {
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_ENDPOINT_URL_SQS",
+    "AWS_ENDPOINT_URL_DYNAMODB",
+}
+
+
+def _known() -> dict[str, object]:
+    return {
+        variable(model, name): field.default
+        for model in (Settings, AWSSettings)
+        for name, field in model.model_fields.items()
+        if name != "aws"
+    }
+
+
+def _in_unit(name: str) -> str:
+    (found,) = re.findall(rf"^{name}=(.*)$", UNIT, re.MULTILINE)
+    return str(found)
+
+
+def _pins(name: str) -> dict[str, str]:
+    """Give what a lock pins, each with its hashes."""
+    entries = re.split(r"^(?=\S)", (ROOT / name).read_text(), flags=re.MULTILINE)
+    return {each.partition("==")[0]: each.partition("==")[2] for each in entries if each}
+
+
+def test_the_example_of_the_environment_file_holds_settings_and_shows_defaults(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = re.findall(r"^(#?)([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE)
+    assert len(lines) >= 10
+    for commented, name, text in lines:
+        assert name in _known()
+        if commented:
+            assert text == f"{_known()[name]}".removesuffix(".0"), name
+        else:
+            monkeypatch.setenv(name, text)
+    assert load().aws.region == "eu-west-1"
+
+
+def test_systemd_and_the_composition_kill_later_than_the_worker_expects() -> None:
+    stop = Settings.model_fields["stop_timeout_seconds"].default
+    assert float(_in_unit("TimeoutStopSec")) > stop
+    assert float(COMPOSE["services"]["worker"]["stop_grace_period"].removesuffix("s")) > stop
+
+
+def test_systemd_ends_a_hung_worker_only_after_it_could_have_ended_itself() -> None:
+    assert float(_in_unit("WatchdogSec")) > Settings.model_fields["stall_seconds"].default
+
+
+def test_settings_in_the_image_and_the_composition_are_settings() -> None:
+    named = set(re.findall(r"\bAUP_[A-Z_]+", DOCKERFILE))
+    for service in ("init", "policy", "worker"):
+        named |= set(COMPOSE["services"][service]["environment"])
+    assert len(named) >= 8
+    assert named - set(_known()) <= OF_AWS
+
+
+def test_every_image_has_a_version_and_nothing_listens_to_the_network() -> None:
+    (python,) = re.findall(r"^ARG PYTHON=(.*)$", DOCKERFILE, re.MULTILINE)
+    assert re.fullmatch(r"python:3\.\d+\.\d+-[a-z-]+@sha256:[0-9a-f]{64}", python)
+    for name, service in COMPOSE["services"].items():
+        assert service["image"] == "aup-worker" or re.search(r":\d+\.\d+\.\d+$", service["image"])
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:"), name
+
+
+def test_the_image_starts_programs_and_no_shell() -> None:
+    for instruction in ("ENTRYPOINT", "CMD", r"HEALTHCHECK .* CMD"):
+        (found,) = re.findall(rf"^{instruction} (.*)$", DOCKERFILE, re.MULTILINE)
+        assert found.startswith('["'), instruction
+
+
+@pytest.mark.parametrize(
+    ("part", "whole"),
+    [
+        ("requirements-run.lock", "requirements-dev.lock"),
+        ("requirements-build.lock", "requirements.lock"),
+    ],
+)
+def test_what_is_deployed_is_what_was_tested(part: str, whole: str) -> None:
+    tested = _pins(whole)
+    assert _pins(part)
+    for name, pinned in _pins(part).items():
+        assert pinned == tested[name], f"{name}: run make lock"
+
+
+def test_everything_the_package_asks_for_is_in_the_lock_of_what_runs() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    (asked,) = re.findall(r"^dependencies = \[(.*?)^\]", project, re.MULTILINE | re.DOTALL)
+    names = re.findall(r'^\s+"([\w-]+)', asked, re.MULTILINE)
+    assert len(names) >= 8
+    assert set(names) <= set(_pins("requirements-run.lock"))

@@ -1,0 +1,198 @@
+"""The service on a real systemd, installed as the README says."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.infra.host import CLONE, Host, booted, wait_until, why_not
+from tests.process.workplace import Workplace, body
+from tests.servers.launch import moto
+
+pytestmark = [
+    pytest.mark.hosts,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(why_not() is not None, reason=f"no systemd is booted: {why_not()}"),
+]
+
+_PROBE: Final = Path(__file__).with_name("sandbox_probe.py")
+_KEYS: Final = "[default]\naws_access_key_id = test\naws_secret_access_key = test\n"
+
+
+class Worker:
+    """One instance of the unit."""
+
+    def __init__(self, host: Host, name: str) -> None:
+        self.host = host
+        self.name = name
+        self.unit = f"aup-worker@{name}.service"
+
+    def change(self, *lines: str) -> None:
+        """Change this instance alone, as an operator would."""
+        text = "\n".join(["[Service]", *lines, ""])
+        self.host.run("mkdir", "-p", f"/etc/systemd/system/{self.unit}.d")
+        self.host.write(f"/etc/systemd/system/{self.unit}.d/test.conf", text)
+        self.host.run("systemctl", "daemon-reload")
+
+    def start(self) -> None:
+        done = self.host.run("systemctl", "start", self.unit, check=False)
+        assert done.returncode == 0, [each["MESSAGE"] for each in self.journal()]
+
+    def stop(self) -> dict[str, Any]:
+        """Stop it; give its last figures, whose books must balance."""
+        self.host.run("systemctl", "stop", self.unit)
+        assert self.show("Result") == "success"
+        assert self.show("ExecMainStatus") == "0"
+        return next(line for line in reversed(self.log()) if line["event"] == "stopped")
+
+    def show(self, what: str) -> str:
+        return self.host.show(self.unit, what)
+
+    def kill(self, number: signal.Signals) -> None:
+        how = [f"--signal={number.name}", "--kill-whom=main"]
+        self.host.run("systemctl", "kill", *how, self.unit)
+
+    def journal(self) -> list[dict[str, str]]:
+        self.host.run("journalctl", "--sync")
+        read = self.host.run("journalctl", "--unit", self.unit, "--output", "json", "--no-pager")
+        return [json.loads(line) for line in read.stdout.splitlines()]
+
+    def log(self) -> list[dict[str, Any]]:
+        """Give what the worker itself wrote."""
+        ours = [each for each in self.journal() if each["_TRANSPORT"] == "stdout"]
+        assert {each["SYSLOG_IDENTIFIER"] for each in ours} <= {f"aup-worker@{self.name}"}
+        return [json.loads(each["MESSAGE"]) for each in ours]
+
+    def wait_for_restart(self, why: str) -> None:
+        wait_until(lambda: self.show("NRestarts") == "1", f"{self.unit}: started again {why}")
+        wait_until(lambda: self.show("ActiveState") == "active", f"{self.unit}: ready again {why}")
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Host]:
+    with booted() as host:
+        host.shell(f"{CLONE}/infra/systemd/install.sh")
+        host.write("/etc/credstore/aup-worker.aws-credentials", _KEYS)
+        yield host
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with moto() as url:
+        yield url
+
+
+@pytest.fixture
+def workplace(host: Host, url: str) -> Workplace:
+    """Give queues and tables, and tell all workers of the host about them."""
+    place = Workplace(url)
+    place.set_up()
+    own = {"PATH", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    settings = [f"{name}={text}" for name, text in place.environment.items() if name not in own]
+    host.write("/etc/aup-worker/aup-worker.env", "\n".join([*settings, ""]))
+    return place
+
+
+def _events(first: int, count: int) -> Counter[str]:
+    return Counter(f"e-{number}" for number in range(first, first + count))
+
+
+def test_it_is_started_after_its_first_poll_logs_json_and_drains_when_stopped(
+    host: Host, workplace: Workplace
+) -> None:
+    worker = Worker(host, "1")
+    worker.start()
+    began, ready = (
+        int(worker.show(f"{what}TimestampMonotonic")) for what in ("ExecMainStart", "ActiveEnter")
+    )
+    assert ready - began >= int(workplace.environment["AUP_WAIT_SECONDS"]) * 1e6
+    assert worker.show("StatusText").startswith("ready; ")
+
+    workplace.send(*(body(number) for number in range(40)))
+    wait_until(lambda: workplace.recorded().total() > 0, "the first messages are recorded")
+    figures = worker.stop()
+    assert figures["balanced"]
+    assert figures["held"] == 0
+    recorded = workplace.recorded()
+    assert recorded.total() + workplace.visible("AUP_QUEUE") == 40, "no message is left in flight"
+    assert recorded == _events(0, 40) & recorded
+
+
+def test_two_workers_of_one_host_share_the_load(host: Host, workplace: Workplace) -> None:
+    workers = [Worker(host, name) for name in ("2", "3")]
+    for worker in workers:
+        worker.start()
+    assert len({worker.show("UID") for worker in workers}) == 2, "each is a user of its own"
+    sent = 0
+    deadline = time.monotonic() + 30
+    shares = Counter[str]()
+    while len(shares) < 2 or sent < 60:
+        assert time.monotonic() < deadline, f"one worker takes everything: {shares}"
+        workplace.send(*(body(number) for number in range(sent, sent + 20)))
+        sent += 20
+        wait_until(lambda: workplace.recorded().total() == sent, "all are recorded")  # noqa: B023
+        shares += Counter(
+            worker.name
+            for worker in workers
+            if any(line.get("received", 0) for line in worker.log())
+        )
+    figures = [worker.stop() for worker in workers]
+    assert [each["balanced"] for each in figures] == [True, True]
+    assert min(each["received"] for each in figures) > 0
+    assert workplace.recorded() == _events(0, sent)
+
+
+def test_one_that_hangs_is_ended_by_the_watchdog_and_one_that_is_killed_starts_again(
+    host: Host, workplace: Workplace
+) -> None:
+    hung, killed = Worker(host, "hung"), Worker(host, "killed")
+    hung.change("WatchdogSec=2", "RestartSec=100ms")
+    killed.change("RestartSec=100ms")
+    for worker in (hung, killed):
+        worker.start()
+    hung.kill(signal.SIGSTOP)
+    killed.kill(signal.SIGKILL)
+    killed.wait_for_restart("after SIGKILL")
+    hung.wait_for_restart("by the watchdog")
+    assert any("Watchdog timeout" in str(each["MESSAGE"]) for each in hung.journal())
+    workplace.send(*(body(number) for number in range(20)))
+    wait_until(lambda: workplace.recorded() == _events(0, 20), "they work again")
+    for worker in (hung, killed):
+        assert worker.stop()["balanced"]
+
+
+def test_wrong_settings_are_not_tried_again(host: Host, workplace: Workplace) -> None:
+    assert workplace.environment
+    worker = Worker(host, "wrong")
+    worker.change("RestartSec=100ms")
+    host.write("/etc/aup-worker/wrong.env", "AUP_SLOTS=none\n")
+    assert host.run("systemctl", "start", worker.unit, check=False).returncode != 0
+    wait_until(lambda: worker.show("ActiveState") == "failed", "it failed")
+    assert (worker.show("ExecMainStatus"), worker.show("NRestarts")) == ("2", "0")
+    said = [str(each["MESSAGE"]) for each in worker.journal()]
+    assert any("AUP_SLOTS=none" in each for each in said)
+
+
+def test_the_sandbox_holds(host: Host, workplace: Workplace) -> None:
+    assert workplace.environment
+    worker = Worker(host, "probe")
+    host.write("/opt/aup-worker/probe.py", _PROBE.read_text())
+    worker.change(
+        "Type=oneshot",
+        "Restart=no",
+        "ExecStart=",
+        "ExecStart=/opt/aup-worker/current/bin/python3 /opt/aup-worker/probe.py",
+    )
+    worker.start()
+    (found,) = worker.log()
+    assert found.pop("uid") not in {0, 65534}
+    assert found.pop("keys") == _KEYS
+    assert [name for name, said in found.items() if said == "allowed"] == [], found
+    assert len(found) >= 20
