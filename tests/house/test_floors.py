@@ -64,6 +64,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "monitoring.systemd",
             "monitoring.ecs",
             "monitoring.emf",
+            "monitoring.tracing",
         ),
     ),
     (
