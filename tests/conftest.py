@@ -13,7 +13,7 @@ from worker.repository import SingletonMeta
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
-        if name.startswith(("AWS_", "AUP_")):
+        if name.startswith(("AWS_", "AUP_", "OTEL_")):
             monkeypatch.delenv(name)
     # No credentials, region or role of this machine: neither from files nor from the network.
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
