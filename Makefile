@@ -9,7 +9,7 @@ SPREAD := -n 3 --dist worksteal
 UV := .cache/uv/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format contract servers simulate mutants fuzz bench soak lock clean
+.PHONY: help demo test check format contract servers infra-check simulate mutants fuzz bench soak lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,12 +51,17 @@ bench: $(VENV)/.develop ## what the worker costs, on a stub of AWS (ARGS=--quick
 soak: servers ## workers killed at random on real servers, behind faults (SECONDS=n, WORKERS=n)
 	@$(BIN)/python -m tests.soak $(ARGS)
 
+infra-check: $(VENV)/.develop ## check what infra/ holds, each with its own tool
+	@$(BIN)/python -m tests.infra.check_templates
+
 lock: ## resolve the locks anew
 	@test -x $(UV) || { $(PYTHON) -m venv .cache/uv && .cache/uv/bin/python -m pip install -q uv; }
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 		--extra demo --extra build pyproject.toml -o requirements.lock
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 		--all-extras -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+		tests/infra/checkov.in -o tests/infra/checkov.lock
 
 clean: ## remove what make made
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

@@ -12,8 +12,8 @@ import pytest
 
 from tests.contract.facts import acceptance
 from tests.contract.queues import QueuePlace, QueueServer, is_empty, take
-from worker import dead_letters as module
 from worker.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE, bury
+from worker.dead_letters import walk as module
 from worker.dead_letters.forecast import Forecast
 from worker.dead_letters.journal import Progress
 from worker.dead_letters.replay import Manner, ReplayFigures, rehearse, replay

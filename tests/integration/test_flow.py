@@ -13,7 +13,7 @@ import pytest
 from tests.integration.place import FORGOTTEN, POLICY, Place, good, now, sha256, stated
 from tests.integration.proxy import proxy_to
 from tests.integration.running import HoldingLedger, ended, until, working
-from worker import dead_letters as dead_letters_module
+from worker.dead_letters import walk as walk_module
 from worker.dead_letters.replay import replay
 from worker.dead_letters.walk import Choice
 from worker.delivery import Fate
@@ -168,7 +168,7 @@ async def test_what_died_of_an_unknown_version_is_recorded_after_publication_and
     assert await place.recorded() == []
 
     place.publish(FORGOTTEN)
-    monkeypatch.setattr(dead_letters_module, "_POLL_SECONDS", 0)
+    monkeypatch.setattr(walk_module, "_POLL_SECONDS", 0)
     async with open_queues(settings) as (source, dead_letters), working(settings) as flow:
         figures = await replay(source, dead_letters, Choice(reasons=["unknown_policy"]))
         assert (figures.matched, figures.replayed) == (25, 25)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.mutants import in_edges, in_health, in_pipeline, in_repository, in_settling
+from tests.mutants import in_edges, in_health, in_pipeline, in_repository, in_seeing, in_settling
 from tests.mutants.mutant import Mutant
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
@@ -13,4 +13,5 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *in_repository.MUTANTS,
     *in_edges.MUTANTS,
     *in_health.MUTANTS,
+    *in_seeing.MUTANTS,
 )

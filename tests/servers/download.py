@@ -67,10 +67,10 @@ def _bring_all() -> int:
     if missing := _missing_tools():
         sys.stderr.write("".join(f"{line}\n" for line in missing))
         return 2
-    with _one_at_a_time():
+    with one_at_a_time():
         bring(parts.DYNAMODB_LOCAL, _fill_dynamodb_local)
-        bring(parts.MINISTACK, _environment_of("ministack.lock"))
-        bring(parts.AWSCLI, _environment_of("awscli.lock"))
+        bring(parts.MINISTACK, environment_of(parts.SOURCES / "ministack.lock"))
+        bring(parts.AWSCLI, environment_of(parts.SOURCES / "awscli.lock"))
         bring(parts.FAUXQS, _fill_fauxqs)
     return 0
 
@@ -86,7 +86,8 @@ def _missing_tools() -> list[str]:
 
 
 @contextmanager
-def _one_at_a_time() -> Iterator[None]:
+def one_at_a_time() -> Iterator[None]:
+    """Keep other downloads of this checkout waiting."""
     parts.CACHE.mkdir(parents=True, exist_ok=True)
     with (parts.CACHE / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -114,12 +115,14 @@ def _extract_emulator(archive: Path, directory: Path) -> None:
                 shutil.copyfileobj(content, file)
 
 
-def _environment_of(lock: str) -> Fill:
+def environment_of(lock: Path) -> Fill:
+    """Give what fills a folder with a virtual environment of a lock."""
+
     def fill(directory: Path) -> None:
         venv.create(directory, symlinks=True, with_pip=True)
         install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         python = str(directory / "bin" / "python")
-        _run([python, *install, "--require-hashes", "-r", str(parts.SOURCES / lock)], directory)
+        _run([python, *install, "--require-hashes", "-r", str(lock)], directory)
 
     return fill
 

@@ -57,14 +57,27 @@ def dynamodb_local() -> AbstractContextManager[str]:
     return serving([*java, "-jar", "DynamoDBLocal.jar", *options], port, directory=directory)
 
 
-def ministack(*, enforce_policies: bool = False) -> AbstractContextManager[str]:
-    """Lend the URL of ministack: SQS and DynamoDB with PartiQL, and IAM if it is asked for."""
+def ministack(
+    *, enforce_policies: bool = False, certificate: Path | None = None
+) -> AbstractContextManager[str]:
+    """Lend the URL of ministack: SQS and DynamoDB with PartiQL, and IAM if it is asked for.
+
+    Args:
+        enforce_policies: Whether calls need credentials that a policy allows them.
+        certificate: For TLS: a chain and its key in one PEM file.
+    """
     directory = parts.MINISTACK.require()
     port = free_port()
     environment = {"BIND_HOST": HOST, "MINISTACK_HOST": HOST, "GATEWAY_PORT": str(port)}
     if enforce_policies:
         environment["AUTH"] = "true"
-    return serving([str(directory / "bin" / "ministack")], port, environment=environment)
+    scheme = "http"
+    if certificate is not None:
+        scheme = "https"
+        files = dict.fromkeys(("MINISTACK_SSL_CERT", "MINISTACK_SSL_KEY"), str(certificate))
+        environment |= {"USE_SSL": "1", **files}
+    command = [str(directory / "bin" / "ministack")]
+    return serving(command, port, environment=environment, scheme=scheme)
 
 
 def fauxqs() -> AbstractContextManager[str]:

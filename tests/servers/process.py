@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 HOST = "127.0.0.1"
 
@@ -35,6 +37,7 @@ def serving(
     *,
     environment: Mapping[str, str] | None = None,
     directory: Path | None = None,
+    scheme: str = "http",
     deadline_seconds: float = 30.0,
 ) -> Iterator[str]:
     """Lend the URL of a server that runs until the block ends.
@@ -46,6 +49,7 @@ def serving(
         port: Where it was told to listen.
         environment: Its variables, beside the few that every program needs.
         directory: Where it runs.
+        scheme: What it speaks, "http" or "https".
         deadline_seconds: How long it may take to answer its first request.
 
     Raises:
@@ -54,8 +58,8 @@ def serving(
     with tempfile.TemporaryFile() as output:
         process = _start(command, output, environment or {}, directory)
         try:
-            _wait_for_an_answer(process, port, deadline_seconds)
-            yield f"http://{HOST}:{port}"
+            _wait_for_an_answer(process, f"{scheme}://{HOST}:{port}", deadline_seconds)
+            yield f"{scheme}://{HOST}:{port}"
             _still_runs(process)
         except _FaultError as fault:
             raise ServerError(f"{' '.join(command)}: {fault}\n{_tail(output)}") from None
@@ -84,17 +88,19 @@ def _start(
 
 
 def _wait_for_an_answer(
-    process: subprocess.Popen[bytes], port: int, deadline_seconds: float
+    process: subprocess.Popen[bytes], url: str, deadline_seconds: float
 ) -> None:
     deadline = time.monotonic() + deadline_seconds
-    while not _answers(port):
+    while not _answers(url):
         # The pause is a wait for the process, so that an early end is noticed at once.
         with suppress(subprocess.TimeoutExpired):
             process.wait(_PAUSE_SECONDS)
         if process.returncode is not None:
             raise _FaultError(f"it ended with {process.returncode} before it answered")
         if time.monotonic() > deadline:
-            raise _FaultError(f"no answer on port {port} within {deadline_seconds:g} s")
+            raise _FaultError(
+                f"no answer on port {urlsplit(url).port} within {deadline_seconds:g} s"
+            )
 
 
 def _still_runs(process: subprocess.Popen[bytes]) -> None:
@@ -102,8 +108,15 @@ def _still_runs(process: subprocess.Popen[bytes]) -> None:
         raise _FaultError(f"it ended with {process.returncode} while it was needed")
 
 
-def _answers(port: int) -> bool:
-    connection = http.client.HTTPConnection(HOST, port, timeout=1)
+def _answers(url: str) -> bool:
+    address = urlsplit(url)
+    connection: http.client.HTTPConnection
+    if address.scheme == "https":
+        # Whether it answers, not who it is: that is for the clients of the test to find out.
+        unchecked = ssl._create_unverified_context()  # noqa: S323 -- see above
+        connection = http.client.HTTPSConnection(HOST, address.port, timeout=1, context=unchecked)
+    else:
+        connection = http.client.HTTPConnection(HOST, address.port, timeout=1)
     try:
         connection.request("GET", "/")
         connection.getresponse().read()

@@ -1,0 +1,81 @@
+"""Check the templates of CloudFormation: `python -m tests.infra.check_templates`.
+
+cfn-lint knows what each resource takes; checkov knows what is unsafe. An exception from checkov
+stands with its reason in the metadata of the resource that it is for.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from tests.infra.stacks import NAMES
+from tests.servers.download import DownloadError, bring, environment_of, one_at_a_time
+from tests.servers.parts import Part
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+TEMPLATES: Final = [f"infra/{name}.yaml" for name in NAMES]
+_LOCK: Final = Path(__file__).with_name("checkov.lock")
+_CHECKOV: Final = Part("checkov", hashlib.sha256(_LOCK.read_bytes()).hexdigest())
+
+
+def main() -> int:
+    """Check with both; return the exit code."""
+    return 0 if all([_lint(), _audit()]) else 1
+
+
+def _lint() -> bool:
+    done = _run(str(Path(sys.executable).with_name("cfn-lint")), *TEMPLATES)
+    found = done.stdout.strip() or f"{len(TEMPLATES)} templates without a warning"
+    _say(f"cfn-lint: {found}")
+    return done.returncode == 0
+
+
+def _audit() -> bool:
+    try:
+        with one_at_a_time():
+            if not _CHECKOV.is_complete:
+                bring(_CHECKOV, environment_of(_LOCK))
+    except DownloadError as error:
+        _say(f"checkov: {error}")
+        return False
+    files = [argument for path in TEMPLATES for argument in ("-f", path)]
+    options = ["--framework", "cloudformation", "--skip-download", "--compact", "-o", "json"]
+    done = _run(str(_CHECKOV.directory / "bin" / "checkov"), *options, *files)
+    try:
+        report = json.loads(done.stdout)
+        counts, results = report["summary"], report["results"]
+    except (ValueError, KeyError, TypeError):
+        _say(f"checkov: {done.stdout.strip()}")
+        return False
+    for each in results["failed_checks"]:
+        _say(f"checkov: {each['file_path']}: {each['resource']}: {each['check_name']}")
+    for each in results["skipped_checks"]:
+        reason = each["check_result"]["suppress_comment"]
+        _say(f"checkov: {each['resource']} without {each['check_id']}: {reason}")
+    _say(f"checkov: {counts['passed']} passed, {counts['failed']} failed")
+    return done.returncode == 0 and counts["passed"] > 0 and not counts["parsing_errors"]
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 -- the commands are those of this module
+        command,
+        cwd=ROOT,
+        env={**os.environ, "AWS_REGION": "us-east-1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""What the policies of the templates permit, read as they stand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.infra.stacks import NAMES, listed, resources, statements, template
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+# Neither changes nor deletes, nor lets somebody else do so.
+CHANGES = re.compile(
+    r"Update|Delete|Put|Purge|Set|Create|Tag|Add|Remove|Restore|Batch|Execute|Start"
+)
+QUEUE, DEAD = "${DataStack}-QueueArn", "${DataStack}-DeadLetterQueueArn"
+USERS, POLICIES = "${DataStack}-UsersTableArn", "${DataStack}-PoliciesTableArn"
+# What AWS knows no resource for.
+EVERYWHERE = {"ecr:GetAuthorizationToken"}
+
+
+def granted(policy: str) -> dict[str, set[str]]:
+    """Give what a policy of the roles permits, by the export that names its resource."""
+    found: dict[str, set[str]] = {}
+    for statement in statements(resources("roles", "AWS::IAM::ManagedPolicy")[policy]):
+        assert statement["Effect"] == "Allow"
+        resource = statement["Resource"]
+        name = str(resource.get("Fn::ImportValue", resource).get("Fn::Sub"))
+        found.setdefault(name, set()).update(listed(statement["Action"]))
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_policy_permits_anything_on_everything(name: str) -> None:
+    for statement in statements(template(name)["Resources"]):
+        resource = listed(statement.get("Resource", []))
+        if "*" in resource:
+            assert set(listed(statement["Action"])) <= EVERYWHERE
+        assert "NotAction" not in statement
+        assert "NotResource" not in statement
+
+
+def test_no_role_permits_actions_by_a_pattern() -> None:
+    for statement in statements(template("roles")["Resources"]):
+        assert not [action for action in listed(statement["Action"]) if "*" in action]
+
+
+def test_the_worker_may_do_what_the_readme_says_and_nothing_else() -> None:
+    assert granted("WorkerPolicy") == {
+        QUEUE: {
+            "sqs:ReceiveMessage",
+            "sqs:DeleteMessage",
+            "sqs:ChangeMessageVisibility",
+            "sqs:GetQueueAttributes",
+        },
+        DEAD: {"sqs:SendMessage", "sqs:GetQueueAttributes"},
+        USERS: {"dynamodb:PartiQLInsert", "dynamodb:GetItem"},
+        POLICIES: {"dynamodb:GetItem"},
+    }
+    paragraph = README[README.index("**Permissions.**") :].split("Nothing that updates")[0]
+    for actions in granted("WorkerPolicy").values():
+        assert not [action for action in actions if f"`{action}`" not in paragraph]
+
+
+def test_the_worker_updates_and_deletes_no_record() -> None:
+    for resource, actions in granted("WorkerPolicy").items():
+        if resource in {USERS, POLICIES}:
+            assert not [action for action in actions if CHANGES.search(action)]
+
+
+def test_what_the_worker_may_tell_ecs_concerns_tasks_of_its_cluster_alone() -> None:
+    [(resource, actions)] = granted("ProtectionPolicy").items()
+    assert resource.endswith(":task/${ClusterName}/*")
+    assert actions == {"ecs:UpdateTaskProtection", "ecs:GetTaskProtection"}
+    policies = {
+        role: properties["ManagedPolicyArns"]
+        for role, properties in resources("roles", "AWS::IAM::Role").items()
+    }
+    assert [role for role, given in policies.items() if {"Ref": "ProtectionPolicy"} in given] == [
+        "WorkerRole"
+    ]
+
+
+def test_records_are_changed_by_the_eraser_alone_and_only_in_what_may_be_erased() -> None:
+    changing: dict[str, list[Any]] = {}
+    for policy, properties in resources("roles", "AWS::IAM::ManagedPolicy").items():
+        for statement in statements(properties):
+            on_users = USERS in str(statement["Resource"])
+            if on_users and CHANGES.search(" ".join(listed(statement["Action"]))):
+                changing.setdefault(policy, []).append(statement)
+    assert list(changing) == ["EraserPolicy"]
+    [statement] = changing["EraserPolicy"]
+    assert statement["Action"] == ["dynamodb:UpdateItem"]
+    named = statement["Condition"]["ForAllValues:StringEquals"]["dynamodb:Attributes"]
+    key = ["user_id", "policy_version"]
+    values = ["ip", "user_agent", "session_id"]
+    salts = [f"{each}_salt" for each in values]
+    assert sorted(named) == sorted([*key, "record_sha256", *values, *salts])
+
+
+def test_the_readme_tells_what_each_role_may_do() -> None:
+    if "### On ECS" not in README:
+        pytest.skip("the README has no section on ECS")
+    rows = re.findall(r"^\| (\w+) \| `aup-worker .*\|$", README, re.MULTILINE)
+    roles = {role.removesuffix("Role") for role in resources("roles", "AWS::IAM::Role")}
+    assert {row.capitalize() for row in rows} == roles
+    for role in roles:
+        [row] = re.findall(rf"^\| {role.lower()} \|.*$", README, re.MULTILINE)
+        told = set(re.findall(r"`([A-Z]\w+)`", row))
+        permitted = {
+            action.partition(":")[2]
+            for actions in granted(f"{role}Policy").values()
+            for action in actions
+        }
+        assert told == permitted
+
+
+def test_each_role_has_its_own_policy_and_no_other() -> None:
+    for role, properties in resources("roles", "AWS::IAM::Role").items():
+        own = {"Ref": role.replace("Role", "Policy")}
+        more = [{"Ref": "ProtectionPolicy"}] if role == "WorkerRole" else []
+        assert properties["ManagedPolicyArns"] == [own, *more]
+        assert "Policies" not in properties

@@ -1,0 +1,312 @@
+"""The verbs work under exactly the permissions of their roles, which permit nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.bench.stub.certificates import make_chain
+from tests.contract.running import running_servers
+from tests.infra.stacks import Stacks, listed, resources
+from tests.process.workplace import COMMAND, DEADLINE_SECONDS, Service, acceptance, wait_until
+from tests.servers.launch import ministack
+
+pytestmark = pytest.mark.servers
+
+KEY: Final = {"user_id": {"S": "u-1"}, "policy_version": {"S": "aup#2026-01"}}
+PEOPLE: Final = ("Producer", "Replayer", "Publisher", "Auditor", "Eraser")
+
+# The emulator asks for actions that AWS does not have: there a batch needs the action of its
+# entries, and batches of PartiQL statements, whatever they do to which table, need one action on
+# everything. Granted here alone, to the roles that hold AWS's own action.
+EMULATED_BATCHES: Final = {
+    "sqs:SendMessage": "sqs:SendMessageBatch",
+    "sqs:DeleteMessage": "sqs:DeleteMessageBatch",
+    "sqs:ChangeMessageVisibility": "sqs:ChangeMessageVisibilityBatch",
+}
+EMULATED_STATEMENTS: Final = {"dynamodb:PartiQLInsert": "dynamodb:BatchExecuteStatement"}
+
+
+class Deployed(Stacks):
+    """The data and the roles, deployed, and the installed command under each role."""
+
+    def __init__(self, url: str, trusted: Path) -> None:
+        super().__init__(url, trusted)
+        self.deploy("data")
+        self.deploy("roles")
+        # As somebody pastes it.
+        exported = shlex.split(self.outputs["Environment"])
+        assert exported[0] == "export"
+        self.environment = {
+            **dict(each.split("=", 1) for each in exported[1:]),
+            "PATH": os.environ["PATH"],
+            "AWS_ENDPOINT_URL": url,
+            "AWS_CA_BUNDLE": str(trusted),
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AUP_WAIT_SECONDS": "1",
+            "AUP_BACKOFF_BASE_SECONDS": "0.2",
+            "AUP_BACKOFF_CAP_SECONDS": "1",
+            "AUP_UNKNOWN_POLICY_SECONDS": "0.2",
+            "AUP_POLICY_ABSENCE_SECONDS": "0.2",
+        }
+        self.users = self.environment["AUP_USER_TABLE_NAME"]
+        self.policies = self.environment["AUP_TABLE_NAME"]
+        self.queue = self.environment["AUP_QUEUE"]
+        self.dead = self.environment["AUP_DEAD_LETTER_QUEUE"]
+        self._credentials = {name: self._assumed(name) for name in (*PEOPLE, "Worker")}
+
+    def credentials(self, role: str) -> dict[str, str]:
+        """Give what a client of boto3 takes."""
+        given = self._credentials[role]
+        return {
+            "aws_access_key_id": given["AccessKeyId"],
+            "aws_secret_access_key": given["SecretAccessKey"],
+            "aws_session_token": given["SessionToken"],
+        }
+
+    def of(self, role: str) -> dict[str, str]:
+        """Give the environment of a role."""
+        names = {name.upper(): value for name, value in self.credentials(role).items()}
+        return self.environment | names
+
+    def _assumed(self, role: str) -> dict[str, str]:
+        arn = self.outputs[f"{role}RoleArn"]
+        if role == "Worker":
+            arn = self._twin()
+        self._grant_what_only_the_emulator_asks_for(role, arn.rpartition("/")[2])
+        answer = self.client("sts").assume_role(RoleArn=arn, RoleSessionName="test")
+        credentials: dict[str, str] = answer["Credentials"]
+        return credentials
+
+    def _twin(self) -> str:
+        """Make a role of the worker's policy that a test may take; its own is for ECS alone."""
+        iam = self.client("iam")
+        arn = f"arn:aws:iam::{self.client('sts').get_caller_identity()['Account']}:root"
+        trust = {"Effect": "Allow", "Principal": {"AWS": arn}, "Action": "sts:AssumeRole"}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+        role = iam.create_role(RoleName="twin", AssumeRolePolicyDocument=document)["Role"]
+        iam.attach_role_policy(RoleName="twin", PolicyArn=self.outputs["WorkerPolicyArn"])
+        return str(role["Arn"])
+
+    def _grant_what_only_the_emulator_asks_for(self, role: str, name: str) -> None:
+        iam = self.client("iam")
+        arn = self.outputs[f"{role}PolicyArn"]
+        version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+        kept = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]
+        granted = []
+        for statement in kept["Document"]["Statement"]:
+            held = listed(statement["Action"])
+            for emulated, on in (
+                (EMULATED_BATCHES, statement["Resource"]),
+                (EMULATED_STATEMENTS, "*"),
+            ):
+                if more := [emulated[action] for action in held if action in emulated]:
+                    granted.append({"Effect": "Allow", "Action": more, "Resource": on})
+        if granted:
+            iam.put_role_policy(
+                RoleName=name,
+                PolicyName="emulator",
+                PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": granted}),
+            )
+
+    def run(self, role: str, *arguments: str, stdin: str = "") -> Any:
+        """Run a verb as a role, and give the JSON that it printed."""
+        done = subprocess.run(  # noqa: S603 - our own command
+            [COMMAND, *arguments, "--json"],
+            env=self.of(role),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, f"{role} {arguments}: {done.stderr}"
+        return json.loads(done.stdout)
+
+    def run_together(self, *verbs: tuple[str, ...]) -> list[Any]:
+        """Run verbs at once, each a role and its arguments."""
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(lambda verb: self.run(*verb), verbs))
+
+    @contextmanager
+    def worker(self) -> Iterator[Service]:
+        """Run the service as the worker."""
+        with subprocess.Popen(  # noqa: S603 - our own command
+            [COMMAND, "run"], env=self.of("Worker"), stderr=subprocess.PIPE
+        ) as process:
+            try:
+                yield Service(process)
+            finally:
+                if process.poll() is None:
+                    process.kill()
+
+    def records(self) -> list[dict[str, Any]]:
+        """Read the whole table of acceptances."""
+        items = self.client("dynamodb").scan(TableName=self.users, ConsistentRead=True)["Items"]
+        return sorted(items, key=lambda item: str(item["user_id"]["S"]))
+
+    def depth(self, url: str) -> int:
+        """Count what is in a queue."""
+        answer = self.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+        attributes = answer["Attributes"]
+        names = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
+        return sum(int(attributes[name]) for name in names)
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    folder = tmp_path_factory.mktemp("certificates")
+    _, trusted = make_chain(folder)
+    with ministack(enforce_policies=True, certificate=folder / "chain.pem") as url:
+        yield Deployed(url, trusted)
+
+
+def _lines() -> str:
+    good = [acceptance(number, ip="203.0.113.7") for number in range(12)]
+    early = [acceptance(number, version="2026-02") for number in (12, 13)]
+    return "\n".join([*map(json.dumps, good + early), "not JSON"])
+
+
+def test_every_verb_does_its_work_under_its_role_alone(deployed: Deployed, tmp_path: Path) -> None:
+    terms = tmp_path / "aup.html"
+    terms.write_text("be kind")
+    deployed.environment["XDG_STATE_HOME"] = str(tmp_path / "state")
+    publish = ("policy", "publish", "--policy", "aup", "--file", str(terms), "--version")
+    deployed.run("Publisher", *publish, "2026-01")
+    with deployed.worker() as service:
+        assert deployed.run("Producer", "push", "--no-validate", stdin=_lines())["sent"] == 15
+        wait_until(lambda: len(deployed.records()) == 12, "recorded")
+        wait_until(lambda: deployed.depth(deployed.dead) == 3, "dead")
+        deployed.run("Publisher", *publish, "2026-02")
+        replay = ("replay", "--reason", "unknown_policy")
+        of_version = ("--policy", "aup", "--version", "2026-01")
+        export = tmp_path / "u-1.json"
+        # A look at dead letters waits for more of them; the others work meanwhile.
+        foreseen, policies, evidence, coverage, status = deployed.run_together(
+            ("Replayer", *replay, "--dry-run"),
+            ("Publisher", "policy", "list"),
+            ("Auditor", "accepted", "u-1", "--policy", "aup", "--verify", "--export", str(export)),
+            ("Auditor", "coverage", *of_version, "--yes"),
+            ("Replayer", "status"),
+        )
+        assert foreseen["verdicts"] == {"would succeed": 2}
+        assert len(policies) == 2
+        assert evidence["sound"]
+        assert coverage["users"] == 12
+        assert status["queue"]["visible"] == 0
+        assert deployed.run("Replayer", *replay)["replayed"] == 2
+        wait_until(lambda: len(deployed.records()) == 14, "replayed and recorded")
+        wait_until(lambda: deployed.depth(deployed.queue) == 0, "settled")
+        code, figures = service.end(signal.SIGTERM)
+    assert (code, figures["recorded"], figures["dead_lettered"]) == (0, 14, 3)
+    deployed.run_together(
+        ("Eraser", "erase", "u-1", "--fields", "ip", "--yes"),
+        ("Publisher", "policy", "retire", "--policy", "aup", "--version", "2026-02"),
+    )
+    assert sum("ip" in record for record in deployed.records()) == 11
+
+
+Call = tuple[str, str, dict[str, Any]]
+EVERYBODY: Final = frozenset({*PEOPLE, "Worker"})
+
+
+def _refused_to_all(deployed: Deployed) -> Iterator[Call]:
+    """Give what nobody may do: service, call and arguments."""
+    users, policies = {"TableName": deployed.users}, {"TableName": deployed.policies}
+    put = {"PutRequest": {"Item": KEY}}
+    yield "dynamodb", "put_item", {**users, "Item": KEY}
+    yield "dynamodb", "delete_item", {**users, "Key": KEY}
+    yield "dynamodb", "batch_write_item", {"RequestItems": {deployed.users: [put]}}
+    yield "dynamodb", "delete_table", users
+    yield "dynamodb", "delete_table", policies
+    yield "dynamodb", "update_table", {**users, "DeletionProtectionEnabled": False}
+    for url in (deployed.queue, deployed.dead):
+        attributes = {"MessageRetentionPeriod": "60"}
+        yield "sqs", "purge_queue", {"QueueUrl": url}
+        yield "sqs", "delete_queue", {"QueueUrl": url}
+        yield "sqs", "set_queue_attributes", {"QueueUrl": url, "Attributes": attributes}
+
+
+def _refused_to_most(deployed: Deployed) -> Iterator[tuple[set[str], Call]]:
+    """Give what some may do, and who."""
+    users, policies = {"TableName": deployed.users}, {"TableName": deployed.policies}
+    value = {":value": {"S": "u-1"}}
+    update = {"UpdateExpression": "SET ip = :value", "ExpressionAttributeValues": value}
+    query = {
+        "KeyConditionExpression": "user_id = :value",
+        "ExpressionAttributeValues": value,
+    }
+    policy = {"policy_id": {"S": "aup"}, "version": {"S": "2027"}}
+    source, dead = {"QueueUrl": deployed.queue}, {"QueueUrl": deployed.dead}
+    yield {"Eraser"}, ("dynamodb", "update_item", {**users, "Key": KEY, **update})
+    yield {"Auditor"}, ("dynamodb", "scan", users)
+    yield {"Auditor", "Eraser"}, ("dynamodb", "query", {**users, **query})
+    yield {"Auditor", "Worker"}, ("dynamodb", "get_item", {**users, "Key": KEY})
+    yield {"Publisher"}, ("dynamodb", "put_item", {**policies, "Item": policy})
+    yield {"Publisher"}, ("dynamodb", "scan", policies)
+    yield {"Worker"}, ("sqs", "receive_message", source)
+    yield {"Replayer"}, ("sqs", "receive_message", dead)
+    yield {"Producer", "Replayer"}, ("sqs", "send_message", {**source, "MessageBody": "x"})
+    yield {"Worker"}, ("sqs", "send_message", {**dead, "MessageBody": "x"})
+
+
+def _refused(deployed: Deployed) -> Iterator[tuple[str, Call]]:
+    for call in _refused_to_all(deployed):
+        yield from ((role, call) for role in EVERYBODY)
+    for permitted, call in _refused_to_most(deployed):
+        yield from ((role, call) for role in EVERYBODY - permitted)
+
+
+def test_whatever_else_a_role_tries_is_refused(deployed: Deployed) -> None:
+    before = deployed.records(), deployed.depth(deployed.queue), deployed.depth(deployed.dead)
+    permitted = []
+    clients = {
+        (role, service): deployed.client(service, deployed.credentials(role))
+        for role in EVERYBODY
+        for service in ("dynamodb", "sqs")
+    }
+    tried = list(_refused(deployed))
+    for role, (service, call, arguments) in tried:
+        try:
+            getattr(clients[role, service], call)(**arguments)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in {"AccessDenied", "AccessDeniedException"}:
+                continue
+        permitted.append((role, call, arguments))
+    assert not permitted
+    assert len(tried) > 100
+    assert before == (
+        deployed.records(), deployed.depth(deployed.queue), deployed.depth(deployed.dead)
+    )  # fmt: skip
+
+
+def test_nobody_but_an_ecs_task_takes_the_role_of_the_worker(deployed: Deployed) -> None:
+    with pytest.raises(ClientError, match="not authorized to perform: sts:AssumeRole"):
+        deployed.client("sts").assume_role(
+            RoleArn=deployed.outputs["WorkerRoleArn"], RoleSessionName="test"
+        )
+
+
+def test_a_queue_refuses_plain_http_whoever_asks(request: pytest.FixtureRequest) -> None:
+    stacks = Stacks(running_servers(request.config).url("ministack_enforcing"))
+    outputs = stacks.deploy("data", "aup-plain", Name="plain")
+    sqs = stacks.client("sqs")
+    for url in (outputs["QueueUrl"], outputs["DeadLetterQueueUrl"]):
+        with pytest.raises(ClientError, match="AccessDenied"):
+            sqs.send_message(QueueUrl=url, MessageBody="x")
+
+
+def test_the_roles_are_those_that_are_tested_here() -> None:
+    roles = {each.removesuffix("Role") for each in resources("roles", "AWS::IAM::Role")}
+    assert roles == {*PEOPLE, "Worker"}

@@ -1,0 +1,370 @@
+"""The templates, deployed: every resource as it must be, and fit for the worker's own settings."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.infra.stacks import INFRA, NAMES, Stacks, resources, template, text
+from tests.servers.launch import moto
+from worker.cli.app import app
+from worker.monitoring import emf
+from worker.settings import AWSSettings, Settings, load, variable
+
+# What moto's CloudFormation does not make; other tests here read the templates, and cfn-lint
+# checks each property of these.
+UNKNOWN_TO_MOTO: Final = {
+    "AWS::ApplicationAutoScaling::ScalableTarget",
+    "AWS::ApplicationAutoScaling::ScalingPolicy",
+    "AWS::CloudWatch::Alarm",
+    "AWS::SQS::QueuePolicy",
+}
+KEY: Final = "arn:aws:kms:us-east-1:123456789012:key/2fbe1a5e-6f0f-4b9e-9d3c-0a1b2c3d4e5f"
+IMAGE: Final = "registry.example/aup-worker@sha256:" + "ab" * 32
+
+
+@pytest.fixture(scope="module")
+def stacks() -> Iterator[Stacks]:
+    with moto() as url:
+        stacks = Stacks(url)
+        ec2 = stacks.client("ec2")
+        vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+        blocks = ("10.0.0.0/24", "10.0.1.0/24")
+        subnets = [
+            ec2.create_subnet(VpcId=vpc, CidrBlock=block)["Subnet"]["SubnetId"] for block in blocks
+        ]
+        routes = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
+        where = {"VpcId": vpc, "SubnetIds": ",".join(subnets)}
+        stacks.deploy("data")
+        stacks.deploy("roles")
+        stacks.deploy("service", **where, Image=IMAGE)
+        stacks.deploy("alarms", ClusterName="aup-worker", ServiceName="aup-service")
+        stacks.deploy("endpoints", **where, RouteTableIds=routes)
+        stacks.deploy("scaling")
+        stacks.deploy("data", "own-key", Name="own-key", KmsKeyArn=KEY, WarmWriteUnits="20000")
+        stacks.deploy("roles", "own-roles", DataStack="own-key", KmsKeyArn=KEY)
+        yield stacks
+
+
+def _attributes(stacks: Stacks, name: str) -> dict[str, Any]:
+    sqs = stacks.client("sqs")
+    url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
+    answer = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+    attributes: dict[str, Any] = answer["Attributes"]
+    return attributes
+
+
+def _task(stacks: Stacks) -> dict[str, Any]:
+    answer = stacks.client("ecs").describe_task_definition(taskDefinition="aup-service")
+    task: dict[str, Any] = answer["taskDefinition"]
+    return task
+
+
+def _container(stacks: Stacks) -> dict[str, Any]:
+    [container] = _task(stacks)["containerDefinitions"]
+    return dict(container)
+
+
+def test_every_resource_but_those_that_moto_does_not_know_is_made(stacks: Stacks) -> None:
+    cloudformation = stacks.client("cloudformation")
+    missing = set()
+    for name in NAMES:
+        answer = cloudformation.describe_stack_resources(StackName=f"aup-{name}")
+        made = {each.get("LogicalResourceId") for each in answer["StackResources"]}
+        for each, resource in template(name)["Resources"].items():
+            if each not in made and "Condition" not in resource:
+                missing.add(resource["Type"])
+    assert missing == UNKNOWN_TO_MOTO
+
+
+def test_the_queue_keeps_four_days_and_hands_over_to_dead_letters_that_keep_fourteen(
+    stacks: Stacks,
+) -> None:
+    queue = _attributes(stacks, "aup-acceptances")
+    dead = _attributes(stacks, "aup-acceptances-dead")
+    assert (queue["MessageRetentionPeriod"], dead["MessageRetentionPeriod"]) == (
+        "345600", "1209600",
+    )  # fmt: skip
+    redrive = json.loads(queue["RedrivePolicy"])
+    assert redrive["deadLetterTargetArn"] == dead["QueueArn"]
+    allowed = resources("data", "AWS::SQS::Queue")["DeadLetterQueue"]["RedriveAllowPolicy"]
+    assert allowed["redrivePermission"] == "byQueue"
+    assert [arn["Fn::Sub"].rpartition(":")[2] for arn in allowed["sourceQueueArns"]] == [
+        "${Name}-acceptances"
+    ]
+    for attributes in (queue, dead):
+        assert attributes["SqsManagedSseEnabled"] == "true"
+        assert attributes["VisibilityTimeout"] == "120"
+
+
+def test_a_key_of_ones_own_encrypts_queues_and_tables(stacks: Stacks) -> None:
+    for name in ("own-key-acceptances", "own-key-acceptances-dead"):
+        attributes = _attributes(stacks, name)
+        assert attributes["KmsMasterKeyId"] == KEY
+    for table in resources("data", "AWS::DynamoDB::Table").values():
+        encrypted = {"SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": {"Ref": "KmsKeyArn"}}
+        without = {"Ref": "AWS::NoValue"}
+        assert table["SSESpecification"] == {"Fn::If": ["HasKey", encrypted, without]}
+    iam = stacks.client("iam")
+    role = stacks.outputs["WorkerRoleArn"].rpartition("/")[2]
+    policies = iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]
+    assert any("KeyPolicy" in policy["PolicyName"] for policy in policies)
+
+
+@pytest.mark.parametrize("kind", ["AWS::SQS::Queue", "AWS::DynamoDB::Table"])
+def test_what_holds_evidence_outlives_its_stack(kind: str) -> None:
+    kept = [each for each in template("data")["Resources"].values() if each["Type"] == kind]
+    assert len(kept) == 2
+    for resource in kept:
+        assert resource["DeletionPolicy"] == resource["UpdateReplacePolicy"] == "Retain"
+
+
+def test_both_queues_and_both_tables_refuse_plain_http() -> None:
+    queues = resources("data", "AWS::SQS::QueuePolicy").values()
+    tables = resources("data", "AWS::DynamoDB::Table").values()
+    documents = [each["PolicyDocument"] for each in queues]
+    documents += [each["ResourcePolicy"]["PolicyDocument"] for each in tables]
+    assert len(documents) == 4
+    for document in documents:
+        [statement] = document["Statement"]
+        assert statement["Effect"] == "Deny"
+        assert statement["Principal"] == "*"
+        assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_the_tables_are_on_demand_recoverable_and_protected(stacks: Stacks) -> None:
+    dynamodb = stacks.client("dynamodb")
+    keys = {}
+    for name in ("aup-policies", "aup-acceptances"):
+        table = dynamodb.describe_table(TableName=name)["Table"]
+        assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
+        assert table["DeletionProtectionEnabled"] in {True, "true"}  # moto keeps the text
+        keys[name] = [each["AttributeName"] for each in table["KeySchema"]]
+    assert keys == {
+        "aup-policies": ["policy_id", "version"],
+        "aup-acceptances": ["user_id", "policy_version"],
+    }
+    for properties in resources("data", "AWS::DynamoDB::Table").values():
+        recovery = properties["PointInTimeRecoverySpecification"]
+        assert recovery == {"PointInTimeRecoveryEnabled": True}
+
+
+def test_the_container_writes_nowhere_is_nobody_and_has_an_init(stacks: Stacks) -> None:
+    container = _container(stacks)
+    assert container["readonlyRootFilesystem"] is True
+    assert container["privileged"] is False
+    assert 0 not in map(int, container["user"].split(":"))
+    assert container["linuxParameters"] == {
+        "initProcessEnabled": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_the_environment_of_the_container_is_one_that_the_worker_takes(
+    stacks: Stacks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = _container(stacks)
+    for each in container["environment"]:
+        monkeypatch.setenv(each["name"], each["value"])
+    settings = load()
+    assert settings.queue == stacks.outputs["QueueUrl"].replace("own-key", "aup")
+    assert settings.stop_timeout_seconds == container["stopTimeout"]
+    assert settings.drain_timeout_seconds < container["stopTimeout"]
+    assert settings.ecs_protection
+    assert settings.emf
+    attributes = _attributes(stacks, "aup-acceptances")
+    assert int(attributes["VisibilityTimeout"]) == settings.visibility_timeout_seconds
+    redrive = json.loads(attributes["RedrivePolicy"])
+    assert int(redrive["maxReceiveCount"]) >= settings.max_attempts + 2
+
+
+def test_a_drain_as_long_as_the_template_permits_ends_before_ecs_kills(stacks: Stacks) -> None:
+    longest = template("service")["Parameters"]["DrainTimeoutSeconds"]["MaxValue"]
+    assert longest < _container(stacks)["stopTimeout"] <= 120
+
+
+def test_the_health_check_is_a_verb_of_the_command(stacks: Stacks) -> None:
+    container = _container(stacks)
+    assert container["healthCheck"]["command"] == ["CMD", "aup-worker", "health"]
+    verbs = {
+        each.name or getattr(each.callback, "__name__", "") for each in app.registered_commands
+    }
+    assert {"health", "run"} <= verbs
+    assert [*container["entryPoint"], *container["command"]] == ["aup-worker", "run"]
+
+
+def test_the_logs_end_after_a_month(stacks: Stacks) -> None:
+    options = _container(stacks)["logConfiguration"]["options"]
+    groups = stacks.client("logs").describe_log_groups()["logGroups"]
+    kept = {group["logGroupName"]: group.get("retentionInDays") for group in groups}
+    assert kept[options["awslogs-group"]] == 30
+
+
+def _service(kind: str) -> dict[str, Any]:
+    """Give what moto takes and does not tell."""
+    [properties] = resources("service", f"AWS::ECS::{kind}").values()
+    return properties
+
+
+def test_the_service_keeps_one_task_off_spot_and_rolls_back_what_does_not_start() -> None:
+    service = _service("Service")
+    first, rest = service["CapacityProviderStrategy"]
+    assert first == {"CapacityProvider": "FARGATE", "Base": 1, "Weight": 1}
+    spot = {"CapacityProvider": "FARGATE_SPOT", "Weight": {"Ref": "SpotWeight"}}
+    assert rest == {"Fn::If": ["OnSpot", spot, {"Ref": "AWS::NoValue"}]}
+    assert _service("Cluster")["CapacityProviders"] == ["FARGATE", "FARGATE_SPOT"]
+    deployment = service["DeploymentConfiguration"]
+    assert deployment["DeploymentCircuitBreaker"] == {"Enable": True, "Rollback": True}
+    assert deployment["MinimumHealthyPercent"] == 100
+    assert "DesiredCount" not in service, "an update would undo what scaling has set"
+
+
+def test_the_task_is_the_workers_on_either_architecture() -> None:
+    task = _service("TaskDefinition")
+    assert task["RequiresCompatibilities"] == ["FARGATE"]
+    assert task["TaskRoleArn"] == {"Fn::ImportValue": {"Fn::Sub": "${RolesStack}-WorkerRoleArn"}}
+    platform = task["RuntimePlatform"]
+    assert platform["CpuArchitecture"] == {"Ref": "CpuArchitecture"}
+    allowed = template("service")["Parameters"]["CpuArchitecture"]["AllowedValues"]
+    assert allowed == ["ARM64", "X86_64"]
+
+
+def test_the_cluster_tells_how_many_tasks_run() -> None:
+    settings = _service("Cluster")["ClusterSettings"]
+    assert settings == [{"Name": "containerInsights", "Value": "enabled"}]
+
+
+def test_the_endpoints_lead_to_these_queues_and_tables_alone(stacks: Stacks) -> None:
+    found = stacks.client("ec2").describe_vpc_endpoints()["VpcEndpoints"]
+    by_service = {each["ServiceName"].split("us-east-1.")[-1]: each for each in found}
+    assert set(by_service) >= {"sqs", "dynamodb", "logs", "ecr.api", "ecr.dkr", "s3"}
+    policies = {name: str(by_service[name]["PolicyDocument"]) for name in ("sqs", "dynamodb")}
+    assert ":aup-acceptances-dead" in policies["sqs"]
+    assert ":table/aup-policies" in policies["dynamodb"]
+
+
+def test_every_setting_that_infra_names_exists() -> None:
+    known = {
+        variable(model, field) for model in (AWSSettings, Settings) for field in model.model_fields
+    }
+    named = {
+        (path.name, name)
+        for path in INFRA.rglob("*")
+        if path.is_file()
+        for name in re.findall(r"\bAUP_[A-Z_]*[A-Z]\b", path.read_text(errors="ignore"))
+    }
+    assert len(named) >= 10
+    assert not {each for each in named if each[1] not in known}
+
+
+def _metrics(value: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Find the metrics of alarms and scaling: namespace, name, dimensions."""
+    if isinstance(value, dict):
+        if "MetricName" in value:
+            dimensions = {each["Name"]: each["Value"] for each in value["Dimensions"]}
+            namespace = value["Namespace"]
+            yield str(namespace), value["MetricName"], dimensions
+        for each in value.values():
+            yield from _metrics(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _metrics(each)
+
+
+OURS: Final = str({"Ref": "EmfNamespace"})
+
+
+def test_alarms_watch_metrics_that_the_worker_writes_under_their_dimensions() -> None:
+    ours = [each for each in _metrics(template("alarms")["Resources"]) if each[0] == OURS]
+    assert {name for _, name, _ in ours} == {"BooksBalanced", "Ready"}
+    for _, name, dimensions in ours:
+        assert name in emf._UNITS
+        assert list(dimensions) == ["queue"]
+    default = template("alarms")["Parameters"]["EmfNamespace"]["Default"]
+    assert default == Settings.model_fields["emf_namespace"].default
+
+
+def test_the_dashboard_shows_metrics_that_exist(stacks: Stacks) -> None:
+    cloudwatch = stacks.client("cloudwatch")
+    body = json.loads(cloudwatch.get_dashboard(DashboardName="aup-alarms")["DashboardBody"])
+    shown = [row for widget in body["widgets"] for row in widget["properties"]["metrics"]]
+    ours = [row for row in shown if row[0] == "AUPWorker"]
+    assert len(ours) >= 8
+    for _, name, dimension, queue, _ in ours:
+        assert name in emf._UNITS
+        assert (dimension, queue) == ("queue", "aup-acceptances")
+    assert "${" not in json.dumps(body)
+
+
+def test_there_is_an_alarm_for_whatever_needs_a_person() -> None:
+    alarms = resources("alarms", "AWS::CloudWatch::Alarm")
+    assert set(alarms) == {
+        "Backlog",
+        "BooksOutOfBalance",
+        "DeadLetters",
+        "NoReadyWorker",
+        "NoTasks",
+        "OldMessages",
+        "PolicyReadThrottles",
+        "ReadThrottles",
+        "WriteThrottles",
+    }
+    for name, alarm in alarms.items():
+        assert "AlarmActions" in alarm, name
+        # No news is bad news of workers, and good news of everything else.
+        missing = "breaching" if name in {"NoTasks", "NoReadyWorker"} else "notBreaching"
+        assert alarm["TreatMissingData"] == missing, name
+    assert (alarms["DeadLetters"]["Threshold"], alarms["DeadLetters"]["EvaluationPeriods"]) == (
+        0,
+        1,
+    )
+
+
+def test_scaling_follows_the_backlog_of_each_running_task_and_keeps_one() -> None:
+    policies = resources("scaling", "AWS::ApplicationAutoScaling::ScalingPolicy")
+    tracking = policies["BacklogPolicy"]["TargetTrackingScalingPolicyConfiguration"]
+    metrics = {each["Id"]: each for each in tracking["CustomizedMetricSpecification"]["Metrics"]}
+    assert metrics["backlog"]["Expression"] == "waiting / IF(running < 1, 1, running)"
+    assert [each for each, metric in metrics.items() if metric["ReturnData"]] == ["backlog"]
+    assert [(namespace, name) for namespace, name, _ in _metrics(tracking)] == [
+        ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
+        ("ECS/ContainerInsights", "RunningTaskCount"),
+    ]
+    parameters = template("scaling")["Parameters"]
+    assert parameters["MinTasks"]["Default"] == parameters["MinTasks"]["MinValue"] == 1
+
+
+def test_outputs_are_commands_that_the_worker_knows(stacks: Stacks) -> None:
+    for name, verb in (("Push", "push"), ("Replay", "replay"), ("Publish", "policy publish")):
+        assert f"aup-worker {verb} " in stacks.outputs[name]
+        assert f"{verb} " in (Path(__file__).parents[2] / "README.md").read_text()
+
+
+def test_a_template_fits_what_cloudformation_takes() -> None:
+    # Inline, as `aws cloudformation deploy` sends it without a bucket.
+    for name in NAMES:
+        assert len(text(name).encode()) <= 51_200
+
+
+def test_every_exception_from_the_audit_has_its_reason() -> None:
+    reasons = [
+        exception["comment"]
+        for name in NAMES
+        for resource in template(name)["Resources"].values()
+        for exception in resource.get("Metadata", {}).get("checkov", {}).get("skip", [])
+    ]
+    assert reasons
+    assert all(reasons)
+
+
+def test_the_task_runs_as_the_user_of_the_image() -> None:
+    dockerfile = INFRA / "Dockerfile"
+    if not dockerfile.exists():
+        pytest.skip("infra/Dockerfile is not there")
+    [container] = _service("TaskDefinition")["ContainerDefinitions"]
+    assert f"USER {container['User']}" in dockerfile.read_text().splitlines()

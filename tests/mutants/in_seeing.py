@@ -1,0 +1,144 @@
+"""Faults in what operators see, and in what the evidence proves."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant
+
+_ECS: Final = "worker/monitoring/ecs.py"
+_EMF: Final = "worker/monitoring/emf.py"
+_ENDPOINTS: Final = "worker/monitoring/endpoints.py"
+_PROMETHEUS: Final = "worker/monitoring/prometheus.py"
+_SYSTEMD: Final = "worker/monitoring/systemd.py"
+_COVERAGE: Final = "worker/proof/coverage.py"
+_ERASURE: Final = "worker/proof/erasure.py"
+_PRIVACY: Final = "worker/repository/privacy.py"
+_ECS_TESTS: Final = ("tests/unit/test_ecs.py",)
+_EMF_TESTS: Final = ("tests/unit/test_emf.py",)
+_ENDPOINTS_TESTS: Final = ("tests/unit/test_endpoints.py",)
+_PROMETHEUS_TESTS: Final = ("tests/unit/test_prometheus.py",)
+_SYSTEMD_TESTS: Final = ("tests/unit/test_systemd.py",)
+_COVERAGE_TESTS: Final = ("tests/unit/test_coverage.py",)
+_ERASURE_TESTS: Final = ("tests/unit/test_erasure.py",)
+_PRIVACY_TESTS: Final = ("tests/unit/test_privacy.py",)
+
+_MONITORING: Final = (
+    Mutant(
+        "a watchdog fed by time and not by progress",
+        _SYSTEMD,
+        "return self._stopping or not self._view.why_not_live()",
+        "return True",
+        _SYSTEMD_TESTS,
+    ),
+    Mutant(
+        "a drain that systemd may kill",
+        _SYSTEMD,
+        "waits = self._stopping or not self._ready",
+        "waits = not self._ready",
+        _SYSTEMD_TESTS,
+    ),
+    Mutant(
+        "ready before the first poll",
+        _SYSTEMD,
+        "if not self._ready and not self._stopping and self._is_started():",
+        "if not self._ready and not self._stopping:",
+        _SYSTEMD_TESTS,
+    ),
+    Mutant(
+        "a watchdog meant for another process",
+        _SYSTEMD,
+        "if meant != str(os.getpid()) or not microseconds.isdecimal()",
+        "if not microseconds.isdecimal()",
+        _SYSTEMD_TESTS,
+    ),
+    Mutant(
+        "protection from scale-in that is never renewed",
+        _ECS,
+        "return True if since is None or now - since >= self._minutes * 30 else None",
+        "return True if since is None else None",
+        _ECS_TESTS,
+    ),
+    Mutant(
+        "protection from scale-in that is never released",
+        _ECS,
+        "return None if self._protected_at is None else False",
+        "return None",
+        _ECS_TESTS,
+    ),
+    Mutant(
+        "protection that misses messages between two looks",
+        _ECS,
+        "if books.held or books.received != self._received:",
+        "if books.held:",
+        _ECS_TESTS,
+    ),
+    Mutant(
+        "a refusal in an answer of status 200 passes for success",
+        _ECS,
+        "return str(refused)[:500] if refused else None if response.ok else ",
+        "return None if response.ok else ",
+        _ECS_TESTS,
+    ),
+    Mutant(
+        "sums in the place of what was added since the last line",
+        _EMF,
+        "received = current.received - told.received",
+        "received = current.received",
+        _EMF_TESTS,
+    ),
+    Mutant(
+        "reasons against readiness under status 200",
+        _ENDPOINTS,
+        "status=503 if reasons else 200",
+        "status=200",
+        _ENDPOINTS_TESTS,
+    ),
+    Mutant(
+        "metrics that tell nothing before the first event",
+        _PROMETHEUS,
+        "((reason.value, books.dead_by_reason[reason.value]) for reason in Reason),",
+        "sorted(books.dead_by_reason.items()),",
+        _PROMETHEUS_TESTS,
+    ),
+)
+
+_PROOF: Final = (
+    Mutant(
+        "a scan that heeds no rate",
+        _COVERAGE,
+        "while (left := self._free_at - self._clock()) > 0:",
+        "while (left := self._free_at - self._clock()) > 1e9:",
+        _COVERAGE_TESTS,
+    ),
+    Mutant(
+        "a throttled page is passed over",
+        _COVERAGE,
+        "if failures >= _FAILURES_MAX:",
+        "if failures >= 1:",
+        _COVERAGE_TESTS,
+    ),
+    Mutant(
+        "altered evidence is erased",
+        _ERASURE,
+        '    if erasure.problem:\n        erasure.problem += "; not touched"\n        return\n',
+        "",
+        _ERASURE_TESTS,
+    ),
+    Mutant(
+        "an address mapped into IPv6 is truncated as IPv6",
+        _PRIVACY,
+        "if address.ipv4_mapped is None:",
+        "if True:",
+        _PRIVACY_TESTS,
+    ),
+    Mutant(
+        "a record does not say what was kept less exactly",
+        _PRIVACY,
+        '        reductions["ip"] = OMITTED if kept["ip"] is None else TRUNCATED\n',
+        "",
+        _PRIVACY_TESTS,
+    ),
+)
+
+MUTANTS: Final = (*_MONITORING, *_PROOF)
