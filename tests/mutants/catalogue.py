@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.mutants import in_edges, in_health, in_pipeline, in_repository, in_seeing, in_settling
+from tests.mutants import (
+    in_edges,
+    in_health,
+    in_pipeline,
+    in_repository,
+    in_seeing,
+    in_settling,
+    in_tracing,
+)
 from tests.mutants.mutant import Mutant
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
@@ -14,4 +22,5 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *in_edges.MUTANTS,
     *in_health.MUTANTS,
     *in_seeing.MUTANTS,
+    *in_tracing.MUTANTS,
 )

@@ -149,6 +149,7 @@ async def test_calls_link_to_the_messages_they_serve_and_count_them() -> None:
     [deleted] = spans.of("delete")
     assert set(linked(written)) == set(linked(deleted)) == messages
     assert [span.kind for span in (received, written, deleted)] == [SpanKind.CLIENT] * 3
+    assert [span.parent for span in (received, written, deleted)] == [None] * 3
     assert held(written) == {
         "db.system.name": "aws.dynamodb",
         "db.operation.name": "BatchExecuteStatement",
