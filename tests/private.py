@@ -21,8 +21,7 @@ PRIVATE: Final = {"ip": IP, "user_agent": USER_AGENT, "session_id": SESSION_ID}
 _BETRAYAL: Final = re.compile(
     r"203\.0\.113\.|secret agent|s3cr3t|accepted_at(?:\\*[\"']|=)", re.IGNORECASE
 )
-# Of a message that is still somewhere, nobody knows the outcome.
-_WITHOUT_OUTCOME: Final = {"lease lost"}
+_OF_ONE_MESSAGE: Final = {"message_id", "event_id", "outcome"}
 _process_event: Final = BoundLoggerBase._process_event
 
 
@@ -61,10 +60,8 @@ def _wrong(event: str, fields: Mapping[str, Any]) -> Iterator[str]:
     part = betrayed(f"{event} {dict(fields)} {_told_by(fields.get('exc_info'))}")
     if part is not None:
         yield f"{event!r} shows something private: {part}"
-    if "message_id" in fields:
-        needed = {"event_id"} if event in _WITHOUT_OUTCOME else {"event_id", "outcome"}
-        if not needed <= fields.keys():
-            yield f"{event!r} is of one message, and without {needed - fields.keys()}"
+    if "message_id" in fields and not fields.keys() >= _OF_ONE_MESSAGE:
+        yield f"{event!r} is of one message, and without {_OF_ONE_MESSAGE - fields.keys()}"
 
 
 def _told_by(exc_info: Any) -> str:

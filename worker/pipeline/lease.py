@@ -122,6 +122,7 @@ class Leases:
             "lease lost",
             message_id=lease.delivery.message_id,
             event_id=lease.event_id,
+            outcome="lost",
             why=why,
         )
 
