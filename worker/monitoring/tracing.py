@@ -124,7 +124,7 @@ class OpenTelemetry:
                 try:
                     outcome = await carry(delivery, lease, slot)
                 finally:
-                    del self.held[delivery.receipt_handle]
+                    self.held.pop(delivery.receipt_handle, None)
                 _tell_outcome(span, lease, outcome)
             return outcome
 
