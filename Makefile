@@ -9,7 +9,7 @@ SPREAD := -n 3 --dist worksteal
 UV := .cache/uv/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format contract servers infra-check simulate mutants fuzz bench soak lock clean
+.PHONY: help demo test check format contract servers infra-check simulate mutants fuzz bench scaling soak lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ fuzz: $(VENV)/.develop ## 100,000 generated bodies (BODIES=n), then 200,000 foun
 
 bench: $(VENV)/.develop ## what the worker costs, on a stub of AWS (ARGS=--quick asserts the ratios only)
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+scaling: $(VENV)/.develop ## how the number of tasks follows bursts and failures, simulated; writes the chart
+	@$(BIN)/python -m tests.scaling
 
 soak: servers ## workers killed at random on real servers, behind faults (SECONDS=n, WORKERS=n)
 	@$(BIN)/python -m tests.soak $(ARGS)

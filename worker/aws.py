@@ -81,7 +81,8 @@ _NOT_FOUND: Final = {
 _LEASE_LOST: Final = {"InvalidReceiptHandle", "MessageNotInflight", "ReceiptHandleIsInvalid"}
 _REJECTED: Final = {
     "413", "BatchEntryIdsNotDistinct", "BatchRequestTooLong", "ConditionalCheckFailed",
-    "ConditionalCheckFailedException", "DuplicateItem", "InvalidAttributeName",
+    "ConditionalCheckFailedException", "DuplicateItem", "EmptyBatchRequest",
+    "InvalidAttributeName",
     "InvalidAttributeValue", "InvalidMessageContents", "InvalidParameterCombination",
     "InvalidParameterValue", "ItemCollectionSizeLimitExceeded",
     "ItemCollectionSizeLimitExceededException", "MalformedQueryString", "MissingParameter",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,6 +39,10 @@ class QueueState:
 
     Attributes:
         max_receive_count: of the redrive policy; None where there is none.
+        visibility_timeout_seconds: of whoever receives without naming one.
+        encryption: the KMS key, or `SSE-SQS`; empty for none, None where it is not told.
+        policy: who may do what with it; None where there is none.
+        redrive_allow: whose dead-letter queue it may be; None where that is not restricted.
     """
 
     url: str
@@ -50,6 +54,10 @@ class QueueState:
     fifo: bool
     max_receive_count: int | None
     redrives_to: str | None
+    visibility_timeout_seconds: int = 30
+    encryption: str | None = None
+    policy: Mapping[str, Any] | None = None
+    redrive_allow: Mapping[str, Any] | None = None
 
 
 class MessageQueue(Protocol):
@@ -206,6 +214,27 @@ async def open_queues(
     Raises:
         AWSError: a queue that is named is not found, or cannot be asked for.
     """
+    async with open_finder(settings, calls=calls, session=session) as found:
+        yield await found(settings.queue), await found(settings.dead_letter_queue)
+
+
+@asynccontextmanager
+async def open_finder(
+    settings: Settings,
+    *,
+    calls: Counter[str] | None = None,
+    session: aioboto3.Session | None = None,
+) -> AsyncIterator[Callable[[str], Awaitable[Queue]]]:
+    """Open the pools of `open_queues`, and give what finds a queue by URL or by name.
+
+    Args:
+        settings: concurrency, deadlines and place.
+        calls: where calls are counted by operation.
+        session: instead of one from the environment.
+
+    Raises:
+        AWSError: credentials cannot be had.
+    """
     session = session or new_session()
     timeout = settings.aws.call_timeout_seconds
     place: dict[str, Any] = {
@@ -239,7 +268,7 @@ async def open_queues(
                 calls=calls,
             )
 
-        yield await found(settings.queue), await found(settings.dead_letter_queue)
+        yield found
 
 
 async def _url(client: SQSClient, name: str, timeout_seconds: float) -> str:
@@ -320,4 +349,24 @@ def _state(url: str, attributes: Mapping[Any, str]) -> QueueState:
         fifo=attributes.get("FifoQueue") == "true" or url.endswith(".fifo"),
         max_receive_count=int(redrive["maxReceiveCount"]) if redrive else None,
         redrives_to=redrive.get("deadLetterTargetArn"),
+        visibility_timeout_seconds=int(attributes.get("VisibilityTimeout", 30)),
+        encryption=_encryption(attributes),
+        policy=_document(attributes.get("Policy")),
+        redrive_allow=_document(attributes.get("RedriveAllowPolicy")),
     )
+
+
+def _document(text: str | None) -> Mapping[str, Any] | None:
+    # What cannot be read is no reason not to start.
+    try:
+        document = json.loads(text or "null")
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _encryption(attributes: Mapping[Any, str]) -> str | None:
+    if attributes.get("KmsMasterKeyId"):
+        return attributes["KmsMasterKeyId"]
+    managed = attributes.get("SqsManagedSseEnabled")
+    return None if managed is None else "SSE-SQS" if managed == "true" else ""

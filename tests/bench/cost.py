@@ -1,16 +1,11 @@
-"""What AWS asks for a million messages, from the price table."""
+"""What AWS asks for a million messages, from the table that `aup-worker plan` reckons with."""
 
 from __future__ import annotations
-
-import tomllib
-from pathlib import Path
-from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
 from tests.bench.results import Measured
-
-TABLE: Final = Path(__file__).with_name("prices.toml")
+from worker.planning.figures import shipped
 
 
 class PerMillion(BaseModel):
@@ -24,7 +19,7 @@ class PerMillion(BaseModel):
 
 
 class Prices(BaseModel):
-    """The price table."""
+    """The prices that the bench needs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,13 +27,17 @@ class Prices(BaseModel):
     per_million: PerMillion
 
 
-def read_prices(table: Path = TABLE) -> Prices:
-    """Read the price table.
-
-    Raises:
-        ValueError: it is no TOML, or a price is missing or misspelt.
-    """
-    return Prices.model_validate(tomllib.loads(table.read_text()))
+def read_prices() -> Prices:
+    """Read the table."""
+    prices = shipped().prices
+    return Prices(
+        currency=prices.currency,
+        per_million=PerMillion(
+            sqs_requests=prices.sqs_million_requests,
+            write_units=prices.dynamodb_million_write_units,
+            read_units=prices.dynamodb_million_read_units,
+        ),
+    )
 
 
 def cost_per_million_messages(measured: Measured, prices: Prices) -> dict[str, float]:

@@ -16,7 +16,16 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("errors and arithmetic", ("", "errors", "backoff", "event_loop", "gatherer", "policy")),
     (
         "facts, settings, the one way to call AWS",
-        ("acceptance", "delivery", "settings", "aws", "logs", "stall"),
+        (
+            "acceptance",
+            "delivery",
+            "settings",
+            "aws",
+            "logs",
+            "stall",
+            "planning",
+            "planning.figures",
+        ),
     ),
     (
         "what a call says, and how it is signed and sent",
@@ -27,6 +36,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "the only door to SQS; formats; parts of the repository",
         (
             "queue",
+            "cloudwatch",
             "dead_letter",
             "metrics",
             "provision",
@@ -38,7 +48,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     ("the one open resource", ("repository.dynamodb",)),
-    ("the ledger", ("repository.aup",)),
+    ("the ledger", ("repository.aup", "repository.inspection")),
     ("the front door of the repository", ("repository",)),
     (
         "what the stages share",
@@ -51,7 +61,10 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "pipeline.stopping",
         ),
     ),
-    ("what is known of the whole", ("pipeline.health", "monitoring", "monitoring.view")),
+    (
+        "what is known of the whole",
+        ("pipeline.health", "monitoring", "monitoring.view", "doctor", "doctor.finding"),
+    ),
     (
         "the stages; what shows them to others; none knows another",
         (
@@ -65,6 +78,13 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "monitoring.ecs",
             "monitoring.emf",
             "monitoring.tracing",
+            "doctor.answers",
+            "doctor.account",
+            "doctor.clock",
+            "doctor.queues",
+            "doctor.tables",
+            "doctor.relations",
+            "doctor.supervisor",
         ),
     ),
     (
@@ -84,6 +104,8 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "dead_letters.journal",
             "dead_letters.repair",
             "dead_letters.forecast",
+            "doctor.permissions",
+            "monitoring.scrape",
         ),
     ),
     (
@@ -94,20 +116,33 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "dead_letters.letter_file",
             "dead_letters.body_view",
             "dead_letters.purge",
+            "doctor.examination",
+            "status",
         ),
     ),
     (
-        "the plain ways to do the same work, and room for them",
-        ("bench", "bench.recipes", "bench.place"),
+        "the plain ways to do the same work, and room for them; auto scaling as a model",
+        (
+            "bench",
+            "bench.recipes",
+            "bench.place",
+            "planning.scaling",
+        ),
     ),
-    ("one way, measured", ("bench.trial",)),
-    ("the ways compared", ("bench.comparison",)),
+    ("one way, measured; how many tasks a rate takes", ("bench.trial", "planning.sizing")),
     (
-        "the embedded AWS and the parts of the guided run",
-        ("local", "demo", "demo.messages", "demo.process"),
+        "the ways compared; how far a plan goes",
+        ("bench.comparison", "planning.limits", "planning.stories"),
     ),
-    ("the guided run", ("demo.run",)),
-    ("the screen", ("cli", "cli.screen", "cli.running", "cli.choosing")),
+    (
+        "the embedded AWS and the parts of the guided run; what a plan costs",
+        ("local", "demo", "demo.messages", "demo.process", "planning.cost"),
+    ),
+    (
+        "the guided run; a whole plan; the screen",
+        ("demo.run", "planning.plan", "cli", "cli.screen", "cli.completion"),
+    ),
+    ("what several verbs share", ("cli.running", "cli.choosing", "cli.watching")),
     (
         "the verbs",
         (
@@ -119,9 +154,12 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "cli.evidence",
             "cli.coverage",
             "cli.look",
+            "cli.doctor",
+            "cli.status",
             "cli.demo",
             "cli.bench",
             "cli.health",
+            "cli.plan",
         ),
     ),
     ("the verbs together", ("cli.app",)),

@@ -175,7 +175,7 @@ def test_the_environment_of_the_container_is_one_that_the_worker_takes(
     assert settings.queue == stacks.outputs["QueueUrl"].replace("own-key", "aup")
     assert settings.stop_timeout_seconds == container["stopTimeout"]
     assert settings.drain_timeout_seconds < container["stopTimeout"]
-    assert settings.ecs_protection
+    assert not settings.ecs_protection
     assert settings.emf
     attributes = _attributes(stacks, "aup-acceptances")
     assert int(attributes["VisibilityTimeout"]) == settings.visibility_timeout_seconds

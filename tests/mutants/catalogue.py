@@ -11,6 +11,7 @@ from tests.mutants import (
     in_repository,
     in_seeing,
     in_settling,
+    in_status,
     in_tracing,
 )
 from tests.mutants.mutant import Mutant
@@ -23,4 +24,5 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *in_health.MUTANTS,
     *in_seeing.MUTANTS,
     *in_tracing.MUTANTS,
+    *in_status.MUTANTS,
 )

@@ -22,9 +22,14 @@ def bench(
         str | None, typer.Option(help="SQS and DynamoDB; AWS_ENDPOINT_URL, if absent.")
     ] = None,
     messages: Annotated[
-        int, typer.Option(min=100, max=1_000_000, help="In each trial; A and B get a share.")
+        int,
+        typer.Option(
+            metavar="COUNT", min=100, max=1_000_000, help="In each trial; A and B get a share."
+        ),
     ] = 2_000,
-    rounds: Annotated[int, typer.Option(min=1, max=100, help="Of interleaved trials.")] = 3,
+    rounds: Annotated[
+        int, typer.Option(metavar="COUNT", min=1, max=100, help="Of interleaved trials.")
+    ] = 3,
     ways: Annotated[str, typer.Option(help="Which ones, by letter.")] = "ABCDE",
     yes: Annotated[
         bool, typer.Option("--yes", help="Also where it is no server of this machine: it costs.")

@@ -10,27 +10,45 @@ from typing import Annotated, Final
 import typer
 
 from worker.acceptance import parse_time
+from worker.cli.completion import reasons
 from worker.dead_letters.walk import Choice
 from worker.errors import UsageError
 
-Reasons = Annotated[list[str] | None, typer.Option("--reason", help="Only these; repeatable.")]
-Users = Annotated[list[str] | None, typer.Option("--user", help="Only of these users; repeatable.")]
+Reasons = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reason", metavar="REASON", autocompletion=reasons, help="Only these; repeatable."
+    ),
+]
+Users = Annotated[
+    list[str] | None,
+    typer.Option("--user", metavar="USER", help="Only of these users; repeatable."),
+]
 Policies = Annotated[
-    list[str] | None, typer.Option("--policy", help="Only of these policies; repeatable.")
+    list[str] | None,
+    typer.Option("--policy", metavar="POLICY", help="Only of these policies; repeatable."),
 ]
 Versions = Annotated[
-    list[str] | None, typer.Option("--version", help="Only of these versions; repeatable.")
+    list[str] | None,
+    typer.Option("--version", metavar="VERSION", help="Only of these versions; repeatable."),
 ]
 Since = Annotated[
     str | None,
-    typer.Option(help="Only what died since: 2026-11-22T10:00:00Z, or an age such as 2h, 3d."),
+    typer.Option(
+        metavar="WHEN", help="Only what died since: 2026-11-22T10:00:00Z, or an age such as 2h, 3d."
+    ),
 ]
-Until = Annotated[str | None, typer.Option(help="Only what died before: a time or an age.")]
+Until = Annotated[
+    str | None, typer.Option(metavar="WHEN", help="Only what died before: a time or an age.")
+]
 Grep = Annotated[
     str | None,
-    typer.Option(help="Only where this regular expression is found in body, detail or attributes."),
+    typer.Option(
+        metavar="REGEX",
+        help="Only where this regular expression is found in body, detail or attributes.",
+    ),
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="How many at most.")]
+Limit = Annotated[int | None, typer.Option(metavar="COUNT", min=1, help="How many at most.")]
 
 _AGE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(s|min|m|h|d|w)", re.ASCII)
 _UNITS_SECONDS: Final = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}

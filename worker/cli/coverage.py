@@ -27,9 +27,11 @@ def coverage(
     policy: Annotated[str, typer.Option(help="Of which policy,")],
     version: Annotated[str, typer.Option(help="which version.")],
     read_units_per_second: Annotated[
-        float, typer.Option(min=1, max=1_000_000, help="Read units it may take.")
+        float, typer.Option(metavar="UNITS", min=1, max=1_000_000, help="Read units it may take.")
     ] = 200,
-    segments: Annotated[int, typer.Option(min=1, max=32, help="Read in parallel.")] = 4,
+    segments: Annotated[
+        int, typer.Option(metavar="COUNT", min=1, max=32, help="Read in parallel.")
+    ] = 4,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether to pay for it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:

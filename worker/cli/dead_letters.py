@@ -140,7 +140,11 @@ def list_(  # noqa: PLR0913, PLR0917 - one parameter an option
     grep: Grep = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="How many at most are shown; 50 on a terminal. All are counted."),
+        typer.Option(
+            metavar="COUNT",
+            min=1,
+            help="How many at most are shown; 50 on a terminal. All are counted.",
+        ),
     ] = None,
     as_json: AsJSON = False,
 ) -> None:
@@ -252,10 +256,13 @@ def _cells(letter: DeadLetter, now: datetime) -> list[Text]:
 
 
 @app.command()
-def show(message_id: str, as_json: AsJSON = False) -> None:
-    """Show one dead letter whole, what is wrong marked in its body; nothing is taken.
+def show(
+    message_id: Annotated[str, typer.Argument(metavar="ID", help="Its id, or its original's.")],
+    as_json: AsJSON = False,
+) -> None:
+    """Show one dead letter whole, what is wrong marked.
 
-    It goes by its own id or its original's.
+    Nothing is taken.
 
     Example: aup-worker dead-letters show 5fea7756-0ea4-451a-a703-a558b933e274
     """
@@ -367,7 +374,7 @@ async def _find(message_id: str) -> DeadLetter:
 
 @app.command()
 def export(  # noqa: PLR0913, PLR0917 - one parameter an option
-    file: Annotated[Path, typer.Argument(help="Where to; - is stdout.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; - is stdout.")],
     reason: Reasons = None,
     user: Users = None,
     policy: Policies = None,
@@ -379,9 +386,10 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Write dead letters to a file, whole, as JSON Lines; nothing is taken.
+    """Write dead letters to a file, whole, as JSON Lines.
 
-    The file is there whole or not at all. After editing, `replay --from` sends it.
+    Nothing is taken. The file is there whole or not at all. After editing, `replay --from` sends
+    it.
 
     Example: aup-worker dead-letters export dead.jsonl --reason invalid
     """
@@ -450,9 +458,10 @@ def purge(  # noqa: PLR0913, PLR0917 - one parameter an option
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Delete dead letters for good, after writing them to a file and asking.
+    """Delete dead letters for good, written to a file first.
 
-    What is deleted is what the file holds. Exit codes: 0 done, 1 not all were deleted.
+    It asks before it deletes. What is deleted is what the file holds. Exit codes: 0 done, 1 not
+    all were deleted.
 
     Example: aup-worker dead-letters purge --reason malformed --until 7d
     """

@@ -79,9 +79,10 @@ class _Silence:
 def demo(
     as_json: Annotated[bool, typer.Option("--json", help="Only the figures, as JSON.")] = False,
 ) -> None:
-    """Run the whole job on an embedded AWS; nothing outside this machine is touched.
+    """Run the whole job on an embedded AWS.
 
-    Exit codes: 0 nothing was lost and the books balance, 1 otherwise.
+    Nothing outside this machine is touched. Exit codes: 0 nothing was lost and the books balance,
+    1 otherwise.
 
     Example: aup-worker demo --json
     """

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal
 import typer
 
 from worker.cli import screen
+from worker.cli.completion import erasable
 from worker.cli.running import run_async
 from worker.errors import AUPError, PolicyNotFoundError, UsageError
 from worker.proof.check import Proof, check, document, prove
@@ -45,7 +46,7 @@ def accepted(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Show the evidence of what a user accepted; verify it, or write it to a file to keep.
+    """Show what a user accepted; verify it, or keep it in a file.
 
     With --policy, also whether the version in force now is among it. Exit codes: 0 done, 1 some of
     it does not verify (asked with --verify or --export).
@@ -179,14 +180,16 @@ def _cells(proof: Proof, *, verified: bool) -> list[str]:
 
 def erase(
     user: User,
-    fields: Annotated[str, typer.Option(help=f"Which, of {','.join(ERASABLE)}.")],
+    fields: Annotated[
+        str, typer.Option(autocompletion=erasable, help=f"Which, of {','.join(ERASABLE)}.")
+    ],
     policy: Annotated[str | None, typer.Option(help="Only of this policy,")] = None,
     version: Annotated[str | None, typer.Option(help="only of this version of it.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what, erase nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Erase private fields of a user's acceptances; what is left stays provable.
+    """Erase private fields of a user; the rest stays provable.
 
     The values and their salts go, their commitments stay. It takes dynamodb:UpdateItem and
     dynamodb:Query on the users' table, which the worker's own role should not have. Not touched:

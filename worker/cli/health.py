@@ -23,14 +23,17 @@ def health(
         bool, typer.Option("--ready", help="Whether it takes in messages, not only gets on.")
     ] = False,
     timeout_seconds: Annotated[
-        float, typer.Option("--timeout", min=0.1, max=60, help="Seconds to wait for the answer.")
+        float,
+        typer.Option(
+            "--timeout", metavar="SECONDS", min=0.1, max=60, help="To wait for the answer."
+        ),
     ] = 2.0,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
-    """Ask the running service whether it is live; exit code 0 if so, 1 if not.
+    """Ask the running service whether it is live, or ready.
 
-    For a container's health check. It asks AUP_HEALTH_HOST and AUP_HEALTH_PORT; exit code 2
-    where no port is set.
+    Exit codes: 0 it is, 1 it is not, 2 no port is set. For a container's health check. It asks
+    AUP_HEALTH_HOST and AUP_HEALTH_PORT.
 
     Example: AUP_HEALTH_PORT=8080 aup-worker health
     """

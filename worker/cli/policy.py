@@ -82,7 +82,7 @@ def publish(
 ) -> None:
     """Publish a version; publishing the same again changes nothing.
 
-    Example: aup-worker policy publish --policy acceptable-use --version 2026-01 --file aup.html
+    Example: aup-worker policy publish --policy aup --version 7 --file aup.html
     """
     if (file is None) == (sha256 is None):
         raise UsageError("give the text with --file, or its hash with --sha256")
@@ -132,9 +132,11 @@ def list_(
 
 @app.command()
 def retire(policy: PolicyId, version: Version, as_json: AsJSON = False) -> None:
-    """End the time in which users are asked to accept a version; what was accepted stays.
+    """Retire a version: users are no longer asked to accept it.
 
-    Example: aup-worker policy retire --policy acceptable-use --version 2025-07
+    What was accepted stays.
+
+    Example: aup-worker policy retire --policy aup --version 2025-07
     """
     retired = _with_repository(lambda repository: repository.retire_policy(policy, version))
     _report([retired], as_json=as_json)

@@ -31,7 +31,8 @@ _SPOOL_BYTES = 8 * 1024 * 1024
 
 def push(  # noqa: PLR0913, PLR0917 - one parameter an option
     files: Annotated[
-        list[Path] | None, typer.Argument(help="JSON Lines, one acceptance a line; - is stdin.")
+        list[Path] | None,
+        typer.Argument(metavar="FILE", help="JSON Lines, one acceptance a line; - is stdin."),
     ] = None,
     user: Annotated[str | None, typer.Option(help="Send one acceptance: of this user,")] = None,
     policy: Annotated[str | None, typer.Option(help="of this policy,")] = None,
@@ -40,16 +41,20 @@ def push(  # noqa: PLR0913, PLR0917 - one parameter an option
     validate: Annotated[
         bool, typer.Option(help="Check every line first, or send raw bodies.")
     ] = True,
-    skip_invalid: Annotated[bool, typer.Option(help="Send the good lines of a bad file.")] = False,
-    rate: Annotated[float | None, typer.Option(min=0.1, help="Messages a second at most.")] = None,
+    skip_invalid: Annotated[
+        bool, typer.Option("--skip-invalid", help="Send the good lines of a bad file.")
+    ] = False,
+    rate: Annotated[
+        float | None, typer.Option(metavar="RATE", min=0.1, help="Messages a second at most.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout.")] = False,
 ) -> None:
-    """Send acceptances to the queue: from files, from stdin, or one from options.
+    """Send acceptances from files, from stdin or from options.
 
     Every line is checked before the first is sent. Exit codes: 0 all sent, 1 some not, 2 nothing
     sent because the input is wrong.
 
-    Example: aup-worker push --user u-42 --policy acceptable-use --version 2026-01
+    Example: aup-worker push --user u-42 --policy aup --version 2026-01
     """
     settings = load()
     skew = settings.clock_skew_seconds

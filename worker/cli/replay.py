@@ -85,7 +85,7 @@ class _Order:
 
 def replay(  # noqa: PLR0913, PLR0917 - one parameter an option
     message_ids: Annotated[
-        list[str] | None, typer.Argument(help="Only these; all, if absent.")
+        list[str] | None, typer.Argument(metavar="ID", help="Only these; all, if absent.")
     ] = None,
     reason: Reasons = None,
     user: Users = None,
@@ -97,34 +97,46 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter an option
     limit: Limit = None,
     dry_run: Annotated[
         bool,
-        typer.Option(help="Say what would be sent and whether it would succeed; send nothing."),
+        typer.Option(
+            "--dry-run", help="Say what would be sent and whether it would succeed; send nothing."
+        ),
     ] = False,
-    rate: Annotated[float | None, typer.Option(min=0.1, help="Messages a second at most.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(metavar="RATE", min=0.1, help="Messages a second at most.")
+    ] = None,
     to: Annotated[
-        str | None, typer.Option(help="Queue to send to, by name or URL; AUP_QUEUE, if absent.")
+        str | None,
+        typer.Option(
+            metavar="QUEUE", help="Queue to send to, by name or URL; AUP_QUEUE, if absent."
+        ),
     ] = None,
     max_replays: Annotated[
-        int, typer.Option(min=1, help="Skip what was replayed so often already.")
+        int, typer.Option(metavar="COUNT", min=1, help="Skip what was replayed so often already.")
     ] = _MAX_REPLAYS,
     from_: Annotated[
         Path | None,
-        typer.Option("--from", help="Send what this file has instead: an export, edited."),
+        typer.Option(
+            "--from", metavar="FILE", help="Send what this file has instead: an export, edited."
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="field=value to set in each body before it is sent; repeatable."
+            "--set",
+            metavar="FIELD=VALUE",
+            help="To set in each body before it is sent; repeatable.",
         ),
     ] = None,
     operator: Annotated[
         str | None, typer.Option(help="Who edits; you, if absent. It travels with the message.")
     ] = None,
     journal: Annotated[
-        Path | None, typer.Option(help="File that lets an interrupted replay go on.")
+        Path | None,
+        typer.Option(metavar="FILE", help="File that lets an interrupted replay go on."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
-    """Send dead letters back to the queue: sent, verified, then deleted, one by one.
+    """Send dead letters back: each sent, verified, then deleted.
 
     An interruption at any moment loses nothing; a second run goes on and reports the whole. Exit
     codes: 0 done, 1 some failed or not found, 2 nothing sent because the input is wrong.

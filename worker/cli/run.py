@@ -9,9 +9,10 @@ from worker.settings import load
 
 
 def run() -> None:
-    """Run the service until SIGTERM or SIGINT; a second signal stops it at once.
+    """Run the service until SIGTERM or SIGINT.
 
-    Exit codes: 0 after a clean drain, 1 when it had to give up, 2 for wrong settings.
+    A second signal stops it at once. Exit codes: 0 after a clean drain, 1 when it had to give up,
+    2 for wrong settings.
 
     Example: AUP_QUEUE=acceptances AWS_REGION=eu-west-1 aup-worker run
     """

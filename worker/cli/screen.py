@@ -50,6 +50,11 @@ def print_json_line(data: Any) -> None:
     print(_json(data))  # noqa: T201 - the verb's data
 
 
+def print_line(text: str) -> None:
+    """Print one line of data on stdout, for a program or a log."""
+    print(plain(text).plain)  # noqa: T201 - the verb's data
+
+
 def _json(data: Any, indent: int | None = None) -> str:
     # Half a surrogate pair has no UTF-8; escaped it is the same JSON.
     text = json.dumps(data, indent=indent, ensure_ascii=False, default=_encode)

@@ -13,14 +13,13 @@ from typing import Final, Protocol
 from worker.acceptance import parse_time
 from worker.backoff import full_jitter
 from worker.errors import AWSError, AWSThrottledError, AWSUnavailableError
+from worker.planning.figures import shipped
 from worker.repository import ScanKey, ScanPage, TableSize
 
 # DynamoDB developer guide, "Read consistency" and "Provisioned capacity mode": an eventually
 # consistent read of 4 KB takes half a unit, of a page's items together.
 _BYTES_OF_A_UNIT: Final = 2 * 4096
 _PAGE_BYTES_MAX: Final = 1024 * 1024
-# List price on demand, us-east-1.
-USD_PER_MILLION_UNITS: Final = 0.125
 _ITEM_BYTES: Final = 1024  # where the table does not know its size yet
 _FAILURES_MAX: Final = 12
 _BASE_SECONDS: Final = 0.5
@@ -105,7 +104,10 @@ def estimate(size: TableSize, units_per_second: float) -> Estimate:
     """Say what scanning a table of this size takes."""
     units = max(0.5, math.ceil(2 * size.items * _item_bytes(size) / _BYTES_OF_A_UNIT) / 2)
     return Estimate(
-        size.items, units, units / 1e6 * USD_PER_MILLION_UNITS, units / units_per_second
+        size.items,
+        units,
+        units / 1e6 * shipped().prices.dynamodb_million_read_units,
+        units / units_per_second,
     )
 
 

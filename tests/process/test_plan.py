@@ -1,0 +1,71 @@
+"""The verb that plans, as a person runs it: without any server or credentials."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from tests.process.workplace import COMMAND, DEADLINE_SECONDS
+
+
+def run(*arguments: str, columns: int | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "AWS_EC2_METADATA_DISABLED": "true"}
+    if columns is not None:
+        environment["COLUMNS"] = str(columns)
+    return subprocess.run(  # noqa: S603 - our own command
+        [COMMAND, "plan", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
+
+
+def test_a_person_reads_what_a_rate_takes_and_why() -> None:
+    done = run("--rate", "10000/min", columns=100)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 0.25 vCPU and 512 MiB" in done.stdout
+    assert "in all                      602.38" in done.stdout
+    assert "the first limit: Fargate: On-Demand vCPU, 6 by default, used up at" in done.stdout
+    assert done.stderr == "--explain says how each number comes about\n"
+    explained = run("--rate", "1000000/s", "--explain", "--simulate")
+    assert explained.stderr == ""
+    lines = explained.stdout.splitlines()
+    assert any("RAISE IT" in line and "per table" in line for line in lines)
+    assert any(line.startswith("burst x 10, 10 min") for line in lines)
+    rows = [line for line in lines if line.startswith(("SQS requests", "Fargate", "tasks "))]
+    assert all("µs" in line or " at " in line or " x " in line for line in rows)
+
+
+def test_a_program_reads_the_same_as_json(tmp_path: Path) -> None:
+    prices = tmp_path / "prices.toml"
+    prices.write_text('region = "eu-west-1"\ndynamodb_million_write_units = 1.25\n')
+    done = run(
+        "--rate", "10000/s", "--record-bytes", "1500", "--latency-ms", "10", "--spot",
+        "--burst", "10", "--prices", str(prices), "--json", "--simulate",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)
+    assert plan["warm_write_units"] == 200_000
+    assert plan["parameters"]["scaling.yaml"]["MaxTasks"] == plan["fleet"]["tasks_max"] == 20
+    assert plan["prices"]["region"] == "eu-west-1"
+    costs = {part["name"]: part["amount"] for part in plan["month"]["parts"]}
+    assert costs["DynamoDB writes"] == 2 * 26_280 * 1.25
+    assert plan["month"]["total"] == sum(costs.values())
+    assert [each["turns"] for each in plan["simulated"] if "burst" in each["title"]] == [1]
+
+
+def test_what_is_wrong_is_told_in_one_line() -> None:
+    for arguments, told in (
+        (("--rate", "10000"), "--rate 10000: must be like 10000/min"),
+        (("--rate", "1/s", "--task-vcpu", "2"), "--task-vcpu 2: must be 0.25, 0.5 or 1"),
+        (("--rate", "1/s", "--prices", "nowhere.toml"), "nowhere.toml: No such file"),
+    ):
+        done = run(*arguments)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"aup-worker: {told}")
+        assert done.stderr.count("\n") == 1
+        assert done.stdout == ""

@@ -1,0 +1,47 @@
+"""The template's defaults are the policy that the simulation chose."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.scaling.variants import TEMPLATE_RATE, case
+from worker.planning.figures import shipped
+from worker.planning.plan import make, parameters
+
+INFRA = Path(__file__).parents[2] / "infra"
+
+
+def defaults(template: str) -> dict[str, str]:
+    text = (INFRA / template).read_text()
+    section = text.partition("\nParameters:\n")[2].partition("\nResources:\n")[0]
+    found = re.findall(
+        r"^  (\w+):\n(?:    (?!Default:).*\n)*?    Default: \"?([^\"\n]*)\"?$",
+        section,
+        re.MULTILINE,
+    )
+    return dict(found)
+
+
+def test_its_defaults_are_those_chosen_for_a_task_of_one_vcpu() -> None:
+    plan = make(
+        case(TEMPLATE_RATE).demand,
+        shipped(),
+        architecture="arm64",
+        network="endpoints",
+        spot=False,
+        simulate=False,
+    )
+    for template, chosen in parameters(plan).items():
+        given = defaults(template)
+        assert chosen.keys() <= given.keys(), template
+        # How warm the table must be depends on the rate; the default leaves a new one as it is.
+        wanted = {name: str(value) for name, value in chosen.items() if name != "WarmWriteUnits"}
+        assert {name: given[name] for name in wanted} == wanted, template
+
+
+def test_it_has_the_parameters_that_a_plan_names_and_both_policies() -> None:
+    text = (INFRA / "scaling.yaml").read_text()
+    assert "ECSServiceAverageCPUUtilization" in text
+    assert text.count("PolicyType: TargetTrackingScaling") == 2
+    assert defaults("data.yaml")["WarmWriteUnits"] == "0"

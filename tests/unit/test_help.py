@@ -1,0 +1,83 @@
+"""State that the help of every verb shows how to use it, and fits a terminal of 80 columns."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from worker.cli.app import app
+
+_ROOT: Any = typer.main.get_command(app)
+
+
+def _verbs(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, each in getattr(command, "commands", {}).items():
+        yield (*path, name), each
+        yield from _verbs(each, (*path, name))
+
+
+ALL = dict(_verbs(_ROOT))
+LEAVES = [path for path, command in ALL.items() if not hasattr(command, "commands")]
+
+
+def _shown(path: tuple[str, ...]) -> str:
+    done = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "80"}, prog_name="aup-worker")
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def _parse(example: str) -> tuple[str, ...]:
+    """Parse an example as the command line would; give the verb that it is of."""
+    words = shlex.split(example.partition(" > ")[0])
+    while re.match(r"(AUP|AWS)_\w+=", words[0]):
+        del words[0]
+    assert words.pop(0) == "aup-worker"
+    command, path = _ROOT, []
+    while hasattr(command, "commands"):
+        path.append(words.pop(0))
+        command = command.commands[path[-1]]
+    command.make_context(" ".join(path), words)
+    return tuple(path)
+
+
+def test_there_are_all_the_verbs() -> None:
+    assert {("run",), ("status",), ("dead-letters", "purge"), ("policy", "retire")} <= set(LEAVES)
+    assert len(LEAVES) >= 19
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=" ".join)
+def test_the_help_of_each_verb_has_an_example_in_a_line_that_the_verb_takes(
+    path: tuple[str, ...],
+) -> None:
+    examples = re.findall(r"^  Example: (.*)$", _shown(path), re.MULTILINE)
+    told = re.findall(r"Example: ([^\n]*)", ALL[path].help)
+    assert examples == told != [], "each in one line, to be copied"
+    for example in examples:
+        assert _parse(example) == path
+
+
+def test_an_example_with_an_option_that_the_verb_has_not_is_found() -> None:
+    with pytest.raises(Exception, match="No such option"):
+        _parse("aup-worker status --wotch")
+    with pytest.raises(Exception, match="Missing"):
+        _parse("AUP_QUEUE=q aup-worker policy retire --policy aup")
+
+
+@pytest.mark.parametrize("path", [(), *ALL], ids=lambda path: " ".join(path) or "aup-worker")
+def test_help_fits_80_columns_and_is_nowhere_cut(path: tuple[str, ...]) -> None:
+    shown = _shown(path)
+    assert max(map(len, shown.splitlines())) <= 80
+    _, _, told = shown.partition("\n")  # the usage says so of what may come repeatedly
+    assert not re.search(r"\.\.\.$", told, re.MULTILINE), shown
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=" ".join)
+def test_each_option_and_argument_says_what_it_is_for(path: tuple[str, ...]) -> None:
+    for parameter in ALL[path].params:
+        assert (getattr(parameter, "help", None) or "").endswith((".", ",")), parameter.name

@@ -1,0 +1,1 @@
+"""Check the set-up before the service does, and say what to mend."""

@@ -1,0 +1,141 @@
+"""The tables, looked at from outside: how they are set up, and what we may do with them."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from worker.aws import calling, error_of
+from worker.errors import AWSRejectedError
+from worker.repository.dynamodb import DynamoDBRepository
+from worker.repository.writes import insert_statement
+
+PROBE: Final = "aup-worker-probe"
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """What DynamoDB tells of a table.
+
+    Attributes:
+        keys: name and type of the partition key, then of the sort key.
+        write_units: provisioned a second; None where it is on demand.
+    """
+
+    name: str
+    status: str
+    keys: tuple[tuple[str, str], ...]
+    write_units: int | None
+    is_deletion_protected: bool
+
+
+def _call(
+    repository: DynamoDBRepository, operation: str, table_name: str
+) -> AbstractAsyncContextManager[None]:
+    timeout = repository.aws_settings.call_timeout_seconds
+    return calling(operation, timeout, repository.calls, target=table_name)
+
+
+async def table_state(repository: DynamoDBRepository, table_name: str) -> TableState:
+    """Ask how a table is set up.
+
+    Raises:
+        AWSError: it does not exist, or DescribeTable is not permitted.
+    """
+    async with (
+        repository.dynamodb_resource() as resource,
+        _call(repository, "DescribeTable", table_name),
+    ):
+        answer = await resource.meta.client.describe_table(TableName=table_name)
+    table: dict[str, Any] = dict(answer["Table"])
+    types = {
+        each["AttributeName"]: each["AttributeType"]
+        for each in table.get("AttributeDefinitions", [])
+    }
+    schema = sorted(table.get("KeySchema", []), key=lambda key: str(key["KeyType"]))
+    mode = table.get("BillingModeSummary", {}).get("BillingMode", "PROVISIONED")
+    units = table.get("ProvisionedThroughput", {}).get("WriteCapacityUnits", 0)
+    return TableState(
+        name=table_name,
+        status=str(table.get("TableStatus", "")),
+        keys=tuple((key["AttributeName"], types.get(key["AttributeName"], "?")) for key in schema),
+        write_units=None if mode == "PAY_PER_REQUEST" else int(units),
+        is_deletion_protected=bool(table.get("DeletionProtectionEnabled")),
+    )
+
+
+async def has_recovery(repository: DynamoDBRepository, table_name: str) -> bool:
+    """Ask whether a table can be restored to any moment of the last days.
+
+    Raises:
+        AWSError: the server has no such thing, or DescribeContinuousBackups is not permitted.
+    """
+    async with (
+        repository.dynamodb_resource() as resource,
+        _call(repository, "DescribeContinuousBackups", table_name),
+    ):
+        answer: Any = await resource.meta.client.describe_continuous_backups(TableName=table_name)
+    backups = answer.get("ContinuousBackupsDescription", {})
+    recovery = backups.get("PointInTimeRecoveryDescription", {})
+    return bool(recovery.get("PointInTimeRecoveryStatus") == "ENABLED")
+
+
+async def try_read(repository: DynamoDBRepository, table_name: str, keys: tuple[str, str]) -> None:
+    """Read a key that nobody has.
+
+    Raises:
+        AWSRejectedError: the table is keyed otherwise.
+        AWSError: it does not exist, or GetItem is not permitted.
+    """
+    async with (
+        repository.dynamodb_resource() as resource,
+        _call(repository, "GetItem", table_name),
+    ):
+        await resource.meta.client.get_item(
+            TableName=table_name, Key=dict.fromkeys(keys, PROBE), ConsistentRead=True
+        )
+
+
+async def try_insert(repository: DynamoDBRepository, table_name: str) -> None:
+    """Try the write that the settings choose, in a form that cannot succeed.
+
+    DynamoDB looks at permissions first: whoever hears what is wrong with the write may write.
+
+    Raises:
+        AWSError: it does not exist, or the write is not permitted.
+    """
+    try:
+        if repository.aws_settings.write_api == "batch":
+            await _insert_without_key(repository, table_name)
+        else:
+            await _put_never(repository, table_name)
+    except AWSRejectedError:
+        return
+
+
+async def _insert_without_key(repository: DynamoDBRepository, table_name: str) -> None:
+    statement: Any = {
+        "Statement": insert_statement(table_name, ("user_id",)),
+        "Parameters": [PROBE],
+    }
+    async with (
+        repository.dynamodb_resource() as resource,
+        _call(repository, "BatchExecuteStatement", table_name),
+    ):
+        answer = await resource.meta.client.batch_execute_statement(Statements=[statement])
+    error: Any = answer["Responses"][0].get("Error", {})
+    if error:
+        raise error_of(error.get("Code", "Unknown"), error.get("Message", ""))
+
+
+async def _put_never(repository: DynamoDBRepository, table_name: str) -> None:
+    async with (
+        repository.dynamodb_resource() as resource,
+        _call(repository, "PutItem", table_name),
+    ):
+        await resource.meta.client.put_item(
+            TableName=table_name,
+            Item={"user_id": PROBE, "policy_version": PROBE},
+            ConditionExpression="attribute_exists(user_id) AND attribute_not_exists(user_id)",
+        )
