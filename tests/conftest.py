@@ -7,13 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.private import watched_logs
 from worker.repository import SingletonMeta
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
-        if name.startswith(("AWS_", "AUP_")):
+        if name.startswith(("AWS_", "AUP_", "OTEL_")):
             monkeypatch.delenv(name)
     # No credentials, region or role of this machine: neither from files nor from the network.
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -22,6 +23,13 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_private_is_logged() -> Iterator[None]:
+    with watched_logs() as wrong:
+        yield
+    assert not wrong, "\n".join(wrong[:5])
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -46,6 +46,7 @@ from worker.errors import (
 )
 
 ClientT = TypeVar("ClientT")
+Calling = Callable[..., AbstractAsyncContextManager[None]]
 
 # It has no handler of its own: without one Python prints what it logs, traceback and all, each time
 # that credentials cannot be renewed. Whoever calls gets the same as an error.

@@ -14,7 +14,7 @@ from worker.backoff import full_jitter
 from worker.delivery import BATCH_MAX_ENTRIES, MESSAGE_MAX_BYTES, OutgoingMessage
 from worker.errors import AWSError, AWSThrottledError, AWSUnavailableError, RefusedError
 from worker.pipeline.decode import decode
-from worker.queue import Queue
+from worker.queue import MessageQueue
 
 _ATTEMPTS: Final = 6
 _FAILURES_KEPT: Final = 20
@@ -109,7 +109,7 @@ def examine_raw(each: Line | BadLine) -> BadLine | None:
 
 
 async def push(
-    queue: Queue,
+    queue: MessageQueue,
     messages: Iterable[Line],
     *,
     rate_per_second: float | None = None,
@@ -173,7 +173,7 @@ def _batches(messages: Iterable[Line], rate_per_second: float | None) -> Iterato
         yield batch
 
 
-async def _send(queue: Queue, batch: list[Line], figures: PushFigures) -> None:
+async def _send(queue: MessageQueue, batch: list[Line], figures: PushFigures) -> None:
     waiting = batch
     for attempt in range(1, _ATTEMPTS + 1):
         results: list[AWSError | None]

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import aioboto3
 
@@ -58,6 +58,28 @@ class QueueState:
     encryption: str | None = None
     policy: Mapping[str, Any] | None = None
     redrive_allow: Mapping[str, Any] | None = None
+
+
+class MessageQueue(Protocol):
+    """What the stages need of a queue."""
+
+    url: str
+
+    async def receive(
+        self, max_messages: int, *, wait_seconds: int, visibility_timeout_seconds: int
+    ) -> list[Delivery]:
+        """Take up to 10 messages."""
+
+    async def delete(self, deliveries: Sequence[Delivery], /) -> list[AWSError | None]:
+        """Delete messages for good."""
+
+    async def change_visibility(
+        self, changes: Sequence[tuple[Delivery, float]], /
+    ) -> list[AWSError | None]:
+        """Let each message reappear after so many seconds."""
+
+    async def send(self, messages: Sequence[OutgoingMessage], /) -> list[AWSError | None]:
+        """Send messages."""
 
 
 class Queue:

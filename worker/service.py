@@ -17,7 +17,7 @@ from worker import __version__
 from worker.backoff import full_jitter
 from worker.errors import AWSThrottledError, AWSUnavailableError, GaveUpError
 from worker.metrics import Metrics
-from worker.monitoring.companions import accompanied, embedded_metrics
+from worker.monitoring.companions import accompanied, embedded_metrics, traced
 from worker.monitoring.view import View
 from worker.pipeline.flow import Flow
 from worker.pipeline.stopping import unless_stopped
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import aioboto3
 
     from worker.monitoring.emf import EMF
+    from worker.monitoring.tracing import OpenTelemetry
 
 _log: Final = structlog.get_logger()
 ResultT = TypeVar("ResultT")
@@ -61,7 +62,8 @@ async def serve(
             async with (
                 guard,
                 accompanied(view),
-                _opened(settings, stopping, session, view) as flow,
+                traced(_tell_of_traces) as tracing,
+                _opened(settings, stopping, session, view, tracing) as flow,
             ):
                 if flow is not None:
                     await _run(flow, settings, beside, embedded_metrics(view))
@@ -103,6 +105,7 @@ async def _opened(
     stopping: asyncio.Event,
     session: aioboto3.Session | None,
     view: View | None = None,
+    tracing: OpenTelemetry | None = None,
 ) -> AsyncIterator[Flow | None]:
     """Open and check everything; None when a signal came first."""
     started_at = time.monotonic()
@@ -128,20 +131,40 @@ async def _opened(
             yield None
             return
         _spare_collections()
-        _log.info(
-            "started",
-            version=__version__,
-            process_id=os.getpid(),
-            queue=source.url,
-            dead_letter_queue=dead_letters.url,
-            table=repository.table_name,
-            user_table=repository.user_table_name,
-            start_seconds=round(time.monotonic() - started_at, 3),
+        _tell_start(source, dead_letters, repository, started_at)
+        if tracing is not None:
+            repository.trace(tracing)
+        flow = Flow(
+            source,
+            dead_letters,
+            repository,
+            fitted,
+            metrics=metrics,
+            stopping=stopping,
+            tracing=tracing,
         )
-        flow = Flow(source, dead_letters, repository, fitted, metrics=metrics, stopping=stopping)
         if view is not None:
             view.begin(flow, lambda: repository.write_concurrency)
         yield flow
+
+
+def _tell_start(
+    source: Queue, dead_letters: Queue, repository: AUPRepository, started_at: float
+) -> None:
+    _log.info(
+        "started",
+        version=__version__,
+        process_id=os.getpid(),
+        queue=source.url,
+        dead_letter_queue=dead_letters.url,
+        table=repository.table_name,
+        user_table=repository.user_table_name,
+        start_seconds=round(time.monotonic() - started_at, 3),
+    )
+
+
+def _tell_of_traces(problem: str) -> None:
+    _log.warning("traces are not exported", problem=problem)
 
 
 async def _patiently(attempt: Callable[[], Awaitable[ResultT]], deadline: float) -> ResultT:

@@ -77,6 +77,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "monitoring.systemd",
             "monitoring.ecs",
             "monitoring.emf",
+            "monitoring.tracing",
             "doctor.answers",
             "doctor.account",
             "doctor.clock",
@@ -279,6 +280,21 @@ def test_moto_is_imported_by_the_embedded_aws_alone_and_only_when_it_runs(name: 
     ]
     assert not at_once
     assert bool(everywhere) == (name == "local")
+
+
+@pytest.mark.parametrize("name", sorted(FLOOR))
+def test_opentelemetry_is_imported_by_one_module_and_that_one_only_when_it_is_needed(
+    name: str,
+) -> None:
+    imported = {each.partition(".")[0] for each in _imports(_modules()[name])}
+    assert ("opentelemetry" in imported) == (name == "monitoring.tracing")
+    at_once = [
+        each
+        for node in _run_time(_modules()[name]).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for each in _imports(node)
+    ]
+    assert not [each for each in at_once if _room(each) == "monitoring.tracing"]
 
 
 def _files() -> list[Path]:

@@ -14,6 +14,7 @@ from uuid import uuid4
 import boto3  # type: ignore[import-untyped, unused-ignore] # boto3 has no types
 import pytest
 
+from tests.private import PRIVATE
 from worker.settings import AWSSettings, Settings
 
 POLICY = "acceptable-use"
@@ -243,7 +244,7 @@ def stated(number: int, **changes: Any) -> dict[str, Any]:
         "version": version,
         "accepted_at": "2026-01-15T10:00:00Z",
         "content_sha256": sha256(TEXTS.get(version, version)),
-        "ip": "203.0.113.7",
+        **PRIVATE,
         **changes,
     }
 

@@ -13,6 +13,7 @@ from tests.mutants import (
     in_seeing,
     in_settling,
     in_status,
+    in_tracing,
 )
 from tests.mutants.mutant import Mutant
 
@@ -24,5 +25,6 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *in_health.MUTANTS,
     *in_dead_letters.MUTANTS,
     *in_seeing.MUTANTS,
+    *in_tracing.MUTANTS,
     *in_status.MUTANTS,
 )

@@ -16,6 +16,8 @@ from typing import Any, Final
 
 import boto3
 
+from tests.private import PRIVATE, betrayed
+
 COMMAND: Final = str(Path(sys.executable).with_name("aup-worker"))
 DEADLINE_SECONDS: Final = 60.0
 
@@ -73,7 +75,7 @@ class Workplace:
             check=False,
         )
         return subprocess.CompletedProcess(
-            done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+            done.args, done.returncode, done.stdout.decode(), _harmless(done.stderr)
         )
 
     def set_up(self) -> None:
@@ -199,7 +201,7 @@ class Service:
         """Read the log until an event is told."""
         assert self.process.stderr is not None
         for raw in self.process.stderr:
-            line: dict[str, Any] = json.loads(raw)
+            line: dict[str, Any] = json.loads(_harmless(raw))
             self.log.append(line)
             if line["event"] == event:
                 return line
@@ -210,7 +212,7 @@ class Service:
         assert self.process.stderr is not None
         for number in signals:
             self.process.send_signal(number)
-        rest = self.process.stderr.read().decode()
+        rest = _harmless(self.process.stderr.read())
         code = self.process.wait(DEADLINE_SECONDS)
         figures: dict[str, Any] = {}
         for text in rest.splitlines():
@@ -225,6 +227,14 @@ class Service:
         return code, figures
 
 
+def _harmless(log: bytes) -> str:
+    """Give what a process logged, which must show nothing private."""
+    text = log.decode()
+    part = betrayed(text)
+    assert part is None, f"something private is logged: {part}"
+    return text
+
+
 def acceptance(number: int, **changes: Any) -> dict[str, Any]:
     """Write a good acceptance."""
     return {
@@ -233,6 +243,7 @@ def acceptance(number: int, **changes: Any) -> dict[str, Any]:
         "policy_id": "aup",
         "version": "2026-01",
         "accepted_at": "2026-11-01T10:00:00Z",
+        **PRIVATE,
         **changes,
     }
 

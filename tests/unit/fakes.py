@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from botocore.exceptions import ConnectionClosedError
 
+from tests import private
 from tests.simulation.dynamodb_expressions import insert_statement
 from tests.simulation.faults import Faults
 from tests.simulation.simulated_dynamodb import SimulatedDynamoDB
@@ -35,9 +36,7 @@ from worker.repository import AUPRepository, RecordResult
 from worker.settings import AWSSettings, Settings
 
 TEXT_SHA256 = hashlib.sha256(b"Be kind.").hexdigest()
-IP = "203.0.113.77"
-USER_AGENT = "Mozilla/5.0 (secret agent)"
-SESSION_ID = "session-s3cr3t"
+IP, USER_AGENT, SESSION_ID = private.IP, private.USER_AGENT, private.SESSION_ID
 SOURCE = "aup-acceptances"
 DEAD_LETTERS = "aup-acceptances-dead"
 ABSENT = object()
@@ -55,9 +54,7 @@ def message(number: int = 0, /, **changes: Any) -> dict[str, Any]:
         "locale": "es-ES",
         "method": "clickwrap",
         "channel": "web",
-        "ip": IP,
-        "user_agent": USER_AGENT,
-        "session_id": SESSION_ID,
+        **private.PRIVATE,
         **changes,
     }
     return {name: value for name, value in fields.items() if value is not ABSENT}

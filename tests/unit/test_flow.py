@@ -441,10 +441,10 @@ async def test_a_failure_in_settling_ends_neither_the_flow_nor_the_message(
     delete = running.flow._settler._delete
     failures = [ZeroDivisionError()]
 
-    async def fail_once(lease: Any) -> None:
+    async def fail_once(*given: Any) -> None:
         if failures:
             raise failures.pop()
-        await delete(lease)
+        await delete(*given)
 
     monkeypatch.setattr(running.flow._settler, "_delete", fail_once)
     await running.world.push(body())

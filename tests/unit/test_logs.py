@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from typing import Any, Literal
 
 import pytest
 import structlog
 
+from tests.private import watched_logs
 from tests.unit.fakes import IP, SESSION_ID, USER_AGENT, acceptance, body, delivery
 from worker.logs import bind, configure
 
@@ -82,11 +84,56 @@ def test_a_traceback_names_the_place_and_no_value(
     try:
         _fail(given, stated)
     except ZeroDivisionError:
-        structlog.get_logger().exception("unexpected failure", message_id=given.message_id)
+        structlog.get_logger().exception("unexpected failure", outcome="returned")
     text = "\n".join(_lines(capsys))
     assert "in _fail" in text
     for secret in (IP, USER_AGENT, SESSION_ID, body(), "event-0", given.receipt_handle):
         assert secret not in text
+
+
+ITEM = {"accepted_at": {"S": "2026-11-22"}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        ({"problem": body()}, True),
+        ({"problem": f"from {IP}"}, True),
+        ({"problem": IP.rpartition(".")[0] + ".0/24"}, True),
+        ({"client": USER_AGENT}, True),
+        ({"why": [SESSION_ID]}, True),
+        ({"problem": body(9, ip=None, user_agent=None, session_id=None)}, True),
+        ({"problem": json.dumps(body(9, ip=None, user_agent=None, session_id=None))}, True),
+        ({"given": acceptance(ip=None, user_agent=None, session_id=None)}, True),
+        ({"item": ITEM}, True),
+        ({"message_id": "m-1", "outcome": "recorded"}, True),
+        ({"message_id": "m-1", "event_id": "e-1"}, True),
+        ({"message_id": "m-1", "event_id": "e-1", "outcome": "recorded"}, False),
+        ({"detail": "accepted_at: 2026-13-22 is no time"}, False),
+        ({}, False),
+    ],
+)
+def test_the_watch_over_all_logs_of_tests_sees_what_is_wrong(
+    fields: dict[str, Any], wrong: bool
+) -> None:
+    with watched_logs() as found:
+        structlog.get_logger().debug("x", **fields)
+    assert bool(found) is wrong
+
+
+def test_the_watch_sees_what_a_traceback_or_a_library_would_tell() -> None:
+    with watched_logs() as found:
+        try:
+            _fail_with(ValueError(IP))
+        except RuntimeError as error:
+            structlog.get_logger().exception("x")
+            logging.getLogger("asyncio").exception("x", exc_info=error)
+            logging.getLogger("asyncio").warning("%s", body())
+    assert len(found) == 3
+
+
+def _fail_with(cause: Exception) -> None:
+    raise RuntimeError from cause
 
 
 def test_what_is_bound_is_in_every_line_also_of_loggers_made_before(

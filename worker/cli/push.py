@@ -19,6 +19,7 @@ import typer
 from worker.cli import screen
 from worker.cli.running import run_async
 from worker.errors import UsageError
+from worker.monitoring.companions import traced
 from worker.push import BadLine, Line, PushFigures, examine, examine_raw, lines
 from worker.push import push as send
 from worker.queue import open_queues
@@ -157,8 +158,13 @@ async def _send(
             per_second = figures.sent / max(figures.seconds, 0.001)
             bar.update(task, completed=figures.sent, rate=f"{per_second:,.0f}/s")
 
-        async with open_queues(settings) as (queue, _):
-            return await send(queue, messages, rate_per_second=rate, progress=show)
+        async with traced(_tell_of_traces) as tracing, open_queues(settings) as (queue, _):
+            place = queue if tracing is None else tracing.publishing(queue)
+            return await send(place, messages, rate_per_second=rate, progress=show)
+
+
+def _tell_of_traces(problem: str) -> None:
+    screen.note(f"aup-worker: traces are not exported: {problem}")
 
 
 def _report(figures: PushFigures, skipped: int, *, as_json: bool) -> None:

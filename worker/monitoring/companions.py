@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -15,6 +15,7 @@ from worker.monitoring.view import View
 
 if TYPE_CHECKING:
     from worker.monitoring.emf import EMF
+    from worker.monitoring.tracing import OpenTelemetry
 
 _log: Final = structlog.get_logger()
 
@@ -93,6 +94,57 @@ async def _introduce(view: View) -> None:
 
         view.identity = await identity(metadata_uri)
         logs.bind(view.identity)
+
+
+@asynccontextmanager
+async def traced(tell: Callable[[str], None]) -> AsyncIterator[OpenTelemetry | None]:
+    """Give what follows messages, where OpenTelemetry's own variables ask for it.
+
+    What cannot be had of it is told, and all goes on without.
+
+    Args:
+        tell: told in one line why there are no traces.
+    """
+    async with AsyncExitStack() as stack:
+        tracing = None
+        if _traces_wanted(os.environ):
+            try:
+                opened = _way_to_trace(os.environ)
+                tracing = await stack.enter_async_context(opened(tell))
+            except ValueError as error:
+                tell(f"{error}; it goes on without traces")
+        yield tracing
+
+
+def _way_to_trace(
+    environment: Mapping[str, str],
+) -> Callable[[Callable[[str], None]], AbstractAsyncContextManager[OpenTelemetry]]:
+    exporter = environment.get("OTEL_TRACES_EXPORTER", "").strip().lower()
+    if exporter not in {"", "otlp"}:
+        raise ValueError(f"OTEL_TRACES_EXPORTER={exporter}: must be otlp or none")
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        protocol = environment.get(name, "").strip().lower()
+        if protocol not in {"", "http/protobuf"}:
+            raise ValueError(f"{name}={protocol}: must be http/protobuf")
+        if protocol:
+            break  # the first one wins
+    try:
+        from worker.monitoring.tracing import opened
+    except ImportError:
+        raise ValueError("OpenTelemetry is not installed: pip install 'aup-worker[otel]'") from None
+    return opened
+
+
+def _traces_wanted(environment: Mapping[str, str]) -> bool:
+    """Tell whether somebody asks for traces; an exporter that is merely the default asks nobody.
+
+    Source: OpenTelemetry specification, "Environment Variable Specification".
+    """
+    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return False
+    exporter = environment.get("OTEL_TRACES_EXPORTER", "").strip().lower()
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    return exporter != "none" if exporter else any(map(environment.get, endpoints))
 
 
 def embedded_metrics(view: View) -> EMF | None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from math import inf
-from typing import Final
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -22,12 +22,27 @@ from worker.pipeline.receive import Receiver
 from worker.pipeline.record import Ledger, Recorder
 from worker.pipeline.settle import Settler
 from worker.pipeline.slots import Slot, Slots
-from worker.queue import Queue
+from worker.queue import MessageQueue
 from worker.settings import Settings
 
 _log: Final = structlog.get_logger()
 _MIB: Final = 1_048_576
 _WATCH_SECONDS: Final = 5.0
+
+Carry = Callable[[Delivery, Lease, Slot], Coroutine[Any, Any, Outcome]]
+
+
+class Tracing(Protocol):
+    """What follows messages through the stages, where that is asked for.
+
+    Each gives something that does the same as what it is given, and is followed.
+    """
+
+    def queue(self, queue: MessageQueue) -> MessageQueue:
+        """Follow the calls to a queue."""
+
+    def carrying(self, carry: Carry, source: MessageQueue) -> Carry:
+        """Follow each message of a queue from its receipt to its fate."""
 
 
 def _now() -> datetime:
@@ -45,19 +60,25 @@ class Flow:
         metrics: where everything is counted.
         now: gives the present time, aware.
         stopping: set when the flow is to drain.
+        tracing: follows every message; without it nothing is done for that.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - wiring, named at its one call
         self,
-        source: Queue,
-        dead_letters: Queue,
+        source: MessageQueue,
+        dead_letters: MessageQueue,
         ledger: Ledger,
         settings: Settings,
         *,
         metrics: Metrics | None = None,
         now: Callable[[], datetime] = _now,
         stopping: asyncio.Event | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
+        self._carrying: Carry = self._carry
+        if tracing is not None:
+            source, dead_letters = tracing.queue(source), tracing.queue(dead_letters)
+            self._carrying = tracing.carrying(self._carry, source)
         self.metrics = metrics or Metrics()
         self.slots = Slots(settings.slots, settings.held_mib * _MIB)
         self.stopping = stopping or asyncio.Event()
@@ -66,8 +87,8 @@ class Flow:
         self._clock = asyncio.get_running_loop().time
         self._log = _log.bind()  # once: a line that is not logged costs nothing then
         self._failure: GaveUpError | None = None
-        self._tasks: dict[Lease, asyncio.Task[None]] = {}
-        self._deciding: dict[Lease, asyncio.Task[None]] = {}
+        self._tasks: dict[Lease, asyncio.Task[Outcome]] = {}
+        self._deciding: dict[Lease, asyncio.Task[Outcome]] = {}
         self._out_of_time = False
         breaker = Breaker()
         polling, recording = self._patience(), self._patience()
@@ -92,7 +113,9 @@ class Flow:
         self._recorder = self._make_recorder(ledger, breaker, recording)
         self._settler = self._make_settler(source, dead_letters, burying)
 
-    def _make_receiver(self, source: Queue, breaker: Breaker, patience: Patience) -> Receiver:
+    def _make_receiver(
+        self, source: MessageQueue, breaker: Breaker, patience: Patience
+    ) -> Receiver:
         return Receiver(
             source,
             self.slots,
@@ -107,7 +130,9 @@ class Flow:
             events=self.metrics.events,
         )
 
-    def _make_settler(self, source: Queue, dead_letters: Queue, patience: Patience) -> Settler:
+    def _make_settler(
+        self, source: MessageQueue, dead_letters: MessageQueue, patience: Patience
+    ) -> Settler:
         return Settler(
             source,
             dead_letters,
@@ -226,10 +251,10 @@ class Flow:
     def _accept(self, delivery: Delivery, slot: Slot) -> None:
         self.metrics.books.open()
         lease = self.leases.hold(delivery)
-        task = self._deliveries.create_task(self._carry(delivery, lease, slot))
+        task = self._deliveries.create_task(self._carrying(delivery, lease, slot))
         self._tasks[lease] = self._deciding[lease] = task
 
-    async def _carry(self, delivery: Delivery, lease: Lease, slot: Slot) -> None:
+    async def _carry(self, delivery: Delivery, lease: Lease, slot: Slot) -> Outcome:
         received_at = self._clock()
         try:
             async with slot:
@@ -242,20 +267,23 @@ class Flow:
         self._log.debug(
             "settled",
             message_id=delivery.message_id,
+            event_id=lease.event_id,
             outcome=outcome.fate.value,
             reason=outcome.reason,
             detail=outcome.detail,
             receive_count=delivery.receive_count,
         )
+        return outcome
 
     async def _settle(self, lease: Lease, outcome: Outcome) -> Outcome:
         try:
             return await self._settler.settle(lease, outcome)
         except Exception:  # noqa: BLE001 - one message must not end the others
             # Nothing is lost: the message comes back when its visibility ends.
-            _log.exception("settling failed", message_id=lease.delivery.message_id)
+            outcome = Outcome.returned("settling failed")
+            _log.exception("settling failed", **lease.named(outcome.fate))
             await lease.stop()
-            return Outcome.returned("settling failed")
+            return outcome
 
     async def _decide(self, delivery: Delivery, lease: Lease) -> Outcome:
         try:
@@ -264,6 +292,7 @@ class Flow:
             acceptance = decode(
                 delivery.body, now=self._now(), clock_skew_seconds=self._settings.clock_skew_seconds
             )
+            lease.event_id = acceptance.event_id
             if acceptance.model_extra:
                 self.metrics.events["unknown_fields"] += len(acceptance.model_extra)
             return await self._recorder.record(acceptance, delivery)
@@ -275,8 +304,10 @@ class Flow:
             self._tasks[lease].uncancel()
             return Outcome.returned("stopping: out of time")
         except Exception as error:  # noqa: BLE001 - the same
-            _log.exception("unexpected failure", message_id=delivery.message_id)
-            return self._recorder.later_or_dead(delivery, f"unexpected: {type(error).__name__}")
+            problem = f"unexpected: {type(error).__name__}"
+            outcome = self._recorder.later_or_dead(delivery, problem)
+            _log.exception("unexpected failure", **lease.named(outcome.fate))
+            return outcome
         finally:
             del self._deciding[lease]
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from worker.delivery import BATCH_MAX_ENTRIES, Delivery
+from worker.delivery import BATCH_MAX_ENTRIES, Delivery, Fate
 from worker.errors import AWSError, AWSNotFoundError, AWSRejectedError, LeaseLostError
 
 _log: Final = structlog.get_logger()
@@ -22,16 +22,26 @@ class Lease:
 
     Attributes:
         lost: the message may be with somebody else: a delete of ours is not to be trusted.
+        event_id: of the acceptance, for the log; None until the body was read.
     """
 
-    __slots__ = ("_leases", "delivery", "expires_at", "extending", "lost")
+    __slots__ = ("_leases", "delivery", "event_id", "expires_at", "extending", "lost")
 
     def __init__(self, leases: Leases, delivery: Delivery, expires_at: float) -> None:
         self._leases = leases
         self.delivery = delivery
         self.expires_at = expires_at
         self.lost = False
+        self.event_id: str | None = None
         self.extending: asyncio.Future[None] | None = None
+
+    def named(self, fate: Fate) -> dict[str, str | None]:
+        """Name the message and its fate, for the log."""
+        return {
+            "message_id": self.delivery.message_id,
+            "event_id": self.event_id,
+            "outcome": fate.value,
+        }
 
     async def stop(self) -> bool:
         """Extend no more; an extension under way ends first, so that it overwrites nothing later.
@@ -108,7 +118,13 @@ class Leases:
         lease.lost = True
         self.let_go(lease)
         self._events["lease_lost"] += 1
-        _log.warning("lease lost", message_id=lease.delivery.message_id, why=why)
+        _log.warning(
+            "lease lost",
+            message_id=lease.delivery.message_id,
+            event_id=lease.event_id,
+            outcome="lost",
+            why=why,
+        )
 
     async def run(self) -> None:
         """Extend leases until cancelled."""

@@ -15,7 +15,7 @@ from worker.pipeline.health import Health
 from worker.pipeline.patience import Patience
 from worker.pipeline.slots import Slot, Slots
 from worker.pipeline.stopping import unless_stopped
-from worker.queue import Queue
+from worker.queue import MessageQueue
 
 _RETRY_BASE_SECONDS: Final = 0.5
 _RETRY_CAP_SECONDS: Final = 30.0
@@ -46,7 +46,7 @@ class Receiver:
 
     def __init__(  # noqa: PLR0913 - wiring, named at its one call
         self,
-        queue: Queue,
+        queue: MessageQueue,
         slots: Slots,
         accept: Accept,
         *,

@@ -24,7 +24,7 @@ from worker.errors import AWSError, AWSThrottledError, AWSUnavailableError
 from worker.gatherer import Gatherer
 from worker.pipeline.lease import Lease
 from worker.pipeline.patience import Patience
-from worker.queue import Queue
+from worker.queue import MessageQueue
 
 _log: Final = structlog.get_logger()
 EntryT = TypeVar("EntryT")
@@ -49,8 +49,8 @@ class Settler:
 
     def __init__(
         self,
-        source: Queue,
-        dead_letters: Queue,
+        source: MessageQueue,
+        dead_letters: MessageQueue,
         *,
         concurrency: int,
         undeliverable_seconds: float,
@@ -93,7 +93,7 @@ class Settler:
         if outcome.fate is Fate.RETURNED:
             await self._hand_back(lease, outcome.delay_seconds)
         else:
-            await self._delete(lease)
+            await self._delete(lease, outcome.fate)
         return outcome
 
     async def _dead_letter(self, lease: Lease, outcome: Outcome) -> Outcome:
@@ -108,7 +108,7 @@ class Settler:
             self._patience.failed(error)
             _log.debug(
                 "dead letter not sent; message returned",
-                message_id=lease.delivery.message_id,
+                **lease.named(Fate.RETURNED),
                 reason=outcome.reason.value,
                 error=str(error),
             )
@@ -116,17 +116,17 @@ class Settler:
             return Outcome.returned(f"could not be dead-lettered: {error}")
         self._patience.succeeded()
         # Only what is safely in the dead-letter queue is deleted here.
-        await self._delete(lease)
+        await self._delete(lease, outcome.fate)
         return outcome
 
-    async def _delete(self, lease: Lease) -> None:
+    async def _delete(self, lease: Lease, fate: Fate) -> None:
         ours = await lease.stop()
         try:
             await self._patiently(self._deletes, lease.delivery, lease)
         except AWSError as error:
             # It comes back, is found recorded, and is deleted then.
             self._events["delete_failed"] += 1
-            _log.debug("not deleted", message_id=lease.delivery.message_id, error=str(error))
+            _log.debug("not deleted", **lease.named(fate), error=str(error))
         else:
             self._events["deleted" if ours else "deleted_late"] += 1
 
@@ -138,7 +138,7 @@ class Settler:
         except AWSError as error:
             # It comes back all the same, when its visibility ends.
             self._events["hand_back_failed"] += 1
-            _log.debug("not handed back", message_id=lease.delivery.message_id, error=str(error))
+            _log.debug("not handed back", **lease.named(Fate.RETURNED), error=str(error))
 
     async def _patiently(
         self, gatherer: Gatherer[EntryT, AWSError | None], entry: EntryT, lease: Lease

@@ -8,12 +8,12 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from boto3.dynamodb.conditions import Attr, Key
 
 from worker.acceptance import Acceptance
-from worker.aws import calling
+from worker.aws import Calling, calling
 from worker.backoff import full_jitter
 from worker.errors import (
     AWSRejectedError,
@@ -34,6 +34,7 @@ from worker.repository.writes import (
     ConditionalPuts,
     Inserted,
     InsertResult,
+    Inserts,
     Item,
 )
 from worker.settings import AWSSettings
@@ -84,6 +85,16 @@ class ScanPage:
     next_key: ScanKey | None
 
 
+class TableTracing(Protocol):
+    """What follows the calls to the tables, where that is asked for."""
+
+    def inserts(self, inserts: Inserts, table_name: str) -> Inserts:
+        """Give inserts that do the same and are followed."""
+
+    def calling(self, calling: Calling) -> Calling:
+        """Give a way to call that does the same and is followed."""
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
@@ -122,7 +133,8 @@ class AUPRepository(DynamoDBRepository):
             absence_seconds=aws_settings.policy_absence_seconds,
         )
         way = BatchInserts if aws_settings.write_api == "batch" else ConditionalPuts
-        self._insert: BatchInserts | ConditionalPuts = way(
+        self._calling: Calling = calling
+        self._insert: Inserts = way(
             self.dynamodb_caller,
             self.user_table_name,
             aws_settings.call_timeout_seconds,
@@ -154,6 +166,11 @@ class AUPRepository(DynamoDBRepository):
     def write_concurrency(self) -> int:
         """How many writes may be under way now; falls while the table throttles."""
         return self._concurrency.allowed
+
+    def trace(self, tracing: TableTracing) -> None:
+        """Let every call from now on be followed."""
+        self._calling = tracing.calling(self._calling)
+        self._insert = tracing.inserts(self._insert, self.user_table_name)
 
     async def record(
         self, acceptance: Acceptance, *, received_at: datetime | None = None
@@ -231,7 +248,7 @@ class AUPRepository(DynamoDBRepository):
 
     def _call(self, operation: str, table_name: str) -> AbstractAsyncContextManager[None]:
         timeout = self.aws_settings.call_timeout_seconds
-        return calling(operation, timeout, self.calls, target=table_name)
+        return self._calling(operation, timeout, self.calls, target=table_name)
 
     async def _get(self, table_name: str, key: dict[str, str]) -> dict[str, Any] | None:
         async with (

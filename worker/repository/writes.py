@@ -38,6 +38,7 @@ class Inserts(Protocol):
     """Insert items, each on its own terms."""
 
     max_items: int
+    operation: str
 
     def __call__(self, items: Sequence[Item], /) -> Awaitable[Sequence[InsertResult]]:
         """Insert up to `max_items` items with distinct keys."""
@@ -66,6 +67,7 @@ class BatchInserts(_TableInserts):
     """Insert up to 25 items in one BatchExecuteStatement."""
 
     max_items = STATEMENTS_MAX
+    operation = "BatchExecuteStatement"
 
     async def __call__(self, items: Sequence[Item], /) -> list[InsertResult]:
         """Insert the items; a call that is rejected whole is repeated in halves."""
@@ -110,6 +112,7 @@ class ConditionalPuts(_TableInserts):
     """Insert one item by a PutItem that requires its absence."""
 
     max_items = 1
+    operation = "PutItem"
 
     async def __call__(self, items: Sequence[Item], /) -> list[InsertResult]:
         """Insert the items, one call each."""

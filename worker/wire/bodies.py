@@ -164,5 +164,7 @@ def _is_whole(message: Any) -> bool:
     _log.warning(
         "left a message in the queue: its body is not what was sent, by its MD5",
         message_id=message.get("MessageId"),
+        event_id=None,  # whatever is in there is not to be believed
+        outcome="left",
     )
     return False

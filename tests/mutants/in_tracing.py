@@ -1,0 +1,76 @@
+"""Faults in what follows messages: spans, and the lines of the log."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant
+
+_TRACING: Final = "worker/monitoring/tracing.py"
+_TESTS: Final = ("tests/unit/test_tracing.py",)
+
+MUTANTS: Final = (
+    Mutant(
+        "a body in the log",
+        "worker/pipeline/flow.py",
+        "            receive_count=delivery.receive_count,\n",
+        "            receive_count=delivery.receive_count,\n            body=delivery.body,\n",
+        ("tests/unit/test_flow.py::test_every_good_message_is_recorded_once_and_deleted",),
+    ),
+    Mutant(
+        "a line for one message that does not say which event",
+        "worker/pipeline/lease.py",
+        '            "event_id": self.event_id,\n',
+        "",
+        ("tests/unit/test_settle.py",),
+    ),
+    Mutant(
+        "a call that serves many is part of the first one's trace",
+        _TRACING,
+        "parent: Context | None = _NO_PARENT,",
+        "parent: Context | None = None,",
+        _TESTS,
+    ),
+    Mutant(
+        "X-Ray's header passed over",
+        _TRACING,
+        '_origin_by_xray(message.trace_header or "")',
+        "None",
+        _TESTS,
+    ),
+    Mutant(
+        "a message grown beyond what SQS takes by its trace",
+        _TRACING,
+        "more <= room and len(",
+        "len(",
+        _TESTS,
+    ),
+    Mutant(
+        "an eleventh attribute",
+        _TRACING,
+        "fits = more <= room and len(candidate.attributes) <= ATTRIBUTES_MAX",
+        "fits = more <= room",
+        _TESTS,
+    ),
+    Mutant(
+        "a dead message whose span is no failure",
+        _TRACING,
+        "if outcome.fate is Fate.DEAD and outcome.reason is not None:",
+        "if outcome.fate is Fate.RETURNED and outcome.reason is not None:",
+        _TESTS,
+    ),
+    Mutant(
+        "complaints about a collector without end",
+        _TRACING,
+        "if now >= self._quiet_until:",
+        "if True:",
+        _TESTS,
+    ),
+    Mutant(
+        "traces that nobody asked for",
+        "worker/monitoring/companions.py",
+        'return exporter != "none" if exporter else any(map(environment.get, endpoints))',
+        'return exporter != "none"',
+        _TESTS,
+    ),
+)
