@@ -42,12 +42,12 @@ class FaultyPlace:
     tables: FaultProxy
     sent: list[str] = field(default_factory=list)
 
-    def settings(self, **changes: Any) -> Settings:
+    def settings(self, call_timeout_seconds: float = 0.75, **changes: Any) -> Settings:
         """Return settings that lead through the proxies."""
         aws = {
             "sqs_endpoint_url": self.queues.url,
             "dynamodb_endpoint_url": self.tables.url,
-            "call_timeout_seconds": 0.75,
+            "call_timeout_seconds": call_timeout_seconds,
             "write_concurrency": 4,
         }
         values = {

@@ -165,7 +165,7 @@ async def told(call: Awaitable[list[AWSError | None]]) -> Sequence[AWSError | No
 async def test_entries_of_a_batch_succeed_only_by_an_answer(
     faulty: FaultyPlace, fault: Fault
 ) -> None:
-    async with open_queues(faulty.settings()) as (source, _):
+    async with open_queues(faulty.settings(5.0, visibility_timeout_seconds=20)) as (source, _):
         faulty.switch_on({fault: 1.0})
         assert all_failed(await told(source.delete([DELIVERY])))
         assert all_failed(await told(source.send([OutgoingMessage("{}")])))
@@ -176,7 +176,10 @@ async def test_entries_of_a_batch_succeed_only_by_an_answer(
 async def test_a_letter_that_was_said_to_fail_is_sent_again(
     faulty: FaultyPlace, fault: Fault
 ) -> None:
-    async with open_queues(faulty.settings()) as (_, dead_letters):
+    async with open_queues(faulty.settings(5.0, visibility_timeout_seconds=20)) as (
+        _,
+        dead_letters,
+    ):
         faulty.switch_on({fault: 1.0}, "SendMessageBatch")
         assert all_failed(await dead_letters.send([OutgoingMessage("{}")]))
         faulty.switch_off()

@@ -28,7 +28,7 @@ def test_a_person_reads_what_a_rate_takes_and_why() -> None:
     done = run("--rate", "10000/min", columns=100)
     assert done.returncode == 0, done.stderr
     assert "1 of 0.25 vCPU and 512 MiB" in done.stdout
-    assert "in all                      602.38" in done.stdout
+    assert "in all                      587.78" in done.stdout
     assert "the first limit: Fargate: On-Demand vCPU, 6 by default, used up at" in done.stdout
     assert done.stderr == "--explain says how each number comes about\n"
     explained = run("--rate", "1000000/s", "--explain", "--simulate")
