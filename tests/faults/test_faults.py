@@ -176,10 +176,8 @@ async def test_entries_of_a_batch_succeed_only_by_an_answer(
 async def test_a_letter_that_was_said_to_fail_is_sent_again(
     faulty: FaultyPlace, fault: Fault
 ) -> None:
-    async with open_queues(faulty.settings(5.0, visibility_timeout_seconds=20)) as (
-        _,
-        dead_letters,
-    ):
+    settings = faulty.settings(5.0, visibility_timeout_seconds=20)
+    async with open_queues(settings) as (_, dead_letters):
         faulty.switch_on({fault: 1.0}, "SendMessageBatch")
         assert all_failed(await dead_letters.send([OutgoingMessage("{}")]))
         faulty.switch_off()

@@ -127,6 +127,7 @@ def test_replay_by_reason_limit_and_id_records_what_can_be_recorded(workplace: W
     assert json.loads(limited.stdout)["replayed"] == 5
     chosen = next(each["id"] for each in workplace.dead() if each["reason"] == "unknown_policy")
     assert json.loads(workplace.run("replay", chosen, "--json").stdout)["replayed"] == 1
+    assert workplace.run("replay", "no-such-id").returncode == 1
     assert workplace.run("replay", "--reason", "unknown_policy").returncode == 0
     drained(workplace)
     assert workplace.recorded() == {f"e-{each}": 1 for each in range(12)}
