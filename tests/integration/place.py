@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Literal
@@ -44,7 +44,7 @@ REAL = [
     Servers("ministack", "ministack", "batch"),
 ]
 PLACES = [
-    *(pytest.param(each, id=str(each)) for each in (MOTO, replace(MOTO, fast_calls=False))),
+    pytest.param(MOTO, id=str(MOTO)),
     *(pytest.param(each, id=str(each), marks=pytest.mark.servers) for each in REAL),
 ]
 
