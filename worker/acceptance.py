@@ -15,36 +15,56 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    field_validator,
     model_validator,
 )
 
-from worker.policy import PolicyId, Version
+from worker.policy import IDENTIFIER_PATTERN, PolicyId, Version, check_identifier
 
 # A DynamoDB item holds 400 KB at most; the named fields take under 20 KB of it.
 EXTRA_MAX_BYTES: Final = 350_000
 
+# Hours, minutes and offsets are limited here, since Python's own limits vary by release.
 _RFC3339: Final = re.compile(
-    r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
+    r"\d{4}-\d{2}-\d{2}[Tt](?P<hour>[01]\d|2[0-3]):(?P<minute>[0-5]\d):(?P<second>[0-5]\d|60)"
+    r"(?:\.\d+)?(?P<offset>[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
+    re.ASCII,
 )
+_LEAP_SECOND_MINUTE: Final = 23 * 60 + 59
+_DAY_MINUTES: Final = 24 * 60
 
 
 # Checked once as a field and once against the clock; and those of a busy hour are alike.
 @lru_cache(maxsize=4096)
 def parse_time(text: str) -> datetime:
-    """Read an RFC 3339 time, which always states its offset.
+    """Parse an RFC 3339 time, which always states its offset.
+
+    Returns:
+        An aware time, to the microsecond; a leap second counts as the last microsecond before it.
 
     Raises:
-        ValueError: the text is no such time.
+        ValueError: the text is not such a time, or before the year 1.
 
-    Source: RFC 3339, section 5.6.
+    Source: RFC 3339, sections 5.6 and 5.7.
     """
-    if not _RFC3339.fullmatch(text):
+    match = _RFC3339.fullmatch(text)
+    if match is None:
         raise ValueError("must be an RFC 3339 time with an offset, such as 2026-11-22T10:00:00Z")
+    if match["second"] == "60":
+        _check_leap_second(match)
+        text = f"{text[:17]}59.999999{match['offset']}"
     try:
         return datetime.fromisoformat(text.upper())
     except ValueError as error:
-        raise ValueError(f"is no time: {error}") from None
+        raise ValueError(f"not a valid time: {error}") from None
+
+
+def _check_leap_second(match: re.Match[str]) -> None:
+    minute, offset = 60 * int(match["hour"]) + int(match["minute"]), match["offset"]
+    if len(offset) > 1:
+        minutes = 60 * int(offset[1:3]) + int(offset[4:])
+        minute -= minutes if offset[0] == "+" else -minutes
+    if minute % _DAY_MINUTES != _LEAP_SECOND_MINUTE:
+        raise ValueError("not a valid time: a leap second is 23:59:60 in UTC")
 
 
 def _check_time(text: str) -> str:
@@ -52,10 +72,22 @@ def _check_time(text: str) -> str:
     return text
 
 
-UserId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-EventId = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+UserId = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=256),
+    AfterValidator(check_identifier),
+    IDENTIFIER_PATTERN,
+]
+EventId = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=128),
+    AfterValidator(check_identifier),
+    IDENTIFIER_PATTERN,
+]
 Time = Annotated[
     str,
+    # RFC 3339 bounds no fraction, a record does.
+    StringConstraints(max_length=256),
     AfterValidator(_check_time),
     Field(json_schema_extra={"format": "date-time"}),
 ]
@@ -97,13 +129,6 @@ class Acceptance(BaseModel):
     on_behalf_of: Annotated[
         str | None, Field(max_length=256, description="Whom the user acts for.")
     ] = None
-
-    @field_validator("user_id", "event_id", "policy_id", "version")
-    @classmethod
-    def _not_blank(cls, text: str) -> str:
-        if not text.strip():
-            raise ValueError("must not be blank")
-        return text
 
     @model_validator(mode="after")
     def _bounded_extra(self) -> Self:

@@ -2,16 +2,55 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
-# The sort key of an acceptance joins both with `#`, so neither may hold one.
-_PATTERN: Final = r"^[^#\x00-\x1f\x7f]+$"
+# Unicode's category Cc. Other invisible characters can be typed, and identity providers issue them.
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
-PolicyId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_PATTERN)]
-Version = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_PATTERN)]
+
+def check_identifier(text: str) -> str:
+    """Return an identifier of a user, event, policy or version unchanged.
+
+    Raises:
+        ValueError: it is blank or contains control characters.
+    """
+    if text.isprintable() and not text.isspace():
+        return text
+    if not text.strip():
+        raise ValueError("must not be blank")
+    if _CONTROL.search(text):
+        raise ValueError("must not contain control characters")
+    return text
+
+
+def _check_key_part(text: str) -> str:
+    if "#" in text:  # joins policy and version in the sort key of an acceptance
+        raise ValueError("must not contain '#'")
+    return check_identifier(text)
+
+
+def _pattern(excluded: str) -> Any:
+    return Field(json_schema_extra={"pattern": f"^[^{excluded}\\u0000-\\u001f\\u007f-\\u009f]+$"})
+
+
+IDENTIFIER_PATTERN: Final = _pattern("")
+_KEY_PART_PATTERN: Final = _pattern("#")
+PolicyId = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=128),
+    AfterValidator(_check_key_part),
+    _KEY_PART_PATTERN,
+]
+Version = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=64),
+    AfterValidator(_check_key_part),
+    _KEY_PART_PATTERN,
+]
 
 
 class Policy(BaseModel):

@@ -67,7 +67,10 @@ def test_a_number_beyond_it_is_refused(number: str) -> None:
 CARRIED: dict[str, list[dict[str, Any]]] = {
     "recorded": [message(1)],
     "unknown_policy": [message(2, version="2026\u2028-01")],
-    "conflict": [message(3, event_id="two\nlines"), message(3, event_id="two\nlines", channel="?")],
+    "conflict": [
+        message(3, event_id="two\u2028lines"),
+        message(3, event_id="two\u2028lines", channel="?"),
+    ],
 }
 
 

@@ -13,7 +13,10 @@ ROOT = Path(__file__).parents[2]
 
 # What each floor keeps, lowest first; the README shows the same.
 FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("errors and arithmetic", ("", "errors", "backoff", "event_loop", "gatherer", "policy")),
+    (
+        "errors and arithmetic",
+        ("", "errors", "backoff", "event_loop", "gatherer", "policy", "strict_json"),
+    ),
     (
         "facts, settings, the one way to call AWS",
         (
@@ -59,6 +62,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "pipeline.breaker",
             "pipeline.patience",
             "pipeline.stopping",
+            "pipeline.hints",
         ),
     ),
     (

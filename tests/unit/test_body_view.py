@@ -137,10 +137,33 @@ def test_inside_a_text_of_an_envelope_it_is_marked_there() -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "place", "text"),
+    [
+        ('{"user_id": "u-1", "x": {"a": 1}, "user_id": "u-2"}', "", '"user_id": "u-1",'),
+        ('{"x": {"a": 1, "a": 2}}', "", '"a": 1,'),
+        (json.dumps({"specversion": "1.0", "data": '{"x": {"a": 1, "a": 2}}'}), "data", '"a": 1,'),
+    ],
+)
+def test_a_duplicate_name_is_marked_where_it_is(body: str, place: str, text: str) -> None:
+    parts = _parts(body)
+    assert parts[-1].path == place
+    [(marked, note)] = _marks(parts[-1])
+    assert marked == text
+    assert note.endswith(": duplicate name")
+    assert all(_marks(part) == [] for part in parts[:-1])
+
+
+def test_a_hint_is_shown_at_the_place_where_parsing_failed() -> None:
+    [part] = _parts("\ufeff<html>")
+    [(text, note)] = _marks(part)
+    assert (text, note) == ("<html>", "expected value (looks like HTML, send JSON)")
+    assert part.lines[0].column == 0
+
+
+@pytest.mark.parametrize(
     ("body", "note"),
     [
-        ("[1]", "the message is no JSON object but an array"),
-        ('{"Type": "Notification", "TopicArn": "t", "Message": "[]"}', "Message is no JSON object"),
+        ("[1]", "expected a JSON object, got an array"),
         ('{"specversion": "1.0"}', "data: missing; this CloudEvent holds nothing"),
         ("[" + "1," * 10_001 + "1]", "more than 10000 values"),
     ],
@@ -148,6 +171,13 @@ def test_inside_a_text_of_an_envelope_it_is_marked_there() -> None:
 def test_what_is_wrong_with_the_whole_is_marked_at_its_beginning(body: str, note: str) -> None:
     parts = _parts(body)
     assert parts[0].lines[0].note.startswith(note)
+
+
+def test_a_text_of_an_envelope_that_holds_something_else_is_marked_as_a_whole() -> None:
+    parts = _parts('{"Type": "Notification", "TopicArn": "t", "Message": "[]"}')
+    assert [_marks(part) for part in parts] == [
+        [('"Message": "[]"', "Message: expected a JSON object, got an array")]
+    ]
 
 
 def test_what_nobody_explained_bears_no_mark() -> None:

@@ -54,13 +54,18 @@ MALFORMED_INPUT: dict[str, tuple[str | bytes, str]] = {
     "cut off": (body()[:-7], "not JSON: .* at line 1 column [0-9]+"),
     "cut off in a later line": ('{\n"event_id":\n', "not JSON: .* line [23] column"),
     "two objects": (body() * 2, "not JSON: trailing characters at line 1 column [0-9]+"),
-    "a byte order mark": (b"\xef\xbb\xbf{}", "not JSON: .* line 1 column 1"),
+    "two byte order marks": (b"\xef\xbb\xbf\xef\xbb\xbf{}", "not JSON: .* line 1 column 1"),
+    "a name twice": ('{"user_id": "u-1", "user_id": "u-2"}', "user_id: duplicate name$"),
+    "a name twice, deep down": (
+        body(x=0).replace('"x": 0', '"x": [{"y": 1, "\\u0079": 1}]'),
+        "x.0.y: duplicate name$",
+    ),
     "a raw control character": ('{"event_id": "a\nb"}', "not JSON: control character"),
-    "an array": ("[1]", "the message is no JSON object but an array"),
-    "a string": ('"x"', "the message is no JSON object but a string"),
-    "a number": ("1", "the message is no JSON object but a number"),
-    "null": ("null", "the message is no JSON object but null"),
-    "true": ("true", "the message is no JSON object but a boolean"),
+    "an array": ("[1]", "expected a JSON object, got an array"),
+    "a string": ('"x"', "expected a JSON object, got a string"),
+    "a number": ("1", "expected a JSON object, got a number"),
+    "null": ("null", "expected a JSON object, got null"),
+    "true": ("true", "expected a JSON object, got a boolean"),
     "NaN": ('{"event_id": NaN}', "not JSON: .* at line 1 column 1[0-9]"),
     "Infinity": ('{"x": -Infinity}', "not JSON: .* at line 1 column [0-9]+"),
 }
@@ -114,15 +119,22 @@ INVALID_INPUT: dict[str, tuple[dict[str, Any], str]] = {
         f"{field} over-long": ({field: IP * 200}, f"{field}: ") for field in Acceptance.model_fields
     },
     "event_id null": ({"event_id": None}, "event_id: input should be a valid string"),
-    "policy_id with the joint": ({"policy_id": "a#b"}, "policy_id: string should match"),
-    "version with a control character": ({"version": "a\x00"}, "version: string should match"),
+    "policy_id with the joint": ({"policy_id": "a#b"}, "policy_id: must not contain '#'"),
+    **{
+        f"{field} with U+{ord(character):04X}": (
+            {field: f"a{character}b"},
+            f"{field}: must not contain control characters$",
+        )
+        for field in ("event_id", "user_id", "policy_id", "version")
+        for character in "\x00\t\n\x1f\x7f\x80\x85\x9f"
+    },
     "content_sha256 too short": ({"content_sha256": "abc"}, "content_sha256: string should match"),
     "time without offset": (
         {"accepted_at": "2026-11-22T10:00:00"},
         "accepted_at: must be an RFC 3339 time with an offset",
     ),
     "no time": ({"accepted_at": "yesterday"}, "accepted_at: must be an RFC 3339 time"),
-    "no such day": ({"accepted_at": "2026-02-30T10:00:00Z"}, "accepted_at: is no time: day"),
+    "no such day": ({"accepted_at": "2026-02-30T10:00:00Z"}, "accepted_at: not a valid time: day"),
     "time as a number": ({"accepted_at": 1_700_000_000}, "accepted_at: input should be"),
     "time in the future": (
         {"accepted_at": "2026-11-22T10:05:01Z"},
@@ -231,7 +243,7 @@ def test_nesting_of_envelopes_has_an_end() -> None:
     assert _decode(json.dumps(inner)) == acceptance()
     refused = _refused(json.dumps(_event_bridge(inner)))
     assert refused.reason is INVALID
-    assert refused.detail.startswith("detail.detail.detail.detail.event_id: missing")
+    assert refused.detail.startswith("detail.detail.detail.detail: an acceptance inside detail")
 
 
 @EACH_ENVELOPE
@@ -253,12 +265,16 @@ OTHER_ENVELOPES: dict[str, tuple[dict[str, Any], Reason, str]] = {
         INVALID,
         "detail: missing; this EventBridge event holds nothing",
     ),
-    "EventBridge with a null detail": (_event_bridge(None), INVALID, "detail is no JSON object"),
-    "SNS about something else": (_sns({"Records": []}), INVALID, "Message.event_id: missing"),
+    "EventBridge with a null detail": (
+        _event_bridge(None),
+        INVALID,
+        "detail: expected a JSON object, got null",
+    ),
+    "SNS about something else": (_sns({"Records": []}), INVALID, "Message: a list of Records"),
     "SNS subscription": (
         {"Type": "SubscriptionConfirmation", "TopicArn": "a", "Message": "You have chosen"},
         INVALID,
-        "Type: an SNS message, but no Notification",
+        "Type: an SNS SubscriptionConfirmation, ",
     ),
     "SNS without a message": (
         {"Type": "Notification", "TopicArn": "a"},
@@ -295,8 +311,16 @@ OTHER_ENVELOPES: dict[str, tuple[dict[str, Any], Reason, str]] = {
         MALFORMED,
         "data_base64: not UTF-8 at character 0",
     ),
-    "CloudEvent with an array": (_cloud_event([1]), INVALID, "data is no JSON object"),
-    "an S3 notification": ({"Records": [{"s3": {}}]}, INVALID, "event_id: missing"),
+    "CloudEvent with an array": (
+        _cloud_event([1]),
+        INVALID,
+        "data: expected a JSON object, got an array",
+    ),
+    "SNS of a later kind": (
+        {"Type": "Later", "TopicArn": "a"},
+        INVALID,
+        "Type: an SNS message other than a Notification",
+    ),
     "an empty object": ({}, INVALID, "event_id: missing"),
 }
 
@@ -310,6 +334,42 @@ def test_an_envelope_of_another_kind_is_refused_and_says_what_it_lacks(
     refused = _refused(json.dumps(data))
     assert refused.reason is reason
     assert refused.detail.startswith(detail)
+
+
+@EACH_ENVELOPE
+def test_a_duplicate_name_in_an_envelope_is_malformed_and_named_with_its_place(
+    wrap: Callable[[Any], Any], path: str
+) -> None:
+    # Written into the text after it was made, at whatever depth of escaping or encoding it is.
+    one, two = json.dumps(wrap(message(x="u-1"))), json.dumps(wrap(message(x="u-2")))
+    inner = body()[:-1] + ', "channel": "mail"}'
+    if path == "data_base64":
+        text = json.dumps(_cloud_event_base64(None) | {
+            "data_base64": base64.b64encode(inner.encode()).decode()
+        })  # fmt: skip
+    elif one.count('\\"x\\"'):
+        text = json.dumps(wrap(None) | {path: inner})
+    else:
+        text = json.dumps(wrap("HERE")).replace('"HERE"', inner)
+    assert one != two
+    refused = _refused(text)
+    assert (refused.reason, refused.detail) == (MALFORMED, f"{path}.channel: duplicate name")
+
+
+@EACH_ENVELOPE
+def test_a_byte_order_mark_is_skipped_in_every_text(wrap: Callable[[Any], Any], path: str) -> None:
+    assert _decode(b"\xef\xbb\xbf" + json.dumps(wrap(message())).encode()) == acceptance()
+    if path == "Message":
+        text = json.dumps(_sns(0) | {"Message": "\ufeff" + body()})
+        assert _decode(text) == acceptance()
+    if path == "data_base64":
+        packed = base64.b64encode(b"\xef\xbb\xbf" + body().encode()).decode()
+        assert _decode(json.dumps(_cloud_event_base64(0) | {path: packed})) == acceptance()
+
+
+def test_invisible_characters_other_than_controls_are_kept_as_they_came() -> None:
+    for character in "\u200b\u202e\u2028\u2066\ufeff\uffff\u00a0":
+        assert _decode(body(user_id=f"a{character}b")).user_id == f"a{character}b"
 
 
 def test_evidence_in_a_field_of_its_own_never_comes_into_a_detail() -> None:

@@ -65,12 +65,24 @@ def test_a_body_that_is_as_it_should_be_keeps_its_bytes() -> None:
         ("{", "its body is not JSON"),
         ("[1]", "is no JSON object"),
         ('{"a": NaN}', "its body is not JSON"),
+        ('{"user_id": 1, "user_id": 2}', r"its body is ambiguous \(user_id: duplicate name\)"),
+        ('{"data": {"user_id": 1, "user\\u005fid": 2}}', "its body is ambiguous"),
         ('{"data": "text"}', "data is no object in its body"),
     ],
 )
 def test_what_cannot_be_set_is_told(text: str, problem: str) -> None:
     with pytest.raises(UnrepairableError, match=problem):
         setting([assignment("data.user_id=u-1")])(_dead(text))
+
+
+def test_a_field_is_set_in_a_body_with_a_byte_order_mark() -> None:
+    mended = setting([assignment("user_id=u-1")])(_dead('\ufeff{"user_id": 7}'))
+    assert mended.body == '{"user_id": "u-1"}'
+
+
+def test_a_value_to_set_must_not_have_a_name_twice() -> None:
+    with pytest.raises(UsageError, match=r"^--set data: a: duplicate name$"):
+        assignment('data={"a": 1, "a": 2}')
 
 
 def test_what_a_file_has_is_sent_instead_but_the_count_of_replays_is_the_queues() -> None:

@@ -22,7 +22,7 @@ _PROBLEM: Final = re.compile(r"(?P<path>[\w.-]+|[\w.]*unknown fields): (?P<text>
 _UNREADABLE: Final = re.compile(
     r"(?:(?P<path>[\w.]+): )?"
     r"(?P<text>not JSON: (?P<what>.+) at line (?P<line>\d+) column (?P<column>\d+)"
-    r"|not UTF-8 at character (?P<offset>\d+))"
+    r"|not UTF-8 at character (?P<offset>\d+))(?: \((?P<hint>.+)\))?"
 )
 _INDENT: Final = "  "
 
@@ -79,8 +79,9 @@ def lay_out(letter: DeadLetter) -> list[BodyPart]:
         path = ""
     marks = _marks(letter, path)
     inner = _names(path)
-    if not inner and marks and marks[0].line is not None:
-        inner = marks[0].names
+    if not inner and marks and letter.reason == Reason.MALFORMED:
+        # A text that cannot be parsed, or the object in it that has a name twice.
+        inner = marks[0].names if marks[0].line is not None else marks[0].names[:-1]
     return list(_parts(letter.delivery.body, (), inner, marks))
 
 
@@ -98,10 +99,11 @@ def _marks(letter: DeadLetter, path: str) -> list[_Mark]:
     if place is None:
         return _problems(detail)
     names = _names(place["path"] or "")
+    hint = f" ({place['hint']})" if place["hint"] else ""
     if place["offset"] is not None:
-        return [_Mark(names, place["text"], line=0, offset=int(place["offset"]))]
+        return [_Mark(names, f"{place['text']}{hint}", line=0, offset=int(place["offset"]))]
     line, column = int(place["line"]), int(place["column"])
-    return [_Mark(names, place["what"], line=line, column=column)]
+    return [_Mark(names, f"{place['what']}{hint}", line=line, column=column)]
 
 
 def _problems(detail: str) -> list[_Mark]:
@@ -121,6 +123,7 @@ def _parts(
     text: str, at: tuple[str, ...], inner: tuple[str, ...], marks: Sequence[_Mark]
 ) -> Iterator[BodyPart]:
     here = [mark for mark in marks if mark.names == at]
+    text = text.removeprefix("\ufeff")  # places are counted without it
     try:
         data = _read(text) if all(mark.line is None for mark in here) else None
         lines = list(_lines(data, (), "", ""))

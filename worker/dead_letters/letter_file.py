@@ -17,6 +17,7 @@ from worker.dead_letters.walk import DeadLetter
 from worker.delivery import MESSAGE_MAX_BYTES, OutgoingMessage
 from worker.errors import AUPError, UsageError
 from worker.push import BadLine, Line, lines
+from worker.strict_json import DuplicateNameError, read_text
 
 _TEXTS: Final = ("id", "original_id", "reason", "detail", "body")
 
@@ -69,9 +70,11 @@ def from_line(text: str) -> FiledLetter:
         ValueError: it is no dead letter; names what is wrong.
     """
     try:
-        data = json.loads(text)
+        data = read_text(text)
     except RecursionError:
         raise ValueError("not JSON: nested too deep") from None
+    except DuplicateNameError:
+        raise
     except ValueError as error:
         raise ValueError(f"not JSON: {error}") from None
     if not isinstance(data, dict):

@@ -10,6 +10,7 @@ from typing import Any, Final
 from worker.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE, original
 from worker.delivery import Delivery, OutgoingMessage
 from worker.errors import UnrepairableError, UsageError
+from worker.strict_json import DuplicateNameError, read_text
 
 # Names deeper down are not told apart.
 _DEPTH_MAX: Final = 20
@@ -37,15 +38,17 @@ def assignment(text: str) -> Assignment:
     """Read `field=value`: the path has dots; the value is JSON where it is, and text where not.
 
     Raises:
-        UsageError: it is no assignment.
+        UsageError: it is no assignment, or an object in the value has a name twice.
     """
     name, equals, value = text.partition("=")
     path = tuple(name.split("."))
     if not equals or not all(path):
         raise UsageError(f"--set {text}: write field=value, as in user_id=u-42 or data.version=2")
     try:
-        parsed = json.loads(value, parse_constant=_no_number)
+        parsed = read_text(value, parse_constant=_no_number)
         json.dumps(parsed, allow_nan=False)
+    except DuplicateNameError as error:
+        raise UsageError(f"--set {name}: {error}") from None
     except (ValueError, RecursionError):
         parsed = value
     return Assignment(path, parsed)
@@ -68,7 +71,12 @@ def setting(assignments: Sequence[Assignment]) -> Repair:
 
 def _object(body: str) -> dict[str, Any]:
     try:
-        data = json.loads(body, parse_constant=_no_number)
+        data = read_text(body, parse_constant=_no_number)
+    except DuplicateNameError as error:
+        # Setting a field must not decide which of two values becomes evidence.
+        raise UnrepairableError(
+            f"its body is ambiguous ({error}): export it, edit it, replay --from"
+        ) from None
     except (ValueError, RecursionError):
         raise UnrepairableError("its body is not JSON: export it, edit it, replay --from") from None
     if not isinstance(data, dict):

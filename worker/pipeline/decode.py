@@ -9,10 +9,12 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from pydantic import ValidationError
-from pydantic_core import from_json
 
+from worker import strict_json
 from worker.acceptance import Acceptance, parse_time
 from worker.errors import Reason, RefusedError
+from worker.pipeline import hints
+from worker.strict_json import DuplicateNameError
 
 # An SNS notification may hold a CloudEvent, and so on; nobody nests deeper in earnest.
 _ENVELOPES_MAX: Final = 4
@@ -31,6 +33,7 @@ def decode(body: str | bytes, *, now: datetime, clock_skew_seconds: float) -> Ac
 
     Raises:
         RefusedError: `malformed` with the place in the text, or `invalid` with the field's name.
+            Where the body is recognised as something else, the detail says what.
 
     Source: CloudEvents 1.0.2, JSON format; Amazon SNS and EventBridge developer guides.
     """
@@ -38,7 +41,7 @@ def decode(body: str | bytes, *, now: datetime, clock_skew_seconds: float) -> Ac
     try:
         acceptance = Acceptance.model_validate(payload)
     except ValidationError as error:
-        raise RefusedError(Reason.INVALID, _describe(error, path)) from None
+        raise RefusedError(Reason.INVALID, _describe(error, payload, path)) from None
     latest = now + timedelta(seconds=clock_skew_seconds)
     if parse_time(acceptance.accepted_at) > latest:
         raise RefusedError(
@@ -66,27 +69,37 @@ def unwrap(body: str | bytes) -> tuple[Mapping[str, Any], str]:
 
 def _parse(text: str | bytes, path: str = "") -> Any:
     place = f"{path}: " if path else ""
+    raw = b""
     try:
         raw = text.encode() if isinstance(text, str) else text
         raw.decode()
     except UnicodeError as error:
-        raise RefusedError(
-            Reason.MALFORMED, f"{place}not UTF-8 at character {getattr(error, 'start', 0)}"
-        ) from None
+        problem = f"{place}not UTF-8 at character {getattr(error, 'start', 0)}"
+        raise RefusedError(Reason.MALFORMED, _with_hint(problem, raw)) from None
     if sum(map(raw.count, (b",", b"]", b"}"))) > _VALUES_MAX:  # an upper bound, and quick
         raise RefusedError(Reason.INVALID, f"{place}more than {_VALUES_MAX} values")
     try:
-        return from_json(raw, allow_inf_nan=False, cache_strings="keys")
+        return strict_json.read(raw)
+    except DuplicateNameError as error:
+        raise RefusedError(Reason.MALFORMED, f"{path}.{error}" if path else f"{error}") from None
     except ValueError as error:
-        raise RefusedError(Reason.MALFORMED, f"{place}not JSON: {error}") from None
+        problem = f"{place}not JSON: {error}"
+        raise RefusedError(Reason.MALFORMED, _with_hint(problem, raw)) from None
+
+
+def _with_hint(problem: str, raw: bytes) -> str:
+    hint = hints.of_text(raw)
+    return f"{problem} ({hint})" if hint else problem
 
 
 def _unwrap(data: Any, path: str, depth: int = 0) -> tuple[Mapping[str, Any], str]:
     if not isinstance(data, dict):
-        place = path.rstrip(".") or "the message"
+        hint = hints.of_value(data)
         # An envelope that reads well and holds something else is no broken message.
         reason = Reason.INVALID if depth else Reason.MALFORMED
-        raise RefusedError(reason, f"{place} is no JSON object but {_kind(data)}")
+        place = f"{path.rstrip('.')}: " if path else ""
+        problem = f"{place}expected a JSON object, got {_kind(data)}"
+        raise RefusedError(reason, f"{problem} ({hint})" if hint else problem)
     if "event_id" in data or depth == _ENVELOPES_MAX:
         return data, path
     if "specversion" in data:
@@ -115,7 +128,8 @@ def _cloud_event(data: Mapping[str, Any], path: str) -> tuple[Any, str]:
 
 def _sns(data: Mapping[str, Any], path: str) -> tuple[Any, str]:
     if data["Type"] != "Notification":
-        raise RefusedError(Reason.INVALID, f"{path}Type: an SNS message, but no Notification")
+        problem = hints.of_value(data) or "an SNS message other than a Notification"
+        raise RefusedError(Reason.INVALID, f"{path}Type: {problem}")
     message = _inner(data, "Message", path, "SNS notification")
     if not isinstance(message, str):
         raise RefusedError(Reason.INVALID, f"{path}Message: must be a string")
@@ -133,11 +147,16 @@ def _kind(value: Any) -> str:
     return kinds.get(type(value), "a number")
 
 
-def _describe(error: ValidationError, path: str) -> str:
+def _describe(error: ValidationError, payload: Mapping[str, Any], path: str) -> str:
+    hint = "" if "event_id" in payload else hints.of_value(payload)
+    if hint:
+        return f"{path.rstrip('.') or 'the message'}: {hint}"
     problems = []
     for problem in error.errors(include_url=False, include_input=False, include_context=False):
         field = ".".join(str(part) for part in problem["loc"]) or "unknown fields"
         text = problem["msg"].removeprefix("Value error, ")
-        text = "missing" if problem["type"] == "missing" else text[0].lower() + text[1:]
+        text = text[0].lower() + text[1:]
+        if problem["type"] == "missing":
+            text = f"missing{hints.of_missing(field, payload)}"
         problems.append(f"{path}{field}: {text}")
     return "; ".join(problems)
