@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import (
@@ -32,6 +34,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
     ProfileNotFound,
 )
+from botocore.parsers import ResponseParserError
 
 from worker import __version__
 from worker.errors import (
@@ -41,9 +44,11 @@ from worker.errors import (
     AWSRejectedError,
     AWSThrottledError,
     AWSUnavailableError,
+    AWSUnsupportedError,
     LeaseLostError,
     SettingsError,
 )
+from worker.sdk_files import certificate_problem, config_problems, token_problems
 
 ClientT = TypeVar("ClientT")
 Calling = Callable[..., AbstractAsyncContextManager[None]]
@@ -87,7 +92,12 @@ _REJECTED: Final = {
     "InvalidParameterValue", "ItemCollectionSizeLimitExceeded",
     "ItemCollectionSizeLimitExceededException", "MalformedQueryString", "MissingParameter",
     "ResourceInUseException",
-    "SerializationException", "UnsupportedOperation", "ValidationError", "ValidationException",
+    "SerializationException", "ValidationError", "ValidationException",
+}  # fmt: skip
+# Servers other than AWS: an operation that they lack (PartiQL, for one).
+_UNSUPPORTED: Final = {
+    "501", "InvalidAction", "NotImplemented", "UnknownOperation", "UnknownOperationException",
+    "UnsupportedOperation", "UnsupportedOperationException",
 }  # fmt: skip
 _BY_CODE: Final[dict[str, type[AWSError]]] = {
     code: error
@@ -95,6 +105,7 @@ _BY_CODE: Final[dict[str, type[AWSError]]] = {
         (AWSThrottledError, _THROTTLED),
         (AWSDeniedError, _DENIED),
         (AWSNotFoundError, _NOT_FOUND),
+        (AWSUnsupportedError, _UNSUPPORTED),
         (LeaseLostError, _LEASE_LOST),
         (AWSRejectedError, _REJECTED),
     )
@@ -106,6 +117,16 @@ _CREDENTIALS_MISSING: Final = (
 )  # fmt: skip
 # What AWS writes under codes that a wrong key has too; in both services' common errors.
 _CLOCK_WORDS: Final = ("signature expired", "signature not yet current")
+_KMS_DENIED: Final = {"KMS.AccessDeniedException", "KmsAccessDenied"}
+_KMS_UNUSABLE: Final = {
+    "KMS.DisabledException", "KMS.InvalidStateException", "KMS.NotFoundException", "KmsDisabled",
+    "KmsInvalidState", "KmsNotFound",
+}  # fmt: skip
+# AWS Key Management Service developer guide, "Troubleshooting key access".
+_KMS_KEY: Final = re.compile(
+    r"perform: (?P<action>kms:\w{1,40})(?: on (?:the )?resource: (?P<key>[\w:/.-]{1,200}[\w]))?"
+)
+KMS_ADVICE: Final = "; allow "
 _NO_CREDENTIALS: Final = "no usable AWS credentials"
 # botocore.credentials: with less than that left to credentials, calls wait for new ones.
 _HELD_BACK_SECONDS: Final = 600
@@ -129,6 +150,12 @@ def error_of(code: str, message: str) -> AWSError:
     return (kind or AWSUnavailableError)(f"{short}: {_line(message)}{_hint(short, message)}")
 
 
+def code_of(error: AWSError) -> str:
+    """Return AWS's code of an error that `translating` raised; empty if it had none."""
+    cause = error.__cause__
+    return str(cause.response["Error"]["Code"]) if isinstance(cause, ClientError) else ""
+
+
 def _line(text: str) -> str:
     return " ".join(text.split())[:300]
 
@@ -139,6 +166,13 @@ def _hint(code: str, message: str) -> str:
         return "; check this machine's clock"
     if code in _STALE_CREDENTIALS:
         return f"; {_GIVE_CREDENTIALS}, and check its clock"
+    key = _KMS_KEY.search(message)
+    if code in _KMS_DENIED or key:
+        action, arn = (key["action"], key["key"]) if key else ("", "")
+        actions = action or "kms:Decrypt to receive or read, kms:GenerateDataKey to send"
+        return f"{KMS_ADVICE}{actions} on {arn or 'the KMS key of the queue or table'}"
+    if code in _KMS_UNUSABLE:
+        return "; see whether the KMS key of the queue or table exists and is enabled"
     if code in _NO_PERMISSION:
         return "; grant the permissions that the README lists"
     return ""
@@ -171,10 +205,24 @@ def translating(operation: str) -> Iterator[None]:
     try:
         yield
     except _WRONG_SETTINGS as error:
-        raise SettingsError([f"{error} Set AWS_REGION (or AWS_PROFILE)."]) from None
+        problem = f"{error} Set AWS_REGION (or AWS_PROFILE)."
+        raise SettingsError(config_problems() or [problem]) from None
+    except NoCredentialsError as error:
+        # Never at a later call: what once gave credentials fails in another way.
+        problems = config_problems()
+        if problems:
+            raise SettingsError(problems) from None
+        raise _named(operation, error) from error
+    except ResponseParserError:
+        # Its text holds the response, which may be anything.
+        raise AWSUnavailableError(f"{operation}: a response that is not XML") from None
     except (ClientError, BotoCoreError, aiohttp.ClientError, OSError) as error:
-        found = _translate(error)
-        raise type(found)(f"{operation}: {found}") from error
+        raise _named(operation, error) from error
+
+
+def _named(operation: str, error: Exception) -> AWSError:
+    found = _translate(error)
+    return type(found)(f"{operation}: {found}")
 
 
 @asynccontextmanager
@@ -221,11 +269,14 @@ async def opened(
 
     Raises:
         AWSError: credentials cannot be had.
-        SettingsError: region or profile are missing or wrong.
+        SettingsError: region, profile or endpoint are missing or wrong.
     """
     async with AsyncExitStack() as stack:
-        with translating(service):
-            client = await stack.enter_async_context(context)
+        try:
+            with translating(service):
+                client = await stack.enter_async_context(context)
+        except ValueError as error:  # an endpoint of the profile that the SDK cannot call
+            raise SettingsError([f"{service}: {error}: correct endpoint_url"]) from None
         yield client
 
 
@@ -326,13 +377,29 @@ def new_session() -> aioboto3.Session:
     every handler of its errors, as it does with what goes wrong on the way to credentials.
 
     Raises:
-        SettingsError: the profile does not exist, or its file cannot be read.
+        SettingsError: the profile does not exist; or its file, that of certificates or that of a
+            token cannot be read.
     """
     with translating("AWS"):
-        session = aioboto3.Session(botocore_session=_Session())
+        core = _Session()
+        session = aioboto3.Session(botocore_session=core)
+        _check_files(core)
     for service in ("sqs", "dynamodb"):
         session.events.register(f"before-parse.{service}", _check_answer)
     return session
+
+
+def _check_files(core: _Session) -> None:
+    bundle = core.get_config_variable("ca_bundle")
+    name = "AWS_CA_BUNDLE" if os.environ.get("AWS_CA_BUNDLE") else "ca_bundle of the profile"
+    if not bundle:
+        bundle, name = os.environ.get("REQUESTS_CA_BUNDLE"), "REQUESTS_CA_BUNDLE"
+        # An empty variable would turn off the verification of certificates.
+        core.set_config_variable("ca_bundle", bundle or True)
+    problems = token_problems()
+    problem = certificate_problem(name, bundle) if bundle else None
+    if problem or problems:
+        raise SettingsError([*([problem] if problem else []), *problems])
 
 
 def _check_answer(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:

@@ -70,12 +70,20 @@ class AWSUnavailableError(AWSError):
     """AWS did not answer, or answered that it is broken; the same call may succeed later."""
 
 
-class AWSDeniedError(AWSError):
+class AWSAccessError(AWSError):
+    """The call fails until somebody changes permissions, resources or settings."""
+
+
+class AWSDeniedError(AWSAccessError):
     """AWS refuses our credentials or permissions."""
 
 
-class AWSNotFoundError(AWSError):
+class AWSNotFoundError(AWSAccessError):
     """The queue or table does not exist."""
+
+
+class AWSUnsupportedError(AWSAccessError):
+    """The server does not support the operation."""
 
 
 class AWSRejectedError(AWSError):

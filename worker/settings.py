@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 from typing import Annotated, Any, Final, Literal
@@ -24,8 +25,73 @@ _CONFIG: Final = SettingsConfigDict(
 
 
 _REGION: Final = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
+_HOST: Final = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*\.?", re.ASCII)
+_QUEUE_NAME: Final = re.compile(r"[\w-]{1,80}|[\w-]{1,75}\.fifo", re.ASCII)
+_QUEUE_ARN: Final = re.compile(
+    r"arn:(?P<partition>aws[a-z-]*):sqs:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):"
+    r"(?P<name>[\w-]{1,80}(\.fifo)?)",
+    re.ASCII,
+)
 # Amazon SQS developer guide, "Visibility timeout".
 _LEASE_MAX_SECONDS: Final = 43_200
+
+
+def check_url(url: str) -> str:
+    """Return an endpoint's URL unchanged.
+
+    Raises:
+        ValueError: the SDK cannot call it.
+    """
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("must start with http:// or https://")
+    if not url.isprintable() or " " in url:
+        raise ValueError("must not contain white space or control characters")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:  # of brackets or of the port
+        raise ValueError(f"not a valid URL: {error}") from None
+    if port == 0 or parts.netloc.endswith(":"):
+        raise ValueError("the port must be between 1 and 65535")
+    if not host:
+        raise ValueError("must name a host, such as http://127.0.0.1:4566")
+    # The SDK refuses others, underscores among them; an IPv6 address comes in brackets.
+    if "[" not in parts.netloc and not _HOST.fullmatch(host):
+        raise ValueError("the host must consist of letters, digits, dots and hyphens")
+    return url
+
+
+def check_queue(name: str) -> str:
+    """Return a queue's name or URL unchanged.
+
+    Raises:
+        ValueError: it is neither; says which name or URL to use instead.
+    """
+    if name.startswith("arn:"):
+        raise ValueError(f"must be a name or URL, not an ARN{_instead_of_arn(name)}")
+    if not name.startswith(("http://", "https://")):
+        if not _QUEUE_NAME.fullmatch(name):
+            raise ValueError("must be a URL or a name of at most 80 letters, digits, - and _")
+        return name
+    check_url(name)
+    if name.endswith("/"):
+        bare = name.rstrip("/")
+        instead = f", use {bare}" if urlsplit(bare).path else ""
+        raise ValueError(f"must not end with a slash{instead}")
+    if not urlsplit(name).path:
+        raise ValueError("must end with the queue's name, as in https://HOST/ACCOUNT/NAME")
+    return name
+
+
+def _instead_of_arn(arn: str) -> str:
+    found = _QUEUE_ARN.fullmatch(arn)
+    if found is None:
+        return ""
+    suffix = ".cn" if found["partition"] == "aws-cn" else ""
+    return (
+        f", use {found['name']} or "
+        f"https://sqs.{found['region']}.amazonaws.com{suffix}/{found['account']}/{found['name']}"
+    )
 
 
 class AWSSettings(BaseSettings):
@@ -91,9 +157,7 @@ class AWSSettings(BaseSettings):
     @field_validator("dynamodb_endpoint_url", "sqs_endpoint_url")
     @classmethod
     def _is_url(cls, url: str | None) -> str | None:
-        if url is not None and not url.startswith(("http://", "https://")):
-            raise ValueError("must start with http:// or https://")
-        return url
+        return None if url is None else check_url(url)
 
 
 class Settings(BaseSettings):
@@ -191,6 +255,11 @@ class Settings(BaseSettings):
         Field(description="`auto`: text on a terminal, JSON lines elsewhere"),
     ] = "auto"
 
+    @field_validator("queue", "dead_letter_queue")
+    @classmethod
+    def _is_queue(cls, name: str) -> str:
+        return check_queue(name)
+
     @field_validator("emf_namespace")
     @classmethod
     def _is_ours(cls, namespace: str) -> str:
@@ -287,8 +356,14 @@ def _lines(model: type[BaseSettings], error: ValidationError) -> list[str]:
         field = str(problem["loc"][0])
         name = _read_from(field) if field.startswith("AWS_") else variable(model, field)
         allowed = problem["msg"].removeprefix("Value error, ")
-        lines.append(f"{name}={problem['input']}: {allowed[0].lower()}{allowed[1:]}")
+        lines.append(f"{name}={_shown(problem['input'])}: {allowed[0].lower()}{allowed[1:]}")
     return lines
+
+
+def _shown(value: Any) -> str:
+    """Return a value as it is if it can stand in a line, and escaped if not."""
+    text = str(value)
+    return text if text.isprintable() else json.dumps(text)
 
 
 def _read_from(alias: str) -> str:
@@ -311,5 +386,5 @@ def _misspelt() -> list[str]:
         if name.startswith("AUP_") and name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {close[0]}?" if close else "; see the README's table"
-            lines.append(f"{name}={os.environ[name]}: is no setting{hint}")
+            lines.append(f"{name}={_shown(os.environ[name])}: is no setting{hint}")
     return lines

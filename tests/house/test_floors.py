@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "errors and arithmetic",
-        ("", "errors", "backoff", "event_loop", "gatherer", "policy", "strict_json"),
+        ("", "errors", "backoff", "event_loop", "gatherer", "policy", "strict_json", "sdk_files"),
     ),
     (
         "facts, settings, the one way to call AWS",
@@ -151,6 +151,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "what several verbs share",
         (
             "cli.choosing",
+            "cli.names",
             "cli.watching",
             "cli.dead_letters",
             "cli.dead_letters.look",

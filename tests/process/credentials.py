@@ -205,6 +205,10 @@ class Entrance:
 
 
 def _refusal(service: str, code: str, message: str) -> Answer:
+    if service == "sts":  # the one that speaks XML
+        error = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
+        text = f"<ErrorResponse>{error}<RequestId>1</RequestId></ErrorResponse>"
+        return Answer(403, text.encode(), {"Content-Type": "text/xml"})
     namespace = "com.amazonaws.sqs" if service == "sqs" else "com.amazon.coral.service"
     headers = {"Content-Type": "application/x-amz-json-1.0"}
     if service == "sqs":

@@ -13,6 +13,7 @@ import boto3
 import pytest
 
 from tests.contract.running import RunningServers
+from tests.process.credentials import Entrance
 from tests.process.workplace import Workplace, body
 
 _REFUSE_HTTP = {
@@ -155,6 +156,23 @@ def test_what_nobody_can_be_asked_about_is_not_guessed(workplace: Workplace) -> 
     failed = {name for name, each in checks.items() if each["verdict"] == "fail"}
     assert failed == {"credentials"}
     assert "queue" not in checks
+
+
+def test_an_endpoint_without_sts_leaves_one_check_open_and_all_others_done(
+    workplace: Workplace,
+) -> None:
+    with Entrance(workplace.environment["AWS_ENDPOINT_URL"]).open() as entrance:
+        place = {"AWS_ENDPOINT_URL": entrance.url}
+        expected = set(_examined(workplace, 0, **place))
+        for code in ("UnsupportedOperation", "InvalidAction", "AccessDenied"):
+            entrance.refuse(code, "not here", "sts")
+            checks = _examined(workplace, 0, **place)
+            assert set(checks) == expected
+            assert checks["identity"]["verdict"] == "cannot tell"
+        entrance.refuse("InvalidClientTokenId", "wrong keys", "sts")
+        checks = _examined(workplace, 1, **place)
+    assert checks["identity"]["verdict"] == "fail"
+    assert "queue" not in checks, "keys that are refused are refused by everything else too"
 
 
 def test_wrong_settings_end_it_with_exit_code_2(workplace: Workplace) -> None:

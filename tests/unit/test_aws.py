@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 
 import aiohttp
+import certifi
 import pytest
 from aiobotocore.credentials import AioRefreshableCredentials
 from botocore.exceptions import (
@@ -23,7 +25,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 from botocore.model import Shape
-from botocore.parsers import JSONParser
+from botocore.parsers import JSONParser, ResponseParserError
 
 from tests.simulation.aws_errors import dynamodb_error, sqs_error
 from tests.simulation.virtual_clock import WallClock, simulated
@@ -43,6 +45,7 @@ from worker.errors import (
     AWSRejectedError,
     AWSThrottledError,
     AWSUnavailableError,
+    AWSUnsupportedError,
     LeaseLostError,
     SettingsError,
 )
@@ -52,6 +55,10 @@ KINDS: dict[type[AWSError], list[str]] = {
         "RequestThrottled", "OverLimit", "KmsThrottled", "KMS.ThrottlingException",
         "ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded",
         "TransactionConflict", "AWS.SimpleQueueService.OverLimit",
+    ],
+    AWSUnsupportedError: [
+        "InvalidAction", "UnknownOperationException", "UnsupportedOperation",
+        "AWS.SimpleQueueService.UnsupportedOperation",
     ],
     AWSDeniedError: [
         "AccessDenied", "AccessDeniedException", "ExpiredToken", "InvalidClientTokenId",
@@ -72,7 +79,6 @@ KINDS: dict[type[AWSError], list[str]] = {
     AWSRejectedError: [
         "ValidationException", "ConditionalCheckFailedException", "InvalidMessageContents",
         "AWS.SimpleQueueService.BatchRequestTooLong", "InvalidParameterValue",
-        "UnsupportedOperation",
     ],
     AWSUnavailableError: [
         "InternalError", "InternalServerError", "ServiceUnavailable", "500", "Unheard.Of", "",
@@ -404,7 +410,7 @@ async def test_a_source_of_credentials_that_is_set_wrongly_is_a_denial(
     # Refused by the SDK without a look at the network.
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://192.0.2.1/credentials")
     with pytest.raises(AWSDeniedError, match=r"^SQS: no usable AWS credentials: .*Unsupported"):
-        async with opened(new_session().client("sqs"), "SQS"):
+        async with opened(new_session().client("sqs", region_name="us-east-1"), "SQS"):
             pass
 
 
@@ -424,3 +430,183 @@ def test_a_file_of_profiles_that_cannot_be_read_is_a_settings_error(
     monkeypatch.setenv("AWS_CONFIG_FILE", str(file))
     with pytest.raises(SettingsError, match="Unable to parse config file"):
         new_session()
+
+
+_KMS_KEY = "arn:aws:kms:eu-west-1:123456789012:key/0f1e2d3c-aaaa-bbbb-cccc-0123456789ab"
+_KMS_DENIAL = "User: arn:aws:iam::123456789012:user/worker is not authorized to perform: {}"
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "advice"),
+    [
+        (
+            "KMS.AccessDeniedException",
+            (
+                f"{_KMS_DENIAL.format('kms:GenerateDataKey')} on resource: {_KMS_KEY} because no "
+                f"identity-based policy allows the action {'x' * 400}"
+            ),
+            f"; allow kms:GenerateDataKey on {_KMS_KEY}",
+        ),
+        (
+            "AccessDeniedException",
+            f"{_KMS_DENIAL.format('kms:Decrypt')} on the resource: {_KMS_KEY}.",
+            f"; allow kms:Decrypt on {_KMS_KEY}",
+        ),
+        (
+            "AccessDeniedException",
+            f"{_KMS_DENIAL.format('kms:Decrypt')} with an explicit deny",
+            "; allow kms:Decrypt on the KMS key of the queue or table",
+        ),
+        (
+            "KmsAccessDenied",
+            "The caller doesn't have the required KMS access.",
+            (
+                "; allow kms:Decrypt to receive or read, kms:GenerateDataKey to send on the KMS "
+                "key of the queue or table"
+            ),
+        ),
+        (
+            "KMS.DisabledException",
+            "key is disabled",
+            "; see whether the KMS key of the queue or table exists and is enabled",
+        ),
+    ],
+)
+def test_a_denial_by_kms_names_permission_and_key(code: str, message: str, advice: str) -> None:
+    error = error_of(code, message)
+    assert type(error) is AWSDeniedError
+    assert str(error).endswith(advice)
+    assert "\n" not in str(error)
+
+
+def test_a_response_that_cannot_be_parsed_is_not_quoted() -> None:
+    with pytest.raises(AWSUnavailableError) as caught, translating("GetCallerIdentity"):
+        raise ResponseParserError("invalid XML received: b'secret'")
+    assert str(caught.value) == "GetCallerIdentity: a response that is not XML"
+
+
+_PEM = Path(certifi.where())
+
+
+@pytest.fixture
+def broken_files(tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "not.pem").write_text("hello")
+    return {
+        "missing": str(tmp_path / "missing"),
+        "directory": str(tmp_path),
+        "not PEM": str(tmp_path / "not.pem"),
+    }
+
+
+@pytest.mark.parametrize("name", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [
+        ("missing", "No such file or directory"),
+        ("directory", "is a directory"),
+        ("not PEM", "must contain CA certificates in PEM format"),
+    ],
+)
+def test_a_certificate_file_that_cannot_be_loaded_is_named_with_its_variable(
+    name: str,
+    kind: str,
+    problem: str,
+    broken_files: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(name, broken_files[kind])
+    with pytest.raises(SettingsError) as caught:
+        new_session()
+    assert caught.value.problems == [f"{name}={broken_files[kind]}: {problem}"]
+
+
+def test_a_certificate_file_of_the_profile_is_checked_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config").write_text("[default]\nca_bundle = /nowhere.pem\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    with pytest.raises(SettingsError, match=r"^ca_bundle of the profile=/nowhere.pem: No such"):
+        new_session()
+
+
+@pytest.mark.parametrize(
+    ("variables", "verified_by"),
+    [
+        ({}, None),
+        ({"AWS_CA_BUNDLE": str(_PEM)}, str(_PEM)),
+        ({"REQUESTS_CA_BUNDLE": str(_PEM)}, str(_PEM)),
+        ({"AWS_CA_BUNDLE": "", "REQUESTS_CA_BUNDLE": str(_PEM)}, str(_PEM)),
+        ({"AWS_CA_BUNDLE": ""}, True),
+        ({"REQUESTS_CA_BUNDLE": ""}, True),
+    ],
+)
+async def test_certificates_are_verified_even_if_a_variable_is_empty(
+    variables: dict[str, str], verified_by: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    async with opened(new_session().client("sqs", region_name="us-east-1"), "SQS") as client:
+        assert client._endpoint.http_session._verify == (verified_by or True)
+
+
+_WEB = ("AWS_WEB_IDENTITY_TOKEN_FILE", {"AWS_ROLE_ARN": "arn:aws:iam::1:role/r"})
+_CONTAINER = (
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:1/"},
+)
+
+
+@pytest.mark.parametrize(("name", "others"), [_WEB, _CONTAINER])
+def test_a_token_file_that_cannot_be_read_is_named_where_credentials_come_from_it(
+    name: str, others: dict[str, str], broken_files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, broken_files["missing"])
+    for other, value in others.items():
+        monkeypatch.setenv(other, value)
+    new_session()  # access keys take precedence over the file
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    with pytest.raises(SettingsError) as caught:
+        new_session()
+    problem = f"{name}={broken_files['missing']}: No such file or directory"
+    assert caught.value.problems == [problem]
+    for other in others:
+        monkeypatch.delenv(other)
+    new_session()
+
+
+@pytest.mark.parametrize("name", ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"])
+def test_a_missing_file_of_profiles_is_named_when_something_is_missing(
+    name: str, broken_files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, broken_files["missing"])
+    new_session()  # nothing is missing: many set these variables to a file that does not exist
+    problem = f"{name}={broken_files['missing']}: No such file or directory"
+    with pytest.raises(SettingsError) as caught, translating("GetQueueUrl"):
+        raise NoCredentialsError
+    assert caught.value.problems == [problem]
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(SettingsError) as caught:
+        new_session()
+    assert caught.value.problems == [problem]
+
+
+def test_a_pipe_is_not_read_before_the_sdk_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "token")
+    name, others = _WEB
+    for variable, value in {name: str(tmp_path / "token"), **others}.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    new_session()
+
+
+async def test_an_endpoint_of_the_profile_that_the_sdk_cannot_call_is_a_settings_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config").write_text("[default]\nendpoint_url = http://bad_host:1\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    with pytest.raises(SettingsError, match=r"^SQS: Invalid endpoint: http://bad_host:1"):
+        async with opened(new_session().client("sqs", region_name="us-east-1"), "SQS"):
+            pass

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, CredentialRetrievalError, EndpointConnectionError
+from botocore.parsers import ResponseParserError
 
 from tests.unit.fakes import aws_settings
 from worker.doctor import account
@@ -90,6 +91,15 @@ def _refusal(code: str) -> ClientError:
         (_refusal("ExpiredToken"), FAIL),
         (_refusal("SignatureDoesNotMatch"), FAIL),
         (EndpointConnectionError(endpoint_url="https://sts.test/"), UNKNOWN),
+        (_refusal("UnsupportedOperation"), UNKNOWN),
+        (_refusal("InvalidAction"), UNKNOWN),
+        (_refusal("UnknownOperationException"), UNKNOWN),
+        (_refusal("ValidationError"), UNKNOWN),
+        (_refusal("404"), UNKNOWN),
+        (_refusal("AccessDenied"), UNKNOWN),
+        (_refusal("403"), UNKNOWN),
+        (_refusal("Throttling"), UNKNOWN),
+        (ResponseParserError("<html>"), UNKNOWN),
     ],
 )
 async def test_sts_says_who_we_are_and_where_it_is_away_nobody_does(

@@ -150,7 +150,17 @@ def _checks(findings: list[Finding]) -> list[str]:
         ),
         (lambda: queues.encryption("queue", source(encryption="")), WARN, "SqsManagedSseEnabled"),
         (lambda: queues.encryption("queue", source(encryption=None)), UNKNOWN, "does not say"),
-        (lambda: queues.encryption("queue", source(encryption="alias/key")), PASS, "alias/key"),
+        (lambda: queues.encryption("queue", source(encryption="alias/key")), PASS, "kms:Decrypt"),
+        (
+            lambda: queues.encryption("dead-letter queue", dead(encryption="alias/key")),
+            PASS,
+            "alias/key; needs kms:GenerateDataKey and kms:Decrypt",
+        ),
+        (
+            lambda: queues.encryption("queue", source(encryption="alias/aws/sqs")),
+            PASS,
+            "alias/aws/sqs",
+        ),
     ],
 )
 def test_what_is_not_as_it_should_be_is_told_with_its_remedy(

@@ -42,6 +42,12 @@ def test_a_good_table_passes_every_check() -> None:
     ("changes", "check", "verdict", "words"),
     [
         ({"status": "UPDATING"}, "acceptances", PASS, "UPDATING"),
+        (
+            {"kms_key": "arn:aws:kms:eu-west-1:1:key/k"},
+            "acceptances",
+            PASS,
+            "needs kms:Decrypt on arn:aws:kms:eu-west-1:1:key/k",
+        ),
         ({"status": "CREATING"}, "acceptances", FAIL, "wait until it is ACTIVE"),
         (
             {"status": "INACCESSIBLE_ENCRYPTION_CREDENTIALS"},

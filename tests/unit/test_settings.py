@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from botocore.utils import is_valid_endpoint_url, is_valid_ipv6_endpoint_url
 from pydantic import ValidationError
 
 from worker.errors import SettingsError
-from worker.settings import AWSSettings, Settings, load, variable
+from worker.settings import AWSSettings, Settings, check_queue, load, variable
 
 
 def _problems(monkeypatch: pytest.MonkeyPatch, **variables: str) -> list[str]:
@@ -136,6 +137,112 @@ def test_an_endpoint_that_is_no_url_is_named_by_the_variable_that_was_set(
 ) -> None:
     problems = _problems(monkeypatch, **{name: "localhost:5000"})
     assert problems == [f"{name}=localhost:5000: must start with http:// or https://"]
+
+
+BAD_URLS = [
+    ("http://", "must name a host"),
+    ("https:///path", "must name a host"),
+    ("http://:4566", "must name a host"),
+    ("http://local host:4566", "white space or control characters"),
+    ("http://localhost:4566 ", "white space or control characters"),
+    ("http://localhost:4566\n", "white space or control characters"),
+    ("http://local\thost", "white space or control characters"),
+    ("http://localhost\x1b[2J", "white space or control characters"),
+    ("http://localhost:port", "not a valid URL: Port could not be cast"),
+    ("http://localhost:99999", "not a valid URL: Port out of range"),
+    ("http://localhost:0", "the port must be between 1 and 65535"),
+    ("http://localhost:", "the port must be between 1 and 65535"),
+    ("http://[::1", "not a valid URL: Invalid IPv6 URL"),
+    ("http://local_stack:4566", "letters, digits, dots and hyphens"),
+    ("http://-a.example", "letters, digits, dots and hyphens"),
+    ("http://a..example", "letters, digits, dots and hyphens"),
+    ("ftp://localhost", "must start with http:// or https://"),
+    ("//localhost", "must start with http:// or https://"),
+    ("http:localhost", "must start with http:// or https://"),
+]
+
+
+@pytest.mark.parametrize(
+    "name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL_SQS"]
+)
+@pytest.mark.parametrize(("url", "allowed"), BAD_URLS)
+def test_an_endpoint_that_the_sdk_cannot_call_gives_one_line(
+    name: str, url: str, allowed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (problem,) = _problems(monkeypatch, **{name: url})
+    assert problem.startswith(f"{name}=")
+    assert problem.isprintable()
+    assert allowed in problem
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost:4566",
+        "https://sqs.eu-west-1.amazonaws.com",
+        "http://[::1]:8000",
+        "https://vpce-0a1b-2c3d.sqs.eu-west-1.vpce.amazonaws.com/",
+        "http://127.0.0.1",
+        "http://host.:65535/path",
+        "http://LOCALHOST:1",
+    ],
+)
+def test_an_endpoint_that_the_sdk_can_call_is_taken(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    assert load().aws.sqs_endpoint_url == url
+    assert is_valid_endpoint_url(url) or is_valid_ipv6_endpoint_url(url)
+
+
+BAD_QUEUES = [
+    (
+        "arn:aws:sqs:eu-west-1:123456789012:my-queue",
+        (
+            "must be a name or URL, not an ARN, use my-queue or "
+            "https://sqs.eu-west-1.amazonaws.com/123456789012/my-queue"
+        ),
+    ),
+    (
+        "arn:aws-cn:sqs:cn-north-1:123456789012:q.fifo",
+        (
+            "must be a name or URL, not an ARN, use q.fifo or "
+            "https://sqs.cn-north-1.amazonaws.com.cn/123456789012/q.fifo"
+        ),
+    ),
+    ("arn:aws:sns:eu-west-1:123456789012:topic", "must be a name or URL, not an ARN"),
+    (
+        "https://sqs.us-east-1.amazonaws.com/1/q/",
+        "must not end with a slash, use https://sqs.us-east-1.amazonaws.com/1/q",
+    ),
+    ("https://sqs.us-east-1.amazonaws.com/", "must not end with a slash"),
+    (
+        "https://sqs.us-east-1.amazonaws.com",
+        "must end with the queue's name, as in https://HOST/ACCOUNT/NAME",
+    ),
+    ("https://sqs.us-east-1.amazonaws.com/1/a b", "must not contain white space"),
+    ("my queue", "must be a URL or a name of at most 80 letters, digits, - and _"),
+    ("q" * 81, "must be a URL or a name of at most 80 letters, digits, - and _"),
+    ("sqs.us-east-1.amazonaws.com/1/q", "must be a URL or a name"),
+    ("1/q", "must be a URL or a name"),
+]
+
+
+@pytest.mark.parametrize("name", ["AUP_QUEUE", "AUP_DEAD_LETTER_QUEUE"])
+@pytest.mark.parametrize(("value", "allowed"), BAD_QUEUES)
+def test_a_queue_that_is_neither_a_name_nor_a_url_gives_one_line_that_says_what_to_use(
+    name: str, value: str, allowed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (problem,) = _problems(monkeypatch, **{name: value})
+    assert problem.startswith(f"{name}={value}: {allowed}")
+    advised = problem.partition(", use ")[2].split(" or ")
+    for queue in advised if advised != [""] else []:
+        assert check_queue(queue) == queue
+
+
+@pytest.mark.parametrize("value", ["q", "Q_1-2", "q" * 80, "q.fifo", "http://127.0.0.1:4566/1/q"])
+def test_a_queue_is_taken_by_name_and_by_url(value: str) -> None:
+    assert check_queue(value) == value
 
 
 CONTRADICTIONS = [

@@ -13,6 +13,7 @@ import typer
 from rich.bar import Bar
 
 from worker.cli import screen
+from worker.cli.names import check_policy
 from worker.cli.running import run_async
 from worker.errors import PolicyNotFoundError, UsageError
 from worker.proof.coverage import Coverage, Estimate, Scan, estimate
@@ -42,6 +43,7 @@ def coverage(
 
     Example: aup-worker coverage --policy acceptable-use --version 2026-01
     """
+    check_policy(policy, version)
     size = run_async(_size(policy, version))
     expected = estimate(size, read_units_per_second)
     _permit(expected, yes=yes)

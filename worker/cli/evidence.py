@@ -15,6 +15,7 @@ import typer
 
 from worker.cli import screen
 from worker.cli.completion import erasable
+from worker.cli.names import check_recorded
 from worker.cli.running import run_async
 from worker.errors import AUPError, PolicyNotFoundError, UsageError
 from worker.proof.check import Proof, check, document, prove
@@ -53,6 +54,7 @@ def accepted(
 
     Example: aup-worker accepted u-42 --verify --export u-42.html
     """
+    check_recorded(user, policy)
     file_format = _format_of(export, format_, force=force)
     verified = verify or export is not None
     proofs, current = run_async(_accepted(user, policy, verified=verified))
@@ -198,6 +200,7 @@ def erase(
 
     Example: aup-worker erase u-42 --fields ip,user_agent,session_id --dry-run
     """
+    check_recorded(user, policy, version)
     chosen = _chosen(fields)
     if version is not None and policy is None:
         raise UsageError("--version needs --policy")

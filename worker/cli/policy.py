@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from worker.acceptance import parse_time
 from worker.cli import screen
+from worker.cli.names import check_policy, problem_of
 from worker.cli.running import run_async
 from worker.errors import UsageError
 from worker.policy import Policy, in_force
@@ -84,6 +85,7 @@ def publish(
 
     Example: aup-worker policy publish --policy aup --version 7 --file aup.html
     """
+    check_policy(policy, version)
     if (file is None) == (sha256 is None):
         raise UsageError("give the text with --file, or its hash with --sha256")
     now = datetime.now(UTC)
@@ -98,8 +100,8 @@ def publish(
     try:
         wanted = Policy(**fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"{first['loc'][0]}: {first['msg']}") from None
+        field = error.errors(include_input=False)[0]["loc"][0]
+        raise UsageError(f"{field}: {problem_of(error)}") from None
     published = _with_repository(lambda repository: repository.publish_policy(wanted))
     _report([published], as_json=as_json)
 
@@ -127,6 +129,7 @@ def list_(
 
     Example: aup-worker policy list --json
     """
+    check_policy(policy)
     _report(_with_repository(lambda repository: repository.policies(policy)), as_json=as_json)
 
 
@@ -138,5 +141,6 @@ def retire(policy: PolicyId, version: Version, as_json: AsJSON = False) -> None:
 
     Example: aup-worker policy retire --policy aup --version 2025-07
     """
+    check_policy(policy, version)
     retired = _with_repository(lambda repository: repository.retire_policy(policy, version))
     _report([retired], as_json=as_json)

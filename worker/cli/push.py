@@ -98,7 +98,9 @@ def _one(
         "version": version,
         "accepted_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     }
-    stream = io.BytesIO(json.dumps(acceptance, ensure_ascii=False).encode())
+    # Bytes of an argument that are not UTF-8 stay what they are, for the check to name.
+    text = json.dumps(acceptance, ensure_ascii=False)
+    stream = io.BytesIO(text.encode("utf-8", "surrogateescape"))
     return [("options", stream)]
 
 

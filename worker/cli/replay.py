@@ -42,7 +42,7 @@ from worker.delivery import OutgoingMessage
 from worker.errors import UsageError
 from worker.queue import open_queues
 from worker.repository import AUPRepository
-from worker.settings import Settings, load
+from worker.settings import Settings, check_queue, load
 
 _BAD_LINES_SHOWN: Final = 20
 _MAX_REPLAYS: Final = 5
@@ -71,7 +71,12 @@ class _Order:
     def settings(self) -> Settings:
         """Give the settings, the queue to send to in its place."""
         settings = load()
-        return settings if self.to is None else settings.model_copy(update={"queue": self.to})
+        if self.to is None:
+            return settings
+        try:
+            return settings.model_copy(update={"queue": check_queue(self.to)})
+        except ValueError as error:
+            raise UsageError(f"--to {self.to}: {error}") from None
 
     def path(self, queue_arn: str) -> Path:
         """Say where the journal is."""

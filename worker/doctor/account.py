@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from worker.aws import calling, client_config, opened
-from worker.doctor.finding import Finding, failed, passed, unanswered, unknown, warned
-from worker.errors import AWSDeniedError, AWSError
+from worker.aws import calling, client_config, code_of, opened
+from worker.doctor.finding import Finding, failed, passed, unknown, warned
+from worker.errors import AWSDeniedError, AWSError, AWSUnsupportedError
 from worker.settings import AWSSettings
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _GIVE: Final = "give this process a role, a profile or keys that work"
 _LOCAL: Final = {"localhost", "127.0.0.1", "::1"}
+# Everybody may ask who they are, so these come from something in between.
+_NO_WORD_ON_KEYS: Final = {"403", "AccessDenied", "AccessDeniedException"}
 # botocore.credentials: `METHOD` of each provider.
 _SOURCES: Final = {
     "env": "the environment",
@@ -93,9 +95,14 @@ async def identity(
         async with opened(context, "STS") as client, calling("GetCallerIdentity", timeout):
             answer = await client.get_caller_identity()
     except AWSDeniedError as error:
-        return failed(check, str(error).removesuffix(f"; {_GIVE}, and check its clock"), _GIVE)
+        told = str(error).removesuffix(f"; {_GIVE}, and check its clock")
+        if code_of(error) in _NO_WORD_ON_KEYS:
+            return unknown(check, told, "see the policy of the VPC endpoint of STS, or the proxy")
+        return failed(check, told, _GIVE)
+    except AWSUnsupportedError as error:
+        return unknown(check, str(error), "set AWS_ENDPOINT_URL_STS, if there is an STS")
     except AWSError as error:
-        return unanswered(check, error, remedy=_GIVE)
+        return unknown(check, str(error), "see the endpoint of STS, and try again")
     return of_arn(str(answer.get("Arn", "")))
 
 

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from worker.errors import AWSDeniedError, AWSError, AWSThrottledError, AWSUnavailableError
+from worker.aws import KMS_ADVICE
+from worker.errors import (
+    AWSDeniedError,
+    AWSError,
+    AWSThrottledError,
+    AWSUnavailableError,
+    AWSUnsupportedError,
+)
 
 _TOLD_MAX_CHARACTERS: Final = 200
 # Another finding says who asks, and the check says for what.
@@ -68,10 +75,15 @@ def unanswered(check: str, error: AWSError, *, remedy: str, needed: bool = True)
         remedy: what helps where it is to be mended.
         needed: whether the service asks this too; what only we ask may be denied.
     """
-    told = _WHO.sub("", str(error).partition("; grant")[0])
+    text, advice, key = str(error).partition(f"{KMS_ADVICE}kms:")
+    told = _WHO.sub("", text.partition("; grant")[0])
     told = told if len(told) <= _TOLD_MAX_CHARACTERS else f"{told[:_TOLD_MAX_CHARACTERS]}…"
     if isinstance(error, AWSThrottledError | AWSUnavailableError):
         return unknown(check, told, "see the endpoint, and try again")
+    if isinstance(error, AWSUnsupportedError) and not needed:
+        return unknown(check, told, "see whether the endpoint is that of the service")
+    if advice:
+        return failed(check, told, f"allow kms:{key}")
     if isinstance(error, AWSDeniedError) and not needed:
         return unknown(check, told, "ask with a role that may, or look by hand")
     return failed(check, told, remedy)

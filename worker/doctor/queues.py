@@ -12,6 +12,12 @@ from worker.settings import Settings
 SOURCE: Final = "queue"
 DEAD_LETTERS: Final = "dead-letter queue"
 _NONE: Final = "none"
+_NO_KEY_OF_YOURS: Final = {"SSE-SQS", "alias/aws/sqs"}
+# Amazon SQS developer guide, "Key management". A replay does both on both.
+_KMS_ACTIONS: Final = {
+    SOURCE: "kms:Decrypt (and kms:GenerateDataKey for producers)",
+    DEAD_LETTERS: "kms:GenerateDataKey and kms:Decrypt",
+}
 
 
 def of_source(
@@ -162,7 +168,9 @@ def encryption(name: str, state: QueueState) -> Finding:
         return unknown(check, "SQS does not say", "see that SSE-SQS or a KMS key is set")
     if not state.encryption:
         return warned(check, _NONE, "set SqsManagedSseEnabled to true, or a KmsMasterKeyId")
-    return passed(check, state.encryption)
+    if state.encryption in _NO_KEY_OF_YOURS:
+        return passed(check, state.encryption)
+    return passed(check, f"{state.encryption}; needs {_KMS_ACTIONS[name]} on it")
 
 
 def plain_http(name: str, state: QueueState) -> Finding:

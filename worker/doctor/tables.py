@@ -42,6 +42,8 @@ def unseen(check: str, variable: str, error: AWSError) -> Finding:
 def status(check: str, state: TableState) -> Finding:
     """Check that the table takes reads and writes."""
     found = f"{state.name}, {state.status}"
+    if state.kms_key:
+        found += f"; needs kms:Decrypt on {state.kms_key}"
     if state.status in _USABLE:
         return passed(check, found)
     return failed(check, found, "wait until it is ACTIVE, or see what became of its key")

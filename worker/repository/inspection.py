@@ -21,6 +21,7 @@ class TableState:
     Attributes:
         keys: name and type of the partition key, then of the sort key.
         write_units: provisioned a second; None where it is on demand.
+        kms_key: the ARN of a key of the account; None for the key of DynamoDB itself.
     """
 
     name: str
@@ -28,6 +29,7 @@ class TableState:
     keys: tuple[tuple[str, str], ...]
     write_units: int | None
     is_deletion_protected: bool
+    kms_key: str | None = None
 
 
 def _call(
@@ -62,6 +64,7 @@ async def table_state(repository: DynamoDBRepository, table_name: str) -> TableS
         keys=tuple((key["AttributeName"], types.get(key["AttributeName"], "?")) for key in schema),
         write_units=None if mode == "PAY_PER_REQUEST" else int(units),
         is_deletion_protected=bool(table.get("DeletionProtectionEnabled")),
+        kms_key=table.get("SSEDescription", {}).get("KMSMasterKeyArn"),
     )
 
 

@@ -1,0 +1,55 @@
+"""Identifiers given on the command line, checked before the first call."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from pydantic import StringConstraints, TypeAdapter, ValidationError
+
+from worker.errors import UsageError
+from worker.policy import PolicyId, Version
+
+# Anything that an earlier release recorded, control characters included, can be shown and erased.
+_Recorded = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+_RECORDED: Final[TypeAdapter[Any]] = TypeAdapter(_Recorded)
+_POLICY_ID: Final[TypeAdapter[Any]] = TypeAdapter(PolicyId)
+_VERSION: Final[TypeAdapter[Any]] = TypeAdapter(Version)
+
+
+def check_policy(policy_id: str | None, version: str | None = None) -> None:
+    """Check `--policy` and `--version` by the rules of a message.
+
+    Raises:
+        UsageError: one of them cannot be published.
+    """
+    _check(_POLICY_ID, "--policy", policy_id)
+    _check(_VERSION, "--version", version)
+
+
+def check_recorded(user_id: str, policy_id: str | None = None, version: str | None = None) -> None:
+    """Check names to look up in what is recorded.
+
+    Raises:
+        UsageError: one of them is empty, too long or not UTF-8.
+    """
+    _check(_RECORDED, "USER", user_id)
+    _check(_RECORDED, "--policy", policy_id)
+    _check(_RECORDED, "--version", version)
+
+
+def problem_of(error: ValidationError) -> str:
+    """Return the first problem of a value in words; none of them contains the value."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    if first["type"] == "string_unicode":
+        return "must be UTF-8"
+    text = first["msg"].removeprefix("Value error, ").replace("String should have", "must have")
+    return text[0].lower() + text[1:]
+
+
+def _check(kind: TypeAdapter[Any], option: str, text: str | None) -> None:
+    if text is None:
+        return
+    try:
+        kind.validate_python(text)
+    except ValidationError as error:
+        raise UsageError(f"{option}: {problem_of(error)}") from None

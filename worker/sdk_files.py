@@ -1,0 +1,90 @@
+"""Files that the environment names for the SDK, checked before the first call."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import stat
+from collections.abc import Mapping
+from typing import Final
+
+_CONFIG_VARIABLES: Final = ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")
+# A token file, and the variables that must be set for the SDK to read it.
+_TOKEN_VARIABLES: Final = (
+    ("AWS_WEB_IDENTITY_TOKEN_FILE", ("AWS_ROLE_ARN",)),
+    (
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"),
+    ),
+)
+
+
+def certificate_problem(name: str, path: str) -> str | None:
+    """Check a bundle of CA certificates.
+
+    Args:
+        name: the variable or setting that names the file.
+        path: the file.
+
+    Returns:
+        One line if the SDK cannot load it.
+    """
+    problem = _unreadable(path)
+    if problem is None and _is_regular(path):
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+        except (ssl.SSLError, OSError):
+            problem = "must contain CA certificates in PEM format"
+    return None if problem is None else f"{name}={path}: {problem}"
+
+
+def token_problems(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Check the token files that credentials come from.
+
+    Returns:
+        One line for each that cannot be read; none where access keys take precedence over them.
+    """
+    if environment.get("AWS_ACCESS_KEY_ID"):
+        return []
+    names = [
+        name
+        for name, conditions in _TOKEN_VARIABLES
+        if any(environment.get(condition) for condition in conditions)
+    ]
+    return _problems(names, environment)
+
+
+def config_problems(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Check the files of profiles and credentials, which the SDK skips without a word.
+
+    Returns:
+        One line for each that cannot be read.
+    """
+    return _problems(_CONFIG_VARIABLES, environment)
+
+
+def _problems(names: tuple[str, ...] | list[str], environment: Mapping[str, str]) -> list[str]:
+    found = []
+    for name in names:
+        path = environment.get(name)
+        problem = _unreadable(os.path.expanduser(path)) if path else None  # noqa: PTH111 - text
+        if problem is not None:
+            found.append(f"{name}={path}: {problem}")
+    return found
+
+
+def _unreadable(path: str) -> str | None:
+    try:
+        if _is_regular(path):
+            with open(path, "rb"):  # noqa: PTH123 - text
+                return None
+    except OSError as error:
+        return error.strerror
+    except ValueError:
+        return "not a valid path"
+    # Reading a pipe would take from the SDK what it is to read.
+    return "is a directory" if os.path.isdir(path) else None  # noqa: PTH112 - text
+
+
+def _is_regular(path: str) -> bool:
+    return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116 - text
