@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
@@ -27,6 +28,8 @@ def check_identifier(text: str) -> str:
     return text
 
 
+# Of the same few versions, message after message.
+@lru_cache(maxsize=1024)
 def _check_key_part(text: str) -> str:
     if "#" in text:  # joins policy and version in the sort key of an acceptance
         raise ValueError("must not contain '#'")

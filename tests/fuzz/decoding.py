@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from tests.fuzz.mutations import PRIVATE, Body
 from tests.unit.fakes import fixed_now
@@ -52,11 +53,25 @@ class Decoding:
         if seconds > MOST_SECONDS:
             raise BodyError(f"decoding took {seconds * 1000:.0f} ms", body)
         if isinstance(result, Acceptance):
+            if _is_ambiguous(body):
+                raise BodyError("a name twice in one object became evidence", body)
             return result
         if isinstance(result, RefusedError):
             check_detail(result.detail, body)
             return result.reason
         raise BodyError(f"decoding raised {result!r}", body) from result
+
+
+def _is_ambiguous(body: Body) -> bool:
+    found = False
+
+    def members(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal found
+        found = found or len(dict(pairs)) < len(pairs)
+
+    text = body if isinstance(body, str) else body.decode()
+    json.loads(text.removeprefix("\ufeff"), object_pairs_hook=members)
+    return found
 
 
 def _timed(

@@ -79,6 +79,14 @@ async def test_credentials_are_told_by_their_source_and_never_shown(
     assert SECRET not in told
 
 
+async def test_a_missing_file_of_credentials_is_named_where_there_are_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    finding = await account.credentials(_session(None), aws_settings())
+    assert "AWS_SHARED_CREDENTIALS_FILE=/nowhere: No such file" in finding.found
+
+
 def _refusal(code: str) -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": "no"}}, "GetCallerIdentity")
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from worker.aws import calling, client_config, code_of, opened
 from worker.doctor.finding import Finding, failed, passed, unknown, warned
 from worker.errors import AWSDeniedError, AWSError, AWSUnsupportedError
+from worker.sdk_files import config_problems
 from worker.settings import AWSSettings
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ async def credentials(session: aioboto3.Session, aws: AWSSettings) -> Finding:
     except AWSError as error:
         return failed(check, str(error).removesuffix(f"; {_GIVE}"), _GIVE)
     if found is None:
-        return failed(check, "there are none", _GIVE)
+        return failed(check, "; ".join(["there are none", *config_problems()]), _GIVE)
     return passed(check, f"from {found.source}, access key id …{found.key_end}")
 
 
