@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import certifi
@@ -546,6 +547,7 @@ async def test_certificates_are_verified_even_if_a_variable_is_empty(
     monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
+    client: Any
     async with opened(new_session().client("sqs", region_name="us-east-1"), "SQS") as client:
         assert client._endpoint.http_session._verify == (verified_by or True)
 
