@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import FakeQueue, aws_settings, body, open_world
+from worker.aws import error_of
 from worker.doctor import permissions
 from worker.doctor.finding import Finding, Verdict
 from worker.errors import (
@@ -142,3 +143,16 @@ async def test_a_read_that_is_denied_fails() -> None:
     async with world.repository() as repository:
         (finding,) = await permissions.on_policies(repository)
     assert (finding.verdict, finding.remedy) == (FAIL, "allow dynamodb:GetItem on the policies")
+
+
+async def test_a_key_that_may_not_be_used_is_named_instead_of_the_queues_permission() -> None:
+    key = "arn:aws:kms:eu-west-1:123456789012:key/0f1e2d3c"
+    denied = error_of(
+        "KMS.AccessDeniedException",
+        f"User: arn:aws:iam::1:user/w is not authorized to perform: kms:GenerateDataKey on "
+        f"resource: {key} because no identity-based policy allows it",
+    )
+    (finding,) = await permissions.on_dead_letters(ProbedQueue(denied))
+    assert finding.verdict is FAIL
+    assert finding.remedy == f"allow kms:GenerateDataKey on {key}"
+    assert "User:" not in finding.found
