@@ -31,6 +31,7 @@ class Delivery:
         receive_count: how often SQS has handed it out, this time included; approximate.
         trace_header: AWS X-Ray's header, which counts as no attribute.
         group_id: the tenant of a fair queue.
+        date: the Date header of the response that brought it; empty if there was none.
     """
 
     message_id: str
@@ -42,6 +43,7 @@ class Delivery:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     trace_header: str | None = None
     group_id: str | None = None
+    date: str = ""
 
     @property
     def memory_bytes(self) -> int:

@@ -58,6 +58,10 @@ class RefusedError(AUPError):
         self.detail = detail
 
 
+class FutureError(RefusedError):
+    """An acceptance is later than the clock that it was compared with allows."""
+
+
 class AWSError(AUPError):
     """A call to AWS failed."""
 

@@ -12,7 +12,13 @@ from typing import IO, Final
 
 from worker.backoff import full_jitter
 from worker.delivery import BATCH_MAX_ENTRIES, MESSAGE_MAX_BYTES, OutgoingMessage
-from worker.errors import AWSError, AWSThrottledError, AWSUnavailableError, RefusedError
+from worker.errors import (
+    AWSError,
+    AWSThrottledError,
+    AWSUnavailableError,
+    FutureError,
+    RefusedError,
+)
 from worker.pipeline.decode import decode
 from worker.queue import MessageQueue
 
@@ -93,6 +99,8 @@ def examine(each: Line | BadLine, *, clock_skew_seconds: float) -> BadLine | Non
         return oversize
     try:
         decode(each.text, now=datetime.now(UTC), clock_skew_seconds=clock_skew_seconds)
+    except FutureError as refused:
+        return BadLine(each.source, each.number, f"{refused} (this host's clock)")
     except RefusedError as refused:
         return BadLine(each.source, each.number, str(refused))
     return None

@@ -146,7 +146,8 @@ class Queue:
             }
             answer = await self._poll_caller.call("ReceiveMessage", request)
         try:
-            return [_delivery(message) for message in answer.get("Messages", [])]
+            date = _date(answer)
+            return [_delivery(message, date) for message in answer.get("Messages", [])]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise AWSUnavailableError(
                 f"ReceiveMessage: a message came in a form that SQS does not have: {error!r}"
@@ -285,7 +286,12 @@ async def _url(client: SQSClient, name: str, timeout_seconds: float) -> str:
     return answer["QueueUrl"]
 
 
-def _delivery(message: Mapping[str, Any]) -> Delivery:
+def _date(answer: Mapping[str, Any]) -> str:
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return str(headers.get("date", ""))
+
+
+def _delivery(message: Mapping[str, Any], date: str) -> Delivery:
     system = message.get("Attributes", {})
     sent_at = _moment(system.get("SentTimestamp", "0"))
     return Delivery(
@@ -300,6 +306,7 @@ def _delivery(message: Mapping[str, Any]) -> Delivery:
         attributes=message.get("MessageAttributes", {}),
         trace_header=system.get("AWSTraceHeader"),
         group_id=system.get("MessageGroupId"),
+        date=date,
     )
 
 

@@ -59,6 +59,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "pipeline",
             "pipeline.slots",
             "pipeline.lease",
+            "pipeline.sqs_clock",
             "pipeline.breaker",
             "pipeline.patience",
             "pipeline.stopping",

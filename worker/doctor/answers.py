@@ -6,8 +6,9 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
+
+from worker.pipeline.sqs_clock import date_seconds
 
 _SERVICES: Final = ("sqs", "dynamodb", "sts")
 
@@ -47,11 +48,9 @@ class Answers:
             date: the header of that name; whole seconds, rounded down.
         """
         self.services.add(service)
-        try:
-            told = parsedate_to_datetime(date).timestamp()
-        except ValueError:
-            return
-        self._offsets[service].append(self._clock() - told - 0.5)
+        stated = date_seconds(date)
+        if stated is not None:
+            self._offsets[service].append(self._clock() - stated - 0.5)
 
     def offset_seconds(self) -> float | None:
         """Give by how much this machine's clock is ahead; None where nobody told the time."""

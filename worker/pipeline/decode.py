@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from worker import strict_json
 from worker.acceptance import Acceptance, parse_time
-from worker.errors import Reason, RefusedError
+from worker.errors import FutureError, Reason, RefusedError
 from worker.pipeline import hints
 from worker.strict_json import DuplicateNameError
 
@@ -28,10 +28,11 @@ def decode(body: str | bytes, *, now: datetime, clock_skew_seconds: float) -> Ac
     Args:
         body: JSON: the acceptance itself, a CloudEvent (structured mode), an SNS notification or an
             EventBridge event; envelopes may be nested.
-        now: the present time, aware.
-        clock_skew_seconds: how far `accepted_at` may lie in the future.
+        now: the time that `accepted_at` is compared with, aware.
+        clock_skew_seconds: how much later `accepted_at` may be.
 
     Raises:
+        FutureError: `accepted_at` is later.
         RefusedError: `malformed` with the place in the text, or `invalid` with the field's name.
             Where the body is recognised as something else, the detail says what.
 
@@ -44,10 +45,10 @@ def decode(body: str | bytes, *, now: datetime, clock_skew_seconds: float) -> Ac
         raise RefusedError(Reason.INVALID, _describe(error, payload, path)) from None
     latest = now + timedelta(seconds=clock_skew_seconds)
     if parse_time(acceptance.accepted_at) > latest:
-        raise RefusedError(
+        raise FutureError(
             Reason.INVALID,
-            f"{path}accepted_at: {acceptance.accepted_at} lies in the future, by more than the "
-            f"tolerated {clock_skew_seconds:g} s",
+            f"{path}accepted_at: {acceptance.accepted_at} is in the future: more than "
+            f"{clock_skew_seconds:g} s after {now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
         )
     return acceptance
 

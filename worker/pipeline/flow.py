@@ -10,8 +10,9 @@ from typing import Any, Final, Protocol
 
 import structlog
 
+from worker.acceptance import Acceptance
 from worker.delivery import Delivery, Outcome
-from worker.errors import GaveUpError, RefusedError
+from worker.errors import FutureError, GaveUpError, RefusedError
 from worker.metrics import Metrics
 from worker.pipeline.breaker import Breaker
 from worker.pipeline.decode import decode
@@ -22,6 +23,7 @@ from worker.pipeline.receive import Receiver
 from worker.pipeline.record import Ledger, Recorder
 from worker.pipeline.settle import Settler
 from worker.pipeline.slots import Slot, Slots
+from worker.pipeline.sqs_clock import SQSClock
 from worker.queue import MessageQueue
 from worker.settings import Settings
 
@@ -85,6 +87,7 @@ class Flow:
         self._settings = settings
         self._now = now
         self._clock = asyncio.get_running_loop().time
+        self.sqs_clock = SQSClock(now, self._clock, settings.clock_skew_seconds)
         self._log = _log.bind()  # once: a line that is not logged costs nothing then
         self._failure: GaveUpError | None = None
         self._tasks: dict[Lease, asyncio.Task[Outcome]] = {}
@@ -98,7 +101,7 @@ class Flow:
             self.metrics.books,
             self.slots,
             breaker,
-            (polling, recording, burying),
+            (polling, recording, burying, self.sqs_clock),
             self.stopping,
             progress_seconds=_progress_seconds(settings),
             clock=self._clock,
@@ -151,7 +154,7 @@ class Flow:
             patience=patience,
             health=self.health,
             stopping=self.stopping,
-            now=self._now,
+            now=self.sqs_clock.now,
             events=self.metrics.events,
         )
 
@@ -249,6 +252,7 @@ class Flow:
                 task.cancel()
 
     def _accept(self, delivery: Delivery, slot: Slot) -> None:
+        self.sqs_clock.learn(delivery)
         self.metrics.books.open()
         lease = self.leases.hold(delivery)
         task = self._deliveries.create_task(self._carrying(delivery, lease, slot))
@@ -289,9 +293,9 @@ class Flow:
         try:
             if self.stopping.is_set():
                 return Outcome.returned("stopping: not started")
-            acceptance = decode(
-                delivery.body, now=self._now(), clock_skew_seconds=self._settings.clock_skew_seconds
-            )
+            acceptance = self._read(delivery)
+            if isinstance(acceptance, Outcome):
+                return acceptance
             lease.event_id = acceptance.event_id
             if acceptance.model_extra:
                 self.metrics.events["unknown_fields"] += len(acceptance.model_extra)
@@ -310,6 +314,31 @@ class Flow:
             return outcome
         finally:
             del self._deciding[lease]
+
+    def _read(self, delivery: Delivery) -> Acceptance | Outcome:
+        """Read a message; return it to the queue when only contradictory clocks can judge it.
+
+        Raises:
+            RefusedError: as `decode` has it; the future, where both clocks agree on it.
+        """
+        skew_seconds = self._settings.clock_skew_seconds
+        passed = max(self.sqs_clock.passed, delivery.sent_at)
+        try:
+            return decode(delivery.body, now=passed, clock_skew_seconds=skew_seconds)
+        except FutureError:
+            doubt = self.sqs_clock.doubt
+        clocks = [delivery.sent_at, self.sqs_clock.now()]
+        if not doubt:
+            clocks.append(self._now())
+        try:
+            return decode(delivery.body, now=max(clocks), clock_skew_seconds=skew_seconds)
+        except FutureError as error:
+            if not doubt:
+                raise
+            # The longest delay, so that a wrong clock does not use up the receives.
+            self.metrics.events["clock_returns"] += 1
+            delay_seconds = self._settings.backoff_cap_seconds
+            return Outcome.returned(f"{error.detail}; {doubt}", delay_seconds)
 
 
 def _progress_seconds(settings: Settings) -> float:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from worker.metrics import Books
 from worker.pipeline.breaker import Breaker
-from worker.pipeline.patience import Patience
 from worker.pipeline.slots import Slots
+
+
+class Troubled(Protocol):
+    """A source of reasons not to be ready."""
+
+    @property
+    def trouble(self) -> str:
+        """The reason; empty if there is none."""
 
 
 class Health:
@@ -18,7 +26,7 @@ class Health:
         books: the deliveries.
         slots: which must hold as many messages as the books.
         breaker: open while the table fails.
-        patiences: each knows of one service whether it denies access.
+        troubled: each states its trouble: a service that denies access, or clocks that differ.
         stopping: set while the service drains.
         progress_seconds: how long nothing may happen, or no poll end.
         clock: gives seconds that only grow.
@@ -29,7 +37,7 @@ class Health:
         books: Books,
         slots: Slots,
         breaker: Breaker,
-        patiences: Sequence[Patience],
+        troubled: Sequence[Troubled],
         stopping: asyncio.Event,
         *,
         progress_seconds: float,
@@ -38,7 +46,7 @@ class Health:
         self._books = books
         self._slots = slots
         self._breaker = breaker
-        self._patiences = patiences
+        self._troubled = troubled
         self._stopping = stopping
         self._progress_seconds = progress_seconds
         self._clock = clock
@@ -72,7 +80,7 @@ class Health:
             reasons.append("draining")
         if self._breaker.is_open:
             reasons.append("the table fails; receiving has stopped")
-        reasons += [each.trouble for each in self._patiences if each.trouble]
+        reasons += [each.trouble for each in self._troubled if each.trouble]
         if self.polled_at is None:
             reasons.append("no poll was answered yet")
         elif self._clock() - self.polled_at > self._progress_seconds:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from math import ceil
 from typing import Final, Protocol
 
 import structlog
@@ -25,7 +26,7 @@ from worker.settings import Settings
 
 _log: Final = structlog.get_logger()
 _HELD_RETRY_CAP_SECONDS: Final = 10.0
-# Fewer tries prove nothing: the clocks of SQS and of this machine may differ.
+# A publication may need more than two looks to be seen: absences are cached.
 _UNKNOWN_POLICY_RECEIVES_MIN: Final = 3
 
 
@@ -54,7 +55,7 @@ class Recorder:
         patience: told of every failure that does not pass by itself.
         health: told of every try.
         stopping: set when the service is to stop.
-        now: gives the present time, aware.
+        now: returns SQS's time, aware: policies are waited for by its clock, not by this host's.
         events: where retries are counted.
     """
 
@@ -166,7 +167,8 @@ class Recorder:
 
     def _unknown_policy(self, acceptance: Acceptance, delivery: Delivery) -> Outcome:
         problem = f"policy {acceptance.policy_id} has no published version {acceptance.version}"
-        waited = (self._now() - delivery.first_received_at).total_seconds()
+        since = max(delivery.first_received_at, delivery.sent_at)
+        waited = (self._now() - since).total_seconds()
         long_enough = (
             waited >= self._settings.unknown_policy_seconds
             and delivery.receive_count >= _UNKNOWN_POLICY_RECEIVES_MIN
@@ -175,10 +177,12 @@ class Recorder:
             return Outcome.dead(Reason.UNKNOWN_POLICY, problem)
         self._events["unknown_policy_waits"] += 1
         later = self._later(delivery, problem)
-        # Short draws may not spend every receive before the time is up: the last wait is the rest.
+        # No wait exceeds the rest of the time, and short draws do not spend every receive before:
+        # the last wait is the rest. Upwards, for SQS counts whole seconds.
         left = self._settings.max_attempts - delivery.receive_count
         rest = max(0.0, self._settings.unknown_policy_seconds - waited)
-        return replace(later, delay_seconds=max(later.delay_seconds, rest / 2 ** (left - 1)))
+        delay = min(max(later.delay_seconds, rest / 2 ** (left - 1)), rest)
+        return replace(later, delay_seconds=float(ceil(delay)) if delay == rest else delay)
 
     def _note_failure(self, error: AWSError) -> None:
         self._events["table_failures"] += 1

@@ -240,7 +240,11 @@ async def _check_crc32(http_response: Any, **_: Any) -> None:
 
 
 def _metadata(answer: Answer) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"HTTPStatusCode": answer.status, "RetryAttempts": 0}
+    metadata: dict[str, Any] = {
+        "HTTPStatusCode": answer.status,
+        "HTTPHeaders": answer.headers,  # whatever the case of its names, they are found
+        "RetryAttempts": 0,
+    }
     request_id = answer.headers.get("x-amzn-requestid")
     if request_id is not None:
         metadata["RequestId"] = request_id

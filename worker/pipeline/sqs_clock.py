@@ -1,0 +1,124 @@
+"""SQS's time, estimated without this host's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import structlog
+
+from worker.delivery import Delivery
+
+_log: Final = structlog.get_logger()
+_LOG_INTERVAL_SECONDS: Final = 60.0
+# Date headers hold whole seconds, and a response takes a while to arrive.
+_PRECISION_SECONDS: Final = 10.0
+
+
+class SQSClock:
+    """SQS's time, from its responses, advanced by the monotonic clock in between.
+
+    The timestamps of a received message and the Date header of its response are moments that SQS's
+    clock has passed. The latest of them, advanced, is a lower bound of SQS's time. It is exact (to
+    seconds) once a Date header or a first receive was seen. This host's clock is only compared
+    with it: nothing irreversible may follow from a clock that anybody can set.
+
+    Args:
+        now: returns this host's time, aware.
+        clock: returns monotonic seconds.
+        tolerance_seconds: difference above which the clocks contradict each other.
+
+    Attributes:
+        passed: a moment that SQS's clock has passed, aware; at most seconds ago under load.
+    """
+
+    def __init__(
+        self, now: Callable[[], datetime], clock: Callable[[], float], tolerance_seconds: float
+    ) -> None:
+        self.passed = datetime.fromtimestamp(0, UTC)
+        self._host_now = now
+        self._clock = clock
+        self._tolerance_seconds = max(tolerance_seconds, _PRECISION_SECONDS)
+        # SQS's time, in seconds since 1970, less the monotonic clock's.
+        self._offset = -clock()
+        self._exact = False
+        self._date = ""
+        self._logged_at = float("-inf")
+
+    def learn(self, message: Delivery) -> None:
+        """Correct the estimate by a message that was received just now."""
+        date = message.date
+        if date and date == self._date:
+            return  # under load many responses share a second
+        at = self._clock()
+        passed = max(message.first_received_at, message.sent_at).timestamp() - at
+        is_first = message.receive_count == 1 and message.first_received_at > message.sent_at
+        stated = self._confirmed(date, passed, at, is_first=is_first)
+        self._date = "" if stated is None else date
+        latest = passed if stated is None else max(passed, stated)
+        known = self._offset
+        if stated is None and not is_first:
+            self._offset = max(latest, known)
+        else:
+            close = self._exact and latest <= known <= latest + _PRECISION_SECONDS
+            self._offset = known if close else latest
+            self._exact = True
+        self.passed = datetime.fromtimestamp(self._offset + at, UTC)
+        self._warn(at)
+
+    def _confirmed(self, date: str, passed: float, at: float, *, is_first: bool) -> float | None:
+        """Return the offset that a Date header states, unless everything else contradicts it."""
+        seconds = date_seconds(date)
+        if seconds is None or seconds - at < passed - _PRECISION_SECONDS:
+            return None
+        stated = seconds - at
+        witnesses = [self._host_now().timestamp() - at]
+        if is_first:
+            witnesses.append(passed)
+        if self._exact:
+            witnesses.append(self._offset)
+        alone = not (is_first or self._exact)
+        if alone or any(abs(stated - each) <= _PRECISION_SECONDS for each in witnesses):
+            return stated
+        return None
+
+    def now(self) -> datetime:
+        """Return SQS's time, or a lower bound of it."""
+        return datetime.fromtimestamp(self._offset + self._clock(), UTC)
+
+    @property
+    def trouble(self) -> str:
+        """How the clocks contradict each other; empty if they do not, as far as is known."""
+        ahead = self._ahead_seconds()
+        if abs(ahead) <= self._tolerance_seconds or (ahead > 0 and not self._exact):
+            return ""
+        direction = "ahead of" if ahead > 0 else "behind"
+        return f"this host's clock is {abs(ahead):.0f} s {direction} SQS's; synchronise it"
+
+    @property
+    def doubt(self) -> str:
+        """Why a time must not be judged now; empty if both clocks agree."""
+        return self.trouble or ("" if self._exact else "SQS's time is unknown so far")
+
+    def _ahead_seconds(self) -> float:
+        return self._host_now().timestamp() - self._offset - self._clock()
+
+    def _warn(self, at: float) -> None:
+        if at - self._logged_at >= _LOG_INTERVAL_SECONDS and (trouble := self.trouble):
+            self._logged_at = at
+            _log.warning("clocks differ", problem=trouble)
+
+
+def date_seconds(header: str) -> float | None:
+    """Return the time that a Date header states.
+
+    Returns:
+        Seconds since 1970, whole and rounded down by the server; None if it states no time.
+    """
+    try:
+        moment = parsedate_to_datetime(header)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
