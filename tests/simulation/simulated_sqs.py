@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import timedelta
+from email.utils import format_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from tests.simulation.aws_errors import metadata, sqs_error
 from tests.simulation.simulated_network import SimulatedNetwork
 from tests.simulation.simulated_queue import MOST_VISIBILITY_SECONDS, SimulatedQueue
 from tests.simulation.sqs_messages import attributes_md5, size
+from tests.simulation.virtual_clock import START
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -37,10 +40,14 @@ class SimulatedSQS:
 
     Args:
         faults: What goes wrong.
+
+    Attributes:
+        date: Makes the Date header of a response to a poll.
     """
 
     def __init__(self, faults: Faults) -> None:
         self.faults = faults
+        self.date = _date
         self.queues: dict[str, SimulatedQueue] = {}
         self._network = SimulatedNetwork(
             "sqs",
@@ -115,7 +122,9 @@ class SimulatedSQS:
             return queue.take(MaxNumberOfMessages, VisibilityTimeout, MessageAttributeNames, system)
 
         messages = await self._poll(operation, QueueUrl, WaitTimeSeconds, take)
-        return _answer(Messages=messages) if messages else _answer()
+        answer = _answer(Messages=messages) if messages else _answer()
+        answer["ResponseMetadata"]["HTTPHeaders"] = {"date": self.date()}
+        return answer
 
     async def delete_message(self, *, QueueUrl: str, ReceiptHandle: str) -> dict[str, Any]:
         def effect() -> dict[str, Any]:
@@ -251,6 +260,12 @@ class SimulatedSQS:
         if failed:
             answer["Failed"] = failed
         return answer
+
+
+def _date() -> str:
+    return format_datetime(
+        START + timedelta(seconds=asyncio.get_running_loop().time()), usegmt=True
+    )
 
 
 def _url(name: str) -> str:

@@ -138,8 +138,7 @@ INVALID_INPUT: dict[str, tuple[dict[str, Any], str]] = {
     "time as a number": ({"accepted_at": 1_700_000_000}, "accepted_at: input should be"),
     "time in the future": (
         {"accepted_at": "2026-11-22T10:05:01Z"},
-        "accepted_at: 2026-11-22T10:05:01Z is in the future: more than 300 s after "
-        "2026-11-22T10:00:00Z",
+        "accepted_at: 2026-11-22T10:05:01Z is in the future: more than 300 s after 2026-11-22",
     ),
     "unknown fields too large": ({"big": "x" * 400_000}, "unknown fields exceed 350000 bytes"),
     "an infinite number": ({"big": 0}, "unknown fields: "),

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from structlog.testing import capture_logs
 
 from tests.simulation.aws_errors import dynamodb_error
 from tests.simulation.faults import FaultRates
-from tests.simulation.virtual_clock import run, simulated
+from tests.simulation.virtual_clock import WallClock, run, simulated
 from tests.unit.fakes import (
     ABSENT,
     DEAD_LETTERS,
@@ -43,9 +44,12 @@ from worker.repository import RecordResult
 class _Run:
     """A flow that runs, and at its end is audited."""
 
-    def __init__(self, world: World, ledger: Ledger, **changes: Any) -> None:
+    def __init__(
+        self, world: World, ledger: Ledger, host: WallClock | None = None, **changes: Any
+    ) -> None:
         self.world = world
-        self.flow = Flow(world.source, world.dead_letters, ledger, settings(**changes), now=clock)
+        now = host.now if host else clock
+        self.flow = Flow(world.source, world.dead_letters, ledger, settings(**changes), now=now)
         self.task = asyncio.create_task(self.flow.run())
 
     @property
@@ -137,6 +141,76 @@ async def test_every_kind_of_message_comes_to_its_fate_with_its_reason() -> None
     assert await _dead(running.world) == expected
     assert running.world.bodies(SOURCE) == []
     assert len(running.world.records()) == 3
+
+
+CLOCKS = pytest.mark.parametrize("skew_seconds", [-172_800, -600, 0, 600, 172_800])
+DATES = pytest.mark.parametrize("date", [None, "", "soon", "Thu, 01 Jan 1970 00:00:00 GMT"])
+
+
+@CLOCKS
+@DATES
+@simulated
+async def test_a_fresh_acceptance_is_recorded_whatever_this_hosts_clock_says(
+    date: str | None, skew_seconds: float
+) -> None:
+    running = await _run(host=WallClock(timedelta(seconds=skew_seconds)))
+    if date is not None:
+        running.world.sqs.date = lambda: date
+    await asyncio.sleep(100)
+    times = [clock() + timedelta(seconds=seconds) for seconds in (-7200, 0, 250)]
+    await running.world.push(
+        *(body(number, accepted_at=each.isoformat()) for number, each in enumerate(times))
+    )
+    await running.until(recorded=3)
+    assert running.world.bodies(DEAD_LETTERS) == []
+    await running.stop()
+
+
+@CLOCKS
+@simulated
+async def test_the_future_is_dead_lettered_only_where_both_clocks_agree(
+    skew_seconds: float,
+) -> None:
+    host = WallClock(timedelta(seconds=skew_seconds))
+    # So often is more than the attempts: what only a wrong clock keeps is not exhausted.
+    running = await _run(host=host, backoff_cap_seconds=60.0, max_attempts=3)
+    # Later than SQS allows, and earlier than a fast clock does.
+    await running.world.push(body(0, accepted_at=(clock() + timedelta(hours=5)).isoformat()))
+    with capture_logs() as logs:
+        await asyncio.sleep(630)
+    if skew_seconds:
+        assert running.figures["dead_lettered"] == running.figures["recorded"] == 0
+        assert 10 <= running.flow.metrics.events["clock_returns"] <= 12
+        assert [each["event"] for each in logs].count("clocks differ") in {10, 11}
+        [why] = running.flow.health.why_not_ready()
+        assert f"clock is {abs(skew_seconds):.0f} s" in why
+        host.skew = timedelta()
+    await running.until(dead_lettered=1)
+    assert running.flow.health.why_not_ready() == []
+    await running.stop()
+    [letter] = await running.world.dead_letters.receive(
+        10, wait_seconds=0, visibility_timeout_seconds=300
+    )
+    death = read(letter)
+    assert death is not None
+    assert death.reason == "invalid"
+    assert "is in the future: more than 300 s after 2026-11-22T10:" in death.detail
+
+
+@simulated
+async def test_what_only_this_hosts_clock_could_judge_is_returned() -> None:
+    host = WallClock(timedelta(days=-2))
+    world = await open_world()
+    await world.push(body(0, accepted_at="2026-11-22T10:08:00Z"))
+    await world.source.receive(1, wait_seconds=0, visibility_timeout_seconds=600)
+    await asyncio.sleep(600)  # by now it is no longer in the future, but who is to say so?
+    running = await _run(world, host=host, backoff_cap_seconds=60.0)
+    world.sqs.date = str
+    await asyncio.sleep(100)
+    assert running.figures["dead_lettered"] == running.figures["recorded"] == 0
+    await world.push(body(1, accepted_at="2026-11-22T10:08:00Z"))  # a first receive is a clock
+    await running.until(recorded=2)
+    await running.stop()
 
 
 @simulated

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -47,6 +48,13 @@ def test_a_bad_line_is_named_with_its_reason(text: str, problem: str) -> None:
     bad = examine(Line("file", 7, text), clock_skew_seconds=300)
     assert str(bad).startswith(f"file:7: {problem}")
     assert IP not in str(bad)
+
+
+def test_a_line_from_the_future_is_refused_with_the_clock_that_says_so() -> None:
+    bad = examine(Line("file", 7, body(accepted_at="2999-01-01T00:00:00Z")), clock_skew_seconds=300)
+    now = f"{datetime.now(UTC):%Y-%m-%dT}"
+    assert f"is in the future: more than 300 s after {now}" in str(bad)
+    assert str(bad).endswith("Z (this host's clock)")
 
 
 def test_a_good_line_has_no_problem() -> None:

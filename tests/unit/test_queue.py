@@ -108,6 +108,17 @@ async def test_a_server_that_tells_little_is_believed_in_what_it_tells() -> None
 
 
 @simulated
+async def test_a_message_brings_the_date_of_its_response() -> None:
+    date = "Sun, 22 Nov 2026 10:00:00 GMT"
+    metadata = {"HTTPHeaders": {"date": date}}
+    client = _Client({"Messages": [_RECEIVED, _RECEIVED], "ResponseMetadata": metadata})
+    assert [each.date for each in await _taken(_queue(client))] == [date, date]
+    for nothing in ({}, {"HTTPHeaders": {}}):
+        client = _Client({"Messages": [_RECEIVED], "ResponseMetadata": nothing})
+        assert [each.date for each in await _taken(_queue(client))] == [""]
+
+
+@simulated
 async def test_the_polls_go_through_their_own_client() -> None:
     polls, rest = _Client({}), _Client({})
     queue = Queue(cast("Any", rest), "https://sqs.test/q", poll_client=cast("Any", polls))

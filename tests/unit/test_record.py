@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from tests.simulation.virtual_clock import START, simulated
+from tests.simulation.virtual_clock import START, run, simulated
 from tests.unit.fakes import (
     IP,
     TEXT_SHA256,
@@ -41,7 +42,7 @@ THROTTLED = AWSThrottledError("slow down")
 
 
 class _Trial:
-    def __init__(self, *policies: Any, **changes: Any) -> None:
+    def __init__(self, *policies: Any, now: Callable[[], datetime] = clock, **changes: Any) -> None:
         self.ledger = FakeLedger(*(policies or (policy(),)))
         self.events = Counter[str]()
         self.breaker = Breaker()
@@ -54,7 +55,7 @@ class _Trial:
             patience=Patience(300, self.given_up.append, asyncio.get_running_loop().time),
             health=health(self.breaker, self.stopping),
             stopping=self.stopping,
-            now=clock,
+            now=now,
             events=self.events,
         )
 
@@ -141,6 +142,53 @@ async def test_an_unknown_version_needs_time_and_tries_to_be_given_up(
     await asyncio.sleep(seconds)
     outcome = await trial.record(receive_count=receive_count)
     assert outcome.fate is (Fate.DEAD if dead else Fate.RETURNED)
+
+
+def _whole_seconds() -> datetime:
+    return clock().replace(microsecond=0)  # as a Date header states them
+
+
+@pytest.mark.parametrize("now", [clock, _whole_seconds])
+@pytest.mark.parametrize("seconds", [5.0, 60.0, 600.0])
+def test_a_wait_for_a_version_ends_on_time(now: Callable[[], datetime], seconds: float) -> None:
+    async def main() -> float:
+        trial = _Trial(policy("other"), now=now, unknown_policy_seconds=seconds)
+        receive_count = 1
+        while (outcome := await trial.record(receive_count=receive_count)).fate is Fate.RETURNED:
+            receive_count += 1
+            await asyncio.sleep(round(outcome.delay_seconds) + 0.05)  # SQS counts whole seconds
+        assert outcome.reason is Reason.UNKNOWN_POLICY
+        return _now()
+
+    for seed in range(200):
+        assert seconds <= run(main, seed=seed) <= seconds + 3
+
+
+@pytest.mark.parametrize("published_seconds", [1, 10, 30, 45])
+def test_a_version_published_late_is_recorded_soon(published_seconds: float) -> None:
+    async def main() -> float:
+        trial = _Trial(policy("other"), unknown_policy_seconds=60.0)
+        receive_count = 1
+        while True:
+            if _now() >= published_seconds:
+                trial.ledger.policies["acceptable-use", "2026-01"] = policy()
+            outcome = await trial.record(receive_count=receive_count)
+            if outcome is RECORDED:
+                return _now() - published_seconds
+            receive_count += 1
+            await asyncio.sleep(round(outcome.delay_seconds) + 0.05)
+
+    delays = sorted(run(main, seed=seed) for seed in range(200))
+    assert delays[100] <= 20
+    assert published_seconds + delays[-1] <= 63
+
+
+@simulated
+async def test_a_wait_counts_from_the_sending_where_no_first_receive_is_stated() -> None:
+    trial = _Trial(policy("other"))
+    nothing = datetime.fromtimestamp(0, UTC)
+    given = delivery(receive_count=3, first_received_at=nothing)
+    assert (await trial.recorder.record(acceptance(), given)).fate is Fate.RETURNED
 
 
 @simulated
