@@ -26,8 +26,8 @@ class Delivery:
         receipt_handle: differs at every handing-out; only the newest one settles.
         body: the message, unchanged.
         attributes: message attributes in SQS's own form.
-        sent_at: when SQS took the message.
-        first_received_at: when SQS first handed it out.
+        sent_at: when SQS took the message; 1970 if it does not say.
+        first_received_at: when SQS first handed it out; the same.
         receive_count: how often SQS has handed it out, this time included; approximate.
         trace_header: AWS X-Ray's header, which counts as no attribute.
         group_id: the tenant of a fair queue.

@@ -293,15 +293,12 @@ def _date(answer: Mapping[str, Any]) -> str:
 
 def _delivery(message: Mapping[str, Any], date: str) -> Delivery:
     system = message.get("Attributes", {})
-    sent_at = _moment(system.get("SentTimestamp", "0"))
     return Delivery(
         message_id=message["MessageId"],
         receipt_handle=message["ReceiptHandle"],
         body=message.get("Body", ""),
-        sent_at=sent_at,
-        first_received_at=_moment(system["ApproximateFirstReceiveTimestamp"])
-        if "ApproximateFirstReceiveTimestamp" in system
-        else sent_at,
+        sent_at=_moment(system.get("SentTimestamp", "0")),
+        first_received_at=_moment(system.get("ApproximateFirstReceiveTimestamp", "0")),
         receive_count=int(system.get("ApproximateReceiveCount", "1")),
         attributes=message.get("MessageAttributes", {}),
         trace_header=system.get("AWSTraceHeader"),

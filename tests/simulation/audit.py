@@ -38,7 +38,9 @@ _ENOUGH_SECONDS = 300.0
 # What the attribute of a dead letter takes at least, and at most without folded attributes.
 _BARE_NOTE_BYTES = 200
 _FULL_NOTE_BYTES = 1000
-_NEVER_TRIED = (Kind.MALFORMED, Kind.INCOMPLETE, Kind.OVERSIZED)
+_NEVER_TRIED = (Kind.MALFORMED, Kind.INCOMPLETE, Kind.OVERSIZED, Kind.FUTURE)
+# SQS's timestamps are rounded to it.
+_MILLISECOND = 0.001
 # What no dead letter may give as its cause: it passes, and is nothing that a message can help.
 _REFUSALS = ("AccessDenied", "ExpiredToken", "UnrecognizedClient", "ResourceNotFound")
 
@@ -54,7 +56,6 @@ class Terms:
     max_attempts: int
     lease_seconds: int
     unknown_policy_seconds: float
-    most_skew_seconds: float = 0.0
 
 
 @dataclass(slots=True)
@@ -218,7 +219,10 @@ class Audit:
         sent_at = message.sent_at - START.timestamp()
         calm_seconds = self.outages.calm_seconds(sent_at, sent_at + queue.retention_seconds)
         # Dead letters wait for a person, and nobody promises one in time.
-        if queue is self.source and calm_seconds >= _ENOUGH_SECONDS:
+        sending = self.sendings.get(message.body)
+        # Nor in mending a wrong clock, which alone keeps what is in the future.
+        waits = sending is not None and sending.kind is Kind.FUTURE
+        if queue is self.source and calm_seconds >= _ENOUGH_SECONDS and not waits:
             self._fail(f"expired, with {calm_seconds:g} s to work on it: {message.body[:200]}")
 
     def _examine_handing_out(self, message: StoredMessage) -> None:
@@ -307,9 +311,7 @@ class Audit:
         waited = asyncio.get_running_loop().time() - (
             original.first_received_at - START.timestamp()
         )
-        return count >= 3 and waited >= (
-            self.terms.unknown_policy_seconds - self.terms.most_skew_seconds
-        )
+        return count >= 3 and waited >= self.terms.unknown_policy_seconds - _MILLISECOND
 
     def _fail(self, problem: str) -> None:
         self.trace.tell(f"!!! {problem}")

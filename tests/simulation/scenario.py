@@ -19,7 +19,10 @@ from tests.simulation.virtual_clock import START, WallClock, run
 from tests.simulation.world import AMPLE_RETENTION_SECONDS, World
 from worker.dead_letters.walk import LOOK_SECONDS, Choice
 
-_MOST_SKEW_SECONDS = 200.0
+# Within what is tolerated, beyond it, and beyond what AWS itself lets pass.
+_SKEWS_SECONDS = (200.0, 3600.0, 172_800.0)
+# Date headers: right, as they are nearly always; absent; wrong.
+_DATES = (None, None, None, "", "soon", "Thu, 01 Jan 1970 00:00:00 GMT")
 _DRAIN_SECONDS = 1800.0
 _LAST_REPLAYS = 5
 _MOST_RESTART_SECONDS = 120.0
@@ -105,7 +108,7 @@ class Scenario:
 
     def _started_worker(self, delay_seconds: float) -> WorkerProcess:
         self.started += 1
-        skew = self.plan.choice((0.0, 0.0, 2.0, _MOST_SKEW_SECONDS))
+        skew = self.plan.choice((0.0, 0.0, 2.0, *_SKEWS_SECONDS))
         clock = WallClock(timedelta(seconds=self.plan.uniform(-skew, skew)))
         name = f"worker-{self.started}"
         worker = WorkerProcess(self.world, name, clock, checks=True, delay_seconds=delay_seconds)
@@ -242,9 +245,8 @@ class Scenario:
 
     async def _skew(self) -> None:
         worker = self.plan.choice(self.workers)
-        worker.clock.skew = timedelta(
-            seconds=self.plan.uniform(-_MOST_SKEW_SECONDS, _MOST_SKEW_SECONDS)
-        )
+        most = self.plan.choice(_SKEWS_SECONDS)
+        worker.clock.skew = timedelta(seconds=self.plan.uniform(-most, most))
         self.world.trace.tell(
             f"{worker.name}: clock wrong by {worker.clock.skew.total_seconds():g} s"
         )
@@ -366,7 +368,9 @@ def play(seed: int, trace: Trace | None = None) -> Report:
         retention = _drawn_retention(plan)
         settings = _drawn_settings(plan)
         world = await World.opened(seed, trace, retention_seconds=retention, **settings)
-        world.audit.terms.most_skew_seconds = _MOST_SKEW_SECONDS
+        date = plan.choice(_DATES)
+        if date is not None:
+            world.sqs.date = lambda: date
         scenario = Scenario(plan, world)
         if retention != AMPLE_RETENTION_SECONDS:
             scenario.outage_seconds = (10, 2 * retention[0], 2 * retention[0])

@@ -7,12 +7,14 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import Enum
 from random import Random
 from types import MappingProxyType
 from typing import Any
 
 from tests.simulation.sqs_messages import size
+from tests.simulation.virtual_clock import START
 from worker.acceptance import EXTRA_MAX_BYTES
 from worker.delivery import MESSAGE_MAX_BYTES
 
@@ -21,6 +23,9 @@ PUBLISHED = "2026-01"
 LATE = "2026-02"
 NEVER = "2026-03"
 TEXTS = {PUBLISHED: "Be kind.", LATE: "Be kind. Send no spam.", NEVER: "Never published."}
+
+# Later than any story ends, and earlier than the fastest clock of a host is.
+FUTURE = (START + timedelta(days=1)).isoformat()
 
 _FIELDS = ("user_id", "policy_id", "version", "accepted_at", "content_sha256", "channel", "ip")
 
@@ -42,6 +47,7 @@ class Kind(Enum):
     INCOMPLETE = "incomplete"
     LARGE = "large"
     OVERSIZED = "oversized"
+    FUTURE = "future"
 
 
 _WEIGHTS = {Kind.PLAIN: 8, Kind.DOUBLED: 2, Kind.ENVELOPED: 2, Kind.LARGE: 0, Kind.OVERSIZED: 0}
@@ -52,6 +58,7 @@ HOPELESS = {
     Kind.MALFORMED: "malformed",
     Kind.INCOMPLETE: "invalid",
     Kind.OVERSIZED: "invalid",
+    Kind.FUTURE: "invalid",
 }
 # Where the numbers of large messages begin, beyond those of all others.
 _FIRST_LARGE = 100_000
@@ -160,6 +167,8 @@ def _stated(
         return {**rng.choice(plain), "event_id": f"e-{number}"}
     version = {Kind.LATE_POLICY: LATE, Kind.NO_POLICY: NEVER}.get(kind, PUBLISHED)
     text = "another text" if kind is Kind.WRONG_HASH else TEXTS[version]
+    if kind is Kind.FUTURE:
+        accepted_at = FUTURE
     return {
         "event_id": f"e-{number}",
         "user_id": f"u-{number}",

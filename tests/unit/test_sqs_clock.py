@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
@@ -47,7 +47,7 @@ def _again(date: str = "", **changes: Any) -> Delivery:
     return delivery(**{**times, "receive_count": 2, "date": date, **changes})
 
 
-@OFFSETS
+@pytest.mark.parametrize("seconds", [-172_800, -600, 0, 600])
 @simulated
 async def test_the_time_is_that_of_the_date_header_whatever_the_hosts_clock_says(
     seconds: float,
@@ -83,6 +83,26 @@ async def test_a_date_header_that_everything_else_contradicts_is_ignored(
     trial.clock.learn(_again(_date(wrong_seconds)))
     assert trial.error_seconds == pytest.approx(0, abs=0.001)
     assert trial.clock.doubt == ""
+
+
+@pytest.mark.parametrize("known", [{}, {"sent_at": START}])
+@simulated
+async def test_a_timestamp_that_was_not_stated_is_no_first_receive(known: Any) -> None:
+    trial = _Trial()
+    nothing = datetime.fromtimestamp(0, UTC)
+    given = {"sent_at": nothing, "first_received_at": nothing, **known}
+    await asyncio.sleep(1000)
+    trial.clock.learn(delivery(**given))
+    assert trial.clock.doubt == "SQS's time is unknown so far"
+    assert trial.clock.trouble == ""
+
+
+@simulated
+async def test_a_date_header_that_no_host_could_be_served_with_is_ignored() -> None:
+    trial = _Trial()
+    trial.clock.learn(_again(_date(86_400)))
+    assert trial.error_seconds == -3600
+    assert trial.clock.doubt == "SQS's time is unknown so far"
 
 
 @simulated

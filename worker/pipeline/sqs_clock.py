@@ -15,6 +15,10 @@ _log: Final = structlog.get_logger()
 _LOG_INTERVAL_SECONDS: Final = 60.0
 # Date headers hold whole seconds, and a response takes a while to arrive.
 _PRECISION_SECONDS: Final = 10.0
+# AWS refuses requests that are signed at a time more than 15 minutes from its own.
+_PLAUSIBLE_SECONDS: Final = 3600.0
+# What a timestamp is that SQS did not state.
+_UNKNOWN: Final = datetime.fromtimestamp(0, UTC)
 
 
 class SQSClock:
@@ -37,7 +41,7 @@ class SQSClock:
     def __init__(
         self, now: Callable[[], datetime], clock: Callable[[], float], tolerance_seconds: float
     ) -> None:
-        self.passed = datetime.fromtimestamp(0, UTC)
+        self.passed = _UNKNOWN
         self._host_now = now
         self._clock = clock
         self._tolerance_seconds = max(tolerance_seconds, _PRECISION_SECONDS)
@@ -54,7 +58,9 @@ class SQSClock:
             return  # under load many responses share a second
         at = self._clock()
         passed = max(message.first_received_at, message.sent_at).timestamp() - at
-        is_first = message.receive_count == 1 and message.first_received_at > message.sent_at
+        is_first = (
+            message.receive_count == 1 and _UNKNOWN < message.sent_at <= message.first_received_at
+        )
         stated = self._confirmed(date, passed, at, is_first=is_first)
         self._date = "" if stated is None else date
         latest = passed if stated is None else max(passed, stated)
@@ -73,16 +79,19 @@ class SQSClock:
         seconds = date_seconds(date)
         if seconds is None or seconds - at < passed - _PRECISION_SECONDS:
             return None
-        stated = seconds - at
-        witnesses = [self._host_now().timestamp() - at]
+        stated, host = seconds - at, self._host_now().timestamp() - at
+        witnesses = [host]
         if is_first:
             witnesses.append(passed)
         if self._exact:
             witnesses.append(self._offset)
-        alone = not (is_first or self._exact)
-        if alone or any(abs(stated - each) <= _PRECISION_SECONDS for each in witnesses):
+        if any(abs(stated - each) <= _PRECISION_SECONDS for each in witnesses):
             return stated
-        return None
+        if is_first or self._exact:
+            return None
+        # Only this host's clock contradicts it, by less than AWS lets pass, or is itself disproved.
+        plausible = abs(stated - host) <= _PLAUSIBLE_SECONDS or host < passed - _PRECISION_SECONDS
+        return stated if plausible else None
 
     def now(self) -> datetime:
         """Return SQS's time, or a lower bound of it."""
