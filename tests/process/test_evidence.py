@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import json
 import signal
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,37 @@ def test_evidence_is_verified_exported_and_erased(operated: Workplace, tmp_path:
     [entry] = json.loads(kept.read_text())["records"]
     assert entry["verification"]["erased"] == list(FIELDS)
     assert _checked_by_hand(entry)
+
+
+def test_contradictory_times_are_remarked_on_and_the_record_stays_sound(
+    workplace: Workplace, tmp_path: Path
+) -> None:
+    received_at = datetime(2026, 11, 22, 10, tzinfo=UTC)
+    item = build_item(
+        Acceptance.model_validate_json(_private(1, accepted_at="2026-11-22T10:06:00Z")),
+        received_at=received_at,
+        recorded_at=received_at - timedelta(days=2),  # the host's clock had jumped
+    )
+    _users(workplace).put_item(Item=item)
+    remarks = [
+        "received_at is 360 s before accepted_at: a clock was wrong",
+        "recorded_at is 172800 s before received_at: a clock was wrong",
+    ]
+    verified = workplace.run("accepted", "u-1", "--verify", "--json")
+    assert verified.returncode == 0
+    report = json.loads(verified.stdout)
+    assert report["sound"]
+    assert report["verification"][0]["remarks"] == remarks
+    shown = workplace.run("accepted", "u-1", "--verify")
+    assert shown.returncode == 0
+    for remark in remarks:
+        assert f"remark: {remark}" in " ".join(shown.stdout.split())
+    page = tmp_path / "u-1.html"
+    assert workplace.run("accepted", "u-1", "--export", str(page)).returncode == 0
+    for remark in remarks:
+        assert f"Remark: {remark}." in page.read_text()
+    tolerant = workplace.run("accepted", "u-1", "--verify", "--json", AUP_CLOCK_SKEW_SECONDS="400")
+    assert json.loads(tolerant.stdout)["verification"][0]["remarks"] == remarks[1:]
 
 
 def test_what_does_not_verify_is_told_apart(workplace: Workplace, tmp_path: Path) -> None:

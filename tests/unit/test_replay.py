@@ -244,6 +244,21 @@ class _Waiting(Watcher):
         self.until.append(until)
 
 
+@pytest.mark.parametrize("jump", [timedelta(days=-2), timedelta(seconds=-200)])
+@simulated
+async def test_a_clock_that_jumped_back_does_not_prolong_the_wait_for_a_killed_run(
+    tmp_path: Path, jump: timedelta
+) -> None:
+    path = tmp_path / "journal.jsonl"
+    world = await open_world()
+    with opened(path, ARN, "all") as journal:
+        journal.begin(clock() - jump, 60)  # and then it was killed
+    began, waiting = clock(), _Waiting()
+    await _noted(world, path, watcher=waiting)
+    assert timedelta(seconds=59) < clock() - began < timedelta(seconds=70)
+    assert timedelta() <= waiting.until[0] - began <= timedelta(seconds=61)
+
+
 @simulated
 async def test_it_waits_for_what_a_killed_run_keeps_hidden(tmp_path: Path) -> None:
     world = await open_world()

@@ -160,6 +160,8 @@ async def outcome_of(
         error = caught
     if given is not None:
         known = {"HTTPStatusCode", "RequestId", "RetryAttempts"}
+        headers = given["ResponseMetadata"].get("HTTPHeaders", {})
+        given["Date"] = headers.get("date")  # the only header that is used
         metadata = given["ResponseMetadata"].items()
         given["ResponseMetadata"] = {key: value for key, value in metadata if key in known}
     return Outcome(given, error, recorder.requests)

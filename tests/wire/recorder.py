@@ -53,6 +53,7 @@ def answer(
 ) -> bytes:
     """Write an HTTP answer."""
     given = {"x-amzn-RequestId": "a-request", "Content-Type": "application/x-amz-json-1.0"}
+    given["Date"] = "Sun, 22 Nov 2026 10:00:00 GMT"
     given |= headers or {}
     lines = [f"{name}: {value}" for name, value in given.items()]
     head = [f"HTTP/1.1 {status} {reason}", *lines, f"Content-Length: {len(body)}", "", ""]

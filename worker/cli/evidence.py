@@ -95,10 +95,11 @@ def _format_of(
 async def _accepted(
     user: str, policy: str | None, *, verified: bool
 ) -> tuple[list[Proof], bool | None]:
-    async with AUPRepository(load().aws) as repository:
+    settings = load()
+    async with AUPRepository(settings.aws) as repository:
         items = [item async for item in repository.acceptances(user, policy)]
         if verified:
-            proofs = await prove(repository, items)
+            proofs = await prove(repository, items, settings.clock_skew_seconds)
         else:
             proofs = [check(item, None) for item in items]
         if policy is None:
@@ -161,8 +162,9 @@ def _show(
         out.print(screen.plain(f"no acceptance{of_policy} by {user} is recorded"))
     if verified:
         for proof in proofs:
-            for problem in proof.problems:
-                out.print(screen.plain(f"{proof.item.get('policy_version')}: {problem}"))
+            remarks = [f"remark: {each}" for each in proof.remarks]
+            for line in (*proof.problems, *remarks):
+                out.print(screen.plain(f"{proof.item.get('policy_version')}: {line}"))
     if policy is not None:
         answers = {True: "accepted", False: "not accepted", None: "no version is in force"}
         out.print(screen.plain(f"version of {policy} in force now: {answers[current]}"))

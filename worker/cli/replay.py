@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -328,10 +328,11 @@ def _note_earlier(journal: Journal, bar: Progress) -> None:
         left = len(before.outstanding)
         told = f", {left:,} sent and to be deleted yet" if left else ""
         screen.note(f"going on with an earlier run: {len(before.done):,} replayed{told}", bar)
-    if before.hidden_until is not None and before.hidden_until > _now():
+    if hidden_seconds := before.hidden_seconds(_now()):
+        visible_at = _now() + timedelta(seconds=hidden_seconds)
         screen.note(
             "it was killed; what it took shows itself again at "
-            f"{before.hidden_until.astimezone():%H:%M:%S}, and this run waits for that at its end",
+            f"{visible_at.astimezone():%H:%M:%S}, and this run waits for that at its end",
             bar,
         )
 

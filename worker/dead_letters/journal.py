@@ -84,6 +84,15 @@ class Progress:
                 self.done[message_id] = known
         self.hidden_until = None if "end" in line else at + self._look
 
+    def hidden_seconds(self, now: datetime) -> float:
+        """Return how long a run that was killed may still keep dead letters hidden.
+
+        Never longer than it hides them at all, wherever a clock has jumped to since.
+        """
+        if self.hidden_until is None:
+            return 0.0
+        return max(0.0, min(self._look, self.hidden_until - now).total_seconds())
+
     def asked(self, for_what: str) -> None:
         """Forget what was done when something else was asked for; what is outstanding stays."""
         if for_what != self._asked:

@@ -7,7 +7,7 @@ import math
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -283,12 +283,16 @@ class _Run:
         """Go on where earlier runs ended, and wait for what one that was killed keeps hidden."""
         self._count_earlier(journal.progress.done.values())
         hidden_until = journal.progress.hidden_until
+        hidden_seconds = journal.progress.hidden_seconds(self._now())
+        loop = asyncio.get_running_loop()
+        hidden_at = loop.time()
         journal.begin(self._now(), look_seconds)
         try:
             await self._walk(look_seconds)
             if hidden_until is not None and not self._has_all():
-                self._watcher.waits(hidden_until)
-                await asyncio.sleep(max(0.0, (hidden_until - self._now()).total_seconds()))
+                wait_seconds = max(0.0, hidden_at + hidden_seconds - loop.time())
+                self._watcher.waits(self._now() + timedelta(seconds=wait_seconds))
+                await asyncio.sleep(wait_seconds)
                 await self._walk(look_seconds)
             self._take_for_deleted(journal)
         except BaseException:

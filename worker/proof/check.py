@@ -10,12 +10,16 @@ from enum import StrEnum
 from typing import Any, Final
 
 from worker import __version__
+from worker.acceptance import parse_time
 from worker.policy import Policy
 from worker.repository import AUPRepository, evidence
 from worker.repository.evidence import timestamp
 
 DOCUMENT: Final = "evidence of acceptances"
 DOCUMENT_FORMAT: Final = "1"
+CLOCK_SKEW_SECONDS: Final = 300.0
+# The longest retention of SQS, and the longest that a receive can last after it.
+_QUEUE_SECONDS_MAX: Final = 14 * 86_400 + 43_200
 STEPS: Final = (
     (
         "For each of `records`, take `record`; its values are strings, and those named in "
@@ -60,6 +64,8 @@ class Proof:
         problems: a line for each thing wrong with the record itself.
         text: how the text's hash stands to the published one.
         erased: the fields that were erased.
+        remarks: a line for each pair of times that contradict each other; a clock was wrong, and
+            the record is no less sound.
     """
 
     item: Mapping[str, Any]
@@ -67,6 +73,7 @@ class Proof:
     problems: list[str]
     text: TextCheck
     erased: list[str]
+    remarks: list[str]
 
     @property
     def sound(self) -> bool:
@@ -81,13 +88,53 @@ class Proof:
             "text": self.text.value,
             "published_sha256": self.policy.content_sha256 if self.policy else None,
             "erased": self.erased,
+            "remarks": self.remarks,
         }
 
 
-def check(item: Mapping[str, Any], policy: Policy | None) -> Proof:
-    """Check a record against its own hash and the published policy."""
+def check(
+    item: Mapping[str, Any], policy: Policy | None, clock_skew_seconds: float = CLOCK_SKEW_SECONDS
+) -> Proof:
+    """Check a record against its own hash and the published policy.
+
+    Args:
+        item: the record.
+        policy: the published version that it names, if there is one.
+        clock_skew_seconds: difference of two times above which they contradict each other.
+    """
     text = _text(item.get("content_sha256"), policy)
-    return Proof(item, policy, evidence.verify(item), text, evidence.erased(item))
+    remarks = _remarks(item, clock_skew_seconds)
+    return Proof(item, policy, evidence.verify(item), text, evidence.erased(item), remarks)
+
+
+def _remarks(item: Mapping[str, Any], tolerance_seconds: float) -> list[str]:
+    """Compare the producer's time, SQS's and the worker's."""
+    # Earlier time, later time, and how much later it can be.
+    rules = (
+        ("accepted_at", "received_at", None),
+        ("received_at", "recorded_at", _QUEUE_SECONDS_MAX),
+    )
+    remarks = []
+    for first, second, most_seconds in rules:
+        earlier, later = _time(item.get(first)), _time(item.get(second))
+        if earlier is None or later is None:
+            continue
+        seconds = (later - earlier).total_seconds()
+        if seconds < -tolerance_seconds:
+            remarks.append(f"{second} is {-seconds:.0f} s before {first}: a clock was wrong")
+        elif most_seconds is not None and seconds > most_seconds + tolerance_seconds:
+            remarks.append(
+                f"{second} is {seconds:.0f} s after {first}, longer than SQS keeps a message: a "
+                "clock was wrong"
+            )
+    return remarks
+
+
+def _time(value: object) -> datetime | None:
+    try:
+        return parse_time(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def _text(stated: object, policy: Policy | None) -> TextCheck:
@@ -99,13 +146,22 @@ def _text(stated: object, policy: Policy | None) -> TextCheck:
     return TextCheck.MATCHES if same else TextCheck.DIFFERS
 
 
-async def prove(repository: AUPRepository, items: Sequence[Mapping[str, Any]]) -> list[Proof]:
+async def prove(
+    repository: AUPRepository,
+    items: Sequence[Mapping[str, Any]],
+    clock_skew_seconds: float = CLOCK_SKEW_SECONDS,
+) -> list[Proof]:
     """Check each record; policies are read once each.
+
+    Args:
+        repository: where the policies are.
+        items: the records.
+        clock_skew_seconds: as `check` takes it.
 
     Raises:
         AWSError: a policy cannot be read.
     """
-    return [check(item, await _policy_of(repository, item)) for item in items]
+    return [check(item, await _policy_of(repository, item), clock_skew_seconds) for item in items]
 
 
 async def _policy_of(repository: AUPRepository, item: Mapping[str, Any]) -> Policy | None:

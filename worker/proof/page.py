@@ -108,6 +108,7 @@ def _verdict(result: Mapping[str, Any]) -> str:
     lines = [f'<span class="{kind}">{_safe(told)} {_TEXTS[result["text"]]}</span>']
     if result["erased"]:
         lines.append(f"Erased since, which the hash allows for: {', '.join(result['erased'])}.")
+    lines += [_safe(f"Remark: {each}.") for each in result["remarks"]]
     return f'<p class="verdict">{"<br>".join(lines)}</p>'
 
 
