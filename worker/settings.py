@@ -206,7 +206,12 @@ class Settings(BaseSettings):
         Seconds, Field(description="how long an unknown version may still be published")
     ] = 60.0
     clock_skew_seconds: Annotated[
-        float, Field(ge=0, le=86_400, description="how far `accepted_at` may lie in the future")
+        float,
+        Field(
+            ge=0,
+            le=86_400,
+            description="how far `accepted_at` may be in the future, and this clock from SQS's",
+        ),
     ] = 300.0
     drain_timeout_seconds: Annotated[
         Seconds, Field(description="how long a stop finishes what is held")

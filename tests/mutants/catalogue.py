@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.mutants import (
+    in_clocks,
     in_dead_letters,
     in_edges,
     in_health,
@@ -22,6 +23,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *in_settling.MUTANTS,
     *in_repository.MUTANTS,
     *in_edges.MUTANTS,
+    *in_clocks.MUTANTS,
     *in_health.MUTANTS,
     *in_dead_letters.MUTANTS,
     *in_seeing.MUTANTS,

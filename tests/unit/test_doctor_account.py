@@ -176,10 +176,22 @@ def test_an_endpoint_is_judged_by_whether_anybody_answers_there(
 def test_the_clock_is_judged_by_how_far_it_is_from_awss(
     ahead_seconds: float | None, verdict: Verdict, words: str
 ) -> None:
-    finding = clock(ahead_seconds)
+    finding = clock(ahead_seconds, 300)
     assert finding.verdict is verdict
     assert words in finding.found
     assert bool(finding.remedy) == (verdict is not PASS)
+
+
+@pytest.mark.parametrize(
+    ("ahead_seconds", "tolerance_seconds", "verdict"),
+    [(-61, 60, FAIL), (61, 60, FAIL), (60, 60, WARN), (9, 0, WARN), (4, 0, PASS)],
+)
+def test_a_clock_with_which_the_worker_is_not_ready_fails(
+    ahead_seconds: float, tolerance_seconds: float, verdict: Verdict
+) -> None:
+    finding = clock(ahead_seconds, tolerance_seconds)
+    assert finding.verdict is verdict
+    assert ("AUP_CLOCK_SKEW_SECONDS" in finding.found) == (verdict is FAIL)
 
 
 def _answers(*ahead_seconds: float) -> Answers:

@@ -113,7 +113,8 @@ async def test_a_message_brings_the_date_of_its_response() -> None:
     metadata = {"HTTPHeaders": {"date": date}}
     client = _Client({"Messages": [_RECEIVED, _RECEIVED], "ResponseMetadata": metadata})
     assert [each.date for each in await _taken(_queue(client))] == [date, date]
-    for nothing in ({}, {"HTTPHeaders": {}}):
+    nothings: list[dict[str, Any]] = [{}, {"HTTPHeaders": {}}]
+    for nothing in nothings:
         client = _Client({"Messages": [_RECEIVED], "ResponseMetadata": nothing})
         assert [each.date for each in await _taken(_queue(client))] == [""]
 

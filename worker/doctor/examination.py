@@ -72,7 +72,7 @@ def _places(
     for service, url in (("SQS", aws.sqs_endpoint_url), ("DynamoDB", aws.dynamodb_endpoint_url)):
         answered = service.lower() in answers.services if asked else None
         findings.append(account.endpoint(service, url, answered=answered))
-    return [*findings, clock(answers.offset_seconds())]
+    return [*findings, clock(answers.offset_seconds(), settings.clock_skew_seconds)]
 
 
 async def _of_aws(settings: Settings, session: aioboto3.Session) -> Groups:

@@ -1,0 +1,102 @@
+"""Faults in what depends on the time: this host's clock must decide nothing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant
+
+_CHECK: Final = "worker/proof/check.py"
+_CLOCK: Final = "worker/pipeline/sqs_clock.py"
+_FLOW: Final = "worker/pipeline/flow.py"
+_RECORD: Final = "worker/pipeline/record.py"
+_CLOCK_TESTS: Final = ("tests/unit/test_sqs_clock.py",)
+_FLOW_TESTS: Final = ("tests/unit/test_flow.py", "-k", "clock")
+_RECORD_TESTS: Final = ("tests/unit/test_record.py", "-k", "version")
+
+MUTANTS: Final = (
+    Mutant(
+        "this host's clock decides what is in the future",
+        _FLOW,
+        "passed = max(self.sqs_clock.passed, delivery.sent_at)",
+        "passed = self._now()",
+        _FLOW_TESTS,
+    ),
+    Mutant(
+        "the future dead-lettered while the clocks contradict each other",
+        _FLOW,
+        "            if not doubt:\n                raise",
+        "            if self._now():\n                raise",
+        _FLOW_TESTS,
+    ),
+    Mutant(
+        "attempts exhausted by a wrong clock",
+        _FLOW,
+        'return Outcome.returned(f"{error.detail}; {doubt}", delay_seconds)',
+        "return self._recorder.later_or_dead(delivery, doubt)",
+        _FLOW_TESTS,
+    ),
+    Mutant(
+        "a version waited for by this host's clock",
+        _FLOW,
+        "now=self.sqs_clock.now,",
+        "now=self._now,",
+        ("tests/simulation/test_clocks.py", "-k", "version"),
+    ),
+    Mutant(
+        "a wait for a version that exceeds the time left",
+        _RECORD,
+        "delay = min(max(later.delay_seconds, rest / 2 ** (left - 1)), rest)",
+        "delay = max(later.delay_seconds, rest / 2 ** (left - 1))",
+        _RECORD_TESTS,
+    ),
+    Mutant(
+        "a last wait rounded down",
+        _RECORD,
+        "float(ceil(delay)) if delay == rest else delay",
+        "delay",
+        _RECORD_TESTS,
+    ),
+    Mutant(
+        "a Date header believed against all other evidence",
+        _CLOCK,
+        "        if is_first or self._exact:\n            return None",
+        "        if False:\n            return None",
+        _CLOCK_TESTS,
+    ),
+    Mutant(
+        "a Date header believed with which AWS would have refused the request",
+        _CLOCK,
+        "return stated if plausible else None",
+        "return stated",
+        _CLOCK_TESTS,
+    ),
+    Mutant(
+        "any receive taken for the first",
+        _CLOCK,
+        "message.receive_count == 1 and ",
+        "",
+        _CLOCK_TESTS,
+    ),
+    Mutant(
+        "an estimate that does not advance",
+        _CLOCK,
+        "return datetime.fromtimestamp(self._offset + self._clock(), UTC)",
+        "return self.passed",
+        _CLOCK_TESTS,
+    ),
+    Mutant(
+        "contradictory times without a remark",
+        _CHECK,
+        "if seconds < -tolerance_seconds:",
+        "if False:",
+        ("tests/unit/test_check.py",),
+    ),
+    Mutant(
+        "a wait for a killed replay that grows with a jump of the clock",
+        "worker/dead_letters/journal.py",
+        "min(self._look, self.hidden_until - now)",
+        "(self.hidden_until - now)",
+        ("tests/unit/test_replay.py", "-k", "clock"),
+    ),
+)
