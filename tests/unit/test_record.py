@@ -184,6 +184,14 @@ def test_a_version_published_late_is_recorded_soon(published_seconds: float) -> 
 
 
 @simulated
+async def test_the_last_wait_for_a_version_is_the_rest_in_whole_seconds() -> None:
+    trial = _Trial(policy("other"), unknown_policy_seconds=60.0)
+    await asyncio.sleep(43.6)
+    outcome = await trial.record(receive_count=7)  # of 8, so that the next one is the last
+    assert (outcome.fate, outcome.delay_seconds) == (Fate.RETURNED, 17.0)
+
+
+@simulated
 async def test_a_wait_counts_from_the_sending_where_no_first_receive_is_stated() -> None:
     trial = _Trial(policy("other"))
     nothing = datetime.fromtimestamp(0, UTC)
