@@ -49,20 +49,21 @@ class SQSClock:
         self._offset = -clock()
         self._exact = False
         self._date = ""
+        self._learned_at = float("-inf")
         self._logged_at = float("-inf")
 
     def learn(self, message: Delivery) -> None:
         """Correct the estimate by a message that was received just now."""
         date = message.date
-        if date and date == self._date:
-            return  # under load many responses share a second
         at = self._clock()
+        if self._exact and date == self._date and at - self._learned_at < 1.0:
+            return  # under load many messages share a second
+        self._date, self._learned_at = date, at
         passed = max(message.first_received_at, message.sent_at).timestamp() - at
         is_first = (
             message.receive_count == 1 and _UNKNOWN < message.sent_at <= message.first_received_at
         )
         stated = self._confirmed(date, passed, at, is_first=is_first)
-        self._date = "" if stated is None else date
         latest = passed if stated is None else max(passed, stated)
         known = self._offset
         if stated is None and not is_first:
