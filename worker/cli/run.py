@@ -6,6 +6,7 @@ from worker.event_loop import run_on_loop
 from worker.logs import configure
 from worker.service import serve
 from worker.settings import load
+from worker.streams import never_block
 
 
 def run() -> None:
@@ -17,5 +18,6 @@ def run() -> None:
     Example: AUP_QUEUE=acceptances AWS_REGION=eu-west-1 aup-worker run
     """
     settings = load()
+    never_block()
     configure(settings.log_level, settings.log_format)
     run_on_loop(serve(settings))
