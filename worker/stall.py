@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from typing import Final, Self
 
 import structlog
@@ -82,13 +83,15 @@ def _terminate(message: str) -> None:
     What blocks the loop may be stderr itself, so the message gets a thread and a limited time.
     """
     try:
-        writing = threading.Thread(target=_write, args=(message,), daemon=True)
-        writing.start()
-        writing.join(_MESSAGE_SECONDS)
+        with suppress(RuntimeError):  # no thread can be started
+            writing = threading.Thread(target=_write, args=(message,), daemon=True)
+            writing.start()
+            writing.join(_MESSAGE_SECONDS)
     finally:
         os._exit(1)
 
 
 def _write(message: str) -> None:
-    sys.stderr.write(f"{message}\n")
-    sys.stderr.flush()
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"{message}\n")
+        sys.stderr.flush()

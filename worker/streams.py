@@ -163,12 +163,17 @@ def prepare() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
-    codecs.register_error(_ESCAPE, _escape)
+    register_escape()
     if sys.stdin is None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - as Python itself opens it
     buffer = io.BufferedWriter(_OutputWriter(_STDOUT))
     sys.stdout = _text(buffer, sys.stdout, line_buffering=os.isatty(_STDOUT))
     sys.stderr = _text(DroppingWriter(_STDERR), sys.stderr)
+
+
+def register_escape() -> None:
+    """Register the error handler of the streams, which escapes what an encoding lacks."""
+    codecs.register_error(_ESCAPE, _escape)
 
 
 def never_block() -> None:

@@ -99,6 +99,7 @@ def _abort(connection: web.RequestHandler) -> None:
 
 async def _close_afterwards(_: web.Request, response: web.StreamResponse) -> None:
     response.force_close()
+    response.headers["Connection"] = "close"
 
 
 def _liveness(view: View) -> tuple[str, list[str], dict[str, Any]]:
