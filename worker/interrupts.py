@@ -46,3 +46,9 @@ def on_signals(
         for number, handler in previous.items():
             loop.remove_signal_handler(number)
             signal.signal(number, handler)
+
+
+def ignore_signals() -> None:
+    """Ignore SIGTERM and SIGINT: the command is exiting already, and its exit code is decided."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

@@ -33,7 +33,7 @@ def test_a_second_signal_ends_at_once_with_exit_code_1_and_loses_nothing(
     # What it hands out after all is hidden as long as a lease, which is short here.
     short = {"AUP_CALL_TIMEOUT_SECONDS": "1", "AUP_VISIBILITY_TIMEOUT_SECONDS": "4"}
     with workplace.service(AUP_WAIT_SECONDS="20", **short) as service:
-        service.wait_for("started")
+        service.wait_for("summary")  # its poll is under way by then
         began = time.monotonic()
         service.process.send_signal(signal.SIGTERM)
         service.wait_for("draining")

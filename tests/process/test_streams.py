@@ -139,6 +139,17 @@ def test_pair_of_signals_drains_as_one_does(workplace: Workplace) -> None:
     assert [each["event"] for each in service.log].count("stopping") == 1
 
 
+def test_signals_until_the_very_end_leave_the_exit_code_of_the_drain(workplace: Workplace) -> None:
+    with workplace.service() as service:
+        service.wait_for("started")
+        # A second after the first one counts: an idle drain takes less, but for the exit itself.
+        service.process.send_signal(signal.SIGTERM)
+        service.wait_for("stopped")
+        while service.process.poll() is None:
+            service.process.send_signal(signal.SIGTERM)
+        assert service.process.returncode == 0
+
+
 def test_probes_are_answered_while_hundreds_of_connections_are_silent(
     workplace: Workplace,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from worker.errors import StoppedError
 from worker.event_loop import run_on_loop
-from worker.interrupts import on_signals
+from worker.interrupts import ignore_signals, on_signals
 
 ResultT = TypeVar("ResultT")
 
@@ -27,8 +27,12 @@ def run_async(main: Coroutine[Any, Any, ResultT]) -> ResultT:
         def interrupt(_: object) -> None:
             task.cancel()
 
-        with on_signals(interrupt, interrupt):
-            return await main
+        try:
+            with on_signals(interrupt, interrupt):
+                return await main
+        except asyncio.CancelledError:
+            ignore_signals()
+            raise
 
     try:
         return run_on_loop(interruptible())
