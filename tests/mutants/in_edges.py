@@ -59,8 +59,15 @@ MUTANTS: Final = (
     Mutant(
         "a log line that cannot be written raises",
         "worker/streams.py",
-        "except (OSError, ValueError):",
-        "except KeyError:",
+        "            except OSError:\n                pass",
+        "            except KeyError:\n                pass",
+        ("tests/unit/test_streams.py", "-k", "any_error"),
+    ),
+    Mutant(
+        "dropped log lines that nobody counts",
+        "worker/logs.py",
+        "self.events[LINES_DROPPED] += 1",
+        "pass",
         ("tests/unit/test_logs.py", "-k", "dropped"),
     ),
     Mutant(
