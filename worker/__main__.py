@@ -6,15 +6,22 @@ import os
 import signal
 import sys
 
+from worker.streams import prepare, run_to_exit
+
 __all__ = ["main"]
 
 
 def main() -> None:
-    """Run a verb; exit 0 done, 1 some of it failed, 2 wrong usage or settings."""
+    """Run a verb; exit 0 done, 1 partly failed, 2 wrong usage or settings, 141 stdout closed."""
+    prepare()
     if os.getpid() == 1:
         # The kernel drops signals that a container's first process has no handler for, and the
         # service sets its own only when everything is loaded.
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    run_to_exit(_verb)
+
+
+def _verb() -> None:
     # A health check runs every few seconds, and loading every verb would be most of its work.
     if sys.argv[1:2] == ["health"]:
         from worker.cli.health import main as verb  # noqa: PLC0415

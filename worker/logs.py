@@ -4,10 +4,42 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import Counter
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Final, Literal
 
 import structlog
+
+from worker.streams import LineWriter
+
+LINES_DROPPED: Final = "log_lines_dropped"
+
+
+class LogSink:
+    """The end of every log line: written to stderr, or dropped and counted, and never an error.
+
+    Attributes:
+        events: where dropped lines are counted.
+    """
+
+    def __init__(self) -> None:
+        self.events: Counter[str] = Counter()
+        self._lines = LineWriter(sys.stderr)
+
+    def __call__(self, *_: object) -> LogSink:
+        """Return itself: structlog's factory of loggers."""
+        return self
+
+    def drop(self) -> None:
+        """Count a line that is lost."""
+        self.events[LINES_DROPPED] += 1
+
+    def msg(self, line: str) -> None:
+        """Write a rendered line."""
+        if not self._lines.write(line):
+            self.drop()
+
+    debug = info = warning = error = critical = exception = msg
 
 
 def configure(level: str, log_format: Literal["auto", "json", "text"]) -> None:
@@ -35,12 +67,37 @@ def configure(level: str, log_format: Literal["auto", "json", "text"]) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *tail,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.getLevelNamesMapping()[level.upper()]
-        ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=_never_raising(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=LogSink(),
         cache_logger_on_first_use=False,
     )
+
+
+def _never_raising(level: int) -> type[structlog.typing.FilteringBoundLogger]:
+    filtering: Any = structlog.make_filtering_bound_logger(level)
+
+    class NeverRaising(filtering):  # type: ignore[misc] # made at run time
+        """Logs the event alone where its fields cannot be rendered."""
+
+        def _proxy_to_logger(self, method: str, event: str, **fields: Any) -> None:
+            proxy = super()._proxy_to_logger
+            try:
+                proxy(method, event, **fields)
+            except Exception as error:  # noqa: BLE001 - a `repr` raises whatever it likes
+                try:
+                    proxy(method, event, unrendered=type(error).__name__)
+                except Exception:  # noqa: BLE001 - the same
+                    self._logger.drop()
+
+    return NeverRaising
+
+
+def count_drops_in(events: Counter[str]) -> None:
+    """Count dropped lines there from now on, together with those dropped before."""
+    sink = structlog.get_config()["logger_factory"]
+    if isinstance(sink, LogSink):
+        events.update(sink.events)
+        sink.events = events
 
 
 def bind(fields: Mapping[str, str]) -> None:

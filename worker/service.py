@@ -16,6 +16,8 @@ import structlog
 from worker import __version__
 from worker.backoff import full_jitter
 from worker.errors import AWSThrottledError, AWSUnavailableError, GaveUpError
+from worker.interrupts import on_signals
+from worker.logs import LINES_DROPPED, count_drops_in
 from worker.metrics import Metrics
 from worker.monitoring.companions import accompanied, embedded_metrics, traced
 from worker.monitoring.view import View
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
 _log: Final = structlog.get_logger()
 ResultT = TypeVar("ResultT")
 Beside = Callable[[Flow], Coroutine[Any, Any, None]]
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 async def serve(
@@ -111,6 +112,7 @@ async def _opened(
     started_at = time.monotonic()
     repository = AUPRepository(settings.aws, session)
     metrics = Metrics(calls=repository.calls)
+    count_drops_in(metrics.events)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(repository)
 
@@ -184,27 +186,20 @@ async def _patiently(attempt: Callable[[], Awaitable[ResultT]], deadline: float)
 
 @contextmanager
 def _stopping_on_signals(stopping: asyncio.Event) -> Iterator[None]:
-    """Drain on the first signal, cancel on the second, and restore what was there before."""
-    loop = asyncio.get_running_loop()
+    """Drain on the first signal, cancel the task on the second."""
     main = asyncio.current_task()
 
-    def stop(number: signal.Signals) -> None:
-        if not stopping.is_set():
-            _log.info("stopping", signal=number.name, hint="a second signal stops at once")
-            stopping.set()
-        elif main is not None:
-            _log.warning("stopping at once", signal=number.name)
-            main.cancel()
+    def drain(number: signal.Signals) -> None:
+        stopping.set()
+        _log.info("stopping", signal=number.name, hint="a second signal stops at once")
 
-    previous = {number: signal.getsignal(number) for number in _SIGNALS}
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, stop, number)
-    try:
+    def cancel(number: signal.Signals) -> None:
+        if main is not None and not main.cancelling():
+            main.cancel()
+            _log.warning("stopping at once", signal=number.name)
+
+    with on_signals(drain, cancel):
         yield
-    finally:
-        for number, handler in previous.items():
-            loop.remove_signal_handler(number)
-            signal.signal(number, handler)
 
 
 def _spare_collections() -> None:
@@ -238,6 +233,7 @@ def _summary(flow: Flow) -> dict[str, Any]:
         "p50_ms": _milliseconds(flow, 0.5),
         "p99_ms": _milliseconds(flow, 0.99),
         "not_ready": flow.health.why_not_ready(),
+        LINES_DROPPED: flow.metrics.events[LINES_DROPPED],
         "calls": dict(sorted(flow.metrics.calls.items())),
         "events": dict(sorted(flow.metrics.events.items())),
     }

@@ -8,12 +8,14 @@ import sys
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from typing import Final, Self
 
 import structlog
 
 _log: Final = structlog.get_logger()
 _KEPT_TURNS: Final = 40
+_MESSAGE_SECONDS: Final = 1.0
 
 
 class StallGuard:
@@ -72,10 +74,24 @@ class StallGuard:
             overdue = overdue + 1 if stood >= self._seconds else 0
             # Twice in a row: a process that was suspended lets its loop turn in between.
             if overdue > 1:
-                # The loop cannot unwind, so neither can the interpreter: leave at once.
-                print(  # noqa: T201 - no logger that may wait for the loop
-                    f"aup-worker: gave up: the event loop stood still for {stood:.1f} s",
-                    file=sys.stderr,
-                    flush=True,
-                )
-                os._exit(1)
+                _terminate(f"aup-worker: gave up: the event loop stood still for {stood:.1f} s")
+
+
+def _terminate(message: str) -> None:
+    """Exit at once: the loop cannot unwind, so neither can the interpreter.
+
+    What blocks the loop may be stderr itself, so the message gets a thread and a limited time.
+    """
+    try:
+        with suppress(RuntimeError):  # no thread can be started
+            writing = threading.Thread(target=_write, args=(message,), daemon=True)
+            writing.start()
+            writing.join(_MESSAGE_SECONDS)
+    finally:
+        os._exit(1)
+
+
+def _write(message: str) -> None:
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"{message}\n")
+        sys.stderr.flush()

@@ -15,7 +15,18 @@ ROOT = Path(__file__).parents[2]
 FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "errors and arithmetic",
-        ("", "errors", "backoff", "event_loop", "gatherer", "policy", "strict_json", "sdk_files"),
+        (
+            "",
+            "errors",
+            "backoff",
+            "event_loop",
+            "gatherer",
+            "interrupts",
+            "policy",
+            "streams",
+            "strict_json",
+            "sdk_files",
+        ),
     ),
     (
         "facts, settings, the one way to call AWS",

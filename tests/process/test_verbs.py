@@ -134,9 +134,11 @@ def test_replay_by_reason_limit_and_id_records_what_can_be_recorded(workplace: W
     assert [each["reason"] for each in workplace.dead()] == ["malformed"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "signals", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT, signal.SIGTERM, signal.SIGINT]]
+)
 def test_a_replay_that_is_interrupted_loses_nothing(
-    workplace: Workplace, number: signal.Signals
+    workplace: Workplace, signals: list[signal.Signals]
 ) -> None:
     total = 60
     workplace.send(*(body(each) for each in range(total)), to="AUP_DEAD_LETTER_QUEUE")
@@ -147,7 +149,8 @@ def test_a_replay_that_is_interrupted_loses_nothing(
             [COMMAND, "replay"], env=workplace.environment | changes, stderr=subprocess.PIPE
         ) as process:
             assert gate.reached.wait(60)
-            process.send_signal(number)
+            for number in signals:
+                process.send_signal(number)
             assert process.stderr is not None
             said = process.stderr.read().decode()
     in_source = workplace.depth("AUP_QUEUE")

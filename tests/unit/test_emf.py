@@ -152,4 +152,4 @@ async def test_a_stream_that_takes_nothing_is_told_of_once_and_ends_nothing() ->
         trial.emf.write("summary")
         trial.emf.write("stopped")
         await asyncio.sleep(0)
-    assert [each["event"] for each in logs] == ["stdout does not take the metrics"]
+    assert [each["event"] for each in logs] == ["metrics not written to stdout"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
@@ -105,3 +106,56 @@ async def test_nobody_who_keeps_a_connection_delays_the_end(unused_port: int) ->
     assert time.monotonic() - began < 2
     for writer in (idle, half, deaf):
         writer.close()
+
+
+async def test_silent_connections_keep_no_probe_from_its_response(unused_port: int) -> None:
+    watched = Watched()
+    async with serving(view_of(watched, health_port=unused_port), _exposition):
+        silent = [await asyncio.open_connection("127.0.0.1", unused_port) for _ in range(300)]
+        for _, writer in silent[::2]:
+            writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
+        async with asyncio.timeout(5):
+            assert (await _asked(unused_port, "/livez"))[0] == 200
+            closed = 0
+            for reader, _ in silent[: 300 - 64]:
+                with suppress(ConnectionError):
+                    assert await reader.read() == b""
+                closed += 1
+        assert closed == 236, "the oldest, all but 64"
+        for _, writer in silent:
+            writer.close()
+
+
+async def test_slow_connection_is_closed_in_time_whatever_it_sends_or_does_not_read(
+    unused_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.monitoring.endpoints._CONNECTION_SECONDS", 0.1)
+    view = view_of(None, health_port=unused_port)
+    async with serving(view, lambda: b"x" * 50_000_000):
+        slow, dripping = await asyncio.open_connection("127.0.0.1", unused_port)
+        deaf, asking = await asyncio.open_connection("127.0.0.1", unused_port, limit=1)
+        asking.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        dripping.write(b"GET /livez HTTP/1.1\r\n")
+        async with asyncio.timeout(10):
+            with suppress(ConnectionError):
+                while not slow.at_eof():
+                    dripping.write(b"X: y\r\n")
+                    await dripping.drain()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(0.01):
+                            await slow.read(1)
+            with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+                await deaf.readexactly(50_000_000)
+        for writer in (dripping, asking):
+            writer.close()
+
+
+async def test_connection_serves_one_request(unused_port: int) -> None:
+    async with serving(view_of(None, health_port=unused_port), _exposition):
+        for path in ("/livez", "/metrics", "/nothing"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", unused_port)
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            async with asyncio.timeout(5):
+                response = await reader.read()
+            assert b"\r\nConnection: close\r\n" in response
+            writer.close()

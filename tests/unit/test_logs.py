@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -12,7 +15,7 @@ import structlog
 
 from tests.private import watched_logs
 from tests.unit.fakes import IP, SESSION_ID, USER_AGENT, acceptance, body, delivery
-from worker.logs import bind, configure
+from worker.logs import bind, configure, count_drops_in
 
 
 @pytest.fixture(autouse=True)
@@ -146,3 +149,50 @@ def test_what_is_bound_is_in_every_line_also_of_loggers_made_before(
     log.info("started", process_id=7)
     (line,) = _lines(capsys)
     assert json.loads(line).items() >= {"task_id": "t-1", "process_id": 7}.items()
+
+
+class _Unprintable:
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+
+class _UnprintableError(Exception):
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_event_is_logged_where_its_fields_cannot_be_rendered(
+    log_format: Literal["json", "text"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("info", log_format)
+    log = structlog.get_logger()
+    log.info("summary", given=_Unprintable())
+    log.info("failed", exc_info=_UnprintableError())
+    (summary, *failed) = _lines(capsys)
+    assert "summary" in summary
+    assert "ZeroDivisionError" in summary
+    assert failed
+
+
+def test_dropped_lines_are_counted_from_the_start_and_logging_resumes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    configure("info", "json")
+    log = structlog.get_logger()
+    write = stream.write
+    monkeypatch.setattr(stream, "write", _refuse)
+    log.info("lost")
+    events: Counter[str] = Counter()
+    count_drops_in(events)
+    log.info("lost")
+    monkeypatch.setattr(stream, "write", write)
+    log.info("kept")
+    assert events == {"log_lines_dropped": 2}
+    assert json.loads(stream.getvalue())["event"] == "kept"
+
+
+def _refuse(_: str) -> int:
+    raise OSError(errno.EPIPE, "Broken pipe")

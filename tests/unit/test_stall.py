@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import io
 import os
+import sys
 import threading
 import time
 
@@ -37,6 +40,36 @@ async def test_a_loop_that_stands_still_ends_the_process_with_a_word(
         exits.happened.wait(5)  # on the loop's own thread: it stands still
     assert exits.codes[0] == 1
     assert "gave up: the event loop stood still for 0." in capsys.readouterr().err
+
+
+async def test_stderr_that_blocks_does_not_keep_the_process_from_ending(
+    exits: _Exits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+
+    class _Blocked(io.StringIO):
+        def write(self, _: str) -> int:
+            released.wait(30)
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("worker.stall._MESSAGE_SECONDS", 0.01)
+    monkeypatch.setattr(sys, "stderr", _Blocked())
+    async with StallGuard(0.03, warn_seconds=10):
+        assert exits.happened.wait(10)  # on the loop's own thread: it stands still
+    assert exits.codes[0] == 1
+    released.set()
+
+
+async def test_process_ends_where_no_thread_can_be_started(
+    exits: _Exits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with StallGuard(0.03, warn_seconds=10):
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        assert exits.happened.wait(10)  # on the loop's own thread: it stands still
+    assert exits.codes[0] == 1
 
 
 async def test_a_loop_that_turns_is_left_alone(exits: _Exits) -> None:

@@ -24,6 +24,7 @@ from worker.cli.replay import replay
 from worker.cli.run import run
 from worker.cli.status import status
 from worker.errors import AUPError, SettingsError, UsageError
+from worker.logs import configure
 
 app = typer.Typer(
     name="aup-worker",
@@ -96,6 +97,8 @@ app.command()(look.schema)
 
 def main() -> None:
     """Run a verb; exit 0 done, 1 some of it failed, 2 wrong usage or settings."""
+    # Warnings of any verb go to stderr; `run` applies the settings.
+    configure("warning", "auto")
     completion.enable()
     try:
         app(completion.with_shell(sys.argv[1:]), prog_name="aup-worker")

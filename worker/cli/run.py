@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from worker.event_loop import run_on_loop
+from worker.interrupts import ignore_signals
 from worker.logs import configure
 from worker.service import serve
-from worker.settings import load
+from worker.settings import Settings, load
+from worker.streams import never_block
 
 
 def run() -> None:
@@ -17,5 +19,13 @@ def run() -> None:
     Example: AUP_QUEUE=acceptances AWS_REGION=eu-west-1 aup-worker run
     """
     settings = load()
+    never_block()
     configure(settings.log_level, settings.log_format)
-    run_on_loop(serve(settings))
+    run_on_loop(_served(settings))
+
+
+async def _served(settings: Settings) -> None:
+    try:
+        await serve(settings)
+    finally:
+        ignore_signals()

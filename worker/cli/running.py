@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from worker.errors import StoppedError
 from worker.event_loop import run_on_loop
+from worker.interrupts import ignore_signals, on_signals
 
 ResultT = TypeVar("ResultT")
 
@@ -23,10 +23,16 @@ def run_async(main: Coroutine[Any, Any, ResultT]) -> ResultT:
     async def interruptible() -> ResultT:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - we run in one
-        # SIGINT too: started in the background by a shell, Python would leave it ignored.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        return await main
+
+        def interrupt(_: object) -> None:
+            task.cancel()
+
+        try:
+            with on_signals(interrupt, interrupt):
+                return await main
+        except asyncio.CancelledError:
+            ignore_signals()
+            raise
 
     try:
         return run_on_loop(interruptible())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -122,7 +121,4 @@ async def _watch(
                 screen.print_line(line(seen))
             sys.stdout.flush()
 
-        try:
-            await repeat(tell, interval_seconds, asyncio.Event())
-        except BrokenPipeError:  # whoever read has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        await repeat(tell, interval_seconds, asyncio.Event())

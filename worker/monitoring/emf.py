@@ -18,6 +18,7 @@ import structlog
 from worker.delivery import Fate
 from worker.metrics import Metrics
 from worker.monitoring.view import View
+from worker.streams import LineWriter
 
 _log: Final = structlog.get_logger()
 
@@ -54,25 +55,28 @@ class EMF:
         self, view: View, stream: TextIO | None = None, now: Callable[[], float] = time.time
     ) -> None:
         self._view = view
-        self._stream = stream or sys.stdout
+        self._lines = LineWriter(stream or sys.stdout)
         self._now = now
         self._told_at = now()
         self._told = _Copy(Metrics())
         self._failed = False
 
     def write(self, event: str) -> None:
-        """Write a line; a stream that takes none is told of once.
+        """Write a line.
+
+        A line that cannot be written is logged once, and its figures are in the next one.
 
         Args:
             event: `summary` or `stopped`.
         """
-        try:
-            self._stream.write(json.dumps(self.document(event), ensure_ascii=False) + "\n")
-            self._stream.flush()
-        except (OSError, ValueError) as error:
-            if not self._failed:
-                self._failed = True
-                _log.warning("stdout does not take the metrics", error=str(error))
+        told = self._told, self._told_at
+        if self._lines.write(json.dumps(self.document(event), ensure_ascii=False)):
+            self._failed = False
+            return
+        self._told, self._told_at = told
+        if not self._failed:
+            self._failed = True
+            _log.warning("metrics not written to stdout", hint="they are in the next line")
 
     def document(self, event: str) -> dict[str, Any]:
         """Give the figures since the last document, after the specification of EMF."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,12 +17,19 @@ from worker.monitoring.view import View
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 # An answer takes a few milliseconds; whoever keeps a connection open does not delay the end.
 _CLOSE_SECONDS: Final = 0.2
+# Probes and scrapes take milliseconds; Prometheus itself waits for ten seconds by default.
+_CONNECTION_SECONDS: Final = 10.0
+_MAX_CONNECTIONS: Final = 64
 _TAKEN: Final = "set AUP_HEALTH_HOST and AUP_HEALTH_PORT to an address of this host that is free"
 
 
 @asynccontextmanager
 async def serving(view: View, exposition: Callable[[], bytes]) -> AsyncIterator[None]:
     """Answer `/livez`, `/readyz` and `/metrics` as long as the block lasts.
+
+    A connection serves one request and lasts ten seconds at most. Of more than 64 the oldest is
+    closed, so that silent ones keep neither a probe from its response nor the worker from
+    descriptors.
 
     Args:
         view: what is shown; its settings name host and port.
@@ -47,10 +55,15 @@ async def serving(view: View, exposition: Callable[[], bytes]) -> AsyncIterator[
     runner = web.AppRunner(
         app, access_log=None, handle_signals=False, shutdown_timeout=_CLOSE_SECONDS
     )
+    app.on_response_prepare.append(_close_afterwards)
     await runner.setup()
+    assert runner.server is not None  # noqa: S101 - setup made it
+    listener: asyncio.Server | None = None
     try:
         try:
-            await web.TCPSite(runner, host, port).start()
+            listener = await asyncio.get_running_loop().create_server(
+                _bounded(runner.server), host, port
+            )
         except OSError as error:
             # The event loops put the address into the text, each in another way.
             why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
@@ -59,7 +72,34 @@ async def serving(view: View, exposition: Callable[[], bytes]) -> AsyncIterator[
             ) from None
         yield
     finally:
+        if listener is not None:
+            listener.close()
         await runner.cleanup()
+
+
+def _bounded(server: web.Server) -> Callable[[], web.RequestHandler]:
+    """Return a protocol factory that bounds the number and the duration of connections."""
+    loop = asyncio.get_running_loop()
+
+    def accept() -> web.RequestHandler:
+        for oldest in server.connections[: 1 - _MAX_CONNECTIONS]:
+            _abort(oldest)
+        connection = server()
+        loop.call_later(_CONNECTION_SECONDS, _abort, connection)
+        return connection
+
+    return accept
+
+
+def _abort(connection: web.RequestHandler) -> None:
+    # Closed in order, one whose client does not read would wait for it.
+    if connection.transport is not None:
+        connection.transport.abort()
+
+
+async def _close_afterwards(_: web.Request, response: web.StreamResponse) -> None:
+    response.force_close()
+    response.headers["Connection"] = "close"
 
 
 def _liveness(view: View) -> tuple[str, list[str], dict[str, Any]]:

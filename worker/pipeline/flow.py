@@ -207,8 +207,8 @@ class Flow:
                 continue
             error = task.exception()
             if error or not self.stopping.is_set():
-                _log.error("a stage failed", stage=task.get_name(), exc_info=error)
                 self.give_up(GaveUpError(f"the stage {task.get_name()} failed: {error!r}"))
+                _log.error("a stage failed", stage=task.get_name(), exc_info=error)
 
     async def _watch(self) -> None:
         """Tell when it becomes ready or unready, and end it when nothing moves any more."""
@@ -285,8 +285,8 @@ class Flow:
         except Exception:  # noqa: BLE001 - one message must not end the others
             # Nothing is lost: the message comes back when its visibility ends.
             outcome = Outcome.returned("settling failed")
-            _log.exception("settling failed", **lease.named(outcome.fate))
             await lease.stop()
+            _log.exception("settling failed", **lease.named(outcome.fate))
             return outcome
 
     async def _decide(self, delivery: Delivery, lease: Lease) -> Outcome:

@@ -106,13 +106,13 @@ class Settler:
         except AWSError as error:
             self._events["dead_letter_failed"] += 1
             self._patience.failed(error)
+            await self._hand_back(lease, self._undeliverable_seconds)
             _log.debug(
                 "dead letter not sent; message returned",
                 **lease.named(Fate.RETURNED),
                 reason=outcome.reason.value,
                 error=str(error),
             )
-            await self._hand_back(lease, self._undeliverable_seconds)
             return Outcome.returned(f"could not be dead-lettered: {error}")
         self._patience.succeeded()
         # Only what is safely in the dead-letter queue is deleted here.
