@@ -147,7 +147,8 @@ def error_of(code: str, message: str) -> AWSError:
     """
     short = code.rsplit("#", maxsplit=1)[-1]
     kind = _BY_CODE.get(short) or _BY_CODE.get(short.rsplit(".", maxsplit=1)[-1])
-    return (kind or AWSUnavailableError)(f"{short}: {_line(message)}{_hint(short, message)}")
+    words = _line(message) or "no message"
+    return (kind or AWSUnavailableError)(f"{short}: {words}{_hint(short, message)}")
 
 
 def code_of(error: AWSError) -> str:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
 
-from worker.errors import AWSRejectedError, SettingsError
-from worker.queue import Queue, QueueState
+from worker.access import Operation, Probe
+from worker.errors import (
+    AWSDeniedError,
+    AWSError,
+    AWSRejectedError,
+    AWSUnsupportedError,
+    LeaseLostError,
+    SettingsError,
+)
+from worker.queue import Queue, QueueState, dead_letter_probes, source_probes
 from worker.repository import AUPRepository
 from worker.settings import Settings
 
 _log: Final = structlog.get_logger()
+_READS: Final = (Operation.READ_POLICY, Operation.LOOK_UP)
 
 
 async def check(
@@ -24,21 +35,51 @@ async def check(
 
     Raises:
         SettingsError: they name something that cannot work; one line for each.
+        AWSDeniedError: permissions are missing; it names all of them.
         AWSError: a queue or table cannot be asked.
     """
     states = [await source.state(), await dead_letters.state()]
     problems = _problems(*states)
-    try:
-        await repository.probe()
-    except AWSRejectedError as error:
-        problems.append(
-            f"AUP_TABLE_NAME={repository.table_name}, AUP_USER_TABLE_NAME="
-            f"{repository.user_table_name}: keys must be policy_id, version and user_id, "
-            f"policy_version, all strings ({error})"
-        )
+    problems += await _access_problems(source, dead_letters, repository)
     if problems:
         raise SettingsError(problems)
     return _fitted(settings, *states)
+
+
+async def _access_problems(
+    source: Queue, dead_letters: Queue, repository: AUPRepository
+) -> list[str]:
+    """Try each operation before the first message; the first poll tries receiving itself."""
+    probes = [*source_probes(source), *dead_letter_probes(dead_letters), *repository.probes()]
+    errors = await asyncio.gather(*(probe.error() for probe in probes))
+    problems = []
+    others: list[AWSError] = []
+    for probe, error in zip(probes, errors, strict=True):
+        if isinstance(error, AWSUnsupportedError) and probe.operation is Operation.WRITE:
+            problems.append(f"AUP_WRITE_API: {error}")
+        elif isinstance(error, AWSRejectedError) and probe.operation in _READS:
+            problems.append(
+                f"AUP_TABLE_NAME={repository.table_name}, AUP_USER_TABLE_NAME="
+                f"{repository.user_table_name}: keys must be policy_id, version and user_id, "
+                f"policy_version, all strings ({error})"
+            )
+        elif error is not None and not isinstance(error, AWSRejectedError | LeaseLostError):
+            others.append(error)
+    _raise_denials(probes, errors)
+    if others:
+        raise others[0]
+    return list(dict.fromkeys(problems))
+
+
+def _raise_denials(probes: Sequence[Probe], errors: Sequence[AWSError | None]) -> None:
+    denied = [
+        (f"{probe.action} on {probe.target}", str(error).partition("; grant")[0])
+        for probe, error in zip(probes, errors, strict=True)
+        if isinstance(error, AWSDeniedError)
+    ]
+    if denied:
+        actions = ", ".join(action for action, _ in denied)
+        raise AWSDeniedError(f"missing permissions: grant {actions} ({denied[0][1]})")
 
 
 def _problems(source: QueueState, dead_letters: QueueState) -> list[str]:

@@ -13,9 +13,16 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import aioboto3
 
+from worker.access import Operation, Probe
 from worker.aws import calling, client_config, error_of, new_session, opened, translating
 from worker.delivery import BATCH_MAX_ENTRIES, Delivery, OutgoingMessage
-from worker.errors import AWSError, AWSNotFoundError, AWSUnavailableError
+from worker.errors import (
+    AWSError,
+    AWSNotFoundError,
+    AWSRejectedError,
+    AWSUnavailableError,
+    LeaseLostError,
+)
 from worker.settings import Settings
 from worker.wire.caller import Caller, StockCaller, open_caller
 
@@ -23,6 +30,7 @@ if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
 
 _VISIBILITY_MAX_SECONDS: Final = 43_200
+_PROBE: Final = "aup-worker-probe"
 _BATCHES: Final = ("DeleteMessageBatch", "ChangeMessageVisibilityBatch", "SendMessageBatch")
 _SYSTEM_ATTRIBUTES: Final = [
     "SentTimestamp",
@@ -120,7 +128,7 @@ class Queue:
         self, operation: str, timeout_seconds: float | None = None
     ) -> AbstractAsyncContextManager[None]:
         timeout = timeout_seconds or self._timeout
-        return calling(operation, timeout, self._calls, target=self.url.rsplit("/", 1)[-1])
+        return calling(operation, timeout, self._calls, target=_name(self.url))
 
     async def _batch(self, operation: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
         async with self._call(operation):
@@ -196,6 +204,43 @@ class Queue:
                 QueueUrl=self.url, AttributeNames=["All"]
             )
         return _state(self.url, answer["Attributes"])
+
+
+def source_probes(queue: MessageQueue) -> list[Probe]:
+    """Return attempts to settle a message that does not exist."""
+    epoch = datetime.fromtimestamp(0, tz=UTC)
+    nothing = Delivery(_PROBE, _PROBE, "", sent_at=epoch, first_received_at=epoch)
+
+    async def delete() -> None:
+        _raise_first(await queue.delete([nothing]))
+
+    async def change_visibility() -> None:
+        _raise_first(await queue.change_visibility([(nothing, 0)]))
+
+    target = f"queue {_name(queue.url)}"
+    return [
+        Probe(Operation.DELETE, "sqs:DeleteMessage", target, delete),
+        Probe(Operation.VISIBILITY, "sqs:ChangeMessageVisibility", target, change_visibility),
+    ]
+
+
+def dead_letter_probes(queue: MessageQueue) -> list[Probe]:
+    """Return an attempt to send a batch without entries."""
+    target = f"queue {_name(queue.url)}"
+    return [
+        Probe(Operation.DEAD_LETTER, "sqs:SendMessage", target, lambda: queue.send([])),
+    ]
+
+
+def _raise_first(results: Sequence[AWSError | None]) -> None:
+    for error in results:
+        # Refused for what it asks: so it was permitted.
+        if error is not None and not isinstance(error, AWSRejectedError | LeaseLostError):
+            raise error
+
+
+def _name(url: str) -> str:
+    return url.rsplit("/", 1)[-1]
 
 
 @asynccontextmanager

@@ -32,6 +32,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "facts, settings, the one way to call AWS",
         (
             "acceptance",
+            "access",
             "delivery",
             "settings",
             "aws",
@@ -72,7 +73,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "pipeline.lease",
             "pipeline.sqs_clock",
             "pipeline.breaker",
-            "pipeline.patience",
+            "pipeline.access_watch",
             "pipeline.stopping",
             "pipeline.hints",
         ),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from typing import Any
 
 from worker import service
 from worker.acceptance import Acceptance
+from worker.access import CallObserver, Probe
 from worker.delivery import Fate
 from worker.metrics import Metrics
 from worker.pipeline.flow import Flow
@@ -60,6 +61,12 @@ class HoldingLedger:
         self._ledger = ledger
         self.let_go = asyncio.Event()
         self.waiting = 0
+
+    def observe(self, observer: CallObserver) -> None:
+        self._ledger.observe(observer)
+
+    def probes(self) -> Sequence[Probe]:
+        return self._ledger.probes()
 
     async def policy(self, policy_id: str, version: str) -> Policy | None:
         return await self._ledger.policy(policy_id, version)

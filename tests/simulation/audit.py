@@ -109,6 +109,10 @@ class Audit:
         """Take in that somebody asks to delete or to hand back by a handle."""
         self.settling.add(handle)
 
+    def settling_refused(self, handle: str) -> None:
+        """Take in that a delete was refused: until it is permitted, the lease may be extended."""
+        self.settling.discard(handle)
+
     def extending_begins(self, handle: str) -> None:
         """Take in that somebody asks for a longer lease."""
         if handle in self.settling:

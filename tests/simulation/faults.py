@@ -77,10 +77,12 @@ class Denial:
         code: What the service answers.
         operations: Which calls; all, if empty. `PartiQLInsert` refuses single statements of a
             batch, as each needs that permission, where `BatchExecuteStatement` refuses it whole.
+        resource: On which queue or table; on all, if empty.
     """
 
     code: str
     operations: frozenset[str] = frozenset()
+    resource: str = ""
 
 
 class Faults:
@@ -136,10 +138,12 @@ class Faults:
         """End a denial."""
         self._denials.pop(service, None)
 
-    def denied(self, service: str, operation: str) -> str | None:
+    def denied(self, service: str, operation: str, resource: str = "") -> str | None:
         """Return the code with which a call is refused, if it is."""
         denial = self._denials.get(service)
         if denial is None or (denial.operations and operation not in denial.operations):
+            return None
+        if denial.resource and denial.resource != resource:
             return None
         self.happened["denied"] += 1
         return denial.code

@@ -17,6 +17,9 @@ _CODES = {
     "sqs": ("AccessDeniedException", "ExpiredToken", "InvalidClientTokenId"),
     "dynamodb": ("AccessDeniedException", "ExpiredTokenException", "UnrecognizedClientException"),
 }
+REFUSALS = frozenset(
+    {"QueueDoesNotExist", "AccessDeniedException", "ExpiredToken", "InvalidClientTokenId"}
+)
 # All of a service more often than one permission of it.
 _PERMISSIONS: dict[str, tuple[frozenset[str], ...]] = {
     "sqs": (

@@ -103,7 +103,7 @@ class SimulatedDynamoDB:
             seen = self._seen([record] if record else [], consistent=ConsistentRead)
             return _answer(Item=to_answer(seen[0].item)) if seen else _answer()
 
-        return await self._network.call("GetItem", effect)
+        return await self._network.call("GetItem", effect, TableName)
 
     async def query(
         self,

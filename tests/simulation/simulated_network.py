@@ -45,15 +45,17 @@ class SimulatedNetwork:
         self._make_error = make_error
         self._throttling_codes = throttling_codes
 
-    async def call(self, operation: str, effect: Callable[[], T]) -> T:
+    async def call(self, operation: str, effect: Callable[[], T], resource: str = "") -> T:
         """Do `effect` at the service, between the way there and the way back."""
         fate = self._faults.fate(self._service)
-        await self.send(operation, fate, effect)
+        await self.send(operation, fate, effect, resource)
         answer = effect()
         await self.answer(operation, fate)
         return answer
 
-    async def send(self, operation: str, fate: Fate, effect: Callable[[], object]) -> None:
+    async def send(
+        self, operation: str, fate: Fate, effect: Callable[[], object], resource: str = ""
+    ) -> None:
         """Go the way to the service; raise when the call does not get through."""
         try:
             await asyncio.sleep(self._faults.latency())
@@ -67,7 +69,7 @@ class SimulatedNetwork:
             self._fail(operation)
         if fate is Fate.LOST_BEFORE:
             await self._lose(effect)
-        refusal = self._faults.denied(self._service, operation)
+        refusal = self._faults.denied(self._service, operation, resource)
         if refusal is not None:
             raise self._make_error(operation, refusal, 400)
 

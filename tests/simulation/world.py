@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from tests.simulation.audit import Audit, Terms
 from tests.simulation.faults import Faults
-from tests.simulation.outages import Outages
+from tests.simulation.outages import REFUSALS, Outages
 from tests.simulation.simulated_dynamodb import SimulatedDynamoDB
 from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.simulated_sqs import SimulatedSQS
@@ -42,7 +42,13 @@ class WatchedSQS(SimulatedSQS):
         if QueueUrl == self.audit.source.url:
             for entry in Entries:
                 self.audit.settling_begins(entry["ReceiptHandle"])
-        return await super().delete_message_batch(QueueUrl=QueueUrl, Entries=Entries)
+        try:
+            return await super().delete_message_batch(QueueUrl=QueueUrl, Entries=Entries)
+        except ClientError as error:
+            if error.response["Error"].get("QueryErrorCode") in REFUSALS:
+                for entry in Entries:
+                    self.audit.settling_refused(entry["ReceiptHandle"])
+            raise
 
     async def change_message_visibility_batch(
         self, *, QueueUrl: str, Entries: Sequence[Mapping[str, Any]]

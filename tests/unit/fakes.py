@@ -24,9 +24,11 @@ from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.simulated_sqs import SimulatedSQS
 from tests.simulation.virtual_clock import START, WallClock
 from worker.acceptance import Acceptance
+from worker.access import CallObserver, Operation, Probe
 from worker.delivery import Delivery, OutgoingMessage
 from worker.errors import AWSError
 from worker.metrics import Books
+from worker.pipeline.access_watch import AccessWatch
 from worker.pipeline.breaker import Breaker
 from worker.pipeline.health import Health
 from worker.pipeline.slots import Slots
@@ -110,7 +112,8 @@ def settings(**changes: Any) -> Settings:
 def health(breaker: Breaker, stopping: asyncio.Event) -> Health:
     """Give the health of a service without deliveries, on the running loop's clock."""
     clock = asyncio.get_running_loop().time
-    return Health(Books(), Slots(1), breaker, [], stopping, progress_seconds=60, clock=clock)
+    access = AccessWatch(300, lambda _: None, clock=clock)
+    return Health(Books(), Slots(1), breaker, access, stopping, progress_seconds=60, clock=clock)
 
 
 def in_child(check: Callable[[], bool]) -> bool:
@@ -200,8 +203,20 @@ class FakeLedger:
         self.recorded: list[Acceptance] = []
         self.received_at: list[datetime | None] = []
         self.seconds = 0.0
+        self.observer: CallObserver | None = None
+
+    def observe(self, observer: CallObserver) -> None:
+        self.observer = observer
+
+    def probes(self) -> list[Probe]:
+        return []
+
+    def _observe(self, operation: Operation, result: object) -> None:
+        if self.observer is not None:
+            self.observer.observe(operation, [result])
 
     async def policy(self, policy_id: str, version: str) -> Policy | None:
+        self._observe(Operation.READ_POLICY, self.policy_error)
         if self.policy_error is not None:
             raise self.policy_error
         return self.policies.get((policy_id, version))
@@ -213,6 +228,7 @@ class FakeLedger:
         self.received_at.append(received_at)
         await asyncio.sleep(self.seconds)
         result = self.results.pop(0) if self.results else RecordResult.RECORDED
+        self._observe(Operation.WRITE, result)
         if isinstance(result, Exception):
             raise result
         return result

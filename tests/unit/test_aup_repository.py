@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -20,8 +21,10 @@ from tests.unit.fakes import (
     open_world,
     policy,
 )
+from worker.access import Operation
 from worker.errors import (
     AWSDeniedError,
+    AWSNotFoundError,
     AWSRejectedError,
     AWSThrottledError,
     AWSUnavailableError,
@@ -31,6 +34,7 @@ from worker.errors import (
 )
 from worker.repository import AUPRepository, RecordResult
 from worker.repository.evidence import verify
+from worker.repository.writes import Inserted
 
 RECORDED, DUPLICATE, CONFLICT = RecordResult
 WAYS = pytest.mark.parametrize("write_api", ["batch", "put"])
@@ -418,19 +422,61 @@ async def test_a_policy_id_is_no_prefix_of_another() -> None:
     assert len([item async for item in repository.acceptances("u", "use")]) == 1
 
 
+@WAYS
 @simulated
-async def test_the_probe_reads_both_tables_and_tells_wrong_keys() -> None:
+async def test_the_probes_read_both_tables_and_write_nothing(write_api: str) -> None:
     world = await open_world()
-    await world.repository().probe()
+    probes = world.repository(write_api=write_api).probes()
+    assert [await probe.error() for probe in probes] == [None] * 3
     assert world.dynamodb.reads == {"aup-policies": 1, "aup-acceptances": 1}
+    assert len(world.dynamodb.batches) + len(world.dynamodb.puts) == 1
+    assert world.records() == []
 
 
 @simulated
-async def test_the_probe_of_tables_with_other_keys_is_rejected() -> None:
+async def test_the_reads_of_tables_with_other_keys_are_rejected() -> None:
     world = await open_world()
     swapped = aws_settings(table_name="aup-acceptances", user_table_name="aup-policies")
-    with pytest.raises(AWSRejectedError):
-        await world.repository(swapped).probe()
+    policies, acceptances, _ = world.repository(swapped).probes()
+    assert isinstance(await policies.error(), AWSRejectedError)
+    assert isinstance(await acceptances.error(), AWSRejectedError)
+
+
+class _Observer:
+    def __init__(self) -> None:
+        self.observed: list[tuple[Operation, list[object]]] = []
+
+    def observe(self, operation: Operation, results: Sequence[object], /) -> None:
+        self.observed.append((operation, [type(each) for each in results]))
+
+
+@simulated
+async def test_every_read_and_write_is_observed_also_where_the_cache_hides_its_failure() -> None:
+    world, observer = await open_world(), _Observer()
+    repository = world.repository(policy_cache_seconds=60)
+    await repository.publish_policy(policy())
+    repository.observe(observer)
+    await repository.policy("acceptable-use", "2026-01")
+    await repository.record(acceptance())
+    await repository.record(acceptance())  # finds itself
+    await asyncio.sleep(61)
+    world.dynamodb.read_error = dynamodb_error("GetItem", "AccessDeniedException")
+    assert await repository.policy("acceptable-use", "2026-01") == policy()
+    world.dynamodb.spoil_item = lambda _: "AccessDenied"
+    with pytest.raises(AWSDeniedError):
+        await repository.record(acceptance())
+    world.dynamodb.spoil_call = lambda _: dynamodb_error("Batch", "ResourceNotFoundException")
+    with pytest.raises(AWSNotFoundError):
+        await repository.record(acceptance())
+    assert observer.observed == [
+        (Operation.READ_POLICY, [dict]),
+        (Operation.WRITE, [Inserted]),
+        (Operation.WRITE, [Inserted]),
+        (Operation.LOOK_UP, [dict]),
+        (Operation.READ_POLICY, [AWSDeniedError]),
+        (Operation.WRITE, [AWSDeniedError]),
+        (Operation.WRITE, [AWSNotFoundError]),
+    ]
 
 
 @simulated

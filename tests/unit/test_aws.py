@@ -94,6 +94,10 @@ def test_a_code_becomes_the_error_that_says_what_to_do(kind: type[AWSError], cod
     assert type(error_of(code, "words")) is kind
 
 
+def test_an_error_without_a_message_says_so() -> None:
+    assert str(error_of("UnknownOperationException", "")) == "UnknownOperationException: no message"
+
+
 def test_the_error_is_one_line_and_bounded() -> None:
     text = str(error_of("ValidationException", "first\nsecond " + "x" * 1000))
     assert text.startswith("ValidationException: first second x")

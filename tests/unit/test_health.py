@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
+from worker.access import Operation
 from worker.delivery import RECORDED
 from worker.errors import AWSDeniedError, AWSThrottledError
 from worker.metrics import Books
+from worker.pipeline.access_watch import AccessWatch
 from worker.pipeline.breaker import Breaker
 from worker.pipeline.health import Health
-from worker.pipeline.patience import Patience
 from worker.pipeline.slots import Slots
 
 
@@ -24,13 +25,13 @@ class _Trial:
         self.books = Books()
         self.slots = Slots(10)
         self.breaker = Breaker()
-        self.patience = Patience(300, lambda _: None, lambda: self.now)
+        self.access = AccessWatch(300, lambda _: None, clock=lambda: self.now)
         self.stopping = asyncio.Event()
         self.health = Health(
             self.books,
             self.slots,
             self.breaker,
-            [Patience(300, lambda _: None, lambda: self.now), self.patience],
+            self.access,
             self.stopping,
             progress_seconds=60,
             clock=lambda: self.now,
@@ -95,7 +96,7 @@ def _break(trial: _Trial) -> None:
 
 
 def _deny(trial: _Trial) -> None:
-    trial.patience.failed(AWSDeniedError("AccessDenied: no"))
+    trial.access.failed(Operation.DELETE, AWSDeniedError("AccessDenied: no"))
 
 
 @pytest.mark.parametrize(
@@ -122,12 +123,12 @@ def test_when_the_trouble_ends_it_is_ready_again() -> None:
     _break(trial)
     _deny(trial)
     trial.breaker.succeeded()
-    trial.patience.succeeded()
+    trial.access.succeeded(Operation.DELETE)
     assert trial.health.why_not_ready() == []
 
 
 def test_a_single_throttled_call_leaves_it_ready() -> None:
     trial = _Trial()
     trial.health.polled()
-    trial.patience.failed(AWSThrottledError("slow down"))
+    trial.access.failed(Operation.DELETE, AWSThrottledError("slow down"))
     assert trial.health.why_not_ready() == []

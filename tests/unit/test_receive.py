@@ -11,14 +11,22 @@ import pytest
 
 from tests.simulation.virtual_clock import DeadlockError, run, simulated
 from tests.unit.fakes import FakeQueue, delivery
+from worker.access import Operation, Probe
 from worker.delivery import Delivery
 from worker.errors import AWSDeniedError, AWSError, AWSUnavailableError, GaveUpError
 from worker.metrics import Books
+from worker.pipeline.access_watch import AccessWatch
 from worker.pipeline.breaker import Breaker
 from worker.pipeline.health import Health
-from worker.pipeline.patience import Patience
 from worker.pipeline.receive import Receiver
 from worker.pipeline.slots import Slot, Slots
+
+
+async def _denied() -> None:
+    raise AWSDeniedError("no")
+
+
+_DELETE_PROBE = Probe(Operation.DELETE, "sqs:DeleteMessage", "queue test", _denied)
 
 
 class _Backlog(FakeQueue):
@@ -79,12 +87,12 @@ class _Trial:
         self.most_in_flight = 0
         self.most_bytes = 0
         clock: Callable[[], float] = asyncio.get_running_loop().time
-        patience = Patience(300, self.given_up.append, clock)
+        self.access = AccessWatch(300, self.given_up.append, [_DELETE_PROBE], clock)
         self.health = Health(
             Books(),
             self.slots,
             self.breaker,
-            [patience],
+            self.access,
             self.stopping,
             progress_seconds=60,
             clock=clock,
@@ -94,7 +102,7 @@ class _Trial:
             self.slots,
             self._accept,
             breaker=self.breaker,
-            patience=patience,
+            access=self.access,
             health=self.health,
             stopping=self.stopping,
             concurrency=concurrency,
@@ -262,6 +270,40 @@ async def test_while_the_table_fails_only_probes_are_received() -> None:
     await asyncio.sleep(30)
     assert trial.queue.handed_out == 1000
     await trial.stop()
+
+
+@simulated
+async def test_while_messages_cannot_be_settled_none_is_received() -> None:
+    trial = _Trial(_Backlog(1000))
+    trial.access.failed(Operation.DELETE, AWSDeniedError("no"))
+    await asyncio.sleep(600)
+    assert trial.queue.asked == []
+    assert trial.health.why_not_live() == []
+    trial.access.succeeded(Operation.DELETE)
+    await asyncio.sleep(30)
+    assert trial.queue.handed_out == 1000
+    await trial.stop()
+
+
+@simulated
+async def test_a_poll_that_waited_for_slots_does_not_begin_once_access_is_denied() -> None:
+    trial = _Trial(_Backlog(1000), slots=10)
+    trial.hold_seconds = 50.0
+    await asyncio.sleep(1)
+    trial.access.failed(Operation.DELETE, AWSDeniedError("no"))
+    await asyncio.sleep(300)
+    assert trial.queue.handed_out == 10
+    await trial.stop()
+
+
+@simulated
+async def test_a_stop_does_not_wait_for_access() -> None:
+    trial = _Trial(_Backlog(0))
+    trial.access.failed(Operation.DELETE, AWSDeniedError("no"))
+    await asyncio.sleep(100)
+    begun_at = asyncio.get_running_loop().time()
+    await trial.stop()
+    assert asyncio.get_running_loop().time() - begun_at < 0.1
 
 
 @simulated

@@ -30,11 +30,9 @@ from worker.errors import (
     AWSRejectedError,
     AWSThrottledError,
     AWSUnavailableError,
-    GaveUpError,
     Reason,
 )
 from worker.pipeline.breaker import Breaker
-from worker.pipeline.patience import Patience
 from worker.pipeline.record import Recorder
 from worker.repository import RecordResult
 
@@ -47,12 +45,10 @@ class _Trial:
         self.events = Counter[str]()
         self.breaker = Breaker()
         self.stopping = asyncio.Event()
-        self.given_up: list[GaveUpError] = []
         self.recorder = Recorder(
             self.ledger,
             settings(**changes),
             breaker=self.breaker,
-            patience=Patience(300, self.given_up.append, asyncio.get_running_loop().time),
             health=health(self.breaker, self.stopping),
             stopping=self.stopping,
             now=now,
@@ -328,15 +324,6 @@ async def test_a_rejected_item_does_not_open_the_breaker() -> None:
     for _ in range(50):
         await trial.record()
     assert not trial.breaker.is_open
-
-
-@simulated
-async def test_a_table_that_denies_access_for_long_ends_the_service() -> None:
-    trial = _Trial(hold_seconds=600.0)
-    trial.ledger.results = [AWSDeniedError("no entry")] * 10_000
-    await trial.record()
-    assert trial.given_up
-    assert "no entry" in str(trial.given_up[0])
 
 
 @simulated

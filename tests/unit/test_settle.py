@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from math import inf
 from typing import Any
 
 import pytest
@@ -22,8 +21,8 @@ from worker.errors import (
     LeaseLostError,
     Reason,
 )
+from worker.pipeline.access_watch import AccessWatch
 from worker.pipeline.lease import Lease, Leases
-from worker.pipeline.patience import Patience
 from worker.pipeline.settle import Settler
 
 DEAD = Outcome.dead(Reason.INVALID, "user_id: missing")
@@ -34,14 +33,17 @@ class _Trial:
         self.source, self.dead_letters = FakeQueue(), FakeQueue()
         self.events = Counter[str]()
         self.leases = Leases(self.source.change_visibility, visibility, events=self.events)
-        self.patience = Patience(inf, lambda _: None)
+        loop_clock = asyncio.get_running_loop().time
+        self.access = AccessWatch(300, lambda _: self.stopping.set(), clock=loop_clock)
+        self.stopping = asyncio.Event()
         self.settler = Settler(
             self.source,
             self.dead_letters,
             concurrency=4,
             undeliverable_seconds=33.0,
             now=clock,
-            patience=self.patience,
+            access=self.access,
+            stopping=self.stopping,
             events=self.events,
         )
 
@@ -275,12 +277,98 @@ async def test_closing_ends_what_is_under_way() -> None:
     assert task.cancelled()
 
 
+@pytest.mark.parametrize("outcome", [RECORDED, DUPLICATE])
 @simulated
-async def test_a_dead_letter_queue_that_denies_access_is_known_until_it_takes_a_letter() -> None:
+async def test_a_message_whose_delete_is_denied_is_kept_until_it_can_be_deleted(
+    outcome: Outcome,
+) -> None:
+    trial = _Trial(visibility=40.0)
+    keeping = asyncio.create_task(trial.leases.run())
+    trial.source.on_delete = lambda _: AWSDeniedError("AccessDenied: no")
+    task = asyncio.create_task(trial.settle(outcome))
+    await asyncio.sleep(200)
+    assert not task.done()
+    assert trial.access.troubles == ["AccessDenied: no"]
+    trial.source.on_delete = agree
+    assert await task is outcome
+    keeping.cancel()
+    assert trial.access.troubles == []
+    assert trial.events["lease_lost"] == trial.events["delete_failed"] == 0
+    assert trial.events["deleted"] == 1
+    assert len(trial.leases) == 0
+    assert trial.operations()[-1] == "delete"
+
+
+@simulated
+async def test_a_message_whose_delete_and_extension_are_denied_is_held_for_its_lease_only() -> None:
+    trial = _Trial(visibility=40.0)
+    keeping = asyncio.create_task(trial.leases.run())
+    denied = AWSDeniedError("AccessDenied: no")
+    trial.source.on_delete = trial.source.on_change = lambda _: denied
+    assert await trial.settle(RECORDED) is RECORDED
+    keeping.cancel()
+    assert 30 < asyncio.get_running_loop().time() < 70
+    assert trial.events["delete_failed"] == 1
+    assert len(trial.leases) == 0
+
+
+@simulated
+async def test_a_stop_lets_go_of_what_cannot_be_settled() -> None:
     trial = _Trial()
+    trial.source.on_delete = trial.dead_letters.on_send = lambda _: AWSDeniedError("no")
+    recorded = asyncio.create_task(trial.settle(RECORDED))
+    dead = asyncio.create_task(trial.settle(DEAD, 1))
+    await asyncio.sleep(50)
+    trial.stopping.set()
+    await asyncio.sleep(0.1)
+    assert recorded.result() is RECORDED
+    assert dead.result().fate is Fate.RETURNED
+    assert trial.source.entries("change")[-1] == (delivery(1), 33.0)
+    assert len(trial.leases) == 0
+
+
+@simulated
+async def test_a_dead_letter_that_is_denied_is_sent_when_it_is_permitted() -> None:
+    trial = _Trial()
+    keeping = asyncio.create_task(trial.leases.run())
     trial.dead_letters.on_send = lambda _: AWSDeniedError("AccessDenied: no")
-    assert (await trial.settle(DEAD)).fate is Fate.RETURNED
-    assert trial.patience.trouble == "AccessDenied: no"
+    task = asyncio.create_task(trial.settle(DEAD))
+    await asyncio.sleep(200)
+    assert trial.access.troubles == ["AccessDenied: no"]
+    # A delete that works says nothing about the dead-letter queue.
+    await trial.settle(RECORDED, 1)
+    assert trial.access.troubles == ["AccessDenied: no"]
     trial.dead_letters.on_send = agree
-    assert (await trial.settle(DEAD, 1)).fate is Fate.DEAD
-    assert trial.patience.trouble == ""
+    assert await task is DEAD
+    keeping.cancel()
+    assert trial.access.troubles == []
+    assert trial.events["dead_letter_failed"] == 0
+
+
+@pytest.mark.parametrize("error", [LeaseLostError("gone"), AWSUnavailableError("down")])
+@simulated
+async def test_a_message_with_a_confirmed_dead_letter_is_only_deleted_when_it_comes_back(
+    error: AWSError,
+) -> None:
+    trial = _Trial()
+    trial.source.on_delete = _failing(error)
+    assert await trial.settle(DEAD) is DEAD
+    trial.source.on_delete = agree
+    again = await trial.settler.settle(trial.hold(receipt_handle="newer"), DEAD)
+    assert (again.fate, again.reason) == (Fate.DUPLICATE, None)
+    assert len(trial.dead_letters.entries("send")) == 1
+    assert [each.receipt_handle for each in trial.source.entries("delete")][-1] == "newer"
+    assert trial.events["dead_letter_repeats"] == 1
+    assert (await trial.settle(DEAD, 1)) is DEAD, "another message is dead-lettered"
+
+
+@simulated
+async def test_confirmed_dead_letters_are_remembered_within_bounds() -> None:
+    trial = _Trial()
+    await asyncio.gather(*(trial.settle(DEAD, number) for number in range(30)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("worker.pipeline.settle._REMEMBERED_DEAD_LETTERS", 30)
+        await asyncio.gather(*(trial.settle(DEAD, number) for number in range(30, 60)))
+    assert len(trial.settler._dead_lettered) == 30
+    assert (await trial.settle(DEAD, 0)) is DEAD
+    assert (await trial.settle(DEAD, 59)).fate is Fate.DUPLICATE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import subprocess
 import sys
@@ -308,7 +309,7 @@ async def test_without_tracing_the_flow_calls_the_very_same_functions() -> None:
     assert flow._carrying == flow._carry
     assert flow._receiver._queue is world.source
     assert flow._recorder._ledger is repository
-    assert flow._settler._deletes._flush == world.source.delete
+    assert inspect.unwrap(flow._settler._deletes._flush) == world.source.delete
     assert flow._settler._letters._flush == world.dead_letters.send
     assert flow.leases._extend == world.source.change_visibility
     assert isinstance(repository._insert, BatchInserts)

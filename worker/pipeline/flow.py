@@ -5,26 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from math import inf
 from typing import Any, Final, Protocol
 
 import structlog
 
 from worker.acceptance import Acceptance
+from worker.access import Operation
 from worker.delivery import Delivery, Outcome
 from worker.errors import FutureError, GaveUpError, RefusedError
 from worker.metrics import Metrics
+from worker.pipeline.access_watch import AccessWatch
 from worker.pipeline.breaker import Breaker
 from worker.pipeline.decode import decode
 from worker.pipeline.health import Health
 from worker.pipeline.lease import Lease, Leases
-from worker.pipeline.patience import Patience
 from worker.pipeline.receive import Receiver
 from worker.pipeline.record import Ledger, Recorder
 from worker.pipeline.settle import Settler
 from worker.pipeline.slots import Slot, Slots
 from worker.pipeline.sqs_clock import SQSClock
-from worker.queue import MessageQueue
+from worker.queue import MessageQueue, dead_letter_probes, source_probes
 from worker.settings import Settings
 
 _log: Final = structlog.get_logger()
@@ -77,6 +77,8 @@ class Flow:
         stopping: asyncio.Event | None = None,
         tracing: Tracing | None = None,
     ) -> None:
+        # Before they are traced: a probe belongs to no message.
+        probes = [*source_probes(source), *dead_letter_probes(dead_letters), *ledger.probes()]
         self._carrying: Carry = self._carry
         if tracing is not None:
             source, dead_letters = tracing.queue(source), tracing.queue(dead_letters)
@@ -94,37 +96,34 @@ class Flow:
         self._deciding: dict[Lease, asyncio.Task[Outcome]] = {}
         self._out_of_time = False
         breaker = Breaker()
-        polling, recording = self._patience(), self._patience()
-        # What must die can wait for its queue; what can be recorded need not wait with it.
-        burying = Patience(inf, self.give_up, self._clock)
+        self.access = AccessWatch(settings.give_up_seconds, self.give_up, probes, self._clock)
+        ledger.observe(self.access)
         self.health = Health(
             self.metrics.books,
             self.slots,
             breaker,
-            (polling, recording, burying, self.sqs_clock),
+            (self.access, self.sqs_clock),
             self.stopping,
             progress_seconds=_progress_seconds(settings),
             clock=self._clock,
         )
         self.leases = Leases(
-            source.change_visibility,
+            self.access.observed(Operation.VISIBILITY, source.change_visibility),
             settings.visibility_timeout_seconds,
             concurrency=settings.settle_concurrency,
             events=self.metrics.events,
         )
-        self._receiver = self._make_receiver(source, breaker, polling)
-        self._recorder = self._make_recorder(ledger, breaker, recording)
-        self._settler = self._make_settler(source, dead_letters, burying)
+        self._receiver = self._make_receiver(source, breaker)
+        self._recorder = self._make_recorder(ledger, breaker)
+        self._settler = self._make_settler(source, dead_letters)
 
-    def _make_receiver(
-        self, source: MessageQueue, breaker: Breaker, patience: Patience
-    ) -> Receiver:
+    def _make_receiver(self, source: MessageQueue, breaker: Breaker) -> Receiver:
         return Receiver(
             source,
             self.slots,
             self._accept,
             breaker=breaker,
-            patience=patience,
+            access=self.access,
             health=self.health,
             stopping=self.stopping,
             concurrency=self._settings.poll_concurrency,
@@ -133,33 +132,28 @@ class Flow:
             events=self.metrics.events,
         )
 
-    def _make_settler(
-        self, source: MessageQueue, dead_letters: MessageQueue, patience: Patience
-    ) -> Settler:
+    def _make_settler(self, source: MessageQueue, dead_letters: MessageQueue) -> Settler:
         return Settler(
             source,
             dead_letters,
             concurrency=self._settings.settle_concurrency,
             undeliverable_seconds=min(60.0, self._settings.backoff_cap_seconds),
             now=self._now,
-            patience=patience,
+            access=self.access,
+            stopping=self.stopping,
             events=self.metrics.events,
         )
 
-    def _make_recorder(self, ledger: Ledger, breaker: Breaker, patience: Patience) -> Recorder:
+    def _make_recorder(self, ledger: Ledger, breaker: Breaker) -> Recorder:
         return Recorder(
             ledger,
             self._settings,
             breaker=breaker,
-            patience=patience,
             health=self.health,
             stopping=self.stopping,
             now=self.sqs_clock.now,
             events=self.metrics.events,
         )
-
-    def _patience(self) -> Patience:
-        return Patience(self._settings.give_up_seconds, self.give_up, self._clock)
 
     def give_up(self, error: GaveUpError) -> None:
         """Drain, and end `run` with that error."""
@@ -181,15 +175,17 @@ class Flow:
         loop = asyncio.get_running_loop()
         leases = loop.create_task(self.leases.run(), name="leases")
         watch = loop.create_task(self._watch(), name="watch")
+        access = loop.create_task(self.access.run(), name="access")
         try:
             async with asyncio.TaskGroup() as self._deliveries:
                 receiver = loop.create_task(self._receiver.run(), name="receiver")
                 try:
-                    await self._until_stopping(receiver, leases, watch)
+                    await self._until_stopping(receiver, leases, watch, access)
                     await self._drain(receiver)
                 finally:
                     await _cancelled(receiver)
         finally:
+            await _cancelled(access)
             await _cancelled(watch)
             await _cancelled(leases)
             await self._settler.aclose()

@@ -43,6 +43,20 @@ class Lease:
             "outcome": fate.value,
         }
 
+    @property
+    def seconds(self) -> float:
+        """How long each extension lasts."""
+        return self._leases.seconds
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the message is still ours."""
+        return self._leases.is_ours(self)
+
+    def resume(self, extended_at: float) -> None:
+        """Extend again; the last extension was asked for at that moment of the loop's clock."""
+        self._leases.resume(self, extended_at)
+
     async def stop(self) -> bool:
         """Extend no more; an extension under way ends first, so that it overwrites nothing later.
 
@@ -63,6 +77,9 @@ class Leases:
         visibility_timeout_seconds: the length of a lease.
         concurrency: batches under way at most.
         events: where lost leases are counted.
+
+    Attributes:
+        seconds: the length of a lease.
     """
 
     def __init__(
@@ -74,7 +91,7 @@ class Leases:
         events: Counter[str] | None = None,
     ) -> None:
         self._extend = extend
-        self._seconds = visibility_timeout_seconds
+        self.seconds = visibility_timeout_seconds
         self._concurrency = concurrency
         self._events = events if events is not None else Counter()
         # In the order in which they fall due: new and renewed ones go to the end.
@@ -91,7 +108,7 @@ class Leases:
 
         An older delivery of the same message is lost by that: only the newest handle settles.
         """
-        lease = Lease(self, delivery, self._now() + self._seconds)
+        lease = Lease(self, delivery, self._now() + self.seconds)
         older = self._by_message.get(delivery.message_id)
         if older is not None:
             self._lose(older, "handed out again while it was held")
@@ -99,6 +116,15 @@ class Leases:
         self._by_message[delivery.message_id] = lease
         self._arrival.set()
         return lease
+
+    def resume(self, lease: Lease, extended_at: float) -> None:
+        """Keep a lease again that was let go; not after a newer one of the same message."""
+        if lease.lost or lease.delivery.message_id in self._by_message:
+            return
+        lease.expires_at = extended_at + self.seconds
+        self._held[id(lease)] = lease
+        self._by_message[lease.delivery.message_id] = lease
+        self._arrival.set()
 
     def is_ours(self, lease: Lease) -> bool:
         """Say whether a lease was neither lost nor ran out."""
@@ -135,16 +161,16 @@ class Leases:
                 await self._arrival.wait()
                 continue
             first = next(iter(self._held.values()))
-            wait = first.expires_at - self._seconds / 2 - loop.time()
+            wait = first.expires_at - self.seconds / 2 - loop.time()
             if wait > 0:
                 await asyncio.sleep(wait)
                 continue
             if not await self._extend_due():
-                await asyncio.sleep(min(1.0, self._seconds / 20))
+                await asyncio.sleep(min(1.0, self.seconds / 20))
 
     async def _extend_due(self) -> bool:
         # What falls due within a second shares the batches.
-        limit = asyncio.get_running_loop().time() + self._seconds / 2 + min(1.0, self._seconds / 8)
+        limit = asyncio.get_running_loop().time() + self.seconds / 2 + min(1.0, self.seconds / 8)
         due: list[Lease] = []
         for lease in self._held.values():
             if lease.expires_at > limit or len(due) == BATCH_MAX_ENTRIES * self._concurrency:
@@ -168,7 +194,7 @@ class Leases:
             lease.extending = extending
         results: Sequence[AWSError | None]
         try:
-            results = await self._extend([(lease.delivery, self._seconds) for lease in batch])
+            results = await self._extend([(lease.delivery, self.seconds) for lease in batch])
         except AWSError as error:
             results = [error] * len(batch)
         finally:
@@ -181,7 +207,7 @@ class Leases:
 
     def _learn(self, lease: Lease, error: AWSError | None, asked_at: float) -> None:
         if error is None:
-            lease.expires_at = asked_at + self._seconds
+            lease.expires_at = asked_at + self.seconds
             self._events["lease_extended"] += 1
             if id(lease) in self._held:
                 self._held.move_to_end(id(lease))

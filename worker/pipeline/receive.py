@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
+from worker.access import Operation
 from worker.backoff import full_jitter
 from worker.delivery import BATCH_MAX_ENTRIES, Delivery
 from worker.errors import AWSError
+from worker.pipeline.access_watch import AccessWatch
 from worker.pipeline.breaker import Breaker
 from worker.pipeline.health import Health
-from worker.pipeline.patience import Patience
 from worker.pipeline.slots import Slot, Slots
 from worker.pipeline.stopping import unless_stopped
 from worker.queue import MessageQueue
@@ -35,7 +36,7 @@ class Receiver:
         slots: room for messages; a poll asks for no more than it has reserved.
         accept: takes each delivery with its slot.
         breaker: keeps polls back while the table fails.
-        patience: told of failures that do not pass by themselves.
+        access: observes every poll, and keeps polls back while messages cannot be settled.
         health: told of every turn and every answer.
         stopping: set when no new poll may begin.
         concurrency: polls under way at most.
@@ -51,7 +52,7 @@ class Receiver:
         accept: Accept,
         *,
         breaker: Breaker,
-        patience: Patience,
+        access: AccessWatch,
         health: Health,
         stopping: asyncio.Event,
         concurrency: int,
@@ -63,7 +64,7 @@ class Receiver:
         self._slots = slots
         self._accept = accept
         self._breaker = breaker
-        self._patience = patience
+        self._access = access
         self._health = health
         self._stopping = stopping
         self._concurrency = concurrency
@@ -92,7 +93,7 @@ class Receiver:
             except AWSError as error:
                 failures += 1
                 self._events["poll_failures"] += 1
-                self._patience.failed(error)
+                self._access.failed(Operation.RECEIVE, error)
                 self._wanted = 1
                 delay = full_jitter(
                     failures, base_seconds=_RETRY_BASE_SECONDS, cap_seconds=_RETRY_CAP_SECONDS
@@ -108,14 +109,19 @@ class Receiver:
         if slots is None:
             return
         try:
-            if not self._stopping.is_set():
+            # Slots may have been awaited for long.
+            if not self._stopping.is_set() and not self._access.stops_receiving:
                 await self._receive(slots)
         finally:
             for slot in slots:
                 slot.release()
 
     async def _admitted(self, index: int) -> int:
-        """How many messages the breaker lets us ask for."""
+        """Return how many messages may be asked for now."""
+        if self._access.stops_receiving:
+            waiting = self._access.wait_for_change(Breaker.PROBE_SECONDS)
+            await unless_stopped(self._stopping, waiting)
+            return 0
         if not self._breaker.is_open:
             return BATCH_MAX_ENTRIES
         closed = await unless_stopped(self._stopping, self._breaker.admit())
@@ -131,7 +137,7 @@ class Receiver:
             visibility_timeout_seconds=self._visibility_timeout_seconds,
         )
         self._health.polled()
-        self._patience.succeeded()
+        self._access.succeeded(Operation.RECEIVE)
         self._events["polls"] += 1
         self._adapt(len(deliveries), len(slots))
         for delivery in deliveries:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from math import ceil
@@ -13,12 +13,12 @@ from typing import Final, Protocol
 import structlog
 
 from worker.acceptance import Acceptance
+from worker.access import CallObserver, Probe
 from worker.backoff import full_jitter
 from worker.delivery import DUPLICATE, RECORDED, Delivery, Outcome
-from worker.errors import AWSDeniedError, AWSError, AWSNotFoundError, AWSRejectedError, Reason
+from worker.errors import AWSAccessError, AWSError, AWSRejectedError, Reason
 from worker.pipeline.breaker import Breaker
 from worker.pipeline.health import Health
-from worker.pipeline.patience import Patience
 from worker.pipeline.stopping import unless_stopped
 from worker.policy import Policy
 from worker.repository import RecordResult
@@ -32,6 +32,12 @@ _UNKNOWN_POLICY_RECEIVES_MIN: Final = 3
 
 class Ledger(Protocol):
     """What this stage needs of the repository."""
+
+    def observe(self, observer: CallObserver) -> None:
+        """Have the results of every read and write from now on observed."""
+
+    def probes(self) -> Sequence[Probe]:
+        """Return attempts at the reads and writes that change nothing."""
 
     async def policy(self, policy_id: str, version: str) -> Policy | None:
         """Give a published version."""
@@ -52,20 +58,18 @@ class Recorder:
         ledger: the repository.
         settings: attempts, delays and times.
         breaker: told of every success and failure.
-        patience: told of every failure that does not pass by itself.
         health: told of every try.
         stopping: set when the service is to stop.
         now: returns SQS's time, aware: policies are waited for by its clock, not by this host's.
         events: where retries are counted.
     """
 
-    def __init__(  # noqa: PLR0913 - wiring, named at its one call
+    def __init__(
         self,
         ledger: Ledger,
         settings: Settings,
         *,
         breaker: Breaker,
-        patience: Patience,
         health: Health,
         stopping: asyncio.Event,
         now: Callable[[], datetime],
@@ -74,7 +78,6 @@ class Recorder:
         self._ledger = ledger
         self._settings = settings
         self._breaker = breaker
-        self._patience = patience
         self._health = health
         self._stopping = stopping
         self._now = now
@@ -113,7 +116,7 @@ class Recorder:
                 return Outcome.returned(f"stopping: {failure}")
 
     def _held_in_vain(self, delivery: Delivery, failure: AWSError) -> Outcome:
-        if isinstance(failure, AWSDeniedError | AWSNotFoundError):
+        if isinstance(failure, AWSAccessError):
             return self._later(delivery, str(failure))  # nothing that a message can help
         return self.later_or_dead(delivery, str(failure))
 
@@ -145,8 +148,6 @@ class Recorder:
                 f"was published with {policy.content_sha256}",
             )
         result = await self._write(acceptance, delivery)
-        # Only a write proves that writing is permitted; the rest may come from a cache.
-        self._patience.succeeded()
         if result is RecordResult.CONFLICT:
             return Outcome.dead(
                 Reason.CONFLICT,
@@ -186,6 +187,5 @@ class Recorder:
 
     def _note_failure(self, error: AWSError) -> None:
         self._events["table_failures"] += 1
-        self._patience.failed(error)
         if self._breaker.failed():
             _log.warning("table fails; receiving stops until it works", error=str(error))

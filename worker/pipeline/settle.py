@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final, TypeVar
 
 import structlog
 
+from worker.access import Operation
 from worker.backoff import full_jitter
 from worker.dead_letter import bury
 from worker.delivery import (
@@ -20,10 +21,11 @@ from worker.delivery import (
     Outcome,
     OutgoingMessage,
 )
-from worker.errors import AWSError, AWSThrottledError, AWSUnavailableError
+from worker.errors import AWSAccessError, AWSError, AWSThrottledError, AWSUnavailableError
 from worker.gatherer import Gatherer
+from worker.pipeline.access_watch import AccessWatch
 from worker.pipeline.lease import Lease
-from worker.pipeline.patience import Patience
+from worker.pipeline.stopping import unless_stopped
 from worker.queue import MessageQueue
 
 _log: Final = structlog.get_logger()
@@ -32,10 +34,17 @@ EntryT = TypeVar("EntryT")
 _ATTEMPTS: Final = 4
 _RETRY_BASE_SECONDS: Final = 0.2
 _RETRY_CAP_SECONDS: Final = 2.0
+_ACCESS_RETRY_SECONDS: Final = 30.0
+# Message ids, of some 40 bytes each.
+_REMEMBERED_DEAD_LETTERS: Final = 20_000
 
 
 class Settler:
     """Delete, hand back or dead-letter, in batches, each entry on its own terms.
+
+    While AWS denies the delete or the dead letter, the message is held and tried again for as long
+    as its lease can be kept. A message that was dead-lettered and comes back, because its delete
+    failed or was lost, is only deleted.
 
     Args:
         source: the queue that deliveries came from.
@@ -43,11 +52,12 @@ class Settler:
         concurrency: batches under way at most, of each kind.
         undeliverable_seconds: how long a message waits that could not be dead-lettered.
         now: gives the present time, aware.
-        patience: told of every dead letter that was sent or not.
+        access: observes every batch.
+        stopping: set when nothing may be held any longer.
         events: where failures are counted.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - wiring, named at its one call
         self,
         source: MessageQueue,
         dead_letters: MessageQueue,
@@ -55,32 +65,35 @@ class Settler:
         concurrency: int,
         undeliverable_seconds: float,
         now: Callable[[], datetime],
-        patience: Patience,
+        access: AccessWatch,
+        stopping: asyncio.Event,
         events: Counter[str],
     ) -> None:
         self._undeliverable_seconds = undeliverable_seconds
         self._now = now
-        self._patience = patience
+        self._access = access
+        self._stopping = stopping
         self._events = events
         self._deletes = Gatherer[Delivery, AWSError | None](
-            source.delete,
+            access.observed(Operation.DELETE, source.delete),
             max_entries=BATCH_MAX_ENTRIES,
             concurrency=concurrency,
             key=lambda delivery: delivery.message_id,
         )
         self._returns = Gatherer[tuple[Delivery, float], AWSError | None](
-            source.change_visibility,
+            access.observed(Operation.VISIBILITY, source.change_visibility),
             max_entries=BATCH_MAX_ENTRIES,
             concurrency=concurrency,
             key=lambda change: change[0].message_id,
         )
         self._letters = Gatherer[OutgoingMessage, AWSError | None](
-            dead_letters.send,
+            access.observed(Operation.DEAD_LETTER, dead_letters.send),
             max_entries=BATCH_MAX_ENTRIES,
             max_bytes=MESSAGE_MAX_BYTES,
             concurrency=concurrency,
             size=lambda letter: letter.size_bytes,
         )
+        self._dead_lettered: OrderedDict[str, None] = OrderedDict()
 
     async def settle(self, lease: Lease, outcome: Outcome) -> Outcome:
         """Carry out a fate.
@@ -100,12 +113,16 @@ class Settler:
         assert outcome.reason is not None  # noqa: S101 - a dead outcome has one
         if lease.lost:
             return Outcome.returned("lease lost before it was dead-lettered")
+        if lease.delivery.message_id in self._dead_lettered:
+            # Counted as a duplicate: there is one dead letter, and it was counted.
+            self._events["dead_letter_repeats"] += 1
+            await self._delete(lease, Fate.DUPLICATE)
+            return Outcome(Fate.DUPLICATE, detail="dead-lettered before; deleted only")
         letter = bury(lease.delivery, outcome.reason, outcome.detail, dead_at=self._now())
         try:
-            await self._patiently(self._letters, letter, lease)
+            await self._send(letter, lease)
         except AWSError as error:
             self._events["dead_letter_failed"] += 1
-            self._patience.failed(error)
             await self._hand_back(lease, self._undeliverable_seconds)
             _log.debug(
                 "dead letter not sent; message returned",
@@ -114,21 +131,64 @@ class Settler:
                 error=str(error),
             )
             return Outcome.returned(f"could not be dead-lettered: {error}")
-        self._patience.succeeded()
+        self._remember(lease.delivery.message_id)
         # Only what is safely in the dead-letter queue is deleted here.
         await self._delete(lease, outcome.fate)
         return outcome
 
+    async def _send(self, letter: OutgoingMessage, lease: Lease) -> None:
+        while True:
+            try:
+                await self._patiently(self._letters, letter, lease)
+            except AWSAccessError:
+                if not await self._access_may_return(lease):
+                    raise
+            else:
+                return
+
+    def _remember(self, message_id: str) -> None:
+        self._dead_lettered[message_id] = None
+        if len(self._dead_lettered) > _REMEMBERED_DEAD_LETTERS:
+            self._dead_lettered.popitem(last=False)
+
     async def _delete(self, lease: Lease, fate: Fate) -> None:
-        ours = await lease.stop()
+        while True:
+            ours = await lease.stop()
+            try:
+                await self._patiently(self._deletes, lease.delivery, lease)
+            except AWSAccessError as error:
+                if ours:
+                    await self._renew(lease)
+                    if await self._access_may_return(lease):
+                        continue
+                    await lease.stop()
+                self._not_deleted(lease, fate, error)
+            except AWSError as error:
+                self._not_deleted(lease, fate, error)
+            else:
+                self._events["deleted" if ours else "deleted_late"] += 1
+            return
+
+    def _not_deleted(self, lease: Lease, fate: Fate, error: AWSError) -> None:
+        # It comes back, is found recorded or dead-lettered, and is deleted then.
+        self._events["delete_failed"] += 1
+        _log.debug("not deleted", **lease.named(fate), error=str(error))
+
+    async def _renew(self, lease: Lease) -> None:
+        """Take up a lease again whose message could not be deleted."""
+        asked_at = asyncio.get_running_loop().time()
         try:
-            await self._patiently(self._deletes, lease.delivery, lease)
+            await self._returns.submit((lease.delivery, lease.seconds))
         except AWSError as error:
-            # It comes back, is found recorded, and is deleted then.
-            self._events["delete_failed"] += 1
-            _log.debug("not deleted", **lease.named(fate), error=str(error))
+            _log.debug("lease not renewed", **lease.named(Fate.RETURNED), error=str(error))
         else:
-            self._events["deleted" if ours else "deleted_late"] += 1
+            lease.resume(asked_at)
+
+    async def _access_may_return(self, lease: Lease) -> bool:
+        """Wait for a while; return whether the message can still be held and tried again."""
+        waiting = self._access.wait_for_change(_ACCESS_RETRY_SECONDS)
+        await unless_stopped(self._stopping, waiting)
+        return not self._stopping.is_set() and lease.is_ours
 
     async def _hand_back(self, lease: Lease, delay_seconds: float) -> None:
         if not await lease.stop():

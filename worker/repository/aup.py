@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from boto3.dynamodb.conditions import Attr, Key
 
 from worker.acceptance import Acceptance
+from worker.access import CallObserver, Operation, Probe
 from worker.aws import Calling, calling
 from worker.backoff import full_jitter
 from worker.errors import (
+    AWSError,
     AWSRejectedError,
     AWSThrottledError,
     AWSUnavailableError,
@@ -29,6 +31,7 @@ from worker.repository.dynamodb import POLICY_READS, DynamoDBRepository
 from worker.repository.evidence import KEPT_AS_STATED, build_item, same_content, timestamp
 from worker.repository.privacy import reduce, reduces
 from worker.repository.writes import (
+    PROBE,
     AdaptiveConcurrency,
     BatchInserts,
     ConditionalPuts,
@@ -46,7 +49,6 @@ _RETRY_BASE_SECONDS: Final = 0.1
 _RETRY_CAP_SECONDS: Final = 2.0
 # On the wire a character takes six bytes at most, and DynamoDB takes 16 MB in a request.
 _BATCH_MAX_CHARACTERS: Final = 1_000_000
-_PROBE: Final = "aup-worker-probe"
 
 
 class RecordResult(StrEnum):
@@ -132,14 +134,17 @@ class AUPRepository(DynamoDBRepository):
             seconds=aws_settings.policy_cache_seconds,
             absence_seconds=aws_settings.policy_absence_seconds,
         )
+        way: type[BatchInserts | ConditionalPuts]
         way = BatchInserts if aws_settings.write_api == "batch" else ConditionalPuts
         self._calling: Calling = calling
-        self._insert: Inserts = way(
+        self._observer: CallObserver | None = None
+        self._own_insert = way(
             self.dynamodb_caller,
             self.user_table_name,
             aws_settings.call_timeout_seconds,
             self.calls,
         )
+        self._insert: Inserts = self._own_insert
         self._writes: Gatherer[Item, Inserted] | None = None
         self._concurrency = AdaptiveConcurrency(aws_settings.write_concurrency, lambda: 0.0)
         self._lookups = asyncio.Semaphore(aws_settings.write_concurrency)
@@ -171,6 +176,14 @@ class AUPRepository(DynamoDBRepository):
         """Let every call from now on be followed."""
         self._calling = tracing.calling(self._calling)
         self._insert = tracing.inserts(self._insert, self.user_table_name)
+
+    def observe(self, observer: CallObserver) -> None:
+        """Have the results of every read and write from now on observed."""
+        self._observer = observer
+
+    def _observe(self, operation: Operation, results: Sequence[object]) -> None:
+        if self._observer is not None:
+            self._observer.observe(operation, results)
 
     async def record(
         self, acceptance: Acceptance, *, received_at: datetime | None = None
@@ -229,10 +242,15 @@ class AUPRepository(DynamoDBRepository):
 
     async def _insert_and_learn(self, items: Sequence[Item]) -> Sequence[InsertResult]:
         assert self._writes is not None  # noqa: S101 - it calls us
+        results: Sequence[InsertResult]
         try:
             results = await self._insert(items)
         except AWSThrottledError as error:
             results = [error] * len(items)
+        except AWSError as error:
+            self._observe(Operation.WRITE, [error])
+            raise
+        self._observe(Operation.WRITE, results)
         self._concurrency.learn(results)
         self._writes.concurrency = self._concurrency.allowed
         return results
@@ -251,6 +269,17 @@ class AUPRepository(DynamoDBRepository):
         return self._calling(operation, timeout, self.calls, target=table_name)
 
     async def _get(self, table_name: str, key: dict[str, str]) -> dict[str, Any] | None:
+        of_policies = table_name == self.table_name
+        operation = Operation.READ_POLICY if of_policies else Operation.LOOK_UP
+        try:
+            item = await self._read(table_name, key)
+        except AWSError as error:
+            self._observe(operation, [error])
+            raise
+        self._observe(operation, [item])
+        return item
+
+    async def _read(self, table_name: str, key: dict[str, str]) -> dict[str, Any] | None:
         async with (
             self.dynamodb_resource() as resource,
             self._call("GetItem", table_name),
@@ -494,14 +523,24 @@ class AUPRepository(DynamoDBRepository):
                 return
             request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
-    async def probe(self) -> None:
-        """Check by two reads that both tables exist, are keyed as we expect, and may be read.
+    def probes(self) -> list[Probe]:
+        """Return reads of keys that do not exist, and a write that cannot succeed.
 
-        Raises:
-            AWSError: one of them does not.
+        A read that is rejected means that the table has other keys.
         """
-        await self._get(self.table_name, {"policy_id": _PROBE, "version": _PROBE})
-        await self._get(self.user_table_name, {"user_id": _PROBE, "policy_version": _PROBE})
+        policies, acceptances = f"table {self.table_name}", f"table {self.user_table_name}"
+        read, write = "dynamodb:GetItem", self._own_insert.action
+        return [
+            Probe(Operation.READ_POLICY, read, policies, self._read_no_policy),
+            Probe(Operation.LOOK_UP, read, acceptances, self._look_up_nothing),
+            Probe(Operation.WRITE, write, acceptances, self._own_insert.attempt),
+        ]
+
+    async def _read_no_policy(self) -> None:
+        await self._read(self.table_name, {"policy_id": PROBE, "version": PROBE})
+
+    async def _look_up_nothing(self) -> None:
+        await self._read(self.user_table_name, {"user_id": PROBE, "policy_version": PROBE})
 
     async def aclose(self) -> None:
         """Stop writing and close the resource."""

@@ -1,17 +1,13 @@
-"""The tables, looked at from outside: how they are set up, and what we may do with them."""
+"""The tables, looked at from outside: how they are set up."""
 
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from worker.aws import calling, error_of
-from worker.errors import AWSRejectedError
+from worker.aws import calling
 from worker.repository.dynamodb import DynamoDBRepository
-from worker.repository.writes import insert_statement
-
-PROBE: Final = "aup-worker-probe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,63 +78,3 @@ async def has_recovery(repository: DynamoDBRepository, table_name: str) -> bool:
     backups = answer.get("ContinuousBackupsDescription", {})
     recovery = backups.get("PointInTimeRecoveryDescription", {})
     return bool(recovery.get("PointInTimeRecoveryStatus") == "ENABLED")
-
-
-async def try_read(repository: DynamoDBRepository, table_name: str, keys: tuple[str, str]) -> None:
-    """Read a key that nobody has.
-
-    Raises:
-        AWSRejectedError: the table is keyed otherwise.
-        AWSError: it does not exist, or GetItem is not permitted.
-    """
-    async with (
-        repository.dynamodb_resource() as resource,
-        _call(repository, "GetItem", table_name),
-    ):
-        await resource.meta.client.get_item(
-            TableName=table_name, Key=dict.fromkeys(keys, PROBE), ConsistentRead=True
-        )
-
-
-async def try_insert(repository: DynamoDBRepository, table_name: str) -> None:
-    """Try the write that the settings choose, in a form that cannot succeed.
-
-    DynamoDB looks at permissions first: whoever hears what is wrong with the write may write.
-
-    Raises:
-        AWSError: it does not exist, or the write is not permitted.
-    """
-    try:
-        if repository.aws_settings.write_api == "batch":
-            await _insert_without_key(repository, table_name)
-        else:
-            await _put_never(repository, table_name)
-    except AWSRejectedError:
-        return
-
-
-async def _insert_without_key(repository: DynamoDBRepository, table_name: str) -> None:
-    statement: Any = {
-        "Statement": insert_statement(table_name, ("user_id",)),
-        "Parameters": [PROBE],
-    }
-    async with (
-        repository.dynamodb_resource() as resource,
-        _call(repository, "BatchExecuteStatement", table_name),
-    ):
-        answer = await resource.meta.client.batch_execute_statement(Statements=[statement])
-    error: Any = answer["Responses"][0].get("Error", {})
-    if error:
-        raise error_of(error.get("Code", "Unknown"), error.get("Message", ""))
-
-
-async def _put_never(repository: DynamoDBRepository, table_name: str) -> None:
-    async with (
-        repository.dynamodb_resource() as resource,
-        _call(repository, "PutItem", table_name),
-    ):
-        await resource.meta.client.put_item(
-            TableName=table_name,
-            Item={"user_id": PROBE, "policy_version": PROBE},
-            ConditionExpression="attribute_exists(user_id) AND attribute_not_exists(user_id)",
-        )

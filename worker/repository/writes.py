@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from worker.aws import calling, error_of
-from worker.errors import AWSError, AWSRejectedError, AWSThrottledError, AWSUnavailableError
+from worker.errors import (
+    AWSError,
+    AWSRejectedError,
+    AWSThrottledError,
+    AWSUnavailableError,
+    AWSUnsupportedError,
+)
 
 if TYPE_CHECKING:
     from worker.wire.caller import Caller
@@ -22,6 +28,11 @@ Item = Mapping[str, Any]
 
 # DynamoDB API reference, BatchExecuteStatement.
 STATEMENTS_MAX: Final = 25
+# A key that no policy and no acceptance has.
+PROBE: Final = "aup-worker-probe"
+# DynamoDB names its errors. A nameless 500 may pass, and is also how moto breaks at PartiQL.
+_NAMELESS: Final = ": 500: "
+WITHOUT_PARTIQL: Final = "a table service without PartiQL needs AUP_WRITE_API=put"
 
 
 class Inserted(Enum):
@@ -54,6 +65,8 @@ class _TableInserts:
         calls: where calls are counted.
     """
 
+    action: str
+
     def __init__(
         self, lend: Lend, table_name: str, timeout_seconds: float, calls: Counter[str]
     ) -> None:
@@ -68,6 +81,7 @@ class BatchInserts(_TableInserts):
 
     max_items = STATEMENTS_MAX
     operation = "BatchExecuteStatement"
+    action = "dynamodb:PartiQLInsert"
 
     async def __call__(self, items: Sequence[Item], /) -> list[InsertResult]:
         """Insert the items; a call that is rejected whole is repeated in halves."""
@@ -87,7 +101,34 @@ class BatchInserts(_TableInserts):
         except AWSError as error:
             return [error] * len(items)
 
+    async def attempt(self) -> None:
+        """Try an insert that cannot succeed, for it lacks the sort key.
+
+        Raises:
+            AWSError: the insert is not permitted, or the server cannot do such inserts.
+        """
+        try:
+            (result,) = await self._execute([{"user_id": PROBE}])
+        except AWSRejectedError:
+            return
+        except AWSUnavailableError as error:
+            if _NAMELESS not in str(error):
+                raise
+            raise AWSUnavailableError(f"{error}; {WITHOUT_PARTIQL}") from None
+        if isinstance(result, AWSError) and not isinstance(result, AWSRejectedError):
+            raise result
+
     async def _execute(self, items: Sequence[Item]) -> list[InsertResult]:
+        with _advised():
+            answer = await self._call(items)
+        responses = answer.get("Responses", [])
+        if len(responses) != len(items):
+            raise AWSUnavailableError(
+                f"BatchExecuteStatement: {len(items)} statements, {len(responses)} answers"
+            )
+        return [_statement_result(response) for response in responses]
+
+    async def _call(self, items: Sequence[Item]) -> dict[str, Any]:
         async with (
             self._lend() as caller,
             calling("BatchExecuteStatement", self._timeout, self._calls, target=self._table_name),
@@ -99,13 +140,7 @@ class BatchInserts(_TableInserts):
                 }
                 for item in items
             ]
-            answer = await caller.call("BatchExecuteStatement", {"Statements": statements})
-        responses = answer.get("Responses", [])
-        if len(responses) != len(items):
-            raise AWSUnavailableError(
-                f"BatchExecuteStatement: {len(items)} statements, {len(responses)} answers"
-            )
-        return [_statement_result(response) for response in responses]
+            return await caller.call("BatchExecuteStatement", {"Statements": statements})
 
 
 class ConditionalPuts(_TableInserts):
@@ -113,29 +148,52 @@ class ConditionalPuts(_TableInserts):
 
     max_items = 1
     operation = "PutItem"
+    action = "dynamodb:PutItem"
 
     async def __call__(self, items: Sequence[Item], /) -> list[InsertResult]:
         """Insert the items, one call each."""
         done = await asyncio.gather(*map(self._put, items), return_exceptions=True)
         return [_result(outcome) for outcome in done]
 
+    async def attempt(self) -> None:
+        """Try a put that cannot succeed, for its conditions contradict each other.
+
+        Raises:
+            AWSError: the put is not permitted.
+        """
+        item = {"user_id": PROBE, "policy_version": PROBE}
+        with suppress(AWSRejectedError):
+            await self._put_if(item, "attribute_exists(user_id) AND attribute_not_exists(user_id)")
+
+    async def _put_if(self, item: Item, condition: str) -> None:
+        async with (
+            self._lend() as caller,
+            calling("PutItem", self._timeout, self._calls, target=self._table_name),
+        ):
+            request = {
+                "TableName": self._table_name,
+                "Item": dict(item),
+                "ConditionExpression": condition,
+            }
+            await caller.call("PutItem", request)
+
     async def _put(self, item: Item) -> InsertResult:
         try:
-            async with (
-                self._lend() as caller,
-                calling("PutItem", self._timeout, self._calls, target=self._table_name),
-            ):
-                request = {
-                    "TableName": self._table_name,
-                    "Item": dict(item),
-                    "ConditionExpression": "attribute_not_exists(user_id)",
-                }
-                await caller.call("PutItem", request)
+            await self._put_if(item, "attribute_not_exists(user_id)")
         except AWSRejectedError as error:
             if "ConditionalCheckFailed" in str(error):
                 return Inserted.EXISTS
             raise
         return Inserted.NEW
+
+
+@contextmanager
+def _advised() -> Iterator[None]:
+    """Advise another kind of write where the server does not support PartiQL."""
+    try:
+        yield
+    except AWSUnsupportedError as error:
+        raise AWSUnsupportedError(f"{error}; {WITHOUT_PARTIQL}") from None
 
 
 @lru_cache(maxsize=1024)  # producers state the same fields every time

@@ -1,0 +1,56 @@
+"""Access to AWS: the operations that the worker needs, and harmless attempts at each."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from worker.errors import AWSError
+
+
+class Operation(StrEnum):
+    """An operation that needs a permission of its own."""
+
+    RECEIVE = "receive"
+    DELETE = "delete"
+    VISIBILITY = "change visibility"
+    DEAD_LETTER = "send dead letter"
+    READ_POLICY = "read policy"
+    LOOK_UP = "look up acceptance"
+    WRITE = "write acceptance"
+
+
+class CallObserver(Protocol):
+    """Observer of every call's result."""
+
+    def observe(self, operation: Operation, results: Sequence[object], /) -> None:
+        """Take in the results of one call: an AWSError for each entry that failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A call that changes nothing and that AWS refuses only for want of access.
+
+    AWS checks permissions before it looks for what is wrong with a well-formed request: an error
+    about the request itself means that the call is permitted.
+
+    Attributes:
+        action: the IAM action that the operation needs.
+        target: the queue or table, such as `queue aup-acceptances`.
+        attempt: makes the call; raises AWSError.
+    """
+
+    operation: Operation
+    action: str
+    target: str
+    attempt: Callable[[], Awaitable[object]]
+
+    async def error(self) -> AWSError | None:
+        """Return the error that the attempt ended with, or None."""
+        try:
+            await self.attempt()
+        except AWSError as error:
+            return error
+        return None
