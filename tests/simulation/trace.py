@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
@@ -28,6 +28,7 @@ class Trace:
         self.wanted = echo is not None
         self.lines: deque[str] = deque(maxlen=_KEPT)
         self.alarms: list[str] = []
+        self.warnings: Counter[str] = Counter()
         self._echo = echo
 
     def tell(self, text: str) -> None:
@@ -55,6 +56,9 @@ class Trace:
     def _take(self, _logger: Any, method: str, entry: MutableMapping[str, Any]) -> Any:
         event = entry.pop("event")
         error = entry.pop("exc_info", None)
+        if method == "warning":
+            self.warnings[event] += 1
+            self.warnings[f"{event}: {entry.get('operation')}"] += 1
         if event in _NEVER_LOGGED:
             self.alarms.append(f"{event}: {entry} {error!r}")
         if self.wanted:

@@ -104,6 +104,7 @@ class World:
         *,
         write_api: str = "batch",
         retention_seconds: tuple[int, int] = AMPLE_RETENTION_SECONDS,
+        max_receive_count: int = MAX_RECEIVE_COUNT,
         **changes: Any,
     ) -> World:
         """Create queues and tables, and publish the first policy; nothing fails yet.
@@ -113,13 +114,14 @@ class World:
             trace: is told what happens.
             write_api: how the worker writes.
             retention_seconds: of the source queue, and of the dead-letter queue.
+            max_receive_count: after which SQS itself moves a message to the dead letters.
             changes: other settings than usual.
         """
         trace = trace or Trace()
         sqs_faults, table_faults = Faults(seed), Faults(seed + 1)
         sqs, dynamodb = WatchedSQS(sqs_faults), WatchedDynamoDB(table_faults)
         outages = Outages({"sqs": sqs_faults, "dynamodb": table_faults})
-        await _create_queues(sqs, *retention_seconds)
+        await _create_queues(sqs, *retention_seconds, max_receive_count)
         for name, keys in _KEYS.items():
             schema = [
                 {"AttributeName": key, "KeyType": kind}
@@ -195,12 +197,15 @@ class World:
 
 
 async def _create_queues(
-    sqs: SimulatedSQS, retention_seconds: int, dead_letter_retention_seconds: int
+    sqs: SimulatedSQS,
+    retention_seconds: int,
+    dead_letter_retention_seconds: int,
+    max_receive_count: int,
 ) -> None:
     retention = {"MessageRetentionPeriod": str(dead_letter_retention_seconds)}
     await sqs.create_queue(QueueName=DEAD_LETTERS, Attributes=retention)
     arn = sqs.queue(DEAD_LETTERS).arn
-    policy = f'{{"deadLetterTargetArn": "{arn}", "maxReceiveCount": "{MAX_RECEIVE_COUNT}"}}'
+    policy = f'{{"deadLetterTargetArn": "{arn}", "maxReceiveCount": "{max_receive_count}"}}'
     await sqs.create_queue(
         QueueName=SOURCE,
         Attributes={"RedrivePolicy": policy, "MessageRetentionPeriod": str(retention_seconds)},

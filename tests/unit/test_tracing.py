@@ -310,8 +310,8 @@ async def test_without_tracing_the_flow_calls_the_very_same_functions() -> None:
     assert flow._receiver._queue is world.source
     assert flow._recorder._ledger is repository
     assert inspect.unwrap(flow._settler._deletes._flush) == world.source.delete
-    assert flow._settler._letters._flush == world.dead_letters.send
-    assert flow.leases._extend == world.source.change_visibility
+    assert inspect.unwrap(flow._settler._letters._flush) == world.dead_letters.send
+    assert inspect.unwrap(flow.leases._extend) == world.source.change_visibility
     assert isinstance(repository._insert, BatchInserts)
     tracing = Recorded().tracing
     other = Flow(
