@@ -146,7 +146,7 @@ def _wrongly_dead(world: World) -> set[str]:
 
 
 async def _finished(world: World, supervisor: Supervisor) -> int:
-    """Check that once the permission is back everything finds its place; return the dead letters."""
+    """Check that everything finds its place with the permission; return the dead letters."""
     await drained(world, 1200)
     await supervisor.stop()
     assert len(world.audit.ledger) == 2 * _ROUNDS

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.simulation.virtual_clock import simulated
-from tests.unit.fakes import Answer, FakeQueue, Script, agree, clock, delivery
+from tests.unit.fakes import Answer, FakeQueue, Script, agree, clock, delivery, health
 from worker.dead_letter import ATTRIBUTE, original, read
 from worker.delivery import DUPLICATE, RECORDED, Fate, Outcome
 from worker.errors import (
@@ -22,6 +22,7 @@ from worker.errors import (
     Reason,
 )
 from worker.pipeline.access_watch import AccessWatch
+from worker.pipeline.breaker import Breaker
 from worker.pipeline.lease import Lease, Leases
 from worker.pipeline.settle import Settler
 
@@ -43,6 +44,7 @@ class _Trial:
             undeliverable_seconds=33.0,
             now=clock,
             access=self.access,
+            health=health(Breaker(), self.stopping),
             stopping=self.stopping,
             events=self.events,
         )

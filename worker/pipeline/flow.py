@@ -140,6 +140,7 @@ class Flow:
             undeliverable_seconds=min(60.0, self._settings.backoff_cap_seconds),
             now=self._now,
             access=self.access,
+            health=self.health,
             stopping=self.stopping,
             events=self.metrics.events,
         )

@@ -24,6 +24,7 @@ from worker.delivery import (
 from worker.errors import AWSAccessError, AWSError, AWSThrottledError, AWSUnavailableError
 from worker.gatherer import Gatherer
 from worker.pipeline.access_watch import AccessWatch
+from worker.pipeline.health import Health
 from worker.pipeline.lease import Lease
 from worker.pipeline.stopping import unless_stopped
 from worker.queue import MessageQueue
@@ -53,6 +54,7 @@ class Settler:
         undeliverable_seconds: how long a message waits that could not be dead-lettered.
         now: gives the present time, aware.
         access: observes every batch.
+        health: told of every try of a message whose settlement is denied.
         stopping: set when nothing may be held any longer.
         events: where failures are counted.
     """
@@ -66,12 +68,14 @@ class Settler:
         undeliverable_seconds: float,
         now: Callable[[], datetime],
         access: AccessWatch,
+        health: Health,
         stopping: asyncio.Event,
         events: Counter[str],
     ) -> None:
         self._undeliverable_seconds = undeliverable_seconds
         self._now = now
         self._access = access
+        self._health = health
         self._stopping = stopping
         self._events = events
         self._deletes = Gatherer[Delivery, AWSError | None](
@@ -188,6 +192,7 @@ class Settler:
         """Wait for a while; return whether the message can still be held and tried again."""
         waiting = self._access.wait_for_change(_ACCESS_RETRY_SECONDS)
         await unless_stopped(self._stopping, waiting)
+        self._health.progressed()
         return not self._stopping.is_set() and lease.is_ours
 
     async def _hand_back(self, lease: Lease, delay_seconds: float) -> None:
