@@ -56,7 +56,7 @@ async def _access_problems(
     others: list[AWSError] = []
     for probe, error in zip(probes, errors, strict=True):
         if isinstance(error, AWSUnsupportedError) and probe.operation is Operation.WRITE:
-            problems.append(f"AUP_WRITE_API: {error}")
+            problems.append(f"AUP_WRITE_API=batch: {error}")
         elif isinstance(error, AWSRejectedError) and probe.operation in _READS:
             problems.append(
                 f"AUP_TABLE_NAME={repository.table_name}, AUP_USER_TABLE_NAME="

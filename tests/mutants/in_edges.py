@@ -99,11 +99,11 @@ MUTANTS: Final = (
         ("tests/unit/test_endpoints.py", "-k", "silent"),
     ),
     Mutant(
-        "patience without an end",
-        "worker/pipeline/patience.py",
-        "if self._denied_seconds >= self._seconds:",
+        "access denied for ever",
+        "worker/pipeline/access_watch.py",
+        "if status.denied_seconds >= self._seconds:",
         "if False:",
-        ("tests/unit/test_patience.py",),
+        ("tests/unit/test_access_watch.py",),
     ),
     Mutant(
         "a loop that stands still is left alone",

@@ -8,15 +8,18 @@ from tests.mutants.mutant import Mutant
 
 _FLOW: Final = "worker/pipeline/flow.py"
 _HEALTH: Final = "worker/pipeline/health.py"
-_PATIENCE: Final = "worker/pipeline/patience.py"
+_ACCESS: Final = "worker/pipeline/access_watch.py"
 _RECEIVE: Final = "worker/pipeline/receive.py"
 _RECORD: Final = "worker/pipeline/record.py"
 _REPOSITORY: Final = "worker/repository/aup.py"
+_SETTLE: Final = "worker/pipeline/settle.py"
 _SLOTS: Final = "worker/pipeline/slots.py"
+_ACCESS_TESTS: Final = ("tests/unit/test_access_watch.py",)
 _CONNECTION_TESTS: Final = ("tests/pitfalls/test_connections.py",)
 _FLOW_TESTS: Final = ("tests/unit/test_flow.py",)
 _HEALTH_TESTS: Final = ("tests/unit/test_health.py",)
 _RECEIVE_TESTS: Final = ("tests/unit/test_receive.py",)
+_SETTLE_TESTS: Final = ("tests/unit/test_settle.py",)
 _SLOTS_TESTS: Final = ("tests/unit/test_slots.py",)
 
 _MEMORY: Final = (
@@ -88,9 +91,9 @@ _PROGRESS: Final = (
     ),
     Mutant(
         "readiness that stays away",
-        _PATIENCE,
-        '        self._denied_last = False\n        self.trouble = ""',
-        "        self._denied_last = False",
+        _ACCESS,
+        "        self.error = None\n",
+        "",
         _HEALTH_TESTS,
     ),
     Mutant(
@@ -173,4 +176,113 @@ _ELSEWHERE: Final = (
     ),
 )
 
-MUTANTS: Final = _MEMORY + _PROGRESS + _CONNECTIONS + _ELSEWHERE
+_ACCESS_DENIED: Final = (
+    Mutant(
+        "deletes that are not observed",
+        _SETTLE,
+        "access.observed(Operation.DELETE, source.delete)",
+        "source.delete",
+        _SETTLE_TESTS,
+    ),
+    Mutant(
+        "a denied extension that is not observed",
+        _FLOW,
+        "self.access.observed(Operation.VISIBILITY, source.change_visibility)",
+        "source.change_visibility",
+        (*_FLOW_TESTS, "-k", "extension"),
+    ),
+    Mutant(
+        "policy reads that are not observed",
+        _REPOSITORY,
+        "            self._observe(operation, [error])\n",
+        "",
+        ("tests/unit/test_aup_repository.py", "-k", "observed"),
+    ),
+    Mutant(
+        "a success that clears the trouble of another operation",
+        _ACCESS,
+        "        status = self._statuses.get(operation)\n",
+        "        for each in self._statuses.values():\n            each.clear()\n"
+        "        status = self._statuses.get(operation)\n",
+        _ACCESS_TESTS,
+    ),
+    Mutant(
+        "denied entries of a batch that others hide",
+        _ACCESS,
+        "        if denials:\n",
+        "        if denials and len(errors) == len(results):\n",
+        _ACCESS_TESTS,
+    ),
+    Mutant(
+        "access that no call tries any more is not probed",
+        _ACCESS,
+        "and status.observed_at <= stale",
+        "and False",
+        _ACCESS_TESTS,
+    ),
+    Mutant(
+        "a probe that misleads is believed for ever",
+        _ACCESS,
+        "status.misleading_passes += 1",
+        "pass",
+        _ACCESS_TESTS,
+    ),
+    Mutant(
+        "receiving goes on while messages cannot be settled",
+        _RECEIVE,
+        "        if self._access.stops_receiving:\n",
+        "        if False:\n",
+        _RECEIVE_TESTS,
+    ),
+    Mutant(
+        "a poll that waited for slots begins although access is denied",
+        _RECEIVE,
+        "if not self._stopping.is_set() and not self._access.stops_receiving:",
+        "if not self._stopping.is_set():",
+        _RECEIVE_TESTS,
+    ),
+    Mutant(
+        "a message whose delete is denied is let go at once",
+        _SETTLE,
+        "if await self._access_may_return(lease):\n                        continue",
+        "if False:\n                        continue",
+        _SETTLE_TESTS,
+    ),
+    Mutant(
+        "a message whose delete is denied is held without its lease",
+        _SETTLE,
+        "                    await self._renew(lease)\n",
+        "",
+        _SETTLE_TESTS,
+    ),
+    Mutant(
+        "a message dead-lettered again",
+        _SETTLE,
+        "if lease.delivery.message_id in self._dead_lettered:",
+        "if False:",
+        _SETTLE_TESTS,
+    ),
+    Mutant(
+        "dead letters remembered without a bound",
+        _SETTLE,
+        "            self._dead_lettered.popitem(last=False)\n",
+        "            pass\n",
+        _SETTLE_TESTS,
+    ),
+    Mutant(
+        "missing permissions not looked for at the start",
+        "worker/preflight.py",
+        "    if denied:\n",
+        "    if False:\n",
+        ("tests/unit/test_preflight.py",),
+    ),
+    Mutant(
+        "an operation that the server lacks is tried for ever",
+        "worker/aws.py",
+        "        (AWSUnsupportedError, _UNSUPPORTED),\n",
+        "",
+        ("tests/unit/test_aws.py",),
+    ),
+)
+
+MUTANTS: Final = _ACCESS_DENIED + _MEMORY + _PROGRESS + _CONNECTIONS + _ELSEWHERE

@@ -162,8 +162,8 @@ _LEASES: Final = (
     Mutant(
         "an extension that counts from its answer",
         _LEASE,
-        "lease.expires_at = asked_at + self._seconds",
-        "lease.expires_at = asyncio.get_running_loop().time() + self._seconds",
+        "lease.expires_at = asked_at + self.seconds",
+        "lease.expires_at = asyncio.get_running_loop().time() + self.seconds",
         _LEASE_TESTS,
     ),
 )

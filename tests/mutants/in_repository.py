@@ -70,8 +70,8 @@ _WRITING: Final = (
     Mutant(
         "a put that overwrites",
         _WRITES,
-        '"ConditionExpression": "attribute_not_exists(user_id)"',
-        '"ConditionExpression": "attribute_not_exists(nothing)"',
+        'self._put_if(item, "attribute_not_exists(user_id)")',
+        'self._put_if(item, "attribute_not_exists(nothing)")',
         _WRITES_TESTS,
     ),
     Mutant(

@@ -135,7 +135,7 @@ _DECIDING: Final = (
     Mutant(
         "denied access dead-letters what was held in vain",
         _RECORD,
-        "if isinstance(failure, AWSDeniedError | AWSNotFoundError):",
+        "if isinstance(failure, AWSAccessError):",
         "if False:",
         _RECORD_TESTS,
     ),
@@ -148,17 +148,17 @@ _DECIDING: Final = (
     ),
     Mutant(
         "denials far apart add up",
-        "worker/pipeline/patience.py",
+        "worker/pipeline/access_watch.py",
         "if passed > _BREAK_SECONDS:",
         "if False:",
-        ("tests/unit/test_patience.py",),
+        ("tests/unit/test_access_watch.py",),
     ),
     Mutant(
         "an outage between two denials counts as denied",
-        "worker/pipeline/patience.py",
-        "elif self._denied_last:",
+        "worker/pipeline/access_watch.py",
+        "elif status.denied_last:",
         "else:",
-        ("tests/unit/test_patience.py",),
+        ("tests/unit/test_access_watch.py",),
     ),
     Mutant(
         "an unknown version dead at its first receive",

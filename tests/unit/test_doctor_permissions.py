@@ -128,6 +128,13 @@ async def test_a_server_that_breaks_at_a_statement_tells_nothing_of_the_permissi
 
 
 @simulated
+async def test_a_server_without_partiql_fails_with_the_setting_that_helps() -> None:
+    finding = await _written(spoil_call=lambda _: _client_error("UnknownOperationException"))
+    assert (finding.verdict, "AUP_WRITE_API=put" in finding.remedy) == (FAIL, True)
+    assert "AUP_WRITE_API" not in finding.found
+
+
+@simulated
 async def test_a_table_with_other_keys_fails_the_read() -> None:
     world = await open_world()
     swapped = aws_settings(table_name="aup-acceptances", user_table_name="aup-policies")

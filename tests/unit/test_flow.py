@@ -14,7 +14,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from tests.simulation.aws_errors import dynamodb_error
-from tests.simulation.faults import FaultRates
+from tests.simulation.faults import Denial, FaultRates
 from tests.simulation.virtual_clock import WallClock, run, simulated
 from tests.unit.fakes import (
     ABSENT,
@@ -367,6 +367,38 @@ async def test_a_table_that_denies_access_for_long_ends_the_run_and_loses_nothin
     assert 300 < _now() < 400
     assert sorted(running.world.bodies(SOURCE)) == sorted(_bodies(20))
     assert (await running.world.source.state()).visible == 20
+
+
+@simulated
+async def test_an_extension_that_is_denied_is_noticed_and_stops_receiving() -> None:
+    ledger = FakeLedger(policy())
+    ledger.seconds = 1000.0
+    running = _Run(await open_world(), ledger, visibility_timeout_seconds=40)
+    denial = Denial(
+        code="AccessDeniedException", operations=frozenset({"ChangeMessageVisibilityBatch"})
+    )
+    running.world.faults.deny("sqs", denial)
+    await running.world.push(*_bodies(5))
+    await asyncio.sleep(30)
+    assert any("AccessDenied" in why for why in running.flow.health.why_not_ready())
+    await asyncio.sleep(20)  # the poll that was under way has ended
+    received = running.figures["received"]
+    await running.world.push(*_bodies(50)[5:])
+    await asyncio.sleep(100)
+    assert running.figures["received"] == received
+    assert "AccessDenied" in await _given_up(running)
+    assert 320 < _now() < 500
+
+
+@simulated
+async def test_a_table_service_that_does_not_support_the_write_ends_the_run() -> None:
+    running = await _run(give_up_seconds=300.0)
+    error = dynamodb_error("Batch", "UnknownOperationException")
+    running.world.dynamodb.spoil_call = lambda _: error
+    await running.world.push(*_bodies(20))
+    assert "AUP_WRITE_API=put" in await _given_up(running)
+    assert 300 < _now() < 400
+    assert sorted(running.world.bodies(SOURCE)) == sorted(_bodies(20))
 
 
 @simulated

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from tests.simulation.aws_errors import dynamodb_error
+from tests.simulation.faults import Denial
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import SOURCE, World, aws_settings, open_world, settings
-from worker.errors import AWSNotFoundError, SettingsError
+from worker.errors import AWSDeniedError, AWSNotFoundError, AWSUnavailableError, SettingsError
 from worker.preflight import check
 from worker.settings import Settings
 
@@ -87,3 +89,58 @@ async def test_the_redrive_policy_may_state_its_count_as_text() -> None:
     world.sqs.queue(SOURCE).configure({"RedrivePolicy": json.dumps(redrive)})
     fitted, _ = await _checked(world)
     assert fitted.max_attempts == 4
+
+
+_EACH = [
+    ("DeleteMessageBatch", "sqs:DeleteMessage on queue aup-acceptances"),
+    ("ChangeMessageVisibilityBatch", "sqs:ChangeMessageVisibility on queue aup-acceptances"),
+    ("SendMessageBatch", "sqs:SendMessage on queue aup-acceptances-dead"),
+    ("PartiQLInsert", "dynamodb:PartiQLInsert on table aup-acceptances"),
+    (
+        "GetItem",
+        "dynamodb:GetItem on table aup-policies, dynamodb:GetItem on table aup-acceptances",
+    ),
+]
+
+
+def _denied(world: World, *calls: str) -> None:
+    denial = Denial(code="AccessDeniedException", operations=frozenset(calls))
+    world.faults.deny("sqs", denial)
+    world.faults.deny("dynamodb", denial)
+
+
+@pytest.mark.parametrize(("call", "named"), _EACH)
+@simulated
+async def test_a_missing_permission_is_named_before_the_first_poll(call: str, named: str) -> None:
+    world = await open_world()
+    _denied(world, call)
+    with pytest.raises(AWSDeniedError) as caught:
+        await _checked(world)
+    assert str(caught.value).startswith(f"missing permissions: grant {named} (")
+
+
+@simulated
+async def test_all_missing_permissions_are_named_in_one_line() -> None:
+    world = await open_world()
+    _denied(world, *(call for call, _ in _EACH))
+    with pytest.raises(AWSDeniedError) as caught:
+        await _checked(world)
+    assert all(named.partition(",")[0] in str(caught.value) for _, named in _EACH)
+    assert "\n" not in str(caught.value)
+    assert world.sqs.queue(SOURCE).handed_out_count == 0
+
+
+@simulated
+async def test_a_table_service_without_partiql_is_found_with_the_setting_that_helps() -> None:
+    world = await open_world()
+    world.dynamodb.spoil_call = lambda _: dynamodb_error("Batch", "UnknownOperationException")
+    with pytest.raises(SettingsError, match=r"AUP_WRITE_API=batch: .*needs AUP_WRITE_API=put"):
+        await _checked(world)
+
+
+@simulated
+async def test_a_failure_that_may_pass_is_left_to_whoever_tries_again() -> None:
+    world = await open_world()
+    world.dynamodb.spoil_call = lambda _: dynamodb_error("Batch", "500", status=500)
+    with pytest.raises(AWSUnavailableError, match="needs AUP_WRITE_API=put"):
+        await _checked(world)

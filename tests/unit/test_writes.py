@@ -13,12 +13,14 @@ from tests.simulation.aws_errors import dynamodb_error
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import WatchedDynamoDB, acceptance, fixed_now, open_world
 from worker.errors import (
+    AWSAccessError,
     AWSDeniedError,
     AWSError,
     AWSNotFoundError,
     AWSRejectedError,
     AWSThrottledError,
     AWSUnavailableError,
+    AWSUnsupportedError,
 )
 from worker.repository.evidence import build_item
 from worker.repository.writes import (
@@ -64,6 +66,43 @@ def _inserts(dynamodb: Any, way: type[Any] = BatchInserts, seconds: float = 10) 
         yield StockCaller(dynamodb)
 
     return way(lend, "aup-acceptances", seconds, Counter())
+
+
+_ADVICE = "a table service without PartiQL needs AUP_WRITE_API=put"
+
+
+@simulated
+async def test_a_table_service_without_partiql_is_named_with_the_setting_that_helps() -> None:
+    dynamodb = await _dynamodb()
+    dynamodb.spoil_call = lambda _: dynamodb_error("Batch", "UnknownOperationException")
+    inserts = _inserts(dynamodb)
+    for attempt in (inserts(_items(2)), inserts.attempt()):
+        with pytest.raises(AWSUnsupportedError, match=_ADVICE):
+            await attempt
+
+
+@pytest.mark.parametrize(("code", "advised"), [("500", True), ("InternalServerError", False)])
+@simulated
+async def test_a_nameless_failure_of_the_attempt_may_be_a_lack_of_partiql(
+    code: str, advised: bool
+) -> None:
+    dynamodb = await _dynamodb()
+    dynamodb.spoil_call = lambda _: dynamodb_error("Batch", code, status=500)
+    with pytest.raises(AWSUnavailableError) as caught:
+        await _inserts(dynamodb).attempt()
+    assert (_ADVICE in str(caught.value)) is advised
+
+
+@pytest.mark.parametrize("way", [BatchInserts, ConditionalPuts])
+@pytest.mark.parametrize("code", ["AccessDeniedException", "ResourceNotFoundException"])
+@simulated
+async def test_the_attempt_fails_where_the_insert_would(way: type[Any], code: str) -> None:
+    dynamodb = await _dynamodb()
+    await _inserts(dynamodb, way).attempt()
+    assert len(dynamodb.tables["aup-acceptances"]) == 0
+    dynamodb.spoil_call = lambda _: dynamodb_error("Batch", code)
+    with pytest.raises(AWSAccessError):
+        await _inserts(dynamodb, way).attempt()
 
 
 def test_the_statement_names_every_attribute_and_holds_no_value() -> None:

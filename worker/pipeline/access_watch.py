@@ -141,6 +141,11 @@ class AccessWatch:
 
     def _failed(self, operation: Operation, status: _Status, error: AWSError) -> None:
         now = status.observed_at = self._clock()
+        if isinstance(error, AWSAccessError):
+            self._denied(status, error, now)
+        else:
+            # It does not bridge two denials: access is unknown in between.
+            status.denied_last = False
         if now - status.logged_at >= _LOG_INTERVAL_SECONDS:
             status.logged_at = now
             _log.warning(
@@ -149,10 +154,8 @@ class AccessWatch:
                 error=str(error),
                 kind=type(error).__name__,
             )
-        if not isinstance(error, AWSAccessError):
-            # Nor does it bridge two denials: access is unknown in between.
-            status.denied_last = False
-            return
+
+    def _denied(self, status: _Status, error: AWSAccessError, now: float) -> None:
         status.error = error
         passed = now - status.denied_at
         if passed > _BREAK_SECONDS:
@@ -166,10 +169,11 @@ class AccessWatch:
 
     def _permitted(self, operation: Operation, status: _Status) -> None:
         status.observed_at = self._clock()
-        if status.error is not None:
-            _log.info("access restored", operation=operation.value)
-            self._changed.set()
+        was_denied = status.error is not None
         status.clear()
+        if was_denied:
+            self._changed.set()
+            _log.info("access restored", operation=operation.value)
 
     async def wait_for_change(self, timeout_seconds: float) -> None:
         """Wait until access to some operation is restored, or for that long."""

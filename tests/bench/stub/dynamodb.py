@@ -14,6 +14,8 @@ from tests.bench.stub.messages import CONTENT_SHA256, POLICY_ID, VERSION
 from tests.bench.stub.tally import Tally
 
 _STATEMENT: Final = b'"Statement"'
+# What the worker tries at its start is no write.
+_PROBE: Final = b'"aup-worker-probe"'
 _TABLE: Final = re.compile(rb'INSERT INTO \\"([^\\"]+)\\"')
 _ATTRIBUTE: Final = re.compile(r"'([^']+)': \?")
 _WEIGH_EVERY: Final = 64
@@ -46,6 +48,8 @@ class DynamoDB:
     def execute_batch(self, body: bytes) -> bytes:
         """Insert an item for each statement."""
         count = body.count(_STATEMENT)
+        if _PROBE in body:
+            return _responses(b"", count)
         self._tally.items_written += count
         if self._is_weighed():
             for statement in json.loads(body)["Statements"]:
@@ -56,6 +60,8 @@ class DynamoDB:
 
     def put(self, body: bytes) -> bytes:
         """Insert an item."""
+        if _PROBE in body:
+            return b"{}"
         self._tally.items_written += 1
         if self._is_weighed():
             self._weigh(json.loads(body)["Item"])
