@@ -229,9 +229,9 @@ _ACCESS_DENIED: Final = (
     ),
     Mutant(
         "receiving goes on while messages cannot be settled",
-        _RECEIVE,
-        "        if self._access.stops_receiving:\n",
-        "        if False:\n",
+        _ACCESS,
+        "status.error is not None and operation in self._probes\n",
+        "status.error is None and operation in self._probes\n",
         _RECEIVE_TESTS,
     ),
     Mutant(

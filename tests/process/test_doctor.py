@@ -175,6 +175,19 @@ def test_an_endpoint_without_sts_leaves_one_check_open_and_all_others_done(
     assert "queue" not in checks, "keys that are refused are refused by everything else too"
 
 
+def test_a_table_service_without_partiql_is_found_before_the_first_message(
+    workplace: Workplace,
+) -> None:
+    workplace.send(body(1))
+    found = _examined(workplace, 0, AUP_WRITE_API="batch")["acceptances: PartiQLInsert"]
+    assert found["verdict"] == "cannot tell", "moto breaks at it, as a server may for other reasons"
+    assert found["remedy"] == "a table service without PartiQL needs AUP_WRITE_API=put"
+    done = workplace.run("run", AUP_WRITE_API="batch", AUP_GIVE_UP_SECONDS="1")
+    assert done.returncode == 1
+    assert found["remedy"] in done.stderr.splitlines()[-1]
+    assert workplace.visible("AUP_QUEUE") == 1
+
+
 def test_wrong_settings_end_it_with_exit_code_2(workplace: Workplace) -> None:
     done = workplace.run("doctor", AUP_WAIT_SECONDS="20", AUP_DRAIN_TIMEOUT_SECONDS="10")
     assert (done.returncode, done.stdout) == (2, "")
