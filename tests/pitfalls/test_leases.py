@@ -15,6 +15,7 @@ from tests.pitfalls.carrying import Carrying, SlowLedger, messages, now, publish
 from tests.simulation.virtual_clock import run, simulated
 from tests.unit.fakes import SOURCE, FakeLedger, body, open_world, policy
 from worker.acceptance import Acceptance
+from worker.access import CallObserver, Probe
 from worker.delivery import Delivery, Fate
 from worker.errors import AWSError, AWSRejectedError
 from worker.pipeline.record import Ledger
@@ -152,6 +153,12 @@ class _Late:
     def __init__(self, ledger: Ledger, *seconds: float) -> None:
         self._ledger = ledger
         self._seconds = list(seconds)
+
+    def observe(self, observer: CallObserver) -> None:
+        self._ledger.observe(observer)
+
+    def probes(self) -> Sequence[Probe]:
+        return self._ledger.probes()
 
     async def policy(self, policy_id: str, version: str) -> Policy | None:
         return await self._ledger.policy(policy_id, version)
