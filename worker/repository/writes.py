@@ -102,13 +102,13 @@ class BatchInserts(_TableInserts):
             return [error] * len(items)
 
     async def attempt(self) -> None:
-        """Try an insert that cannot succeed, for it lacks the sort key.
+        """Try an insert that cannot succeed, for it lacks the partition key.
 
         Raises:
             AWSError: the insert is not permitted, or the server cannot do such inserts.
         """
         try:
-            (result,) = await self._execute([{"user_id": PROBE}])
+            (result,) = await self._execute([{"policy_version": PROBE}])
         except AWSRejectedError:
             return
         except AWSUnavailableError as error:
