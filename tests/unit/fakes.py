@@ -113,7 +113,7 @@ def health(breaker: Breaker, stopping: asyncio.Event) -> Health:
     """Give the health of a service without deliveries, on the running loop's clock."""
     clock = asyncio.get_running_loop().time
     access = AccessWatch(300, lambda _: None, clock=clock)
-    return Health(Books(), Slots(1), breaker, access, stopping, progress_seconds=60, clock=clock)
+    return Health(Books(), Slots(1), breaker, [access], stopping, progress_seconds=60, clock=clock)
 
 
 def in_child(check: Callable[[], bool]) -> bool:

@@ -31,7 +31,7 @@ class _Trial:
             self.books,
             self.slots,
             self.breaker,
-            self.access,
+            [self.access],
             self.stopping,
             progress_seconds=60,
             clock=lambda: self.now,

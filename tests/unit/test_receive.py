@@ -92,7 +92,7 @@ class _Trial:
             Books(),
             self.slots,
             self.breaker,
-            self.access,
+            [self.access],
             self.stopping,
             progress_seconds=60,
             clock=clock,
