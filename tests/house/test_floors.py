@@ -62,6 +62,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "pipeline.sqs_clock",
             "pipeline.breaker",
             "pipeline.patience",
+            "pipeline.unsent",
             "pipeline.stopping",
             "pipeline.hints",
         ),
