@@ -12,6 +12,7 @@ import pytest
 
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import ABSENT, IP, Answer, FakeQueue, Script, body
+from worker.cli.push import Inputs, Source, check_limit
 from worker.delivery import MESSAGE_MAX_BYTES
 from worker.errors import (
     AWSError,
@@ -237,3 +238,28 @@ def test_endless_line_is_refused_in_bounded_memory() -> None:
         list(lines("stdin", stream))  # type: ignore[arg-type] # all that is used of it
     assert stream.given < 66 * MESSAGE_MAX_BYTES
     assert stream.most <= MESSAGE_MAX_BYTES + 2
+
+
+class _Destination(FakeQueue):
+    async def check_destination(self) -> str:
+        return "GetQueueAttributes q: AccessDenied: no"
+
+
+@pytest.mark.parametrize(("size", "noted"), [(1024, False), (1025, True)])
+async def test_unknown_limit_is_reported_where_a_line_may_exceed_it(
+    size: int, noted: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs: Inputs = [("file", io.BytesIO(b"x" * size + b"\n"))]
+    source = Source(inputs, examine_raw, skip_invalid=False)
+    source.examine(MESSAGE_MAX_BYTES)
+    await check_limit(_Destination(), source)
+    told = capsys.readouterr().err
+    assert ("1,048,576 bytes assumed: GetQueueAttributes q: AccessDenied" in told) is noted
+    assert source.good == 1
+
+
+async def test_bad_lines_are_kept_in_bounded_memory() -> None:
+    inputs: Inputs = [("file", io.BytesIO(b"\x01\n" * 500))]
+    source = Source(inputs, examine_raw, skip_invalid=True)
+    source.examine(MESSAGE_MAX_BYTES)
+    assert (source.bad, len(source.shown), list(source.lines())) == (500, 20, [])

@@ -70,7 +70,7 @@ def push(  # noqa: PLR0913, PLR0917 - one parameter an option
             inputs = _one(user, policy, version, event_id, files)
         else:
             inputs = _streams(files, stack)
-        source = _Source(inputs, check, skip_invalid)
+        source = Source(inputs, check, skip_invalid)
         source.examine(MESSAGE_MAX_BYTES)
         figures = run_async(_send(settings, source, rate))
     _report(figures, source.bad, as_json=as_json)
@@ -80,7 +80,7 @@ Inputs = list[tuple[str, IO[bytes]]]
 
 
 @dataclass(slots=True)
-class _Source:
+class Source:
     """Input that is read twice: all of it is checked before the first line is sent.
 
     Attributes:
@@ -205,7 +205,7 @@ def _show(shown: list[BadLine], bad: int) -> None:
         screen.note(f"… and {bad - len(shown)} more")
 
 
-async def _check_limit(queue: Queue, source: _Source) -> None:
+async def check_limit(queue: Queue, source: Source) -> None:
     """Check the input against the queue's own limit, before anything is sent."""
     unknown = await queue.check_destination()
     if unknown and source.largest_bytes > _LIMIT_MIN_BYTES:
@@ -217,7 +217,7 @@ async def _check_limit(queue: Queue, source: _Source) -> None:
         source.examine(queue.message_max_bytes)
 
 
-async def _send(settings: Settings, source: _Source, rate: float | None) -> PushFigures:
+async def _send(settings: Settings, source: Source, rate: float | None) -> PushFigures:
     with screen.progress("sending") as bar:
         task = bar.add_task("sending", total=source.good, rate="")
 
@@ -226,7 +226,7 @@ async def _send(settings: Settings, source: _Source, rate: float | None) -> Push
             bar.update(task, completed=figures.sent, rate=f"{per_second:,.0f}/s")
 
         async with traced(_tell_of_traces) as tracing, open_queues(settings) as (queue, _):
-            await _check_limit(queue, source)
+            await check_limit(queue, source)
             place = queue if tracing is None else tracing.publishing(queue)
             return await send(place, source.lines(), rate_per_second=rate, progress=show)
 
