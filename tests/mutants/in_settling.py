@@ -83,8 +83,8 @@ _SETTLING: Final = (
     Mutant(
         "what could not be dead-lettered is deleted",
         _SETTLE,
-        "await self._hand_back(lease, self._undeliverable_seconds)",
-        "await self._delete(lease)",
+        "await self._hand_back(lease, delay)",
+        "await self._delete(lease, Fate.RETURNED)",
         _SETTLE_TESTS,
     ),
     Mutant(
@@ -237,7 +237,7 @@ _DEAD: Final = (
     Mutant(
         "a replay that drops attributes",
         _REPLAY,
-        "message = revived(wanted, at, edit)",
+        "message = revived(wanted, at, edit, max_bytes=self.max_bytes)",
         "message = OutgoingMessage(wanted.body)",
         _REPLAY_TESTS,
     ),
