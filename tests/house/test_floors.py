@@ -73,6 +73,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "pipeline.sqs_clock",
             "pipeline.breaker",
             "pipeline.patience",
+            "pipeline.unsent",
             "pipeline.stopping",
             "pipeline.hints",
         ),

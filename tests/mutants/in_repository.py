@@ -84,8 +84,8 @@ _WRITING: Final = (
     Mutant(
         "one bad statement spoils its whole batch",
         _WRITES,
-        "if len(items) == 1:\n                return [error]",
-        "if items:\n                return [error] * len(items)",
+        "return await split_if_rejected(self._execute, items)",
+        "return await self._execute(items)",
         _WRITES_TESTS,
     ),
 )

@@ -8,6 +8,7 @@ from math import inf
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import Answer, FakeQueue, Script, agree, clock, delivery
@@ -25,6 +26,7 @@ from worker.errors import (
 from worker.pipeline.lease import Lease, Leases
 from worker.pipeline.patience import Patience
 from worker.pipeline.settle import Settler
+from worker.pipeline.unsent import UnsentDeadLetters
 
 DEAD = Outcome.dead(Reason.INVALID, "user_id: missing")
 
@@ -35,21 +37,25 @@ class _Trial:
         self.events = Counter[str]()
         self.leases = Leases(self.source.change_visibility, visibility, events=self.events)
         self.patience = Patience(inf, lambda _: None)
+        self.unsent = UnsentDeadLetters(asyncio.get_running_loop().time)
         self.settler = Settler(
             self.source,
             self.dead_letters,
             concurrency=4,
             undeliverable_seconds=33.0,
+            redrive_seconds=300.0,
+            max_attempts=10,
             now=clock,
             patience=self.patience,
+            unsent=self.unsent,
             events=self.events,
         )
 
     def hold(self, number: int = 0, **changes: Any) -> Lease:
         return self.leases.hold(delivery(number, **changes))
 
-    async def settle(self, outcome: Outcome, number: int = 0) -> Outcome:
-        return await self.settler.settle(self.hold(number), outcome)
+    async def settle(self, outcome: Outcome, number: int = 0, **changes: Any) -> Outcome:
+        return await self.settler.settle(self.hold(number, **changes), outcome)
 
     def operations(self) -> list[str]:
         return [name for name, _ in self.source.log]
@@ -284,3 +290,90 @@ async def test_a_dead_letter_queue_that_denies_access_is_known_until_it_takes_a_
     trial.dead_letters.on_send = agree
     assert (await trial.settle(DEAD, 1)).fate is Fate.DEAD
     assert trial.patience.trouble == ""
+
+
+@simulated
+async def test_dead_letter_fits_the_limit_of_its_own_queue() -> None:
+    trial = _Trial()
+    trial.dead_letters.message_max_bytes = 262_144
+    sizes = (261_000, 261_800, 262_000, 262_144)
+    for number, size in enumerate(sizes):
+        await trial.settle(DEAD, number, body="x" * size)
+    letters = trial.dead_letters.entries("send")
+    assert [len(each.body) for each in letters] == list(sizes)
+    assert all(each.size_bytes <= 262_144 for each in letters)
+    assert [ATTRIBUTE in each.attributes for each in letters] == [True, True, True, False]
+
+
+@simulated
+async def test_refused_dead_letter_is_left_to_the_redrive_policy_after_the_last_attempt() -> None:
+    trial = _Trial()
+    trial.dead_letters.on_send = _failing(AWSRejectedError("InvalidParameterValue: too long"))
+    with capture_logs() as logs:
+        for count in (9, 10, 11):
+            assert (await trial.settle(DEAD, receive_count=count)).fate is Fate.RETURNED
+    assert [seconds for _, seconds in trial.source.entries("change")] == [33.0, 300.0, 300.0]
+    assert trial.events == {"dead_letter_failed": 3, "left_to_redrive": 2}
+    left = [each for each in logs if each["event"] == "message left to the redrive policy"]
+    assert [each["receive_count"] for each in left] == [10, 11]
+    assert {each["log_level"] for each in left} == {"warning"}
+    assert (left[0]["reason"], left[0]["detail"]) == ("invalid", "user_id: missing")
+    assert left[0]["error"] == "InvalidParameterValue: too long"
+
+
+@pytest.mark.parametrize("error", [AWSUnavailableError("down"), AWSDeniedError("no")])
+@simulated
+async def test_message_is_not_left_to_redrive_while_its_dead_letter_may_be_sent_later(
+    error: AWSError,
+) -> None:
+    trial = _Trial()
+    trial.dead_letters.on_send = _failing(error)
+    await trial.settle(DEAD, receive_count=11)
+    assert trial.events == {"dead_letter_failed": 1}
+    assert [seconds for _, seconds in trial.source.entries("change")] == [33.0]
+
+
+@simulated
+async def test_readiness_counts_refused_dead_letters_until_they_are_sent() -> None:
+    trial = _Trial()
+    assert trial.unsent.trouble == ""
+    trial.dead_letters.on_send = _failing(AWSRejectedError("too long"))
+    for number in (1, 1, 2):
+        await trial.settle(DEAD, number)
+    trial.dead_letters.on_send = agree
+    await trial.settle(DEAD, 3)
+    assert trial.unsent.trouble == "2 dead letters cannot be sent: too long"
+    await trial.settle(DEAD, 1)
+    assert trial.unsent.trouble == "1 dead letters cannot be sent: too long"
+    await trial.settle(DEAD, 2)
+    assert trial.unsent.trouble == ""
+
+
+@simulated
+async def test_readiness_returns_when_refused_messages_stay_away() -> None:
+    trial = _Trial()
+    trial.dead_letters.on_send = _failing(AWSRejectedError("too long"))
+    await trial.settle(DEAD)
+    await asyncio.sleep(90)
+    assert trial.unsent.trouble
+    await asyncio.sleep(10)
+    assert trial.unsent.trouble == ""
+
+
+@simulated
+async def test_readiness_returns_with_the_first_dead_letter_after_an_outage() -> None:
+    trial = _Trial()
+    trial.dead_letters.on_send = _failing(AWSUnavailableError("down"))
+    await trial.settle(DEAD, 1)
+    assert trial.unsent.trouble == "1 dead letters cannot be sent: down"
+    trial.dead_letters.on_send = agree
+    await trial.settle(DEAD, 2)
+    assert trial.unsent.trouble == ""
+
+
+@simulated
+async def test_unsent_dead_letters_are_remembered_in_bounded_memory() -> None:
+    unsent = UnsentDeadLetters(asyncio.get_running_loop().time)
+    for number in range(12_000):
+        unsent.failed(f"m-{number}", AWSRejectedError("too long"), 33.0)
+    assert unsent.trouble == "10000 dead letters cannot be sent: too long"

@@ -20,10 +20,11 @@ from worker.delivery import (
     Outcome,
     OutgoingMessage,
 )
-from worker.errors import AWSError, AWSThrottledError, AWSUnavailableError
+from worker.errors import AWSError, AWSRejectedError, AWSThrottledError, AWSUnavailableError
 from worker.gatherer import Gatherer
 from worker.pipeline.lease import Lease
 from worker.pipeline.patience import Patience
+from worker.pipeline.unsent import UnsentDeadLetters
 from worker.queue import MessageQueue
 
 _log: Final = structlog.get_logger()
@@ -42,25 +43,35 @@ class Settler:
         dead_letters: the queue of what can never be recorded.
         concurrency: batches under way at most, of each kind.
         undeliverable_seconds: how long a message waits that could not be dead-lettered.
+        redrive_seconds: Delay of a message that is left to the redrive policy.
+        max_attempts: Receives after which that happens.
         now: gives the present time, aware.
         patience: told of every dead letter that was sent or not.
+        unsent: Keeps those that could not be sent, for readiness.
         events: where failures are counted.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - wiring, named at its one call
         self,
         source: MessageQueue,
         dead_letters: MessageQueue,
         *,
         concurrency: int,
         undeliverable_seconds: float,
+        redrive_seconds: float,
+        max_attempts: int,
         now: Callable[[], datetime],
         patience: Patience,
+        unsent: UnsentDeadLetters,
         events: Counter[str],
     ) -> None:
+        self._dead_letters = dead_letters
         self._undeliverable_seconds = undeliverable_seconds
+        self._redrive_seconds = redrive_seconds
+        self._max_attempts = max_attempts
         self._now = now
         self._patience = patience
+        self._unsent = unsent
         self._events = events
         self._deletes = Gatherer[Delivery, AWSError | None](
             source.delete,
@@ -100,24 +111,50 @@ class Settler:
         assert outcome.reason is not None  # noqa: S101 - a dead outcome has one
         if lease.lost:
             return Outcome.returned("lease lost before it was dead-lettered")
-        letter = bury(lease.delivery, outcome.reason, outcome.detail, dead_at=self._now())
+        letter = bury(
+            lease.delivery,
+            outcome.reason,
+            outcome.detail,
+            dead_at=self._now(),
+            max_bytes=self._dead_letters.message_max_bytes,
+        )
         try:
             await self._patiently(self._letters, letter, lease)
         except AWSError as error:
-            self._events["dead_letter_failed"] += 1
             self._patience.failed(error)
-            await self._hand_back(lease, self._undeliverable_seconds)
-            _log.debug(
-                "dead letter not sent; message returned",
-                **lease.named(Fate.RETURNED),
-                reason=outcome.reason.value,
-                error=str(error),
-            )
-            return Outcome.returned(f"could not be dead-lettered: {error}")
+            return await self._keep(lease, outcome, error)
         self._patience.succeeded()
+        self._unsent.sent(lease.delivery.message_id)
         # Only what is safely in the dead-letter queue is deleted here.
         await self._delete(lease, outcome.fate)
         return outcome
+
+    async def _keep(self, lease: Lease, dead: Outcome, error: AWSError) -> Outcome:
+        """Return a message that was not dead-lettered; at last leave it to the redrive policy.
+
+        Only a rejection says that trying again is no use. SQS moves the message when its receives
+        reach maxReceiveCount, which is above `max_attempts`; without a redrive policy it returns at
+        the longest delay until it expires.
+        """
+        delivery, delay = lease.delivery, self._undeliverable_seconds
+        self._events["dead_letter_failed"] += 1
+        left = isinstance(error, AWSRejectedError)
+        left = left and delivery.receive_count >= self._max_attempts
+        if left:
+            delay = self._redrive_seconds
+            self._events["left_to_redrive"] += 1
+        self._unsent.failed(delivery.message_id, error, delay)
+        await self._hand_back(lease, delay)
+        log = _log.warning if left else _log.debug
+        log(
+            "message left to the redrive policy" if left else "dead letter not sent",
+            **lease.named(Fate.RETURNED),
+            reason=dead.reason,
+            detail=dead.detail,
+            receive_count=delivery.receive_count,
+            error=str(error),
+        )
+        return Outcome.returned(f"could not be dead-lettered: {error}")
 
     async def _delete(self, lease: Lease, fate: Fate) -> None:
         ours = await lease.stop()

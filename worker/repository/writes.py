@@ -10,7 +10,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from worker.aws import calling, error_of
+from worker.aws import calling, error_of, split_if_rejected
 from worker.errors import AWSError, AWSRejectedError, AWSThrottledError, AWSUnavailableError
 
 if TYPE_CHECKING:
@@ -70,22 +70,8 @@ class BatchInserts(_TableInserts):
     operation = "BatchExecuteStatement"
 
     async def __call__(self, items: Sequence[Item], /) -> list[InsertResult]:
-        """Insert the items; a call that is rejected whole is repeated in halves."""
-        try:
-            return await self._execute(items)
-        except AWSRejectedError as error:
-            if len(items) == 1:
-                return [error]
-        # One statement can spoil the call for all: halved on and on, it spoils only itself. One
-        # half after the other, for the caller has counted on one call under way.
-        middle = len(items) // 2
-        return [*await self._half(items[:middle]), *await self._half(items[middle:])]
-
-    async def _half(self, items: Sequence[Item]) -> list[InsertResult]:
-        try:
-            return await self(items)
-        except AWSError as error:
-            return [error] * len(items)
+        """Insert the items; a call that is rejected as a whole is repeated in halves."""
+        return await split_if_rejected(self._execute, items)
 
     async def _execute(self, items: Sequence[Item]) -> list[InsertResult]:
         async with (
