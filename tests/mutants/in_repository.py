@@ -56,7 +56,7 @@ _WRITING: Final = (
     Mutant(
         "our own write taken for a duplicate when its answer was lost",
         _AUP,
-        'if existing["record_id"] == item["record_id"]:',
+        'if existing.get("record_id") == item["record_id"]:',
         "if False:",
         _AUP_TESTS,
     ),
@@ -70,8 +70,8 @@ _WRITING: Final = (
     Mutant(
         "a put that overwrites",
         _WRITES,
-        '"ConditionExpression": "attribute_not_exists(user_id)"',
-        '"ConditionExpression": "attribute_not_exists(nothing)"',
+        'f"attribute_not_exists({self._key_name})"',
+        '"attribute_not_exists(nothing)"',
         _WRITES_TESTS,
     ),
     Mutant(
