@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.simulation.aws_errors import dynamodb_error
+from tests.simulation.faults import FaultRates
 from tests.simulation.virtual_clock import START, simulated
 from tests.unit.fakes import (
     IP,
@@ -337,10 +338,11 @@ async def test_a_published_version_cannot_be_changed(changes: dict[str, Any]) ->
     assert await repository.policies() == [policy()]
 
 
+@WAYS
 @simulated
-async def test_retiring_sets_the_end_once() -> None:
+async def test_retiring_sets_the_end_once(write_api: str) -> None:
     world = await open_world()
-    repository = world.repository()
+    repository = world.repository(write_api=write_api)
     await repository.publish_policy(policy())
     retired = await repository.retire_policy("acceptable-use", "2026-01", retired_at=START)
     assert retired.retired_at == START
@@ -350,6 +352,7 @@ async def test_retiring_sets_the_end_once() -> None:
     assert (await repository.policies())[0].retired_at == START
     with pytest.raises(PolicyNotFoundError, match="2026-99 is not published"):
         await repository.retire_policy("acceptable-use", "2026-99")
+    assert len(world.dynamodb.tables["aup-policies"]) == 1
 
 
 @simulated
@@ -574,3 +577,19 @@ async def test_publishing_is_retried_while_the_table_throttles() -> None:
     world.dynamodb.spoil_item = lambda _: codes.pop() if codes else None
     assert await world.repository().publish_policy(policy()) == policy()
     assert not codes
+
+
+@WAYS
+@simulated
+async def test_what_was_just_written_is_read(write_api: str) -> None:
+    world = await open_world()
+    world.faults.rates = FaultRates(stale_read=1.0)
+    repository = world.repository(write_api=write_api)
+    await repository.publish_policy(policy())
+    assert await repository.policy("acceptable-use", "2026-01") == policy()
+    assert await repository.policies("acceptable-use") == [policy()]
+    assert await repository.record(acceptance()) is RECORDED
+    assert await repository.record(acceptance()) is DUPLICATE
+    assert await repository.has_accepted("u-0", "acceptable-use")
+    assert len([item async for item in repository.acceptances("u-0")]) == 1
+    assert asyncio.get_running_loop().time() < world.faults.durations.stale_read_seconds

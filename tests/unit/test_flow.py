@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -33,7 +34,8 @@ from tests.unit.fakes import (
     settings,
 )
 from worker.dead_letter import read
-from worker.errors import GaveUpError
+from worker.delivery import Delivery
+from worker.errors import AWSError, GaveUpError
 from worker.pipeline.flow import Flow
 from worker.pipeline.lease import Leases
 from worker.pipeline.record import Ledger
@@ -279,6 +281,28 @@ async def test_what_is_unfinished_after_the_drain_timeout_is_handed_back() -> No
     assert running.figures["returned"] == 20
     state = await running.world.source.state()
     assert (state.visible, state.in_flight) == (20, 0)
+
+
+@simulated
+async def test_what_is_settling_when_the_drain_runs_out_of_time_is_settled() -> None:
+    world = await open_world()
+    delete = world.source.delete
+
+    async def delete_slowly(deliveries: Sequence[Delivery]) -> list[AWSError | None]:
+        await asyncio.sleep(10)
+        return await delete(deliveries)
+
+    world.source.delete = delete_slowly  # type: ignore[method-assign]
+    running = _Run(
+        world, FakeLedger(policy()), drain_timeout_seconds=2.0, stop_timeout_seconds=30.0
+    )
+    await world.push(*_bodies(5))
+    await asyncio.sleep(1)
+    assert running.figures["held"] == 5
+    await running.stop()
+    assert running.figures["recorded"] == 5
+    assert running.flow.metrics.events["deleted"] == 5
+    assert world.bodies(SOURCE) == []
 
 
 @simulated
