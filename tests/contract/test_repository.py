@@ -603,6 +603,26 @@ async def test_nothing_is_erased_of_a_record_that_is_another_or_gone(
 
 
 @pytest.mark.parametrize("ledger", REAL_LEDGERS)
+@pytest.mark.parametrize("change", [{"ip": "192.0.2.1"}, {"ip_salt": b"another salt 16b"}], ids=str)
+async def test_nothing_is_erased_of_a_record_that_changes_between_read_and_update(
+    change: dict[str, Any],
+    repository: AUPRepository,
+    place: LedgerPlace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert await repository.record(acceptance(1)) is RECORDED
+    [item] = before = await place.items()
+
+    async def read_before_the_change(_: object) -> dict[str, Any]:
+        return {**item, **change}
+
+    monkeypatch.setattr(repository, "_kept", read_before_the_change)
+    with pytest.raises(AWSRejectedError, match="has changed or is gone"):
+        await repository.erase(item, ["ip"])
+    assert await place.items() == before
+
+
+@pytest.mark.parametrize("ledger", REAL_LEDGERS)
 async def test_fields_erased_by_several_at_once_are_all_gone_for_every_caller(
     repository: AUPRepository,
 ) -> None:

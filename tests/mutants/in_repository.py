@@ -138,6 +138,27 @@ _WRITING: Final = (
         "received_at=now",
         _AUP_TESTS,
     ),
+    Mutant(
+        "an erasure of what changed since it was read",
+        _UPDATES,
+        "for name in (*self.key, *self.removed)]",
+        "for name in self.key]",
+        ("tests/unit/test_updates.py",),
+    ),
+    Mutant(
+        "an erasure of what changed since it was read, by UpdateItem",
+        _UPDATES,
+        'conditions += [f"{names[name]} = :{names[name][1:]}" for name in self.removed]',
+        "pass",
+        ("tests/unit/test_updates.py",),
+    ),
+    Mutant(
+        "an erasure from another record than was shown",
+        _AUP,
+        'kept.get("record_sha256") != expected:',
+        "False:",
+        ("tests/contract/test_repository.py", "-k", "another_or_gone and moto"),
+    ),
 )
 
 _READING: Final = (
@@ -224,6 +245,13 @@ _READING: Final = (
         "if name in _STATED and name not in passed",
         "if name not in passed",
         _EVIDENCE_TESTS,
+    ),
+    Mutant(
+        "acceptances read without ConsistentRead",
+        _AUP,
+        "KeyConditionExpression=condition,\n            ConsistentRead=True",
+        "KeyConditionExpression=condition",
+        _AUP_TESTS,
     ),
 )
 

@@ -252,16 +252,16 @@ class SimulatedDynamoDB:
         with _validated("ExecuteStatement"):
             amendment = update_statement(statement, parameters)
             table = self._table("ExecuteStatement", amendment.table_name)
-            key = {name: amendment.equal[name] for name in table.key_names}
-            record = table.find(table.exact_key(key))
+            # Other equalities than those of the key are not modelled: refused as a wrong key.
+            key = table.exact_key(amendment.equal)
+            record = table.find(key)
             # Unlike UpdateItem it never creates an item.
             conditions = (
                 Existence(table.key_names[0], exists=True),
                 *(Existence(name, exists=False) for name in amendment.missing),
             )
             _demand("ExecuteStatement", conditions, record)
-            item = {**(record.item if record else {}), **amendment.changes}
-            table.put(table.exact_key(key), item)
+            table.put(key, {**(record.item if record else {}), **amendment.changes})
 
     def _execute(self, statements: list[tuple[str, list[Any]]]) -> dict[str, Any]:
         inserts = [self._prepared(*statement) for statement in statements]

@@ -588,6 +588,7 @@ async def test_what_was_just_written_is_read(write_api: str) -> None:
     await repository.publish_policy(policy())
     assert await repository.policy("acceptable-use", "2026-01") == policy()
     assert await repository.policies("acceptable-use") == [policy()]
+    assert await repository.policies() == [policy()]
     assert await repository.record(acceptance()) is RECORDED
     assert await repository.record(acceptance()) is DUPLICATE
     assert await repository.has_accepted("u-0", "acceptable-use")

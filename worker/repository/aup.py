@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from boto3.dynamodb.conditions import Attr, Key
+from boto3.dynamodb.conditions import Attr, ConditionBase, Key
 from pydantic import ValidationError
 
 from worker.acceptance import Acceptance
@@ -304,7 +304,8 @@ class AUPRepository(DynamoDBRepository):
         """List published versions, of one policy or of all, read anew."""
         if policy_id is not None:
             return await self._read_versions(policy_id) or []
-        found = [item async for item in self._pages("Scan", TableName=self.table_name)]
+        pages = self._pages("Scan", TableName=self.table_name, ConsistentRead=True)
+        found = [item async for item in pages]
         policies = [self._as_policy(item) for item in found]
         return sorted(policies, key=lambda policy: (policy.policy_id, policy.effective_at))
 
@@ -436,14 +437,16 @@ class AUPRepository(DynamoDBRepository):
         condition = Key("user_id").eq(user_id)
         if policy_id is not None:
             condition &= Key("policy_version").begins_with(f"{policy_id}#")
-        pages = self._pages(
+        async for item in self._records(condition):
+            yield item
+
+    def _records(self, condition: ConditionBase) -> AsyncIterator[dict[str, Any]]:
+        return self._pages(
             "Query",
             TableName=self.user_table_name,
             KeyConditionExpression=condition,
             ConsistentRead=True,
         )
-        async for item in pages:
-            yield item
 
     async def erase(self, item: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
         """Remove fields and their salts from a record, unless it changed meanwhile.
@@ -479,13 +482,7 @@ class AUPRepository(DynamoDBRepository):
         """Read a record by Query, the one way to read that the eraser's role has."""
         condition = Key("user_id").eq(key["user_id"])
         condition &= Key("policy_version").eq(key["policy_version"])
-        pages = self._pages(
-            "Query",
-            TableName=self.user_table_name,
-            KeyConditionExpression=condition,
-            ConsistentRead=True,
-        )
-        found = [item async for item in pages]
+        found = [item async for item in self._records(condition)]
         return found[0] if found else None
 
     async def user_table_size(self) -> TableSize:
