@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import fields
 from datetime import timedelta
 from typing import Any
 
@@ -609,15 +610,23 @@ def test_a_cancellation_at_any_moment_loses_nothing_and_leaks_no_slot(seed: int)
     run(main)
 
 
+# All but what nothing here can meet: no read is eventually consistent, no redrive policy is set.
+KINDS = {each.name for each in fields(FaultRates)} - {"stale_read", "redrive_resets_count"}
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_through_faults_of_every_kind_the_books_balance_and_nothing_is_lost(seed: int) -> None:
     async def main() -> None:
         world = await open_world(seed=seed)
-        running = await _run(world, unknown_policy_seconds=5, backoff_base_seconds=0.5)
+        repository = world.repository()
+        await repository.publish_policy(policy())
         await world.push(*_bodies(150), *["{"] * 10)
-        world.faults.rates = FaultRates.drawn(world.faults.random, 0.15)
+        # Before the flow begins: it needs less than a second for all of them.
+        world.faults.rates = FaultRates(**dict.fromkeys(KINDS, 0.1))
+        running = _Run(world, repository, unknown_policy_seconds=5, backoff_base_seconds=0.5)
         await asyncio.sleep(300)
         assert running.figures["balanced"]
+        assert world.faults.happened.keys() == KINDS
         world.faults.stop()
         async with asyncio.timeout(5000):
             while world.bodies(SOURCE):  # noqa: ASYNC110 - virtual time
