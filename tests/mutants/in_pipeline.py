@@ -173,6 +173,13 @@ _LEASES: Final = (
         "lease.expires_at = asyncio.get_running_loop().time() + self._seconds",
         _LEASE_TESTS,
     ),
+    Mutant(
+        "leases extended long before they fall due",
+        _LEASE,
+        "min(1.0, self._seconds / 8)",
+        "self._seconds / 8",
+        _LEASE_TESTS,
+    ),
 )
 
 _CARRYING: Final = (

@@ -253,6 +253,20 @@ _READING: Final = (
         "KeyConditionExpression=condition",
         _AUP_TESTS,
     ),
+    Mutant(
+        "a field that was never stated taken for an erased one",
+        _EVIDENCE,
+        'if f"{name}_commitment" in item and name not in item]',
+        "if name not in item]",
+        _EVIDENCE_TESTS,
+    ),
+    Mutant(
+        "what is kept less exactly compared as stated",
+        _EVIDENCE,
+        "if name in _STATED and name not in passed",
+        "if name in _STATED",
+        ("tests/unit/test_privacy.py",),
+    ),
 )
 
 _ONE: Final = (

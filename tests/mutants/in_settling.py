@@ -115,6 +115,20 @@ _SETTLING: Final = (
         "True\n",
         _SETTLE_TESTS,
     ),
+    Mutant(
+        "retries of settling without a pause",
+        _SETTLE,
+        "            await asyncio.sleep(delay)\n",
+        "            await asyncio.sleep(0)\n",
+        _SETTLE_TESTS,
+    ),
+    Mutant(
+        "a hand-back that fails uncounted",
+        _SETTLE,
+        '            self._events["hand_back_failed"] += 1\n',
+        "",
+        _SETTLE_TESTS,
+    ),
 )
 
 _DECIDING: Final = (

@@ -20,6 +20,7 @@ from worker.acceptance import Acceptance
 from worker.repository.evidence import (
     ERASABLE,
     build_item,
+    erased,
     record_sha256,
     same_content,
     timestamp,
@@ -169,6 +170,17 @@ def test_an_erased_field_is_passed_over_in_comparing() -> None:
     item = _erased(_item(acceptance()), "ip")
     assert same_content(item, acceptance())
     assert not same_content(item, acceptance(locale="en"))
+
+
+def test_a_field_that_was_never_stated_is_not_taken_for_an_erased_one() -> None:
+    item = _item(acceptance(ip=None))
+    assert erased(item) == []
+    assert erased(_erased(item, "session_id")) == ["session_id"]
+    assert not same_content(item, acceptance())
+
+
+def test_a_salt_whose_value_is_gone_is_no_alteration() -> None:
+    assert verify(_without(_item(), "ip")) == []
 
 
 def test_a_timestamp_is_utc_with_milliseconds() -> None:
