@@ -58,6 +58,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "repository.cache",
             "repository.evidence",
             "repository.privacy",
+            "repository.updates",
             "repository.writes",
         ),
     ),

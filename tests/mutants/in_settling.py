@@ -63,6 +63,13 @@ _ANSWERS: Final = (
         "async with asyncio.timeout(None):",
         ("tests/unit/test_aws.py",),
     ),
+    Mutant(
+        "an id in both lists counts as done",
+        _QUEUE,
+        'results[int(failure["Id"])] = error_of(',
+        'index = int(failure["Id"])\n        results[index] = results[index] and error_of(',
+        _QUEUE_TESTS,
+    ),
 )
 
 _SETTLING: Final = (
@@ -106,6 +113,20 @@ _SETTLING: Final = (
         _SETTLE,
         "attempt == _ATTEMPTS\n",
         "True\n",
+        _SETTLE_TESTS,
+    ),
+    Mutant(
+        "retries of settling without a pause",
+        _SETTLE,
+        "            await asyncio.sleep(delay)\n",
+        "            await asyncio.sleep(0)\n",
+        _SETTLE_TESTS,
+    ),
+    Mutant(
+        "a hand-back that fails uncounted",
+        _SETTLE,
+        '            self._events["hand_back_failed"] += 1\n',
+        "",
         _SETTLE_TESTS,
     ),
 )
@@ -194,6 +215,20 @@ _DECIDING: Final = (
         'problems.append(f"{path}{field}: {text}")',
         'problems.append(f"{path}{field}: {text} {error}")',
         ("tests/unit/test_decode.py",),
+    ),
+    Mutant(
+        "received_at taken from our own clock",
+        _RECORD,
+        "received_at=delivery.sent_at",
+        "received_at=self._now()",
+        _RECORD_TESTS,
+    ),
+    Mutant(
+        "received_at taken from the first receive",
+        _RECORD,
+        "received_at=delivery.sent_at",
+        "received_at=delivery.first_received_at",
+        _RECORD_TESTS,
     ),
 )
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import md5
 from typing import Any, cast
 
 import pytest
@@ -166,6 +167,17 @@ async def test_every_entry_of_a_batch_answer_is_read(operation: str) -> None:
     kinds = [type(result) for result in results[1:]]
     # The last one is not mentioned at all: that is no success.
     assert kinds == [LeaseLostError, AWSUnavailableError, AWSThrottledError, AWSUnavailableError]
+
+
+@pytest.mark.parametrize("operation", ["delete", "change_visibility", "send"])
+@simulated
+async def test_entry_in_both_lists_has_not_succeeded(operation: str) -> None:
+    success = {"Id": "0", "MessageId": "m", "MD5OfMessageBody": md5(b"abc").hexdigest()}  # noqa: S324 - SQS's
+    failure = {"Id": "0", "Code": "InternalError", "SenderFault": False}
+    queue = _queue(_Client({"Successful": [success], "Failed": [failure]}))
+    entry = {"delete": delivery(), "change_visibility": (delivery(), 5.0)}
+    (result,) = await getattr(queue, operation)([entry.get(operation, OutgoingMessage("abc"))])
+    assert isinstance(result, AWSUnavailableError)
 
 
 @simulated

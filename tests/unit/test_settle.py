@@ -126,6 +126,26 @@ async def test_a_delete_that_keeps_failing_is_left_to_the_next_delivery(error: A
     assert trial.events == {"delete_failed": 1}
 
 
+@simulated
+async def test_retries_wait_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.pipeline.settle.full_jitter", lambda attempt, **_: attempt)
+    trial = _Trial()
+    trial.source.on_delete = _failing(AWSThrottledError("slow"))
+    began_at = asyncio.get_running_loop().time()
+    await trial.settle(RECORDED)
+    # Four calls of 10 ms, and 1, 2 and 3 s between them.
+    assert asyncio.get_running_loop().time() - began_at == pytest.approx(6.04, abs=0.05)
+
+
+@simulated
+async def test_a_hand_back_that_fails_is_counted() -> None:
+    trial = _Trial()
+    trial.source.on_change = _failing(AWSRejectedError("no"))
+    returned = Outcome.returned("busy", delay_seconds=7.0)
+    assert await trial.settle(returned) is returned
+    assert trial.events == {"hand_back_failed": 1}
+
+
 @pytest.mark.parametrize("error", [LeaseLostError("gone"), AWSRejectedError("no")])
 @simulated
 async def test_a_delete_that_can_never_succeed_is_not_repeated(error: AWSError) -> None:

@@ -49,18 +49,26 @@ class _TableInserts:
 
     Args:
         lend: gives the way to call.
-        table_name: the table, keyed by `user_id` and `policy_version`.
+        table_name: the table.
         timeout_seconds: deadline of a call.
         calls: where calls are counted.
+        key_name: the table's partition key.
     """
 
     def __init__(
-        self, lend: Lend, table_name: str, timeout_seconds: float, calls: Counter[str]
+        self,
+        lend: Lend,
+        table_name: str,
+        timeout_seconds: float,
+        calls: Counter[str],
+        *,
+        key_name: str = "user_id",
     ) -> None:
         self._lend = lend
         self._table_name = table_name
         self._timeout = timeout_seconds
         self._calls = calls
+        self._key_name = key_name
 
 
 class BatchInserts(_TableInserts):
@@ -114,7 +122,7 @@ class ConditionalPuts(_TableInserts):
                 request = {
                     "TableName": self._table_name,
                     "Item": dict(item),
-                    "ConditionExpression": "attribute_not_exists(user_id)",
+                    "ConditionExpression": f"attribute_not_exists({self._key_name})",
                 }
                 await caller.call("PutItem", request)
         except AWSRejectedError as error:
