@@ -8,7 +8,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -51,6 +51,8 @@ from worker.errors import (
 from worker.sdk_files import certificate_problem, config_problems, token_problems
 
 ClientT = TypeVar("ClientT")
+EntryT = TypeVar("EntryT")
+ResultT = TypeVar("ResultT")
 Calling = Callable[..., AbstractAsyncContextManager[None]]
 
 # It has no handler of its own: without one Python prints what it logs, traceback and all, each time
@@ -260,6 +262,39 @@ async def calling(
                 f"{_GIVE_CREDENTIALS}"
             ) from None
         raise AWSUnavailableError(f"{what}: no answer within {timeout_seconds:g} s") from None
+
+
+async def split_if_rejected(
+    call: Callable[[Sequence[EntryT]], Awaitable[Sequence[ResultT]]], entries: Sequence[EntryT]
+) -> list[ResultT | AWSError]:
+    """Call with all entries, and in halves where they are rejected together.
+
+    One entry can cause the rejection of a whole batch: halved again and again, it fails alone. One
+    half follows the other, because the caller counts on one call in flight.
+
+    Args:
+        call: Takes entries, returns one result for each, in order.
+        entries: The batch.
+
+    Returns:
+        One result or error for each entry, in order.
+
+    Raises:
+        AWSError: The call failed for another reason, or has no entries to separate.
+    """
+    try:
+        return list(await call(entries))
+    except (AWSRejectedError, LeaseLostError):
+        if len(entries) <= 1:
+            raise
+    middle = len(entries) // 2
+    results: list[ResultT | AWSError] = []
+    for half in (entries[:middle], entries[middle:]):
+        try:
+            results += await split_if_rejected(call, half)
+        except AWSError as error:
+            results += [error] * len(half)
+    return results
 
 
 @asynccontextmanager

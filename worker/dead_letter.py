@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -15,6 +15,9 @@ from worker.delivery import ATTRIBUTES_MAX, MESSAGE_MAX_BYTES, Delivery, Outgoin
 ATTRIBUTE: Final = "aup.dead_letter"
 REPLAYS_ATTRIBUTE: Final = "aup.replay"
 DETAIL_MAX_CHARACTERS: Final = 500
+# Room for the attribute with a detail of usual length; longer details are shortened.
+ATTRIBUTE_ROOM_BYTES: Final = 1024
+_SHORT_DETAIL_CHARACTERS: Final = 60
 _EDITS_MAX: Final = 10
 _CHANGED_MAX: Final = 20
 _NAME_MAX_CHARACTERS: Final = 100
@@ -72,19 +75,29 @@ class Replays:
     edits: tuple[Edit, ...] = ()
 
 
-def bury(delivery: Delivery, reason: str, detail: str, *, dead_at: datetime) -> OutgoingMessage:
+def bury(
+    delivery: Delivery,
+    reason: str,
+    detail: str,
+    *,
+    dead_at: datetime,
+    max_bytes: int = MESSAGE_MAX_BYTES,
+) -> OutgoingMessage:
     """Write the dead letter of a delivery.
 
     The body stays byte for byte, and all attributes are kept: where there are ten already, the
-    smallest moves into ours, from which `original` restores it. Near the size limit the edits
-    made at replays are left out, then the attribute shrinks to the bare reason, then nobody knows
-    of replays, and at the limit it is left out: the body goes first.
+    smallest moves into ours, from which `original` restores it. Near the size limit the dead letter
+    shrinks step by step (`_forms`), down to the body alone.
 
     Args:
         delivery: what cannot be recorded.
         reason: code of a `Reason`.
         detail: one line for a person.
         dead_at: now, for whoever reads it.
+        max_bytes: MaximumMessageSize of the dead-letter queue.
+
+    Returns:
+        The most complete form that fits; the body alone, larger than `max_bytes`, if none does.
     """
     plain = original(delivery)  # it may have died before
     note: dict[str, Any] = {
@@ -96,19 +109,27 @@ def bury(delivery: Delivery, reason: str, detail: str, *, dead_at: datetime) -> 
         "dead_at": dead_at.isoformat(timespec="milliseconds"),
         "worker_version": __version__,
     }
-    letter = _noted(plain, note)
-    if letter.size_bytes <= MESSAGE_MAX_BYTES:
-        return letter
-    short = {"reason": reason}
-    for message, content in (
-        (_without_edits(plain), note),
-        (_without_edits(plain), short),
-        (_without_replays(plain), short),
-    ):
-        letter = _noted(message, content)
-        if letter.size_bytes <= MESSAGE_MAX_BYTES:
-            return letter
-    return plain
+    for letter in _forms(plain, note):
+        if letter.size_bytes <= max_bytes:
+            break
+    return letter
+
+
+def _forms(plain: OutgoingMessage, note: Mapping[str, Any]) -> Iterator[OutgoingMessage]:
+    """Yield ever smaller dead letters: less about the death first, then fewer attributes."""
+    yield _noted(plain, note)
+    message = _without_edits(plain)
+    yield _noted(message, note)
+    yield _noted(message, {**note, "detail": note["detail"][:_SHORT_DETAIL_CHARACTERS]})
+    yield _noted(message, {**note, "detail": ""})
+    short = {"reason": note["reason"]}
+    yield _noted(message, short)
+    message = _without_replays(plain)
+    yield _noted(message, short)
+    yield plain
+    body = replace(plain, attributes={})
+    yield _noted(body, {**short, "dropped_attributes": len(message.attributes)})
+    yield body
 
 
 def _noted(plain: OutgoingMessage, note: Mapping[str, Any]) -> OutgoingMessage:
@@ -176,7 +197,13 @@ def _replays(plain: OutgoingMessage) -> Replays:
         return Replays()
 
 
-def revived(plain: OutgoingMessage, at: datetime, edit: Edit | None = None) -> OutgoingMessage:
+def revived(
+    plain: OutgoingMessage,
+    at: datetime,
+    edit: Edit | None = None,
+    *,
+    max_bytes: int = MESSAGE_MAX_BYTES,
+) -> OutgoingMessage:
     """Mark a message as replayed once more, and as edited if it was.
 
     What the message brought is kept first: where its attributes or its size leave no room, the
@@ -186,6 +213,7 @@ def revived(plain: OutgoingMessage, at: datetime, edit: Edit | None = None) -> O
         plain: as `original` restored it, and edited since if `edit` says so.
         at: now.
         edit: what was changed, if anything was.
+        max_bytes: MaximumMessageSize of the queue that it is sent to.
     """
     before = _replays(plain)
     edits = before.edits if edit is None else (*before.edits, _bounded(edit))
@@ -195,7 +223,7 @@ def revived(plain: OutgoingMessage, at: datetime, edit: Edit | None = None) -> O
     )
     for message in (marked, _without_edits(marked)):
         fits = len(message.attributes) <= ATTRIBUTES_MAX
-        if fits and message.size_bytes <= MESSAGE_MAX_BYTES:
+        if fits and message.size_bytes <= max_bytes:
             return message
     return _without_replays(plain)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,10 +12,13 @@ from typing import Any, Final
 
 from worker.errors import Reason
 
-# Amazon SQS developer guide, "Message quotas": body and attributes together.
+# Amazon SQS developer guide, "Message quotas": body and attributes together, of a message and of a
+# batch. A queue may allow less for each message: its MaximumMessageSize.
 MESSAGE_MAX_BYTES: Final = 1_048_576
 BATCH_MAX_ENTRIES: Final = 10
 ATTRIBUTES_MAX: Final = 10
+# Amazon SQS API reference, SendMessage: characters outside this set are refused.
+_REFUSED: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,31 @@ class OutgoingMessage:
         return len(self.body.encode("utf-8", "surrogatepass")) + sum(
             _attribute_bytes(name, value) for name, value in self.attributes.items()
         )
+
+    def why_refused(self, max_bytes: int = MESSAGE_MAX_BYTES) -> str:
+        """Return why SQS would refuse the message, in one line without its content; empty if not.
+
+        Args:
+            max_bytes: The queue's MaximumMessageSize.
+        """
+        if not self.body:
+            return "empty: SQS needs at least one character"
+        texts = [("", self.body)]
+        texts += [
+            (f"attribute {name!a}: ", str(value.get("StringValue", "")))
+            for name, value in self.attributes.items()
+        ]
+        for place, text in texts:
+            refused = _REFUSED.search(text)
+            if refused is not None:
+                character = f"U+{ord(refused[0]):04X} at character {refused.start() + 1:,}"
+                return f"{place}SQS refuses {character}: remove it, or write it as a JSON escape"
+        size = self.size_bytes
+        if size > max_bytes:
+            return f"{size:,} bytes: the queue takes at most {max_bytes:,} (MaximumMessageSize)"
+        if len(self.attributes) > ATTRIBUTES_MAX:
+            return f"more than {ATTRIBUTES_MAX} attributes"
+        return ""
 
 
 def _attribute_bytes(name: str, value: Mapping[str, Any]) -> int:

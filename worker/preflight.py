@@ -9,6 +9,8 @@ from typing import Final
 import structlog
 
 from worker.access import Operation, Probe
+from worker.dead_letter import ATTRIBUTE_ROOM_BYTES
+from worker.delivery import MESSAGE_MAX_BYTES
 from worker.errors import (
     AWSDeniedError,
     AWSError,
@@ -99,6 +101,15 @@ def _fitted(settings: Settings, source: QueueState, dead_letters: QueueState) ->
             "give the dead-letter queue a longer retention than its source",
             source_seconds=source.retention_seconds,
             dead_letter_seconds=dead_letters.retention_seconds,
+        )
+    needed = min(source.message_max_bytes + ATTRIBUTE_ROOM_BYTES, MESSAGE_MAX_BYTES)
+    if dead_letters.message_max_bytes < needed:
+        _log.warning(
+            "large dead letters lose their reason or cannot be sent: "
+            "raise MaximumMessageSize of the dead-letter queue",
+            source_bytes=source.message_max_bytes,
+            dead_letter_bytes=dead_letters.message_max_bytes,
+            needed_bytes=needed,
         )
     if source.max_receive_count is None:
         _log.warning("the queue has no redrive policy: the safety net is missing", queue=source.url)

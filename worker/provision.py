@@ -9,6 +9,7 @@ from typing import Any, Final
 import aioboto3
 
 from worker.aws import calling, new_session, opened
+from worker.delivery import MESSAGE_MAX_BYTES
 from worker.errors import AWSNotFoundError, AWSRejectedError, UsageError
 from worker.settings import Settings
 
@@ -44,7 +45,13 @@ async def _queues(settings: Settings, session: aioboto3.Session) -> dict[str, bo
     async with opened(context, "SQS") as client:
         dead = settings.dead_letter_queue
         made[f"queue {dead}"] = await _queue(
-            client, settings, dead, {"MessageRetentionPeriod": str(DEAD_LETTER_RETENTION_SECONDS)}
+            client,
+            settings,
+            dead,
+            {
+                "MessageRetentionPeriod": str(DEAD_LETTER_RETENTION_SECONDS),
+                "MaximumMessageSize": str(MESSAGE_MAX_BYTES),
+            },
         )
         async with calling("GetQueueUrl", settings.aws.call_timeout_seconds):
             url = (await client.get_queue_url(QueueName=dead))["QueueUrl"]

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from typing import IO, Final
 
 from worker.backoff import full_jitter
@@ -18,6 +19,7 @@ from worker.errors import (
     AWSUnavailableError,
     FutureError,
     RefusedError,
+    UsageError,
 )
 from worker.pipeline.decode import decode
 from worker.queue import MessageQueue
@@ -26,6 +28,8 @@ _ATTEMPTS: Final = 6
 _FAILURES_KEPT: Final = 20
 # Batches under way at once.
 _CONCURRENCY: Final = 8
+# A line that goes on for so many times its limit is taken for one without an end.
+_ENDLESS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +77,54 @@ class PushFigures:
     failures: list[str] = field(default_factory=list)
 
 
-def lines(name: str, stream: IO[bytes]) -> Iterator[Line | BadLine]:
+def raw_lines(
+    name: str, stream: IO[bytes], max_bytes: int = MESSAGE_MAX_BYTES
+) -> Iterator[tuple[bytes, int]]:
+    """Yield each line, cut behind its limit, and its whole length, so that memory stays bounded.
+
+    Args:
+        name: Name of the stream in errors.
+        stream: Bytes, which need not be seekable.
+        max_bytes: Limit of a line without its line ending.
+
+    Raises:
+        UsageError: A line goes on for 64 times the limit.
+    """
+    most = max_bytes + 2  # the line ending
+    for number in count(1):
+        line = stream.readline(most)
+        if not line:
+            return
+        length, rest = len(line), line
+        while len(rest) == most and not rest.endswith(b"\n"):
+            rest = stream.readline(most)
+            length += len(rest)
+            if length > _ENDLESS * max_bytes:
+                raise UsageError(
+                    f"{name}:{number}: no line ending within {length:,} bytes; a line takes at "
+                    f"most {max_bytes:,}, nothing was sent"
+                )
+        yield line, length
+
+
+def lines(
+    name: str, stream: IO[bytes], max_bytes: int = MESSAGE_MAX_BYTES
+) -> Iterator[Line | BadLine]:
     """Read lines, blank ones left out, one at a time.
 
     Args:
         name: what the stream is called in messages.
         stream: bytes; each line must be UTF-8.
+        max_bytes: Limit of a line; the rest of a longer one is skipped.
+
+    Raises:
+        UsageError: A line has no end.
     """
-    for number, raw in enumerate(stream, start=1):
+    for number, (raw, length) in enumerate(raw_lines(name, stream, max_bytes), start=1):
         content = raw.rstrip(b"\r\n")
+        if length > len(raw) or len(content) > max_bytes:
+            yield BadLine(name, number, f"longer than {max_bytes:,} bytes, the limit of a line")
+            continue
         if not content.strip():
             continue
         try:
@@ -90,13 +133,15 @@ def lines(name: str, stream: IO[bytes]) -> Iterator[Line | BadLine]:
             yield BadLine(name, number, f"malformed: not UTF-8 at byte {error.start}")
 
 
-def examine(each: Line | BadLine, *, clock_skew_seconds: float) -> BadLine | None:
+def examine(
+    each: Line | BadLine, max_bytes: int = MESSAGE_MAX_BYTES, *, clock_skew_seconds: float
+) -> BadLine | None:
     """Say what is wrong with a line that is to hold an acceptance; None if nothing is."""
     if isinstance(each, BadLine):
         return each
-    oversize = examine_raw(each)
-    if oversize is not None:
-        return oversize
+    unsendable = examine_raw(each, max_bytes)
+    if unsendable is not None:
+        return unsendable
     try:
         decode(each.text, now=datetime.now(UTC), clock_skew_seconds=clock_skew_seconds)
     except FutureError as refused:
@@ -106,14 +151,17 @@ def examine(each: Line | BadLine, *, clock_skew_seconds: float) -> BadLine | Non
     return None
 
 
-def examine_raw(each: Line | BadLine) -> BadLine | None:
-    """Say why SQS cannot carry a line at all; None if it can."""
+def examine_raw(each: Line | BadLine, max_bytes: int = MESSAGE_MAX_BYTES) -> BadLine | None:
+    """Return why SQS would refuse a line; None if it would not.
+
+    Args:
+        each: The line.
+        max_bytes: MaximumMessageSize of the queue.
+    """
     if isinstance(each, BadLine):
         return each
-    size = len(each.text.encode())
-    if size > MESSAGE_MAX_BYTES:
-        return BadLine(each.source, each.number, f"{size} bytes; SQS takes {MESSAGE_MAX_BYTES}")
-    return None
+    problem = OutgoingMessage(each.text).why_refused(max_bytes)
+    return BadLine(each.source, each.number, problem) if problem else None
 
 
 async def push(

@@ -14,14 +14,24 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import aioboto3
 
 from worker.access import Operation, Probe
-from worker.aws import calling, client_config, error_of, new_session, opened, translating
-from worker.delivery import BATCH_MAX_ENTRIES, Delivery, OutgoingMessage
+from worker.aws import (
+    calling,
+    client_config,
+    error_of,
+    new_session,
+    opened,
+    split_if_rejected,
+    translating,
+)
+from worker.delivery import BATCH_MAX_ENTRIES, MESSAGE_MAX_BYTES, Delivery, OutgoingMessage
 from worker.errors import (
+    AWSDeniedError,
     AWSError,
     AWSNotFoundError,
     AWSRejectedError,
     AWSUnavailableError,
     LeaseLostError,
+    UsageError,
 )
 from worker.settings import Settings
 from worker.wire.caller import Caller, StockCaller, open_caller
@@ -51,6 +61,7 @@ class QueueState:
         encryption: the KMS key, or `SSE-SQS`; empty for none, None where it is not told.
         policy: who may do what with it; None where there is none.
         redrive_allow: whose dead-letter queue it may be; None where that is not restricted.
+        message_max_bytes: MaximumMessageSize, of a message's body and attributes together.
     """
 
     url: str
@@ -66,12 +77,17 @@ class QueueState:
     encryption: str | None = None
     policy: Mapping[str, Any] | None = None
     redrive_allow: Mapping[str, Any] | None = None
+    message_max_bytes: int = MESSAGE_MAX_BYTES
 
 
 class MessageQueue(Protocol):
     """What the stages need of a queue."""
 
     url: str
+
+    @property
+    def message_max_bytes(self) -> int:
+        """Limit of a message's body and attributes together."""
 
     async def receive(
         self, max_messages: int, *, wait_seconds: int, visibility_timeout_seconds: int
@@ -93,7 +109,8 @@ class MessageQueue(Protocol):
 class Queue:
     """One SQS queue.
 
-    Batch calls take at most 10 entries and give one result or error for each, in order.
+    Batch calls take at most 10 entries and give one result or error for each, in order. A batch
+    that SQS rejects as a whole is repeated in halves, so that an entry fails alone.
 
     Args:
         client: for everything but long polls.
@@ -104,6 +121,10 @@ class Queue:
         call_timeout_seconds: deadline of every call; a poll's wait comes on top. Well below the
             visibility timeout, or an answer could be redelivered while it is still arriving.
         calls: where calls are counted by operation.
+
+    Attributes:
+        message_max_bytes: MaximumMessageSize, as `state` read it last; until then the largest that
+            SQS allows.
     """
 
     def __init__(
@@ -121,6 +142,7 @@ class Queue:
         self._caller = caller or StockCaller(client)
         self._poll_caller = poll_caller or StockCaller(poll_client or client)
         self.url = url
+        self.message_max_bytes = MESSAGE_MAX_BYTES
         self._timeout = call_timeout_seconds
         self._calls = calls
 
@@ -163,6 +185,9 @@ class Queue:
 
     async def delete(self, deliveries: Sequence[Delivery]) -> list[AWSError | None]:
         """Delete messages for good."""
+        return await split_if_rejected(self._delete, deliveries)
+
+    async def _delete(self, deliveries: Sequence[Delivery]) -> list[AWSError | None]:
         entries = [
             {"Id": str(index), "ReceiptHandle": delivery.receipt_handle}
             for index, delivery in enumerate(deliveries)
@@ -174,6 +199,11 @@ class Queue:
         self, changes: Sequence[tuple[Delivery, float]]
     ) -> list[AWSError | None]:
         """Let each message reappear after so many seconds from now; 0 hands it back at once."""
+        return await split_if_rejected(self._change_visibility, changes)
+
+    async def _change_visibility(
+        self, changes: Sequence[tuple[Delivery, float]]
+    ) -> list[AWSError | None]:
         entries = [
             {
                 "Id": str(index),
@@ -187,6 +217,9 @@ class Queue:
 
     async def send(self, messages: Sequence[OutgoingMessage]) -> list[AWSError | None]:
         """Send messages; an entry counts as sent only when SQS states its id and the body's MD5."""
+        return await split_if_rejected(self._send, messages)
+
+    async def _send(self, messages: Sequence[OutgoingMessage]) -> list[AWSError | None]:
         entries = [_entry(index, message) for index, message in enumerate(messages)]
         answer = await self._batch("SendMessageBatch", entries)
         results = _failures(answer, len(messages))
@@ -198,12 +231,37 @@ class Queue:
         return results
 
     async def state(self) -> QueueState:
-        """Ask for depth, retention and redrive policy."""
+        """Ask for depth, retention, redrive policy and message size limit."""
         async with self._call("GetQueueAttributes"):
             answer = await self._client.get_queue_attributes(
                 QueueUrl=self.url, AttributeNames=["All"]
             )
-        return _state(self.url, answer["Attributes"])
+        state = _state(self.url, answer["Attributes"])
+        self.message_max_bytes = state.message_max_bytes
+        return state
+
+    async def check_destination(self) -> str:
+        """Check that messages can be sent to the queue, and read its message size limit.
+
+        Returns:
+            Why the limit could not be read, so that SQS's own is assumed; empty if it was.
+
+        Raises:
+            UsageError: It is a FIFO queue.
+            AWSError: The queue does not exist, or SQS does not respond.
+        """
+        problem = ""
+        fifo = self.url.endswith(".fifo")
+        if not fifo:
+            try:
+                fifo = (await self.state()).fifo
+            except (AWSDeniedError, AWSRejectedError) as error:
+                problem = str(error)
+        if fifo:
+            raise UsageError(
+                f"{self.url}: is a FIFO queue; name a standard queue, nothing was sent"
+            )
+        return problem
 
 
 def source_probes(queue: MessageQueue) -> list[Probe]:
@@ -402,6 +460,9 @@ def _state(url: str, attributes: Mapping[Any, str]) -> QueueState:
         encryption=_encryption(attributes),
         policy=_document(attributes.get("Policy")),
         redrive_allow=_document(attributes.get("RedriveAllowPolicy")),
+        message_max_bytes=min(
+            int(attributes.get("MaximumMessageSize", MESSAGE_MAX_BYTES)), MESSAGE_MAX_BYTES
+        ),
     )
 
 

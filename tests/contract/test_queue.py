@@ -398,3 +398,12 @@ async def test_a_pushed_line_that_sqs_refuses_is_named_and_the_others_arrive(
     assert (figures.sent, figures.failed) == (2, 1)
     assert figures.failures[0].startswith("f:2: ")
     assert sorted(each.body for each in await take(queue, 2)) == ["a", "b"]
+
+
+async def test_the_queue_states_its_own_message_size_limit(queue: Queue) -> None:
+    assert (await queue.state()).message_max_bytes == MESSAGE_MAX_BYTES
+    await queue._client.set_queue_attributes(
+        QueueUrl=queue.url, Attributes={"MaximumMessageSize": "2048"}
+    )
+    assert (await queue.state()).message_max_bytes == 2048
+    assert queue.message_max_bytes == 2048

@@ -20,6 +20,7 @@ from worker.errors import (
     PolicyConflictError,
     PolicyNotFoundError,
 )
+from worker.policy import Policy
 from worker.repository import AUPRepository, RecordResult, ScanKey
 from worker.repository.evidence import ERASABLE, verify
 from worker.repository.writes import STATEMENTS_MAX, Inserted
@@ -88,6 +89,25 @@ async def test_the_same_event_with_other_content_is_a_conflict_and_the_first_sta
     (before,) = await place.items()
     assert await repository.record(acceptance(1, **change)) is CONFLICT
     assert await place.items() == [before]
+
+
+async def test_an_item_of_another_program_is_compared_like_any_other(
+    repository: AUPRepository, place: LedgerPlace
+) -> None:
+    stated = acceptance(1)
+    key = {"user_id": stated.user_id, "policy_version": stated.policy_version}
+    other = {**key, "accepted_at": 7, "imported": {"by": ["a script"]}}
+    same_event = {**key, **stated.stated(), "user_id": "user-2", "channel": "forged"}
+    async with place.client() as resource:
+        table = place.settings().user_table_name
+        for item in (other, same_event):
+            await resource.meta.client.put_item(TableName=table, Item=item)
+    before = await place.items()
+    assert await repository.record(stated) is DUPLICATE
+    assert await repository.record(acceptance(1, user_id="user-2")) is CONFLICT
+    assert await place.items() == before
+    (found,) = await kept(repository, "user-1")
+    assert verify(found) == ["no record_sha256: written by another program, or altered"]
 
 
 async def test_versions_and_policies_of_one_user_are_kept_side_by_side(
@@ -383,6 +403,24 @@ async def test_a_policy_is_retired_once_and_the_first_end_stays(repository: AUPR
     assert await repository.policies() == [retired]
 
 
+async def test_of_several_ends_at_once_one_stays_and_every_caller_is_shown_it(
+    repository: AUPRepository, place: LedgerPlace
+) -> None:
+    await repository.publish_policy(policy())
+    # moto's conditional update is not atomic.
+    at_once = asyncio.Semaphore(1 if place.ledger.server == "moto" else 100)
+
+    async def retire(end: datetime) -> Policy:
+        async with at_once:
+            return await repository.retire_policy(POLICY, VERSION, retired_at=end)
+
+    ends = [NOW + timedelta(hours=hour) for hour in range(8)]
+    retired = await asyncio.gather(*map(retire, ends))
+    (kept,) = await repository.policies()
+    assert kept.retired_at in ends
+    assert retired == [kept] * len(ends)
+
+
 async def test_retiring_what_was_never_published_is_refused(
     repository: AUPRepository, place: LedgerPlace
 ) -> None:
@@ -560,9 +598,44 @@ async def test_nothing_is_erased_of_a_record_that_is_another_or_gone(
     assert await repository.record(acceptance(1)) is RECORDED
     before = await place.items()
     for changes in ({"record_sha256": "ab" * 32}, {"user_id": "nobody"}):
-        with pytest.raises(AWSRejectedError, match="ConditionalCheckFailed"):
+        with pytest.raises(AWSRejectedError, match="has changed or is gone"):
             await repository.erase({**before[0], **changes}, ["ip"])
     assert await place.items() == before
+
+
+@pytest.mark.parametrize("ledger", REAL_LEDGERS)
+@pytest.mark.parametrize("change", [{"ip": "192.0.2.1"}, {"ip_salt": b"another salt 16b"}], ids=str)
+async def test_nothing_is_erased_of_a_record_that_changes_between_read_and_update(
+    change: dict[str, Any],
+    repository: AUPRepository,
+    place: LedgerPlace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert await repository.record(acceptance(1)) is RECORDED
+    [item] = before = await place.items()
+
+    async def read_before_the_change(_: object) -> dict[str, Any]:
+        return {**item, **change}
+
+    monkeypatch.setattr(repository, "_kept", read_before_the_change)
+    with pytest.raises(AWSRejectedError, match="has changed or is gone"):
+        await repository.erase(item, ["ip"])
+    assert await place.items() == before
+
+
+@pytest.mark.parametrize("ledger", REAL_LEDGERS)
+async def test_fields_erased_by_several_at_once_are_all_gone_for_every_caller(
+    repository: AUPRepository,
+) -> None:
+    assert await repository.record(acceptance(1, **EVERYTHING)) is RECORDED
+    [item] = await kept(repository, "user-1")
+    erased = await asyncio.gather(
+        *(repository.erase(item, fields) for fields in (["ip"], ["user_agent"], ERASABLE, ["ip"]))
+    )
+    [left] = await kept(repository, "user-1")
+    assert not set(ERASABLE) & set(left)
+    assert [verify(each) for each in (*erased, left)] == [[]] * 5
+    assert not [each for each in (erased[0], erased[3]) if "ip" in each or "ip_salt" in each]
 
 
 @pytest.mark.parametrize("ledger", REAL_LEDGERS)

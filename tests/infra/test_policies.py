@@ -92,12 +92,36 @@ def test_records_are_changed_by_the_eraser_alone_and_only_in_what_may_be_erased(
                 changing.setdefault(policy, []).append(statement)
     assert list(changing) == ["EraserPolicy"]
     [statement] = changing["EraserPolicy"]
-    assert statement["Action"] == ["dynamodb:UpdateItem"]
-    named = statement["Condition"]["ForAllValues:StringEquals"]["dynamodb:Attributes"]
+    assert statement["Action"] == ["dynamodb:PartiQLUpdate"]
+    named = _nameable(statement)
     key = ["user_id", "policy_version"]
     values = ["ip", "user_agent", "session_id"]
     salts = [f"{each}_salt" for each in values]
-    assert sorted(named) == sorted([*key, "record_sha256", *values, *salts])
+    assert sorted(named) == sorted([*key, *values, *salts])
+
+
+def _nameable(statement: dict[str, Any]) -> list[str]:
+    """Return the attributes that an update may name; it must name some."""
+    condition = statement["Condition"]
+    # Alone, ForAllValues holds for a request that names none.
+    assert condition["Null"] == {"dynamodb:Attributes": "false"}
+    named: list[str] = condition["ForAllValues:StringEquals"]["dynamodb:Attributes"]
+    return named
+
+
+def test_publisher_can_update_nothing_but_the_end_of_a_version() -> None:
+    properties = resources("roles", "AWS::IAM::ManagedPolicy")["PublisherPolicy"]
+    updates = [each for each in statements(properties) if "Condition" in each]
+    assert [each["Action"] for each in updates] == [["dynamodb:PartiQLUpdate"]]
+    assert _nameable(updates[0]) == ["policy_id", "version", "retired_at"]
+
+
+def test_no_role_can_overwrite_an_item_or_create_one_by_an_update() -> None:
+    replacing = {"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "PartiQLDelete"}
+    for policy in resources("roles", "AWS::IAM::ManagedPolicy"):
+        if policy not in {"ProtectionPolicy", "KeyPolicy"}:
+            for actions in granted(policy).values():
+                assert not {each.partition(":")[2] for each in actions} & replacing
 
 
 def test_the_readme_tells_what_each_role_may_do() -> None:

@@ -7,13 +7,15 @@ import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from boto3.dynamodb.types import TypeSerializer
 from botocore.exceptions import ClientError
 
 from tests.bench.stub.certificates import make_chain
@@ -21,21 +23,33 @@ from tests.contract.running import running_servers
 from tests.infra.stacks import Stacks, listed, resources
 from tests.process.workplace import COMMAND, DEADLINE_SECONDS, Service, acceptance, wait_until
 from tests.servers.launch import ministack
+from worker.acceptance import Acceptance
+from worker.repository.evidence import ERASABLE, build_item
 
 pytestmark = pytest.mark.servers
 
 KEY: Final = {"user_id": {"S": "u-1"}, "policy_version": {"S": "aup#2026-01"}}
 PEOPLE: Final = ("Producer", "Replayer", "Publisher", "Auditor", "Eraser")
 
-# The emulator asks for actions that AWS does not have: there a batch needs the action of its
-# entries, and batches of PartiQL statements, whatever they do to which table, need one action on
-# everything. Granted here alone, to the roles that hold AWS's own action.
+# The emulator asks for actions that AWS does not have, of batches of messages. Granted here alone,
+# to the roles that hold AWS's own action.
 EMULATED_BATCHES: Final = {
     "sqs:SendMessage": "sqs:SendMessageBatch",
     "sqs:DeleteMessage": "sqs:DeleteMessageBatch",
     "sqs:ChangeMessageVisibility": "sqs:ChangeMessageVisibilityBatch",
 }
-EMULATED_STATEMENTS: Final = {"dynamodb:PartiQLInsert": "dynamodb:BatchExecuteStatement"}
+# Everything that a record can have, and what of it the eraser may name.
+RECORD: Final = build_item(
+    Acceptance.model_validate(
+        {**dict.fromkeys(Acceptance.model_fields, "x"), "accepted_at": "2026-01-01T00:00:00Z",
+         "content_sha256": "ab" * 32, "unknown": 1}
+    ),
+    received_at=datetime.now(UTC),
+    recorded_at=datetime.now(UTC),
+    reductions={"ip": "truncated", "user_agent": "omitted"},
+)  # fmt: skip
+ERASABLE_ATTRIBUTES: Final = {*ERASABLE, *(f"{name}_salt" for name in ERASABLE)}
+VERSION_KEY: Final = {"policy_id": {"S": "aup"}, "version": {"S": "sealed"}}
 
 
 class Deployed(Stacks):
@@ -106,13 +120,10 @@ class Deployed(Stacks):
         kept = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]
         granted = []
         for statement in kept["Document"]["Statement"]:
-            held = listed(statement["Action"])
-            for emulated, on in (
-                (EMULATED_BATCHES, statement["Resource"]),
-                (EMULATED_STATEMENTS, "*"),
-            ):
-                if more := [emulated[action] for action in held if action in emulated]:
-                    granted.append({"Effect": "Allow", "Action": more, "Resource": on})
+            held = set(listed(statement["Action"]))
+            if more := [EMULATED_BATCHES[each] for each in EMULATED_BATCHES if each in held]:
+                allowed = {"Effect": "Allow", "Action": more, "Resource": statement["Resource"]}
+                granted.append(allowed)
         if granted:
             iam.put_role_policy(
                 RoleName=name,
@@ -168,7 +179,10 @@ class Deployed(Stacks):
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     folder = tmp_path_factory.mktemp("certificates")
     _, trusted = make_chain(folder)
-    with ministack(enforce_policies=True, certificate=folder / "chain.pem") as url:
+    certificate = folder / "chain.pem"
+    with ministack(
+        enforce_policies=True, authorize_statements=True, certificate=certificate
+    ) as url:
         yield Deployed(url, trusted)
 
 
@@ -225,8 +239,14 @@ def _refused_to_all(deployed: Deployed) -> Iterator[Call]:
     """Give what nobody may do: service, call and arguments."""
     users, policies = {"TableName": deployed.users}, {"TableName": deployed.policies}
     put = {"PutRequest": {"Item": KEY}}
-    yield "dynamodb", "put_item", {**users, "Item": KEY}
-    yield "dynamodb", "delete_item", {**users, "Key": KEY}
+    value = {"ExpressionAttributeValues": {":value": {"S": "x"}}}
+    for table, key, name in ((users, KEY, "ip"), (policies, VERSION_KEY, "retired_at")):
+        update = {"UpdateExpression": f"SET {name} = :value", **value}
+        yield "dynamodb", "put_item", {**table, "Item": key}
+        yield "dynamodb", "update_item", {**table, "Key": key, **update}
+        yield "dynamodb", "delete_item", {**table, "Key": key}
+        delete = _statement("DELETE FROM", table["TableName"], "", key)
+        yield "dynamodb", "execute_statement", delete
     yield "dynamodb", "batch_write_item", {"RequestItems": {deployed.users: [put]}}
     yield "dynamodb", "delete_table", users
     yield "dynamodb", "delete_table", policies
@@ -238,22 +258,54 @@ def _refused_to_all(deployed: Deployed) -> Iterator[Call]:
         yield "sqs", "set_queue_attributes", {"QueueUrl": url, "Attributes": attributes}
 
 
+def _statement(
+    verb: str, table: str, changes: str, key: Mapping[str, Any], condition: str = ""
+) -> dict[str, Any]:
+    """Return the request of a statement that changes one item."""
+    where = " AND ".join(f'"{each}" = ?' for each in key)
+    return {
+        "Statement": f'{verb} "{table}" {changes} WHERE {where}{condition}',
+        "Parameters": list(key.values()),
+    }
+
+
+def _setting(table: str, key: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the request of an UPDATE that sets one attribute."""
+    return _statement("UPDATE", table, f"SET \"{name}\" = 'forged'", key)
+
+
+def _removing(table: str, key: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the request of an UPDATE that removes one attribute."""
+    return _statement("UPDATE", table, f'REMOVE "{name}"', key)
+
+
+def _inserting(table: str, key: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request of an INSERT of nothing but a key."""
+    names = ", ".join(f"'{name}': ?" for name in key)
+    return {
+        "Statement": f'INSERT INTO "{table}" VALUE {{{names}}}',
+        "Parameters": list(key.values()),
+    }
+
+
 def _refused_to_most(deployed: Deployed) -> Iterator[tuple[set[str], Call]]:
     """Give what some may do, and who."""
     users, policies = {"TableName": deployed.users}, {"TableName": deployed.policies}
     value = {":value": {"S": "u-1"}}
-    update = {"UpdateExpression": "SET ip = :value", "ExpressionAttributeValues": value}
     query = {
         "KeyConditionExpression": "user_id = :value",
         "ExpressionAttributeValues": value,
     }
-    policy = {"policy_id": {"S": "aup"}, "version": {"S": "2027"}}
     source, dead = {"QueueUrl": deployed.queue}, {"QueueUrl": deployed.dead}
-    yield {"Eraser"}, ("dynamodb", "update_item", {**users, "Key": KEY, **update})
+    yield {"Eraser"}, ("dynamodb", "execute_statement", _setting(deployed.users, KEY, "ip"))
+    end = _setting(deployed.policies, VERSION_KEY, "retired_at")
+    yield {"Publisher"}, ("dynamodb", "execute_statement", end)
+    yield {"Worker"}, ("dynamodb", "execute_statement", _inserting(deployed.users, KEY))
+    insert = _inserting(deployed.policies, VERSION_KEY)
+    yield {"Publisher"}, ("dynamodb", "execute_statement", insert)
     yield {"Auditor"}, ("dynamodb", "scan", users)
     yield {"Auditor", "Eraser"}, ("dynamodb", "query", {**users, **query})
     yield {"Auditor", "Worker"}, ("dynamodb", "get_item", {**users, "Key": KEY})
-    yield {"Publisher"}, ("dynamodb", "put_item", {**policies, "Item": policy})
     yield {"Publisher"}, ("dynamodb", "scan", policies)
     yield {"Worker"}, ("sqs", "receive_message", source)
     yield {"Replayer"}, ("sqs", "receive_message", dead)
@@ -289,6 +341,88 @@ def test_whatever_else_a_role_tries_is_refused(deployed: Deployed) -> None:
     assert before == (
         deployed.records(), deployed.depth(deployed.queue), deployed.depth(deployed.dead)
     )  # fmt: skip
+
+
+def _code(call: Callable[..., dict[str, Any]], request: Mapping[str, Any]) -> str:
+    """Make a call, and return the code of its error or nothing."""
+    try:
+        answer = call(**request)
+    except ClientError as error:
+        return str(error.response["Error"]["Code"])
+    (response,) = answer.get("Responses", [{}])
+    return str(response.get("Error", {}).get("Code", ""))
+
+
+def _naming(
+    table: str, key: Mapping[str, Any], name: str, allowed: str
+) -> Iterator[dict[str, Any]]:
+    """Yield every UPDATE that names an attribute: sets it, removes it, or asks for it."""
+    yield _setting(table, key, name)
+    yield _removing(table, key, name)
+    yield _statement("UPDATE", table, f"SET {name} = 'forged'", key)
+    yield _statement("UPDATE", table, f'REMOVE "{allowed}" REMOVE "{name}"', key)
+    yield _statement("UPDATE", table, f'REMOVE "{allowed}"', key, f' AND "{name}" IS MISSING')
+
+
+def _all_denied(client: Any, requests: Iterable[dict[str, Any]]) -> None:
+    """Try statements alone and in a batch."""
+    for request in requests:
+        assert _code(client.execute_statement, request).startswith("AccessDenied"), request
+        batch = {"Statements": [request]}
+        assert _code(client.batch_execute_statement, batch).startswith("AccessDenied"), request
+
+
+def test_eraser_can_name_no_other_attribute_of_a_record(deployed: Deployed) -> None:
+    administrator = deployed.client("dynamodb")
+    typed = {name: TypeSerializer().serialize(value) for name, value in RECORD.items()}
+    item = {**typed, "user_id": {"S": "u-sealed"}}
+    administrator.put_item(TableName=deployed.users, Item=item)
+    key = {"user_id": item["user_id"], "policy_version": item["policy_version"]}
+    eraser = deployed.client("dynamodb", deployed.credentials("Eraser"))
+    forbidden = item.keys() - key.keys() - ERASABLE_ATTRIBUTES
+    assert {"record_sha256", "record_id", "extra", "ip_commitment", "ip_reduced"} < forbidden
+    for name in sorted({*forbidden, "anything_else"}):
+        _all_denied(eraser, _naming(deployed.users, key, name, "ip"))
+    found = administrator.get_item(TableName=deployed.users, Key=key, ConsistentRead=True)
+    assert found["Item"] == item
+    # What is allowed does pass: it is the attributes that were refused.
+    for name in sorted(ERASABLE_ATTRIBUTES):
+        removing = _removing(deployed.users, key, name)
+        assert _code(eraser.execute_statement, removing) == ""
+    administrator.delete_item(TableName=deployed.users, Key=key)
+
+
+def test_eraser_and_publisher_can_create_nothing_by_an_update(deployed: Deployed) -> None:
+    before = deployed.records()
+    for role, table, key, name in (
+        ("Eraser", deployed.users, KEY, "ip"),
+        ("Publisher", deployed.policies, VERSION_KEY, "retired_at"),
+    ):
+        client = deployed.client("dynamodb", deployed.credentials(role))
+        absent = {each: {"S": "absent"} for each in key}
+        for request in (_setting(table, absent, name), _removing(table, absent, name)):
+            assert _code(client.execute_statement, request) == "ConditionalCheckFailedException"
+        answer = deployed.client("dynamodb").get_item(TableName=table, Key=absent)
+        assert "Item" not in answer
+    assert deployed.records() == before
+
+
+def test_publisher_can_overwrite_no_version(deployed: Deployed) -> None:
+    administrator = deployed.client("dynamodb")
+    policies = deployed.policies
+    texts = ("title", "content_sha256", "published_at", "effective_at")
+    item = {**VERSION_KEY, **{name: {"S": "as published"} for name in texts}}
+    administrator.put_item(TableName=policies, Item=item)
+    publisher = deployed.client("dynamodb", deployed.credentials("Publisher"))
+    for name in (*texts, "anything_else"):
+        _all_denied(publisher, _naming(policies, VERSION_KEY, name, "retired_at"))
+    again = _inserting(policies, VERSION_KEY)
+    assert _code(publisher.execute_statement, again) == "DuplicateItemException"
+    found = administrator.get_item(TableName=policies, Key=VERSION_KEY, ConsistentRead=True)
+    assert found["Item"] == item
+    end = _setting(policies, VERSION_KEY, "retired_at")
+    assert _code(publisher.execute_statement, end) == ""
+    administrator.delete_item(TableName=policies, Key=VERSION_KEY)
 
 
 def test_nobody_but_an_ecs_task_takes_the_role_of_the_worker(deployed: Deployed) -> None:

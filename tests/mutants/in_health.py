@@ -58,6 +58,13 @@ _MEMORY: Final = (
         "",
         _SLOTS_TESTS,
     ),
+    Mutant(
+        "a poll that waits where just enough has room",
+        _SLOTS,
+        "if fitting >= least else 0",
+        "if fitting > least else 0",
+        _SLOTS_TESTS,
+    ),
 )
 
 _PROGRESS: Final = (

@@ -62,6 +62,13 @@ _GATHERING: Final = (
         "if False:",
         _GATHERER_TESTS,
     ),
+    Mutant(
+        "entries passed over move to the end",
+        _GATHERER,
+        "self._waiting.extendleft(reversed(passed_over))",
+        "self._waiting.extend(passed_over)",
+        _GATHERER_TESTS,
+    ),
 )
 
 _RECEIVING: Final = (
@@ -166,6 +173,13 @@ _LEASES: Final = (
         "lease.expires_at = asyncio.get_running_loop().time() + self.seconds",
         _LEASE_TESTS,
     ),
+    Mutant(
+        "leases extended long before they fall due",
+        _LEASE,
+        "min(1.0, self.seconds / 8)",
+        "self.seconds / 8",
+        _LEASE_TESTS,
+    ),
 )
 
 _CARRYING: Final = (
@@ -217,6 +231,13 @@ _CARRYING: Final = (
         'self.give_up(GaveUpError(f"the stage',
         'repr(GaveUpError(f"the stage',
         (*_FLOW_TESTS, "-k", "stage"),
+    ),
+    Mutant(
+        "what is settling never leaves the set that a late drain cancels",
+        _FLOW,
+        "            del self._deciding[lease]\n",
+        "            pass\n",
+        (*_FLOW_TESTS, "-k", "out_of_time"),
     ),
 )
 

@@ -10,6 +10,7 @@ _AUP: Final = "worker/repository/aup.py"
 _CACHE: Final = "worker/repository/cache.py"
 _EVIDENCE: Final = "worker/repository/evidence.py"
 _SINGLETON: Final = "worker/repository/singleton.py"
+_UPDATES: Final = "worker/repository/updates.py"
 _WRITES: Final = "worker/repository/writes.py"
 _AUP_TESTS: Final = ("tests/unit/test_aup_repository.py",)
 _CACHE_TESTS: Final = ("tests/unit/test_cache.py",)
@@ -56,7 +57,7 @@ _WRITING: Final = (
     Mutant(
         "our own write taken for a duplicate when its answer was lost",
         _AUP,
-        'if existing["record_id"] == item["record_id"]:',
+        'if existing.get("record_id") == item["record_id"]:',
         "if False:",
         _AUP_TESTS,
     ),
@@ -70,8 +71,8 @@ _WRITING: Final = (
     Mutant(
         "a put that overwrites",
         _WRITES,
-        'self._put_if(item, "attribute_not_exists(user_id)")',
-        'self._put_if(item, "attribute_not_exists(nothing)")',
+        'f"attribute_not_exists({self._key_name})"',
+        '"attribute_not_exists(nothing)"',
         _WRITES_TESTS,
     ),
     Mutant(
@@ -84,9 +85,79 @@ _WRITING: Final = (
     Mutant(
         "one bad statement spoils its whole batch",
         _WRITES,
-        "if len(items) == 1:\n                return [error]",
-        "if items:\n                return [error] * len(items)",
+        "return await split_if_rejected(self._execute, items)",
+        "return await self._execute(items)",
         _WRITES_TESTS,
+    ),
+    Mutant(
+        "an item of another program ends in a KeyError",
+        _AUP,
+        'if existing.get("record_id") == item["record_id"]:',
+        'if existing["record_id"] == item["record_id"]:',
+        _AUP_TESTS,
+    ),
+    Mutant(
+        "an item without an event taken for the same event",
+        _AUP,
+        'existing.get("event_id") == item["event_id"]',
+        'existing.get("event_id", item["event_id"]) == item["event_id"]',
+        _AUP_TESTS,
+    ),
+    Mutant(
+        "the last end of a version stays",
+        _UPDATES,
+        "conditions += [f'\"{name}\" IS MISSING' for name in self.added]",
+        "pass",
+        _AUP_TESTS,
+    ),
+    Mutant(
+        "the last end of a version stays, by UpdateItem",
+        _UPDATES,
+        'conditions += [f"attribute_not_exists({names[name]})" for name in self.added]',
+        "pass",
+        _AUP_TESTS,
+    ),
+    Mutant(
+        "an UpdateItem that creates what it was to change",
+        _UPDATES,
+        'conditions = [f"attribute_exists({next(iter(self.key))})"]',
+        "conditions = []",
+        _AUP_TESTS,
+    ),
+    Mutant(
+        "publishing gives up at the first throttling",
+        _AUP,
+        "await self._insert_patiently(self._insert_one_policy, item)",
+        "await self._insert_one_policy(item)",
+        _AUP_TESTS,
+    ),
+    Mutant(
+        "received_at taken from our own clock by the repository",
+        _AUP,
+        "received_at=received_at or now",
+        "received_at=now",
+        _AUP_TESTS,
+    ),
+    Mutant(
+        "an erasure of what changed since it was read",
+        _UPDATES,
+        "for name in (*self.key, *self.removed)]",
+        "for name in self.key]",
+        ("tests/unit/test_updates.py",),
+    ),
+    Mutant(
+        "an erasure of what changed since it was read, by UpdateItem",
+        _UPDATES,
+        'conditions += [f"{names[name]} = :{names[name][1:]}" for name in self.removed]',
+        "pass",
+        ("tests/unit/test_updates.py",),
+    ),
+    Mutant(
+        "an erasure from another record than was shown",
+        _AUP,
+        'kept.get("record_sha256") != expected:',
+        "False:",
+        ("tests/contract/test_repository.py", "-k", "another_or_gone and moto"),
     ),
 )
 
@@ -118,6 +189,83 @@ _READING: Final = (
         '{"record_sha256", *ERASABLE, ',
         '{"record_sha256", ',
         _EVIDENCE_TESTS,
+    ),
+    Mutant(
+        "lookups without ConsistentRead",
+        _AUP,
+        "TableName=table_name, Key=key, ConsistentRead=True",
+        "TableName=table_name, Key=key",
+        _AUP_TESTS,
+    ),
+    Mutant(
+        "versions of a policy read without ConsistentRead",
+        _AUP,
+        'KeyConditionExpression=Key("policy_id").eq(policy_id),\n            ConsistentRead=True',
+        'KeyConditionExpression=Key("policy_id").eq(policy_id)',
+        _AUP_TESTS,
+    ),
+    Mutant(
+        "one salt for all erasable fields",
+        _EVIDENCE,
+        "begin = _ID_BYTES + _SALT_BYTES * number",
+        "begin = _ID_BYTES",
+        _EVIDENCE_TESTS,
+    ),
+    Mutant(
+        "a salt that contains the public record_id",
+        _EVIDENCE,
+        "begin = _ID_BYTES + _SALT_BYTES * number",
+        "begin = _SALT_BYTES * number",
+        _EVIDENCE_TESTS,
+    ),
+    Mutant(
+        "a salt that is the same in every record",
+        _EVIDENCE,
+        "drawn = random_bytes(_ID_BYTES + _SALT_BYTES * len(erasable))",
+        "drawn = random_bytes(_ID_BYTES) + bytes(range(_SALT_BYTES * len(erasable)))",
+        _EVIDENCE_TESTS,
+    ),
+    Mutant(
+        "a short salt",
+        _EVIDENCE,
+        "drawn[begin : begin + _SALT_BYTES]",
+        "drawn[begin : begin + 4]",
+        _EVIDENCE_TESTS,
+    ),
+    Mutant(
+        "a number verified as its text",
+        _EVIDENCE,
+        "if not all(isinstance(item[name], str) for name in texts):",
+        "if False:",
+        _EVIDENCE_TESTS,
+    ),
+    Mutant(
+        "attributes of another program compared as content",
+        _EVIDENCE,
+        "if name in _STATED and name not in passed",
+        "if name not in passed",
+        _EVIDENCE_TESTS,
+    ),
+    Mutant(
+        "acceptances read without ConsistentRead",
+        _AUP,
+        "KeyConditionExpression=condition,\n            ConsistentRead=True",
+        "KeyConditionExpression=condition",
+        _AUP_TESTS,
+    ),
+    Mutant(
+        "a field that was never stated taken for an erased one",
+        _EVIDENCE,
+        'if f"{name}_commitment" in item and name not in item]',
+        "if name not in item]",
+        _EVIDENCE_TESTS,
+    ),
+    Mutant(
+        "what is kept less exactly compared as stated",
+        _EVIDENCE,
+        "if name in _STATED and name not in passed",
+        "if name in _STATED",
+        ("tests/unit/test_privacy.py",),
     ),
 )
 

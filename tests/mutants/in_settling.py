@@ -63,6 +63,13 @@ _ANSWERS: Final = (
         "async with asyncio.timeout(None):",
         ("tests/unit/test_aws.py",),
     ),
+    Mutant(
+        "an id in both lists counts as done",
+        _QUEUE,
+        'results[int(failure["Id"])] = error_of(',
+        'index = int(failure["Id"])\n        results[index] = results[index] and error_of(',
+        _QUEUE_TESTS,
+    ),
 )
 
 _SETTLING: Final = (
@@ -83,8 +90,8 @@ _SETTLING: Final = (
     Mutant(
         "what could not be dead-lettered is deleted",
         _SETTLE,
-        "await self._hand_back(lease, self._undeliverable_seconds)",
-        "await self._delete(lease)",
+        "await self._hand_back(lease, delay)",
+        "await self._delete(lease, Fate.RETURNED)",
         _SETTLE_TESTS,
     ),
     Mutant(
@@ -106,6 +113,20 @@ _SETTLING: Final = (
         _SETTLE,
         "attempt == _ATTEMPTS\n",
         "True\n",
+        _SETTLE_TESTS,
+    ),
+    Mutant(
+        "retries of settling without a pause",
+        _SETTLE,
+        "            await asyncio.sleep(delay)\n",
+        "            await asyncio.sleep(0)\n",
+        _SETTLE_TESTS,
+    ),
+    Mutant(
+        "a hand-back that fails uncounted",
+        _SETTLE,
+        '            self._events["hand_back_failed"] += 1\n',
+        "",
         _SETTLE_TESTS,
     ),
 )
@@ -195,6 +216,20 @@ _DECIDING: Final = (
         'problems.append(f"{path}{field}: {text} {error}")',
         ("tests/unit/test_decode.py",),
     ),
+    Mutant(
+        "received_at taken from our own clock",
+        _RECORD,
+        "received_at=delivery.sent_at",
+        "received_at=self._now()",
+        _RECORD_TESTS,
+    ),
+    Mutant(
+        "received_at taken from the first receive",
+        _RECORD,
+        "received_at=delivery.sent_at",
+        "received_at=delivery.first_received_at",
+        _RECORD_TESTS,
+    ),
 )
 
 _DEAD: Final = (
@@ -237,7 +272,7 @@ _DEAD: Final = (
     Mutant(
         "a replay that drops attributes",
         _REPLAY,
-        "message = revived(wanted, at, edit)",
+        "message = revived(wanted, at, edit, max_bytes=self.max_bytes)",
         "message = OutgoingMessage(wanted.body)",
         _REPLAY_TESTS,
     ),
@@ -279,4 +314,98 @@ _DEAD: Final = (
     ),
 )
 
-MUTANTS: Final = (*_ANSWERS, *_SETTLING, *_DECIDING, *_DEAD)
+_LIMITS: Final = (
+    Mutant(
+        "a dead letter sized by SQS's limit instead of its queue's",
+        _SETTLE,
+        "max_bytes=self._dead_letters.message_max_bytes,",
+        "max_bytes=MESSAGE_MAX_BYTES,",
+        _SETTLE_TESTS,
+    ),
+    Mutant(
+        "a dead letter that never gives up its attributes",
+        _LETTER,
+        "    yield plain\n    body = replace(plain, attributes={})\n",
+        "    yield plain\n    body = plain\n",
+        _LETTER_TESTS,
+    ),
+    Mutant(
+        "a queue's limit read and forgotten",
+        _QUEUE,
+        "        self.message_max_bytes = state.message_max_bytes\n",
+        "",
+        _QUEUE_TESTS,
+    ),
+    Mutant(
+        "a batch refused as a whole fails all of its entries",
+        "worker/aws.py",
+        "        if len(entries) <= 1:\n            raise\n",
+        "        raise\n",
+        _QUEUE_TESTS,
+    ),
+    Mutant(
+        "a receipt handle refused with its batch fails the others",
+        "worker/aws.py",
+        "except (AWSRejectedError, LeaseLostError):",
+        "except AWSRejectedError:",
+        _QUEUE_TESTS,
+    ),
+    Mutant(
+        "a message left to the redrive policy without a word",
+        _SETTLE,
+        "log = _log.warning if left else _log.debug",
+        "log = _log.debug",
+        _SETTLE_TESTS,
+    ),
+    Mutant(
+        "a message given up while its dead letter may be sent later",
+        _SETTLE,
+        "left = isinstance(error, AWSRejectedError)",
+        "left = True",
+        _SETTLE_TESTS,
+    ),
+    Mutant(
+        "refused dead letters that readiness never mentions",
+        _SETTLE,
+        "        self._unsent.failed(delivery.message_id, error, delay)\n",
+        "",
+        _SETTLE_TESTS,
+    ),
+    Mutant(
+        "any dead letter sent makes the service ready again",
+        "worker/pipeline/unsent.py",
+        "            if isinstance(unsent.error, AWSRejectedError)\n",
+        "            if not unsent\n",
+        _SETTLE_TESTS,
+    ),
+    Mutant(
+        "a FIFO queue taken for a destination",
+        _QUEUE,
+        "fifo = (await self.state()).fifo",
+        "await self.state()",
+        _QUEUE_TESTS,
+    ),
+    Mutant(
+        "characters that SQS refuses sent all the same",
+        "worker/delivery.py",
+        "            if refused is not None:\n",
+        "            if False:\n",
+        ("tests/unit/test_push.py",),
+    ),
+    Mutant(
+        "a line read whole, however long",
+        "worker/push.py",
+        "        line = stream.readline(most)\n",
+        "        line = stream.readline()\n",
+        ("tests/unit/test_push.py",),
+    ),
+    Mutant(
+        "a replay that knows no limit but SQS's",
+        _REPLAY,
+        "refused = message.why_refused(self.max_bytes)",
+        "refused = message.why_refused()",
+        _REPLAY_TESTS,
+    ),
+)
+
+MUTANTS: Final = (*_ANSWERS, *_SETTLING, *_DECIDING, *_DEAD, *_LIMITS)

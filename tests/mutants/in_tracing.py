@@ -41,14 +41,14 @@ MUTANTS: Final = (
     Mutant(
         "a message grown beyond what SQS takes by its trace",
         _TRACING,
-        "more <= room and len(",
-        "len(",
+        "more <= room and not",
+        "not",
         _TESTS,
     ),
     Mutant(
         "an eleventh attribute",
         _TRACING,
-        "fits = more <= room and len(candidate.attributes) <= ATTRIBUTES_MAX",
+        "fits = more <= room and not candidate.why_refused(max_bytes)",
         "fits = more <= room",
         _TESTS,
     ),

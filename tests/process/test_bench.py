@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests.process.gate import Gate
 from tests.process.workplace import Workplace
 
 SMALL = ("--messages", "100", "--rounds", "1")
@@ -58,11 +59,12 @@ def test_two_processes_share_the_work_and_a_person_reads_what_it_took(
 
 
 def test_a_trial_that_fails_ends_it_with_one_line_and_leaves_nothing(workplace: Workplace) -> None:
-    # moto answers a batch of inserts with a page of HTML.
-    done = workplace.run(
-        "bench", *SMALL, "--ways", "D", AUP_WRITE_API="batch", AUP_HOLD_SECONDS="1",
-        AUP_MAX_ATTEMPTS="1",
-    )  # fmt: skip
+    # The policy is published, and no acceptance arrives.
+    with Gate(workplace.environment["AWS_ENDPOINT_URL"], "PutItem", 1).open() as gate:
+        done = workplace.run(
+            "bench", *SMALL, "--ways", "D", AWS_ENDPOINT_URL=gate.url, AUP_HOLD_SECONDS="1",
+            AUP_MAX_ATTEMPTS="1", AUP_CALL_TIMEOUT_SECONDS="1",
+        )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr.startswith("aup-worker: D: ended with 1: ")
     assert len(done.stderr.splitlines()) == 1

@@ -7,6 +7,7 @@ import hmac
 import json
 import signal
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,44 @@ def test_what_does_not_verify_is_told_apart(workplace: Workplace, tmp_path: Path
     # Evidence that was altered is not touched: erasing could hide how.
     refused = workplace.run("erase", "u-2", "--fields", "ip", "--yes")
     assert (refused.returncode, _item(workplace, "u-2")["ip"]) == (1, IP)
+
+
+def test_what_another_program_wrote_is_shown_and_not_taken_for_evidence(
+    workplace: Workplace, tmp_path: Path
+) -> None:
+    key = {"user_id": "u-1", "policy_version": "aup#2026-01"}
+    odd = {"accepted_at": Decimal(7), "tags": {"a"}, "list": [1, None], "ip": IP, "policy_id": "x"}
+    huge = {"policy_id": "p" * 3000, "version": "v" * 2000, "record_id": Decimal("1.5")}
+    _users(workplace).put_item(Item=key | odd)
+    _users(workplace).put_item(Item={**key, "policy_version": "aup#2025-01"} | huge)
+    plain = workplace.run("accepted", "u-1", "--json", "--policy", "aup")
+    assert (plain.returncode, plain.stderr) == (0, "")
+    shown = json.loads(plain.stdout)
+    assert shown["accepted_version_in_force"]
+    assert shown["acceptances"][1]["accepted_at"] == "7"
+    problem = "no record_sha256: written by another program, or altered"
+    verified = workplace.run("accepted", "u-1", "--verify")
+    assert verified.returncode == 1
+    assert verified.stdout.count(problem) == 2
+    assert "Traceback" not in verified.stderr
+    for file in (tmp_path / "u-1.json", tmp_path / "u-1.html"):
+        assert workplace.run("accepted", "u-1", "--export", str(file)).returncode == 1
+    assert f"Not verifiable: {problem}" in file.read_text()
+    refused = workplace.run("erase", "u-1", "--fields", "ip", "--yes")
+    assert (refused.returncode, _item(workplace, "u-1")["ip"]) == (1, IP)
+    assert f"{problem}; not touched" in refused.stdout
+    # The user accepted: another click is a duplicate, not a new record and not a dead letter.
+    workplace.send(_private(1))
+    with workplace.service() as service:
+        summary = service.wait_for("summary")
+        while not summary["received"]:
+            summary = service.wait_for("summary")
+        code, figures = service.end(signal.SIGTERM)
+    assert (code, figures["duplicates"], figures["dead_lettered"]) == (0, 1, 0)
+    counted = workplace.run(
+        "coverage", "--policy", "aup", "--version", "2026-01", "--yes", "--json"
+    )
+    assert (counted.returncode, json.loads(counted.stdout)["undated"]) == (0, 1)
 
 
 WRONG = [

@@ -182,7 +182,11 @@ def test_evidence_policies_and_depths_are_reported_as_json(workplace: Workplace)
     [policy] = json.loads(workplace.run("policy", "list", "--json").stdout)
     assert (policy["policy_id"], policy["version"]) == ("aup", "2026-01")
     retired = workplace.run("policy", "retire", "--policy", "aup", "--version", "2026-01", "--json")
-    assert json.loads(retired.stdout)[0]["retired_at"]
+    end = json.loads(retired.stdout)[0]["retired_at"]
+    assert (bool(end), retired.stderr) == (True, "")
+    again = workplace.run("policy", "retire", "--policy", "aup", "--version", "2026-01", "--json")
+    assert (again.returncode, json.loads(again.stdout)[0]["retired_at"]) == (0, end)
+    assert "aup 2026-01 is retired already, since 20" in again.stderr
     after = json.loads(workplace.run("accepted", "u-1", "--policy", "aup", "--json").stdout)
     assert after["accepted_version_in_force"] is None
     assert json.loads(workplace.run("init", "--json").stdout) == dict.fromkeys(

@@ -58,12 +58,17 @@ def dynamodb_local() -> AbstractContextManager[str]:
 
 
 def ministack(
-    *, enforce_policies: bool = False, certificate: Path | None = None
+    *,
+    enforce_policies: bool = False,
+    authorize_statements: bool = False,
+    certificate: Path | None = None,
 ) -> AbstractContextManager[str]:
     """Lend the URL of ministack: SQS and DynamoDB with PartiQL, and IAM if it is asked for.
 
     Args:
         enforce_policies: Whether calls need credentials that a policy allows them.
+        authorize_statements: Whether they allow PartiQL and attributes as on AWS; see
+            `ministack_iam`.
         certificate: For TLS: a chain and its key in one PEM file.
     """
     directory = parts.MINISTACK.require()
@@ -77,6 +82,9 @@ def ministack(
         files = dict.fromkeys(("MINISTACK_SSL_CERT", "MINISTACK_SSL_KEY"), str(certificate))
         environment |= {"USE_SSL": "1", **files}
     command = [str(directory / "bin" / "ministack")]
+    if authorize_statements:
+        program = Path(__file__).with_name("ministack_iam.py")
+        command = [str(directory / "bin" / "python"), str(program)]
     return serving(command, port, environment=environment, scheme=scheme)
 
 

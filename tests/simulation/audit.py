@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.outages import Outages
@@ -17,7 +18,7 @@ from tests.simulation.virtual_clock import START
 from worker.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE
 from worker.delivery import MESSAGE_MAX_BYTES
 from worker.errors import Reason
-from worker.repository.evidence import verify
+from worker.repository.evidence import timestamp, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -171,11 +172,22 @@ class Audit:
             return
         items = self.ledger.items()
         for item in items[self._audited :]:
-            if not any(sending.is_stated_by(item) for sending in self._recordable()):
+            sources = [each for each in self._recordable() if each.is_stated_by(item)]
+            if not sources:
                 self._fail(f"recorded, and never sent so: {item}")
+            elif item["received_at"] not in set().union(*map(self._sent_at, sources)):
+                self._fail(f"recorded with another received_at than SQS states: {item}")
             for problem in verify(_plain(item)):
                 self._fail(f"recorded, and its proof fails: {problem}: {item}")
         self._audited = len(items)
+
+    def _sent_at(self, sending: Sending) -> set[str]:
+        """Return when SQS took the messages with this body, as a record states it."""
+        return {
+            timestamp(datetime.fromtimestamp(round(message.sent_at * 1000) / 1000, UTC))
+            for message in self.originals.values()
+            if message.body == sending.body
+        }
 
     def _recordable(self) -> Iterable[Sending]:
         return (sending for sending in self.sendings.values() if sending.key)

@@ -24,6 +24,11 @@ _INSERT = re.compile(r"""\s*INSERT\s+INTO\s+"([\w.-]+)"\s+VALUE\s+\{(.*)\}\s*"""
 _MEMBER = re.compile(r"\s*'((?:[^']|'')+)'\s*:\s*\?\s*")
 
 
+_UPDATE = re.compile(r"""\s*UPDATE\s+"([\w.-]+)"\s+(SET .*?)\s+WHERE\s+(.*)""", re.IGNORECASE)
+_SET = re.compile(r"""SET\s+"([\w.-]+)"\s*=\s*\?\s*""", re.IGNORECASE)
+_PLACE = re.compile(r"""\s*"([\w.-]+)"\s*(=\s*\?|IS\s+MISSING)\s*""", re.IGNORECASE)
+
+
 class ExpressionError(ValueError):
     """The expression is malformed or of a form that is not modelled."""
 
@@ -60,6 +65,35 @@ class Insert:
         if len(parameters) != len(self.attributes):
             raise ExpressionError("Number of parameters in request and statement don't match")
         return dict(zip(self.attributes, parameters, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Amendment:
+    """Hold a parsed UPDATE: what is set, which values are demanded, and what must be missing."""
+
+    table_name: str
+    changes: Mapping[str, Any]
+    equal: Mapping[str, Any]
+    missing: tuple[str, ...]
+
+
+def update_statement(text: str, parameters: Sequence[Any]) -> Amendment:
+    """Read `UPDATE "table" SET "a" = ? WHERE "b" = ? AND "c" IS MISSING`."""
+    match = _UPDATE.fullmatch(text)
+    if match is None or _SET.sub("", match[2]).strip():
+        raise ExpressionError("Statement wasn't well formed, can't be processed")
+    places = [_PLACE.fullmatch(part) for part in _AND.split(match[3])]
+    names = [*_SET.findall(match[2])]
+    count = len(names)
+    names += [place[1] for place in places if place and "?" in place[2]]
+    if None in places or len(parameters) != len(names):
+        raise ExpressionError("Statement wasn't well formed, can't be processed")
+    return Amendment(
+        match[1],
+        dict(zip(names[:count], parameters[:count], strict=True)),
+        dict(zip(names[count:], parameters[count:], strict=True)),
+        tuple(place[1] for place in places if place and "?" not in place[2]),
+    )
 
 
 def existence_conditions(expression: Any, names: Mapping[str, str] | None) -> tuple[Existence, ...]:

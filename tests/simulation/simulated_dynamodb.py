@@ -17,6 +17,7 @@ from tests.simulation.dynamodb_expressions import (
     existence_conditions,
     insert_statement,
     key_condition,
+    update_statement,
 )
 from tests.simulation.dynamodb_values import size, to_answer, to_stored, to_stored_value
 from tests.simulation.simulated_network import SimulatedNetwork
@@ -174,6 +175,17 @@ class SimulatedDynamoDB:
 
         return await self._network.call("UpdateItem", effect)
 
+    async def execute_statement(
+        self, *, Statement: str, Parameters: Sequence[Any] = ()
+    ) -> dict[str, Any]:
+        parameters = [to_stored_value(value) for value in Parameters]
+
+        def effect() -> dict[str, Any]:
+            self._amend(Statement, parameters)
+            return _answer(Items=[])
+
+        return await self._network.call("ExecuteStatement", effect)
+
     async def batch_execute_statement(
         self, *, Statements: Sequence[Mapping[str, Any]]
     ) -> dict[str, Any]:
@@ -235,6 +247,21 @@ class SimulatedDynamoDB:
             item = {**(record.item if record else key), **changes}
             table.put(exact_key, item)
         return item
+
+    def _amend(self, statement: str, parameters: list[Any]) -> None:
+        with _validated("ExecuteStatement"):
+            amendment = update_statement(statement, parameters)
+            table = self._table("ExecuteStatement", amendment.table_name)
+            # Other equalities than those of the key are not modelled: refused as a wrong key.
+            key = table.exact_key(amendment.equal)
+            record = table.find(key)
+            # Unlike UpdateItem it never creates an item.
+            conditions = (
+                Existence(table.key_names[0], exists=True),
+                *(Existence(name, exists=False) for name in amendment.missing),
+            )
+            _demand("ExecuteStatement", conditions, record)
+            table.put(key, {**(record.item if record else {}), **amendment.changes})
 
     def _execute(self, statements: list[tuple[str, list[Any]]]) -> dict[str, Any]:
         inserts = [self._prepared(*statement) for statement in statements]

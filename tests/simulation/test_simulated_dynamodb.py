@@ -352,3 +352,38 @@ async def test_an_item_above_its_limit_is_refused_alone() -> None:
         await dynamodb.put_item(TableName="facts", Item=item)
     assert _code(error) == "ValidationException"
     assert len(dynamodb.tables["facts"]) == 2
+
+
+UPDATE = """UPDATE "facts" SET "end" = ? WHERE "user_id" = ? AND "policy_version" = ? \
+AND "end" IS MISSING"""
+
+
+@simulated
+async def test_an_update_statement_sets_what_is_missing_and_creates_nothing() -> None:
+    dynamodb = await _opened("facts")
+    await _inserted(dynamodb, ("u", "p#1"))
+    await dynamodb.execute_statement(Statement=UPDATE, Parameters=["first", "u", "p#1"])
+    for user in ("u", "absent"):
+        with pytest.raises(ClientError) as error:
+            await dynamodb.execute_statement(Statement=UPDATE, Parameters=["2nd", user, "p#1"])
+        assert _code(error) == "ConditionalCheckFailedException"
+    assert dynamodb.tables["facts"].items() == [{**KEY, "n": Decimal(1), "end": "first"}]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        'UPDATE "facts" REMOVE "end" WHERE "user_id" = ? AND "policy_version" = ?',
+        'UPDATE "facts" SET "end" = ? WHERE "user_id" = ?',
+        'UPDATE "facts" SET "end" = ? WHERE "user_id" = ? AND "policy_version" = ? AND "n" = ?',
+        'UPDATE "facts" SET "end" = ? WHERE "user_id" = ? OR "policy_version" = ?',
+    ],
+)
+@simulated
+async def test_an_update_statement_that_is_not_modelled_is_refused(statement: str) -> None:
+    dynamodb = await _opened("facts")
+    await _inserted(dynamodb, ("u", "p#1"))
+    parameters = ["x"] * statement.count("?")
+    with pytest.raises(ClientError) as error:
+        await dynamodb.execute_statement(Statement=statement, Parameters=parameters)
+    assert _code(error) == "ValidationException"

@@ -6,11 +6,13 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from tests.simulation.aws_errors import dynamodb_error
+from tests.simulation.faults import FaultRates
 from tests.simulation.virtual_clock import START, simulated
 from tests.unit.fakes import (
     IP,
@@ -18,6 +20,7 @@ from tests.unit.fakes import (
     World,
     acceptance,
     aws_settings,
+    message,
     open_world,
     policy,
 )
@@ -339,10 +342,11 @@ async def test_a_published_version_cannot_be_changed(changes: dict[str, Any]) ->
     assert await repository.policies() == [policy()]
 
 
+@WAYS
 @simulated
-async def test_retiring_sets_the_end_once() -> None:
+async def test_retiring_sets_the_end_once(write_api: str) -> None:
     world = await open_world()
-    repository = world.repository()
+    repository = world.repository(write_api=write_api)
     await repository.publish_policy(policy())
     retired = await repository.retire_policy("acceptable-use", "2026-01", retired_at=START)
     assert retired.retired_at == START
@@ -352,6 +356,7 @@ async def test_retiring_sets_the_end_once() -> None:
     assert (await repository.policies())[0].retired_at == START
     with pytest.raises(PolicyNotFoundError, match="2026-99 is not published"):
         await repository.retire_policy("acceptable-use", "2026-99")
+    assert len(world.dynamodb.tables["aup-policies"]) == 1
 
 
 @simulated
@@ -426,10 +431,11 @@ async def test_a_policy_id_is_no_prefix_of_another() -> None:
 @simulated
 async def test_the_probes_read_both_tables_and_write_nothing(write_api: str) -> None:
     world = await open_world()
-    probes = world.repository(write_api=write_api).probes()
-    assert [await probe.error() for probe in probes] == [None] * 3
+    repository = world.repository(write_api=write_api)
+    assert [await probe.error() for probe in repository.probes()] == [None] * 3
     assert world.dynamodb.reads == {"aup-policies": 1, "aup-acceptances": 1}
-    assert len(world.dynamodb.batches) + len(world.dynamodb.puts) == 1
+    write = "BatchExecuteStatement" if write_api == "batch" else "PutItem"
+    assert repository.calls == {"GetItem": 2, write: 1}
     assert world.records() == []
 
 
@@ -506,3 +512,132 @@ async def test_closing_ends_writes_under_way_and_refuses_new_ones() -> None:
     ):
         with pytest.raises(RepositoryClosedError):
             await call
+
+
+FOREIGN = {"user_id": "u-0", "policy_version": "acceptable-use#2026-01"}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        ({}, DUPLICATE),
+        ({"accepted_at": "2020-01-01T00:00:00Z", "imported_by": "a script"}, DUPLICATE),
+        ({"event_id": Decimal(7), "record_id": {"a"}}, DUPLICATE),
+        ({"event_id": "another"}, DUPLICATE),
+        ({"event_id": "event-0"}, CONFLICT),
+        ({**message(), "imported_by": "a script"}, DUPLICATE),
+        ({**message(), "channel": "forged"}, CONFLICT),
+        ({**message(), "extra": "{"}, CONFLICT),
+    ],
+    ids=str,
+)
+@simulated
+async def test_an_item_of_another_program_is_compared_like_any_other(
+    attributes: dict[str, Any], expected: RecordResult
+) -> None:
+    world = await open_world()
+    item = {**attributes, **FOREIGN}
+    await world.dynamodb.put_item(TableName="aup-acceptances", Item=item)
+    repository = world.repository()
+    assert await repository.record(acceptance()) is expected
+    assert world.records() == [item]
+    await repository.publish_policy(policy())
+    assert await repository.has_accepted("u-0", "acceptable-use")
+    assert [each async for each in repository.acceptances("u-0")] == [item]
+    with pytest.raises(AWSRejectedError, match="has changed or is gone"):
+        await repository.erase(item, ["ip"])
+
+
+@WAYS
+@simulated
+async def test_of_two_ends_at_once_the_first_stays_and_both_callers_are_shown_it(
+    write_api: str,
+) -> None:
+    world = await open_world()
+    repository = world.repository(write_api=write_api)
+    await repository.publish_policy(policy())
+    ends = [START + timedelta(days=day, microseconds=7) for day in range(5)]
+    retired = await asyncio.gather(
+        *(repository.retire_policy("acceptable-use", "2026-01", retired_at=end) for end in ends)
+    )
+    (kept,) = await repository.policies()
+    assert kept.retired_at in {START + timedelta(days=day) for day in range(5)}
+    assert retired == [kept] * 5
+
+
+@simulated
+async def test_an_end_whose_answer_was_lost_is_shown_all_the_same() -> None:
+    world = await open_world()
+    repository = world.repository()
+    await repository.publish_policy(policy())
+    update = world.dynamodb.execute_statement
+
+    async def twice(**request: Any) -> dict[str, Any]:
+        await update(**request)
+        return await update(**request)  # as the SDK does when the first answer was lost
+
+    world.dynamodb.execute_statement = twice  # type: ignore[method-assign]
+    retired = await repository.retire_policy("acceptable-use", "2026-01", retired_at=START)
+    assert retired.retired_at == START
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [({"title": None}, "title"), ({"content_sha256": "AB" * 32}, "content_sha256")],
+)
+@simulated
+async def test_a_policy_that_another_program_wrote_wrongly_is_named(
+    changes: dict[str, Any], problem: str
+) -> None:
+    world = await open_world()
+    item = {**_item_of(policy().model_dump()), **changes}
+    await world.dynamodb.put_item(TableName="aup-policies", Item=item)
+    repository = world.repository()
+    expected = f"acceptable-use 2026-01 in aup-policies .*{problem}: .*correct the item"
+    for read in (
+        repository.policy("acceptable-use", "2026-01"),
+        repository.policies(),
+        repository.policies("acceptable-use"),
+        repository.has_accepted("u-0", "acceptable-use"),
+        repository.publish_policy(policy()),
+    ):
+        with pytest.raises(AWSRejectedError, match=expected):
+            await read
+
+
+@WAYS
+@simulated
+async def test_a_version_is_returned_as_precisely_as_the_table_keeps_it(write_api: str) -> None:
+    world = await open_world()
+    repository = world.repository(write_api=write_api)
+    start = START + timedelta(microseconds=1234)
+    published = await repository.publish_policy(policy(effective_at=start))
+    assert published.effective_at == START + timedelta(milliseconds=1)
+    assert await repository.publish_policy(policy(effective_at=start)) == published
+    assert await repository.policies() == [published]
+
+
+@simulated
+async def test_publishing_is_retried_while_the_table_throttles() -> None:
+    world = await open_world()
+    codes = ["ThrottlingError", "InternalServerError"]
+    world.dynamodb.spoil_item = lambda _: codes.pop() if codes else None
+    assert await world.repository().publish_policy(policy()) == policy()
+    assert not codes
+
+
+@WAYS
+@simulated
+async def test_what_was_just_written_is_read(write_api: str) -> None:
+    world = await open_world()
+    world.faults.rates = FaultRates(stale_read=1.0)
+    repository = world.repository(write_api=write_api)
+    await repository.publish_policy(policy())
+    assert await repository.policy("acceptable-use", "2026-01") == policy()
+    assert await repository.policies("acceptable-use") == [policy()]
+    assert await repository.policies() == [policy()]
+    assert await repository.record(acceptance()) is RECORDED
+    assert await repository.record(acceptance()) is DUPLICATE
+    assert await repository.has_accepted("u-0", "acceptable-use")
+    assert len([item async for item in repository.acceptances("u-0")]) == 1
+    assert asyncio.get_running_loop().time() < world.faults.durations.stale_read_seconds

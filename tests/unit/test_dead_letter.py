@@ -291,3 +291,45 @@ def test_a_mark_that_others_wrote_is_no_mark_and_is_replaced(value: str) -> None
     given = OutgoingMessage("x", {REPLAYS_ATTRIBUTE: {"DataType": "String", "StringValue": value}})
     assert replays(given) == Replays()
     assert replays(revived(given, START)).count == 1
+
+
+def test_dead_letter_shrinks_step_by_step_to_the_body_alone() -> None:
+    attributes = {"tenant": {"DataType": "String", "StringValue": "t" * 300}}
+    given = delivery(body="x" * 2000, attributes=attributes)
+    detail = "user_id: " + "missing " * 50
+    letters = [
+        bury(given, "invalid", detail, dead_at=START, max_bytes=limit)
+        for limit in range(3400, 2000, -1)
+    ]
+    assert all(
+        each.size_bytes <= limit for each, limit in zip(letters, range(3400, 2000, -1), strict=True)
+    )
+    assert {each.body for each in letters} == {given.body}
+    forms: list[tuple[int | None, bool]] = []
+    for each in letters:
+        death = read(_received(each))
+        form = (None if death is None else len(death.detail), "tenant" in each.attributes)
+        if form not in forms[-1:]:
+            forms.append(form)
+    assert forms == [
+        (len(" ".join(detail.split())), True),
+        (60, True),
+        (0, True),  # with the message's id and times, then with the bare reason
+        (None, True),
+        (0, False),
+        (None, False),
+    ]
+
+
+def test_dead_letter_whose_attributes_were_dropped_says_so() -> None:
+    attributes = {"tenant": {"DataType": "String", "StringValue": "t" * 300}}
+    given = delivery(body="x" * 2000, attributes=attributes)
+    letter = bury(given, "invalid", "user_id: missing", dead_at=START, max_bytes=2200)
+    note = json.loads(letter.attributes[ATTRIBUTE]["StringValue"])
+    assert note == {"reason": "invalid", "dropped_attributes": 1}
+
+
+def test_body_beyond_the_limit_stays_whole_for_sqs_to_refuse() -> None:
+    given = delivery(body="x" * 2000)
+    letter = bury(given, "invalid", "user_id: missing", dead_at=START, max_bytes=1024)
+    assert letter == OutgoingMessage(given.body)

@@ -74,6 +74,7 @@ def test_good_queues_pass_every_check() -> None:
         "dead-letter queue",
         "dead-letter queue: type",
         "dead-letter queue: retention",
+        "dead-letter queue: message size",
         "dead-letter queue: redrive-allow",
         "dead-letter queue: encryption",
         "dead-letter queue: plain HTTP",
@@ -241,3 +242,27 @@ def test_documents_among_the_attributes_are_read_and_what_is_none_stops_nobody()
     assert (state.policy, state.visibility_timeout_seconds) == ({"Statement": []}, 7)
     broken = _state("https://sqs.test/q", {"Policy": "{", "RedriveAllowPolicy": "[]"})
     assert (broken.policy, broken.redrive_allow) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("source_bytes", "dead_bytes", "verdict"),
+    [
+        (1_048_576, 1_048_576, PASS),
+        (262_144, 1_048_576, PASS),
+        (262_144, 263_168, PASS),
+        (262_144, 263_167, FAIL),
+        (262_144, 262_144, FAIL),
+        (1_048_576, 1_048_575, FAIL),
+        (1_048_576, 262_144, FAIL),
+    ],
+)
+def test_dead_letter_queue_needs_room_for_the_reason(
+    source_bytes: int, dead_bytes: int, verdict: Verdict
+) -> None:
+    found = queues.message_size(
+        source(message_max_bytes=source_bytes), dead(message_max_bytes=dead_bytes)
+    )
+    assert found.verdict is verdict
+    advice = "" if verdict is PASS else "set its MaximumMessageSize to 1048576"
+    assert found.remedy == advice
+    assert f"{dead_bytes:,}" in found.found

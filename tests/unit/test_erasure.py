@@ -48,7 +48,7 @@ def test_a_value_that_also_stands_elsewhere_is_named() -> None:
 @pytest.mark.parametrize(
     ("outcome", "problem"),
     [
-        (AWSRejectedError("UpdateItem: ConditionalCheckFailedException: no"), "changed or gone"),
+        (AWSRejectedError("the record has changed or is gone"), "changed or is gone"),
         (AWSDeniedError("UpdateItem: not permitted"), "not permitted"),
         ({**_item(), "channel": "forged"}, "record_sha256 does not match"),
     ],

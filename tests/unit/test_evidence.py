@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from worker.acceptance import Acceptance
 from worker.repository.evidence import (
     ERASABLE,
     build_item,
+    erased,
     record_sha256,
     same_content,
     timestamp,
@@ -170,6 +172,17 @@ def test_an_erased_field_is_passed_over_in_comparing() -> None:
     assert not same_content(item, acceptance(locale="en"))
 
 
+def test_a_field_that_was_never_stated_is_not_taken_for_an_erased_one() -> None:
+    item = _item(acceptance(ip=None))
+    assert erased(item) == []
+    assert erased(_erased(item, "session_id")) == ["session_id"]
+    assert not same_content(item, acceptance())
+
+
+def test_a_salt_whose_value_is_gone_is_no_alteration() -> None:
+    assert verify(_without(_item(), "ip")) == []
+
+
 def test_a_timestamp_is_utc_with_milliseconds() -> None:
     assert timestamp(START) == "2026-11-22T10:00:00.000Z"
 
@@ -195,3 +208,68 @@ def test_the_hash_is_that_of_sorted_json_without_white_space(texts: dict[str, st
     item = {**texts, "record_format": "1"}
     document = json.dumps(item, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     assert record_sha256(item) == hashlib.sha256(document.encode()).hexdigest()
+
+
+FOREIGN: dict[str, Any] = {"user_id": "u-0", "policy_version": "acceptable-use#2026-01"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"record_id": 7, "event_id": {"a", "b"}},
+        {"ip": 7, "ip_salt": "text", "user_agent": None},
+        {"record_format": "1", "accepted_at": "2026-11-22T09:59:00Z"},
+    ],
+    ids=str,
+)
+def test_an_item_of_another_program_is_reported_as_such(changes: dict[str, Any]) -> None:
+    problems = verify({**FOREIGN, **changes})
+    assert problems == ["no record_sha256: written by another program, or altered"]
+
+
+@pytest.mark.parametrize("name", ["event_id", "channel", "ip_salt", "ip_commitment"])
+def test_a_number_is_not_taken_for_its_text(name: str) -> None:
+    item = {**_item(acceptance(event_id="7", channel="7")), name: Decimal(7)}
+    assert verify(item)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [Decimal(7), {"a": "b"}, None, "{", "[" * 200_000, '{"a":2}', b"\xff"],
+    ids=lambda extra: repr(extra)[:16],
+)
+def test_unknown_fields_of_any_type_can_be_compared(extra: object) -> None:
+    item = {**_item(acceptance(a=1)), "extra": extra}
+    assert not same_content(item, acceptance(a=1))
+
+
+def test_attributes_that_are_no_field_of_an_acceptance_are_not_compared() -> None:
+    item = {**_item(acceptance()), "imported_at": "2026-01-01", "migration": {"1", "2"}}
+    assert same_content(item, acceptance())
+
+
+def test_each_salt_has_16_random_bytes_of_its_own() -> None:
+    drawn = iter(range(256))  # no byte twice: whatever is shared shows
+    item = build_item(
+        acceptance(),
+        received_at=START,
+        recorded_at=START,
+        random_bytes=lambda count: bytes(next(drawn) for _ in range(count)),
+    )
+    # The id of the record is public.
+    parts = [bytes.fromhex(item["record_id"]), *(item[f"{name}_salt"] for name in ERASABLE)]
+    assert [len(part) for part in parts] == [8, 16, 16, 16]
+    assert len(set(b"".join(parts))) == 8 + 3 * 16
+
+
+def test_no_part_of_a_salt_is_found_elsewhere_in_the_record_or_in_another_record() -> None:
+    salts, halves = [], set()
+    for _ in range(50):
+        item = _item()
+        own = [item[f"{name}_salt"] for name in ERASABLE]
+        salts += own
+        halves |= {bytes.fromhex(item["record_id"])}
+        halves |= {salt[start : start + 8] for salt in own for start in (0, 8)}
+    assert len(set(salts)) == 150
+    assert len(halves) == 50 + 300

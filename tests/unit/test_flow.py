@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import fields
 from datetime import timedelta
 from typing import Any
 
@@ -33,7 +35,8 @@ from tests.unit.fakes import (
     settings,
 )
 from worker.dead_letter import read
-from worker.errors import GaveUpError
+from worker.delivery import Delivery
+from worker.errors import AWSError, GaveUpError
 from worker.pipeline.flow import Flow
 from worker.pipeline.lease import Leases
 from worker.pipeline.record import Ledger
@@ -279,6 +282,28 @@ async def test_what_is_unfinished_after_the_drain_timeout_is_handed_back() -> No
     assert running.figures["returned"] == 20
     state = await running.world.source.state()
     assert (state.visible, state.in_flight) == (20, 0)
+
+
+@simulated
+async def test_what_is_settling_when_the_drain_runs_out_of_time_is_settled() -> None:
+    world = await open_world()
+    delete = world.source.delete
+
+    async def delete_slowly(deliveries: Sequence[Delivery]) -> list[AWSError | None]:
+        await asyncio.sleep(10)
+        return await delete(deliveries)
+
+    world.source.delete = delete_slowly  # type: ignore[method-assign]
+    running = _Run(
+        world, FakeLedger(policy()), drain_timeout_seconds=2.0, stop_timeout_seconds=30.0
+    )
+    await world.push(*_bodies(5))
+    await asyncio.sleep(1)
+    assert running.figures["held"] == 5
+    await running.stop()
+    assert running.figures["recorded"] == 5
+    assert running.flow.metrics.events["deleted"] == 5
+    assert world.bodies(SOURCE) == []
 
 
 @simulated
@@ -617,15 +642,23 @@ def test_a_cancellation_at_any_moment_loses_nothing_and_leaks_no_slot(seed: int)
     run(main)
 
 
+# All but what nothing here can meet: no read is eventually consistent, no redrive policy is set.
+KINDS = {each.name for each in fields(FaultRates)} - {"stale_read", "redrive_resets_count"}
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_through_faults_of_every_kind_the_books_balance_and_nothing_is_lost(seed: int) -> None:
     async def main() -> None:
         world = await open_world(seed=seed)
-        running = await _run(world, unknown_policy_seconds=5, backoff_base_seconds=0.5)
+        repository = world.repository()
+        await repository.publish_policy(policy())
         await world.push(*_bodies(150), *["{"] * 10)
-        world.faults.rates = FaultRates.drawn(world.faults.random, 0.15)
+        # Before the flow begins: it needs less than a second for all of them.
+        world.faults.rates = FaultRates(**dict.fromkeys(KINDS, 0.1))
+        running = _Run(world, repository, unknown_policy_seconds=5, backoff_base_seconds=0.5)
         await asyncio.sleep(300)
         assert running.figures["balanced"]
+        assert world.faults.happened.keys() == KINDS
         world.faults.stop()
         async with asyncio.timeout(5000):
             while world.bodies(SOURCE):  # noqa: ASYNC110 - virtual time

@@ -159,6 +159,14 @@ async def test_equal_keys_never_share_a_batch_and_keep_their_order() -> None:
 
 
 @simulated
+async def test_entries_passed_over_keep_their_place_before_later_ones() -> None:
+    flush = _Flush()
+    gatherer = Gatherer[int, int](flush, max_entries=2, key=lambda entry: entry % 10)
+    await asyncio.gather(*(gatherer.submit(entry) for entry in (1, 11, 21, 2, 3, 4, 5)))
+    assert flush.batches == [[1, 2], [11, 3], [21, 4], [5]]
+
+
+@simulated
 async def test_a_batch_stays_within_its_bytes_and_an_oversized_entry_goes_alone() -> None:
     flush = _Flush()
     gatherer = Gatherer[int, int](flush, max_entries=10, max_bytes=100, size=lambda entry: entry)

@@ -75,6 +75,19 @@ async def test_leases_are_extended_in_batches_of_ten() -> None:
 
 
 @simulated
+async def test_only_leases_that_fall_due_within_a_second_share_an_extension() -> None:
+    queue = FakeQueue()
+    async with _running(queue) as leases:
+        for number, pause in enumerate((0.9, 1.5, 0.0)):
+            leases.hold(delivery(number))
+            await asyncio.sleep(pause)
+        await asyncio.sleep(61)
+    first, second = queue.of("change")
+    assert _handles(first) == ["handle-0", "handle-1"]
+    assert _handles(second) == ["handle-2"]
+
+
+@simulated
 async def test_many_leases_are_all_extended_in_time_however_few_batches_may_be_under_way() -> None:
     queue, events = FakeQueue(seconds=1.0), Counter[str]()
     async with _running(queue, events, concurrency=2) as leases:

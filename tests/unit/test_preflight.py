@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from tests.simulation.aws_errors import dynamodb_error
 from tests.simulation.faults import Denial
 from tests.simulation.virtual_clock import simulated
-from tests.unit.fakes import SOURCE, World, aws_settings, open_world, settings
+from tests.unit.fakes import DEAD_LETTERS, SOURCE, World, aws_settings, open_world, settings
 from worker.errors import AWSDeniedError, AWSNotFoundError, AWSUnavailableError, SettingsError
 from worker.preflight import check
 from worker.settings import Settings
@@ -144,3 +144,20 @@ async def test_a_failure_that_may_pass_is_left_to_whoever_tries_again() -> None:
     world.dynamodb.spoil_call = lambda _: dynamodb_error("Batch", "500", status=500)
     with pytest.raises(AWSUnavailableError, match="needs AUP_WRITE_API=put"):
         await _checked(world)
+
+
+@pytest.mark.parametrize(
+    ("source_bytes", "dead_bytes", "warned"),
+    [(262_144, 262_144, True), (262_144, 1_048_576, False), (1_048_576, 262_144, True)],
+)
+@simulated
+async def test_dead_letter_queue_without_room_for_the_reason_is_warned_of(
+    source_bytes: int, dead_bytes: int, warned: bool
+) -> None:
+    world = await open_world(max_receive_count=20)
+    world.sqs.queue(SOURCE).configure({"MaximumMessageSize": str(source_bytes)})
+    world.sqs.queue(DEAD_LETTERS).configure({"MaximumMessageSize": str(dead_bytes)})
+    _, warnings = await _checked(world)
+    assert any("large dead letters" in each for each in warnings) is warned
+    limits = world.source.message_max_bytes, world.dead_letters.message_max_bytes
+    assert limits == (source_bytes, dead_bytes)

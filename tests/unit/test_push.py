@@ -12,7 +12,15 @@ import pytest
 
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import ABSENT, IP, Answer, FakeQueue, Script, body
-from worker.errors import AWSError, AWSNotFoundError, AWSThrottledError, AWSUnavailableError
+from worker.cli.push import Inputs, Source, check_limit
+from worker.delivery import MESSAGE_MAX_BYTES
+from worker.errors import (
+    AWSError,
+    AWSNotFoundError,
+    AWSThrottledError,
+    AWSUnavailableError,
+    UsageError,
+)
 from worker.push import BadLine, Line, PushFigures, examine, examine_raw, lines, push
 
 
@@ -41,7 +49,8 @@ def test_a_line_that_is_not_utf8_is_bad_and_the_others_are_read() -> None:
         (body(user_id=ABSENT), "invalid: user_id: missing"),
         (body(accepted_at="2999-01-01T00:00:00Z"), "invalid: accepted_at: 2999"),
         (body(ip=[IP]), "invalid: ip: input should be a valid string"),
-        ('"' + "x" * 1_048_576 + '"', "1048578 bytes; SQS takes 1048576"),
+        ('"' + "x" * 1_048_576 + '"', "1,048,578 bytes: the queue takes at most 1,048,576"),
+        (body(note="a\ufffe").replace("\\ufffe", "\ufffe"), "SQS refuses U+FFFE at character"),
     ],
 )
 def test_a_bad_line_is_named_with_its_reason(text: str, problem: str) -> None:
@@ -168,3 +177,89 @@ def test_a_json_line_of_any_kind_survives() -> None:
 
 def test_figures_start_at_nothing() -> None:
     assert PushFigures() == PushFigures(0, 0, "", 0.0, [])
+
+
+@pytest.mark.parametrize(
+    "character", ["\x00", "\x0b", "\x0c", "\x1f", "\ufffe", "\uffff", "\ud800"]
+)
+def test_line_with_a_character_that_sqs_refuses_is_bad(character: str) -> None:
+    bad = examine_raw(Line("file", 7, f"abc{character}"))
+    expected = f"file:7: SQS refuses U+{ord(character):04X} at character 4: "
+    assert str(bad).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    "character", ["\t", "\r", " ", "\x7f", "\x85", "\ud7ff", "\ue000", "\ufffd", "\U0010ffff"]
+)
+def test_line_with_a_character_that_sqs_takes_is_good(character: str) -> None:
+    assert examine_raw(Line("file", 7, f"abc{character}d")) is None
+
+
+def test_line_is_checked_against_the_limit_of_the_queue() -> None:
+    line = Line("file", 7, "é" * 1000)
+    assert examine_raw(line, 2000) is None
+    assert str(examine_raw(line, 1999)) == (
+        "file:7: 2,000 bytes: the queue takes at most 1,999 (MaximumMessageSize)"
+    )
+    good = Line("file", 7, body(accepted_at="2020-01-01T00:00:00Z"))
+    assert examine(good, 200, clock_skew_seconds=300) is not None
+
+
+def test_line_beyond_the_limit_is_bad_and_the_next_one_is_read() -> None:
+    content = b"a\n" + b"x" * 10 + b"\r\n" + b"y" * 11 + b"\n" + b"z" * 100 + b"\nlast"
+    read = list(lines("file", io.BytesIO(content), 10))
+    assert read == [
+        Line("file", 1, "a"),
+        Line("file", 2, "x" * 10),
+        BadLine("file", 3, "longer than 10 bytes, the limit of a line"),
+        BadLine("file", 4, "longer than 10 bytes, the limit of a line"),
+        Line("file", 5, "last"),
+    ]
+
+
+class _Endless(io.RawIOBase):
+    """A stream without a line ending, like /dev/zero."""
+
+    def __init__(self) -> None:
+        self.given = 0
+        self.most = 0
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        assert size is not None
+        assert size >= 0
+        self.given += size
+        self.most = max(self.most, size)
+        return bytes(size)
+
+
+def test_endless_line_is_refused_in_bounded_memory() -> None:
+    stream = _Endless()
+    with pytest.raises(UsageError, match=r"stdin:1: no line ending within .* nothing was sent"):
+        list(lines("stdin", stream))  # type: ignore[arg-type] # all that is used of it
+    assert stream.given < 66 * MESSAGE_MAX_BYTES
+    assert stream.most <= MESSAGE_MAX_BYTES + 2
+
+
+class _Destination(FakeQueue):
+    async def check_destination(self) -> str:
+        return "GetQueueAttributes q: AccessDenied: no"
+
+
+@pytest.mark.parametrize(("size", "noted"), [(1024, False), (1025, True)])
+async def test_unknown_limit_is_reported_where_a_line_may_exceed_it(
+    size: int, noted: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs: Inputs = [("file", io.BytesIO(b"x" * size + b"\n"))]
+    source = Source(inputs, examine_raw, skip_invalid=False)
+    source.examine(MESSAGE_MAX_BYTES)
+    await check_limit(_Destination(), source)
+    told = capsys.readouterr().err
+    assert ("1,048,576 bytes assumed: GetQueueAttributes q: AccessDenied" in told) is noted
+    assert source.good == 1
+
+
+async def test_bad_lines_are_kept_in_bounded_memory() -> None:
+    inputs: Inputs = [("file", io.BytesIO(b"\x01\n" * 500))]
+    source = Source(inputs, examine_raw, skip_invalid=True)
+    source.examine(MESSAGE_MAX_BYTES)
+    assert (source.bad, len(source.shown), list(source.lines())) == (500, 20, [])

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import md5
 from typing import Any, cast
 
 import pytest
 
+from tests.simulation.aws_errors import sqs_error
+from tests.simulation.faults import Faults
+from tests.simulation.simulated_sqs import SimulatedSQS
 from tests.simulation.virtual_clock import START, simulated
 from tests.unit.fakes import ABSENT, DEAD_LETTERS, SOURCE, delivery, open_world, settings
 from worker.delivery import Delivery, OutgoingMessage
@@ -17,6 +23,7 @@ from worker.errors import (
     AWSThrottledError,
     AWSUnavailableError,
     LeaseLostError,
+    UsageError,
 )
 from worker.queue import Queue, open_queues
 
@@ -36,8 +43,8 @@ class _Client:
     change_message_visibility_batch = get_queue_attributes = get_queue_url = _call
 
 
-def _queue(client: Any) -> Queue:
-    return Queue(client, "https://sqs.test/q")
+def _queue(client: Any, url: str = "https://sqs.test/q") -> Queue:
+    return Queue(client, url)
 
 
 async def _taken(queue: Queue, most: int = 10) -> list[Delivery]:
@@ -162,6 +169,17 @@ async def test_every_entry_of_a_batch_answer_is_read(operation: str) -> None:
     assert kinds == [LeaseLostError, AWSUnavailableError, AWSThrottledError, AWSUnavailableError]
 
 
+@pytest.mark.parametrize("operation", ["delete", "change_visibility", "send"])
+@simulated
+async def test_entry_in_both_lists_has_not_succeeded(operation: str) -> None:
+    success = {"Id": "0", "MessageId": "m", "MD5OfMessageBody": md5(b"abc").hexdigest()}  # noqa: S324 - SQS's
+    failure = {"Id": "0", "Code": "InternalError", "SenderFault": False}
+    queue = _queue(_Client({"Successful": [success], "Failed": [failure]}))
+    entry = {"delete": delivery(), "change_visibility": (delivery(), 5.0)}
+    (result,) = await getattr(queue, operation)([entry.get(operation, OutgoingMessage("abc"))])
+    assert isinstance(result, AWSUnavailableError)
+
+
 @simulated
 async def test_an_entry_counts_as_sent_only_with_an_id_and_the_bodys_digest() -> None:
     good = "900150983cd24fb0d6963f7d28e17f72"  # MD5 of abc
@@ -245,3 +263,113 @@ async def test_calls_are_counted_by_operation() -> None:
     await world.source.delete(await _taken(world.source))
     assert world.calls == {"SendMessageBatch": 1, "ReceiveMessage": 1, "DeleteMessageBatch": 1}
     assert world.bodies(SOURCE) == []
+
+
+class _Refusing(SimulatedSQS):
+    """Refuse every batch that has a certain entry, as a whole."""
+
+    code = "BatchRequestTooLong"
+
+    def __init__(self, faults: Faults) -> None:
+        super().__init__(faults)
+        self.sizes: list[int] = []
+
+    async def send_message_batch(self, **request: Any) -> dict[str, Any]:
+        return await self._judged("SendMessageBatch", super().send_message_batch, request)
+
+    async def delete_message_batch(self, **request: Any) -> dict[str, Any]:
+        return await self._judged("DeleteMessageBatch", super().delete_message_batch, request)
+
+    async def change_message_visibility_batch(self, **request: Any) -> dict[str, Any]:
+        name = "ChangeMessageVisibilityBatch"
+        return await self._judged(name, super().change_message_visibility_batch, request)
+
+    async def _judged(self, name: str, call: Any, request: dict[str, Any]) -> dict[str, Any]:
+        self.sizes.append(len(request["Entries"]))
+        if any("bad" in json.dumps(entry) for entry in request["Entries"]):
+            raise sqs_error(name, self.code)
+        answer: dict[str, Any] = await call(**request)
+        return answer
+
+
+async def _refusing(code: str) -> tuple[_Refusing, Queue]:
+    sqs = _Refusing(Faults(0))
+    sqs.code = code
+    url = (await sqs.create_queue(QueueName=SOURCE))["QueueUrl"]
+    return sqs, _queue(sqs, url)
+
+
+@pytest.mark.parametrize(
+    "code", ["BatchRequestTooLong", "InvalidParameterValue", "InvalidMessageContents"]
+)
+@simulated
+async def test_batch_refused_as_a_whole_fails_only_the_entry_that_caused_it(code: str) -> None:
+    sqs, queue = await _refusing(code)
+    bodies = [f"good {number}" for number in range(10)]
+    bodies[6] = "bad"
+    results = await queue.send([OutgoingMessage(each) for each in bodies])
+    assert isinstance(results[6], AWSRejectedError)
+    assert results[:6] + results[7:] == [None] * 9
+    sent = [each.body for each in sqs.queue(SOURCE).messages.values()]
+    assert sent == bodies[:6] + bodies[7:]
+    assert len(sqs.sizes) <= 9
+
+
+@pytest.mark.parametrize("operation", ["delete", "change_visibility"])
+@simulated
+async def test_handle_refused_with_its_whole_batch_fails_alone(operation: str) -> None:
+    _, queue = await _refusing("ReceiptHandleIsInvalid")
+    await queue.send([OutgoingMessage(str(number)) for number in range(10)])
+    taken = await _taken(queue)
+    taken[3] = replace(taken[3], receipt_handle="bad")
+    if operation == "delete":
+        results = await queue.delete(taken)
+    else:
+        results = await queue.change_visibility([(each, 60) for each in taken])
+    assert isinstance(results[3], LeaseLostError)
+    assert results[:3] + results[4:] == [None] * 9
+
+
+@simulated
+async def test_single_refused_entry_and_an_empty_batch_are_not_split() -> None:
+    sqs, queue = await _refusing("InvalidParameterValue")
+    with pytest.raises(AWSRejectedError):
+        await queue.send([OutgoingMessage("bad")])
+    assert sqs.sizes == [1]
+
+
+@pytest.mark.parametrize(
+    ("stated", "limit"),
+    [
+        ({}, 1_048_576),
+        ({"MaximumMessageSize": "1024"}, 1024),
+        ({"MaximumMessageSize": "2097152"}, 1_048_576),
+    ],
+)
+@simulated
+async def test_message_size_limit_is_read_with_the_other_attributes(
+    stated: dict[str, str], limit: int
+) -> None:
+    queue = _queue(_Client({"Attributes": stated}))
+    assert queue.message_max_bytes == 1_048_576
+    assert (await queue.state()).message_max_bytes == limit
+    assert queue.message_max_bytes == limit
+
+
+@pytest.mark.parametrize("url", ["https://sqs.test/q.fifo", "https://sqs.test/q"])
+@simulated
+async def test_fifo_queue_is_refused_as_a_destination(url: str) -> None:
+    queue = _queue(_Client({"Attributes": {"FifoQueue": "true"}}), url)
+    with pytest.raises(UsageError, match=r"is a FIFO queue; name a standard queue"):
+        await queue.check_destination()
+
+
+@simulated
+async def test_destination_whose_attributes_are_denied_keeps_the_limit_of_sqs() -> None:
+    class Denied(_Client):
+        async def get_queue_attributes(self, **_: Any) -> dict[str, Any]:
+            raise sqs_error("GetQueueAttributes", "AccessDenied")
+
+    queue = _queue(Denied({}))
+    assert "AccessDenied" in await queue.check_destination()
+    assert queue.message_max_bytes == 1_048_576

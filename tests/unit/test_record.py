@@ -67,8 +67,10 @@ def _now() -> float:
 @simulated
 async def test_what_is_recorded_carries_the_time_at_which_sqs_took_it() -> None:
     trial = _Trial()
-    assert await trial.record() is RECORDED
-    assert trial.ledger.received_at == [START]
+    sent_at = START - timedelta(hours=1)  # our own clock says START
+    given = delivery(sent_at=sent_at, first_received_at=START - timedelta(minutes=30))
+    assert await trial.recorder.record(acceptance(), given) is RECORDED
+    assert trial.ledger.received_at == [sent_at]
 
 
 @simulated

@@ -18,6 +18,7 @@ from worker.dead_letters.journal import opened
 from worker.dead_letters.repair import assignment, setting
 from worker.dead_letters.replay import Manner, ReplayFigures, Result, Watcher, replay
 from worker.dead_letters.walk import Choice, DeadLetter, walk
+from worker.delivery import OutgoingMessage
 from worker.errors import AWSError, AWSRejectedError, AWSThrottledError
 from worker.queue import Queue
 
@@ -26,7 +27,7 @@ ARN = "arn:aws:sqs:eu-west-1:123456789012:dead"
 
 async def _bury(world: World, count: int, reason: str = "invalid", **changes: Any) -> None:
     for number in range(count):
-        given = delivery(number, body=body(number, reason=reason), **changes)
+        given = delivery(number, **{"body": body(number, reason=reason), **changes})
         letter = bury(given, reason, f"detail {number}", dead_at=clock())
         assert await world.dead_letters.send([letter]) == [None]
 
@@ -328,3 +329,29 @@ async def test_beside_a_quick_worker_that_refuses_them_again_it_ends() -> None:
     )
     worker.cancel()
     assert figures.replayed == 12
+
+
+@simulated
+async def test_dead_letter_beyond_the_limit_of_the_destination_is_not_sent() -> None:
+    world = await open_world()
+    await _bury(world, 3)
+    await _bury(world, 1, body=body(9, note="x" * 2000))
+    world.sqs.queue(SOURCE).configure({"MaximumMessageSize": "1024"})
+    limit = (await world.source.state()).message_max_bytes
+    how = Manner(max_bytes=limit)
+    figures = await replay(world.source, world.dead_letters, Choice(), how=how, now=clock)
+    assert (figures.replayed, figures.failed) == (3, 1)
+    assert "the queue takes at most 1,024" in figures.last_error
+    assert len(world.bodies(SOURCE)) == 3
+    assert len(world.bodies(DEAD_LETTERS)) == 1
+
+
+@simulated
+async def test_edit_with_a_character_that_sqs_refuses_is_not_sent() -> None:
+    world = await open_world()
+    await _bury(world, 1)
+    how = Manner(repair=lambda given: OutgoingMessage(given.body + "\ufffe"))
+    figures = await replay(world.source, world.dead_letters, Choice(), how=how, now=clock)
+    assert (figures.replayed, figures.failed) == (0, 1)
+    assert "SQS refuses U+FFFE" in figures.last_error
+    assert world.calls["SendMessageBatch"] == 1, "only the dead letter itself"

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import Answer, FakeQueue, Script, agree, clock, delivery, health
@@ -25,6 +26,7 @@ from worker.pipeline.access_watch import AccessWatch
 from worker.pipeline.breaker import Breaker
 from worker.pipeline.lease import Lease, Leases
 from worker.pipeline.settle import Settler
+from worker.pipeline.unsent import UnsentDeadLetters
 
 DEAD = Outcome.dead(Reason.INVALID, "user_id: missing")
 
@@ -37,23 +39,27 @@ class _Trial:
         loop_clock = asyncio.get_running_loop().time
         self.access = AccessWatch(300, lambda _: self.stopping.set(), clock=loop_clock)
         self.stopping = asyncio.Event()
+        self.unsent = UnsentDeadLetters(loop_clock)
         self.settler = Settler(
             self.source,
             self.dead_letters,
             concurrency=4,
             undeliverable_seconds=33.0,
+            redrive_seconds=300.0,
+            max_attempts=10,
             now=clock,
             access=self.access,
             health=health(Breaker(), self.stopping),
             stopping=self.stopping,
+            unsent=self.unsent,
             events=self.events,
         )
 
     def hold(self, number: int = 0, **changes: Any) -> Lease:
         return self.leases.hold(delivery(number, **changes))
 
-    async def settle(self, outcome: Outcome, number: int = 0) -> Outcome:
-        return await self.settler.settle(self.hold(number), outcome)
+    async def settle(self, outcome: Outcome, number: int = 0, **changes: Any) -> Outcome:
+        return await self.settler.settle(self.hold(number, **changes), outcome)
 
     def operations(self) -> list[str]:
         return [name for name, _ in self.source.log]
@@ -122,6 +128,26 @@ async def test_a_delete_that_keeps_failing_is_left_to_the_next_delivery(error: A
     assert await trial.settle(RECORDED) is RECORDED
     assert len(trial.source.of("delete")) == 4
     assert trial.events == {"delete_failed": 1}
+
+
+@simulated
+async def test_retries_wait_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.pipeline.settle.full_jitter", lambda attempt, **_: attempt)
+    trial = _Trial()
+    trial.source.on_delete = _failing(AWSThrottledError("slow"))
+    began_at = asyncio.get_running_loop().time()
+    await trial.settle(RECORDED)
+    # Four calls of 10 ms, and 1, 2 and 3 s between them.
+    assert asyncio.get_running_loop().time() - began_at == pytest.approx(6.04, abs=0.05)
+
+
+@simulated
+async def test_a_hand_back_that_fails_is_counted() -> None:
+    trial = _Trial()
+    trial.source.on_change = _failing(AWSRejectedError("no"))
+    returned = Outcome.returned("busy", delay_seconds=7.0)
+    assert await trial.settle(returned) is returned
+    assert trial.events == {"hand_back_failed": 1}
 
 
 @pytest.mark.parametrize("error", [LeaseLostError("gone"), AWSRejectedError("no")])
@@ -374,3 +400,91 @@ async def test_confirmed_dead_letters_are_remembered_within_bounds() -> None:
     assert len(trial.settler._dead_lettered) == 30
     assert (await trial.settle(DEAD, 0)) is DEAD
     assert (await trial.settle(DEAD, 59)).fate is Fate.DUPLICATE
+
+
+@simulated
+async def test_dead_letter_fits_the_limit_of_its_own_queue() -> None:
+    trial = _Trial()
+    trial.dead_letters.message_max_bytes = 262_144
+    sizes = (261_000, 261_800, 262_000, 262_144)
+    for number, size in enumerate(sizes):
+        await trial.settle(DEAD, number, body="x" * size)
+    letters = trial.dead_letters.entries("send")
+    assert [len(each.body) for each in letters] == list(sizes)
+    assert all(each.size_bytes <= 262_144 for each in letters)
+    assert [ATTRIBUTE in each.attributes for each in letters] == [True, True, True, False]
+
+
+@simulated
+async def test_refused_dead_letter_is_left_to_the_redrive_policy_after_the_last_attempt() -> None:
+    trial = _Trial()
+    trial.dead_letters.on_send = _failing(AWSRejectedError("InvalidParameterValue: too long"))
+    with capture_logs() as logs:
+        for count in (9, 10, 11):
+            assert (await trial.settle(DEAD, receive_count=count)).fate is Fate.RETURNED
+    assert [seconds for _, seconds in trial.source.entries("change")] == [33.0, 300.0, 300.0]
+    assert trial.events == {"dead_letter_failed": 3, "left_to_redrive": 2}
+    left = [each for each in logs if each["event"] == "message left to the redrive policy"]
+    assert [each["receive_count"] for each in left] == [10, 11]
+    assert {each["log_level"] for each in left} == {"warning"}
+    assert (left[0]["reason"], left[0]["detail"]) == ("invalid", "user_id: missing")
+    assert left[0]["error"] == "InvalidParameterValue: too long"
+
+
+@pytest.mark.parametrize("error", [AWSUnavailableError("down"), AWSDeniedError("no")])
+@simulated
+async def test_message_is_not_left_to_redrive_while_its_dead_letter_may_be_sent_later(
+    error: AWSError,
+) -> None:
+    trial = _Trial()
+    trial.stopping.set()  # what is denied is not held then
+    trial.dead_letters.on_send = _failing(error)
+    await trial.settle(DEAD, receive_count=11)
+    assert trial.events == {"dead_letter_failed": 1}
+    assert [seconds for _, seconds in trial.source.entries("change")] == [33.0]
+
+
+@simulated
+async def test_readiness_counts_refused_dead_letters_until_they_are_sent() -> None:
+    trial = _Trial()
+    assert trial.unsent.trouble == ""
+    trial.dead_letters.on_send = _failing(AWSRejectedError("too long"))
+    for number in (1, 1, 2):
+        await trial.settle(DEAD, number)
+    trial.dead_letters.on_send = agree
+    await trial.settle(DEAD, 3)
+    assert trial.unsent.trouble == "2 dead letters cannot be sent: too long"
+    await trial.settle(DEAD, 1)
+    assert trial.unsent.trouble == "1 dead letters cannot be sent: too long"
+    await trial.settle(DEAD, 2)
+    assert trial.unsent.trouble == ""
+
+
+@simulated
+async def test_readiness_returns_when_refused_messages_stay_away() -> None:
+    trial = _Trial()
+    trial.dead_letters.on_send = _failing(AWSRejectedError("too long"))
+    await trial.settle(DEAD)
+    await asyncio.sleep(90)
+    assert trial.unsent.trouble
+    await asyncio.sleep(10)
+    assert trial.unsent.trouble == ""
+
+
+@simulated
+async def test_readiness_returns_with_the_first_dead_letter_after_an_outage() -> None:
+    trial = _Trial()
+    trial.dead_letters.on_send = _failing(AWSUnavailableError("down"))
+    await trial.settle(DEAD, 1)
+    assert trial.unsent.trouble == "1 dead letters cannot be sent: down"
+    trial.dead_letters.on_send = agree
+    await trial.settle(DEAD, 2)
+    assert trial.unsent.trouble == ""
+
+
+@simulated
+async def test_unsent_dead_letters_are_remembered_in_bounded_memory() -> None:
+    unsent = UnsentDeadLetters(asyncio.get_running_loop().time)
+    for number in range(12_000):
+        unsent.failed(f"m-{number}", AWSRejectedError("too long"), 33.0)
+    assert unsent.trouble == "10000 dead letters cannot be sent: too long"

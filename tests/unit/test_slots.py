@@ -120,6 +120,14 @@ async def test_a_poll_asks_for_no_more_than_the_largest_messages_have_room_for()
 
 
 @simulated
+async def test_a_poll_need_not_wait_where_just_enough_has_room() -> None:
+    slots = Slots(20, 10 * MESSAGE_MAX_BYTES)
+    assert len(await slots.reserve(5)) == 5
+    # Room for half of the bound is enough; nothing is to be released.
+    assert len(await asyncio.wait_for(slots.reserve(10), 1)) == 5
+
+
+@simulated
 async def test_small_messages_leave_their_room_to_other_polls() -> None:
     slots = Slots(100, 10 * MESSAGE_MAX_BYTES)
     first = await slots.reserve(10)

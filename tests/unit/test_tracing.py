@@ -398,3 +398,13 @@ def test_what_the_exporter_says_is_told_in_a_line_once_a_minute(
     logger.error("still none")
     logger.info("well")
     assert lines == ["no collector at here", "still none"]
+
+
+async def test_trace_context_is_left_out_where_the_queue_has_no_room_for_it() -> None:
+    spans = Recorded()
+    fake = FakeQueue(seconds=0)
+    fake.message_max_bytes = 2000
+    await spans.tracing.publishing(fake).send([OutgoingMessage("x" * 1990), OutgoingMessage("{}")])
+    assert spans.tracing.queue(fake).message_max_bytes == 2000
+    sent = ["traceparent" in message.attributes for message in fake.entries("send")]
+    assert sent == [False, True]

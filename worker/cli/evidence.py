@@ -18,7 +18,7 @@ from worker.cli.completion import erasable
 from worker.cli.names import check_recorded
 from worker.cli.running import run_async
 from worker.errors import AUPError, PolicyNotFoundError, UsageError
-from worker.proof.check import Proof, check, document, prove
+from worker.proof.check import Proof, check, document, prove, readable
 from worker.proof.erasure import Erasure, plan
 from worker.proof.erasure import erase as erase_one
 from worker.proof.page import page
@@ -135,7 +135,10 @@ def _export(path: Path, content: dict[str, Any], file_format: FileFormat, *, for
 def _report(
     user: str, policy: str | None, proofs: list[Proof], current: bool | None, *, verified: bool
 ) -> dict[str, Any]:
-    report: dict[str, Any] = {"user_id": user, "acceptances": [proof.item for proof in proofs]}
+    report: dict[str, Any] = {
+        "user_id": user,
+        "acceptances": [readable(proof.item) for proof in proofs],
+    }
     if policy is not None:
         report["accepted_version_in_force"] = current
     if verified:
@@ -174,7 +177,7 @@ def _cells(proof: Proof, *, verified: bool) -> list[str]:
     item = proof.item
     cells = [str(item.get(name, "")) for name in ("policy_id", "version", "accepted_at")]
     if verified:
-        cells.append("altered" if proof.problems else "sound")
+        cells.append(proof.verdict)
         cells += [proof.text.value, ", ".join(proof.erased)]
     else:
         cells.append(str(item.get("recorded_at", "")))
@@ -195,8 +198,9 @@ def erase(
 ) -> None:
     """Erase private fields of a user; the rest stays provable.
 
-    The values and their salts go, their commitments stay. It takes dynamodb:UpdateItem and
-    dynamodb:Query on the users' table, which the worker's own role should not have. Not touched:
+    The values and their salts go, their commitments stay. It takes
+    dynamodb:PartiQLUpdate (with AUP_WRITE_API=put dynamodb:UpdateItem) and dynamodb:Query on the
+    users' table, which the worker's own role should not have. Not touched:
     the same values under `extra`, in dead letters, in backups and in files that were exported.
     Exit codes: 0 done, also where nothing was left to erase; 1 some of it failed.
 

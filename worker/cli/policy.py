@@ -18,6 +18,7 @@ from worker.cli.running import run_async
 from worker.errors import UsageError
 from worker.policy import Policy, in_force
 from worker.repository import AUPRepository
+from worker.repository.evidence import timestamp
 from worker.settings import load
 
 app = typer.Typer(no_args_is_help=True, help="Publish, list and retire versions of policies.")
@@ -115,8 +116,8 @@ def _hash(file: Path) -> str:
 
 def _time(text: str) -> datetime:
     try:
-        return parse_time(text)
-    except ValueError as error:
+        return parse_time(text).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise UsageError(f"--effective-at {text}: {error}") from None
 
 
@@ -137,10 +138,16 @@ def list_(
 def retire(policy: PolicyId, version: Version, as_json: AsJSON = False) -> None:
     """Retire a version: users are no longer asked to accept it.
 
-    What was accepted stays.
+    What was accepted stays. A version that is retired already keeps its first end, which is shown.
 
     Example: aup-worker policy retire --policy aup --version 2025-07
     """
     check_policy(policy, version)
-    retired = _with_repository(lambda repository: repository.retire_policy(policy, version))
+    now = datetime.now(UTC)
+    retired = _with_repository(
+        lambda repository: repository.retire_policy(policy, version, retired_at=now)
+    )
+    if retired.retired_at is not None and timestamp(retired.retired_at) != timestamp(now):
+        first = timestamp(retired.retired_at)
+        screen.note(f"{policy} {version} is retired already, since {first}; nothing was changed")
     _report([retired], as_json=as_json)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
+import os
+import stat
 import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -18,15 +21,18 @@ import typer
 
 from worker.cli import screen
 from worker.cli.running import run_async
+from worker.delivery import MESSAGE_MAX_BYTES
 from worker.errors import UsageError
 from worker.monitoring.companions import traced
-from worker.push import BadLine, Line, PushFigures, examine, examine_raw, lines
+from worker.push import BadLine, Line, PushFigures, examine, examine_raw, lines, raw_lines
 from worker.push import push as send
-from worker.queue import open_queues
+from worker.queue import Queue, open_queues
 from worker.settings import Settings, load
 
 _BAD_LINES_SHOWN = 20
 _SPOOL_BYTES = 8 * 1024 * 1024
+# No queue has a lower MaximumMessageSize.
+_LIMIT_MIN_BYTES = 1024
 
 
 def push(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -58,28 +64,73 @@ def push(  # noqa: PLR0913, PLR0917 - one parameter an option
     """
     settings = load()
     skew = settings.clock_skew_seconds
-    check = (lambda line: examine(line, clock_skew_seconds=skew)) if validate else examine_raw
+    check = partial(examine, clock_skew_seconds=skew) if validate else examine_raw
     with ExitStack() as stack:
         if user or policy or version:
             inputs = _one(user, policy, version, event_id, files)
         else:
             inputs = _streams(files, stack)
-        total, bad = _examine(inputs, check)
-        if total == 0 and not bad:
-            names = ", ".join(name for name, _ in inputs)
-            raise UsageError(f"{names}: no lines, nothing to send")
-        _show(bad)
-        if bad and not skip_invalid:
-            raise UsageError(
-                f"{len(bad)} of {total + len(bad)} lines are bad; nothing was sent "
-                "(--skip-invalid sends the others, --no-validate sends all)"
-            )
-        good = (line for line in _lines(inputs) if check(line) is None)
-        figures = run_async(_send(settings, good, total, rate))  # type: ignore[arg-type] # bad ones are out
-    _report(figures, len(bad), as_json=as_json)
+        source = Source(inputs, check, skip_invalid)
+        source.examine(MESSAGE_MAX_BYTES)
+        figures = run_async(_send(settings, source, rate))
+    _report(figures, source.bad, as_json=as_json)
 
 
 Inputs = list[tuple[str, IO[bytes]]]
+
+
+@dataclass(slots=True)
+class Source:
+    """Input that is read twice: all of it is checked before the first line is sent.
+
+    Attributes:
+        check: Returns what is wrong with a line, given the limit of a message in bytes.
+        good: Lines to send.
+        bad: Lines that must not be sent.
+        largest_bytes: Size of the largest line to send.
+    """
+
+    inputs: Inputs
+    check: Callable[[Line | BadLine, int], BadLine | None]
+    skip_invalid: bool
+    max_bytes: int = MESSAGE_MAX_BYTES
+    good: int = 0
+    bad: int = 0
+    largest_bytes: int = 0
+    shown: list[BadLine] = field(default_factory=list)
+
+    def examine(self, max_bytes: int) -> None:
+        """Check all lines against the limit of a message.
+
+        Raises:
+            UsageError: Some are bad, or there are none.
+        """
+        self.max_bytes, self.good, self.bad, self.largest_bytes = max_bytes, 0, 0, 0
+        self.shown.clear()
+        for line in _lines(self.inputs):
+            problem = self.check(line, max_bytes)
+            if problem is not None:
+                self.bad += 1
+                if len(self.shown) < _BAD_LINES_SHOWN:
+                    self.shown.append(problem)
+            elif isinstance(line, Line):
+                self.good += 1
+                self.largest_bytes = max(self.largest_bytes, len(line.text.encode()))
+        if not self.good and not self.bad:
+            names = ", ".join(name for name, _ in self.inputs)
+            raise UsageError(f"{names}: no lines, nothing to send")
+        _show(self.shown, self.bad)
+        if self.bad and not self.skip_invalid:
+            raise UsageError(
+                f"{self.bad} of {self.good + self.bad} lines are bad; nothing was sent "
+                "(--skip-invalid sends the others, --no-validate sends all that SQS takes)"
+            )
+
+    def lines(self) -> Iterator[Line]:
+        """Yield the lines to send."""
+        for line in _lines(self.inputs):
+            if isinstance(line, Line) and self.check(line, self.max_bytes) is None:
+                yield line
 
 
 def _one(
@@ -112,15 +163,33 @@ def _streams(files: list[Path] | None, stack: ExitStack) -> Inputs:
 
 def _stream(path: Path, stack: ExitStack) -> tuple[str, IO[bytes]]:
     if str(path) == "-":
-        # Lines are read twice, to check them all before sending the first.
-        spool = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES))  # noqa: SIM115 - the stack closes it
-        shutil.copyfileobj(sys.stdin.buffer, spool)
-        return "stdin", spool
+        return "stdin", _spooled("stdin", sys.stdin.buffer, stack)
     try:
         stream = stack.enter_context(path.open("rb"))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        return str(path), _spooled(str(path), stream, stack)
     return str(path), stream
+
+
+def _spooled(name: str, stream: IO[bytes], stack: ExitStack) -> IO[bytes]:
+    """Copy a stream that cannot be read twice, such as a pipe; lines too long are cut short."""
+    spool = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES))  # noqa: SIM115 - the stack closes it
+    try:
+        for line, length in raw_lines(name, stream):
+            spool.write(line)
+            if length > len(line):
+                spool.write(b"\n")
+        spool.flush()
+    except OSError as error:
+        with suppress(OSError):
+            spool.close()  # the second time, in the stack, does nothing
+        raise UsageError(
+            f"{name}: cannot be copied to {tempfile.gettempdir()}, where it waits until all of it "
+            f"is checked: {error.strerror}; nothing was sent. Name a file, or set TMPDIR"
+        ) from None
+    return spool
 
 
 def _lines(inputs: Inputs) -> Iterator[Line | BadLine]:
@@ -129,40 +198,37 @@ def _lines(inputs: Inputs) -> Iterator[Line | BadLine]:
         yield from lines(name, stream)
 
 
-def _examine(
-    inputs: Inputs, check: Callable[[Line | BadLine], BadLine | None]
-) -> tuple[int, list[BadLine]]:
-    good = 0
-    bad: list[BadLine] = []
-    for line in _lines(inputs):
-        problem = check(line)
-        if problem is None:
-            good += 1
-        else:
-            bad.append(problem)
-    return good, bad
-
-
-def _show(bad: list[BadLine]) -> None:
-    for problem in bad[:_BAD_LINES_SHOWN]:
+def _show(shown: list[BadLine], bad: int) -> None:
+    for problem in shown:
         screen.note(str(problem))
-    if len(bad) > _BAD_LINES_SHOWN:
-        screen.note(f"… and {len(bad) - _BAD_LINES_SHOWN} more")
+    if bad > len(shown):
+        screen.note(f"… and {bad - len(shown)} more")
 
 
-async def _send(
-    settings: Settings, messages: Iterator[Line], total: int, rate: float | None
-) -> PushFigures:
+async def check_limit(queue: Queue, source: Source) -> None:
+    """Check the input against the queue's own limit, before anything is sent."""
+    unknown = await queue.check_destination()
+    if unknown and source.largest_bytes > _LIMIT_MIN_BYTES:
+        screen.note(
+            f"aup-worker: cannot read the queue's MaximumMessageSize, {MESSAGE_MAX_BYTES:,} bytes "
+            f"assumed: {unknown}"
+        )
+    if source.largest_bytes > queue.message_max_bytes:
+        source.examine(queue.message_max_bytes)
+
+
+async def _send(settings: Settings, source: Source, rate: float | None) -> PushFigures:
     with screen.progress("sending") as bar:
-        task = bar.add_task("sending", total=total, rate="")
+        task = bar.add_task("sending", total=source.good, rate="")
 
         def show(figures: PushFigures) -> None:
             per_second = figures.sent / max(figures.seconds, 0.001)
             bar.update(task, completed=figures.sent, rate=f"{per_second:,.0f}/s")
 
         async with traced(_tell_of_traces) as tracing, open_queues(settings) as (queue, _):
+            await check_limit(queue, source)
             place = queue if tracing is None else tracing.publishing(queue)
-            return await send(place, messages, rate_per_second=rate, progress=show)
+            return await send(place, source.lines(), rate_per_second=rate, progress=show)
 
 
 def _tell_of_traces(problem: str) -> None:

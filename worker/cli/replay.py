@@ -31,6 +31,7 @@ from worker.cli.choosing import (
 )
 from worker.cli.dead_letters.rehearsal import Rehearsal, print_rehearsal
 from worker.cli.running import run_async
+from worker.dead_letter import original
 from worker.dead_letters.forecast import SUCCEEDS, Forecast
 from worker.dead_letters.journal import Journal, default_path, digest, opened, peek
 from worker.dead_letters.letter_file import read_letters
@@ -40,7 +41,7 @@ from worker.dead_letters.replay import replay as send_back
 from worker.dead_letters.walk import Choice, DeadLetter
 from worker.delivery import OutgoingMessage
 from worker.errors import UsageError
-from worker.queue import open_queues
+from worker.queue import Queue, open_queues
 from worker.repository import AUPRepository
 from worker.settings import Settings, check_queue, load
 
@@ -60,6 +61,7 @@ class _Order:
         asked: digest of all that says which letters go where, and how they are edited.
         to: another queue than that of the settings.
         journal: another file than the default one.
+        filed: What an edited export has, by the ids of its dead letters.
     """
 
     choice: Choice
@@ -67,6 +69,7 @@ class _Order:
     asked: str
     to: str | None
     journal: Path | None
+    filed: Mapping[str, OutgoingMessage]
 
     def settings(self) -> Settings:
         """Give the settings, the queue to send to in its place."""
@@ -162,7 +165,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter an option
     filters = [reason, user, policy, version, since, until, grep, limit]
     asked = digest(json.dumps([sorted(chosen.ids), filters, to, edits]))
     manner = Manner(rate, max_replays, _repair(filed, set_), operator or _user())
-    order = _Order(chosen, manner, asked, to, journal)
+    order = _Order(chosen, manner, asked, to, journal, filed or {})
     if dry_run:
         _report_rehearsal(run_async(_rehearse(order)), as_json=as_json)
     else:
@@ -198,21 +201,47 @@ def _read(path: Path) -> dict[str, OutgoingMessage]:
     return letters
 
 
+async def _fitted(order: _Order, source: Queue) -> Manner:
+    """Return the options with the destination's own limit, against which a file is checked whole.
+
+    Raises:
+        UsageError: The destination is a FIFO queue, or does not take what the file has.
+    """
+    unknown = await source.check_destination()
+    if unknown:
+        screen.note(
+            f"aup-worker: cannot read MaximumMessageSize of {source.url}, "
+            f"{source.message_max_bytes:,} bytes assumed: {unknown}"
+        )
+    limit = source.message_max_bytes
+    bad = [
+        f"{message_id}: {refused}"
+        for message_id, message in order.filed.items()
+        if (refused := original(message).why_refused(limit))
+    ]
+    for each in bad[:_BAD_LINES_SHOWN]:
+        screen.note(each)
+    if bad:
+        raise UsageError(f"{len(bad)} dead letters of the file are refused; nothing was sent")
+    return replace(order.manner, max_bytes=limit)
+
+
 async def _rehearse(order: _Order) -> Rehearsal:
     settings = order.settings()
     found = Rehearsal()
     missing = set(order.choice.ids)
     with screen.progress("looking") as bar:
         async with (
-            open_queues(settings) as (_, queue),
+            open_queues(settings) as (source, queue),
             AUPRepository(settings.aws) as repository,
         ):
+            manner = await _fitted(order, source)
             state = await queue.state()
             skew = settings.clock_skew_seconds
             forecast = Forecast(repository, clock_skew_seconds=skew, now=_now)
             task = bar.add_task("looking", total=order.total or state.visible, rate="")
             rehearsal = rehearse(
-                queue, order.choice, order.manner, forecast,
+                queue, order.choice, manner, forecast,
                 sent=peek(order.path(state.arn), state.arn, order.asked),
                 look_seconds=settings.look_seconds,
             )  # fmt: skip
@@ -302,6 +331,7 @@ async def _replay(order: _Order) -> _Done:
             state = await dead_letters.state()
             if source.url == dead_letters.url:
                 raise UsageError("a replay goes from the dead letters to another queue: see --to")
+            manner = await _fitted(order, source)
             path = order.path(state.arn)
             with opened(path, state.arn, order.asked) as journal:
                 _note_earlier(journal, bar)
@@ -311,7 +341,7 @@ async def _replay(order: _Order) -> _Done:
                         source,
                         dead_letters,
                         order.choice,
-                        how=replace(order.manner, journal=journal),
+                        how=replace(manner, journal=journal),
                         watcher=done,
                         look_seconds=settings.look_seconds,
                     )

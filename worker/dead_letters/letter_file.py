@@ -19,6 +19,8 @@ from worker.errors import AUPError, UsageError
 from worker.push import BadLine, Line, lines
 from worker.strict_json import DuplicateNameError, read_text
 
+# JSON escapes a byte of a message in six characters at most, and what surrounds it needs some too.
+_LINE_MAX_BYTES: Final = 8 * MESSAGE_MAX_BYTES
 _TEXTS: Final = ("id", "original_id", "reason", "detail", "body")
 
 
@@ -102,7 +104,7 @@ def read_letters(path: Path) -> tuple[dict[str, OutgoingMessage], list[BadLine]]
     bad: list[BadLine] = []
     try:
         with path.open("rb") as stream:
-            for line in lines(str(path), stream):
+            for line in lines(str(path), stream, _LINE_MAX_BYTES):
                 problem = line if isinstance(line, BadLine) else _take(line, letters)
                 if problem is not None:
                     bad.append(problem)
@@ -121,9 +123,9 @@ def _take(line: Line, letters: dict[str, OutgoingMessage]) -> BadLine | None:
         return BadLine(line.source, line.number, "body: holds half a character (a lone surrogate)")
     except ValueError as error:
         return BadLine(line.source, line.number, str(error))
-    size = original(letter.message).size_bytes
-    if size > MESSAGE_MAX_BYTES:
-        return BadLine(line.source, line.number, f"{size} bytes; SQS takes {MESSAGE_MAX_BYTES}")
+    refused = original(letter.message).why_refused()
+    if refused:
+        return BadLine(line.source, line.number, refused)
     if letter.message_id in letters:
         return BadLine(line.source, line.number, f"{letter.message_id} stands there twice")
     letters[letter.message_id] = letter.message

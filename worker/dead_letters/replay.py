@@ -17,10 +17,9 @@ from worker.dead_letters.journal import Journal, Progress, Sent, digest
 from worker.dead_letters.repair import Repair, changed
 from worker.dead_letters.retrying import patiently
 from worker.dead_letters.walk import LOOK_SECONDS, Choice, DeadLetter, walk
-from worker.delivery import ATTRIBUTES_MAX, BATCH_MAX_ENTRIES, MESSAGE_MAX_BYTES, OutgoingMessage
+from worker.delivery import BATCH_MAX_ENTRIES, MESSAGE_MAX_BYTES, OutgoingMessage
 from worker.errors import (
     AWSError,
-    AWSRejectedError,
     JournalError,
     Reason,
     UnrepairableError,
@@ -93,6 +92,7 @@ class Manner:
         repair: what to send instead of the message as it was.
         operator: who repairs.
         journal: where it is noted what was sent.
+        max_bytes: MaximumMessageSize of the queue that they are sent to.
     """
 
     rate_per_second: float | None = None
@@ -100,6 +100,7 @@ class Manner:
     repair: Repair | None = None
     operator: str = ""
     journal: Journal | None = None
+    max_bytes: int = MESSAGE_MAX_BYTES
 
     def too_often(self, letter: DeadLetter) -> str:
         """Say why a dead letter is not to be replayed again; empty if it may be."""
@@ -112,17 +113,16 @@ class Manner:
         """Give the message to send.
 
         Raises:
-            UnrepairableError: it cannot be repaired.
+            UnrepairableError: it cannot be repaired, or SQS would refuse it.
         """
         plain = original(letter.delivery)
         wanted = plain if self.repair is None else self.repair(letter.delivery)
         names = changed(plain, wanted) if wanted is not plain else ()
         edit = Edit(at.isoformat(timespec="milliseconds"), self.operator, names) if names else None
-        message = revived(wanted, at, edit)
-        if message.size_bytes > MESSAGE_MAX_BYTES:
-            raise UnrepairableError(f"{message.size_bytes} bytes; SQS takes {MESSAGE_MAX_BYTES}")
-        if len(message.attributes) > ATTRIBUTES_MAX:
-            raise UnrepairableError(f"more than {ATTRIBUTES_MAX} attributes")
+        message = revived(wanted, at, edit, max_bytes=self.max_bytes)
+        refused = message.why_refused(self.max_bytes)
+        if refused:
+            raise UnrepairableError(refused)
         return message
 
 
@@ -432,13 +432,7 @@ class _Run:
 
     async def _send(self, entries: Sequence[_Entry]) -> Sequence[AWSError | None]:
         messages = [each.message for each in entries if each.message is not None]
-        try:
-            answers = await self._source.send(messages)
-        except AWSRejectedError as error:
-            # One that SQS never takes must not keep the others from it.
-            if len(entries) == 1:
-                return [error]
-            return [(await self._send([each]))[0] for each in entries]
+        answers = await self._source.send(messages)
         if self._how.journal is not None:
             letters = [
                 each.letter for each, error in zip(entries, answers, strict=True) if not error

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from worker.dead_letter import ATTRIBUTE_ROOM_BYTES
+from worker.delivery import MESSAGE_MAX_BYTES
 from worker.doctor.finding import Finding, failed, passed, unknown, warned
 from worker.queue import QueueState
 from worker.settings import Settings
@@ -42,7 +44,11 @@ def of_dead_letters(state: QueueState, source: QueueState | None) -> list[Findin
     """Check the dead-letter queue."""
     findings = [exists(DEAD_LETTERS, state), kind(DEAD_LETTERS, state, "AUP_DEAD_LETTER_QUEUE")]
     if source is not None:
-        findings += [retention(source, state), redrive_allow(source, state)]
+        findings += [
+            retention(source, state),
+            message_size(source, state),
+            redrive_allow(source, state),
+        ]
     return [*findings, encryption(DEAD_LETTERS, state), plain_http(DEAD_LETTERS, state)]
 
 
@@ -140,6 +146,29 @@ def retention(source: QueueState, dead_letters: QueueState) -> Finding:
             "set its MessageRetentionPeriod to 1209600 (14 days)",
         )
     return passed(check, f"{_days(own)}, above the queue's {_days(other)}")
+
+
+def message_size(source: QueueState, dead_letters: QueueState) -> Finding:
+    """Check that the dead-letter queue takes every body of the queue, with the reason beside it.
+
+    No limit exceeds 1 MiB: where both queues have that, the largest messages lose the reason.
+    """
+    check = "dead-letter queue: message size"
+    own, other = dead_letters.message_max_bytes, source.message_max_bytes
+    advice = f"set its MaximumMessageSize to {MESSAGE_MAX_BYTES}"
+    if own < other:
+        return failed(
+            check,
+            f"{own:,} bytes, below the queue's {other:,}: larger messages cannot be dead-lettered",
+            advice,
+        )
+    if own < min(other + ATTRIBUTE_ROOM_BYTES, MESSAGE_MAX_BYTES):
+        return failed(
+            check,
+            f"{own:,} bytes, the queue's {other:,}: no room for the reason of the largest messages",
+            advice,
+        )
+    return passed(check, f"{own:,} bytes, the queue's {other:,}")
 
 
 def redrive_allow(source: QueueState, dead_letters: QueueState) -> Finding:

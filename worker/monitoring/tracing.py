@@ -30,7 +30,6 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from worker import __version__
 from worker.aws import Calling
 from worker.delivery import (
-    ATTRIBUTES_MAX,
     MESSAGE_MAX_BYTES,
     Delivery,
     Fate,
@@ -172,6 +171,11 @@ class _TracedQueue:
         self._tracing = tracing
         self._name = _name(queue.url)
 
+    @property
+    def message_max_bytes(self) -> int:
+        """Limit of a message's body and attributes together."""
+        return self._queue.message_max_bytes
+
     async def receive(
         self, max_messages: int, *, wait_seconds: int, visibility_timeout_seconds: int
     ) -> list[Delivery]:
@@ -241,7 +245,8 @@ class _PublishingQueue(_TracedQueue):
     async def send(self, messages: Sequence[OutgoingMessage], /) -> list[AWSError | None]:
         """Send, each message with the context of the span of its batch."""
         with self._batch("send", "send", len(messages), (), SpanKind.PRODUCER) as span:
-            return _judged(span, await self._queue.send(_originating(messages, span)))
+            marked = _originating(messages, span, self.message_max_bytes)
+            return _judged(span, await self._queue.send(marked))
 
 
 class _TracedInserts:
@@ -353,7 +358,9 @@ def _origin_by_xray(header: str) -> SpanContext | None:
     return found if found.is_valid else None
 
 
-def _originating(messages: Sequence[OutgoingMessage], span: Span) -> list[OutgoingMessage]:
+def _originating(
+    messages: Sequence[OutgoingMessage], span: Span, max_bytes: int
+) -> list[OutgoingMessage]:
     """Write into messages that a span sends them, as far as SQS leaves room for it."""
     carrier: dict[str, str] = {}
     _W3C.inject(carrier, trace.set_span_in_context(span))
@@ -362,7 +369,7 @@ def _originating(messages: Sequence[OutgoingMessage], span: Span) -> list[Outgoi
     for message in messages:
         candidate = _carrying(message, carrier)
         more = candidate.size_bytes - message.size_bytes
-        fits = more <= room and len(candidate.attributes) <= ATTRIBUTES_MAX
+        fits = more <= room and not candidate.why_refused(max_bytes)
         marked.append(candidate if fits else message)
         room -= more if fits else 0
     return marked

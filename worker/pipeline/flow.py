@@ -24,6 +24,7 @@ from worker.pipeline.record import Ledger, Recorder
 from worker.pipeline.settle import Settler
 from worker.pipeline.slots import Slot, Slots
 from worker.pipeline.sqs_clock import SQSClock
+from worker.pipeline.unsent import UnsentDeadLetters
 from worker.queue import MessageQueue, dead_letter_probes, source_probes
 from worker.settings import Settings
 
@@ -84,7 +85,7 @@ class Flow:
             source, dead_letters = tracing.queue(source), tracing.queue(dead_letters)
             self._carrying = tracing.carrying(self._carry, source)
         self.metrics = metrics or Metrics()
-        self.slots = Slots(settings.slots, settings.held_mib * _MIB)
+        self.slots = Slots(settings.slots, settings.held_mib * _MIB, source.message_max_bytes)
         self.stopping = stopping or asyncio.Event()
         self._settings = settings
         self._now = now
@@ -98,11 +99,12 @@ class Flow:
         breaker = Breaker()
         self.access = AccessWatch(settings.give_up_seconds, self.give_up, probes, self._clock)
         ledger.observe(self.access)
+        self._unsent = UnsentDeadLetters(self._clock)
         self.health = Health(
             self.metrics.books,
             self.slots,
             breaker,
-            (self.access, self.sqs_clock),
+            (self.access, self._unsent, self.sqs_clock),
             self.stopping,
             progress_seconds=_progress_seconds(settings),
             clock=self._clock,
@@ -138,10 +140,13 @@ class Flow:
             dead_letters,
             concurrency=self._settings.settle_concurrency,
             undeliverable_seconds=min(60.0, self._settings.backoff_cap_seconds),
+            redrive_seconds=self._settings.backoff_cap_seconds,
+            max_attempts=self._settings.max_attempts,
             now=self._now,
             access=self.access,
             health=self.health,
             stopping=self.stopping,
+            unsent=self._unsent,
             events=self.metrics.events,
         )
 

@@ -26,7 +26,8 @@ class Health:
         books: the deliveries.
         slots: which must hold as many messages as the books.
         breaker: open while the table fails.
-        troubled: each states its trouble: a service that denies access, or clocks that differ.
+        troubled: each states its trouble: a service that denies access, clocks that differ, or dead
+            letters that cannot be sent.
         stopping: set while the service drains.
         progress_seconds: how long nothing may happen, or no poll end.
         clock: gives seconds that only grow.

@@ -21,12 +21,19 @@ from worker.delivery import (
     Outcome,
     OutgoingMessage,
 )
-from worker.errors import AWSAccessError, AWSError, AWSThrottledError, AWSUnavailableError
+from worker.errors import (
+    AWSAccessError,
+    AWSError,
+    AWSRejectedError,
+    AWSThrottledError,
+    AWSUnavailableError,
+)
 from worker.gatherer import Gatherer
 from worker.pipeline.access_watch import AccessWatch
 from worker.pipeline.health import Health
 from worker.pipeline.lease import Lease
 from worker.pipeline.stopping import unless_stopped
+from worker.pipeline.unsent import UnsentDeadLetters
 from worker.queue import MessageQueue
 
 _log: Final = structlog.get_logger()
@@ -52,10 +59,13 @@ class Settler:
         dead_letters: the queue of what can never be recorded.
         concurrency: batches under way at most, of each kind.
         undeliverable_seconds: how long a message waits that could not be dead-lettered.
+        redrive_seconds: Delay of a message that is left to the redrive policy.
+        max_attempts: Receives after which that happens.
         now: gives the present time, aware.
         access: observes every batch.
         health: told of every try of a message whose settlement is denied.
         stopping: set when nothing may be held any longer.
+        unsent: Keeps those that could not be sent, for readiness.
         events: where failures are counted.
     """
 
@@ -66,17 +76,24 @@ class Settler:
         *,
         concurrency: int,
         undeliverable_seconds: float,
+        redrive_seconds: float,
+        max_attempts: int,
         now: Callable[[], datetime],
         access: AccessWatch,
         health: Health,
         stopping: asyncio.Event,
+        unsent: UnsentDeadLetters,
         events: Counter[str],
     ) -> None:
+        self._dead_letters = dead_letters
         self._undeliverable_seconds = undeliverable_seconds
+        self._redrive_seconds = redrive_seconds
+        self._max_attempts = max_attempts
         self._now = now
         self._access = access
         self._health = health
         self._stopping = stopping
+        self._unsent = unsent
         self._events = events
         self._deletes = Gatherer[Delivery, AWSError | None](
             access.observed(Operation.DELETE, source.delete),
@@ -122,23 +139,49 @@ class Settler:
             self._events["dead_letter_repeats"] += 1
             await self._delete(lease, Fate.DUPLICATE)
             return Outcome(Fate.DUPLICATE, detail="dead-lettered before; deleted only")
-        letter = bury(lease.delivery, outcome.reason, outcome.detail, dead_at=self._now())
+        letter = bury(
+            lease.delivery,
+            outcome.reason,
+            outcome.detail,
+            dead_at=self._now(),
+            max_bytes=self._dead_letters.message_max_bytes,
+        )
         try:
             await self._send(letter, lease)
         except AWSError as error:
-            self._events["dead_letter_failed"] += 1
-            await self._hand_back(lease, self._undeliverable_seconds)
-            _log.debug(
-                "dead letter not sent; message returned",
-                **lease.named(Fate.RETURNED),
-                reason=outcome.reason.value,
-                error=str(error),
-            )
-            return Outcome.returned(f"could not be dead-lettered: {error}")
+            return await self._keep(lease, outcome, error)
         self._remember(lease.delivery.message_id)
+        self._unsent.sent(lease.delivery.message_id)
         # Only what is safely in the dead-letter queue is deleted here.
         await self._delete(lease, outcome.fate)
         return outcome
+
+    async def _keep(self, lease: Lease, dead: Outcome, error: AWSError) -> Outcome:
+        """Return a message that was not dead-lettered; at last leave it to the redrive policy.
+
+        Only a rejection says that trying again is no use. SQS moves the message when its receives
+        reach maxReceiveCount, which is above `max_attempts`; without a redrive policy it returns at
+        the longest delay until it expires.
+        """
+        delivery, delay = lease.delivery, self._undeliverable_seconds
+        self._events["dead_letter_failed"] += 1
+        left = isinstance(error, AWSRejectedError)
+        left = left and delivery.receive_count >= self._max_attempts
+        if left:
+            delay = self._redrive_seconds
+            self._events["left_to_redrive"] += 1
+        self._unsent.failed(delivery.message_id, error, delay)
+        await self._hand_back(lease, delay)
+        log = _log.warning if left else _log.debug
+        log(
+            "message left to the redrive policy" if left else "dead letter not sent",
+            **lease.named(Fate.RETURNED),
+            reason=dead.reason,
+            detail=dead.detail,
+            receive_count=delivery.receive_count,
+            error=str(error),
+        )
+        return Outcome.returned(f"could not be dead-lettered: {error}")
 
     async def _send(self, letter: OutgoingMessage, lease: Lease) -> None:
         while True:

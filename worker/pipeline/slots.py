@@ -53,12 +53,13 @@ class Slots:
     """A fixed number of slots, and a bound on the memory of what they hold.
 
     A poll does not know how large the messages are that it will bring. It sets aside for each the
-    largest size met lately, and at first the largest that there is; so only a sudden change from
-    small messages to large ones can exceed the bound, by what the polls then under way bring.
+    largest size met lately, and at first the largest that the queue takes; so only a sudden change
+    from small messages to large ones can exceed the bound, by what the polls then under way bring.
 
     Args:
         limit: how many messages may be in flight.
         limit_bytes: how much memory their bodies and attributes may take.
+        largest_bytes: MaximumMessageSize of the queue.
 
     Attributes:
         in_flight: slots taken, for polls under way or for messages.
@@ -66,13 +67,15 @@ class Slots:
         bytes_in_flight: what the messages take, or are expected to.
     """
 
-    def __init__(self, limit: int, limit_bytes: float = inf) -> None:
+    def __init__(
+        self, limit: int, limit_bytes: float = inf, largest_bytes: int = MESSAGE_MAX_BYTES
+    ) -> None:
         self.limit = limit
         self.limit_bytes = limit_bytes
         self.in_flight = 0
         self.filled = 0
         self.bytes_in_flight = 0
-        self._expected_bytes: float = MESSAGE_MAX_BYTES
+        self._expected_bytes: float = largest_bytes
         self._waiters: deque[asyncio.Future[None]] = deque()
 
     @property

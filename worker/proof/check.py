@@ -9,9 +9,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from pydantic import TypeAdapter, ValidationError
+
 from worker import __version__
 from worker.acceptance import parse_time
-from worker.policy import Policy
+from worker.policy import Policy, PolicyId, Version
 from worker.repository import AUPRepository, evidence
 from worker.repository.evidence import timestamp
 
@@ -74,6 +76,13 @@ class Proof:
     text: TextCheck
     erased: list[str]
     remarks: list[str]
+
+    @property
+    def verdict(self) -> str:
+        """Return in one or two words how the record stands to its own hash."""
+        if not self.problems:
+            return "sound"
+        return "altered" if evidence.has_hash(self.item) else "no hash"
 
     @property
     def sound(self) -> bool:
@@ -165,11 +174,19 @@ async def prove(
 
 
 async def _policy_of(repository: AUPRepository, item: Mapping[str, Any]) -> Policy | None:
-    # Whoever altered an item may have put anything there, also what no key can be.
     policy_id, version = item.get("policy_id"), item.get("version")
-    if not (isinstance(policy_id, str) and policy_id and isinstance(version, str) and version):
+    # Whoever wrote or altered an item may have put anything there, also what no key can be.
+    if not (_is_valid(PolicyId, policy_id) and _is_valid(Version, version)):
         return None
-    return await repository.policy(policy_id, version)
+    return await repository.policy(str(policy_id), str(version))
+
+
+def _is_valid(kind: Any, value: object) -> bool:
+    try:
+        TypeAdapter(kind).validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True
 
 
 def document(user_id: str, proofs: Sequence[Proof], exported_at: datetime) -> dict[str, Any]:
@@ -195,13 +212,17 @@ def document(user_id: str, proofs: Sequence[Proof], exported_at: datetime) -> di
 
 
 def _entry(proof: Proof) -> dict[str, Any]:
-    record = {name: _text_of(value) for name, value in sorted(proof.item.items())}
     return {
-        "record": record,
+        "record": readable(proof.item),
         "binary": sorted(name for name, value in proof.item.items() if _is_binary(value)),
         "policy": proof.policy.model_dump(mode="json") if proof.policy else None,
         "verification": proof.result(),
     }
+
+
+def readable(item: Mapping[str, Any]) -> dict[str, str]:
+    """Return an item's attributes as texts, whatever types another program gave them."""
+    return {name: _text_of(value) for name, value in sorted(item.items())}
 
 
 def _is_binary(value: object) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from worker.errors import AWSError, AWSRejectedError
+from worker.errors import AWSError
 from worker.repository import AUPRepository
 from worker.repository.evidence import ERASABLE, verify
 
@@ -72,9 +72,6 @@ async def erase(repository: AUPRepository, erasure: Erasure) -> None:
         return
     try:
         left = await repository.erase(erasure.item, erasure.fields)
-    except AWSRejectedError as error:
-        changed = "ConditionalCheckFailed" in str(error)
-        erasure.problem = "changed or gone meanwhile; not touched" if changed else str(error)
     except AWSError as error:
         erasure.problem = str(error)
     else:

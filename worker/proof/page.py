@@ -94,14 +94,16 @@ def _section(number: int, count: int, entry: Mapping[str, Any]) -> str:
         tables += _rows("The policy as it is published", published, [])
     return f"""<section>
 <h2>{number} of {count}: {_safe(named)}</h2>
-{_verdict(entry["verification"])}
+{_verdict(entry)}
 {tables}
 </section>"""
 
 
-def _verdict(result: Mapping[str, Any]) -> str:
+def _verdict(entry: Mapping[str, Any]) -> str:
+    result = entry["verification"]
     if result["problems"]:
-        told = "Altered: " + "; ".join(result["problems"])
+        kind = "Altered" if "record_sha256" in entry["record"] else "Not verifiable"
+        told = f"{kind}: {'; '.join(result['problems'])}"
     else:
         told = "The record is as it was written."
     kind = "sound" if result["sound"] else "unsound"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from boto3.dynamodb.conditions import Attr, Key
+from boto3.dynamodb.conditions import Attr, ConditionBase, Key
+from pydantic import ValidationError
 
 from worker.acceptance import Acceptance
 from worker.access import CallObserver, Operation, Probe
@@ -30,6 +31,7 @@ from worker.repository.cache import ReadThroughCache
 from worker.repository.dynamodb import POLICY_READS, DynamoDBRepository
 from worker.repository.evidence import KEPT_AS_STATED, build_item, same_content, timestamp
 from worker.repository.privacy import reduce, reduces
+from worker.repository.updates import Update
 from worker.repository.writes import (
     PROBE,
     AdaptiveConcurrency,
@@ -49,6 +51,8 @@ _RETRY_BASE_SECONDS: Final = 0.1
 _RETRY_CAP_SECONDS: Final = 2.0
 # On the wire a character takes six bytes at most, and DynamoDB takes 16 MB in a request.
 _BATCH_MAX_CHARACTERS: Final = 1_000_000
+# One removes, one confirms; the rest is for others who erase the same record at this moment.
+_ERASE_ATTEMPTS: Final = 5
 
 
 class RecordResult(StrEnum):
@@ -145,6 +149,13 @@ class AUPRepository(DynamoDBRepository):
             self.calls,
         )
         self._insert: Inserts = self._own_insert
+        self._insert_policy: Inserts = way(
+            self.dynamodb_caller,
+            self.table_name,
+            aws_settings.call_timeout_seconds,
+            self.calls,
+            key_name="policy_id",
+        )
         self._writes: Gatherer[Item, Inserted] | None = None
         self._concurrency = AdaptiveConcurrency(aws_settings.write_concurrency, lambda: 0.0)
         self._lookups = asyncio.Semaphore(aws_settings.write_concurrency)
@@ -196,7 +207,8 @@ class AUPRepository(DynamoDBRepository):
 
         Returns:
             `RECORDED`: it is kept, by this call. `DUPLICATE`: the user's acceptance of this version
-            was kept before. `CONFLICT`: so it was, under the same `event_id` with other content.
+            was kept before, by whatever program. `CONFLICT`: so it was, under the same `event_id`
+            with other content.
 
         Raises:
             AWSThrottledError: the table still throttled after the last attempt.
@@ -211,26 +223,29 @@ class AUPRepository(DynamoDBRepository):
         item = build_item(
             acceptance, received_at=received_at or now, recorded_at=now, reductions=reductions
         )
-        if await self._insert_patiently(item) is Inserted.NEW:
+        assert self._writes is not None  # noqa: S101 - _check_owner has adopted a loop
+        if await self._insert_patiently(self._writes.submit, item) is Inserted.NEW:
             return RecordResult.RECORDED
         existing = await self._existing(item)
-        if existing["record_id"] == item["record_id"]:
+        if existing.get("record_id") == item["record_id"]:
             return RecordResult.RECORDED  # our own write had landed, its answer was lost
-        same_event = existing["event_id"] == item["event_id"]
+        # An item of another program may name no event: then it contradicts none.
+        same_event = existing.get("event_id") == item["event_id"]
         if same_event and not same_content(existing, acceptance, reductions):
             return RecordResult.CONFLICT
         return RecordResult.DUPLICATE
 
-    async def _insert_patiently(self, item: Item) -> Inserted:
-        assert self._writes is not None  # noqa: S101 - _check_owner has adopted a loop
+    async def _insert_patiently(
+        self, insert: Callable[[Item], Awaitable[Inserted]], item: Item
+    ) -> Inserted:
         loop = self._loop
-        assert loop is not None  # noqa: S101 - the same
+        assert loop is not None  # noqa: S101 - _check_owner has adopted it
         deadline = loop.time() + self.aws_settings.call_timeout_seconds
         attempt = 0
         while True:
             attempt += 1
             try:
-                return await self._writes.submit(item)
+                return await insert(item)
             except (AWSThrottledError, AWSUnavailableError):
                 delay = full_jitter(
                     attempt, base_seconds=_RETRY_BASE_SECONDS, cap_seconds=_RETRY_CAP_SECONDS
@@ -301,14 +316,25 @@ class AUPRepository(DynamoDBRepository):
     async def _read_policy(self, policy_id: str, version: str) -> Policy | None:
         async with self._policy_reads:
             item = await self._get(self.table_name, {"policy_id": policy_id, "version": version})
-        return Policy.model_validate(item) if item else None
+        return self._as_policy(item) if item else None
+
+    def _as_policy(self, item: Mapping[str, Any]) -> Policy:
+        try:
+            return Policy.model_validate(item)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise AWSRejectedError(
+                f"{item['policy_id']} {item['version']} in {self.table_name} is not as "
+                f"`policy publish` writes it: {first['loc'][0]}: {first['msg']}; correct the item"
+            ) from None
 
     async def policies(self, policy_id: str | None = None) -> list[Policy]:
         """List published versions, of one policy or of all, read anew."""
         if policy_id is not None:
             return await self._read_versions(policy_id) or []
-        found = [item async for item in self._pages("Scan", TableName=self.table_name)]
-        policies = [Policy.model_validate(item) for item in found]
+        pages = self._pages("Scan", TableName=self.table_name, ConsistentRead=True)
+        found = [item async for item in pages]
+        policies = [self._as_policy(item) for item in found]
         return sorted(policies, key=lambda policy: (policy.policy_id, policy.effective_at))
 
     async def _read_versions(self, policy_id: str) -> list[Policy] | None:
@@ -318,7 +344,7 @@ class AUPRepository(DynamoDBRepository):
             KeyConditionExpression=Key("policy_id").eq(policy_id),
             ConsistentRead=True,
         )
-        found = [Policy.model_validate(item) async for item in pages]
+        found = [self._as_policy(item) async for item in pages]
         return sorted(found, key=lambda policy: policy.effective_at) or None
 
     async def publish_policy(self, policy: Policy) -> Policy:
@@ -330,22 +356,19 @@ class AUPRepository(DynamoDBRepository):
         Raises:
             PolicyConflictError: the version is published with another text, title or start.
         """
-        try:
-            async with (
-                self.dynamodb_resource() as resource,
-                self._call("PutItem", self.table_name),
-            ):
-                await resource.meta.client.put_item(
-                    TableName=self.table_name,
-                    Item=_policy_item(policy),
-                    ConditionExpression="attribute_not_exists(policy_id)",
-                )
-        except AWSRejectedError as error:
-            if "ConditionalCheckFailed" not in str(error):
-                raise
+        self._check_owner()
+        item = _policy_item(policy)
+        policy = self._as_policy(item)  # with the precision that the table keeps
+        if await self._insert_patiently(self._insert_one_policy, item) is Inserted.EXISTS:
             return await self._published_before(policy)
         self._forget_policy(policy.policy_id, policy.version)
         return policy
+
+    async def _insert_one_policy(self, item: Item) -> Inserted:
+        (result,) = await self._insert_policy([item])
+        if isinstance(result, AWSError):
+            raise result
+        return result
 
     async def _published_before(self, policy: Policy) -> Policy:
         existing = await self._read_policy(policy.policy_id, policy.version)
@@ -365,28 +388,50 @@ class AUPRepository(DynamoDBRepository):
     ) -> Policy:
         """End the time in which users are asked to accept a version; the first end stays.
 
+        Args:
+            policy_id: Policy id.
+            version: Policy version.
+            retired_at: The end, aware; now, if absent.
+
+        Returns:
+            The version with the end that holds, whoever set it first.
+
         Raises:
-            PolicyNotFoundError: it was never published.
+            PolicyNotFoundError: The version was never published.
+            AWSError: The table cannot be reached, or the update is not permitted.
         """
-        existing = await self._read_policy(policy_id, version)
-        if existing is None:
-            raise PolicyNotFoundError(f"{policy_id} {version} is not published")
-        if existing.retired_at is not None:
-            return existing
-        moment = retired_at or self._now()
-        async with (
-            self.dynamodb_resource() as resource,
-            self._call("UpdateItem", self.table_name),
-        ):
-            await resource.meta.client.update_item(
-                TableName=self.table_name,
-                Key={"policy_id": policy_id, "version": version},
-                UpdateExpression="SET retired_at = :moment",
-                ConditionExpression="attribute_exists(policy_id)",
-                ExpressionAttributeValues={":moment": timestamp(moment)},
-            )
+        key = {"policy_id": policy_id, "version": version}
+        end = {"retired_at": timestamp(retired_at or self._now())}
+        await self._update(Update(self.table_name, key, added=end))
         self._forget_policy(policy_id, version)
-        return existing.model_copy(update={"retired_at": moment})
+        kept = await self._read_policy(policy_id, version)
+        if kept is None:
+            raise PolicyNotFoundError(f"{policy_id} {version} is not published")
+        if kept.retired_at is None:
+            raise AWSRejectedError(
+                f"{policy_id} {version} in {self.table_name}: retired_at is null; remove it"
+            )
+        return kept
+
+    async def _update(self, update: Update) -> bool:
+        """Update an item, and return whether it existed and was as expected."""
+        partiql = self.aws_settings.write_api == "batch"
+        operation = "ExecuteStatement" if partiql else "UpdateItem"
+        try:
+            async with (
+                self.dynamodb_resource() as resource,
+                self._call(operation, update.table_name),
+            ):
+                client: Any = resource.meta.client
+                if partiql:
+                    await client.execute_statement(**update.execute_statement())
+                else:
+                    await client.update_item(**update.update_item())
+        except AWSRejectedError as error:
+            if "ConditionalCheckFailed" not in str(error):
+                raise
+            return False
+        return True
 
     def _forget_policy(self, policy_id: str, version: str) -> None:
         self._policies.forget(policy_id, version)
@@ -420,45 +465,53 @@ class AUPRepository(DynamoDBRepository):
         condition = Key("user_id").eq(user_id)
         if policy_id is not None:
             condition &= Key("policy_version").begins_with(f"{policy_id}#")
-        pages = self._pages(
+        async for item in self._records(condition):
+            yield item
+
+    def _records(self, condition: ConditionBase) -> AsyncIterator[dict[str, Any]]:
+        return self._pages(
             "Query",
             TableName=self.user_table_name,
             KeyConditionExpression=condition,
             ConsistentRead=True,
         )
-        async for item in pages:
-            yield item
 
     async def erase(self, item: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
         """Remove fields and their salts from a record, unless it changed meanwhile.
 
+        The condition names nothing but what is removed, so that the eraser's role need not be
+        allowed to name, and so to set, anything else.
+
         Args:
-            item: the record as it was read.
-            fields: of the erasable ones.
+            item: The record as it was read.
+            fields: Erasable fields.
 
         Returns:
             The record as it is kept now.
 
         Raises:
-            AWSRejectedError: the record is gone, or another one.
-            AWSError: the table cannot be reached, or UpdateItem is not permitted.
+            AWSRejectedError: The record is gone, is another one, or is not one of this program.
+            AWSError: The table cannot be reached, or the update is not permitted.
         """
-        removed = [each for name in fields for each in (name, f"{name}_salt")]
-        names = {f"#{number}": name for number, name in enumerate(removed)}
-        async with (
-            self.dynamodb_resource() as resource,
-            self._call("UpdateItem", self.user_table_name),
-        ):
-            answer = await resource.meta.client.update_item(
-                TableName=self.user_table_name,
-                Key={name: item[name] for name in ("user_id", "policy_version")},
-                UpdateExpression=f"REMOVE {', '.join(names)}",
-                ConditionExpression="attribute_exists(user_id) AND record_sha256 = :unchanged",
-                ExpressionAttributeNames=names,
-                ExpressionAttributeValues={":unchanged": item["record_sha256"]},
-                ReturnValues="ALL_NEW",
-            )
-        return answer["Attributes"]
+        key = {name: item[name] for name in ("user_id", "policy_version")}
+        wanted = [each for name in fields for each in (name, f"{name}_salt")]
+        expected = item.get("record_sha256")
+        for _ in range(_ERASE_ATTEMPTS):
+            kept = await self._kept(key)
+            if expected is None or kept is None or kept.get("record_sha256") != expected:
+                break
+            removed = {name: kept[name] for name in wanted if name in kept}
+            if not removed:
+                return kept
+            await self._update(Update(self.user_table_name, key, removed=removed))
+        raise AWSRejectedError("the record has changed or is gone")
+
+    async def _kept(self, key: Mapping[str, str]) -> dict[str, Any] | None:
+        """Read a record by Query, the one way to read that the eraser's role has."""
+        condition = Key("user_id").eq(key["user_id"])
+        condition &= Key("policy_version").eq(key["policy_version"])
+        found = [item async for item in self._records(condition)]
+        return found[0] if found else None
 
     async def user_table_size(self) -> TableSize:
         """Give the size of the table of acceptances; DynamoDB counts anew every six hours or so.

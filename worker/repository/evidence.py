@@ -49,10 +49,7 @@ _COMMITMENTS: Final = tuple(f"{name}_commitment" for name in ERASABLE)
 _NOT_HASHED: Final = frozenset({"record_sha256", *ERASABLE, *(f"{name}_salt" for name in ERASABLE)})
 _SALT_BYTES: Final = 16
 _ID_BYTES: Final = 8
-_NOT_STATED_BY_PRODUCER: Final = frozenset(
-    {"policy_version", "received_at", "recorded_at", "record_format", "record_id", "record_sha256"}
-    | {f"{name}_{part}" for name in ERASABLE for part in ("salt", "commitment", "reduced")}
-)
+_STATED: Final = frozenset({*Acceptance.model_fields, "extra"})
 KEPT_AS_STATED: Final[Mapping[str, str]] = {}
 
 
@@ -121,6 +118,8 @@ def verify(item: Mapping[str, Any]) -> list[str]:
     Returns:
         One line for each thing that is wrong; none for sound evidence.
     """
+    if not has_hash(item):
+        return ["no record_sha256: written by another program, or altered"]
     problems = []
     if item.get("record_format") != FORMAT:
         problems.append(f"record_format is {item.get('record_format')!r}, not {FORMAT!r}")
@@ -135,8 +134,17 @@ def verify(item: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-# Whoever altered an item may have put any type there.
+def has_hash(item: Mapping[str, Any]) -> bool:
+    """Return whether an item holds the hash that every record of this program has."""
+    return "record_sha256" in item
+
+
+# Whoever wrote or altered an item may have put any type there.
 def _hash_holds(item: Mapping[str, Any]) -> bool:
+    # As JSON the number 7 would be hashed like the text "7".
+    texts = item.keys() - _NOT_HASHED - set(_COMMITMENTS)
+    if not all(isinstance(item[name], str) for name in texts):
+        return False
     try:
         return record_sha256(item) == item.get("record_sha256")
     except (TypeError, ValueError):
@@ -159,10 +167,11 @@ def erased(item: Mapping[str, Any]) -> list[str]:
 def same_content(
     item: Mapping[str, Any], acceptance: Acceptance, reductions: Mapping[str, str] = KEPT_AS_STATED
 ) -> bool:
-    """Say whether an item states what the acceptance states.
+    """Return whether an item states what the acceptance states.
 
-    Erased fields are passed over, and those that one of both keeps less exactly than stated: what
-    was stated cannot be told from them, and the settings may have changed in between.
+    Fields that were erased are ignored, and those that either of both keeps less exactly than
+    stated: what was stated cannot be told from them, and the settings may have changed in between.
+    So are attributes that are no field of an acceptance, whoever wrote them.
 
     Args:
         item: as it is kept.
@@ -171,9 +180,7 @@ def same_content(
     """
     passed = {*erased(item), *reductions, *(name for name in ERASABLE if f"{name}_reduced" in item)}
     recorded = {
-        name: value
-        for name, value in item.items()
-        if name not in _NOT_STATED_BY_PRODUCER and name not in passed
+        name: value for name, value in item.items() if name in _STATED and name not in passed
     }
     stated = {name: value for name, value in acceptance.stated().items() if name not in passed}
     return _ordered(recorded) == _ordered(stated)
@@ -181,6 +188,8 @@ def same_content(
 
 def _ordered(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Sort the unknown fields: a producer may state the same ones in another order."""
-    if "extra" not in fields:
-        return dict(fields)
-    return {**fields, "extra": json.dumps(json.loads(fields["extra"]), sort_keys=True)}
+    try:
+        extra = json.dumps(json.loads(fields["extra"]), sort_keys=True)
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return dict(fields)  # absent, or not as this program writes it
+    return {**fields, "extra": extra}

@@ -10,7 +10,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from worker.aws import calling, error_of
+from worker.aws import calling, error_of, split_if_rejected
 from worker.errors import (
     AWSError,
     AWSRejectedError,
@@ -60,20 +60,28 @@ class _TableInserts:
 
     Args:
         lend: gives the way to call.
-        table_name: the table, keyed by `user_id` and `policy_version`.
+        table_name: the table.
         timeout_seconds: deadline of a call.
         calls: where calls are counted.
+        key_name: the table's partition key.
     """
 
     action: str
 
     def __init__(
-        self, lend: Lend, table_name: str, timeout_seconds: float, calls: Counter[str]
+        self,
+        lend: Lend,
+        table_name: str,
+        timeout_seconds: float,
+        calls: Counter[str],
+        *,
+        key_name: str = "user_id",
     ) -> None:
         self._lend = lend
         self._table_name = table_name
         self._timeout = timeout_seconds
         self._calls = calls
+        self._key_name = key_name
 
 
 class BatchInserts(_TableInserts):
@@ -84,22 +92,8 @@ class BatchInserts(_TableInserts):
     action = "dynamodb:PartiQLInsert"
 
     async def __call__(self, items: Sequence[Item], /) -> list[InsertResult]:
-        """Insert the items; a call that is rejected whole is repeated in halves."""
-        try:
-            return await self._execute(items)
-        except AWSRejectedError as error:
-            if len(items) == 1:
-                return [error]
-        # One statement can spoil the call for all: halved on and on, it spoils only itself. One
-        # half after the other, for the caller has counted on one call under way.
-        middle = len(items) // 2
-        return [*await self._half(items[:middle]), *await self._half(items[middle:])]
-
-    async def _half(self, items: Sequence[Item]) -> list[InsertResult]:
-        try:
-            return await self(items)
-        except AWSError as error:
-            return [error] * len(items)
+        """Insert the items; a call that is rejected as a whole is repeated in halves."""
+        return await split_if_rejected(self._execute, items)
 
     async def attempt(self) -> None:
         """Try an insert that cannot succeed, for it lacks the partition key.
@@ -179,7 +173,7 @@ class ConditionalPuts(_TableInserts):
 
     async def _put(self, item: Item) -> InsertResult:
         try:
-            await self._put_if(item, "attribute_not_exists(user_id)")
+            await self._put_if(item, f"attribute_not_exists({self._key_name})")
         except AWSRejectedError as error:
             if "ConditionalCheckFailed" in str(error):
                 return Inserted.EXISTS

@@ -1,0 +1,132 @@
+"""State what becomes of large messages where the queues take less than SQS allows at most."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from structlog.testing import capture_logs
+
+from tests.simulation.virtual_clock import simulated
+from tests.unit.fakes import DEAD_LETTERS, SOURCE, World, body, clock, open_world, policy, settings
+from worker.dead_letter import read
+from worker.delivery import OutgoingMessage
+from worker.pipeline.flow import Flow
+from worker.preflight import check
+
+KIB_256 = 262_144
+
+
+async def _world(source_bytes: int, dead_letter_bytes: int, max_receive_count: int = 6) -> World:
+    world = await open_world(max_receive_count=max_receive_count)
+    world.sqs.queue(SOURCE).configure({"MaximumMessageSize": str(source_bytes)})
+    world.sqs.queue(DEAD_LETTERS).configure({"MaximumMessageSize": str(dead_letter_bytes)})
+    return world
+
+
+@asynccontextmanager
+async def _running(world: World) -> AsyncIterator[Flow]:
+    repository = world.repository()
+    await repository.publish_policy(policy())
+    fitted = await check(settings(max_attempts=4), world.source, world.dead_letters, repository)
+    flow = Flow(world.source, world.dead_letters, repository, fitted, now=clock)
+    task = asyncio.create_task(flow.run())
+    yield flow
+    flow.stopping.set()
+    await task
+    books = flow.metrics.books
+    assert (books.balance, books.held, flow.slots.in_flight) == (True, 0, 0)
+
+
+async def _until(flow: Flow, **expected: Any) -> None:
+    async with asyncio.timeout(10_000):
+        while not flow.metrics.books.figures().items() >= expected.items():  # noqa: ASYNC110 - virtual time
+            await asyncio.sleep(0.5)
+
+
+async def _dead(world: World) -> list[tuple[str, str | None]]:
+    found: list[tuple[str, str | None]] = []
+    while taken := await world.dead_letters.receive(
+        10, wait_seconds=0, visibility_timeout_seconds=300
+    ):
+        for each in taken:
+            death = read(each)
+            found.append((each.body, None if death is None else death.reason))
+    return found
+
+
+@simulated
+async def test_invalid_bodies_near_the_limit_are_dead_lettered_at_the_first_receive() -> None:
+    world = await _world(KIB_256, KIB_256)
+    near = ["{" + str(number) * (KIB_256 - 1 - 100 * number) for number in range(10)]
+    await world.push(*near)
+    async with _running(world) as flow:
+        await _until(flow, dead_lettered=10)
+        assert flow.metrics.events["dead_letter_failed"] == 0
+        assert flow.metrics.books.received == 10
+    dead = await _dead(world)
+    assert sorted(text for text, _ in dead) == sorted(near)
+    # At the limit itself nothing fits beside the body.
+    assert [reason for _, reason in dead].count("malformed") == 9
+    assert world.bodies(SOURCE) == []
+
+
+@simulated
+async def test_message_that_cannot_be_dead_lettered_is_left_to_redrive_and_fails_no_other() -> None:
+    world = await _world(1_048_576, KIB_256)
+    large = "{" + "x" * 300_000
+    small = [f"[{number}" for number in range(9)]
+    with capture_logs() as logs:
+        async with _running(world) as flow:
+            await world.push(large, *small)
+            await _until(flow, dead_lettered=9)
+            trouble = [each for each in flow.health.why_not_ready() if "cannot be sent" in each]
+            assert len(trouble) == 1
+            assert trouble[0].startswith("1 dead letters cannot be sent: ")
+            await world.push(*(body(number) for number in range(20)))
+            await _until(flow, recorded=20)
+            async with asyncio.timeout(10_000):
+                while world.bodies(SOURCE):  # noqa: ASYNC110 - virtual time
+                    await asyncio.sleep(1)
+            events = dict(flow.metrics.events)
+            await asyncio.sleep(500)
+            assert flow.health.why_not_ready() == []
+    assert sorted(await _dead(world)) == sorted([(large, None), *((s, "malformed") for s in small)])
+    assert events["left_to_redrive"] == 3, "the receives 4 to 6"
+    left = [each for each in logs if each["event"] == "message left to the redrive policy"]
+    assert [each["reason"] for each in left] == ["malformed"] * 3
+
+
+@simulated
+async def test_without_a_redrive_policy_the_message_stays_and_is_reported() -> None:
+    world = await _world(1_048_576, KIB_256, max_receive_count=0)
+    await world.push("{" + "x" * 300_000)
+    async with _running(world) as flow:
+        await asyncio.sleep(3600)
+        events = flow.metrics.events
+        # Four attempts, then one in five minutes.
+        assert 10 <= events["dead_letter_failed"] <= 18
+        assert events["left_to_redrive"] == events["dead_letter_failed"] - 3
+        assert any("1 dead letters cannot be sent" in each for each in flow.health.why_not_ready())
+        world.sqs.queue(DEAD_LETTERS).configure({"MaximumMessageSize": "1048576"})
+        await _until(flow, dead_lettered=1)
+        assert flow.health.why_not_ready() == []
+    assert world.bodies(SOURCE) == []
+
+
+@simulated
+async def test_first_poll_expects_messages_of_the_queues_own_limit() -> None:
+    world = await _world(KIB_256, KIB_256)
+    async with _running(world) as flow:
+        await asyncio.sleep(0.1)
+        assert flow.slots.bytes_in_flight == flow.slots.in_flight * KIB_256
+
+
+@simulated
+async def test_large_outgoing_messages_share_a_batch_up_to_the_limit_of_sqs() -> None:
+    world = await _world(KIB_256, KIB_256)
+    sent = await world.source.send([OutgoingMessage("x" * KIB_256)] * 4)
+    assert sent == [None] * 4
+    assert world.calls["SendMessageBatch"] == 1

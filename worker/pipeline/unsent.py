@@ -1,0 +1,60 @@
+"""Dead letters that could not be sent, for readiness."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from worker.errors import AWSError, AWSRejectedError
+
+# A returned message is expected back at the end of its delay, and to be tried again soon after.
+_MARGIN_SECONDS: Final = 60.0
+_MESSAGES_MAX: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Unsent:
+    until: float
+    error: AWSError
+
+
+class UnsentDeadLetters:
+    """Messages whose dead letters could not be sent, as long as they may come back.
+
+    Args:
+        clock: Returns monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._unsent: dict[str, _Unsent] = {}  # the latest failure last
+
+    def failed(self, message_id: str, error: AWSError, delay_seconds: float) -> None:
+        """Count a message whose dead letter was not sent, and which returns after a delay."""
+        self._unsent.pop(message_id, None)
+        if len(self._unsent) >= _MESSAGES_MAX:
+            del self._unsent[next(iter(self._unsent))]
+        until = self._clock() + delay_seconds + _MARGIN_SECONDS
+        self._unsent[message_id] = _Unsent(until, error)
+
+    def sent(self, message_id: str) -> None:
+        """Forget a message whose dead letter was sent, and failures that were not the message's."""
+        if not self._unsent:
+            return
+        self._unsent.pop(message_id, None)
+        self._unsent = {
+            each: unsent
+            for each, unsent in self._unsent.items()
+            if isinstance(unsent.error, AWSRejectedError)
+        }
+
+    @property
+    def trouble(self) -> str:
+        """How many dead letters cannot be sent, with the latest reason; empty if none."""
+        now = self._clock()
+        self._unsent = {each: unsent for each, unsent in self._unsent.items() if now < unsent.until}
+        if not self._unsent:
+            return ""
+        latest = next(reversed(self._unsent.values()))
+        return f"{len(self._unsent)} dead letters cannot be sent: {latest.error}"
