@@ -22,7 +22,10 @@ from botocore.exceptions import (
 )
 from yarl import URL
 
-_INFORMATIONAL: Final = range(100, 200)
+from worker.connection import is_strict
+
+_SURPLUS: Final = "the server sent more than a response"
+_INFORMATIONAL: Final = {100, *range(102, 200)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ class Exchange:
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         connector: Any = session.connector
+        if not is_strict(connector):
+            raise TypeError("its connections are not strict")
         self._connector = connector
         self._timeout = session.timeout
         self._url = url
@@ -100,7 +105,10 @@ class Exchange:
         message, payload = await protocol.read()
         while message.code in _INFORMATIONAL:
             message, payload = await protocol.read()
-        return Answer(message.code, message.headers, await payload.read())
+        body = await payload.read()
+        if protocol.should_close and getattr(protocol, "spoiled", True):
+            raise aiohttp.ServerDisconnectedError(_SURPLUS)
+        return Answer(message.code, message.headers, body)
 
 
 def _sdk_error(
