@@ -141,7 +141,8 @@ _HELD_BACK_SECONDS: Final = 600
 _PAUSE_SECONDS: Final = 1.0
 # What reading a response raises whose shape is not the operation's, in the SDK and in this code.
 _UNREADABLE: Final = (
-    AttributeError, DecimalException, LookupError, RecursionError, TypeError, ValueError,
+    AttributeError, DecimalException, LookupError, RecursionError, ResponseParserError, TypeError,
+    ValueError,
 )  # fmt: skip
 # AWS quotes the value that it finds wrong, which may be a message's own.
 _QUOTED: Final = re.compile(r"(?<!\w)([\"'`]).*\1(?!\w)|(?<=Value ).*(?= for parameter)", re.DOTALL)
@@ -341,6 +342,7 @@ class NoAnswerError(BotoCoreError):
     """HTTP reports success, but AWS cannot have sent this response."""
 
     fmt = "HTTP {status_code}, but no response of AWS: {digest}"
+    quotes_no_response = True
 
     def __init__(self, status_code: int, body: bytes) -> None:
         super().__init__(status_code=status_code, digest=digest(body))

@@ -55,11 +55,9 @@ class StrictConnection(ResponseHandler):
     def _has_unread_bytes(self) -> bool:
         # The loop may not have read yet what the kernel has received, an end of stream included.
         if self._poll is None:
-            found: Any = self.transport and self.transport.get_extra_info("socket")
-            if found is None:
-                return False
+            transport: Any = self.transport
             self._poll = select.poll()
-            self._poll.register(found.fileno(), select.POLLIN)
+            self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
         return bool(self._poll.poll(0))
 
     def set_response_params(self, **params: Any) -> None:
@@ -137,7 +135,7 @@ class StrictSession(AIOHTTPSession):
     """The SDK's HTTP session with `StrictConnection`."""
 
     def _create_connector(self, proxy_url: str | None) -> aiohttp.TCPConnector:
-        connector: Any = super()._create_connector(proxy_url)
+        connector: Any = super()._create_connector(proxy_url)  # type: ignore[misc] # its stub lacks it
         connector._factory = partial(StrictConnection, connector._loop)  # noqa: SLF001 - there is no other way
         return connector  # type: ignore[no-any-return] # a private part of it was set
 
