@@ -34,7 +34,7 @@ class StrictConnection(ResponseHandler):
         self.spoiled = False
         self._expecting = False
         self._sent = False
-        self._responded = False
+        self._body: Any = None
         self._received_bytes = 0
         self._served = False
         self._poll: select.poll | None = None
@@ -63,7 +63,8 @@ class StrictConnection(ResponseHandler):
     def set_response_params(self, **params: Any) -> None:
         """Expect a response; called before each request."""
         self._expecting = True
-        self._sent = self._responded = False
+        self._sent = False
+        self._body = None
         self._received_bytes = 0
         super().set_response_params(**params)
 
@@ -90,14 +91,16 @@ class StrictConnection(ResponseHandler):
     def feed_data(self, data: Any, size: int = 0) -> None:
         """Queue the head of a response; refuse a second one, and one that came too early."""
         message, payload = data
-        if message.code < _FIRST_FINAL and message.code != _SWITCHING_PROTOCOLS:
+        if message.code == _SWITCHING_PROTOCOLS:
+            self._refuse("another protocol")
+        elif message.code < _FIRST_FINAL:
             super().feed_data(data, size)
-        elif self._responded:
+        elif self._body is not None:
             self._refuse("a second response")
         elif self._is_early() and message.code < _FIRST_ERROR:
             self._refuse("a response to a request that was not sent yet")
         else:
-            self._responded = True
+            self._body = payload
             self._should_close |= self._is_early()
             super().feed_data(data, size)
             payload.on_eof(self._completed)
@@ -124,8 +127,8 @@ class StrictConnection(ResponseHandler):
         self.spoiled = True
         self._expecting = False
         problem = f"the server sent {what}"
-        if self._payload is not None:
-            self._payload.set_exception(aiohttp.ClientPayloadError(problem))
+        if self._body is not None:
+            self._body.set_exception(aiohttp.ClientPayloadError(problem))
         self.set_exception(aiohttp.ServerDisconnectedError(problem))
         if self.transport is not None:
             self.transport.abort()

@@ -25,7 +25,7 @@ from yarl import URL
 from worker.connection import is_strict
 
 _SURPLUS: Final = "the server sent more than a response"
-_INFORMATIONAL: Final = {100, *range(102, 200)}
+_INFORMATIONAL: Final = range(100, 200)
 
 
 @dataclass(frozen=True, slots=True)
