@@ -85,7 +85,7 @@ class StrictConnection(ResponseHandler):
             self._refuse(f"a response of more than {RESPONSE_MAX_BYTES} bytes")
         else:
             super().data_received(data)
-            if not self._expecting and not self.spoiled and self._has_begun_another():
+            if self._has_begun_another():
                 self._refuse("bytes after a response")
 
     def feed_data(self, data: Any, size: int = 0) -> None:
@@ -116,7 +116,7 @@ class StrictConnection(ResponseHandler):
     def _has_begun_another(self) -> bool:
         # Only the parser has seen what followed the response in the same packet; another one takes
         # its place with the next request.
-        if self._parser is None:
+        if self._expecting or self.spoiled or self._parser is None:
             return False
         try:
             return self._parser.feed_eof() is not None

@@ -13,7 +13,16 @@ if TYPE_CHECKING:
 
 # What no log may quote; the watch over the logs of tests finds it there.
 _MARKED: Final = json.dumps(private.PRIVATE)
-_NO_ENTRIES: Final = (_MARKED, None, 7, [], {}, {"Id": 0}, {"Id": _MARKED}, {"Id": "99"})
+_NO_ENTRIES: Final[tuple[Any, ...]] = (
+    _MARKED,
+    None,
+    7,
+    [],
+    {},
+    {"Id": 0},
+    {"Id": _MARKED},
+    {"Id": "99"},
+)
 _NO_LISTS: Final = (_MARKED, 7, {"0": _MARKED}, True)
 
 
@@ -68,8 +77,14 @@ def _spoil_statements(answer: dict[str, Any], rng: random.Random) -> None:
         case 1:
             responses.append({"TableName": _MARKED})
         case 2:
-            entries = (_MARKED, None, {"Error": {}}, {"Error": _MARKED}, {"Error": {"Code": 7}})
-            responses[rng.randrange(len(responses))] = rng.choice(entries)
+            broken: tuple[Any, ...] = (
+                _MARKED,
+                None,
+                {"Error": {}},
+                {"Error": _MARKED},
+                {"Error": {"Code": 7}},
+            )
+            responses[rng.randrange(len(responses))] = rng.choice(broken)
         case _:
             answer["Responses"] = rng.choice(_NO_LISTS)
             return

@@ -106,6 +106,15 @@ async def test_bytes_after_a_response_make_the_call_unknown_and_close_the_connec
     assert recorder.connections == 2
 
 
+async def test_an_empty_response_with_another_after_it_is_unknown(
+    recorder: Recorder, one_connection: dict[str, Any]
+) -> None:
+    step = answer(b"") + ANOTHERS
+    async with paired(recorder, "ReceiveMessage", **one_connection) as pair:
+        outcome = await outcome_of(recorder, pair.signed, "ReceiveMessage", QUEUE, step)
+    assert type(outcome.error) is ConnectionClosedError
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     "pieces",
@@ -360,8 +369,10 @@ async def test_no_log_quotes_a_broken_response(recorder: Recorder, way: str) -> 
             async with calling(operation, 5, target="t"):
                 await table.call(operation, REQUESTS[operation][-1])
 
+        calls = _calls(queue)
+        calls += [partial(write, each) for each in DYNAMODB]
         for step in _broken():
-            for call in (*_calls(queue), *(partial(write, each) for each in DYNAMODB)):
+            for call in calls:
                 recorder.play(step)
                 with capture_logs():
                     try:
