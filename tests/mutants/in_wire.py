@@ -57,13 +57,6 @@ _CONNECTIONS: Final = (
         (_MISBEHAVING, "-k", "largest_batch or oversized"),
     ),
     Mutant(
-        "an empty response with bytes after it believed",
-        "worker/wire/exchange.py",
-        'if protocol.should_close and getattr(protocol, "spoiled", True):',
-        "if protocol is None:",
-        (_MISBEHAVING, "-k", "an_empty_response_with"),
-    ),
-    Mutant(
         "another object taken for a response",
         "worker/aws.py",
         "return bool(answer) and members is not None and members.isdisjoint(answer)",

@@ -492,6 +492,7 @@ async def test_a_caller_cancelled_by_its_owner_while_it_closes_stays_cancelled()
 
 
 ITEM = {"policy_id": "acceptable-use", "version": "2026-01"}
+ANOTHER = policy("2026-02").model_dump(mode="json", exclude_none=True)
 
 
 class _Reads:
@@ -515,7 +516,7 @@ def _reading(answer: Any) -> AUPRepository:
     "item",
     [
         {}, [], "text", 5, {"policy_id": "acceptable-use"}, {**ITEM, "version": "another"},
-        {**ITEM, "version": 1}, ITEM, {**ITEM, "title": IP, "content_sha256": IP},
+        {**ITEM, "version": 1}, ITEM, ANOTHER, {**ITEM, "title": IP, "content_sha256": IP},
     ],
 )  # fmt: skip
 @simulated

@@ -24,7 +24,6 @@ from yarl import URL
 
 from worker.connection import is_strict
 
-_SURPLUS: Final = "the server sent more than a response"
 _INFORMATIONAL: Final = range(100, 200)
 
 
@@ -105,10 +104,7 @@ class Exchange:
         message, payload = await protocol.read()
         while message.code in _INFORMATIONAL:
             message, payload = await protocol.read()
-        body = await payload.read()
-        if protocol.should_close and getattr(protocol, "spoiled", True):
-            raise aiohttp.ServerDisconnectedError(_SURPLUS)
-        return Answer(message.code, message.headers, body)
+        return Answer(message.code, message.headers, await payload.read())
 
 
 def _sdk_error(
