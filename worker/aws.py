@@ -146,6 +146,7 @@ _UNREADABLE: Final = (
 )  # fmt: skip
 # AWS quotes the value that it finds wrong, which may be a message's own.
 _QUOTED: Final = re.compile(r"(?<!\w)([\"'`]).*\1(?!\w)|(?<=Value ).*(?= for parameter)", re.DOTALL)
+_MEMBER: Final = re.compile(r"'[A-Z][A-Za-z]{2,30}'")
 _NEVER_QUOTING: Final = (AWSDeniedError, AWSNotFoundError)
 _OK: Final = 200
 _FIRST_ERROR: Final = 300
@@ -418,6 +419,8 @@ class _SharedCredentials:
 
 def _said(error: Exception) -> str:
     text = error_text(error)
+    if isinstance(error, KeyError) and _MEMBER.fullmatch(str(error)):
+        text = str(error)  # what a provider of the SDK looked for, and not what it found
     return text if text.startswith(type(error).__name__) else f"{type(error).__name__}: {text}"
 
 
