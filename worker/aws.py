@@ -141,8 +141,7 @@ _HELD_BACK_SECONDS: Final = 600
 _PAUSE_SECONDS: Final = 1.0
 # What reading a response raises whose shape is not the operation's, in the SDK and in this code.
 _UNREADABLE: Final = (
-    AttributeError, DecimalException, LookupError, RecursionError, ResponseParserError, TypeError,
-    ValueError,
+    AttributeError, DecimalException, LookupError, RecursionError, TypeError, ValueError,
 )  # fmt: skip
 # AWS quotes the value that it finds wrong, which may be a message's own.
 _QUOTED: Final = re.compile(r"(?<!\w)([\"'`]).*\1(?!\w)|(?<=Value ).*(?= for parameter)", re.DOTALL)
@@ -331,11 +330,11 @@ async def opened(
         SettingsError: region, profile or endpoint are missing or wrong.
     """
     async with AsyncExitStack() as stack:
-        try:
-            with translating(service):
+        with translating(service):
+            try:
                 client = await stack.enter_async_context(context)
-        except ValueError as error:  # an endpoint of the profile that the SDK cannot call
-            raise SettingsError([f"{service}: {error}: correct endpoint_url"]) from None
+            except ValueError as error:  # an endpoint of the profile that the SDK cannot call
+                raise SettingsError([f"{service}: {error}: correct endpoint_url"]) from None
         yield client
 
 

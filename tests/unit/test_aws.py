@@ -211,7 +211,6 @@ PRIVATE_BYTES = f"{private.IP} {private.SESSION_ID}"
         ValueError(f"invalid literal for int() with base 10: {PRIVATE_BYTES!r}"),
         InvalidOperation(PRIVATE_BYTES),
         HTTPClientError(error=BadStatusLine(PRIVATE_BYTES)),
-        ResponseParserError(PRIVATE_BYTES),
         ChecksumError(checksum_type="crc32", expected_checksum=PRIVATE_BYTES, actual_checksum="1"),
         aiohttp.ServerDisconnectedError(PRIVATE_BYTES),
         aiohttp.ClientPayloadError(PRIVATE_BYTES),
