@@ -66,8 +66,8 @@ _ANSWERS: Final = (
     Mutant(
         "an id in both lists counts as done",
         _QUEUE,
-        'results[int(failure["Id"])] = error_of(',
-        'index = int(failure["Id"])\n        results[index] = results[index] and error_of(',
+        "each[0] if len(each) == 1 else",
+        "each[0] if each else",
         _QUEUE_TESTS,
     ),
 )

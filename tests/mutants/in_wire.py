@@ -73,13 +73,6 @@ _CONNECTIONS: Final = (
 )
 _RESULTS: Final = (
     Mutant(
-        "an entry in both lists believed",
-        _QUEUE,
-        "each[0] if len(each) == 1 else",
-        "each[0] if each else",
-        _QUEUE_TESTS,
-    ),
-    Mutant(
         "an entry's id that is no string",
         _QUEUE,
         "if isinstance(found, str) and found in indexes:",
