@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from structlog._base import BoundLoggerBase
 
+from worker.redaction import format_exception
+
 # Nobody else's: a network for documentation, and words of no client's and no session's.
 IP: Final = "203.0.113.77"
 USER_AGENT: Final = "Mozilla/5.0 (secret agent)"
@@ -57,18 +59,23 @@ def watched_logs() -> Iterator[list[str]]:
 
 
 def _wrong(event: str, fields: Mapping[str, Any]) -> Iterator[str]:
-    part = betrayed(f"{event} {dict(fields)} {_told_by(fields.get('exc_info'))}")
+    part = betrayed(f"{event} {dict(fields)} {_rendered(fields.get('exc_info'))}")
     if part is not None:
         yield f"{event!r} shows something private: {part}"
     if "message_id" in fields and not fields.keys() >= _OF_ONE_MESSAGE:
         yield f"{event!r} is of one message, and without {_OF_ONE_MESSAGE - fields.keys()}"
 
 
-def _told_by(exc_info: Any) -> str:
-    """Give what a traceback would say besides code."""
+def _rendered(exc_info: Any) -> str:
+    """Give the traceback as our own logs show it."""
     error = exc_info if isinstance(exc_info, BaseException) else None
     if exc_info and error is None:
         error = sys.exc_info()[1]
+    return "" if error is None else format_exception((type(error), error, error.__traceback__))
+
+
+def _texts(error: BaseException | None) -> str:
+    """Give what a traceback of Python's own would say besides code."""
     texts = []
     while error is not None:
         texts.append(str(error))
@@ -85,4 +92,4 @@ class _Watch(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        self._wrong.extend(_wrong(record.getMessage(), {"exc_info": error}))
+        self._wrong.extend(_wrong(f"{record.getMessage()} {_texts(error)}", {}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ from contextlib import (
     asynccontextmanager,
     contextmanager,
 )
+from decimal import DecimalException
 from typing import Any, Final, TypeVar
 
 import aioboto3
@@ -31,12 +33,14 @@ from botocore.exceptions import (
     InvalidRegionError,
     NoCredentialsError,
     NoRegionError,
+    ParamValidationError,
     PartialCredentialsError,
     ProfileNotFound,
 )
 from botocore.parsers import ResponseParserError
 
 from worker import __version__
+from worker.connection import StrictSession
 from worker.errors import (
     AWSDeniedError,
     AWSError,
@@ -48,6 +52,7 @@ from worker.errors import (
     LeaseLostError,
     SettingsError,
 )
+from worker.redaction import digest, error_code, error_text
 from worker.sdk_files import certificate_problem, config_problems, token_problems
 
 ClientT = TypeVar("ClientT")
@@ -134,6 +139,18 @@ _NO_CREDENTIALS: Final = "no usable AWS credentials"
 _HELD_BACK_SECONDS: Final = 600
 # How long a failure to fetch them answers for the next calls too.
 _PAUSE_SECONDS: Final = 1.0
+# What reading a response raises whose shape is not the operation's, in the SDK and in this code.
+_UNREADABLE: Final = (
+    AttributeError, DecimalException, LookupError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
+# AWS quotes the value that it finds wrong, which may be a message's own.
+_QUOTED: Final = re.compile(r"(?<!\w)([\"'`]).*\1(?!\w)|(?<=Value ).*(?= for parameter)", re.DOTALL)
+_MEMBER: Final = re.compile(r"'[A-Z][A-Za-z]{2,30}'")
+_NEVER_QUOTING: Final = (AWSDeniedError, AWSNotFoundError)
+_OK: Final = 200
+_FIRST_ERROR: Final = 300
+# Operations of which an empty body says as much as an empty object, and loses nothing.
+_HARMLESS_IF_EMPTY: Final = {"ReceiveMessage"}
 _GIVE_CREDENTIALS: Final = "give this process a role, a profile or keys that work"
 
 
@@ -142,15 +159,16 @@ def error_of(code: str, message: str) -> AWSError:
 
     Args:
         code: as in `Error.Code`, or of one entry of a batch; namespaces are dropped.
-        message: AWS's own words.
+        message: AWS's own words; values that it quotes are left out where they may be private.
 
     Returns:
         An unknown code counts as passing: the call is tried again.
     """
     short = code.rsplit("#", maxsplit=1)[-1]
     kind = _BY_CODE.get(short) or _BY_CODE.get(short.rsplit(".", maxsplit=1)[-1])
-    words = _line(message) or "no message"
-    return (kind or AWSUnavailableError)(f"{short}: {words}{_hint(short, message)}")
+    kind = kind or AWSUnavailableError
+    words = message if kind in _NEVER_QUOTING else _QUOTED.sub("…", message)
+    return kind(f"{error_code(short)}: {_line(words) or 'no message'}{_hint(short, message)}")
 
 
 def code_of(error: AWSError) -> str:
@@ -193,13 +211,17 @@ def _translate(error: Exception) -> AWSError:
             found = error_of(other_code, message)
         return found
     if isinstance(error, _CREDENTIALS_MISSING):
-        return AWSDeniedError(f"{_NO_CREDENTIALS}: {_line(str(error))}; {_GIVE_CREDENTIALS}")
-    return AWSUnavailableError(_line(str(error)) or type(error).__name__)
+        return AWSDeniedError(f"{_NO_CREDENTIALS}: {_line(error_text(error))}; {_GIVE_CREDENTIALS}")
+    if isinstance(error, ParamValidationError):
+        return AWSRejectedError(_line(error_text(error)))
+    if isinstance(error, _UNREADABLE) and not isinstance(error, OSError):
+        return AWSUnavailableError(f"the response cannot be read: {_line(error_text(error))}")
+    return AWSUnavailableError(_line(error_text(error)))
 
 
 @contextmanager
 def translating(operation: str) -> Iterator[None]:
-    """Translate what the SDK raises.
+    """Translate what the SDK raises, and what reading a malformed response raises.
 
     Raises:
         AWSError: of the subclass that says what to do; its text names the operation.
@@ -219,7 +241,7 @@ def translating(operation: str) -> Iterator[None]:
     except ResponseParserError:
         # Its text holds the response, which may be anything.
         raise AWSUnavailableError(f"{operation}: a response that is not XML") from None
-    except (ClientError, BotoCoreError, aiohttp.ClientError, OSError) as error:
+    except (ClientError, BotoCoreError, aiohttp.ClientError, OSError, *_UNREADABLE) as error:
         raise _named(operation, error) from error
 
 
@@ -308,18 +330,22 @@ async def opened(
         SettingsError: region, profile or endpoint are missing or wrong.
     """
     async with AsyncExitStack() as stack:
-        try:
-            with translating(service):
+        with translating(service):
+            try:
                 client = await stack.enter_async_context(context)
-        except ValueError as error:  # an endpoint of the profile that the SDK cannot call
-            raise SettingsError([f"{service}: {error}: correct endpoint_url"]) from None
+            except ValueError as error:  # an endpoint of the profile that the SDK cannot call
+                raise SettingsError([f"{service}: {error}: correct endpoint_url"]) from None
         yield client
 
 
 class NoAnswerError(BotoCoreError):
-    """HTTP says that all went well, but the body is no answer of AWS's."""
+    """HTTP reports success, but AWS cannot have sent this response."""
 
-    fmt = "HTTP {status_code}, but no JSON object: {start!r}"
+    fmt = "HTTP {status_code}, but no response of AWS: {digest}"
+    quotes_no_response = True
+
+    def __init__(self, status_code: int, body: bytes) -> None:
+        super().__init__(status_code=status_code, digest=digest(body))
 
 
 class _Session(AioSession):
@@ -390,6 +416,13 @@ class _SharedCredentials:
             renewing.exception()  # looked at, for all who waited may have been cancelled
 
 
+def _said(error: Exception) -> str:
+    text = error_text(error)
+    if isinstance(error, KeyError) and _MEMBER.fullmatch(str(error)):
+        text = str(error)  # what a provider of the SDK looked for, and not what it found
+    return text if text.startswith(type(error).__name__) else f"{type(error).__name__}: {text}"
+
+
 @contextmanager
 def _seeking_credentials() -> Iterator[None]:
     try:
@@ -400,9 +433,7 @@ def _seeking_credentials() -> Iterator[None]:
     except (*_WRONG_SETTINGS, *_CREDENTIALS_MISSING):
         raise
     except Exception as error:
-        raise CredentialRetrievalError(
-            provider="their source", error_msg=f"{type(error).__name__}: {error}"
-        ) from error
+        raise CredentialRetrievalError(provider="their source", error_msg=_said(error)) from error
 
 
 def new_session() -> aioboto3.Session:
@@ -440,19 +471,92 @@ def _check_files(core: _Session) -> None:
 
 def _check_answer(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
     body, status_code = response_dict["body"], response_dict["status_code"]
-    if not body and operation_model.output_shape is None:
+    shape = operation_model.output_shape
+    if not body and shape is None:
         return
+    if status_code < _FIRST_ERROR:
+        members = frozenset(shape.members) if shape is not None else None
+        response_dict["body"] = checked_body(operation_model.name, members, status_code, body)
+    elif not isinstance(_json(body), dict):
+        # An error is believed whatever it says; only in JSON does the SDK read it for certain.
+        text = f"no JSON object: {digest(body)}"
+        response_dict["body"] = json.dumps({"message": text}).encode()
+
+
+def _json(body: bytes) -> Any:
+    """Return what a body says in JSON; None if it is not JSON."""
     try:
-        answer = json.loads(body.decode())
+        return json.loads(body.decode())
     except (ValueError, RecursionError):
-        answer = None
-    if isinstance(answer, dict):
-        return
-    text = body.decode(errors="replace")
-    if status_code < 300:  # noqa: PLR2004 - the successes of HTTP
-        raise NoAnswerError(status_code=status_code, start=text[:100])
-    # An error is believed whatever it says; only in JSON does the SDK read it for certain.
-    response_dict["body"] = json.dumps({"message": text}).encode()
+        return None
+
+
+def is_foreign(answer: dict[str, Any], members: frozenset[str] | None) -> bool:
+    """Return whether an object holds something, but nothing that the operation's response has."""
+    return bool(answer) and members is not None and members.isdisjoint(answer)
+
+
+def is_empty(operation: str, status_code: int, body: bytes) -> bool:
+    """Return whether a response says nothing, where that is as good as an empty object."""
+    return not body and status_code == _OK and operation in _HARMLESS_IF_EMPTY
+
+
+def checked_body(
+    operation: str, members: frozenset[str] | None, status_code: int, body: bytes
+) -> bytes:
+    """Check that AWS can have sent a response of success.
+
+    Args:
+        operation: AWS's name of it.
+        members: what its response may hold; None where nothing is specified.
+        status_code: of HTTP, below 300.
+        body: of the response.
+
+    Returns:
+        A body that the SDK can read. It fails a whole response to ReceiveMessage for one malformed
+        message; in the place of that one stands here what whoever reads the message refuses.
+
+    Raises:
+        NoAnswerError: AWS cannot have sent it.
+    """
+    if is_empty(operation, status_code, body):
+        return body
+    answer = _json(body)
+    if status_code != _OK or not isinstance(answer, dict) or is_foreign(answer, members):
+        raise NoAnswerError(status_code, body)
+    messages = answer.get("Messages") if operation == "ReceiveMessage" else None
+    if messages is None:
+        return body
+    if not isinstance(messages, list):
+        raise NoAnswerError(status_code, body)
+    if all(map(_is_readable, messages)):
+        return body
+    kept = [each if _is_readable(each) else _identified(each) for each in messages]
+    return json.dumps({**answer, "Messages": kept}).encode()
+
+
+def _is_readable(message: Any) -> bool:
+    if not isinstance(message, dict):
+        return False
+    system, attributes = message.get("Attributes"), message.get("MessageAttributes")
+    if not isinstance(system, dict | None) or not isinstance(attributes, dict | None):
+        return False
+    return all(map(_is_readable_attribute, (attributes or {}).values()))
+
+
+def _is_readable_attribute(attribute: Any) -> bool:
+    if not isinstance(attribute, dict):
+        return False
+    try:
+        base64.b64decode(attribute.get("BinaryValue") or "")
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _identified(message: Any) -> dict[str, Any]:
+    found = message.get("MessageId") if isinstance(message, dict) else None
+    return {"MessageId": found} if isinstance(found, str) else {}
 
 
 def client_config(*, pool: int, read_timeout_seconds: float, attempts: int) -> Any:
@@ -470,4 +574,5 @@ def client_config(*, pool: int, read_timeout_seconds: float, attempts: int) -> A
         retries={"mode": "standard", "total_max_attempts": attempts},
         tcp_keepalive=True,
         user_agent_extra=f"aup-worker/{__version__}",
+        http_session_cls=StrictSession,
     )

@@ -17,7 +17,13 @@ class Reason(StrEnum):
 
 
 class AUPError(Exception):
-    """Any error that this program raises on purpose; its text is one line for the user."""
+    """Any error that this program raises on purpose; its text is one line for the user.
+
+    Attributes:
+        quotes_no_response: whether the text may be logged as it is.
+    """
+
+    quotes_no_response = True
 
 
 class SettingsError(AUPError):

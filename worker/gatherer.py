@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -15,6 +15,8 @@ ResultT = TypeVar("ResultT")
 @dataclass(eq=False, slots=True)
 class _Waiting(Generic[EntryT, ResultT]):
     entry: EntryT
+    key: Hashable
+    size: int
     future: asyncio.Future[ResultT]
     since: float
 
@@ -62,6 +64,7 @@ class Gatherer(Generic[EntryT, ResultT]):
         self._left_at = float("-inf")
         self._scheduled: asyncio.Handle | None = None
         self._lingering: asyncio.TimerHandle | None = None
+        self._closed: Exception | None = None
 
     @property
     def under_way(self) -> int:
@@ -75,11 +78,18 @@ class Gatherer(Generic[EntryT, ResultT]):
             The entry's own result.
 
         Raises:
-            Exception: what `flush` gave for this entry, or raised for its whole batch.
+            Exception: what `flush` gave for this entry, or raised for its whole batch; what `key`
+                or `size` raised for this entry; what `aclose` was given.
         """
+        if self._closed is not None:
+            raise self._closed
         # Without parameters: with them, the type would be made anew for each entry.
         waiting: _Waiting[EntryT, ResultT] = _Waiting(
-            entry, self._loop.create_future(), self._loop.time()
+            entry,
+            self._key(entry) if self._key else None,
+            self._size(entry) if self._size else 0,
+            self._loop.create_future(),
+            self._loop.time(),
         )
         self._waiting.append(waiting)
         # The next turn of the loop: whoever submits in this one shares the batch.
@@ -88,6 +98,15 @@ class Gatherer(Generic[EntryT, ResultT]):
         return await waiting.future
 
     def _pump(self) -> None:
+        try:
+            self._send_batches()
+        except BaseException as error:
+            # Nothing else will send them, and their callers would wait for ever.
+            _fail(self._waiting, error)
+            self._waiting.clear()
+            raise
+
+    def _send_batches(self) -> None:
         self._scheduled = None
         if self._lingering is not None:
             self._lingering.cancel()
@@ -100,7 +119,13 @@ class Gatherer(Generic[EntryT, ResultT]):
                 break
             # One entry by itself is no sign that more are to come.
             self._left_at = self._loop.time() if len(batch) > 1 else float("-inf")
-            task = self._loop.create_task(self._send(batch))
+            sending = self._send(batch)
+            try:
+                task = self._loop.create_task(sending)
+            except BaseException as error:
+                sending.close()
+                _fail(batch, error)
+                raise
             self._under_way.add(task)
             task.add_done_callback(self._finished)
 
@@ -123,15 +148,13 @@ class Gatherer(Generic[EntryT, ResultT]):
             waiting = self._waiting.popleft()
             if waiting.future.done():  # its caller was cancelled
                 continue
-            key = self._key(waiting.entry) if self._key else None
-            size = self._size(waiting.entry) if self._size else 0
-            fits = room is None or size <= room or not batch
-            if (key is not None and key in keys) or not fits:
+            fits = room is None or waiting.size <= room or not batch
+            if (waiting.key is not None and waiting.key in keys) or not fits:
                 passed_over.append(waiting)
                 continue
             batch.append(waiting)
-            keys.add(key)
-            room = None if room is None else room - size
+            keys.add(waiting.key)
+            room = None if room is None else room - waiting.size
         self._waiting.extendleft(reversed(passed_over))
         return batch
 
@@ -141,9 +164,8 @@ class Gatherer(Generic[EntryT, ResultT]):
             _check_length(batch, results)
         except Exception as error:  # noqa: BLE001 - handed to every caller of the batch
             results = [error] * len(batch)
-        except asyncio.CancelledError:
-            for waiting in batch:
-                waiting.future.cancel()
+        except BaseException as error:
+            _fail(batch, self._closed or error)
             raise
         for waiting, result in zip(batch, results, strict=True):
             if waiting.future.done():
@@ -158,20 +180,32 @@ class Gatherer(Generic[EntryT, ResultT]):
         if self._waiting:
             self._pump()
 
-    async def aclose(self) -> None:
-        """Cancel what is still under way; its callers see a cancellation."""
+    async def aclose(self, error: Exception) -> None:
+        """Cancel the batches under way; entries that have no result yet, and later ones, fail.
+
+        Args:
+            error: raised by `submit`, in place of a cancellation that nobody asked for.
+        """
+        self._closed = error
         for handle in (self._scheduled, self._lingering):
             if handle is not None:
                 handle.cancel()
         self._scheduled = self._lingering = None
         # First, or every batch that ends would send the next one.
-        for waiting in self._waiting:
-            waiting.future.cancel()
+        _fail(self._waiting, error)
         self._waiting.clear()
         tasks = list(self._under_way)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _fail(waiting: Iterable[_Waiting[EntryT, ResultT]], error: BaseException) -> None:
+    if not isinstance(error, Exception):
+        error = RuntimeError(f"the batch ended by {type(error).__name__}")
+    for each in waiting:
+        if not each.future.done():
+            each.future.set_exception(error)
 
 
 def _check_length(batch: Sequence[object], results: Sequence[object]) -> None:

@@ -6,10 +6,11 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TextIO
 
 import structlog
 
+from worker.redaction import ExcInfo, format_exception
 from worker.streams import LineWriter
 
 LINES_DROPPED: Final = "log_lines_dropped"
@@ -51,15 +52,16 @@ def configure(level: str, log_format: Literal["auto", "json", "text"]) -> None:
     """
     as_text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
     renderer: structlog.types.Processor = (
-        # Without local variables in tracebacks: they would hold messages.
         structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            colors=sys.stderr.isatty(), exception_formatter=_write_exception
         )
         if as_text
         else structlog.processors.JSONRenderer()
     )
     tail: list[structlog.types.Processor] = (
-        [renderer] if as_text else [structlog.processors.format_exc_info, renderer]
+        [renderer]
+        if as_text
+        else [structlog.processors.ExceptionRenderer(format_exception), renderer]
     )
     structlog.configure(
         processors=[
@@ -98,6 +100,10 @@ def count_drops_in(events: Counter[str]) -> None:
     if isinstance(sink, LogSink):
         events.update(sink.events)
         sink.events = events
+
+
+def _write_exception(output: TextIO, exc_info: ExcInfo) -> None:
+    output.write("\n" + format_exception(exc_info))
 
 
 def bind(fields: Mapping[str, str]) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import aioboto3
+import structlog
 
 from worker.access import Operation, Probe
 from worker.aws import (
@@ -33,12 +35,14 @@ from worker.errors import (
     LeaseLostError,
     UsageError,
 )
+from worker.redaction import error_text
 from worker.settings import Settings
 from worker.wire.caller import Caller, StockCaller, open_caller
 
 if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
 
+_log: Final = structlog.get_logger()
 _VISIBILITY_MAX_SECONDS: Final = 43_200
 _PROBE: Final = "aup-worker-probe"
 _BATCHES: Final = ("DeleteMessageBatch", "ChangeMessageVisibilityBatch", "SendMessageBatch")
@@ -49,6 +53,10 @@ _SYSTEM_ATTRIBUTES: Final = [
     "AWSTraceHeader",
     "MessageGroupId",
 ]
+# What reading a message raises that is not as SQS sends it.
+_UNREADABLE: Final = (AttributeError, LookupError, OSError, OverflowError, TypeError, ValueError)
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+Confirmed = Callable[[int, Mapping[str, Any]], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +129,14 @@ class Queue:
         call_timeout_seconds: deadline of every call; a poll's wait comes on top. Well below the
             visibility timeout, or an answer could be redelivered while it is still arriving.
         calls: where calls are counted by operation.
+        events: where messages that cannot be read are counted.
 
     Attributes:
         message_max_bytes: MaximumMessageSize, as `state` read it last; until then the largest that
             SQS allows.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - wiring, named at its one call
         self,
         client: SQSClient,
         url: str,
@@ -137,6 +146,7 @@ class Queue:
         poll_caller: Caller | None = None,
         call_timeout_seconds: float = 10.0,
         calls: Counter[str] | None = None,
+        events: Counter[str] | None = None,
     ) -> None:
         self._client = client
         self._caller = caller or StockCaller(client)
@@ -145,6 +155,7 @@ class Queue:
         self.message_max_bytes = MESSAGE_MAX_BYTES
         self._timeout = call_timeout_seconds
         self._calls = calls
+        self._events = events if events is not None else Counter()
 
     def _call(
         self, operation: str, timeout_seconds: float | None = None
@@ -152,14 +163,20 @@ class Queue:
         timeout = timeout_seconds or self._timeout
         return calling(operation, timeout, self._calls, target=_name(self.url))
 
-    async def _batch(self, operation: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
+    async def _batch(
+        self, operation: str, entries: list[dict[str, Any]], confirmed: Confirmed | None = None
+    ) -> list[AWSError | None]:
         async with self._call(operation):
-            return await self._caller.call(operation, {"QueueUrl": self.url, "Entries": entries})
+            answer = await self._caller.call(operation, {"QueueUrl": self.url, "Entries": entries})
+            return _results(answer, len(entries), confirmed)
 
     async def receive(
         self, max_messages: int, *, wait_seconds: int, visibility_timeout_seconds: int
     ) -> list[Delivery]:
         """Take up to 10 messages, waiting for the first one.
+
+        Returns:
+            More than that where the server sends more; messages that cannot be read are left out.
 
         Raises:
             AWSError: the poll failed; whatever it was about to hand out reappears by itself.
@@ -175,13 +192,24 @@ class Queue:
                 "MessageSystemAttributeNames": _SYSTEM_ATTRIBUTES,
             }
             answer = await self._poll_caller.call("ReceiveMessage", request)
-        try:
-            date = _date(answer)
-            return [_delivery(message, date) for message in answer.get("Messages", [])]
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise AWSUnavailableError(
-                f"ReceiveMessage: a message came in a form that SQS does not have: {error!r}"
-            ) from error
+            return self._deliveries(_list(answer, "Messages"), _date(answer))
+
+    def _deliveries(self, messages: Sequence[Any], date: str) -> list[Delivery]:
+        """Read messages; those that cannot be read stay in the queue, whatever the others are."""
+        deliveries = []
+        for message in messages:
+            try:
+                deliveries.append(_delivery(message, date))
+            except _UNREADABLE as error:
+                self._events["unreadable_messages"] += 1
+                _log.warning(
+                    "message left in the queue: it cannot be read",
+                    message_id=_uuid(message),
+                    event_id=None,  # whatever is in there is not to be believed
+                    outcome="left",
+                    why=error_text(error),
+                )
+        return deliveries
 
     async def delete(self, deliveries: Sequence[Delivery]) -> list[AWSError | None]:
         """Delete messages for good."""
@@ -192,8 +220,7 @@ class Queue:
             {"Id": str(index), "ReceiptHandle": delivery.receipt_handle}
             for index, delivery in enumerate(deliveries)
         ]
-        answer = await self._batch("DeleteMessageBatch", entries)
-        return _failures(answer, len(deliveries))
+        return await self._batch("DeleteMessageBatch", entries)
 
     async def change_visibility(
         self, changes: Sequence[tuple[Delivery, float]]
@@ -212,8 +239,7 @@ class Queue:
             }
             for index, (delivery, seconds) in enumerate(changes)
         ]
-        answer = await self._batch("ChangeMessageVisibilityBatch", entries)
-        return _failures(answer, len(changes))
+        return await self._batch("ChangeMessageVisibilityBatch", entries)
 
     async def send(self, messages: Sequence[OutgoingMessage]) -> list[AWSError | None]:
         """Send messages; an entry counts as sent only when SQS states its id and the body's MD5."""
@@ -221,14 +247,12 @@ class Queue:
 
     async def _send(self, messages: Sequence[OutgoingMessage]) -> list[AWSError | None]:
         entries = [_entry(index, message) for index, message in enumerate(messages)]
-        answer = await self._batch("SendMessageBatch", entries)
-        results = _failures(answer, len(messages))
-        for success in answer.get("Successful", []):
-            index = int(success["Id"])
+
+        def confirmed(index: int, success: Mapping[str, Any]) -> bool:
             stated = success.get("MD5OfMessageBody")
-            if not success.get("MessageId") or stated != _md5(messages[index].body):
-                results[index] = AWSUnavailableError("SQS confirmed another body than was sent")
-        return results
+            return bool(success.get("MessageId")) and stated == _md5(messages[index].body)
+
+        return await self._batch("SendMessageBatch", entries, confirmed)
 
     async def state(self) -> QueueState:
         """Ask for depth, retention, redrive policy and message size limit."""
@@ -236,7 +260,7 @@ class Queue:
             answer = await self._client.get_queue_attributes(
                 QueueUrl=self.url, AttributeNames=["All"]
             )
-        state = _state(self.url, answer["Attributes"])
+            state = _state(self.url, answer["Attributes"])
         self.message_max_bytes = state.message_max_bytes
         return state
 
@@ -306,6 +330,7 @@ async def open_queues(
     settings: Settings,
     *,
     calls: Counter[str] | None = None,
+    events: Counter[str] | None = None,
     session: aioboto3.Session | None = None,
 ) -> AsyncIterator[tuple[Queue, Queue]]:
     """Open the queue of acceptances and the dead-letter queue, on one pool each for polls and rest.
@@ -313,12 +338,13 @@ async def open_queues(
     Args:
         settings: name the queues, by URL or by name.
         calls: where calls are counted by operation.
+        events: where messages that cannot be read are counted.
         session: instead of one from the environment.
 
     Raises:
         AWSError: a queue that is named is not found, or cannot be asked for.
     """
-    async with open_finder(settings, calls=calls, session=session) as found:
+    async with open_finder(settings, calls=calls, events=events, session=session) as found:
         yield await found(settings.queue), await found(settings.dead_letter_queue)
 
 
@@ -327,6 +353,7 @@ async def open_finder(
     settings: Settings,
     *,
     calls: Counter[str] | None = None,
+    events: Counter[str] | None = None,
     session: aioboto3.Session | None = None,
 ) -> AsyncIterator[Callable[[str], Awaitable[Queue]]]:
     """Open the pools of `open_queues`, and give what finds a queue by URL or by name.
@@ -334,6 +361,7 @@ async def open_finder(
     Args:
         settings: concurrency, deadlines and place.
         calls: where calls are counted by operation.
+        events: where messages that cannot be read are counted.
         session: instead of one from the environment.
 
     Raises:
@@ -370,6 +398,7 @@ async def open_finder(
                 poll_caller=poll_caller,
                 call_timeout_seconds=timeout,
                 calls=calls,
+                events=events,
             )
 
         yield found
@@ -381,12 +410,18 @@ async def _url(client: SQSClient, name: str, timeout_seconds: float) -> str:
     try:
         async with calling("GetQueueUrl", timeout_seconds):
             answer = await client.get_queue_url(QueueName=name)
+            return _text(answer, "QueueUrl")
     except AWSNotFoundError:
         raise AWSNotFoundError(
             f"queue {name!r} does not exist: create it with `aup-worker init`, or set AUP_QUEUE "
             "and AUP_DEAD_LETTER_QUEUE"
         ) from None
-    return answer["QueueUrl"]
+
+
+class _MalformedError(ValueError):
+    """Part of a response is not as SQS sends it; the text names the part and quotes nothing."""
+
+    quotes_no_response = True
 
 
 def _date(answer: Mapping[str, Any]) -> str:
@@ -395,19 +430,55 @@ def _date(answer: Mapping[str, Any]) -> str:
 
 
 def _delivery(message: Mapping[str, Any], date: str) -> Delivery:
+    body = _text(message, "Body")
+    stated = message.get("MD5OfBody")
+    if stated is not None and stated != _md5(body):
+        raise _MalformedError("the body is not what was sent, by its MD5")
     system = message.get("Attributes", {})
+    attributes = message.get("MessageAttributes", {})
+    for attribute in attributes.values():
+        _check_attribute(attribute)
     return Delivery(
-        message_id=message["MessageId"],
-        receipt_handle=message["ReceiptHandle"],
-        body=message.get("Body", ""),
+        message_id=_text(message, "MessageId"),
+        receipt_handle=_text(message, "ReceiptHandle"),
+        body=body,
         sent_at=_moment(system.get("SentTimestamp", "0")),
         first_received_at=_moment(system.get("ApproximateFirstReceiveTimestamp", "0")),
-        receive_count=int(system.get("ApproximateReceiveCount", "1")),
-        attributes=message.get("MessageAttributes", {}),
-        trace_header=system.get("AWSTraceHeader"),
-        group_id=system.get("MessageGroupId"),
+        receive_count=max(1, int(system.get("ApproximateReceiveCount", "1"))),
+        attributes=attributes,
+        trace_header=_text(system, "AWSTraceHeader") if "AWSTraceHeader" in system else None,
+        group_id=_text(system, "MessageGroupId") if "MessageGroupId" in system else None,
         date=date,
     )
+
+
+def _text(structure: Mapping[str, Any], name: str) -> str:
+    value = structure.get(name)
+    if not isinstance(value, str):
+        raise _MalformedError(f"{name}: missing or not a string")
+    return value
+
+
+def _list(structure: Mapping[str, Any], name: str) -> list[Any]:
+    value = structure.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise _MalformedError(f"{name}: not an array")
+    return value
+
+
+def _check_attribute(attribute: Mapping[str, Any]) -> None:
+    _text(attribute, "DataType")
+    for name, kind in (("StringValue", str), ("BinaryValue", bytes)):
+        if not isinstance(attribute.get(name), kind | None):
+            raise _MalformedError(f"MessageAttributes: {name}: not what its type says")
+
+
+def _uuid(message: Any) -> str | None:
+    """Return the message id if it cannot be anything else."""
+    found = message.get("MessageId") if isinstance(message, dict) else None
+    return found if isinstance(found, str) and _UUID.fullmatch(found) else None
 
 
 def _moment(milliseconds: str) -> datetime:
@@ -432,16 +503,51 @@ def _entry(index: int, message: OutgoingMessage) -> dict[str, Any]:
     return entry
 
 
-def _failures(answer: Mapping[str, Any], count: int) -> list[AWSError | None]:
-    # An entry that the answer does not mention has not succeeded.
-    results: list[AWSError | None] = [
-        AWSUnavailableError("SQS answered without a word on this entry") for _ in range(count)
-    ]
-    for success in answer.get("Successful", []):
-        results[int(success["Id"])] = None
-    for failure in answer.get("Failed", []):
-        results[int(failure["Id"])] = error_of(failure["Code"], failure.get("Message", ""))
-    return results
+def _results(
+    answer: Mapping[str, Any], count: int, confirmed: Confirmed | None = None
+) -> list[AWSError | None]:
+    """Read the response to a batch, strictly.
+
+    Args:
+        answer: what SQS responded.
+        count: of entries, whose ids are their indexes.
+        confirmed: whether a success proves what was asked for.
+
+    Returns:
+        One result for each entry, in order: what is said of it, if exactly one list names it and
+        once; otherwise that its result is unknown.
+    """
+    said: list[list[AWSError | None]] = [[] for _ in range(count)]
+    indexes = {str(index): index for index in range(count)}
+    for success in _named(answer, "Successful", indexes):
+        index = indexes[success["Id"]]
+        proves = confirmed is None or confirmed(index, success)
+        said[index].append(None if proves else AWSUnavailableError("SQS confirmed another body"))
+    for failure in _named(answer, "Failed", indexes):
+        said[indexes[failure["Id"]]].append(_failure(failure))
+    return [each[0] if len(each) == 1 else _unknown(each) for each in said]
+
+
+def _named(
+    answer: Mapping[str, Any], name: str, indexes: Mapping[str, int]
+) -> Iterator[Mapping[str, Any]]:
+    """Return the entries of a list that name one of ours; any other disturbs none of these."""
+    for entry in _list(answer, name):
+        found = entry.get("Id") if isinstance(entry, dict) else None
+        if isinstance(found, str) and found in indexes:
+            yield entry
+
+
+def _failure(failure: Mapping[str, Any]) -> AWSError:
+    code, message = failure.get("Code"), failure.get("Message")
+    if not isinstance(code, str):
+        return AWSUnavailableError("SQS reported a failure without a code")
+    return error_of(code, message if isinstance(message, str) else "")
+
+
+def _unknown(said: Sequence[object]) -> AWSError:
+    problem = "contradicted itself on" if said else "did not mention"
+    return AWSUnavailableError(f"SQS {problem} this entry: its result is unknown")
 
 
 def _state(url: str, attributes: Mapping[Any, str]) -> QueueState:

@@ -117,7 +117,9 @@ async def _opened(
         await stack.enter_async_context(repository)
 
         async def open_both() -> tuple[Queue, Queue]:
-            queues = open_queues(settings, calls=metrics.calls, session=session)
+            queues = open_queues(
+                settings, calls=metrics.calls, events=metrics.events, session=session
+            )
             return await stack.enter_async_context(queues)
 
         deadline = started_at + settings.give_up_seconds

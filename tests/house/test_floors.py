@@ -19,10 +19,12 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "",
             "errors",
             "backoff",
+            "connection",
             "event_loop",
             "gatherer",
             "interrupts",
             "policy",
+            "redaction",
             "streams",
             "strict_json",
             "sdk_files",
@@ -202,7 +204,17 @@ FLOOR = {name: floor for floor, (_, names) in enumerate(FLOORS) for name in name
 
 MOST_LINES = 45
 AWS_LIBRARIES = {"aioboto3", "aiobotocore", "boto3", "botocore", "types_aiobotocore_sqs"}
-AWS_DOORS = ("aws", "wire.", "queue", "provision", "repository.", "demo.", "bench.")
+AWS_DOORS = (
+    "aws",
+    "connection",
+    "redaction",
+    "wire.",
+    "queue",
+    "provision",
+    "repository.",
+    "demo.",
+    "bench.",
+)
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "base", "misc"}
 
 

@@ -15,6 +15,7 @@ from tests.mutants import (
     in_settling,
     in_status,
     in_tracing,
+    in_wire,
 )
 from tests.mutants.mutant import Mutant
 
@@ -28,5 +29,6 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *in_dead_letters.MUTANTS,
     *in_seeing.MUTANTS,
     *in_tracing.MUTANTS,
+    *in_wire.MUTANTS,
     *in_status.MUTANTS,
 )

@@ -120,7 +120,7 @@ _PROGRESS: Final = (
     Mutant(
         "a message in no known form ends the poller",
         "worker/queue.py",
-        "except (AttributeError, KeyError, TypeError, ValueError) as error:",
+        "except _UNREADABLE as error:",
         "except ZeroDivisionError as error:",
         ("tests/unit/test_queue.py",),
     ),

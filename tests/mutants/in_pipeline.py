@@ -30,7 +30,7 @@ _GATHERING: Final = (
     Mutant(
         "the same key twice in a batch",
         _GATHERER,
-        "if (key is not None and key in keys) or not fits:",
+        "if (waiting.key is not None and waiting.key in keys) or not fits:",
         "if not fits:",
         _GATHERER_TESTS,
     ),

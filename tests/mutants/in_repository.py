@@ -78,7 +78,7 @@ _WRITING: Final = (
     Mutant(
         "a failed statement swallowed",
         _WRITES,
-        'return error_of(code, error.get("Message", ""))',
+        'return error_of(code, message if isinstance(message, str) else "")',
         "return Inserted.NEW",
         _WRITES_TESTS,
     ),

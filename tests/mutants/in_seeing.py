@@ -76,8 +76,8 @@ _MONITORING: Final = (
     Mutant(
         "a refusal in an answer of status 200 passes for success",
         _ECS,
-        "return str(refused)[:500] if refused else None if response.ok else ",
-        "return None if response.ok else ",
+        "        if refused:\n            return _reason(refused)\n",
+        "",
         _ECS_TESTS,
     ),
     Mutant(

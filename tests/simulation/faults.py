@@ -25,6 +25,8 @@ class FaultRates:
     out_of_order: float = 0.0  # SQS: passed over for now
     redrive_resets_count: float = 0.0  # SQS: receive count starts anew in the dead letters
     stale_read: float = 0.0  # DynamoDB: an eventual read misses the last second
+    malformed: float = 0.0  # the work is done, and the response cannot be read in part or whole
+    surplus_messages: float = 0.0  # SQS: more messages than were requested
 
     @classmethod
     def drawn(cls, rng: random.Random, most: float = 0.1) -> FaultRates:

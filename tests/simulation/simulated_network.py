@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from botocore.exceptions import (
     ClientError,
@@ -15,6 +15,7 @@ from botocore.exceptions import (
 )
 
 from tests.simulation.faults import Fate, Faults
+from tests.simulation.malformed import malformed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +52,14 @@ class SimulatedNetwork:
         await self.send(operation, fate, effect, resource)
         answer = effect()
         await self.answer(operation, fate)
-        return answer
+        return self.spoiled(operation, answer)
+
+    def spoiled(self, operation: str, answer: T) -> T:
+        """Return the response as the caller gets it, now and then malformed."""
+        if not isinstance(answer, dict) or not self._faults.happens("malformed"):
+            return answer
+        spoiled: Any = malformed(operation, answer, self._faults.random)
+        return spoiled  # type: ignore[no-any-return] # it pretends to be one
 
     async def send(
         self, operation: str, fate: Fate, effect: Callable[[], object], resource: str = ""

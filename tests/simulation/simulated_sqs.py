@@ -119,12 +119,14 @@ class SimulatedSQS:
 
         def take() -> list[dict[str, Any]]:
             queue = self._queue(operation, QueueUrl)
-            return queue.take(MaxNumberOfMessages, VisibilityTimeout, MessageAttributeNames, system)
+            surplus = self.faults.happens("surplus_messages")
+            most = MaxNumberOfMessages + (self.faults.random.randrange(1, 15) if surplus else 0)
+            return queue.take(most, VisibilityTimeout, MessageAttributeNames, system)
 
         messages = await self._poll(operation, QueueUrl, WaitTimeSeconds, take)
         answer = _answer(Messages=messages) if messages else _answer()
         answer["ResponseMetadata"]["HTTPHeaders"] = {"date": self.date()}
-        return answer
+        return self._network.spoiled(operation, answer)
 
     async def delete_message(self, *, QueueUrl: str, ReceiptHandle: str) -> dict[str, Any]:
         def effect() -> dict[str, Any]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tests.simulation.aws_errors import dynamodb_error
 from tests.simulation.faults import FaultRates
+from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.virtual_clock import START, simulated
 from tests.unit.fakes import (
     IP,
@@ -35,7 +36,7 @@ from worker.errors import (
     PolicyNotFoundError,
     RepositoryClosedError,
 )
-from worker.repository import AUPRepository, RecordResult
+from worker.repository import AUPRepository, RecordResult, SingletonMeta
 from worker.repository.evidence import verify
 from worker.repository.writes import Inserted
 
@@ -494,6 +495,101 @@ async def test_an_existing_record_that_is_not_answered_is_no_duplicate() -> None
 
 
 @simulated
+async def test_closing_ends_every_kind_of_call_by_an_error_and_cancels_no_caller() -> None:
+    world = await open_world()
+    repository = world.repository(write_concurrency=1)
+    await repository.record(acceptance())
+    calls = [
+        *(repository.record(acceptance(number)) for number in range(1, 60)),
+        *(repository.record(acceptance()) for _ in range(5)),
+        repository.policy("acceptable-use", "2026-01"),
+        repository.has_accepted("u-0", "acceptable-use"),
+        repository.publish_policy(policy("2026-02")),
+        repository._read_no_policy(),
+        repository._own_insert.attempt(),
+    ]
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_closed(call)) for call in calls]
+        await asyncio.sleep(0.005)
+        await repository.aclose()
+    assert all(task.result() for task in tasks)
+    assert not any(task.cancelling() for task in tasks)
+
+
+async def _closed(call: Coroutine[Any, Any, Any]) -> bool:
+    try:
+        await call
+    except RepositoryClosedError:
+        await asyncio.sleep(0)  # a cancellation left behind would be raised here
+        return True
+    return False
+
+
+@simulated
+async def test_a_caller_cancelled_by_its_owner_while_it_closes_stays_cancelled() -> None:
+    world = await open_world()
+    repository = world.repository()
+    await repository.record(acceptance())
+    reading = asyncio.create_task(repository._read_no_policy())
+    await asyncio.sleep(0.005)
+    reading.cancel()
+    await repository.aclose()
+    await asyncio.wait([reading])
+    assert reading.cancelled()
+
+
+ITEM = {"policy_id": "acceptable-use", "version": "2026-01"}
+ANOTHER = policy("2026-02").model_dump(mode="json", exclude_none=True)
+
+
+class _Reads:
+    """Respond to every read with the same."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    async def get_item(self, **_: Any) -> Any:
+        return self.answer
+
+    query = scan = get_item
+
+
+def _reading(answer: Any) -> AUPRepository:
+    session = SimulatedSession(cast("Any", None), cast("Any", _Reads(answer)))
+    return AUPRepository(aws_settings(), cast("Any", session))
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {}, [], "text", 5, {"policy_id": "acceptable-use"}, {**ITEM, "version": "another"},
+        {**ITEM, "version": 1}, ITEM, ANOTHER, {**ITEM, "title": IP, "content_sha256": IP},
+    ],
+)  # fmt: skip
+@simulated
+async def test_an_item_of_another_form_or_key_is_never_taken_for_absent(item: Any) -> None:
+    repository = _reading({"Item": item})
+    with pytest.raises((AWSUnavailableError, AWSRejectedError)) as caught:
+        await repository.policy("acceptable-use", "2026-01")
+    assert IP not in str(caught.value)
+
+
+@simulated
+async def test_an_intact_response_without_an_item_says_that_it_is_absent() -> None:
+    assert await _reading({}).policy("acceptable-use", "2026-01") is None
+
+
+@pytest.mark.parametrize("items", [{}, "text", 5, ["text"], [5], [ITEM]])
+@simulated
+async def test_a_malformed_page_is_unavailable(items: Any) -> None:
+    for call in ("policies", "versions"):
+        SingletonMeta.forget_all()
+        repository = _reading({"Items": items})
+        with pytest.raises((AWSUnavailableError, AWSRejectedError)):
+            await repository.policies(None if call == "policies" else "acceptable-use")
+
+
+@simulated
 async def test_closing_ends_writes_under_way_and_refuses_new_ones() -> None:
     world = await open_world()
     repository = world.repository()
@@ -501,8 +597,8 @@ async def test_closing_ends_writes_under_way_and_refuses_new_ones() -> None:
     writing = asyncio.create_task(repository.record(acceptance(1)))
     await asyncio.sleep(0.005)
     await repository.aclose()
-    await asyncio.wait([writing])
-    assert writing.cancelled()
+    with pytest.raises(RepositoryClosedError):
+        await writing
     assert world.session.open_count == 0
     for call in (
         repository.record(acceptance(2)),

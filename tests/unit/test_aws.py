@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections import Counter
 from datetime import timedelta
+from decimal import InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,18 @@ import aiohttp
 import certifi
 import pytest
 from aiobotocore.credentials import AioRefreshableCredentials
+from aiohttp.http_exceptions import BadStatusLine
 from botocore.exceptions import (
     BotoCoreError,
+    ChecksumError,
     ClientError,
     ConnectTimeoutError,
     CredentialRetrievalError,
     EndpointConnectionError,
+    HTTPClientError,
     NoCredentialsError,
     NoRegionError,
+    ParamValidationError,
     PartialCredentialsError,
     ProfileNotFound,
     ReadTimeoutError,
@@ -28,9 +34,12 @@ from botocore.exceptions import (
 from botocore.model import Shape
 from botocore.parsers import JSONParser, ResponseParserError
 
+from tests import private
+from tests.private import betrayed
 from tests.simulation.aws_errors import dynamodb_error, sqs_error
 from tests.simulation.virtual_clock import WallClock, simulated
 from worker.aws import (
+    NoAnswerError,
     _SharedCredentials,
     calling,
     client_config,
@@ -192,6 +201,73 @@ def test_a_source_of_credentials_that_fails_at_length_is_told_in_one_bounded_lin
     assert text.endswith("; give this process a role, a profile or keys that work")
     assert "\n" not in text
     assert len(text) < 500
+
+
+PRIVATE_BYTES = f"{private.IP} {private.SESSION_ID}"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AttributeError(PRIVATE_BYTES),
+        KeyError(PRIVATE_BYTES),
+        TypeError(PRIVATE_BYTES),
+        ValueError(f"invalid literal for int() with base 10: {PRIVATE_BYTES!r}"),
+        InvalidOperation(PRIVATE_BYTES),
+        HTTPClientError(error=BadStatusLine(PRIVATE_BYTES)),
+        ChecksumError(checksum_type="crc32", expected_checksum=PRIVATE_BYTES, actual_checksum="1"),
+        aiohttp.ServerDisconnectedError(PRIVATE_BYTES),
+        aiohttp.ClientPayloadError(PRIVATE_BYTES),
+        NoAnswerError(200, PRIVATE_BYTES.encode()),
+    ],
+)
+def test_no_error_quotes_a_response(error: Exception) -> None:
+    found = _translated(error)
+    assert type(found) is AWSUnavailableError
+    assert not betrayed(str(found))
+    assert re.search(r"\d+ bytes, SHA-256 [0-9a-f]{12}…", str(found))
+
+
+def test_what_the_sdk_finds_wrong_in_a_request_is_rejected_and_not_quoted() -> None:
+    found = _translated(ParamValidationError(report=f"Invalid type, value: {PRIVATE_BYTES}"))
+    assert type(found) is AWSRejectedError
+    assert not betrayed(str(found))
+
+
+def test_what_a_metadata_service_responded_is_not_quoted() -> None:
+    text = f"Received non 200 response 500 from container metadata: {PRIVATE_BYTES}"
+    found = _translated(CredentialRetrievalError(provider="container-role", error_msg=text))
+    assert type(found) is AWSDeniedError
+    assert "response 500 from container metadata: 27 bytes, SHA-256" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "said"),
+    [
+        (
+            "ValidationException",
+            f"1 error: Value '{PRIVATE_BYTES}' at 'entries.1.member.messageBody' failed: Too long",
+            "1 error: Value … failed: Too long",
+        ),
+        (
+            "InvalidParameterValue",
+            f"Value {PRIVATE_BYTES} for parameter MessageBody is invalid. Reason: Too long.",
+            "Value … for parameter MessageBody is invalid. Reason: Too long.",
+        ),
+        ("InternalFailure", f'{{"ip": "{PRIVATE_BYTES}", "a": 1}}', "{…: 1}"),
+        ("InvalidMessageContents", "It wasn't the table's fault.", "It wasn't the table's fault."),
+        (PRIVATE_BYTES, "words", "words"),
+    ],
+)
+def test_values_that_aws_quotes_are_left_out(code: str, message: str, said: str) -> None:
+    text = str(error_of(code, message))
+    assert text.endswith(f": {said}")
+    assert not betrayed(text)
+
+
+def test_a_denial_names_who_may_not_do_what() -> None:
+    message = "User: 'arn:aws:iam::1:role/r' may not perform: 'sqs:DeleteMessage'"
+    assert message in str(error_of("AccessDenied", message))
 
 
 def test_our_own_mistakes_are_not_taken_for_awss() -> None:
@@ -367,7 +443,7 @@ async def test_who_is_cancelled_while_credentials_are_renewed_fails_nobody_else(
     ("failure", "life_seconds", "words"),
     [
         (KeyError("AccessKeyId"), 3600, "KeyError: 'AccessKeyId'"),
-        (TypeError("no object"), 3600, "TypeError: no object"),
+        (TypeError("no object"), 3600, r"TypeError \(text of 9 bytes"),
         (sqs_error("AssumeRole", "InvalidIdentityToken"), 3600, "InvalidIdentityToken"),
         (None, -1, "refreshed credentials are still expired"),
     ],

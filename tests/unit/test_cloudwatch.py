@@ -67,7 +67,7 @@ async def test_one_call_gives_the_newest_age_of_each_queue() -> None:
     [{}, {"MetricDataResults": None}, _told(("q0", [1.0])), {"MetricDataResults": [{"Id": "q0"}]}],
 )
 async def test_an_answer_that_is_none_of_cloudwatchs_is_an_error_of_ours(answer: Any) -> None:
-    with pytest.raises(AWSUnavailableError, match="no answer of CloudWatch's"):
+    with pytest.raises(AWSUnavailableError, match="GetMetricData: the response cannot be read"):
         await _cloudwatch(_Session(answer)).oldest_ages(["a", "b"], START)
 
 

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from tests.private import IP, SESSION_ID
 from tests.unit.monitoring import Watched, view_of
 from worker.delivery import RECORDED
 from worker.monitoring.ecs import ScaleInProtection, identity
@@ -154,6 +155,8 @@ async def test_a_failure_is_told_once_and_tried_again_later() -> None:
         (200, {"failure": {"Reason": "DEPLOYMENT_BLOCKED"}}, ["DEPLOYMENT_BLOCKED"]),
         (400, {"error": {"Code": "AccessDeniedException"}}, ["AccessDeniedException"]),
         (500, {}, ["HTTP 500"]),
+        (200, {"failure": IP}, ["unreadable: 12 bytes, SHA-256"]),
+        (200, {"failure": [SESSION_ID]}, ["unreadable"]),
     ],
 )
 async def test_the_agent_is_asked_in_its_own_words(

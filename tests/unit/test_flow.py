@@ -446,7 +446,7 @@ async def test_a_stage_that_fails_ends_the_run_in_good_order(
     running = await _run()
     await running.world.push(*_bodies(20))
     with capture_logs() as logs:
-        assert await _given_up(running) == "the stage leases failed: ZeroDivisionError()"
+        assert await _given_up(running) == "the stage leases failed: ZeroDivisionError"
     assert [each["stage"] for each in logs if each["log_level"] == "error"] == ["leases"]
     assert running.figures["recorded"] == 20
 

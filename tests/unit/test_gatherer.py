@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -228,15 +229,22 @@ async def test_a_caller_cancelled_under_way_does_not_disturb_the_others() -> Non
     assert results[1:] == [2, 4]
 
 
+class _ClosedError(Exception):
+    """Raised after the end."""
+
+
 @simulated
-async def test_closing_cancels_callers_and_starts_nothing_more() -> None:
+async def test_closing_fails_every_caller_cancels_none_and_starts_nothing_more() -> None:
     flush = _Flush()
     gatherer = Gatherer[int, int](flush, max_entries=1, concurrency=1)
     tasks = [asyncio.create_task(gatherer.submit(entry)) for entry in range(3)]
     await asyncio.sleep(0.01)
-    await gatherer.aclose()
-    await asyncio.wait(tasks)
-    assert all(task.cancelled() for task in tasks)
+    await gatherer.aclose(_ClosedError())
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [_ClosedError] * 3
+    assert not any(task.cancelled() for task in tasks)
+    with pytest.raises(_ClosedError):
+        await gatherer.submit(4)
     await asyncio.sleep(1)
     assert flush.batches == [[0]]
     assert gatherer.under_way == 0
@@ -248,7 +256,80 @@ async def test_closing_before_the_first_turn_sends_nothing() -> None:
     gatherer = Gatherer[int, int](flush, max_entries=1)
     task = asyncio.create_task(gatherer.submit(1))
     await asyncio.sleep(0)
-    await gatherer.aclose()
-    await asyncio.wait([task])
-    assert task.cancelled()
+    await gatherer.aclose(_ClosedError())
+    with pytest.raises(_ClosedError):
+        await task
     assert flush.batches == []
+
+
+def _failing(entry: int) -> int:
+    if entry == 2:
+        raise ZeroDivisionError
+    return entry
+
+
+@pytest.mark.parametrize("part", ["key", "size"])
+@simulated
+async def test_an_entry_without_key_or_size_fails_alone(part: str) -> None:
+    parts: dict[str, Any] = {part: _failing}
+    gatherer = Gatherer[int, int](_Flush(), max_entries=10, max_bytes=100, **parts)
+    async with asyncio.timeout(10):
+        results = await asyncio.gather(
+            *(gatherer.submit(entry) for entry in (1, 2, 3)), return_exceptions=True
+        )
+    assert [results[0], results[2]] == [2, 6]
+    assert isinstance(results[1], ZeroDivisionError)
+
+
+class _AbortError(BaseException):
+    """Neither an error nor a cancellation."""
+
+
+@pytest.mark.parametrize("end", [_AbortError(), asyncio.CancelledError(), GeneratorExit()])
+@simulated
+async def test_whatever_ends_a_batch_fails_its_callers_and_cancels_none(
+    end: BaseException,
+) -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+
+    async def abort(_: Sequence[int]) -> Sequence[int]:
+        raise end
+
+    gatherer = Gatherer[int, int](abort, max_entries=10)
+    async with asyncio.timeout(10):
+        results = await asyncio.gather(
+            *(gatherer.submit(entry) for entry in range(3)), return_exceptions=True
+        )
+    assert [type(result) for result in results] == [RuntimeError] * 3
+
+
+@pytest.mark.parametrize("answered", [None, 5])
+@simulated
+async def test_results_that_are_no_list_fail_their_callers(answered: Any) -> None:
+    flush = _Flush()
+    flush.answer = lambda _: answered
+    gatherer = Gatherer[int, int](flush, max_entries=10)
+    async with asyncio.timeout(10):
+        with pytest.raises(TypeError):
+            await gatherer.submit(1)
+
+
+@simulated
+async def test_a_batch_that_cannot_be_sent_fails_its_callers_and_those_behind_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda *_: None)
+    gatherer = Gatherer[int, int](_Flush(), max_entries=2)
+    tasks = [asyncio.create_task(gatherer.submit(entry)) for entry in range(5)]
+    await asyncio.sleep(0)
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "create_task", refuse)
+        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [MemoryError] * 5

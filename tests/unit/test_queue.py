@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import md5
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
+from tests import private
+from tests.private import betrayed
 from tests.simulation.aws_errors import sqs_error
 from tests.simulation.faults import Faults
 from tests.simulation.simulated_sqs import SimulatedSQS
@@ -18,6 +22,7 @@ from tests.simulation.virtual_clock import START, simulated
 from tests.unit.fakes import ABSENT, DEAD_LETTERS, SOURCE, delivery, open_world, settings
 from worker.delivery import Delivery, OutgoingMessage
 from worker.errors import (
+    AWSError,
     AWSNotFoundError,
     AWSRejectedError,
     AWSThrottledError,
@@ -58,19 +63,70 @@ _RECEIVED = {"MessageId": "m-1", "ReceiptHandle": "h-1", "Body": "{}"}
     "message",
     [
         {},
-        {**_RECEIVED, "ReceiptHandle": ABSENT},
-        {**_RECEIVED, "Attributes": {"SentTimestamp": "yesterday"}},
-        {**_RECEIVED, "Attributes": {"ApproximateReceiveCount": "many"}},
+        {"ReceiptHandle": ABSENT},
+        {"MessageId": 5},
+        {"Body": ABSENT},
+        {"Body": ["{}"]},
+        {"Body": private.IP, "MD5OfBody": "0" * 32},
+        {"MD5OfBody": 5},
+        {"Attributes": "none"},
+        {"Attributes": {"SentTimestamp": private.IP}},
+        {"Attributes": {"SentTimestamp": "9" * 30}},
+        {"Attributes": {"ApproximateReceiveCount": private.SESSION_ID}},
+        {"Attributes": {"AWSTraceHeader": {"ip": private.IP}}},
+        {"Attributes": {"MessageGroupId": 5}},
+        {"MessageAttributes": [private.IP]},
+        {"MessageAttributes": {"a": private.IP}},
+        {"MessageAttributes": {"a": {"StringValue": private.IP}}},
+        {"MessageAttributes": {"a": {"DataType": "String", "StringValue": 5}}},
+        {"MessageAttributes": {"a": {"DataType": "Binary", "BinaryValue": "not base64"}}},
         "a message",
+        5,
+        None,
     ],
 )
 @simulated
-async def test_a_message_in_no_known_form_fails_the_poll_and_not_the_poller(message: Any) -> None:
+async def test_a_message_that_cannot_be_read_is_left_and_the_others_are_received(
+    message: Any,
+) -> None:
+    if message:
+        message = {**_RECEIVED, **message} if isinstance(message, dict) else message
     if isinstance(message, dict):
         message = {name: value for name, value in message.items() if value is not ABSENT}
-    queue = _queue(_Client({"Messages": [_RECEIVED, message]}))
-    with pytest.raises(AWSUnavailableError, match="a form that SQS does not have"):
-        await _taken(queue)
+    events = Counter[str]()
+    answer = {"Messages": [_RECEIVED, message, {**_RECEIVED, "MessageId": "m-2"}]}
+    queue = Queue(cast("Any", _Client(answer)), "https://sqs.test/q", events=events)
+    with capture_logs() as logs:
+        taken = await _taken(queue)
+    assert [each.message_id for each in taken] == ["m-1", "m-2"]
+    assert all(each.memory_bytes > 0 for each in taken)
+    assert events == {"unreadable_messages": 1}
+    (line,) = logs
+    assert line["outcome"] == "left"
+    assert not betrayed(str(line))
+
+
+@simulated
+async def test_the_log_names_a_message_that_cannot_be_read_by_nothing_but_a_uuid() -> None:
+    named = "1ba64e23-9d2e-4b5b-8d5a-3f2f3c7b9a10"
+    ids = [named, private.IP, private.SESSION_ID, None]
+    answer = {"Messages": [{"MessageId": each, "Body": 5} for each in ids]}
+    with capture_logs() as logs:
+        assert await _taken(_queue(_Client(answer))) == []
+    assert [line["message_id"] for line in logs] == [named, None, None, None]
+
+
+@pytest.mark.parametrize("messages", [{"0": _RECEIVED}, "text", 5, True])
+@simulated
+async def test_messages_that_are_no_list_are_unavailable(messages: Any) -> None:
+    with pytest.raises(AWSUnavailableError, match=r"ReceiveMessage q: .*Messages: not an array"):
+        await _taken(_queue(_Client({"Messages": messages})))
+
+
+@simulated
+async def test_more_messages_than_requested_are_all_returned_to_the_caller() -> None:
+    answer = {"Messages": [{**_RECEIVED, "MessageId": f"m-{number}"} for number in range(12)]}
+    assert len(await _taken(_queue(_Client(answer)), 1)) == 12
 
 
 @simulated
@@ -180,6 +236,65 @@ async def test_entry_in_both_lists_has_not_succeeded(operation: str) -> None:
     assert isinstance(result, AWSUnavailableError)
 
 
+_OK_0, _OK_1 = {"Id": "0"}, {"Id": "1"}
+_FAILED_1 = {"Id": "1", "Code": "ReceiptHandleIsInvalid"}
+# What the entries 0 and 1 came to; the third one is always told to have succeeded.
+MALFORMED: dict[str, tuple[Any, list[type[AWSError] | None]]] = {
+    "in both lists": (([_OK_0, _OK_1], [_FAILED_1]), [None, AWSUnavailableError]),
+    "succeeded twice": (([_OK_0, _OK_1, _OK_1], []), [None, AWSUnavailableError]),
+    "failed twice": (([_OK_0], [_FAILED_1, _FAILED_1]), [None, AWSUnavailableError]),
+    "missing": (([_OK_0], []), [None, AWSUnavailableError]),
+    "unknown ids": (
+        ([_OK_0, {"Id": "3"}, {"Id": "-1"}, {"Id": "01"}, {"Id": ""}, {"Id": "x"}], [_FAILED_1]),
+        [None, LeaseLostError],
+    ),
+    "ids that are no strings": (
+        ([_OK_0, {"Id": 1}, {"Id": True}, {"Id": None}, {"Id": ["1"]}, {}], []),
+        [None, AWSUnavailableError],
+    ),
+    "entries that are no objects": (
+        ([_OK_0, "1", 1, None, ["1"]], ["1", _FAILED_1]),
+        [None, LeaseLostError],
+    ),
+    "no code": (([_OK_0], [{"Id": "1"}]), [None, AWSUnavailableError]),
+    "a code that is no string": (
+        ([_OK_0], [{"Id": "1", "Code": 5}]),
+        [None, AWSUnavailableError],
+    ),
+    "a code and a text that are none": (
+        ([_OK_0], [{"Id": "1", "Code": "OverLimit", "Message": {"ip": private.IP}}]),
+        [None, AWSThrottledError],
+    ),
+}
+
+
+@pytest.mark.parametrize("operation", ["delete", "change_visibility"])
+@pytest.mark.parametrize("name", MALFORMED)
+@simulated
+async def test_an_entry_named_other_than_once_is_unknown_and_disturbs_no_other(
+    operation: str, name: str
+) -> None:
+    (successful, failed), expected = MALFORMED[name]
+    answer = {"Successful": [*successful, {"Id": "2"}], "Failed": failed}
+    deliveries = [delivery(number) for number in range(3)]
+    entries = deliveries if operation == "delete" else [(each, 5.0) for each in deliveries]
+    results = await getattr(_queue(_Client(answer)), operation)(entries)
+    kinds = [type(result) if result is not None else None for result in results]
+    assert kinds == [*expected, None]
+    assert not betrayed(str(results))
+
+
+@pytest.mark.parametrize("name", ["Successful", "Failed"])
+@pytest.mark.parametrize("value", [{"0": _OK_0}, "0", 5, True])
+@simulated
+async def test_a_batch_response_whose_lists_are_none_is_unknown_as_a_whole(
+    name: str, value: Any
+) -> None:
+    queue = _queue(_Client({"Successful": [_OK_0], name: value}))
+    with pytest.raises(AWSUnavailableError, match=f"{name}: not an array"):
+        await queue.delete([delivery()])
+
+
 @simulated
 async def test_an_entry_counts_as_sent_only_with_an_id_and_the_bodys_digest() -> None:
     good = "900150983cd24fb0d6963f7d28e17f72"  # MD5 of abc
@@ -189,14 +304,19 @@ async def test_an_entry_counts_as_sent_only_with_an_id_and_the_bodys_digest() ->
             {"Id": "1", "MessageId": "m", "MD5OfMessageBody": "0" * 32},
             {"Id": "2", "MD5OfMessageBody": good},
             {"Id": "3", "MessageId": "m"},
+            {"Id": "5", "MessageId": "m", "MD5OfMessageBody": good},
         ],
-        "Failed": [{"Id": "4", "Code": "InvalidMessageContents", "SenderFault": True}],
+        "Failed": [
+            {"Id": "4", "Code": "InvalidMessageContents", "SenderFault": True},
+            {"Id": "5", "Code": "InternalError", "SenderFault": False},
+        ],
     }
-    results = await _queue(_Client(answer)).send([OutgoingMessage("abc")] * 6)
+    results = await _queue(_Client(answer)).send([OutgoingMessage("abc")] * 7)
     assert results[0] is None
     assert [type(result) for result in results[1:]] == [
         *[AWSUnavailableError] * 3,
         AWSRejectedError,
+        AWSUnavailableError,
         AWSUnavailableError,
     ]
 

@@ -234,6 +234,37 @@ async def test_a_poll_that_fails_is_repeated_with_backoff() -> None:
     await trial.stop()
 
 
+class _Lavish(_Backlog):
+    """Hand out three times as many messages as were asked for."""
+
+    async def receive(self, max_messages: int, **options: Any) -> list[Delivery]:
+        self.asked.append(max_messages)
+        surplus = await super().receive(3 * max_messages, **options)
+        self.asked.pop()
+        return surplus
+
+
+@pytest.mark.parametrize("error", [None, AWSUnavailableError("down")])
+@simulated
+async def test_messages_that_were_not_asked_for_are_returned_at_once_and_end_nothing(
+    error: AWSError | None,
+) -> None:
+    queue = _Lavish(120)
+    queue.on_change = lambda entries: error or [None] * len(entries)
+    trial = _Trial(queue, concurrency=1)
+    await asyncio.sleep(30)
+    assert not trial.task.done()
+    returned = queue.entries("change")
+    assert len(trial.accepted) == 40
+    assert len(returned) == trial.events["surplus_messages"] == 80
+    assert {seconds for _, seconds in returned} == {0.0}
+    ids = [each.message_id for each in trial.accepted] + [each.message_id for each, _ in returned]
+    assert len(set(ids)) == 120
+    assert all(len(batch) <= 10 for batch in queue.of("change"))
+    queue.handed_out -= len(returned)
+    await trial.stop()
+
+
 @simulated
 async def test_failing_polls_do_not_hammer_the_queue() -> None:
     queue = _Backlog(0)

@@ -295,14 +295,14 @@ async def test_dead_letters_stay_within_the_bytes_of_a_batch() -> None:
 
 
 @simulated
-async def test_closing_ends_what_is_under_way() -> None:
+async def test_closing_abandons_what_is_in_flight_and_cancels_no_caller() -> None:
     trial = _Trial()
     trial.source.seconds = 1000
     task = asyncio.create_task(trial.settle(RECORDED))
     await asyncio.sleep(1)
     await trial.settler.aclose()
-    await asyncio.wait([task])
-    assert task.cancelled()
+    assert (await task) == RECORDED
+    assert trial.events == {"delete_failed": 1}
 
 
 @pytest.mark.parametrize("outcome", [RECORDED, DUPLICATE])

@@ -190,15 +190,39 @@ async def test_another_error_of_the_whole_call_is_not_repeated_item_by_item(
     assert len(dynamodb.batches) == 1
 
 
-class _Short:
+class _Responding:
+    """Respond to every batch with the same."""
+
+    def __init__(self, responses: Any) -> None:
+        self.responses = responses
+
     async def batch_execute_statement(self, **_: Any) -> dict[str, Any]:
-        return {"Responses": [{}]}
+        return {"Responses": self.responses}
 
 
+@pytest.mark.parametrize("responses", [[], [{}], [{}, {}, {}], {"0": {}, "1": {}}, "no", None, 2])
 @simulated
-async def test_an_answer_with_too_few_statements_is_not_believed() -> None:
-    with pytest.raises(AWSUnavailableError, match="2 statements, 1 answers"):
-        await _inserts(_Short())(_items(2))
+async def test_without_one_response_for_each_statement_the_call_is_unknown(responses: Any) -> None:
+    with pytest.raises(AWSUnavailableError, match="2 statements"):
+        await _inserts(_Responding(responses))(_items(2))
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    [
+        None, "DuplicateItem", [], 1, {"Error": "DuplicateItem"}, {"Error": {}}, {"Error": []},
+        {"Error": ""}, {"Error": False}, {"Error": {"Message": "m"}}, {"Error": {"Code": 5}},
+        {"Error": {"Code": None}},
+    ],
+)  # fmt: skip
+@simulated
+async def test_a_malformed_response_to_a_statement_makes_only_that_one_unknown(
+    malformed: Any,
+) -> None:
+    good = {"TableName": "t"}
+    results = await _inserts(_Responding([good, malformed, good]))(_items(3))
+    assert [results[0], results[2]] == [Inserted.NEW] * 2
+    assert type(results[1]) is AWSUnavailableError
 
 
 @simulated

@@ -14,6 +14,7 @@ from botocore.loaders import Loader
 
 from tests.wire.recorder import Recorded, Recorder, Step
 from worker.aws import new_session
+from worker.connection import StrictSession
 from worker.wire.caller import Caller, SignedCaller, StockCaller
 
 # Reading the models of the services takes longer than all else.
@@ -98,6 +99,7 @@ def config(**changes: Any) -> AioConfig:
             "max_pool_connections": 4,
             "retries": {"mode": "standard", "total_max_attempts": attempts},
             "user_agent_extra": "tests/1 100%",
+            "http_session_cls": StrictSession,
             **changes,
         }
     )

@@ -27,7 +27,28 @@ class Truncated:
     sent: bytes
 
 
-Step = bytes | Trouble | Truncated
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Bytes that are sent one after the other, each when the client may have read those before.
+
+    Attributes:
+        pause_seconds: between two of them.
+        endless: repeated until the client closes the connection.
+    """
+
+    sent: tuple[bytes, ...]
+    pause_seconds: float = 0.0
+    endless: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Early:
+    """Bytes that are sent when the head of the request has come, before its body is read."""
+
+    sent: bytes
+
+
+Step = bytes | Trouble | Truncated | Pieces | Early
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +88,8 @@ class Recorder:
         requests: since the last `play`.
         connections: opened since the start.
         arrived: set by every request.
+        writers: of the connections that are open.
+        closed: set when one of them has ended.
     """
 
     def __init__(self) -> None:
@@ -74,6 +97,8 @@ class Recorder:
         self.requests: list[Recorded] = []
         self.connections = 0
         self.arrived = asyncio.Event()
+        self.writers: set[asyncio.StreamWriter] = set()
+        self.closed = asyncio.Event()
         self._script: list[Step] = []
 
     def play(self, *script: Step) -> None:
@@ -85,34 +110,68 @@ class Recorder:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one connection."""
         self.connections += 1
+        self.writers.add(writer)
         try:
-            while True:
-                request = await _read(reader)
-                self.requests.append(request)
-                self.arrived.set()
-                step = self._script[0] if len(self._script) == 1 else self._script.pop(0)
-                if step is Trouble.STALLED:
-                    await reader.read()
-                if isinstance(step, bytes):
-                    writer.write(step)
-                    await writer.drain()
-                    continue
-                if step is Trouble.RESET:
-                    linger = struct.pack("ii", 1, 0)
-                    connection: socket.socket = writer.get_extra_info("socket")
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                if isinstance(step, Truncated):
-                    writer.write(step.sent)
-                    await writer.drain()
-                break
+            while await self._respond(reader, writer):
+                pass
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
+            self.writers.discard(writer)
+            self.closed.set()
             writer.close()
 
+    async def _respond(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = await reader.readuntil(b"\r\n\r\n")
+        step = self._script[0] if len(self._script) == 1 else self._script.pop(0)
+        if isinstance(step, Early):
+            await _send(writer, step.sent)
+        self.requests.append(await _read(head, reader))
+        self.arrived.set()
+        match step:
+            case bytes():
+                await _send(writer, step)
+            case Pieces():
+                await _send_pieces(step, writer)
+            case Truncated():
+                await _send(writer, step.sent)
+            case Trouble.STALLED:
+                await reader.read()
+            case Trouble.RESET:
+                linger = struct.pack("ii", 1, 0)
+                connection: socket.socket = writer.get_extra_info("socket")
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        return isinstance(step, bytes | Pieces | Early)
 
-async def _read(reader: asyncio.StreamReader) -> Recorded:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    async def all_closed(self) -> None:
+        """Wait until no connection is open."""
+        async with asyncio.timeout(10):
+            while self.writers:
+                self.closed.clear()
+                await self.closed.wait()
+
+    def send_unasked(self, sent: bytes) -> None:
+        """Send on every open connection what no request asked for."""
+        for writer in self.writers:
+            writer.write(sent)
+
+
+async def _send(writer: asyncio.StreamWriter, sent: bytes) -> None:
+    writer.write(sent)
+    await writer.drain()
+
+
+async def _send_pieces(pieces: Pieces, writer: asyncio.StreamWriter) -> None:
+    while True:
+        for piece in pieces.sent:
+            await _send(writer, piece)
+            await asyncio.sleep(pieces.pause_seconds)
+        if not pieces.endless:
+            return
+
+
+async def _read(raw_head: bytes, reader: asyncio.StreamReader) -> Recorded:
+    head = raw_head.decode().split("\r\n")
     pairs = [line.partition(": ") for line in head[1:] if line]
     headers = {name.lower(): value for name, _, value in pairs}
     assert len(headers) == len(pairs), f"a header twice: {head}"

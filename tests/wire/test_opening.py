@@ -26,6 +26,7 @@ from structlog.testing import capture_logs
 from tests.wire.pair import DYNAMODB, REQUESTS, SQS, opened_client, outcome_of, paired
 from tests.wire.recorder import Recorder, Trouble, answer, recording
 from worker.aws import new_session
+from worker.event_loop import run_on_loop
 from worker.wire.caller import SignedCaller, StockCaller, open_caller
 
 DELETE = REQUESTS["DeleteMessageBatch"][0]
@@ -295,3 +296,25 @@ async def test_without_verification_any_certificate_will_do(secure: Recorder) ->
         caller = await SignedCaller.open(client, SQS)
         outcome = await outcome_of(secure, caller, "DeleteMessageBatch", DELETE, DELETED)
     assert outcome.error is None
+
+
+async def _calls_over_tls(authority: _Authority) -> int:
+    async with recording(authority.server) as recorder:
+        async with opened_client("sqs", recorder.url, verify=False, attempts=1) as client:
+            caller = await SignedCaller.open(client, SQS)
+            recorder.play(DELETED)
+            for _ in range(5):
+                await caller.call("DeleteMessageBatch", DELETE)
+                await StockCaller(client).call("DeleteMessageBatch", DELETE)
+            assert recorder.connections == 1
+            recorder.send_unasked(DELETED)
+            await recorder.all_closed()
+            await caller.call("DeleteMessageBatch", DELETE)
+        return recorder.connections
+
+
+@pytest.mark.parametrize("run", [run_on_loop, asyncio.run])
+def test_a_clean_connection_is_used_again_on_every_loop_and_over_tls(
+    authority: _Authority, run: Callable[..., int]
+) -> None:
+    assert run(_calls_over_tls(authority)) == 2

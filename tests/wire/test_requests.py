@@ -74,7 +74,7 @@ async def test_with_awss_own_endpoints_our_signature_is_the_sdks(
     monkeypatch.setenv("AWS_ACCOUNT_ID", account)
     async with opened_client(service, None) as client:
         caller = await SignedCaller.open(client, operations)
-    urls = {form.url for form, _ in caller._ways.values()}
+    urls = {form.url for form, _, _ in caller._ways.values()}
     host = f"{account}.ddb" if account and service == "dynamodb" else service
     assert urls == {f"https://{host}.eu-west-1.amazonaws.com/"}
 

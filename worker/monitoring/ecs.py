@@ -12,6 +12,7 @@ import aiohttp
 import structlog
 
 from worker.monitoring.view import View
+from worker.redaction import digest, error_text
 
 _log: Final = structlog.get_logger()
 _IDENTITY_SECONDS: Final = 1.0
@@ -50,7 +51,7 @@ async def identity(metadata_uri: str) -> dict[str, str]:
             response.raise_for_status()
             answer = json.loads(await response.content.read(_ANSWER_MAX_BYTES))
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-        _log.warning("the ECS agent does not say which task this is", error=_said(error))
+        _log.warning("the ECS agent does not say which task this is", error=error_text(error))
         return {}
     return _named(answer)
 
@@ -133,11 +134,17 @@ class ScaleInProtection:
             async with session.put(self._url, json=state) as response:
                 answer = json.loads(await response.content.read(_ANSWER_MAX_BYTES))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            return _said(error)
+            return error_text(error)
         # It tells some failures in an answer of status 200.
         refused = isinstance(answer, dict) and (answer.get("error") or answer.get("failure"))
-        return str(refused)[:500] if refused else None if response.ok else f"HTTP {response.status}"
+        if refused:
+            return _reason(refused)
+        return None if response.ok else f"HTTP {response.status}"
 
 
-def _said(error: Exception) -> str:
-    return str(error) or type(error).__name__
+def _reason(refused: Any) -> str:
+    """Return the agent's own words, or the digest of what is none."""
+    names = ("Code", "Message", "Reason", "Detail")
+    words = [refused.get(name) for name in names] if isinstance(refused, dict) else []
+    said = [" ".join(each.split())[:250] for each in words if isinstance(each, str)]
+    return ": ".join(said) or f"unreadable: {digest(str(refused))}"

@@ -14,6 +14,7 @@ import aiohttp
 
 from worker.delivery import Fate
 from worker.errors import UsageError
+from worker.redaction import error_text
 
 _ANSWER_SECONDS: Final = 2.0
 _ANSWER_MAX_BYTES: Final = 1_048_576
@@ -161,4 +162,4 @@ def _said(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         # The event loops put the address into the text, each in another way.
         return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-    return str(error) or type(error).__name__
+    return error_text(error)

@@ -26,6 +26,7 @@ from worker.pipeline.slots import Slot, Slots
 from worker.pipeline.sqs_clock import SQSClock
 from worker.pipeline.unsent import UnsentDeadLetters
 from worker.queue import MessageQueue, dead_letter_probes, source_probes
+from worker.redaction import error_text
 from worker.settings import Settings
 
 _log: Final = structlog.get_logger()
@@ -209,7 +210,7 @@ class Flow:
                 continue
             error = task.exception()
             if error or not self.stopping.is_set():
-                self.give_up(GaveUpError(f"the stage {task.get_name()} failed: {error!r}"))
+                self.give_up(GaveUpError(f"the stage {task.get_name()} failed: {_why(error)}"))
                 _log.error("a stage failed", stage=task.get_name(), exc_info=error)
 
     async def _watch(self) -> None:
@@ -346,6 +347,10 @@ class Flow:
 def _progress_seconds(settings: Settings) -> float:
     """How long the longest single step may take: a poll, or a try with all of its calls."""
     return settings.wait_seconds + 10 * settings.aws.call_timeout_seconds + 30.0
+
+
+def _why(error: BaseException | None) -> str:
+    return "it ended" if error is None else error_text(error)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
+
+import structlog
 
 from worker.access import Operation
 from worker.backoff import full_jitter
@@ -18,6 +21,7 @@ from worker.pipeline.slots import Slot, Slots
 from worker.pipeline.stopping import unless_stopped
 from worker.queue import MessageQueue
 
+_log: Final = structlog.get_logger()
 _RETRY_BASE_SECONDS: Final = 0.5
 _RETRY_CAP_SECONDS: Final = 30.0
 
@@ -65,6 +69,7 @@ class Receiver:
         self._accept = accept
         self._breaker = breaker
         self._access = access
+        self._change_visibility = access.observed(Operation.VISIBILITY, queue.change_visibility)
         self._health = health
         self._stopping = stopping
         self._concurrency = concurrency
@@ -140,16 +145,28 @@ class Receiver:
         self._access.succeeded(Operation.RECEIVE)
         self._events["polls"] += 1
         self._adapt(len(deliveries), len(slots))
-        for delivery in deliveries:
+        surplus = deliveries[len(slots) :]
+        for delivery in deliveries[: len(slots)]:
             slot = slots.pop()
             slot.fill(delivery.memory_bytes)
             self._accept(delivery, slot)
+        if surplus:
+            await self._hand_back(surplus)
+
+    async def _hand_back(self, surplus: list[Delivery]) -> None:
+        """Return messages that were not asked for; there is no slot for them."""
+        self._events["surplus_messages"] += len(surplus)
+        _log.warning("more messages received than requested", returned=len(surplus))
+        for start in range(0, len(surplus), BATCH_MAX_ENTRIES):
+            batch = surplus[start : start + BATCH_MAX_ENTRIES]
+            with suppress(AWSError):  # they reappear all the same when their visibility ends
+                await self._change_visibility([(delivery, 0.0) for delivery in batch])
 
     def _adapt(self, received: int, asked: int) -> None:
         if received == 0:
             self._events["empty_polls"] += 1
             self._wanted = max(1, self._wanted - 1)
-        elif received == asked:
+        elif received >= asked:
             self._wanted = min(self._concurrency, self._wanted * 2)
             for wake in self._wake[: self._wanted]:
                 wake.set()

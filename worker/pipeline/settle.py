@@ -268,6 +268,6 @@ class Settler:
             await asyncio.sleep(delay)
 
     async def aclose(self) -> None:
-        """Cancel what is still under way."""
+        """Abandon what is still in flight; messages that wait for it count as not settled."""
         for gatherer in (self._deletes, self._returns, self._letters):
-            await gatherer.aclose()
+            await gatherer.aclose(AWSError("not sent: the worker has stopped"))

@@ -302,7 +302,11 @@ class AUPRepository(DynamoDBRepository):
             answer = await resource.meta.client.get_item(
                 TableName=table_name, Key=key, ConsistentRead=True
             )
-        return answer.get("Item")
+            item: dict[str, Any] | None = answer.get("Item")
+            # Absent is only what is not there: an item of another form or key is another response.
+            if item is not None and any(item[name] != value for name, value in key.items()):
+                raise AWSUnavailableError(f"GetItem {table_name}: an item of another key")
+            return item
 
     async def policy(self, policy_id: str, version: str) -> Policy | None:
         """Give a published version, from the cache where it is known.
@@ -316,15 +320,16 @@ class AUPRepository(DynamoDBRepository):
     async def _read_policy(self, policy_id: str, version: str) -> Policy | None:
         async with self._policy_reads:
             item = await self._get(self.table_name, {"policy_id": policy_id, "version": version})
-        return self._as_policy(item) if item else None
+        return self._as_policy(item) if item is not None else None
 
     def _as_policy(self, item: Mapping[str, Any]) -> Policy:
         try:
             return Policy.model_validate(item)
         except ValidationError as error:
             first = error.errors()[0]
+            name = f"{item.get('policy_id')} {item.get('version')}"
             raise AWSRejectedError(
-                f"{item['policy_id']} {item['version']} in {self.table_name} is not as "
+                f"{name} in {self.table_name} is not as "
                 f"`policy publish` writes it: {first['loc'][0]}: {first['msg']}; correct the item"
             ) from None
 
@@ -523,8 +528,8 @@ class AUPRepository(DynamoDBRepository):
             self._call("DescribeTable", self.user_table_name),
         ):
             answer = await resource.meta.client.describe_table(TableName=self.user_table_name)
-        table = answer["Table"]
-        return TableSize(int(table.get("ItemCount", 0)), int(table.get("TableSizeBytes", 0)))
+            table = answer["Table"]
+            return TableSize(int(table.get("ItemCount", 0)), int(table.get("TableSizeBytes", 0)))
 
     async def scan_acceptances(
         self, policy_version: str, *, segment: int, segments: int, items: int, after: ScanKey | None
@@ -555,12 +560,12 @@ class AUPRepository(DynamoDBRepository):
             request["ExclusiveStartKey"] = after
         async with self.dynamodb_resource() as resource, self._call("Scan", self.user_table_name):
             answer = await resource.meta.client.scan(**request)
-        return ScanPage(
-            [str(item.get("accepted_at", "")) for item in answer.get("Items", [])],
-            int(answer.get("ScannedCount", 0)),
-            float(answer.get("ConsumedCapacity", {}).get("CapacityUnits", 0)),
-            answer.get("LastEvaluatedKey") or None,
-        )
+            return ScanPage(
+                [str(item.get("accepted_at", "")) for item in answer.get("Items", [])],
+                int(answer.get("ScannedCount", 0)),
+                float(answer.get("ConsumedCapacity", {}).get("CapacityUnits", 0)),
+                answer.get("LastEvaluatedKey") or None,
+            )
 
     async def _pages(self, operation: str, **request: Any) -> AsyncIterator[dict[str, Any]]:
         while True:
@@ -570,7 +575,10 @@ class AUPRepository(DynamoDBRepository):
             ):
                 call: Any = getattr(resource.meta.client, operation.lower())
                 answer = await call(**request)
-            for item in answer.get("Items", []):
+                items = answer.get("Items", [])
+                if not isinstance(items, list) or not all(isinstance(each, dict) for each in items):
+                    raise AWSUnavailableError(f"{operation}: an item of another form")
+            for item in items:
                 yield item
             if not answer.get("LastEvaluatedKey"):
                 return
@@ -596,9 +604,9 @@ class AUPRepository(DynamoDBRepository):
         await self._read(self.user_table_name, {"user_id": PROBE, "policy_version": PROBE})
 
     async def aclose(self) -> None:
-        """Stop writing and close the resource."""
-        if self._writes is not None:
-            await self._writes.aclose()
+        """Stop writing and close the resource; callers get RepositoryClosedError."""
+        if self._writes is not None and self._loop is asyncio.get_running_loop():
+            await self._writes.aclose(self._closed_error())
         await super().aclose()
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 import aioboto3
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
 
 # Under way at most; beyond them a read waits for its turn and not for a connection.
 POLICY_READS: Final = 4
+
+
+@dataclass(eq=False, slots=True)
+class _Borrower:
+    """Task that uses the resource now."""
+
+    task: asyncio.Task[Any]
+    cancelling: int
+    interrupted: bool = False
 
 
 class DynamoDBRepository(metaclass=SingletonMeta):
@@ -45,6 +55,7 @@ class DynamoDBRepository(metaclass=SingletonMeta):
         self._resource: DynamoDBServiceResource | None = None
         self._caller: Caller | None = None
         self._stack = AsyncExitStack()
+        self._borrowers: set[_Borrower] = set()
         self._closed = False
 
     @asynccontextmanager
@@ -52,15 +63,32 @@ class DynamoDBRepository(metaclass=SingletonMeta):
         """Lend the shared resource; it stays open afterwards.
 
         Raises:
-            RepositoryClosedError: `aclose` was called.
+            RepositoryClosedError: `aclose` was called, before or while it was lent.
             RepositoryLoopError: another running loop, or the parent of this process, owns it.
             AWSError: credentials cannot be had.
         """
         self._check_owner()
-        if self._resource is None:
-            yield await self._open_once()
-        else:
-            yield self._resource
+        resource = await self._open_once() if self._resource is None else self._resource
+        with self._borrowed():
+            yield resource
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[None]:
+        """Let `aclose` end what the current task does, by an error and not by a cancellation."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - we are in a coroutine
+        borrower = _Borrower(task, task.cancelling())
+        self._borrowers.add(borrower)
+        cancelled = False
+        try:
+            yield
+        except asyncio.CancelledError:
+            cancelled = True
+            raise
+        finally:
+            self._borrowers.discard(borrower)
+            if borrower.interrupted and task.uncancel() <= borrower.cancelling and cancelled:
+                raise self._closed_error() from None
 
     @asynccontextmanager
     async def dynamodb_caller(self) -> AsyncIterator[Caller]:
@@ -74,11 +102,14 @@ class DynamoDBRepository(metaclass=SingletonMeta):
                 raise RepositoryClosedError(f"{type(self).__name__} is not open")
             yield self._caller
 
+    def _closed_error(self) -> RepositoryClosedError:
+        return RepositoryClosedError(
+            f"{type(self).__name__} was closed: construct it anew after aclose()"
+        )
+
     def _check_owner(self) -> None:
         if self._closed:
-            raise RepositoryClosedError(
-                f"{type(self).__name__} was closed: construct it anew after aclose()"
-            )
+            raise self._closed_error()
         if self._process_id != os.getpid():
             raise RepositoryLoopError(
                 f"{type(self).__name__} belongs to process {self._process_id}, from which this one "
@@ -99,6 +130,7 @@ class DynamoDBRepository(metaclass=SingletonMeta):
         self._resource = None
         self._opening = None
         self._stack = AsyncExitStack()
+        self._borrowers = set()
 
     async def _open_once(self) -> DynamoDBServiceResource:
         # A task of its own: a first caller that is cancelled does not fail the others.
@@ -145,7 +177,10 @@ class DynamoDBRepository(metaclass=SingletonMeta):
         return resource
 
     async def aclose(self) -> None:
-        """Close the resource; the object is then unusable and its class is free for a new one."""
+        """Close the resource; the object is then unusable and its class is free for a new one.
+
+        Calls in flight are abandoned: they raise RepositoryClosedError, and no task is cancelled.
+        """
         if self._closed:
             return
         self._closed = True
@@ -155,8 +190,15 @@ class DynamoDBRepository(metaclass=SingletonMeta):
             if self._opening is not None and not self._opening.done():
                 self._opening.cancel()
                 await asyncio.gather(self._opening, return_exceptions=True)
+            self._interrupt()
             await self._stack.aclose()
         self._resource = None
+
+    def _interrupt(self) -> None:
+        for borrower in self._borrowers:
+            if borrower.task is not asyncio.current_task():
+                borrower.interrupted = True
+                borrower.task.cancel()
 
     async def __aenter__(self) -> Self:
         return self

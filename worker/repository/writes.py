@@ -115,10 +115,12 @@ class BatchInserts(_TableInserts):
     async def _execute(self, items: Sequence[Item]) -> list[InsertResult]:
         with _advised():
             answer = await self._call(items)
-        responses = answer.get("Responses", [])
-        if len(responses) != len(items):
+        responses = answer.get("Responses")
+        # They are told apart by their places alone: with one too many or too few, none is known.
+        if not isinstance(responses, list) or len(responses) != len(items):
+            count = len(responses) if isinstance(responses, list) else "unreadable"
             raise AWSUnavailableError(
-                f"BatchExecuteStatement: {len(items)} statements, {len(responses)} answers"
+                f"BatchExecuteStatement: {len(items)} statements, {count} responses"
             )
         return [_statement_result(response) for response in responses]
 
@@ -197,14 +199,17 @@ def insert_statement(table_name: str, names: tuple[str, ...]) -> str:
     return f'INSERT INTO "{table_name}" VALUE {{{attributes}}}'
 
 
-def _statement_result(response: Mapping[str, Any]) -> InsertResult:
-    error = response.get("Error")
-    if not error:
+def _statement_result(response: Any) -> InsertResult:
+    error: Any = response.get("Error") if isinstance(response, dict) else ()
+    if error is None:
         return Inserted.NEW
-    code = error.get("Code", "Unknown")
+    code = error.get("Code") if isinstance(error, dict) else None
+    if not isinstance(code, str):
+        return AWSUnavailableError("BatchExecuteStatement: a malformed response to a statement")
     if code in {"DuplicateItem", "ConditionalCheckFailed"}:
         return Inserted.EXISTS
-    return error_of(code, error.get("Message", ""))
+    message = error.get("Message")
+    return error_of(code, message if isinstance(message, str) else "")
 
 
 def _result(outcome: Any) -> InsertResult:

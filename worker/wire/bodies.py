@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import base64
-import hashlib
+import contextlib
 import json
 from collections.abc import Mapping
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import Any, Final
 
-import structlog
 from boto3.dynamodb.types import TypeSerializer
 from pydantic_core import from_json
 
-from worker.aws import NoAnswerError
+from worker.aws import NoAnswerError, is_empty, is_foreign
 
-_log: Final = structlog.get_logger()
-
+_OK: Final = 200
 _QUEUE: Final = {"QueueUrl": "https://sqs.invalid/1/queue"}
 # A request for each operation that is known here: the SDK and we must write the same for it.
 SAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -93,24 +91,41 @@ def _value(value: Any) -> str:
     return _encode(_serialize(value))
 
 
-def read_answer(operation: str, status_code: int, body: bytes) -> dict[str, Any]:
-    """Read the answer to a request that succeeded.
+def read_answer(
+    operation: str, members: frozenset[str] | None, status_code: int, body: bytes
+) -> dict[str, Any]:
+    """Read the response to a request that succeeded.
+
+    Args:
+        operation: one of `SAMPLES`.
+        members: what its response may hold; None where nothing is specified.
+        status_code: of HTTP, below 300.
+        body: of the response.
 
     Returns:
-        What `without_damaged` leaves of what the SDK's method returns; no metadata.
+        What the SDK's method returns, without metadata; of a received message that cannot be read
+        only what can be.
 
     Raises:
-        NoAnswerError: the body is none that AWS can have given.
+        NoAnswerError: AWS cannot have given this response.
     """
+    if is_empty(operation, status_code, body):
+        return {}
     try:
         answer = _loaded(body)
+        if status_code != _OK or is_foreign(answer, members):
+            raise NoAnswerError(status_code, body)
         if operation == "ReceiveMessage" and "Messages" in answer:
-            answer["Messages"] = [_message(message) for message in answer["Messages"]]
-            return without_damaged(answer)
+            answer["Messages"] = [_message(each) for each in _list(answer["Messages"])]
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        text = body[:400].decode(errors="replace")[:100]
-        raise NoAnswerError(status_code=status_code, start=text) from error
+        raise NoAnswerError(status_code, body) from error
     return answer
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError
+    return value
 
 
 def _loaded(body: bytes) -> dict[str, Any]:
@@ -129,42 +144,24 @@ def _stated(structure: dict[str, Any]) -> dict[str, Any]:
     return structure
 
 
-def _message(message: dict[str, Any]) -> dict[str, Any]:
+def _message(message: Any) -> Any:
+    # What is malformed is left as it is: whoever reads the message leaves it in the queue.
+    if not isinstance(message, dict):
+        return message
     message = _stated(message)
     attributes = message.get("MessageAttributes")
-    if attributes:
+    if attributes and isinstance(attributes, dict):
         message["MessageAttributes"] = {
             name: _attribute(value) for name, value in attributes.items()
         }
     return message
 
 
-def _attribute(attribute: dict[str, Any]) -> dict[str, Any]:
+def _attribute(attribute: Any) -> Any:
+    if not isinstance(attribute, dict):
+        return attribute
     attribute = _stated(attribute)
     if "BinaryValue" in attribute:
-        attribute["BinaryValue"] = base64.b64decode(attribute["BinaryValue"])
+        with contextlib.suppress(ValueError, TypeError):
+            attribute["BinaryValue"] = base64.b64decode(attribute["BinaryValue"])
     return attribute
-
-
-def without_damaged(answer: dict[str, Any]) -> dict[str, Any]:
-    """Leave out messages whose body has another MD5 than SQS states; SQS hands them out again."""
-    messages = answer.get("Messages")
-    if messages:
-        answer["Messages"] = [message for message in messages if _is_whole(message)]
-    return answer
-
-
-def _is_whole(message: Any) -> bool:
-    if not isinstance(message, dict):
-        return True  # what it is instead, whoever reads it will tell
-    stated = message.get("MD5OfBody")
-    body = str(message.get("Body", "")).encode("utf-8", "surrogatepass")
-    if stated is None or stated == hashlib.md5(body, usedforsecurity=False).hexdigest():
-        return True
-    _log.warning(
-        "left a message in the queue: its body is not what was sent, by its MD5",
-        message_id=message.get("MessageId"),
-        event_id=None,  # whatever is in there is not to be believed
-        outcome="left",
-    )
-    return False

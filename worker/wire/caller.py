@@ -20,7 +20,6 @@ import aiohttp
 import structlog
 from aiobotocore.awsrequest import AioAWSResponse
 from aiobotocore.client import AioBaseClient
-from aiobotocore.httpsession import AIOHTTPSession
 from botocore import xform_name
 from botocore.exceptions import (
     BotoCoreError,
@@ -29,7 +28,8 @@ from botocore.exceptions import (
     ParamValidationError,
 )
 
-from worker.wire.bodies import SAMPLES, read_answer, request_body, without_damaged
+from worker.connection import StrictSession
+from worker.wire.bodies import SAMPLES, read_answer, request_body
 from worker.wire.exchange import Answer, Exchange
 from worker.wire.signature import Credentials, RequestForm, UnsupportedClientError
 
@@ -46,7 +46,7 @@ class Caller(Protocol):
     """Call AWS by an operation's name."""
 
     async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Call; of received messages, leave out those that were damaged on their way.
+        """Call.
 
         Args:
             operation: AWS's name of it.
@@ -85,7 +85,8 @@ class StockCaller:
 
     async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Call."""
-        return without_damaged(await getattr(self._client, xform_name(operation))(**request))
+        answer: dict[str, Any] = await getattr(self._client, xform_name(operation))(**request)
+        return answer
 
 
 class _SampledError(Exception):
@@ -108,9 +109,10 @@ class SignedCaller:
         self._credentials_of = inside._get_credentials  # noqa: SLF001 - there is no other way
         self._http = inside._endpoint.http_session  # noqa: SLF001 - the same
         self._events: Any = client.meta.events
-        self._service_id = client.meta.service_model.service_id.hyphenize()
+        self._service_model: Any = client.meta.service_model
+        self._service_id = self._service_model.service_id.hyphenize()
         self._stock = StockCaller(client)
-        self._ways: dict[str, tuple[RequestForm, Exchange]] = {}
+        self._ways: dict[str, tuple[RequestForm, Exchange, frozenset[str] | None]] = {}
         self._clock = clock
         self._stamped = (0, "")
         self._stock_calls_due = 0
@@ -154,11 +156,16 @@ class SignedCaller:
         headers = {name: _text(value) for name, value in sample.headers.items()}
         body = request_body(operation, SAMPLES[operation])
         form = RequestForm(sample.url, headers, body, await self._credentials())
-        self._ways[operation] = form, Exchange(await self._session(form.url), form.url)
+        exchange = Exchange(await self._session(form.url), form.url)
+        self._ways[operation] = form, exchange, self._members(operation)
+
+    def _members(self, operation: str) -> frozenset[str] | None:
+        shape = self._service_model.operation_model(operation).output_shape
+        return frozenset(shape.members) if shape is not None else None
 
     async def _session(self, url: str) -> aiohttp.ClientSession:
         proxies, session_of = self._http._proxy_config, self._http._get_session  # noqa: SLF001 - there is no other way
-        if type(self._http) is not AIOHTTPSession or proxies.proxy_url_for(url) is not None:
+        if type(self._http) is not StrictSession or proxies.proxy_url_for(url) is not None:
             raise UnsupportedClientError("requests go through a proxy, or another HTTP library")
         session: aiohttp.ClientSession = await session_of(None)
         return session
@@ -177,12 +184,14 @@ class SignedCaller:
             return await self._stock.call(operation, request)
         outcome = await self._send(operation, request_body(operation, request))
         if isinstance(outcome, Answer) and outcome.status < _FIRST_FAILURE and _is_intact(outcome):
-            return read_answer(operation, outcome.status, outcome.body) | _metadata(outcome)
+            members = self._ways[operation][2]
+            answer = read_answer(operation, members, outcome.status, outcome.body)
+            return answer | _metadata(outcome)
         self._stock_calls_due = _STOCK_CALLS_AFTER_FAILURE
         return await self._stock_call(operation, request, outcome)
 
     async def _send(self, operation: str, body: bytes) -> Answer | BotoCoreError:
-        form, exchange = self._ways[operation]
+        form, exchange, _ = self._ways[operation]
         credentials = await self._credentials()
         request = form.fill(credentials, self._stamp(), str(uuid.uuid4()), body)
         try:

@@ -22,6 +22,8 @@ from botocore.exceptions import (
 )
 from yarl import URL
 
+from worker.connection import is_strict
+
 _INFORMATIONAL: Final = range(100, 200)
 
 
@@ -54,6 +56,8 @@ class Exchange:
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         connector: Any = session.connector
+        if not is_strict(connector):
+            raise TypeError("its connections are not strict")
         self._connector = connector
         self._timeout = session.timeout
         self._url = url

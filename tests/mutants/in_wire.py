@@ -1,0 +1,172 @@
+"""Faults in what is made of malformed responses: on connections, in batches, in logs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant
+
+_CONNECTION: Final = "worker/connection.py"
+_QUEUE: Final = "worker/queue.py"
+_WRITES: Final = "worker/repository/writes.py"
+_MISBEHAVING: Final = "tests/wire/test_misbehaving.py"
+_QUEUE_TESTS: Final = ("tests/unit/test_queue.py",)
+_WRITES_TESTS: Final = ("tests/unit/test_writes.py",)
+
+_CONNECTIONS: Final = (
+    Mutant(
+        "bytes on an idle connection kept for the next request",
+        _CONNECTION,
+        "        if not self._expecting:\n            self._refuse",
+        '        if data == b"never":\n            self._refuse',
+        (_MISBEHAVING, "-k", "idle_connection"),
+    ),
+    Mutant(
+        "a connection used again with bytes unread",
+        _CONNECTION,
+        "return bool(self._poll.poll(0))",
+        "return False",
+        (_MISBEHAVING, "-k", "idle_connection"),
+    ),
+    Mutant(
+        "a second response kept",
+        _CONNECTION,
+        "elif self._body is not None:",
+        "elif message is None:",
+        (_MISBEHAVING, "-k", "bytes_after_a_response"),
+    ),
+    Mutant(
+        "part of another response passed over",
+        _CONNECTION,
+        "if self._has_begun_another():",
+        "if self.spoiled:",
+        (_MISBEHAVING, "-k", "bytes_after_a_response"),
+    ),
+    Mutant(
+        "a success before its request believed",
+        _CONNECTION,
+        "elif self._is_early() and message.code < _FIRST_ERROR:",
+        "elif message.code < 0:",
+        (_MISBEHAVING, "-k", "before_the_request"),
+    ),
+    Mutant(
+        "a response without a bound",
+        _CONNECTION,
+        "elif self._received_bytes > RESPONSE_MAX_BYTES:",
+        "elif self._received_bytes > 3_000_000:",
+        (_MISBEHAVING, "-k", "largest_batch or oversized"),
+    ),
+    Mutant(
+        "another object taken for a response",
+        "worker/aws.py",
+        "return bool(answer) and members is not None and members.isdisjoint(answer)",
+        "return False",
+        (_MISBEHAVING, "-k", "no_other_success"),
+    ),
+    Mutant(
+        "an empty body taken for a success of every call",
+        "worker/aws.py",
+        "return not body and status_code == _OK and operation in _HARMLESS_IF_EMPTY",
+        "return not body and status_code == _OK",
+        (_MISBEHAVING, "-k", "empty_body"),
+    ),
+)
+_RESULTS: Final = (
+    Mutant(
+        "an entry's id that is no string",
+        _QUEUE,
+        "if isinstance(found, str) and found in indexes:",
+        "if found in indexes:",
+        _QUEUE_TESTS,
+    ),
+    Mutant(
+        "lists of a batch that are none",
+        _QUEUE,
+        "    if not isinstance(value, list):\n        raise",
+        "    if value is structure:\n        raise",
+        _QUEUE_TESTS,
+    ),
+    Mutant(
+        "surplus responses to statements passed over",
+        _WRITES,
+        "len(responses) != len(items):",
+        "len(responses) < len(items):",
+        _WRITES_TESTS,
+    ),
+    Mutant(
+        "an empty error of a statement taken for success",
+        _WRITES,
+        "    if error is None:\n        return Inserted.NEW",
+        "    if not error:\n        return Inserted.NEW",
+        _WRITES_TESTS,
+    ),
+    Mutant(
+        "an item of another key believed",
+        "worker/repository/aup.py",
+        "if item is not None and any(item[name] != value",
+        "if item is not None and any(item is value",
+        ("tests/unit/test_aup_repository.py",),
+    ),
+    Mutant(
+        "surplus messages end the service",
+        "worker/pipeline/receive.py",
+        "for delivery in deliveries[: len(slots)]:",
+        "for delivery in deliveries:",
+        ("tests/unit/test_receive.py",),
+    ),
+    Mutant(
+        "surplus messages kept from others",
+        "worker/pipeline/receive.py",
+        "await self._hand_back(surplus)",
+        "pass",
+        ("tests/unit/test_receive.py",),
+    ),
+)
+_ENDS: Final = (
+    Mutant(
+        "callers of a batch that was cancelled wait for ever",
+        "worker/gatherer.py",
+        "        except BaseException as error:\n            _fail(batch, self._closed or error)",
+        "        except GeneratorExit as error:\n            _fail(batch, self._closed or error)",
+        ("tests/unit/test_gatherer.py",),
+    ),
+    Mutant(
+        "callers cancelled by the end of the repository",
+        "worker/repository/dynamodb.py",
+        "borrower.interrupted = True",
+        "borrower.interrupted = False",
+        ("tests/unit/test_aup_repository.py", "-k", "every_kind_of_call"),
+    ),
+)
+_PRIVACY: Final = (
+    Mutant(
+        "exceptions quoted in logs",
+        "worker/redaction.py",
+        'return f"{name} (text of {digest(text)})"',
+        "return text",
+        ("tests/unit/test_aws.py",),
+    ),
+    Mutant(
+        "tracebacks that quote",
+        "worker/redaction.py",
+        "{type(error).__qualname__}: {error_text(error)}",
+        "{type(error).__qualname__}: {error}",
+        ("tests/unit/test_logs.py",),
+    ),
+    Mutant(
+        "values quoted by AWS logged",
+        "worker/aws.py",
+        'else _QUOTED.sub("…", message)',
+        "else message",
+        ("tests/unit/test_aws.py",),
+    ),
+    Mutant(
+        "the text of an error page logged",
+        "worker/aws.py",
+        'text = f"no JSON object: {digest(body)}"',
+        'text = body.decode(errors="replace")',
+        (_MISBEHAVING, "-k", "no_log_quotes"),
+    ),
+)
+
+MUTANTS: Final = (*_CONNECTIONS, *_RESULTS, *_ENDS, *_PRIVACY)

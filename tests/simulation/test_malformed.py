@@ -1,0 +1,20 @@
+"""Half of all responses are malformed, and still nothing is lost, doubled or quoted in a log."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation import faults
+from tests.simulation.faults import FaultRates
+from tests.simulation.scenario import play
+
+
+@pytest.mark.parametrize("first", range(0, 20, 10))
+def test_nothing_is_lost_while_a_server_misbehaves(
+    monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    rates = FaultRates(malformed=0.5, surplus_messages=0.5)
+    monkeypatch.setattr(faults.FaultRates, "drawn", lambda *_: rates)
+    reports = [play(seed) for seed in range(first, first + 10)]
+    assert sum(report.faults for report in reports) > 500
+    assert sum(report.recorded for report in reports) > 100

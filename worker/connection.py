@@ -1,0 +1,148 @@
+"""Connections that carry one response for one request, for every client of the SDK."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from functools import partial
+from typing import Any, Final
+
+import aiohttp
+from aiobotocore.httpsession import AIOHTTPSession
+from aiohttp.client_proto import ResponseHandler
+
+# Ten messages of 1 MiB in which JSON escapes every character by six, and their attributes.
+RESPONSE_MAX_BYTES: Final = 67_108_864
+_SWITCHING_PROTOCOLS: Final = 101
+_FIRST_FINAL: Final = 200
+_FIRST_ERROR: Final = 400
+
+
+class StrictConnection(ResponseHandler):
+    """Connection that accepts bytes only as the one response to its one request.
+
+    aiohttp keeps what arrives on an idle connection and returns it as the response to the next
+    request, so that from then on every response is that of the request before. Here any other byte
+    closes the connection, and fails the call that waits for its response.
+
+    Attributes:
+        spoiled: bytes arrived that belong to no request, or too many of them.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.spoiled = False
+        self._expecting = False
+        self._sent = False
+        self._body: Any = None
+        self._received_bytes = 0
+        self._served = False
+        self._poll: select.poll | None = None
+
+    @property
+    def should_close(self) -> bool:
+        """Return whether the connection cannot serve another request."""
+        return self.spoiled or super().should_close
+
+    def is_connected(self) -> bool:
+        """Return whether a request may be written; the pool asks before it reuses a connection."""
+        return (
+            super().is_connected()
+            and not self.spoiled
+            and not (self._served and self._has_unread_bytes())
+        )
+
+    def _has_unread_bytes(self) -> bool:
+        # The loop may not have read yet what the kernel has received, an end of stream included.
+        if self._poll is None:
+            transport: Any = self.transport
+            self._poll = select.poll()
+            self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(self._poll.poll(0))
+
+    def set_response_params(self, **params: Any) -> None:
+        """Expect a response; called before each request."""
+        self._expecting = True
+        self._sent = False
+        self._body = None
+        self._received_bytes = 0
+        super().set_response_params(**params)
+
+    def start_timeout(self) -> None:
+        """Start the read timeout; called when the request has been written."""
+        self._sent = True
+        super().start_timeout()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what belongs to the expected response; refuse anything else."""
+        if not data:  # a paused parser goes on
+            super().data_received(data)
+            return
+        self._received_bytes += len(data)
+        if not self._expecting:
+            self._refuse("bytes that belong to no request")
+        elif self._received_bytes > RESPONSE_MAX_BYTES:
+            self._refuse(f"a response of more than {RESPONSE_MAX_BYTES} bytes")
+        else:
+            super().data_received(data)
+            if self._has_begun_another():
+                self._refuse("bytes after a response")
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        """Queue the head of a response; refuse a second one, and one that came too early."""
+        message, payload = data
+        if message.code == _SWITCHING_PROTOCOLS:
+            self._refuse("another protocol")
+        elif message.code < _FIRST_FINAL:
+            super().feed_data(data, size)
+        elif self._body is not None:
+            self._refuse("a second response")
+        elif self._is_early() and message.code < _FIRST_ERROR:
+            self._refuse("a response to a request that was not sent yet")
+        else:
+            self._body = payload
+            self._should_close |= self._is_early()
+            super().feed_data(data, size)
+            payload.on_eof(self._completed)
+
+    def _is_early(self) -> bool:
+        transport = self.transport
+        return not self._sent or (transport is not None and transport.get_write_buffer_size() > 0)
+
+    def _completed(self) -> None:
+        self._expecting = False
+        self._served = True
+
+    def _has_begun_another(self) -> bool:
+        # Only the parser has seen what followed the response in the same packet; another one takes
+        # its place with the next request.
+        if self._expecting or self.spoiled or self._parser is None:
+            return False
+        try:
+            return self._parser.feed_eof() is not None
+        except Exception:  # noqa: BLE001 - whatever it stumbles over was there
+            return True
+
+    def _refuse(self, what: str) -> None:
+        self.spoiled = True
+        self._expecting = False
+        problem = f"the server sent {what}"
+        if self._body is not None:
+            self._body.set_exception(aiohttp.ClientPayloadError(problem))
+        self.set_exception(aiohttp.ServerDisconnectedError(problem))
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class StrictSession(AIOHTTPSession):
+    """The SDK's HTTP session with `StrictConnection`."""
+
+    def _create_connector(self, proxy_url: str | None) -> aiohttp.TCPConnector:
+        connector: Any = super()._create_connector(proxy_url)  # type: ignore[misc] # its stub lacks it
+        connector._factory = partial(StrictConnection, connector._loop)  # noqa: SLF001 - there is no other way
+        return connector  # type: ignore[no-any-return] # a private part of it was set
+
+
+def is_strict(connector: Any) -> bool:
+    """Return whether a connector's connections are strict."""
+    return getattr(getattr(connector, "_factory", None), "func", None) is StrictConnection
