@@ -28,7 +28,7 @@ _REFUSE_HTTP = {
         }
     ],
 }
-_EVERYTHING = 40
+_EVERYTHING = 41
 _TABLES = ("policies", "acceptances")
 
 
