@@ -41,7 +41,7 @@ from worker.dead_letters.replay import Manner, ReplayFigures, Result, Watcher, r
 from worker.dead_letters.replay import replay as send_back
 from worker.dead_letters.walk import Choice, DeadLetter, Scan
 from worker.delivery import OutgoingMessage
-from worker.errors import UsageError
+from worker.errors import AWSDeniedError, AWSRejectedError, UsageError
 from worker.queue import Queue, open_queues
 from worker.repository import AUPRepository
 from worker.settings import Settings, check_queue, load
@@ -247,6 +247,14 @@ async def _fitted(order: _Order, source: Queue) -> Manner:
     return replace(order.manner, max_bytes=limit)
 
 
+async def _destination(queue: Queue) -> str:
+    """Return what the journal calls a queue: its ARN, the same through every endpoint."""
+    try:
+        return (await queue.state()).arn or queue.url
+    except (AWSDeniedError, AWSRejectedError):  # it may be sent to all the same
+        return queue.url
+
+
 async def _rehearse(order: _Order) -> Rehearsal:
     settings = order.settings()
     found, scan = Rehearsal(), Scan()
@@ -258,11 +266,12 @@ async def _rehearse(order: _Order) -> Rehearsal:
         ):
             manner = await _fitted(order, source)
             state = await queue.state()
+            to = await _destination(source)
             forecast = order.forecast(repository, settings)
             task = bar.add_task("looking", total=order.total or state.visible, rate="")
             rehearsal = rehearse(
                 queue, order.choice, manner, forecast,
-                sent=peek(order.path(state.arn), state.arn, order.asked, source.url),
+                sent=peek(order.path(state.arn), state.arn, order.asked, to),
                 look_seconds=settings.look_seconds, scan=scan,
             )  # fmt: skip
             async with aclosing(rehearsal) as judged:
@@ -358,8 +367,9 @@ async def _replay(order: _Order) -> _Done:
                 raise UsageError("a replay goes from the dead letters to another queue: see --to")
             manner = await _fitted(order, source)
             path = order.path(state.arn)
+            to = await _destination(source)
             how = replace(manner, forecast=order.check(repository, settings))
-            with opened(path, state.arn, order.asked, source.url) as journal:
+            with opened(path, state.arn, order.asked, to) as journal:
                 _note_earlier(journal, bar)
                 done = _Done(bar, order.total, state.visible)
                 try:

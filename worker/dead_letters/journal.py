@@ -39,7 +39,7 @@ class Sent:
         original_id: what the source queue called it; empty if nobody said.
         sha256: of its body as it is among the dead letters.
         content_sha256: of the message that was sent, see `content_digest`; empty if unknown.
-        to: URL of the queue that it was sent to; empty if unknown.
+        to: ARN of the queue that it was sent to; empty if unknown.
     """
 
     message_id: str
@@ -57,7 +57,7 @@ class Progress:
         outstanding: sent, but not known to be deleted, by message id.
         done: sent and deleted by runs that were asked for the same, by message id.
         runs: how many of those there were.
-        to: URL of the queue that this run sends to; empty if unknown.
+        to: ARN of the queue that this run sends to; empty if unknown.
         hidden_until: until when a run that was killed may keep dead letters hidden; None if the
             last one ended by itself.
     """
@@ -258,7 +258,7 @@ def opened(path: Path, queue_arn: str, asked: str, to: str) -> Iterator[Journal]
         path: of the file; its folder is made if it is missing.
         queue_arn: of the dead-letter queue.
         asked: digest of what the run is asked for.
-        to: URL of the queue that the run sends to.
+        to: ARN of the queue that the run sends to, or its URL if unknown.
 
     Raises:
         JournalError: another replay has it, or it cannot be written.
