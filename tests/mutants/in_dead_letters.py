@@ -28,7 +28,7 @@ _LOOKING: Final = (
         "what polls under way bring at the end stays hidden",
         _WALK,
         "        await asyncio.gather(*self._under_way, return_exceptions=True)\n",
-        "",
+        "        for polling in self._under_way:\n            polling.cancel()\n",
         _WALK_TESTS,
     ),
     Mutant(

@@ -309,3 +309,23 @@ def test_a_scan_knows_the_newest_handle_of_a_message() -> None:
     scan.saw([old, delivery(1, receipt_handle="newer")])
     assert scan.newest(old).receipt_handle == "newer"
     assert scan.newest(delivery(2)).receipt_handle == "handle-2"
+
+
+class _Scripted(Queue):
+    """Return one response after the other, and report that the queue is empty."""
+
+    def __init__(self, queue: Queue, *responses: list[Delivery]) -> None:
+        super().__init__(queue._client, queue.url)
+        self.responses = list(responses)
+
+    async def receive(self, *_: Any, **__: Any) -> list[Delivery]:
+        return self.responses.pop(0)
+
+
+@simulated
+async def test_a_poll_of_messages_seen_before_is_no_empty_poll_whatever_the_queue_reports() -> None:
+    world = await open_world()
+    one, other = delivery(1), delivery(2)
+    ids, scan = await _scanned(_Scripted(world.dead_letters, [one], [one], [one], [other], []))
+    assert ids == ["message-1", "message-2"]
+    assert scan.complete
