@@ -341,7 +341,11 @@ class Observer:
         sent, expiring = [], []
         if dead.visible:
             walking = walk(
-                self._queues[1], now=self._now, look_seconds=self._look_seconds, polls=_LOOK_POLLS
+                self._queues[1],
+                now=self._now,
+                look_seconds=self._look_seconds,
+                polls=_LOOK_POLLS,
+                retry_seconds=0,  # a sample is enough, and the next one comes soon
             )
             most = min(dead.visible, LOOK_MOST)
             # Left between two letters and never cancelled, it shows again all that it hid.

@@ -27,16 +27,51 @@ _LOOKING: Final = (
     Mutant(
         "what polls under way bring at the end stays hidden",
         _WALK,
-        "                self._hide(answer)\n        starts",
-        "                pass\n        starts",
+        "        await asyncio.gather(*self._under_way, return_exceptions=True)\n",
+        "        for polling in self._under_way:\n            polling.cancel()\n",
         _WALK_TESTS,
     ),
     Mutant(
-        "one empty answer ends a walk that has seen nothing",
+        "a scan that does not ask for what the queue reports and it has not seen",
         _WALK,
-        "(1 if len(self._seen) >= self._known else _EMPTY_POLLS)",
-        "1",
+        "self._is_limited or not self._scan.unseen or self._has_waited()",
+        "True",
         _WALK_TESTS,
+    ),
+    Mutant(
+        "a scan that reports nothing as unseen",
+        _WALK,
+        "self._scan.unseen = max(0, reported - self._scan.left)",
+        "self._scan.unseen = 0",
+        _WALK_TESTS,
+    ),
+    Mutant(
+        "a poll of messages seen before ends a scan",
+        _WALK,
+        "self._pausing or is_empty or self._has_waited()",
+        "True",
+        _WALK_TESTS,
+    ),
+    Mutant(
+        "a long scan that shows what it hid",
+        _WALK,
+        "        self._extending = asyncio.create_task(self._keep_hidden())\n",
+        "        self._extending = asyncio.create_task(asyncio.sleep(0))\n",
+        _WALK_TESTS,
+    ),
+    Mutant(
+        "a delete with an old handle",
+        _WALK,
+        "return replace(delivery, receipt_handle=handle)",
+        "return replace(delivery) if handle else delivery",
+        _WALK_TESTS,
+    ),
+    Mutant(
+        "a deleted message that comes back and stays",
+        _WALK,
+        "if self._scan.has_deleted(each.message_id)]",
+        "if False]",
+        _PURGE_TESTS,
     ),
     Mutant(
         "a filter that leaves out what it should choose",
@@ -84,6 +119,13 @@ _FILING: Final = (
         _VERBS_TESTS,
     ),
     Mutant(
+        "an export whose name a crash forgets",
+        _FILE,
+        "        _sync_directory(path.parent)\n",
+        "",
+        _FILE_TESTS,
+    ),
+    Mutant(
         "a purge of what nobody named",
         _PURGE,
         "            if letter.message_id not in left:\n                continue\n",
@@ -93,6 +135,13 @@ _FILING: Final = (
 )
 
 _EDITING: Final = (
+    Mutant(
+        "a number set where a field holds text",
+        _REPAIR,
+        "parsed if _suits(path, parsed) else value",
+        "parsed",
+        _REPAIR_TESTS,
+    ),
     Mutant(
         "an edit that nobody is told of",
         _REPLAY,
@@ -141,8 +190,8 @@ _GOING_ON: Final = (
     Mutant(
         "a journal that takes another message for the one that was sent",
         _JOURNAL,
-        "known is not None and known.sha256 == digest(body)",
-        "known is not None",
+        "            digest(body),\n",
+        "            known.sha256,\n",
         _JOURNAL_TESTS,
     ),
     Mutant(
@@ -155,16 +204,52 @@ _GOING_ON: Final = (
     Mutant(
         "a torn line that spoils the next one",
         _JOURNAL,
-        "        file.truncate(length)\n",
-        "",
+        "        file.truncate(length)\n        if length",
+        "        if length",
         _JOURNAL_TESTS,
     ),
     Mutant(
         "a journal that forgets what was sent when something else is asked for",
         _JOURNAL,
-        "self.done, self.runs, self._asked = {}, 0, for_what",
-        "self.done, self.runs, self._asked = {}, 0, for_what\n            self.outstanding = {}",
+        "self.done, self.runs, self._asked, self.to = {}, 0, for_what, to",
+        "self.done, self.runs, self._asked, self.to = {}, 0, for_what, to\n"
+        "            self.outstanding = {}",
         _JOURNAL_TESTS,
+    ),
+    Mutant(
+        "a journal that takes another queue for the destination",
+        _JOURNAL,
+        "            self.to or None,\n",
+        "            known.to,\n",
+        _JOURNAL_TESTS,
+    ),
+    Mutant(
+        "a journal that takes another edit for what was sent",
+        _JOURNAL,
+        "            content_sha256,\n            self.to",
+        "            known.content_sha256,\n            self.to",
+        _JOURNAL_TESTS,
+    ),
+    Mutant(
+        "a line written in part on a full disk",
+        _JOURNAL,
+        "            file.truncate(length)\n        raise",
+        "            pass\n        raise",
+        _JOURNAL_TESTS,
+    ),
+    Mutant(
+        "what a replay did not see counts as deleted",
+        _REPLAY,
+        "        if not self._scan.complete:\n            return\n",
+        "",
+        _REPLAY_TESTS,
+    ),
+    Mutant(
+        "a replay that sends what would be dead-lettered again",
+        _REPLAY,
+        "        if await self._hold_back(letter, message):\n            return None\n",
+        "",
+        _REPLAY_TESTS,
     ),
     Mutant(
         "a forecast by the policies of before",

@@ -279,16 +279,15 @@ _DEAD: Final = (
     Mutant(
         "a replay that sends again what its journal has",
         _REPLAY,
-        "if self._sent.was_sent(letter.message_id, letter.delivery.body):",
+        "if self._how.was_sent(letter, self._sent):",
         "if False:",
         _REPLAY_TESTS,
     ),
     Mutant(
         "a journal that notes what was not sent",
         _REPLAY,
-        "zip(entries, answers, strict=True) if not error\n            ]\n"
-        "            self._how.journal.sent",
-        "zip(entries, answers, strict=True)\n            ]\n            self._how.journal.sent",
+        "zip(entries, answers, strict=True) if not error]\n            self._how.journal.sent",
+        "zip(entries, answers, strict=True)]\n            self._how.journal.sent",
         _REPLAY_TESTS,
     ),
     Mutant(

@@ -135,7 +135,7 @@ def test_a_list_counts_by_reason_first_and_every_filter_leaves_out_what_it_shoul
         "Messages"
     ]
     done = operated.run("dead-letters", "list", "--limit", "2")
-    assert done.returncode == 0
+    assert done.returncode == 1
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert lines[0] == "reason count first expires in"
     assert lines[1].startswith("unknown_policy ")
@@ -143,7 +143,7 @@ def test_a_list_counts_by_reason_first_and_every_filter_leaves_out_what_it_shoul
     letters = lines[lines.index("") + 1 :]
     assert letters[0] == "id reason detail user policy version age expires in receives replays"
     assert len(letters) == 3
-    assert "saw 8 of about 9: the others are held elsewhere for now" in done.stderr
+    assert "1 not seen (in flight elsewhere)" in done.stderr
     assert "2 shown of 8" in done.stderr
     assert operated.visible(DEAD) == 8
     assert elsewhere["MessageId"] not in done.stdout
@@ -241,8 +241,13 @@ def test_an_export_is_whole_and_what_is_edited_in_it_comes_back_with_who_edited_
     letters[torn]["attributes"]["tenant"]["StringValue"] = "mended"
     file.write_text("".join(f"{json.dumps(each)}\n" for each in letters.values()))
     sent = operated.run("replay", "--from", str(file), "--operator", "alice", "--json")
-    assert sent.returncode == 0, sent.stderr
-    assert json.loads(sent.stdout)["replayed"] == 2
+    # One would be dead-lettered again: its version is no string.
+    assert sent.returncode == 1
+    report = json.loads(sent.stdout)
+    assert (report["replayed"], report["skipped"], report["held_back"]) == (1, 1, 1)
+    assert "would be dead-lettered again (--force sends them)" in sent.stderr
+    forced = operated.run("replay", "--from", str(file), "--force", "--json")
+    assert json.loads(forced.stdout)["replayed"] == 1
     arrived = {message["Body"]: message for message in taken(operated)}
     assert set(arrived) == {body(52), UGLY}
     mended = arrived[body(52)]["MessageAttributes"]
@@ -392,3 +397,85 @@ def test_a_purge_exports_first_asks_for_the_number_and_deletes_what_was_chosen(
     exported = {line["id"]: line["body"] for line in map(json.loads, file.read_text().splitlines())}
     assert exported == dict(zip(gone, ("{", "{{", "{{{"), strict=True))
     assert [each["MessageId"] for each in taken(operated, DEAD)] == [kept]
+
+
+def test_what_another_scan_hides_is_reported_by_every_verb_and_never_counts_as_done(
+    operated: Workplace, tmp_path: Path
+) -> None:
+    for each in range(40):
+        die(operated, body(each), "invalid", "method: missing")
+    url = operated.url(DEAD)
+    for _ in range(3):
+        held = operated.sqs.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=600
+        )["Messages"]
+        assert len(held) == 10
+    unseen = "30 not seen (in flight elsewhere)"
+    listed = operated.run("dead-letters", "list", "--json")
+    assert (listed.returncode, json.loads(listed.stdout)["not_seen"]) == (1, 30)
+    assert unseen in listed.stderr
+    missing = operated.run("dead-letters", "show", held[0]["MessageId"])
+    assert (missing.returncode, unseen in missing.stderr) == (1, True)
+    file = tmp_path / "dead.jsonl"
+    exported = operated.run("dead-letters", "export", str(file))
+    assert (exported.returncode, unseen in exported.stderr) == (1, True)
+    assert len(file.read_text().splitlines()) == 10
+    rehearsed = operated.run("replay", "--dry-run", "--json")
+    assert (rehearsed.returncode, json.loads(rehearsed.stdout)["not_seen"]) == (1, 30)
+    purged = operated.run("dead-letters", "purge", "--limit", "3", "--yes", "--json",
+                          "--export", str(tmp_path / "purged.jsonl"))  # fmt: skip
+    assert (purged.returncode, json.loads(purged.stdout)["deleted"]) == (0, 3)
+    replayed = operated.run("replay", "--json")
+    report = json.loads(replayed.stdout)
+    assert (replayed.returncode, report["replayed"], report["not_seen"]) == (1, 7, 30)
+    assert unseen in replayed.stderr
+    assert (operated.depth(DEAD), operated.depth("AUP_QUEUE")) == (30, 7)
+
+
+def test_malformed_messages_are_held_back_from_a_replay_unless_forced(
+    operated: Workplace,
+) -> None:
+    for each in range(5):
+        die(operated, "{" * (each + 1), "malformed", "not JSON: EOF")
+    good = die(operated, body(1))
+    done = operated.run("replay")
+    assert done.returncode == 1
+    assert "replayed 1 of 6 in" in done.stderr
+    assert "5 skipped, would be dead-lettered again (--force sends them)" in done.stderr
+    assert good not in done.stderr
+    assert (operated.visible(DEAD), operated.depth("AUP_QUEUE")) == (5, 1)
+    forced = operated.run("replay", "--force")
+    assert forced.returncode == 0, forced.stderr
+    assert "replayed 5 of 5 in" in forced.stderr
+    assert (operated.depth(DEAD), operated.depth("AUP_QUEUE")) == (0, 6)
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(operated: Workplace, tmp_path: Path) -> None:
+    for each in range(12):
+        die(operated, body(each, note="x" * 2000))
+    small = ["bash", "-c", 'ulimit -f 1; exec "$0" "$@"', COMMAND]
+    export = ("dead-letters", "purge", "--yes", "--export", str(tmp_path / "dead.jsonl"))
+    for arguments, what in ((("replay",), "journal "), (export, str(tmp_path))):
+        done = subprocess.run(  # noqa: S603 - ours
+            [*small, *arguments], env=operated.environment, capture_output=True, check=False
+        )
+        told = done.stderr.decode().splitlines()
+        assert done.returncode == 1
+        assert len(told) == 1
+        assert what in told[0]
+        assert "File too large" in told[0]
+        assert operated.visible(DEAD) == 12
+    assert list(tmp_path.glob("*.jsonl")) == []
+
+
+def test_characters_that_would_forge_lines_are_escaped_in_a_list(operated: Workplace) -> None:
+    forged = "x\nall well\u202e\u0085\x9b"
+    one = die(operated, body(1, user_id=forged), "invalid", forged)
+    table = operated.run("dead-letters", "list").stdout
+    shown = operated.run("dead-letters", "show", one).stdout
+    document = operated.run("dead-letters", "list", "--json").stdout
+    for printed in (table, shown, document):
+        assert not any(each in printed for each in "\u202e\u0085\x9b")
+        assert "\nall well" not in printed
+    assert table.count(one) == 1
+    assert json.loads(document)["dead_letters"][0]["user_id"] == forged

@@ -16,11 +16,12 @@ from worker.dead_letter import bury
 from worker.dead_letters.walk import (
     UNEXPLAINED,
     DeadLetter,
+    Scan,
     describe,
     walk,
 )
 from worker.delivery import Delivery
-from worker.errors import AWSThrottledError
+from worker.errors import AWSDeniedError, AWSError, AWSThrottledError
 from worker.queue import Queue
 
 
@@ -197,3 +198,134 @@ async def test_one_empty_answer_ends_a_walk_only_where_all_that_is_known_was_see
     async with aclosing(walk(queue, now=clock)) as letters:
         assert len([letter async for letter in letters]) == 5
     assert queue.asked == 3
+
+
+async def _scanned(queue: Queue, **options: Any) -> tuple[list[str], Scan]:
+    scan = Scan()
+    async with aclosing(walk(queue, now=clock, scan=scan, **options)) as letters:
+        return [letter.message_id async for letter in letters], scan
+
+
+@simulated
+async def test_messages_in_flight_elsewhere_are_reported_as_unseen_after_a_bounded_time() -> None:
+    world = await open_world()
+    await _bury(world, 40)
+    for _ in range(3):
+        await world.dead_letters.receive(10, wait_seconds=0, visibility_timeout_seconds=600)
+    began = clock()
+    ids, scan = await _scanned(world.dead_letters)
+    assert (len(ids), scan.unseen, scan.complete) == (10, 30, False)
+    assert clock() - began < timedelta(seconds=30)
+    assert await _visible(world.dead_letters) == (10, 30)
+
+
+@simulated
+async def test_a_scan_waits_for_messages_that_become_visible_soon() -> None:
+    world = await open_world()
+    await _bury(world, 40)
+    for _ in range(3):
+        await world.dead_letters.receive(10, wait_seconds=0, visibility_timeout_seconds=5)
+    ids, scan = await _scanned(world.dead_letters)
+    assert (len(ids), scan.unseen, scan.complete) == (40, 0, True)
+
+
+@simulated
+async def test_a_scan_that_is_left_early_has_nothing_unseen() -> None:
+    world = await open_world()
+    await _bury(world, 25)
+    scan = Scan()
+    async with aclosing(walk(world.dead_letters, now=clock, scan=scan)) as letters:
+        await anext(letters)
+    assert (scan.ended, scan.complete, scan.unseen) == (False, False, 0)
+
+
+@pytest.mark.parametrize("polls", [1, 4])
+def test_messages_stay_hidden_however_long_a_scan_takes(polls: int) -> None:
+    @simulated
+    async def long_scan() -> None:
+        world = await open_world()
+        await _bury(world, 60)
+        scan, ids = Scan(), []
+        walking = walk(world.dead_letters, now=clock, look_seconds=8, polls=polls, scan=scan)
+        async with aclosing(walking) as letters:
+            async for letter in letters:
+                ids.append(letter.message_id)
+                await asyncio.sleep(1)
+                assert (await world.dead_letters.state()).in_flight >= len(ids)
+        assert len(ids) == len(set(ids)) == 60
+        assert scan.complete
+        assert world.sqs.queue("aup-acceptances-dead").handed_out_count == 60
+        assert await _visible(world.dead_letters) == (60, 0)
+
+    long_scan()
+
+
+class _Unextended(Queue):
+    """Refuse to change a visibility, and count polls."""
+
+    polls = 0
+
+    async def receive(self, *arguments: Any, **options: Any) -> list[Delivery]:
+        self.polls += 1
+        return await super().receive(*arguments, **options)
+
+    async def change_visibility(self, *_: Any) -> list[AWSError | None]:
+        raise AWSDeniedError("ChangeMessageVisibilityBatch: denied")
+
+
+@simulated
+async def test_polls_of_messages_seen_before_do_not_end_a_scan() -> None:
+    world = await open_world()
+    await _bury(world, 60)
+    queue = _Unextended(world.dead_letters._client, world.dead_letters.url)
+    world.faults.rates = FaultRates(out_of_order=0.5)
+    ids, scan = set(), Scan()
+    async with aclosing(walk(queue, now=clock, look_seconds=4, scan=scan)) as letters:
+        async for letter in letters:
+            ids.add(letter.message_id)
+            await asyncio.sleep(0.3)
+    assert len(ids) == 60
+    assert queue.polls > 8
+
+
+@simulated
+async def test_a_scan_ends_where_the_queue_hides_nothing() -> None:
+    world = await open_world()
+    await _bury(world, 5)
+    queue = _Unhiding(world.dead_letters._client, world.dead_letters.url)
+    ids, scan = await asyncio.wait_for(_scanned(queue), 60)
+    assert len(ids) == 5
+    assert scan.complete
+
+
+class _Unhiding(Queue):
+    async def receive(self, *arguments: Any, **options: Any) -> list[Delivery]:
+        await asyncio.sleep(0.1)
+        return await super().receive(*arguments, **{**options, "visibility_timeout_seconds": 0})
+
+
+def test_a_scan_knows_the_newest_handle_of_a_message() -> None:
+    scan, old = Scan(), delivery(1)
+    scan.saw([old, delivery(1, receipt_handle="newer")])
+    assert scan.newest(old).receipt_handle == "newer"
+    assert scan.newest(delivery(2)).receipt_handle == "handle-2"
+
+
+class _Scripted(Queue):
+    """Return one response after the other, and report that the queue is empty."""
+
+    def __init__(self, queue: Queue, *responses: list[Delivery]) -> None:
+        super().__init__(queue._client, queue.url)
+        self.responses = list(responses)
+
+    async def receive(self, *_: Any, **__: Any) -> list[Delivery]:
+        return self.responses.pop(0)
+
+
+@simulated
+async def test_a_poll_of_messages_seen_before_is_no_empty_poll_whatever_the_queue_reports() -> None:
+    world = await open_world()
+    one, other = delivery(1), delivery(2)
+    ids, scan = await _scanned(_Scripted(world.dead_letters, [one], [one], [one], [other], []))
+    assert ids == ["message-1", "message-2"]
+    assert scan.complete

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +16,10 @@ from hypothesis import strategies as st
 from tests.simulation.virtual_clock import START
 from tests.unit.fakes import delivery
 from worker.dead_letter import bury
-from worker.dead_letters.letter_file import from_line, to_line
+from worker.dead_letters.letter_file import from_line, new_file, to_line
 from worker.dead_letters.walk import DeadLetter, describe
 from worker.delivery import OutgoingMessage
+from worker.errors import UsageError
 
 
 def _letter(**changes: Any) -> DeadLetter:
@@ -100,3 +104,28 @@ def test_whatever_the_message_was_a_line_gives_it_back(
 def test_a_line_that_is_no_dead_letter_is_told_by_what_is_wrong(line: str, problem: str) -> None:
     with pytest.raises(ValueError, match=f"^{problem}"):
         from_line(line)
+
+
+def test_an_export_and_its_name_are_durable_before_it_counts_as_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "dead.jsonl"
+    synced: list[tuple[bool, bool]] = []
+    sync = os.fsync
+
+    def noting(handle: int) -> None:
+        synced.append((stat.S_ISDIR(os.fstat(handle).st_mode), file.exists()))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    with new_file(file, overwrite=False) as stream:
+        stream.write("line\n")
+    assert synced == [(False, False), (True, True)]
+
+
+def test_an_export_replaces_no_device() -> None:
+    with (
+        pytest.raises(UsageError, match="not a regular file"),
+        new_file(Path("/dev/full"), overwrite=True),
+    ):
+        pass

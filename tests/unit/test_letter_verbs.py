@@ -52,7 +52,7 @@ def test_what_is_chosen_is_in_the_file_whole_and_its_ids_are_given(
     monkeypatch.setattr(look, "look", _seeing(*letters))
     file = tmp_path / "dead.jsonl"
     chosen = Choice(reasons=["invalid"], limit=2)
-    assert look.file_letters(file, chosen, overwrite=False) == ["message-1", "message-3"]
+    assert look.file_letters(file, chosen, overwrite=False) == (["message-1", "message-3"], 0)
     assert [json.loads(line)["body"] for line in file.read_text().splitlines()] == [
         body(1),
         body(3),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from tests.simulation.faults import FaultRates
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import DEAD_LETTERS, World, body, clock, delivery, open_world
 from worker.dead_letter import bury
@@ -88,3 +91,27 @@ async def test_what_cannot_be_deleted_is_told_and_visible_again() -> None:
     assert figures == PurgeFigures(deleted=14, failed=1, last_error="slow down")
     assert _left(world) == {"event-3"}
     assert (await world.dead_letters.state()).visible == 1
+
+
+@simulated
+async def test_a_deleted_message_that_sqs_hands_out_again_is_deleted_again() -> None:
+    world, events = await _buried(25)
+    world.faults.rates = FaultRates(reappearance=1.0)
+    world.faults.durations = replace(world.faults.durations, reappearance_seconds=0.5)
+    figures = await purge(_Slow(world), [*events, "nobody"], now=clock)
+    assert figures.deleted == 25
+    assert _left(world) == set()
+
+
+class _Slow(Queue):
+    """Take so long for a delete that what it deletes first reappears before the next poll."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.dead_letters._client, world.dead_letters.url)
+        self.faults = world.faults
+
+    async def delete(self, deliveries: Any) -> list[AWSError | None]:
+        results = await super().delete(deliveries)
+        self.faults.rates = FaultRates()
+        await asyncio.sleep(1)
+        return results

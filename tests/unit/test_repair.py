@@ -24,7 +24,11 @@ def _dead(text: str, **changes: Any) -> Delivery:
     ("text", "path", "value"),
     [
         ("user_id=u-42", ("user_id",), "u-42"),
-        ("version=2", ("version",), 2),
+        ("version=2", ("version",), "2"),
+        ("data.version=true", ("data", "version"), "true"),
+        ("meta.version=2", ("meta", "version"), 2),
+        ("count=2", ("count",), 2),
+        ("user_id=null", ("user_id",), "null"),
         ('version="2"', ("version",), "2"),
         ("on_behalf_of=null", ("on_behalf_of",), None),
         ("data.method=a=b", ("data", "method"), "a=b"),

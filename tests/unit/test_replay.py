@@ -12,14 +12,25 @@ from typing import Any
 import pytest
 
 from tests.simulation.virtual_clock import simulated
-from tests.unit.fakes import DEAD_LETTERS, SOURCE, World, body, clock, delivery, open_world
+from tests.unit.fakes import (
+    DEAD_LETTERS,
+    SOURCE,
+    FakeLedger,
+    World,
+    body,
+    clock,
+    delivery,
+    open_world,
+    policy,
+)
 from worker.dead_letter import bury
-from worker.dead_letters.journal import opened
+from worker.dead_letters.forecast import Forecast
+from worker.dead_letters.journal import opened, peek
 from worker.dead_letters.repair import assignment, setting
 from worker.dead_letters.replay import Manner, ReplayFigures, Result, Watcher, replay
 from worker.dead_letters.walk import Choice, DeadLetter, walk
 from worker.delivery import OutgoingMessage
-from worker.errors import AWSError, AWSRejectedError, AWSThrottledError
+from worker.errors import AWSDeniedError, AWSError, AWSRejectedError, AWSThrottledError
 from worker.queue import Queue
 
 ARN = "arn:aws:sqs:eu-west-1:123456789012:dead"
@@ -188,7 +199,7 @@ def test_figures_start_at_nothing() -> None:
 
 
 async def _noted(world: World, path: Path, **options: Any) -> ReplayFigures:
-    with opened(path, ARN, "all") as journal:
+    with opened(path, ARN, "all", world.source.url) as journal:
         how = Manner(journal=journal)
         return await replay(
             world.source, world.dead_letters, Choice(), how=how, now=clock, **options
@@ -210,7 +221,10 @@ async def test_a_second_run_deletes_what_the_first_has_sent_and_does_not_send_it
     await _bury(world, 25)
     path = tmp_path / "journal.jsonl"
     deaf = _Deaf(world.dead_letters._client, world.dead_letters.url)
-    with opened(path, ARN, "all") as journal, pytest.raises(asyncio.CancelledError):
+    with (
+        opened(path, ARN, "all", world.source.url) as journal,
+        pytest.raises(asyncio.CancelledError),
+    ):
         await replay(world.source, deaf, Choice(), how=Manner(journal=journal), now=clock)
     assert len(world.bodies(SOURCE)) == 10
     figures = await _noted(world, path)
@@ -226,7 +240,7 @@ async def test_what_was_not_sent_is_not_noted_and_sent_by_the_second_run(tmp_pat
     await _bury(world, 5)
     path = tmp_path / "journal.jsonl"
     refusing = _Failing(world.source, send=AWSRejectedError("no"))
-    with opened(path, ARN, "all") as journal:
+    with opened(path, ARN, "all", world.source.url) as journal:
         how = Manner(journal=journal)
         figures = await replay(refusing, world.dead_letters, Choice(), how=how, now=clock)
     assert (figures.replayed, figures.failed) == (4, 1)
@@ -252,7 +266,7 @@ async def test_a_clock_that_jumped_back_does_not_prolong_the_wait_for_a_killed_r
 ) -> None:
     path = tmp_path / "journal.jsonl"
     world = await open_world()
-    with opened(path, ARN, "all") as journal:
+    with opened(path, ARN, "all", world.source.url) as journal:
         journal.begin(clock() - jump, 60)  # and then it was killed
     began, waiting = clock(), _Waiting()
     await _noted(world, path, watcher=waiting)
@@ -265,7 +279,7 @@ async def test_it_waits_for_what_a_killed_run_keeps_hidden(tmp_path: Path) -> No
     world = await open_world()
     await _bury(world, 15)
     path = tmp_path / "journal.jsonl"
-    with opened(path, ARN, "all") as journal:
+    with opened(path, ARN, "all", world.source.url) as journal:
         journal.begin(clock(), 60)  # and then it was killed
     await world.dead_letters.receive(10, wait_seconds=0, visibility_timeout_seconds=60)
     began, waiting = clock(), _Waiting()
@@ -355,3 +369,125 @@ async def test_edit_with_a_character_that_sqs_refuses_is_not_sent() -> None:
     assert (figures.replayed, figures.failed) == (0, 1)
     assert "SQS refuses U+FFFE" in figures.last_error
     assert world.calls["SendMessageBatch"] == 1, "only the dead letter itself"
+
+
+async def _hidden_elsewhere(world: World, seconds: int = 6000) -> set[str]:
+    held = await world.dead_letters.receive(10, wait_seconds=0, visibility_timeout_seconds=seconds)
+    return {each.message_id for each in held}
+
+
+@simulated
+async def test_a_replay_reports_what_another_scan_hides() -> None:
+    world = await open_world()
+    await _bury(world, 40)
+    for _ in range(3):
+        await _hidden_elsewhere(world)
+    figures = await replay(world.source, world.dead_letters, Choice(), now=clock)
+    assert (figures.replayed, figures.unseen) == (10, 30)
+
+
+@simulated
+async def test_a_limit_that_is_reached_leaves_nothing_unseen() -> None:
+    world = await open_world()
+    await _bury(world, 40)
+    await _hidden_elsewhere(world)
+    figures = await replay(world.source, world.dead_letters, Choice(limit=5), now=clock)
+    assert (figures.replayed, figures.unseen) == (5, 0)
+
+
+@simulated
+async def test_a_slow_replay_of_many_sends_and_deletes_each_once() -> None:
+    world = await open_world()
+    await _bury(world, 120)
+    how = Manner(rate_per_second=2)
+    figures = await replay(
+        world.source, world.dead_letters, Choice(), how=how, now=clock, look_seconds=2
+    )
+    assert (figures.replayed, figures.unseen) == (120, 0)
+    assert (len(world.bodies(SOURCE)), world.bodies(DEAD_LETTERS)) == (120, [])
+
+
+@simulated
+async def test_what_was_sent_and_is_not_seen_does_not_count_as_deleted(tmp_path: Path) -> None:
+    world = await open_world()
+    await _bury(world, 25)
+    path = tmp_path / "journal.jsonl"
+    deaf = _Deaf(world.dead_letters._client, world.dead_letters.url)
+    with (
+        opened(path, ARN, "all", world.source.url) as journal,
+        pytest.raises(asyncio.CancelledError),
+    ):
+        await replay(world.source, deaf, Choice(), how=Manner(journal=journal), now=clock)
+    sent = set(peek(path, ARN, "all", world.source.url).outstanding)
+    hidden: set[str] = set()
+    while not hidden & sent:
+        hidden |= await _hidden_elsewhere(world)
+    figures = await _noted(world, path)
+    assert figures.unseen == len(hidden)
+    assert figures.replayed == 25 - len(hidden)
+    assert set(peek(path, ARN, "all", world.source.url).outstanding) == hidden & sent
+
+
+@simulated
+async def test_what_was_sent_to_another_queue_only_is_sent_to_the_source_too(
+    tmp_path: Path,
+) -> None:
+    world = await open_world()
+    scratch_url = (await world.sqs.create_queue(QueueName="scratch"))["QueueUrl"]
+    scratch = Queue(world.source._client, scratch_url)
+    await _bury(world, 13)
+    path = tmp_path / "journal.jsonl"
+    deaf = _Deaf(world.dead_letters._client, world.dead_letters.url)
+    with opened(path, ARN, "all", scratch.url) as journal, pytest.raises(asyncio.CancelledError):
+        await replay(scratch, deaf, Choice(), how=Manner(journal=journal), now=clock)
+    assert len(world.bodies("scratch")) == 10
+    figures = await _noted(world, path)
+    assert (figures.replayed, figures.earlier) == (13, 0)
+    assert len(world.bodies(SOURCE)) == 13
+
+
+@simulated
+async def test_what_was_sent_with_another_edit_is_sent_again(tmp_path: Path) -> None:
+    world = await open_world()
+    await _bury(world, 5)
+    path = tmp_path / "journal.jsonl"
+    deaf = _Deaf(world.dead_letters._client, world.dead_letters.url)
+    for value, failing, count in (("a", deaf, 5), ("b", deaf, 10), ("b", world.dead_letters, 10)):
+        with opened(path, ARN, value, world.source.url) as journal:
+            how = Manner(journal=journal, repair=setting([assignment(f"method={value}")]))
+            try:
+                await replay(world.source, failing, Choice(), how=how, now=clock)
+            except asyncio.CancelledError:
+                assert failing is deaf
+        assert len(world.bodies(SOURCE)) == count
+    assert world.bodies(DEAD_LETTERS) == []
+
+
+def _foreseeing(ledger: FakeLedger) -> Manner:
+    return Manner(forecast=Forecast(ledger, clock_skew_seconds=300, now=clock))
+
+
+@simulated
+async def test_what_would_be_dead_lettered_again_is_held_back() -> None:
+    world = await open_world()
+    await _bury(world, 4)
+    for text in ("{", body(7, version="2026-09")):
+        given = delivery(9, body=text)
+        await world.dead_letters.send([bury(given, "malformed", "", dead_at=clock())])
+    how = _foreseeing(FakeLedger(policy()))
+    figures = await replay(world.source, world.dead_letters, Choice(), how=how, now=clock)
+    assert (figures.replayed, figures.skipped, figures.held_back) == (4, 2, 2)
+    assert all("would be dead-lettered again: " in note for note in figures.notes)
+    assert sorted(world.bodies(DEAD_LETTERS)) == sorted(["{", body(7, version="2026-09")])
+
+
+@simulated
+async def test_everything_is_sent_where_policies_cannot_be_read_and_nothing_else_is_wrong() -> None:
+    world = await open_world()
+    await _bury(world, 4)
+    ledger = FakeLedger()
+    ledger.policy_error = AWSDeniedError("GetItem: denied")
+    figures = await replay(
+        world.source, world.dead_letters, Choice(), how=_foreseeing(ledger), now=clock
+    )
+    assert (figures.replayed, figures.held_back) == (4, 0)

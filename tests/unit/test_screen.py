@@ -29,7 +29,30 @@ def test_a_duration_is_in_its_largest_unit(seconds: float, text: str) -> None:
 
 def test_control_characters_are_shown_and_not_obeyed() -> None:
     shown = screen.plain("a\x1b[31mred\x07\r\x9b\n\tb").plain
-    assert shown == "a\\x1b[31mred\\x07\\x0d\\x9b\n\tb"
+    assert shown == "a\\x1b[31mred\\x07\\x0d\\x9b\\n\tb"
+
+
+@pytest.mark.parametrize("character", "\u061c\u200e\u200f\u2028\u2029\u202a\u202e\u2066\u2069")
+def test_characters_that_reorder_or_break_a_line_are_escaped(
+    character: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    escaped = f"a\\u{ord(character):04x}b"
+    assert screen.plain(f"a{character}b").plain == escaped
+    screen.note(f"a{character}b")
+    screen.print_json_line([f"a{character}b"])
+    captured = capsys.readouterr()
+    assert captured.err == f"{escaped}\n"
+    assert captured.out == f'["{escaped}"]\n'
+
+
+def test_json_escapes_c1_controls_and_stays_the_same_document(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = "".join(map(chr, range(0x20, 0x250)))
+    screen.print_json({"a": text})
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == {"a": text}
+    assert not any("\x7f" <= each <= "\x9f" for each in printed)
 
 
 def test_half_a_surrogate_pair_is_shown_escaped(capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,7 +56,7 @@ class _Story:
         reasons = sorted({letter.reason for letter in letters})
         for reason in reasons:
             same = [letter for letter in letters if letter.reason == reason]
-            table.add_row("", reason, str(len(same)), screen.plain(same[0].detail))
+            table.add_row("", screen.plain(reason), str(len(same)), screen.plain(same[0].detail))
         self._console.print(table)
 
 

@@ -29,6 +29,7 @@ from worker.cli.choosing import (
     Versions,
     choice,
 )
+from worker.cli.dead_letters.look import note_unseen
 from worker.cli.dead_letters.rehearsal import Rehearsal, print_rehearsal
 from worker.cli.running import run_async
 from worker.dead_letter import original
@@ -38,9 +39,9 @@ from worker.dead_letters.letter_file import read_letters
 from worker.dead_letters.repair import Repair, assignment, replacing, setting
 from worker.dead_letters.replay import Manner, ReplayFigures, Result, Watcher, rehearse
 from worker.dead_letters.replay import replay as send_back
-from worker.dead_letters.walk import Choice, DeadLetter
+from worker.dead_letters.walk import Choice, DeadLetter, Scan
 from worker.delivery import OutgoingMessage
-from worker.errors import UsageError
+from worker.errors import AWSDeniedError, AWSRejectedError, UsageError
 from worker.queue import Queue, open_queues
 from worker.repository import AUPRepository
 from worker.settings import Settings, check_queue, load
@@ -62,6 +63,7 @@ class _Order:
         to: another queue than that of the settings.
         journal: another file than the default one.
         filed: What an edited export has, by the ids of its dead letters.
+        force: whether to send what would be dead-lettered again, too.
     """
 
     choice: Choice
@@ -70,6 +72,7 @@ class _Order:
     to: str | None
     journal: Path | None
     filed: Mapping[str, OutgoingMessage]
+    force: bool = False
 
     def settings(self) -> Settings:
         """Give the settings, the queue to send to in its place."""
@@ -80,6 +83,20 @@ class _Order:
             return settings.model_copy(update={"queue": check_queue(self.to)})
         except ValueError as error:
             raise UsageError(f"--to {self.to}: {error}") from None
+
+    def forecast(self, repository: AUPRepository, settings: Settings) -> Forecast:
+        """Return what predicts the outcome of a message."""
+        return Forecast(repository, clock_skew_seconds=settings.clock_skew_seconds, now=_now)
+
+    def check(self, repository: AUPRepository, settings: Settings) -> Forecast | None:
+        """Return what decides whether a message is held back; None where all are sent.
+
+        Only what a worker of the same settings takes would be dead-lettered: another queue than
+        its own may be for anything.
+        """
+        if self.force or self.to not in {None, load().queue}:
+            return None
+        return self.forecast(repository, settings)
 
     def path(self, queue_arn: str) -> Path:
         """Say where the journal is."""
@@ -142,12 +159,16 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter an option
         Path | None,
         typer.Option(metavar="FILE", help="File that lets an interrupted replay go on."),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Send what would be dead-lettered again, too.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
     """Send dead letters back: each sent, verified, then deleted.
 
-    An interruption at any moment loses nothing; a second run goes on and reports the whole. Exit
-    codes: 0 done, 1 some failed or not found, 2 nothing sent because the input is wrong.
+    What would be dead-lettered again stays where it is, unless --force is passed. An interruption
+    at any moment loses nothing; a second run goes on and reports the whole. Exit codes: 0 done, 1
+    some failed, were held back, not found or not seen, 2 nothing sent because the input is wrong.
 
     Example: aup-worker replay --reason unknown_policy --dry-run
 
@@ -165,7 +186,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter an option
     filters = [reason, user, policy, version, since, until, grep, limit]
     asked = digest(json.dumps([sorted(chosen.ids), filters, to, edits]))
     manner = Manner(rate, max_replays, _repair(filed, set_), operator or _user())
-    order = _Order(chosen, manner, asked, to, journal, filed or {})
+    order = _Order(chosen, manner, asked, to, journal, filed or {}, force)
     if dry_run:
         _report_rehearsal(run_async(_rehearse(order)), as_json=as_json)
     else:
@@ -226,9 +247,17 @@ async def _fitted(order: _Order, source: Queue) -> Manner:
     return replace(order.manner, max_bytes=limit)
 
 
+async def _destination(queue: Queue) -> str:
+    """Return what the journal calls a queue: its ARN, the same through every endpoint."""
+    try:
+        return (await queue.state()).arn or queue.url
+    except (AWSDeniedError, AWSRejectedError):  # it may be sent to all the same
+        return queue.url
+
+
 async def _rehearse(order: _Order) -> Rehearsal:
     settings = order.settings()
-    found = Rehearsal()
+    found, scan = Rehearsal(), Scan()
     missing = set(order.choice.ids)
     with screen.progress("looking") as bar:
         async with (
@@ -237,13 +266,13 @@ async def _rehearse(order: _Order) -> Rehearsal:
         ):
             manner = await _fitted(order, source)
             state = await queue.state()
-            skew = settings.clock_skew_seconds
-            forecast = Forecast(repository, clock_skew_seconds=skew, now=_now)
+            to = await _destination(source)
+            forecast = order.forecast(repository, settings)
             task = bar.add_task("looking", total=order.total or state.visible, rate="")
             rehearsal = rehearse(
                 queue, order.choice, manner, forecast,
-                sent=peek(order.path(state.arn), state.arn, order.asked),
-                look_seconds=settings.look_seconds,
+                sent=peek(order.path(state.arn), state.arn, order.asked, to),
+                look_seconds=settings.look_seconds, scan=scan,
             )  # fmt: skip
             async with aclosing(rehearsal) as judged:
                 async for letter, verdict in judged:
@@ -252,6 +281,7 @@ async def _rehearse(order: _Order) -> Rehearsal:
                     bar.update(task, completed=len(found.letters))
             found.unreadable = forecast.error
     found.missing = len(missing)
+    found.unseen = 0 if order.choice.ids and not missing else scan.unseen
     return found
 
 
@@ -269,7 +299,8 @@ def _report_rehearsal(found: Rehearsal, *, as_json: bool) -> None:
         screen.note(
             f"the policies cannot be read, so who would succeed is open: {found.unreadable}"
         )
-    if _note_missing(found.missing) or found.unreadable:
+    missing, unseen = _note_missing(found.missing), note_unseen(found.unseen)
+    if missing or unseen or found.unreadable:
         raise typer.Exit(1)
 
 
@@ -327,13 +358,18 @@ class _Done(Watcher):
 async def _replay(order: _Order) -> _Done:
     settings = order.settings()
     with screen.progress("{task.description}") as bar:
-        async with open_queues(settings) as (source, dead_letters):
+        async with (
+            open_queues(settings) as (source, dead_letters),
+            AUPRepository(settings.aws) as repository,
+        ):
             state = await dead_letters.state()
             if source.url == dead_letters.url:
                 raise UsageError("a replay goes from the dead letters to another queue: see --to")
             manner = await _fitted(order, source)
             path = order.path(state.arn)
-            with opened(path, state.arn, order.asked) as journal:
+            to = await _destination(source)
+            how = replace(manner, forecast=order.check(repository, settings))
+            with opened(path, state.arn, order.asked, to) as journal:
                 _note_earlier(journal, bar)
                 done = _Done(bar, order.total, state.visible)
                 try:
@@ -341,7 +377,7 @@ async def _replay(order: _Order) -> _Done:
                         source,
                         dead_letters,
                         order.choice,
-                        how=replace(manner, journal=journal),
+                        how=replace(how, journal=journal),
                         watcher=done,
                         look_seconds=settings.look_seconds,
                     )
@@ -374,7 +410,9 @@ def _report(done: _Done, *, as_json: bool) -> None:
             {
                 **figures.figures(),
                 "earlier": figures.earlier,
+                "held_back": figures.held_back,
                 "missing": figures.missing,
+                "not_seen": figures.unseen,
                 "seconds": round(done.seconds, 3),
                 "dry_run": False,
                 "notes": figures.notes,
@@ -388,8 +426,8 @@ def _report(done: _Done, *, as_json: bool) -> None:
         if unsent > len(figures.notes):
             screen.note(f"… and {unsent - len(figures.notes)} more")
     screen.note(_sentence(figures, done.seconds))
-    missing = _note_missing(figures.missing)
-    if figures.failed or figures.undeleted or missing:
+    missing, unseen = _note_missing(figures.missing), note_unseen(figures.unseen)
+    if figures.failed or figures.undeleted or figures.held_back or missing or unseen:
         raise typer.Exit(1)
 
 
@@ -397,8 +435,13 @@ def _sentence(figures: ReplayFigures, seconds: float) -> str:
     parts = [f"replayed {figures.replayed:,} of {figures.matched:,} in {seconds:.1f} s"]
     if figures.earlier:
         parts.append(f"{figures.earlier:,} of them were sent by an earlier run")
-    if figures.skipped:
-        parts.append(f"{figures.skipped} skipped, replayed too often before")
+    too_often = figures.skipped - figures.held_back
+    if too_often:
+        parts.append(f"{too_often} skipped, replayed too often before")
+    if figures.held_back:
+        parts.append(
+            f"{figures.held_back} skipped, would be dead-lettered again (--force sends them)"
+        )
     if figures.failed:
         parts.append(f"{figures.failed} not sent, still dead letters ({figures.last_error})")
     if figures.undeleted:

@@ -19,10 +19,19 @@ from rich.table import Table
 from rich.text import Text
 
 _PIPE_WIDTH: Final = 240
-_SURROGATES: Final = {code: f"\\u{code:04x}" for code in range(0xD800, 0xE000)}
+_C1: Final = range(0x7F, 0xA0)
+# What reorders or breaks a line without being a control character: marks, embeddings, overrides and
+# isolates of bidirectional text, and the separators of lines and paragraphs.
+_LAYOUT: Final = (
+    0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)
+)  # fmt: skip
+# In JSON as everywhere else; half a surrogate pair has no UTF-8.
+_JSON_ESCAPES: Final = {code: f"\\u{code:04x}" for code in (*_C1, *_LAYOUT, *range(0xD800, 0xE000))}
 _CONTROLS: Final = {
-    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
-} | _SURROGATES
+    **_JSON_ESCAPES,
+    **{code: f"\\x{code:02x}" for code in (*range(32), *_C1) if code != ord("\t")},
+    ord("\n"): "\\n",
+}
 
 
 def stdout() -> Console:
@@ -36,7 +45,7 @@ def stderr() -> Console:
 
 
 def plain(value: object) -> Text:
-    """Show text that others wrote as it is, its control characters made harmless."""
+    """Return text that others wrote as one line, its control characters escaped."""
     return Text(str(value).translate(_CONTROLS))
 
 
@@ -56,9 +65,9 @@ def print_line(text: str) -> None:
 
 
 def _json(data: Any, indent: int | None = None) -> str:
-    # Half a surrogate pair has no UTF-8; escaped it is the same JSON.
+    # Outside of strings there are none of these; escaped they are the same JSON.
     text = json.dumps(data, indent=indent, ensure_ascii=False, default=_encode)
-    return text.translate(_SURROGATES)
+    return text.translate(_JSON_ESCAPES)
 
 
 def _encode(value: Any) -> Any:

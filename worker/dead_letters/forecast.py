@@ -34,6 +34,11 @@ class Verdict:
     code: str
     detail: str = ""
 
+    @property
+    def is_dead_end(self) -> bool:
+        """Whether the message would be dead-lettered again."""
+        return self.code not in {SUCCEEDS, UNCHECKED}
+
 
 class Forecast:
     """Judge messages as the worker would, asking once for each version.
@@ -56,10 +61,16 @@ class Forecast:
         self._now = now
         self._known: dict[tuple[str, str], Policy | None] = {}
 
-    async def judge(self, body: str) -> Verdict:
-        """Say what would become of a body."""
+    async def judge(self, body: str, *, sent_at: datetime | None = None) -> Verdict:
+        """Return what would become of a body.
+
+        Args:
+            body: of the message to send.
+            sent_at: when SQS took the message, which this host's clock may lag behind.
+        """
+        now = self._now() if sent_at is None else max(self._now(), sent_at)
         try:
-            acceptance = decode(body, now=self._now(), clock_skew_seconds=self._skew)
+            acceptance = decode(body, now=now, clock_skew_seconds=self._skew)
         except RefusedError as refused:
             return Verdict(refused.reason.value, refused.detail)
         policy_id, version = acceptance.policy_id, acceptance.version

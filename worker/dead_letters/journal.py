@@ -1,7 +1,10 @@
-"""A replay's journal: what was sent and deleted, so that the next run goes on after any end.
+"""Journal of a replay: what was sent and deleted, so that the next run goes on after any end.
 
-JSON Lines, append-only: a header, then for each run `run`, any number of `sent` and `deleted`, and
-`end` unless it was killed. It holds ids and digests, and no body.
+JSON Lines, append-only: a header, then for each run `run` with its destination, any number of
+`sent` and `deleted`, and `end` unless it was killed. It holds ids and digests, and no body.
+
+Version 1 named neither the destination nor what was sent. What it lists as sent is sent again:
+the worker finds the second message recorded, whereas a wrong guess would delete the only one.
 """
 
 from __future__ import annotations
@@ -10,17 +13,21 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any, Final
 
+from worker.dead_letter import REPLAYS_ATTRIBUTE
+from worker.delivery import OutgoingMessage
 from worker.errors import JournalError, UsageError
 
 _KIND: Final = "aup-worker replay"
-_VERSION: Final = 1
+_VERSION: Final = 2
+_VERSIONS: Final = (1, _VERSION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +38,15 @@ class Sent:
         message_id: what the dead-letter queue calls it.
         original_id: what the source queue called it; empty if nobody said.
         sha256: of its body as it is among the dead letters.
+        content_sha256: of the message that was sent, see `content_digest`; empty if unknown.
+        to: ARN of the queue that it was sent to; empty if unknown.
     """
 
     message_id: str
     original_id: str
     sha256: str
+    content_sha256: str = ""
+    to: str = ""
 
 
 @dataclass(slots=True)
@@ -46,6 +57,7 @@ class Progress:
         outstanding: sent, but not known to be deleted, by message id.
         done: sent and deleted by runs that were asked for the same, by message id.
         runs: how many of those there were.
+        to: ARN of the queue that this run sends to; empty if unknown.
         hidden_until: until when a run that was killed may keep dead letters hidden; None if the
             last one ended by itself.
     """
@@ -53,14 +65,28 @@ class Progress:
     outstanding: dict[str, Sent] = field(default_factory=dict)
     done: dict[str, Sent] = field(default_factory=dict)
     runs: int = 0
+    to: str = ""
     hidden_until: datetime | None = None
     _asked: str = ""
     _look: timedelta = timedelta()
 
-    def was_sent(self, message_id: str, body: str) -> bool:
-        """Say whether a dead letter need only be deleted, because it was sent before."""
+    def was_sent(self, message_id: str, body: str, content_sha256: str) -> bool:
+        """Return whether a dead letter need only be deleted.
+
+        Args:
+            message_id: of the dead letter.
+            body: of the dead letter.
+            content_sha256: of the message that would be sent for it.
+
+        Returns:
+            True if that very message was sent to the destination of this run before.
+        """
         known = self.outstanding.get(message_id)
-        return known is not None and known.sha256 == digest(body)
+        return known is not None and (known.sha256, known.content_sha256, known.to) == (
+            digest(body),
+            content_sha256,
+            self.to or None,
+        )
 
     def has_done(self, wanted_id: str) -> bool:
         """Say whether a dead letter was replayed before, by its own id or its original's."""
@@ -72,15 +98,18 @@ class Progress:
         """Add what one line tells."""
         at = datetime.fromisoformat(line["at"])
         if "run" in line:
-            self.asked(str(line["run"]))
+            self.asked(str(line["run"]), str(line.get("to", "")))
             self.runs += 1
             self._look = timedelta(seconds=float(line["look_seconds"]))
         for entry in line.get("sent", ()):
-            sent = Sent(*map(str, entry))
-            self.outstanding[sent.message_id] = sent
+            message_id, original_id, sha256, *rest = map(str, entry)
+            content = "".join(rest)  # version 1 has none
+            self.outstanding[message_id] = Sent(
+                message_id, original_id, sha256, content, self.to if content else ""
+            )
         for message_id in line.get("deleted", ()):
             known = self.outstanding.pop(message_id, None)
-            if known is not None:
+            if known is not None and known.to == self.to:
                 self.done[message_id] = known
         self.hidden_until = None if "end" in line else at + self._look
 
@@ -93,15 +122,29 @@ class Progress:
             return 0.0
         return max(0.0, min(self._look, self.hidden_until - now).total_seconds())
 
-    def asked(self, for_what: str) -> None:
+    def asked(self, for_what: str, to: str) -> None:
         """Forget what was done when something else was asked for; what is outstanding stays."""
-        if for_what != self._asked:
-            self.done, self.runs, self._asked = {}, 0, for_what
+        if (for_what, to) != (self._asked, self.to):
+            self.done, self.runs, self._asked, self.to = {}, 0, for_what, to
 
 
 def digest(body: str) -> str:
     """Give the SHA-256 of a body, in hexadecimal."""
     return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def content_digest(message: OutgoingMessage) -> str:
+    """Return the SHA-256 of a message as a whole, marks of replays left out."""
+    attributes = [
+        [name, value["DataType"], value.get("StringValue"), _hex(value.get("BinaryValue"))]
+        for name, value in sorted(message.attributes.items())
+        if name != REPLAYS_ATTRIBUTE
+    ]
+    return digest(json.dumps([message.body, attributes, message.trace_header, message.group_id]))
+
+
+def _hex(content: Any) -> str | None:
+    return None if content is None else bytes(content).hex()
 
 
 def default_path(queue_arn: str, environment: Mapping[str, str]) -> Path:
@@ -126,16 +169,17 @@ def _tail(arn: str) -> str:
     return arn.rsplit(":", 1)[-1]
 
 
-def peek(path: Path, queue_arn: str, asked: str) -> Progress:
+def peek(path: Path, queue_arn: str, asked: str, to: str) -> Progress:
     """Read a journal, if there is one, and leave it alone; see `opened`."""
     try:
+        _check_regular(path, path.stat().st_mode)
         content = path.read_bytes()
     except FileNotFoundError:
         content = b""
     except OSError as error:
         raise UsageError(f"journal {path}: {error.strerror}") from None
     progress, _ = _read(content, path, queue_arn)
-    progress.asked(asked)
+    progress.asked(asked, to)
     return progress
 
 
@@ -154,11 +198,15 @@ class Journal:
 
     def begin(self, at: datetime, look_seconds: float) -> None:
         """Note the start of a run, and how long it hides what it looks at."""
-        self._write({"run": self._asked, "look_seconds": look_seconds}, at)
+        line = {"run": self._asked, "to": self.progress.to, "look_seconds": look_seconds}
+        self._write(line, at)
 
     def sent(self, letters: Iterable[Sent], at: datetime) -> None:
         """Note what is confirmed; it is on the disk when this returns."""
-        entries = [[each.message_id, each.original_id, each.sha256] for each in letters]
+        entries = [
+            [each.message_id, each.original_id, each.sha256, each.content_sha256]
+            for each in letters
+        ]
         if entries:
             self._write({"sent": entries}, at, sync=True)
 
@@ -173,7 +221,10 @@ class Journal:
         if self.progress.outstanding:
             self._write({"end": True}, at)
             return
-        self._path.unlink(missing_ok=True)
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            raise JournalError(f"journal {self._path}: {error.strerror}") from None
 
     def stop(self, at: datetime) -> None:
         """Note that a run was interrupted, but hides nothing any more."""
@@ -181,24 +232,33 @@ class Journal:
 
     def _write(self, line: dict[str, Any], at: datetime, *, sync: bool = False) -> None:
         line["at"] = at.isoformat(timespec="milliseconds")
-        try:
-            self._file.write(_line(line))
-            self._file.flush()
-            if sync:
-                os.fsync(self._file.fileno())
-        except OSError as error:
-            raise JournalError(f"journal {self._path}: {error.strerror}") from None
+        _append(self._file, self._path, _line(line), sync=sync)
         self.progress.take(line)
 
 
+def _append(file: IO[bytes], path: Path, content: bytes, *, sync: bool) -> None:
+    """Write a line to the end of an unbuffered file, whole or not at all."""
+    length = os.fstat(file.fileno()).st_size
+    try:
+        while content:
+            content = content[file.write(content) :]
+        if sync:
+            os.fsync(file.fileno())
+    except OSError as error:
+        with suppress(OSError):
+            file.truncate(length)
+        raise JournalError(f"journal {path}: {error.strerror}") from None
+
+
 @contextmanager
-def opened(path: Path, queue_arn: str, asked: str) -> Iterator[Journal]:
+def opened(path: Path, queue_arn: str, asked: str, to: str) -> Iterator[Journal]:
     """Open a journal, or begin one, and keep others from it.
 
     Args:
         path: of the file; its folder is made if it is missing.
         queue_arn: of the dead-letter queue.
         asked: digest of what the run is asked for.
+        to: ARN of the queue that the run sends to, or its URL if unknown.
 
     Raises:
         JournalError: another replay has it, or it cannot be written.
@@ -211,9 +271,8 @@ def opened(path: Path, queue_arn: str, asked: str) -> Iterator[Journal]:
         # What a crash tore off is no line; the file is opened for appending.
         file.truncate(length)
         if length == 0:
-            file.write(_header(queue_arn))
-            file.flush()
-        progress.asked(asked)
+            _append(file, path, _header(queue_arn), sync=True)
+        progress.asked(asked, to)
         yield Journal(file, path, progress, asked)
 
 
@@ -221,8 +280,9 @@ def _locked(path: Path) -> IO[bytes]:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         while True:
-            file = path.open("a+b")
+            file = path.open("a+b", buffering=0)
             try:
+                _check_regular(path, os.fstat(file.fileno()).st_mode)
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if _is_at(path, file):
                     return file
@@ -248,8 +308,13 @@ def _is_at(path: Path, file: IO[bytes]) -> bool:
     return os.path.samestat(there, os.fstat(file.fileno()))
 
 
-def _header(queue_arn: str) -> bytes:
-    return _line({"journal": _KIND, "version": _VERSION, "dead_letters": queue_arn})
+def _check_regular(path: Path, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        raise UsageError(f"journal {path}: not a regular file: name another with --journal FILE")
+
+
+def _header(queue_arn: str, version: int = _VERSION) -> bytes:
+    return _line({"journal": _KIND, "version": version, "dead_letters": queue_arn})
 
 
 def _line(content: Mapping[str, Any]) -> bytes:
@@ -259,11 +324,11 @@ def _line(content: Mapping[str, Any]) -> bytes:
 def _read(content: bytes, path: Path, queue_arn: str) -> tuple[Progress, int]:
     """Read all whole lines; give how many bytes they take, too."""
     progress = Progress()
-    header = _header(queue_arn)
-    if header.startswith(content):
-        return progress, 0 if content != header else len(header)
+    headers = [_header(queue_arn, version) for version in _VERSIONS]
+    if any(each.startswith(content) for each in headers):
+        return progress, len(content) if content in headers else 0
     lines = content.splitlines(keepends=True)
-    _check_header(lines[0], header, path)
+    _check_header(lines[0], headers, path)
     whole = lines if content.endswith(b"\n") else lines[:-1]
     for number, line in enumerate(whole[1:], start=2):
         try:
@@ -275,12 +340,12 @@ def _read(content: bytes, path: Path, queue_arn: str) -> tuple[Progress, int]:
     return progress, sum(map(len, whole))
 
 
-def _check_header(line: bytes, expected: bytes, path: Path) -> None:
-    if line == expected:
+def _check_header(line: bytes, expected: Sequence[bytes], path: Path) -> None:
+    if line in expected:
         return
     try:
         stated = json.loads(line)
-        known = stated["journal"] == _KIND and stated["version"] == _VERSION
+        known = stated["journal"] == _KIND and stated["version"] in _VERSIONS
         queue_arn = stated["dead_letters"]
     except (ValueError, KeyError, TypeError, RecursionError):
         known, queue_arn = False, ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 import tempfile
@@ -136,6 +137,8 @@ def _take(line: Line, letters: dict[str, OutgoingMessage]) -> BadLine | None:
 def new_file(path: Path, *, overwrite: bool) -> Iterator[IO[str]]:
     """Write a file that is there whole or not at all, and for its owner only.
 
+    It is durable when the context ends: the file and its directory are synced.
+
     Args:
         path: where it is when all went well.
         overwrite: whether another may be there already.
@@ -156,15 +159,30 @@ def new_file(path: Path, *, overwrite: bool) -> Iterator[IO[str]]:
             os.fsync(stream.fileno())
         _check_free(path, overwrite=overwrite)
         Path(name).replace(path)
+        _sync_directory(path.parent)
     except OSError as error:
         raise AUPError(f"{path}: {error.strerror}; it was not written") from None
     finally:
         Path(name).unlink(missing_ok=True)
 
 
+def _sync_directory(path: Path) -> None:
+    """Make a rename in a directory durable, where its file system can."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
+            raise
+    finally:
+        os.close(handle)
+
+
 def _check_free(path: Path, *, overwrite: bool) -> None:
     if path.is_dir():
         raise UsageError(f"{path}: is a directory")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path}: not a regular file; - writes to stdout")
     if path.exists() and not overwrite:
         raise UsageError(f"{path}: exists already; --force overwrites it")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from worker.dead_letters.retrying import patiently
-from worker.dead_letters.walk import LOOK_SECONDS, walk
+from worker.dead_letters.walk import LOOK_SECONDS, Scan, walk
 from worker.delivery import BATCH_MAX_ENTRIES, Delivery
 from worker.queue import Queue
 
@@ -53,14 +53,15 @@ async def purge(
     figures = PurgeFigures()
     left = set(ids)
     batch: list[Delivery] = []
+    scan = Scan()
 
     async def flush() -> None:
         nonlocal batch
         due, batch = batch, []
-        await _delete(queue, due, figures)
+        await _delete(queue, scan, due, figures)
         progress(figures)
 
-    walking = walk(queue, now=now, look_seconds=look_seconds, at_end=flush, polls=polls)
+    walking = walk(queue, now=now, look_seconds=look_seconds, at_end=flush, polls=polls, scan=scan)
     async with aclosing(walking) as letters:
         async for letter in letters:
             if letter.message_id not in left:
@@ -74,8 +75,13 @@ async def purge(
     return figures
 
 
-async def _delete(queue: Queue, deliveries: list[Delivery], figures: PurgeFigures) -> None:
-    errors = [error for error in await patiently(queue.delete, deliveries) if error is not None]
+async def _delete(
+    queue: Queue, scan: Scan, deliveries: list[Delivery], figures: PurgeFigures
+) -> None:
+    results = await patiently(queue.delete, list(map(scan.newest, deliveries)))
+    pairs = zip(deliveries, results, strict=True)
+    scan.deleted(each.message_id for each, error in pairs if error is None)
+    errors = [error for error in results if error is not None]
     figures.deleted += len(deliveries) - len(errors)
     figures.failed += len(errors)
     figures.last_error = str(errors[-1]) if errors else figures.last_error

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, get_args
 
+from worker.acceptance import Acceptance
 from worker.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE, original
 from worker.delivery import Delivery, OutgoingMessage
 from worker.errors import UnrepairableError, UsageError
 from worker.strict_json import DuplicateNameError, read_text
 
+# Where envelopes hold an acceptance as an object: CloudEvents and EventBridge.
+_ENVELOPES: Final = frozenset({"data", "detail"})
 # Names deeper down are not told apart.
 _DEPTH_MAX: Final = 20
 _ABSENT: Final = object()
@@ -35,7 +38,10 @@ class Assignment:
 
 
 def assignment(text: str) -> Assignment:
-    """Read `field=value`: the path has dots; the value is JSON where it is, and text where not.
+    """Read `field=value`: the path has dots.
+
+    The value has the field's own type: `version=1` sets the string "1". For a field that an
+    acceptance does not define, it is JSON if it can be read as such, and text otherwise.
 
     Raises:
         UsageError: it is no assignment, or an object in the value has a name twice.
@@ -51,7 +57,15 @@ def assignment(text: str) -> Assignment:
         raise UsageError(f"--set {name}: {error}") from None
     except (ValueError, RecursionError):
         parsed = value
-    return Assignment(path, parsed)
+    return Assignment(path, parsed if _suits(path, parsed) else value)
+
+
+def _suits(path: tuple[str, ...], value: Any) -> bool:
+    """Return whether a field can have a value that is not text; all that are defined hold text."""
+    defined = Acceptance.model_fields.get(path[-1])
+    if defined is None or not _ENVELOPES.issuperset(path[:-1]) or isinstance(value, str):
+        return True
+    return value is None and type(None) in get_args(defined.annotation)
 
 
 def setting(assignments: Sequence[Assignment]) -> Repair:

@@ -13,10 +13,10 @@ from typing import Final
 
 from worker.dead_letter import Edit, original, replays, revived
 from worker.dead_letters.forecast import Forecast, Verdict
-from worker.dead_letters.journal import Journal, Progress, Sent, digest
+from worker.dead_letters.journal import Journal, Progress, Sent, content_digest, digest
 from worker.dead_letters.repair import Repair, changed
 from worker.dead_letters.retrying import patiently
-from worker.dead_letters.walk import LOOK_SECONDS, Choice, DeadLetter, walk
+from worker.dead_letters.walk import LOOK_SECONDS, Choice, DeadLetter, Scan, walk
 from worker.delivery import BATCH_MAX_ENTRIES, MESSAGE_MAX_BYTES, OutgoingMessage
 from worker.errors import (
     AWSError,
@@ -49,9 +49,11 @@ class ReplayFigures:
         replayed: sent, verified and deleted from the dead letters.
         undeleted: sent and verified, but still among the dead letters too.
         failed: not sent, still among the dead letters.
-        skipped: replayed too often before, still among the dead letters.
+        skipped: replayed too often before, or held back; still among the dead letters.
+        held_back: of those skipped, what would be dead-lettered again.
         earlier: of those replayed, what earlier runs had sent.
         missing: ids that were asked for and are no dead letters.
+        unseen: dead letters that the queue reports and did not hand out.
         last_error: of those that failed or were not deleted.
         notes: a line for each of the first that were not sent.
     """
@@ -63,6 +65,8 @@ class ReplayFigures:
     skipped: int = 0
     earlier: int = 0
     missing: int = 0
+    held_back: int = 0
+    unseen: int = 0
     last_error: str = ""
     notes: list[str] = field(default_factory=list)
 
@@ -93,6 +97,8 @@ class Manner:
         operator: who repairs.
         journal: where it is noted what was sent.
         max_bytes: MaximumMessageSize of the queue that they are sent to.
+        forecast: predicts what would be dead-lettered again, which is held back; if absent,
+            everything is sent.
     """
 
     rate_per_second: float | None = None
@@ -101,6 +107,7 @@ class Manner:
     operator: str = ""
     journal: Journal | None = None
     max_bytes: int = MESSAGE_MAX_BYTES
+    forecast: Forecast | None = None
 
     def too_often(self, letter: DeadLetter) -> str:
         """Say why a dead letter is not to be replayed again; empty if it may be."""
@@ -108,6 +115,18 @@ class Manner:
         if self.max_replays is None or count < self.max_replays:
             return ""
         return f"replayed {count} times already (--max-replays {self.max_replays})"
+
+    def was_sent(self, letter: DeadLetter, sent: Progress) -> bool:
+        """Return whether the message to send for a dead letter was sent before."""
+        if letter.message_id not in sent.outstanding:
+            return False
+        plain = original(letter.delivery)
+        try:
+            wanted = plain if self.repair is None else self.repair(letter.delivery)
+        except UnrepairableError:
+            return False
+        content = content_digest(wanted)
+        return sent.was_sent(letter.message_id, letter.delivery.body, content)
 
     def prepare(self, letter: DeadLetter, at: datetime) -> OutgoingMessage:
         """Give the message to send.
@@ -187,6 +206,7 @@ async def rehearse(
     *,
     sent: Progress,
     look_seconds: int = LOOK_SECONDS,
+    scan: Scan | None = None,
 ) -> AsyncGenerator[tuple[DeadLetter, Verdict], None]:
     """Say of each dead letter what a replay would do and how it would end; send nothing.
 
@@ -197,11 +217,13 @@ async def rehearse(
         forecast: judges what would be sent.
         sent: what earlier runs have sent.
         look_seconds: how long a message stays hidden if the walk is killed.
+        scan: receives what was seen.
     """
     count = 0
-    async with aclosing(walk(dead_letters, now=_now, look_seconds=look_seconds)) as letters:
+    walking = walk(dead_letters, now=_now, look_seconds=look_seconds, scan=scan)
+    async with aclosing(walking) as letters:
         async for letter in letters:
-            before = sent.was_sent(letter.message_id, letter.delivery.body)
+            before = how.was_sent(letter, sent)
             if not before and not choice.matches(letter):
                 continue
             verdict = await _verdict(letter, how, forecast)
@@ -221,11 +243,15 @@ async def _verdict(letter: DeadLetter, how: Manner, forecast: Forecast) -> Verdi
         message = how.prepare(letter, _now())
     except UnrepairableError as error:
         return Verdict(Result.FAILED.value, str(error))
+    return await _judged(letter, message, forecast)
+
+
+async def _judged(letter: DeadLetter, message: OutgoingMessage, forecast: Forecast) -> Verdict:
     unchanged = message.body == letter.delivery.body
     if unchanged and letter.reason == Reason.CONFLICT:
         # The record it contradicts is there to stay.
         return Verdict(letter.reason, letter.detail)
-    return await forecast.judge(message.body)
+    return await forecast.judge(message.body, sent_at=letter.dead_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +287,7 @@ class _Run:
         self._sent = Progress() if how.journal is None else how.journal.progress
         self._watcher = watcher
         self._seen = 0
+        self._scan = Scan()
         self._now = now
         self._batch: list[_Entry] = []
         self._batch_bytes = 0
@@ -277,6 +304,7 @@ class _Run:
         else:
             await self._run_noting(self._how.journal, look_seconds)
         self.figures.missing = len(self._missing)
+        self.figures.unseen = 0 if self._has_all() else self._scan.unseen
         return self.figures
 
     async def _run_noting(self, journal: Journal, look_seconds: int) -> None:
@@ -310,13 +338,20 @@ class _Run:
             self.figures.earlier += 1
 
     def _take_for_deleted(self, journal: Journal) -> None:
-        """Enter what was sent and is no dead letter any more: its delete had arrived."""
-        if self._is_full():
+        """Enter what was sent and is no dead letter any more: its delete had arrived.
+
+        Only a scan that saw all that the queue reports can tell that.
+        """
+        if not self._scan.complete:
             return
-        outstanding = journal.progress.outstanding.values()
-        gone = [each for each in outstanding if each.message_id not in self._handled]
+        gone = self._unhandled()
         journal.deleted([each.message_id for each in gone], self._now())
-        self._count_earlier(gone)
+        self._count_earlier(each for each in gone if each.to == journal.progress.to)
+
+    def _unhandled(self) -> list[Sent]:
+        """Return what was sent and not noted as deleted, as far as this scan has not seen it."""
+        outstanding = self._sent.outstanding.values()
+        return [each for each in outstanding if not self._scan.has_seen(each.message_id)]
 
     def _has_all(self) -> bool:
         return self._is_full() or (bool(self._choice.ids) and not self._missing)
@@ -330,31 +365,40 @@ class _Run:
             return
         # The last batch leaves before the walk shows its messages again: a handle whose visibility
         # has ended may delete nothing.
+        self._scan = Scan()
         walking = walk(
-            self._dead_letters, now=self._now, look_seconds=look_seconds, at_end=self._flush
+            self._dead_letters,
+            now=self._now,
+            look_seconds=look_seconds,
+            at_end=self._flush,
+            scan=self._scan,
         )
         async with aclosing(walking) as letters:
             async for letter in letters:
                 self._seen += 1
                 self._watcher.saw(self._seen)
-                entry = self._entry(letter)
+                entry = await self._entry(letter)
                 if entry is not None:
                     await self._add(entry)
-                if self._is_full():
+                if self._is_full() or (self._has_all() and not self._unhandled()):
                     break
             await self._flush()
 
-    def _entry(self, letter: DeadLetter) -> _Entry | None:
+    async def _entry(self, letter: DeadLetter) -> _Entry | None:
         """Say what to do with a dead letter; nothing, if it is not chosen or cannot be sent."""
         if letter.message_id in self._handled:
             return None
-        if self._sent.was_sent(letter.message_id, letter.delivery.body):
+        if self._how.was_sent(letter, self._sent):
             self._match(letter)
             self.figures.earlier += 1
             return _Entry(letter, None)
         if not self._choice.matches(letter) or self._is_back(letter):
             return None
         self._match(letter)
+        return await self._prepared(letter)
+
+    async def _prepared(self, letter: DeadLetter) -> _Entry | None:
+        """Return what to send for a dead letter; None if it stays where it is."""
         reason = self._how.too_often(letter)
         if reason:
             self._refuse(letter, Result.SKIPPED, reason)
@@ -365,8 +409,21 @@ class _Run:
             self.figures.last_error = str(error)
             self._refuse(letter, Result.FAILED, str(error))
             return None
+        if await self._hold_back(letter, message):
+            return None
         self._marks.update({replays(message).at} - {""})
         return _Entry(letter, message)
+
+    async def _hold_back(self, letter: DeadLetter, message: OutgoingMessage) -> bool:
+        """Leave a dead letter where it is if its message would be dead-lettered again."""
+        if self._how.forecast is None:
+            return False
+        verdict = await _judged(letter, message, self._how.forecast)
+        if verdict.is_dead_end:
+            self.figures.held_back += 1
+            why = f"would be dead-lettered again: {verdict.code}: {verdict.detail}"
+            self._refuse(letter, Result.SKIPPED, why)
+        return verdict.is_dead_end
 
     def _match(self, letter: DeadLetter) -> None:
         self._handled.add(letter.message_id)
@@ -434,19 +491,24 @@ class _Run:
         messages = [each.message for each in entries if each.message is not None]
         answers = await self._source.send(messages)
         if self._how.journal is not None:
-            letters = [
-                each.letter for each, error in zip(entries, answers, strict=True) if not error
-            ]
-            self._how.journal.sent(map(_noted, letters), self._now())
+            done = [each for each, error in zip(entries, answers, strict=True) if not error]
+            self._how.journal.sent(map(_noted, done), self._now())
         return answers
 
     async def _delete(self, entries: Sequence[_Entry]) -> Sequence[AWSError | None]:
-        answers = await self._dead_letters.delete([each.letter.delivery for each in entries])
+        # A scan that went on meanwhile may have got a newer handle.
+        deliveries = [self._scan.newest(each.letter.delivery) for each in entries]
+        answers = await self._dead_letters.delete(deliveries)
+        pairs = zip(deliveries, answers, strict=True)
+        done = [each.message_id for each, error in pairs if not error]
+        self._scan.deleted(done)
         if self._how.journal is not None:
-            done = [each.letter for each, error in zip(entries, answers, strict=True) if not error]
-            self._how.journal.deleted([each.message_id for each in done], self._now())
+            self._how.journal.deleted(done, self._now())
         return answers
 
 
-def _noted(letter: DeadLetter) -> Sent:
-    return Sent(letter.message_id, letter.original_message_id, digest(letter.delivery.body))
+def _noted(entry: _Entry) -> Sent:
+    letter, message = entry.letter, entry.message
+    content = "" if message is None else content_digest(message)
+    body = digest(letter.delivery.body)
+    return Sent(letter.message_id, letter.original_message_id, body, content)

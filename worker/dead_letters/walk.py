@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator
+from collections import deque
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from worker.dead_letter import Replays, read, replays
@@ -17,6 +28,8 @@ from worker.pipeline.decode import decode, unwrap
 from worker.queue import Queue
 
 LOOK_SECONDS: Final = 120
+# How long a scan goes on asking for what the queue reports and does not hand out.
+RETRY_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 1
 _EMPTY_POLLS: Final = 2
 _QUICK_SECONDS: Final = 0.5
@@ -215,6 +228,52 @@ def _moment(text: str, otherwise: datetime) -> datetime:
     return moment if moment.tzinfo else otherwise
 
 
+@dataclass(slots=True)
+class Scan:
+    """What one scan of a dead-letter queue saw, shared with whoever deletes what it returns.
+
+    Attributes:
+        ended: whether it went through the whole queue; False where it was left early.
+        unseen: messages that the queue reports and did not hand out; known when it has ended.
+    """
+
+    ended: bool = False
+    unseen: int = 0
+    _handles: dict[str, str] = field(default_factory=dict)
+    _deleted: set[str] = field(default_factory=set)
+
+    @property
+    def complete(self) -> bool:
+        """Whether it saw every message that the queue reports."""
+        return self.ended and not self.unseen
+
+    @property
+    def left(self) -> int:
+        """Number of messages that it saw and that were not deleted."""
+        return len(self._handles) - len(self._deleted)
+
+    def has_seen(self, message_id: str) -> bool:
+        """Return whether a message was received before."""
+        return message_id in self._handles
+
+    def has_deleted(self, message_id: str) -> bool:
+        """Return whether a message was deleted during the scan."""
+        return message_id in self._deleted
+
+    def saw(self, deliveries: Iterable[Delivery]) -> None:
+        """Take the newest receipt handles."""
+        self._handles.update((each.message_id, each.receipt_handle) for each in deliveries)
+
+    def deleted(self, message_ids: Iterable[str]) -> None:
+        """Take note of confirmed deletes: these messages need not stay hidden."""
+        self._deleted.update(message_ids)
+
+    def newest(self, delivery: Delivery) -> Delivery:
+        """Return a message with its newest receipt handle: an older one may delete nothing."""
+        handle = self._handles.get(delivery.message_id, delivery.receipt_handle)
+        return replace(delivery, receipt_handle=handle)
+
+
 async def walk(
     queue: Queue,
     *,
@@ -222,25 +281,33 @@ async def walk(
     look_seconds: int = LOOK_SECONDS,
     at_end: Callable[[], Awaitable[None]] | None = None,
     polls: int = 1,
+    scan: Scan | None = None,
+    retry_seconds: float = RETRY_SECONDS,
 ) -> AsyncGenerator[DeadLetter, None]:
-    """Go through a dead-letter queue once, hiding each message only while the walk lasts.
+    """Scan a dead-letter queue once, hiding each message until the scan ends.
 
     Whatever is not deleted meanwhile is visible again when the iterator is closed: use it with
-    `contextlib.aclosing`. It ends early where SQS hands out no more because too many are hidden.
+    `contextlib.aclosing`. The scan ends when a poll is empty and the queue reports nothing but what
+    was seen. Where it reports more, polls are repeated for `retry_seconds`, and the rest is
+    reported as unseen. It ends early where SQS hands out no more because too many are hidden.
 
     Args:
         queue: the dead-letter queue.
         now: gives the present time, aware.
-        look_seconds: how long a message stays hidden if the walk is killed.
+        look_seconds: how long a message stays hidden if the scan is killed; extended while it runs.
         at_end: called after the last message, while all are hidden still.
         polls: how many are under way at most.
+        scan: receives what was seen; whoever deletes a message reports it there.
+        retry_seconds: how long to ask for messages that the queue reports and does not hand out.
     """
     state = await queue.state()
-    looking = _Looking(queue, look_seconds, polls, known=state.visible)
+    scan = Scan() if scan is None else scan
+    looking = _Looking(queue, scan, look_seconds, polls, retry_seconds=retry_seconds)
     try:
         while not looking.over:
             for delivery in await looking.more():
                 yield describe(delivery, retention_seconds=state.retention_seconds, now=now())
+        scan.ended = True
         if at_end is not None:
             await at_end()
     finally:
@@ -248,44 +315,47 @@ async def walk(
 
 
 class _Looking:
-    """The polls of one walk, and all that they hid.
+    """The polls of one scan, and all that they hid.
 
     Args:
         queue: the dead-letter queue.
-        look_seconds: how long a message stays hidden.
+        scan: receives what was seen.
+        look_seconds: how long a message stays hidden, unless it is extended.
         polls: how many are under way at most, and then how many calls that show them again.
-        known: how many there are by SQS's own approximate count; once they are seen, one empty
-            poll is enough.
+        retry_seconds: how long to ask for messages that the queue reports and does not hand out.
+
+    Attributes:
+        over: whether nothing is left to see.
     """
 
-    def __init__(self, queue: Queue, look_seconds: int, polls: int, *, known: int) -> None:
+    def __init__(
+        self, queue: Queue, scan: Scan, look_seconds: int, polls: int, *, retry_seconds: float
+    ) -> None:
+        self.over = False
         self._queue = queue
-        self._known = known
+        self._scan = scan
         self._look_seconds = look_seconds
+        self._retry_seconds = retry_seconds
         self._most = polls
-        self._seen: set[str] = set()
-        self._hidden: list[Delivery] = []
+        # Every handle with when its time is over, the first one first.
+        self._hidden: deque[tuple[float, Delivery]] = deque()
         # Each poll with when and in which turn it began: what began before the latest news, or
         # beside another empty poll, asked too early to tell that nothing is left.
         self._under_way: dict[asyncio.Task[list[Delivery]], tuple[float, int]] = {}
         self._clock = asyncio.get_running_loop().time
         self._turn = 0
-        self._empty = 0
+        self._fruitless = 0
+        self._fruitless_since = 0.0
+        self._pausing = False
+        self._is_limited = False
         self._fruitful = False
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing is left to see."""
-        return self._is_exhausted and not self._under_way
-
-    @property
-    def _is_exhausted(self) -> bool:
-        return self._empty >= (1 if len(self._seen) >= self._known else _EMPTY_POLLS)
+        self._closing = asyncio.Event()
+        self._extending = asyncio.create_task(self._keep_hidden())
 
     async def more(self) -> list[Delivery]:
-        """Wait for the next answers; give what they hold that was not seen yet."""
+        """Wait for the next responses; return what they hold that was not seen yet."""
         wanted = self._most if self._fruitful else 1
-        while not self._is_exhausted and len(self._under_way) < wanted:
+        while not self._pausing and len(self._under_way) < wanted:
             polling = asyncio.create_task(
                 self._queue.receive(
                     BATCH_MAX_ENTRIES,
@@ -294,47 +364,110 @@ class _Looking:
                 )
             )
             self._under_way[polling] = self._clock(), self._turn
+            polling.add_done_callback(partial(self._hide, self._clock()))
         done, _ = await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
-        return [each for polling in done for each in self._take(polling)]
+        new = [each for polling in done for each in await self._take(polling)]
+        if self._pausing and not self._under_way:
+            await self._compare()
+        return new
 
-    def _take(self, polling: asyncio.Task[list[Delivery]]) -> list[Delivery]:
+    async def _take(self, polling: asyncio.Task[list[Delivery]]) -> list[Delivery]:
         began, turn = self._under_way.pop(polling)
         try:
             deliveries = polling.result()
         except AWSThrottledError as error:
-            if not (self._seen and "OverLimit" in str(error)):
+            if not (self._hidden and "OverLimit" in str(error)):
                 raise
-            self._empty = _EMPTY_POLLS
+            self._pausing = self._is_limited = True
             return []
-        self._hide(deliveries)
-        # One answer may hold a message twice.
-        new = {each.message_id: each for each in deliveries if each.message_id not in self._seen}
-        self._seen.update(new)
+        # One response may hold a message twice.
+        new = {
+            each.message_id: each for each in deliveries if not self._scan.has_seen(each.message_id)
+        }
+        self._scan.saw(deliveries)
+        await self._delete_again(deliveries)
         # More at once would only make a slow server slower.
         self._fruitful = bool(new) and self._clock() - began < _QUICK_SECONDS
         if new:
-            self._empty = 0
+            self._fruitless = 0
+            self._pausing = self._is_limited
             self._turn += 1
         elif turn == self._turn:
-            self._empty += 1
             self._turn += 1
+            self._note_fruitless(is_empty=not deliveries)
         return list(new.values())
 
-    def _hide(self, deliveries: list[Delivery]) -> None:
+    def _note_fruitless(self, *, is_empty: bool) -> None:
+        """Decide whether to compare: messages seen before do not show that nothing is left."""
+        if not self._fruitless:
+            self._fruitless_since = self._clock()
+        self._fruitless += 1
+        self._pausing = self._pausing or is_empty or self._has_waited()
+
+    def _has_waited(self) -> bool:
+        waited = self._clock() - self._fruitless_since >= self._retry_seconds
+        return waited and self._fruitless >= _EMPTY_POLLS
+
+    async def _compare(self) -> None:
+        """Compare what was seen with what the queue reports; go on polling where that is more."""
+        state = await self._queue.state()
+        reported = state.visible + state.in_flight + state.delayed
+        self._scan.unseen = max(0, reported - self._scan.left)
+        self.over = self._is_limited or not self._scan.unseen or self._has_waited()
+        self._pausing = self._is_limited
+
+    async def _delete_again(self, deliveries: Sequence[Delivery]) -> None:
+        """Delete what SQS hands out though it was deleted, as a standard queue may."""
+        again = [each for each in deliveries if self._scan.has_deleted(each.message_id)]
+        if again:
+            with suppress(AWSError):
+                await self._queue.delete(again)
+
+    def _hide(self, began: float, polling: asyncio.Task[list[Delivery]]) -> None:
+        """Keep hidden what a poll returned, at once: its consumer may come for it much later."""
+        if polling.cancelled() or polling.exception() is not None:
+            return
         # Every handle: of two that came side by side nobody knows the newer one, which shows it.
         # No body: a large queue must not fill the memory.
-        self._hidden += [replace(each, body="", attributes={}) for each in deliveries]
+        until, deliveries = began + self._look_seconds, polling.result()
+        self._hidden += [(until, replace(each, body="", attributes={})) for each in deliveries]
+
+    async def _keep_hidden(self) -> None:
+        """Extend what is hidden, however long the scan takes or its consumer is busy."""
+        while not self._closing.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), self._look_seconds / 4)
+            soon = self._clock() + self._look_seconds / 2
+            await asyncio.gather(*(self._extend(soon) for _ in range(self._most)))
+
+    async def _extend(self, soon: float) -> None:
+        while not self._closing.is_set() and (batch := self._next_batch(soon)):
+            until = self._clock() + self._look_seconds
+            # An entry that fails shows itself to the next poll, which hides it again.
+            with suppress(AWSError):
+                await self._queue.change_visibility(
+                    [(each, float(self._look_seconds)) for each in batch]
+                )
+            self._hidden += [(until, each) for each in batch]
+
+    def _next_batch(self, soon: float) -> list[Delivery]:
+        """Take up to ten messages whose time is over soon, those that were deleted left out."""
+        batch: list[Delivery] = []
+        while self._hidden and self._hidden[0][0] < soon and len(batch) < BATCH_MAX_ENTRIES:
+            _, delivery = self._hidden.popleft()
+            if not self._scan.has_deleted(delivery.message_id):
+                batch.append(delivery)
+        return batch
 
     async def show_again(self) -> None:
         """Let everything be visible at once that was hidden, by polls under way too."""
-        for answer in await asyncio.gather(*self._under_way, return_exceptions=True):
-            if isinstance(answer, list):
-                self._hide(answer)
-        starts = iter(range(0, len(self._hidden), BATCH_MAX_ENTRIES))
+        self._closing.set()
+        # An extension that lands later would hide again what is shown now.
+        await self._extending
+        await asyncio.gather(*self._under_way, return_exceptions=True)
 
         async def show() -> None:
-            for start in starts:
-                batch = self._hidden[start : start + BATCH_MAX_ENTRIES]
+            while batch := self._next_batch(math.inf):
                 # An entry that fails was deleted meanwhile, or shows itself when its time is over.
                 with suppress(AWSError):
                     await self._queue.change_visibility([(each, 0.0) for each in batch])

@@ -19,7 +19,7 @@ from worker.cli.choosing import (
     Versions,
     choice,
 )
-from worker.cli.dead_letters.look import AsJSON, counted, file_letters
+from worker.cli.dead_letters.look import AsJSON, counted, file_letters, note_unseen
 from worker.errors import UsageError
 
 
@@ -39,7 +39,7 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Write dead letters to a file, whole, as JSON Lines.
 
     Nothing is taken. The file is there whole or not at all. After editing, `replay --from` sends
-    it.
+    it. Exit codes: 0 done, 1 not all dead letters were seen.
 
     Example: aup-worker dead-letters export dead.jsonl --reason invalid
     """
@@ -56,8 +56,10 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     on_stdout = str(file) == "-"
     if on_stdout and as_json:
         raise UsageError("--json: stdout holds the dead letters already")
-    ids = file_letters(file, chosen, overwrite=force)
+    ids, unseen = file_letters(file, chosen, overwrite=force)
     if as_json:
-        screen.print_json({"exported": len(ids), "file": str(file)})
+        screen.print_json({"exported": len(ids), "file": str(file), "not_seen": unseen})
     else:
         screen.note(f"exported {counted(len(ids))} to {'stdout' if on_stdout else file}")
+    if note_unseen(unseen):
+        raise typer.Exit(1)

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from worker.cli import screen
 from worker.cli.choosing import Grep, Policies, Reasons, Since, Until, Users, Versions, choice
-from worker.cli.dead_letters.look import AsJSON, Sight, expiry, look, now
+from worker.cli.dead_letters.look import AsJSON, Sight, expiry, look, note_unseen, now
 from worker.cli.running import run_async
 from worker.dead_letters.walk import Choice, DeadLetter
 
@@ -79,7 +79,8 @@ def list_(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """List dead letters, the first to expire first; nothing is taken.
 
-    Counts by reason come first and are over all that match, however few are shown.
+    Counts by reason come first and are over all that match, however few are shown. Exit codes: 0
+    done, 1 not all dead letters were seen.
 
     Example: aup-worker dead-letters list --reason unknown_policy --since 3d
     """
@@ -102,19 +103,28 @@ def list_(  # noqa: PLR0913, PLR0917 - one parameter an option
             "counts": dict(found.counts.most_common()),
             "seen": sight.seen,
             "approximate_number": sight.known,
+            "not_seen": sight.unseen,
             "dead_letters": [letter.summary(at) for letter in letters],
         }
         screen.print_json(report)
     elif letters:
-        _print_counts(out, found, at)
-        if on_terminal and limit is None:
-            letters = letters[: _room(out, len(found.counts))]
-        _print_letters(out, letters, at)
-        matching = found.counts.total()
-        if len(letters) < matching:
-            screen.note(f"{len(letters):,} shown of {matching:,}: --limit N shows more")
+        _print_found(out, found, at, fitted=on_terminal and limit is None)
     else:
         _print_none(out, sight)
+    if note_unseen(sight.unseen):
+        raise typer.Exit(1)
+
+
+def _print_found(out: Console, found: _Summaries, at: datetime, *, fitted: bool) -> None:
+    """Print counts and dead letters, only as many as the screen has room for if `fitted`."""
+    letters = found.shown()
+    _print_counts(out, found, at)
+    if fitted:
+        letters = letters[: _room(out, len(found.counts))]
+    _print_letters(out, letters, at)
+    matching = found.counts.total()
+    if len(letters) < matching:
+        screen.note(f"{len(letters):,} shown of {matching:,}: --limit N shows more")
 
 
 def _room(out: Console, reasons: int) -> int:

@@ -16,7 +16,7 @@ from rich.text import Text
 from worker.cli import screen
 from worker.cli.running import run_async
 from worker.dead_letters.letter_file import new_file, to_line
-from worker.dead_letters.walk import Choice, DeadLetter, walk
+from worker.dead_letters.walk import Choice, DeadLetter, Scan, walk
 from worker.queue import QueueState, open_queues
 from worker.settings import load
 
@@ -36,10 +36,13 @@ class Sight:
     Attributes:
         seen: dead letters handed out.
         known: how many there were by SQS's own approximate count.
+        unseen: how many the queue reports that were not handed out; 0 where the scan was left
+            early.
     """
 
     seen: int = 0
     known: int = 0
+    unseen: int = 0
 
 
 async def look(description: str, take: Callable[[DeadLetter], bool]) -> Sight:
@@ -50,7 +53,7 @@ async def look(description: str, take: Callable[[DeadLetter], bool]) -> Sight:
         take: given each of them; says whether to go on.
     """
     settings = load()
-    sight = Sight()
+    sight, scan = Sight(), Scan()
     with screen.progress(description) as bar:
         async with open_queues(settings) as (_, queue):
             sight.known = _depth(await queue.state())
@@ -60,6 +63,7 @@ async def look(description: str, take: Callable[[DeadLetter], bool]) -> Sight:
                 now=now,
                 look_seconds=settings.look_seconds,
                 polls=settings.poll_concurrency,
+                scan=scan,
             )
             async with aclosing(walking) as letters:
                 async for letter in letters:
@@ -67,12 +71,18 @@ async def look(description: str, take: Callable[[DeadLetter], bool]) -> Sight:
                     bar.update(task, completed=sight.seen)
                     if not take(letter):
                         return sight
-    if sight.seen < sight.known:
-        screen.note(
-            f"saw {sight.seen} of about {sight.known}: the others are held elsewhere for now, "
-            "or more than SQS hands out at once (120,000) or within AUP_LOOK_SECONDS"
-        )
+    sight.unseen = scan.unseen
     return sight
+
+
+def note_unseen(count: int) -> bool:
+    """Report dead letters that a scan did not see; return whether there are any."""
+    if count:
+        screen.note(
+            f"{count:,} not seen (in flight elsewhere): another scan or replay hides them, or SQS "
+            "hands out no more at once (120,000); run this again later"
+        )
+    return bool(count)
 
 
 def _depth(state: QueueState) -> int:
@@ -90,8 +100,12 @@ def counted(count: int) -> str:
     return f"{count:,} dead letter{'' if count == 1 else 's'}"
 
 
-def file_letters(file: Path, chosen: Choice, *, overwrite: bool) -> list[str]:
-    """Write dead letters to a file, or to stdout where it is `-`; give their ids."""
+def file_letters(file: Path, chosen: Choice, *, overwrite: bool) -> tuple[list[str], int]:
+    """Write dead letters to a file, or to stdout where it is `-`.
+
+    Returns:
+        The ids of those written, and how many dead letters were not seen.
+    """
     ids: list[str] = []
     with _opened(file, overwrite=overwrite) as stream:
 
@@ -101,8 +115,8 @@ def file_letters(file: Path, chosen: Choice, *, overwrite: bool) -> list[str]:
                 ids.append(letter.message_id)
             return chosen.limit is None or len(ids) < chosen.limit
 
-        run_async(look("exporting", take))
-    return ids
+        sight = run_async(look("exporting", take))
+    return ids, sight.unseen
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from worker.cli.choosing import (
     Versions,
     choice,
 )
-from worker.cli.dead_letters.look import AsJSON, counted, file_letters, now
+from worker.cli.dead_letters.look import AsJSON, counted, file_letters, note_unseen, now
 from worker.cli.running import run_async
 from worker.dead_letters.purge import PurgeFigures
 from worker.dead_letters.purge import purge as delete
@@ -47,7 +47,7 @@ def purge(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Delete dead letters for good, written to a file first.
 
     It asks before it deletes. What is deleted is what the file holds. Exit codes: 0 done, 1 not
-    all were deleted.
+    all were deleted or seen.
 
     Example: aup-worker dead-letters purge --reason malformed --until 7d
     """
@@ -64,13 +64,13 @@ def purge(  # noqa: PLR0913, PLR0917 - one parameter an option
     file = file or Path(f"dead-letters-{now():%Y%m%dT%H%M%SZ}.jsonl")
     if str(file) == "-":
         raise UsageError("--export -: what is deleted is kept in a file")
-    ids = file_letters(file, chosen, overwrite=False)
+    ids, unseen = file_letters(file, chosen, overwrite=False)
     if not ids:
         file.unlink()
     elif not yes:
         _ask(len(ids), file)
     figures = run_async(_purge(ids)) if ids else PurgeFigures()
-    _report(figures, ids, file, as_json=as_json)
+    _report(figures, ids, unseen, file, as_json=as_json)
 
 
 def _ask(count: int, file: Path) -> None:
@@ -100,7 +100,9 @@ async def _purge(ids: list[str]) -> PurgeFigures:
             )
 
 
-def _report(figures: PurgeFigures, ids: list[str], file: Path, *, as_json: bool) -> None:
+def _report(
+    figures: PurgeFigures, ids: list[str], unseen: int, file: Path, *, as_json: bool
+) -> None:
     missing = len(ids) - figures.deleted - figures.failed
     if as_json:
         screen.print_json(
@@ -110,6 +112,7 @@ def _report(figures: PurgeFigures, ids: list[str], file: Path, *, as_json: bool)
                 "deleted": figures.deleted,
                 "failed": figures.failed,
                 "missing": missing,
+                "not_seen": unseen,
             }
         )
     elif not ids:
@@ -120,5 +123,5 @@ def _report(figures: PurgeFigures, ids: list[str], file: Path, *, as_json: bool)
         screen.note(f"{figures.failed} could not be deleted ({figures.last_error})")
     if missing:
         screen.note(f"{missing} were not found again: replayed, deleted or held by others")
-    if figures.failed or missing:
+    if note_unseen(unseen) or figures.failed or missing:
         raise typer.Exit(1)

@@ -27,11 +27,13 @@ class Rehearsal:
         letters: as they would be replayed, each with its verdict.
         unreadable: why the policies cannot be read; empty if they can.
         missing: ids that are no dead letters.
+        unseen: dead letters that the queue reports and did not hand out.
     """
 
     letters: list[tuple[DeadLetter, Verdict]] = field(default_factory=list)
     unreadable: str = ""
     missing: int = 0
+    unseen: int = 0
 
     @property
     def verdicts(self) -> Counter[str]:
@@ -46,6 +48,7 @@ class Rehearsal:
             "verdicts": dict(self.verdicts.most_common()),
             "policies_unreadable": self.unreadable,
             "missing": self.missing,
+            "not_seen": self.unseen,
             "dead_letters": [
                 {**summary, "verdict": verdict.code, "verdict_detail": verdict.detail}
                 for summary, (_, verdict) in zip(summaries, self.letters, strict=True)

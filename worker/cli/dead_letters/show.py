@@ -17,7 +17,7 @@ from worker.cli.running import run_async
 from worker.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE
 from worker.dead_letters.body_view import BodyLine, BodyPart, lay_out
 from worker.dead_letters.walk import Choice, DeadLetter
-from worker.errors import UsageError
+from worker.errors import AUPError, UsageError
 
 _WRONG: Final = "bold red"
 _INDENT_MAX: Final = 40
@@ -51,7 +51,7 @@ def show(
     _print_facts(out, letter)
     for part in lay_out(letter):
         out.print()
-        out.print(Text(_title(part), style="bold"))
+        out.print(Text(screen.plain(_title(part)).plain, style="bold"))
         for line in part.lines:
             _print_line(out, line)
 
@@ -155,7 +155,12 @@ async def _find(message_id: str) -> DeadLetter:
             found.append(letter)
         return not found
 
-    await look("looking", take)
+    sight = await look("looking", take)
+    if not found and sight.unseen:
+        raise AUPError(
+            f"dead letter {message_id} not found, but {sight.unseen:,} not seen (in flight "
+            "elsewhere): run this again later"
+        )
     if not found:
         raise UsageError(f"no dead letter {message_id}: see `aup-worker dead-letters list`")
     return found[0]
