@@ -17,6 +17,7 @@ from contextlib import (
     contextmanager,
 )
 from decimal import DecimalException
+from types import TracebackType
 from typing import Any, Final, TypeVar
 
 import aioboto3
@@ -250,15 +251,8 @@ def _named(operation: str, error: Exception) -> AWSError:
     return type(found)(f"{operation}: {found}")
 
 
-@asynccontextmanager
-async def calling(
-    operation: str,
-    timeout_seconds: float,
-    calls: Counter[str] | None = None,
-    *,
-    target: str = "",
-) -> AsyncIterator[None]:
-    """Put one call to AWS under a deadline and translate what it raises.
+class calling:  # noqa: N801 - used like a function; a generator would cost three times as much
+    """Context of one call to AWS: a deadline, and errors that say what to do.
 
     Args:
         operation: AWS's name of the call.
@@ -270,20 +264,52 @@ async def calling(
         AWSError: of the subclass that says what to do; its text names operation and target.
         SettingsError: region or profile are missing or wrong.
     """
-    if calls is not None:
-        calls[operation] += 1
-    what = f"{operation} {target}" if target else operation
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            with translating(what):
-                yield
-    except TimeoutError as late:
-        if _NO_CREDENTIALS in getattr(late.__cause__, "__notes__", ()):
-            raise AWSDeniedError(
-                f"{what}: {_NO_CREDENTIALS}: none came within {timeout_seconds:g} s; "
-                f"{_GIVE_CREDENTIALS}"
-            ) from None
-        raise AWSUnavailableError(f"{what}: no answer within {timeout_seconds:g} s") from None
+
+    __slots__ = ("_calls", "_deadline", "_operation", "_seconds", "_target")
+
+    def __init__(
+        self,
+        operation: str,
+        timeout_seconds: float,
+        calls: Counter[str] | None = None,
+        *,
+        target: str = "",
+    ) -> None:
+        self._operation = operation
+        self._seconds = timeout_seconds
+        self._calls = calls
+        self._target = target
+
+    async def __aenter__(self) -> None:
+        if self._calls is not None:
+            self._calls[self._operation] += 1
+        self._deadline = asyncio.timeout(self._seconds)
+        await self._deadline.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            await self._deadline.__aexit__(None, None, None)
+            return
+        what = f"{self._operation} {self._target}" if self._target else self._operation
+        try:
+            try:
+                with translating(what):
+                    raise error  # noqa: TRY301 - to be translated
+            except BaseException as found:
+                await self._deadline.__aexit__(type(found), found, found.__traceback__)
+                raise
+        except TimeoutError as late:
+            if _NO_CREDENTIALS in getattr(late.__cause__, "__notes__", ()):
+                raise AWSDeniedError(
+                    f"{what}: {_NO_CREDENTIALS}: none came within {self._seconds:g} s; "
+                    f"{_GIVE_CREDENTIALS}"
+                ) from None
+            raise AWSUnavailableError(f"{what}: no answer within {self._seconds:g} s") from None
 
 
 async def split_if_rejected(

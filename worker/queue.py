@@ -55,6 +55,7 @@ _SYSTEM_ATTRIBUTES: Final = [
 ]
 # What reading a message raises that is not as SQS sends it.
 _UNREADABLE: Final = (AttributeError, LookupError, OSError, OverflowError, TypeError, ValueError)
+_REQUIRED: Final = ("MessageId", "ReceiptHandle", "Body")
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 Confirmed = Callable[[int, Mapping[str, Any]], bool]
 
@@ -430,7 +431,11 @@ def _date(answer: Mapping[str, Any]) -> str:
 
 
 def _delivery(message: Mapping[str, Any], date: str) -> Delivery:
-    body = _text(message, "Body")
+    message_id, receipt_handle, body = map(message.get, _REQUIRED)
+    if not (
+        isinstance(message_id, str) and isinstance(receipt_handle, str) and isinstance(body, str)
+    ):
+        raise _MalformedError(f"{', '.join(_REQUIRED)}: missing or not a string")
     stated = message.get("MD5OfBody")
     if stated is not None and stated != _md5(body):
         raise _MalformedError("the body is not what was sent, by its MD5")
@@ -439,8 +444,8 @@ def _delivery(message: Mapping[str, Any], date: str) -> Delivery:
     for attribute in attributes.values():
         _check_attribute(attribute)
     return Delivery(
-        message_id=_text(message, "MessageId"),
-        receipt_handle=_text(message, "ReceiptHandle"),
+        message_id=message_id,
+        receipt_handle=receipt_handle,
         body=body,
         sent_at=_moment(system.get("SentTimestamp", "0")),
         first_received_at=_moment(system.get("ApproximateFirstReceiveTimestamp", "0")),

@@ -350,7 +350,7 @@ async def test_a_message_of_another_md5_is_left_in_the_queue(recorder: Recorder)
             assert [delivery.body for delivery in taken] == ["one", "three"]
             assert [line["why"] for line in logs] == [
                 "the body is not what was sent, by its MD5",
-                "Body: missing or not a string",
+                "MessageId, ReceiptHandle, Body: missing or not a string",
             ]
             assert "tow" not in str(logs)
 

@@ -43,8 +43,8 @@ def decode(body: str | bytes, *, now: datetime, clock_skew_seconds: float) -> Ac
         acceptance = Acceptance.model_validate(payload)
     except ValidationError as error:
         raise RefusedError(Reason.INVALID, _describe(error, payload, path)) from None
-    latest = now + timedelta(seconds=clock_skew_seconds)
-    if parse_time(acceptance.accepted_at) > latest:
+    accepted_at = parse_time(acceptance.accepted_at)
+    if accepted_at > now and accepted_at > now + timedelta(seconds=clock_skew_seconds):
         raise FutureError(
             Reason.INVALID,
             f"{path}accepted_at: {acceptance.accepted_at} is in the future: more than "
@@ -72,12 +72,16 @@ def _parse(text: str | bytes, path: str = "") -> Any:
     place = f"{path}: " if path else ""
     raw = b""
     try:
-        raw = text.encode() if isinstance(text, str) else text
-        raw.decode()
+        if isinstance(text, str):
+            raw = text.encode()
+        else:
+            raw = text
+            raw.decode()
     except UnicodeError as error:
         problem = f"{place}not UTF-8 at character {getattr(error, 'start', 0)}"
         raise RefusedError(Reason.MALFORMED, _with_hint(problem, raw)) from None
-    if sum(map(raw.count, (b",", b"]", b"}"))) > _VALUES_MAX:  # an upper bound, and quick
+    # An upper bound, and quick; a value takes a byte at least.
+    if len(raw) > _VALUES_MAX and sum(map(raw.count, (b",", b"]", b"}"))) > _VALUES_MAX:
         raise RefusedError(Reason.INVALID, f"{place}more than {_VALUES_MAX} values")
     try:
         return strict_json.read(raw)
