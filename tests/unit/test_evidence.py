@@ -221,7 +221,7 @@ FOREIGN: dict[str, Any] = {"user_id": "u-0", "policy_version": "acceptable-use#2
         {"ip": 7, "ip_salt": "text", "user_agent": None},
         {"record_format": "1", "accepted_at": "2026-11-22T09:59:00Z"},
     ],
-    ids=str,
+    ids=["nothing", "set", "number", "older format"],
 )
 def test_an_item_of_another_program_is_reported_as_such(changes: dict[str, Any]) -> None:
     problems = verify({**FOREIGN, **changes})
