@@ -30,10 +30,11 @@ _DELETE_PROBE = Probe(Operation.DELETE, "sqs:DeleteMessage", "queue test", _deni
 
 
 class _Backlog(FakeQueue):
-    """Hand out messages from a backlog; an empty one makes a poll wait."""
+    """Hand out messages from a backlog; an empty one makes a poll wait, unless told otherwise."""
 
-    def __init__(self, backlog: int, *, seconds: float = 0.05) -> None:
+    def __init__(self, backlog: int, *, seconds: float = 0.05, waits: bool = True) -> None:
         super().__init__(seconds=seconds)
+        self.waits = waits
         self.backlog = backlog
         self.asked: list[int] = []
         self.polling = 0
@@ -54,7 +55,7 @@ class _Backlog(FakeQueue):
             await asyncio.sleep(self.seconds)
             if self.errors:
                 raise self.errors.pop(0)
-            if not self.backlog:
+            if not self.backlog and self.waits:
                 await asyncio.sleep(wait_seconds)
             count = min(self.backlog, max_messages)
             self.backlog -= count
@@ -426,3 +427,12 @@ def test_an_idle_receiver_never_deadlocks() -> None:
         run(main)
     except DeadlockError as error:  # pragma: no cover - told more clearly
         pytest.fail(str(error))
+
+
+@simulated
+async def test_empty_polls_of_a_server_that_ignores_the_wait_are_a_second_apart() -> None:
+    queue = _Backlog(0, waits=False)
+    trial = _Trial(queue)
+    await asyncio.sleep(10)
+    await trial.stop()
+    assert len(queue.asked) <= 11

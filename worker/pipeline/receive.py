@@ -24,6 +24,8 @@ from worker.queue import MessageQueue
 _log: Final = structlog.get_logger()
 _RETRY_BASE_SECONDS: Final = 0.5
 _RETRY_CAP_SECONDS: Final = 30.0
+# A long poll that is empty sooner was none: the server ignores the wait, and each poll is billed.
+_EMPTY_POLL_MIN_SECONDS: Final = 1.0
 
 Accept = Callable[[Delivery, Slot], None]
 
@@ -76,6 +78,7 @@ class Receiver:
         self._wait_seconds = wait_seconds
         self._visibility_timeout_seconds = visibility_timeout_seconds
         self._events = events
+        self._clock = asyncio.get_running_loop().time
         self._wanted = 1
         self._wake = [asyncio.Event() for _ in range(concurrency)]
 
@@ -92,8 +95,9 @@ class Receiver:
                 self._wake[index].clear()
                 await unless_stopped(self._stopping, self._wake[index].wait())
                 continue
+            began_at = self._clock()
             try:
-                await self._poll(index)
+                is_empty = await self._poll(index)
                 failures = 0
             except AWSError as error:
                 failures += 1
@@ -104,19 +108,25 @@ class Receiver:
                     failures, base_seconds=_RETRY_BASE_SECONDS, cap_seconds=_RETRY_CAP_SECONDS
                 )
                 await unless_stopped(self._stopping, asyncio.sleep(delay))
+            else:
+                early = began_at + min(_EMPTY_POLL_MIN_SECONDS, self._wait_seconds) - self._clock()
+                if is_empty and early > 0:
+                    await unless_stopped(self._stopping, asyncio.sleep(early))
             self._health.progressed()
 
-    async def _poll(self, index: int) -> None:
+    async def _poll(self, index: int) -> bool:
+        """Poll once, if that is admitted; return whether the response held no message."""
         most = await self._admitted(index)
         if not most:
-            return
+            return False
         slots = await unless_stopped(self._stopping, self._slots.reserve(most))
         if slots is None:
-            return
+            return False
         try:
             # Slots may have been awaited for long.
             if not self._stopping.is_set() and not self._access.stops_receiving:
-                await self._receive(slots)
+                return await self._receive(slots)
+            return False
         finally:
             for slot in slots:
                 slot.release()
@@ -135,7 +145,7 @@ class Receiver:
         # Still open: a single message probes the table, unless held ones do so already.
         return 1 if index == 0 and self._slots.in_flight == 0 else 0
 
-    async def _receive(self, slots: list[Slot]) -> None:
+    async def _receive(self, slots: list[Slot]) -> bool:
         deliveries = await self._queue.receive(
             len(slots),
             wait_seconds=self._wait_seconds,
@@ -152,6 +162,7 @@ class Receiver:
             self._accept(delivery, slot)
         if surplus:
             await self._hand_back(surplus)
+        return not deliveries
 
     async def _hand_back(self, surplus: list[Delivery]) -> None:
         """Return messages that were not asked for; there is no slot for them."""
