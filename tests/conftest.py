@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from tests.private import watched_logs
 from worker.repository import SingletonMeta
@@ -30,6 +31,12 @@ def _nothing_private_is_logged() -> Iterator[None]:
     with watched_logs() as wrong:
         yield
     assert not wrong, "\n".join(wrong[:5])
+
+
+@pytest.fixture(autouse=True)
+def _default_logs() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()  # a verb that ran in this process has set its own level
 
 
 @pytest.fixture(autouse=True)

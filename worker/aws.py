@@ -135,6 +135,7 @@ _KMS_KEY: Final = re.compile(
     r"perform: (?P<action>kms:\w{1,40})(?: on (?:the )?resource: (?P<key>[\w:/.-]{1,200}[\w]))?"
 )
 KMS_ADVICE: Final = "; allow "
+GRANT_ADVICE: Final = "; grant the permissions that the README lists"
 _NO_CREDENTIALS: Final = "no usable AWS credentials"
 # botocore.credentials: with less than that left to credentials, calls wait for new ones.
 _HELD_BACK_SECONDS: Final = 600
@@ -196,7 +197,7 @@ def _hint(code: str, message: str) -> str:
     if code in _KMS_UNUSABLE:
         return "; see whether the KMS key of the queue or table exists and is enabled"
     if code in _NO_PERMISSION:
-        return "; grant the permissions that the README lists"
+        return GRANT_ADVICE
     return ""
 
 

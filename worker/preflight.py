@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 
 from worker.access import Operation, Probe
+from worker.aws import GRANT_ADVICE
 from worker.dead_letter import ATTRIBUTE_ROOM_BYTES
 from worker.delivery import MESSAGE_MAX_BYTES
 from worker.errors import (
@@ -54,34 +55,41 @@ async def _access_problems(
     """Try each operation before the first message; the first poll tries receiving itself."""
     probes = [*source_probes(source), *dead_letter_probes(dead_letters), *repository.probes()]
     errors = await asyncio.gather(*(probe.error() for probe in probes))
-    problems = []
+    problems: list[str] = []
+    miskeyed: list[AWSError] = []
     others: list[AWSError] = []
     for probe, error in zip(probes, errors, strict=True):
         if isinstance(error, AWSUnsupportedError) and probe.operation is Operation.WRITE:
             problems.append(f"AUP_WRITE_API=batch: {error}")
         elif isinstance(error, AWSRejectedError) and probe.operation in _READS:
-            problems.append(
-                f"AUP_TABLE_NAME={repository.table_name}, AUP_USER_TABLE_NAME="
-                f"{repository.user_table_name}: keys must be policy_id, version and user_id, "
-                f"policy_version, all strings ({error})"
-            )
+            miskeyed.append(error)
         elif error is not None and not isinstance(error, AWSRejectedError | LeaseLostError):
             others.append(error)
     _raise_denials(probes, errors)
     if others:
         raise others[0]
+    if miskeyed:
+        problems.append(
+            f"AUP_TABLE_NAME={repository.table_name}, AUP_USER_TABLE_NAME="
+            f"{repository.user_table_name}: keys must be policy_id, version and user_id, "
+            f"policy_version, all strings ({miskeyed[0]})"
+        )
     return list(dict.fromkeys(problems))
 
 
 def _raise_denials(probes: Sequence[Probe], errors: Sequence[AWSError | None]) -> None:
     denied = [
-        (f"{probe.action} on {probe.target}", str(error).partition("; grant")[0])
+        (probe, error)
         for probe, error in zip(probes, errors, strict=True)
         if isinstance(error, AWSDeniedError)
     ]
+    for _, error in denied:
+        if GRANT_ADVICE not in str(error):
+            raise error  # keys, a clock or a KMS key, of which the error says what to do
     if denied:
-        actions = ", ".join(action for action, _ in denied)
-        raise AWSDeniedError(f"missing permissions: grant {actions} ({denied[0][1]})")
+        actions = ", ".join(f"{probe.action} on {probe.target}" for probe, _ in denied)
+        first = str(denied[0][1]).partition(GRANT_ADVICE)[0]
+        raise AWSDeniedError(f"missing permissions: grant {actions} ({first})")
 
 
 def _problems(source: QueueState, dead_letters: QueueState) -> list[str]:

@@ -58,6 +58,7 @@ async def serve(
     stopping = asyncio.Event()
     guard = StallGuard(settings.stall_seconds)
     view = View(settings, stopping, guard, asyncio.get_running_loop().time)
+    drained = False
     with _stopping_on_signals(stopping):
         try:
             async with (
@@ -68,12 +69,14 @@ async def serve(
             ):
                 if flow is not None:
                     await _run(flow, settings, beside, embedded_metrics(view))
+                    drained = True
         except asyncio.CancelledError:
             # The second signal came when nothing was held any more, or not yet.
             task = asyncio.current_task()
             if not stopping.is_set() or task is None or task.uncancel():
                 raise
-            raise GaveUpError("stopped at once: nothing was held") from None
+            if not drained:
+                raise GaveUpError("stopped at once: nothing was held") from None
 
 
 async def _run(flow: Flow, settings: Settings, beside: Beside | None, emf: EMF | None) -> None:

@@ -98,7 +98,8 @@ async def test_a_table_that_is_down_stops_the_polls_until_it_works(
     await faulty.assert_kept_once(flow)
 
 
-@pytest.mark.parametrize("fault", NO_ANSWERS)
+# Not an empty 200: that is an empty queue for every SDK.
+@pytest.mark.parametrize("fault", [each for each in NO_ANSWERS if each is not Fault.EMPTY])
 async def test_a_poll_that_got_no_answer_is_a_failure_and_no_empty_queue(
     faulty: FaultyPlace, fault: Fault
 ) -> None:

@@ -82,8 +82,15 @@ _RECEIVING: Final = (
     Mutant(
         "a poll cancelled on stop",
         _RECEIVE,
-        "                await self._receive(slots)",
-        "                await unless_stopped(self._stopping, self._receive(slots))",
+        "                return await self._receive(slots)",
+        "                return bool(await unless_stopped(self._stopping, self._receive(slots)))",
+        _RECEIVE_TESTS,
+    ),
+    Mutant(
+        "empty polls without pause",
+        _RECEIVE,
+        "                if is_empty and early > 0:",
+        "                if is_empty and early > 60:",
         _RECEIVE_TESTS,
     ),
     Mutant(

@@ -59,8 +59,8 @@ _ANSWERS: Final = (
     Mutant(
         "a call without a deadline",
         "worker/aws.py",
-        "async with asyncio.timeout(timeout_seconds):",
-        "async with asyncio.timeout(None):",
+        "self._deadline = asyncio.timeout(self._seconds)",
+        "self._deadline = asyncio.timeout(None)",
         ("tests/unit/test_aws.py",),
     ),
     Mutant(

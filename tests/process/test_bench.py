@@ -59,8 +59,8 @@ def test_two_processes_share_the_work_and_a_person_reads_what_it_took(
 
 
 def test_a_trial_that_fails_ends_it_with_one_line_and_leaves_nothing(workplace: Workplace) -> None:
-    # The policy is published, and no acceptance arrives.
-    with Gate(workplace.environment["AWS_ENDPOINT_URL"], "PutItem", 1).open() as gate:
+    # The policy and the probe at the start arrive, and no acceptance.
+    with Gate(workplace.environment["AWS_ENDPOINT_URL"], "PutItem", 2).open() as gate:
         done = workplace.run(
             "bench", *SMALL, "--ways", "D", AWS_ENDPOINT_URL=gate.url, AUP_HOLD_SECONDS="1",
             AUP_MAX_ATTEMPTS="1", AUP_CALL_TIMEOUT_SECONDS="1",

@@ -65,9 +65,10 @@ def test_killed_in_mid_batch_a_second_worker_loses_nothing_and_records_nothing_t
     total = 120
     workplace.send(*(body(each) for each in range(total)))
     short = {"AUP_CALL_TIMEOUT_SECONDS": "1", "AUP_VISIBILITY_TIMEOUT_SECONDS": "4"}
-    # Twenty writes land; those behind them are under way when the worker is killed.
+    # The probe at the start and twenty writes land; those behind them are under way when the worker
+    # is killed.
     with (
-        Gate(workplace.environment["AWS_ENDPOINT_URL"], "PutItem", 20).open() as gate,
+        Gate(workplace.environment["AWS_ENDPOINT_URL"], "PutItem", 21).open() as gate,
         workplace.service(AWS_ENDPOINT_URL=gate.url, **short) as service,
     ):
         assert gate.reached.wait(60)

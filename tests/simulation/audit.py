@@ -67,6 +67,7 @@ class Audit:
         sendings: What was sent, by body.
         holders: Who was handed a message of the source queue, by receipt handle.
         handed_back: The handles by which a message was handed back.
+        leased_at: When a handle's lease began or was extended last.
         claims: By caller, how to ask it whether it keeps a lease by a receipt handle.
         burials: The reasons with which a body was dead-lettered by a worker.
         expired: The bodies that SQS dropped when their time was up, and nobody could work.
@@ -86,6 +87,7 @@ class Audit:
     handles: dict[int, str] = field(default_factory=dict)
     claims: dict[str, Callable[[str], bool]] = field(default_factory=dict)
     handed_back: set[str] = field(default_factory=set)
+    leased_at: dict[str, float] = field(default_factory=dict)
     settling: set[str] = field(default_factory=set)
     burials: dict[str, Counter[str]] = field(default_factory=dict)
     policy_published_at: dict[str, float] = field(default_factory=dict)
@@ -225,10 +227,19 @@ class Audit:
                 self._fail(f"sent back with other attributes: {message.attributes}")
         elif event == "handed out":
             self._examine_handing_out(message)
-        elif event == "changed" and seconds != self.terms.lease_seconds:
-            self.handed_back.add(message.receipt_handle)
+        elif event == "changed":
+            self._examine_change(message.receipt_handle, seconds)
         elif event == "deleted":
             self._examine_deletion(message)
+
+    def _examine_change(self, handle: str, seconds: float) -> None:
+        now = asyncio.get_running_loop().time()
+        # No lease is extended in its first third: a message may be handed back for as long as one.
+        is_fresh = now - self.leased_at.get(handle, now) < self.terms.lease_seconds / 3
+        if seconds != self.terms.lease_seconds or is_fresh:
+            self.handed_back.add(handle)
+        else:
+            self.leased_at[handle] = now
 
     def _examine_expiry(self, queue: SimulatedQueue, message: StoredMessage) -> None:
         self.expired[message.body] += 1
@@ -248,6 +259,7 @@ class Audit:
             self._fail(f"handed out again while {self.holders[before]} holds it: {before}")
         self.handles[message.number] = message.receipt_handle
         self.holders[message.receipt_handle] = CALLER.get()
+        self.leased_at[message.receipt_handle] = asyncio.get_running_loop().time()
 
     def _examine_deletion(self, message: StoredMessage) -> None:
         sending = self.sendings.get(message.body)
