@@ -18,7 +18,11 @@ _TEST_SECONDS: Final = 20
 _RUN_SECONDS: Final = 90
 _FAILED: Final = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
 _TESTS_FAILED: Final = (1,)
-_QUIET: Final = ("-q", "-x", "--tb=no", "-p", "no:cacheprovider", f"--timeout={_TEST_SECONDS}")
+# A copy of the project has no servers of its own.
+_QUIET: Final = (
+    "-q", "-x", "--tb=no", "-p", "no:cacheprovider", f"--timeout={_TEST_SECONDS}",
+    "-m", "not servers and not hosts",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
