@@ -14,7 +14,7 @@ from tests.simulation.faults import FaultRates, Faults
 from tests.simulation.outages import Outage, Trouble
 from tests.simulation.processes import ReplayProcess, WorkerProcess
 from tests.simulation.trace import Trace
-from tests.simulation.traffic import HOPELESS, drawn, large_ones
+from tests.simulation.traffic import HOPELESS, Kind, drawn, large_ones
 from tests.simulation.virtual_clock import START, WallClock, run
 from tests.simulation.world import AMPLE_RETENTION_SECONDS, World
 from worker.dead_letters.walk import LOOK_SECONDS, Choice
@@ -332,7 +332,9 @@ class Scenario:
                 continue
             if sending.kind in HOPELESS or audit.is_conflict(sending):
                 assert body in dead, f"neither recorded nor dead: {story}"
-                assert audit.burials[body], f"dead without a reason: {story}"
+                # A host whose clock is wrong returns the future until the redrive policy moves it.
+                moved = sending.kind is Kind.FUTURE and body not in audit.burials
+                assert moved or audit.burials[body], f"dead without a reason: {story}"
             else:
                 assert audit.is_settled(sending), f"not recorded: {story}"
 
