@@ -185,6 +185,13 @@ _ELSEWHERE: Final = (
 
 _ACCESS_DENIED: Final = (
     Mutant(
+        "a wait for a version is decided before the dead-letter queue is back",
+        "worker/pipeline/settle.py",
+        "may_hold=not self._may_pass(lease, outcome)",
+        "may_hold=True",
+        ("tests/unit/test_settle.py",),
+    ),
+    Mutant(
         "deletes that are not observed",
         _SETTLE,
         "access.observed(Operation.DELETE, source.delete)",

@@ -373,6 +373,16 @@ async def test_a_dead_letter_that_is_denied_is_sent_when_it_is_permitted() -> No
     assert trial.events["dead_letter_failed"] == 0
 
 
+@simulated
+async def test_a_dead_letter_whose_version_may_be_published_meanwhile_is_not_held() -> None:
+    trial = _Trial()
+    trial.dead_letters.on_send = lambda _: AWSDeniedError("AccessDenied: no")
+    unknown = Outcome.dead(Reason.UNKNOWN_POLICY, "policy aup has no published version 2")
+    outcome = await trial.settle(unknown)
+    assert outcome.fate is Fate.RETURNED
+    assert trial.source.entries("change")[-1][1] == 33.0
+
+
 @pytest.mark.parametrize("error", [LeaseLostError("gone"), AWSUnavailableError("down")])
 @simulated
 async def test_a_message_with_a_confirmed_dead_letter_is_only_deleted_when_it_comes_back(

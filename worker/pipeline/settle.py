@@ -27,6 +27,7 @@ from worker.errors import (
     AWSRejectedError,
     AWSThrottledError,
     AWSUnavailableError,
+    Reason,
 )
 from worker.gatherer import Gatherer
 from worker.pipeline.access_watch import AccessWatch
@@ -147,7 +148,7 @@ class Settler:
             max_bytes=self._dead_letters.message_max_bytes,
         )
         try:
-            await self._send(letter, lease)
+            await self._send(letter, lease, may_hold=not self._may_pass(lease, outcome))
         except AWSError as error:
             return await self._keep(lease, outcome, error)
         self._remember(lease.delivery.message_id)
@@ -183,12 +184,17 @@ class Settler:
         )
         return Outcome.returned(f"could not be dead-lettered: {error}")
 
-    async def _send(self, letter: OutgoingMessage, lease: Lease) -> None:
+    def _may_pass(self, lease: Lease, outcome: Outcome) -> bool:
+        """Return whether a later receive may find otherwise: a version may be published since."""
+        attempts_left = lease.delivery.receive_count < self._max_attempts
+        return outcome.reason is Reason.UNKNOWN_POLICY and attempts_left
+
+    async def _send(self, letter: OutgoingMessage, lease: Lease, *, may_hold: bool) -> None:
         while True:
             try:
                 await self._patiently(self._letters, letter, lease)
             except AWSAccessError:
-                if not await self._access_may_return(lease):
+                if not may_hold or not await self._access_may_return(lease):
                     raise
             else:
                 return
