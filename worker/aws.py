@@ -505,7 +505,7 @@ def _check_answer(operation_model: Any, response_dict: dict[str, Any], **_: Any)
         members = frozenset(shape.members) if shape is not None else None
         response_dict["body"] = checked_body(operation_model.name, members, status_code, body)
     elif not isinstance(_json(body), dict):
-        # An error is believed whatever it says; only in JSON does the SDK read it for certain.
+        # An error is an error whatever its body says; the SDK reads it reliably only as JSON.
         text = f"no JSON object: {digest(body)}"
         response_dict["body"] = json.dumps({"message": text}).encode()
 

@@ -74,7 +74,7 @@ class CloudWatch:
                     EndTime=now,
                     ScanBy="TimestampDescending",
                 )
-                # What is no CloudWatch sends anything, which the SDK does not take for an error.
+                # Another server may respond with anything; the SDK does not report it as an error.
                 return _newest(answer, len(queue_names))
         except SettingsError as error:
             raise AWSUnavailableError(str(error)) from None
