@@ -22,12 +22,9 @@ def main() -> None:
 
 
 def _verb() -> None:
-    # A health check runs every few seconds, and loading every verb would be most of its work.
-    if sys.argv[1:2] == ["health"]:
-        from worker.cli.health import main as verb  # noqa: PLC0415
-    else:
-        from worker.cli.app import main as verb  # noqa: PLC0415
-    verb()
+    from worker.cli.app import main as verbs  # noqa: PLC0415 - after streams and signals
+
+    verbs()
 
 
 if __name__ == "__main__":

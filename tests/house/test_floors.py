@@ -162,7 +162,15 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     (
         "the guided run; a whole plan; the screen",
-        ("demo.run", "planning.plan", "cli", "cli.screen", "cli.running", "cli.completion"),
+        (
+            "demo.run",
+            "planning.plan",
+            "cli",
+            "cli.screen",
+            "cli.running",
+            "cli.completion",
+            "cli.lazy",
+        ),
     ),
     (
         "what several verbs share",
@@ -184,6 +192,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "cli.dead_letters.show",
             "cli.dead_letters.export",
             "cli.dead_letters.purge",
+            "cli.dead_letters.verbs",
             "cli.replay",
             "cli.policy",
             "cli.evidence",

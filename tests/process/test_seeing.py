@@ -220,13 +220,13 @@ def test_on_ecs_the_log_names_the_task_it_is_protected_and_cloudwatch_gets_its_m
 def test_what_is_not_asked_for_is_not_loaded(workplace: Workplace) -> None:
     loaded = subprocess.run(  # noqa: S603 - our own interpreter
         [str(Path(COMMAND).with_name("python")), "-X", "importtime", "-c",
-         "import worker.service, worker.cli.app"],
+         "import worker.service, worker.cli.run"],
         env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True, timeout=60,
     ).stderr  # fmt: skip
     for name in ("aiohttp.web", "prometheus_client", "worker.monitoring.ecs",
                  "worker.monitoring.emf", "worker.monitoring.systemd"):  # fmt: skip
         assert f" {name}\n" not in loaded
-    # The health command is started every few seconds: it loads next to nothing.
+    # A container's health check runs `health` every few seconds.
     done = workplace.run("health", AUP_HEALTH_PORT="1", PYTHONPROFILEIMPORTTIME="1")
-    for name in ("aioboto3", "aiohttp", "worker.cli.app", "worker.settings"):
+    for name in ("aioboto3", "aiohttp", "structlog", "worker.settings"):
         assert f" {name}\n" not in done.stderr

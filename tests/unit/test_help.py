@@ -62,6 +62,16 @@ def test_the_help_of_each_verb_has_an_example_in_a_line_that_the_verb_takes(
         assert _parse(example) == path
 
 
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_summary_in_the_list_of_verbs_is_the_first_line_of_the_verbs_own_help(
+    path: tuple[str, ...],
+) -> None:
+    group: Any = ALL.get(path[:-1], _ROOT)
+    first, _, _ = ALL[path].help.partition("\n")
+    listed = getattr(group.commands, "verbs", {})
+    assert listed == {} or listed[path[-1]].summary == first
+
+
 def test_an_example_with_an_option_that_the_verb_has_not_is_found() -> None:
     with pytest.raises(Exception, match="No such option"):
         _parse("aup-worker status --wotch")

@@ -1,33 +1,59 @@
-"""The verbs together, and what each kind of error exits with."""
+"""The table of verbs, and the exit code of each kind of error."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from worker import __version__
-from worker.cli import completion, evidence, look, policy, screen
-from worker.cli.bench import bench
-from worker.cli.coverage import coverage
-from worker.cli.dead_letters.export import export
-from worker.cli.dead_letters.listing import list_
-from worker.cli.dead_letters.purge import purge
-from worker.cli.dead_letters.show import show
-from worker.cli.demo import demo
-from worker.cli.doctor import doctor
-from worker.cli.health import health
-from worker.cli.plan import plan
-from worker.cli.push import push
-from worker.cli.replay import replay
-from worker.cli.run import run
-from worker.cli.status import status
+from worker.cli import completion
+from worker.cli.lazy import Verb, lazy_group
 from worker.errors import AUPError, SettingsError, UsageError
-from worker.logs import configure
+
+VERBS: Final = {
+    "run": Verb("worker.cli.run:run", "Run the service until SIGTERM or SIGINT."),
+    "push": Verb(
+        "worker.cli.push:push", "Send acceptances from files, from stdin or from options."
+    ),
+    "replay": Verb(
+        "worker.cli.replay:replay", "Send dead letters back: each sent, verified, then deleted."
+    ),
+    "accepted": Verb(
+        "worker.cli.evidence:accepted",
+        "Show what a user accepted; verify it, or keep it in a file.",
+    ),
+    "erase": Verb(
+        "worker.cli.evidence:erase", "Erase private fields of a user; the rest stays provable."
+    ),
+    "coverage": Verb(
+        "worker.cli.coverage:coverage", "Count the users who accepted a version, by day."
+    ),
+    "status": Verb(
+        "worker.cli.status:status", "Show how the queues and workers stand, once or live."
+    ),
+    "doctor": Verb("worker.cli.doctor:doctor", "Check the whole set-up and say what to mend."),
+    "health": Verb(
+        "worker.cli.health:health", "Ask the running service whether it is live, or ready."
+    ),
+    "init": Verb("worker.cli.look:init", "Make the queues and tables that are missing."),
+    "demo": Verb("worker.cli.demo:demo", "Run the whole job on an embedded AWS."),
+    "bench": Verb(
+        "worker.cli.bench:bench", "Measure the worker against plainer ways to do the same work."
+    ),
+    "plan": Verb("worker.cli.plan:plan", "Say what a rate of messages takes, from tasks to money."),
+    "schema": Verb("worker.cli.look:schema", "Print the JSON Schema of an acceptance."),
+    "dead-letters": Verb(
+        "worker.cli.dead_letters.verbs:app",
+        "Look at what is dead and why, keep it in files, delete it.",
+    ),
+    "policy": Verb("worker.cli.policy:app", "Publish, list and retire versions of policies."),
+}
 
 app = typer.Typer(
     name="aup-worker",
+    cls=lazy_group(VERBS),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -70,45 +96,25 @@ def _options(
     """Settings come from the environment: AUP_… and AWS's own names; see the README."""
 
 
-app.command()(run)
-app.command()(push)
-letters = typer.Typer(
-    no_args_is_help=True, help="Look at what is dead and why, keep it in files, delete it."
-)
-letters.command("list")(list_)
-letters.command()(show)
-letters.command()(export)
-letters.command()(purge)
-app.add_typer(letters, name="dead-letters")
-app.command()(replay)
-app.add_typer(policy.app, name="policy")
-app.command()(evidence.accepted)
-app.command()(evidence.erase)
-app.command()(coverage)
-app.command()(status)
-app.command()(doctor)
-app.command()(health)
-app.command()(look.init)
-app.command()(demo)
-app.command()(bench)
-app.command()(plan)
-app.command()(look.schema)
+def _note(error: object) -> None:
+    # Loaded for errors only: it takes longer than most of what this module does.
+    from worker.cli import screen  # noqa: PLC0415
+
+    screen.note(f"aup-worker: {error}")
 
 
 def main() -> None:
     """Run a verb; exit 0 done, 1 some of it failed, 2 wrong usage or settings."""
-    # Warnings of any verb go to stderr; `run` applies the settings.
-    configure("warning", "auto")
     completion.enable()
     try:
         app(completion.with_shell(sys.argv[1:]), prog_name="aup-worker")
     except SettingsError as error:
         for problem in error.problems:
-            screen.note(f"aup-worker: {problem}")
+            _note(problem)
         sys.exit(2)
     except UsageError as error:
-        screen.note(f"aup-worker: {error}")
+        _note(error)
         sys.exit(2)
     except AUPError as error:
-        screen.note(f"aup-worker: {error}")
+        _note(error)
         sys.exit(1)

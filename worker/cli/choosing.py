@@ -10,14 +10,20 @@ from typing import Annotated, Final
 import typer
 
 from worker.acceptance import parse_time
-from worker.cli.completion import reasons
-from worker.dead_letters.walk import Choice
-from worker.errors import UsageError
+from worker.dead_letters.walk import UNEXPLAINED, Choice
+from worker.errors import Reason, UsageError
+
+
+def complete_reason(incomplete: str) -> list[str]:
+    """Complete a reason of dead letters."""
+    known = [*(reason.value for reason in Reason), UNEXPLAINED]
+    return [each for each in known if each.startswith(incomplete)]
+
 
 Reasons = Annotated[
     list[str] | None,
     typer.Option(
-        "--reason", metavar="REASON", autocompletion=reasons, help="Only these; repeatable."
+        "--reason", metavar="REASON", autocompletion=complete_reason, help="Only these; repeatable."
     ),
 ]
 Users = Annotated[

@@ -12,9 +12,7 @@ from typer.completion import (  # type: ignore[attr-defined] # they are there, u
     install,
 )
 
-from worker.dead_letters.walk import UNEXPLAINED
-from worker.errors import Reason, UsageError
-from worker.repository.evidence import ERASABLE
+from worker.errors import UsageError
 
 Shell = Literal["bash", "zsh", "fish"]
 SHELLS: Final[tuple[str, ...]] = get_args(Shell)
@@ -74,20 +72,3 @@ def show_for(shell: Shell | None) -> None:
 def _script(shell: Shell) -> str:
     script = get_completion_script(prog_name=_PROGRAM, complete_var=_VARIABLE, shell=shell)
     return str(script).replace(_ZSH_DEFINES, _ZSH_COMPLETES)
-
-
-def reasons(incomplete: str) -> list[str]:
-    """Complete a reason of dead letters."""
-    known = [*(reason.value for reason in Reason), UNEXPLAINED]
-    return [each for each in known if each.startswith(incomplete)]
-
-
-def erasable(incomplete: str) -> list[str]:
-    """Complete a list of fields, joined by commas."""
-    before, comma, last = incomplete.rpartition(",")
-    chosen = set(before.split(","))
-    return [
-        f"{before}{comma}{each}"
-        for each in ERASABLE
-        if each.startswith(last) and each not in chosen
-    ]

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from worker.cli import screen
 from worker.dead_letters.walk import DeadLetter
 from worker.demo.run import DemoReport, run_demo
+from worker.logs import configure
 
 
 class _Story:
@@ -86,6 +87,7 @@ def demo(
 
     Example: aup-worker demo --json
     """
+    configure("warning", "auto")
     if as_json:
         report = asyncio.run(run_demo(_Silence()))
         screen.print_json_line({**asdict(report), "sound": report.sound})

@@ -14,7 +14,6 @@ from typing import Annotated, Any, Final, Literal
 import typer
 
 from worker.cli import screen
-from worker.cli.completion import erasable
 from worker.cli.names import check_recorded
 from worker.cli.running import run_async
 from worker.errors import AUPError, PolicyNotFoundError, UsageError
@@ -185,10 +184,21 @@ def _cells(proof: Proof, *, verified: bool) -> list[str]:
     return [*cells, str(item.get("content_sha256", ""))]
 
 
+def _complete_fields(incomplete: str) -> list[str]:
+    """Complete a list of fields, joined by commas."""
+    before, comma, last = incomplete.rpartition(",")
+    chosen = set(before.split(","))
+    return [
+        f"{before}{comma}{each}"
+        for each in ERASABLE
+        if each.startswith(last) and each not in chosen
+    ]
+
+
 def erase(
     user: User,
     fields: Annotated[
-        str, typer.Option(autocompletion=erasable, help=f"Which, of {','.join(ERASABLE)}.")
+        str, typer.Option(autocompletion=_complete_fields, help=f"Which, of {','.join(ERASABLE)}.")
     ],
     policy: Annotated[str | None, typer.Option(help="Only of this policy,")] = None,
     version: Annotated[str | None, typer.Option(help="only of this version of it.")] = None,

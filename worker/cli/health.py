@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import sys
 from typing import Annotated, Final
 
 import typer
@@ -75,14 +74,3 @@ def _ask(
     finally:
         connection.close()
     return reasons if reasons or holds is True else [f"{where} says so"], report
-
-
-def main() -> None:
-    """Run this verb without loading the others."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(health)
-    try:
-        app(args=sys.argv[2:], prog_name="aup-worker health")
-    except UsageError as error:
-        typer.echo(f"aup-worker: {error}", err=True)
-        sys.exit(2)

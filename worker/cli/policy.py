@@ -21,7 +21,11 @@ from worker.repository import AUPRepository
 from worker.repository.evidence import timestamp
 from worker.settings import load
 
-app = typer.Typer(no_args_is_help=True, help="Publish, list and retire versions of policies.")
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Publish, list and retire versions of policies.",
+)
 
 AsJSON = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 PolicyId = Annotated[str, typer.Option("--policy", help="Which policy.")]

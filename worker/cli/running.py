@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from worker.errors import StoppedError
 from worker.event_loop import run_on_loop
 from worker.interrupts import ignore_signals, on_signals
+from worker.logs import configure
 
 ResultT = TypeVar("ResultT")
 
@@ -16,9 +17,12 @@ ResultT = TypeVar("ResultT")
 def run_async(main: Coroutine[Any, Any, ResultT]) -> ResultT:
     """Run a verb to its end; SIGINT and SIGTERM let it put things in order first.
 
+    Warnings are logged to stderr.
+
     Raises:
         StoppedError: a signal ended it.
     """
+    configure("warning", "auto")
 
     async def interruptible() -> ResultT:
         task = asyncio.current_task()
