@@ -21,10 +21,11 @@ demo: $(VENV)/.run ## the whole job on an embedded AWS, in under a minute
 test: $(VENV)/.develop ## every test that needs nothing but pip
 	$(BIN)/python -m pytest -m "not servers and not hosts" $(SPREAD) $(ARGS)
 
-check: $(VENV)/.develop ## lint, format and types
+check: $(VENV)/.develop ## lint, format, types and the layers of the architecture
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(VENV)/.develop ## put the code into shape
 	$(BIN)/ruff check --fix .
@@ -49,8 +50,8 @@ fuzz: $(VENV)/.develop ## 100,000 generated bodies (BODIES=n), then 200,000 foun
 bench: $(VENV)/.develop ## what the worker costs, on a stub of AWS (ARGS=--quick asserts the ratios only)
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-scaling: $(VENV)/.develop ## how the number of tasks follows bursts and failures, simulated; writes the chart
-	@$(BIN)/python -m tests.scaling
+scaling: $(VENV)/.develop ## how the number of tasks follows bursts and failures, simulated; writes the chart (ARGS="--rate 5000/s" for one rate)
+	@$(BIN)/python -m tests.scaling $(ARGS)
 
 soak: servers ## workers killed at random on real servers, behind faults (SECONDS=n, WORKERS=n)
 	@$(BIN)/python -m tests.soak $(ARGS)

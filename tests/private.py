@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from structlog._base import BoundLoggerBase
 
-from worker.redaction import format_exception
+from worker.runtime.redaction import format_exception
 
 # Nobody else's: a network for documentation, and words of no client's and no session's.
 IP: Final = "203.0.113.77"

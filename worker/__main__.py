@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from worker.streams import prepare, run_to_exit
+from worker.runtime.streams import prepare, run_to_exit
 
 __all__ = ["main"]
 

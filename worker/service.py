@@ -14,26 +14,26 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import structlog
 
 from worker import __version__
-from worker.backoff import full_jitter
+from worker.aws.sqs import Queue, open_queues
 from worker.errors import AWSThrottledError, AWSUnavailableError, GaveUpError
-from worker.interrupts import on_signals
-from worker.logs import LINES_DROPPED, count_drops_in
-from worker.metrics import Metrics
-from worker.monitoring.companions import accompanied, embedded_metrics, traced
-from worker.monitoring.view import View
+from worker.observability.background import accompanied, embedded_metrics, traced
+from worker.observability.service_status import View
+from worker.operations.doctor.preflight import check
 from worker.pipeline.flow import Flow
-from worker.pipeline.stopping import unless_stopped
-from worker.preflight import check
-from worker.queue import Queue, open_queues
+from worker.pipeline.metrics import Metrics
 from worker.repository import AUPRepository
+from worker.runtime.backoff import full_jitter
+from worker.runtime.logs import LINES_DROPPED, count_drops_in
+from worker.runtime.loop_watchdog import StallGuard
+from worker.runtime.signals import on_signals
+from worker.runtime.stopping import unless_stopped
 from worker.settings import Settings
-from worker.stall import StallGuard
 
 if TYPE_CHECKING:
     import aioboto3
 
-    from worker.monitoring.emf import EMF
-    from worker.monitoring.tracing import OpenTelemetry
+    from worker.observability.emf import EMF
+    from worker.observability.tracing import OpenTelemetry
 
 _log: Final = structlog.get_logger()
 ResultT = TypeVar("ResultT")

@@ -1,6 +1,7 @@
 """Measure the worker against the plain ways to do its work: `python -m tests.bench`.
 
-Writes results.json, RESULTS.md and charts beside this file, unless only a part was asked for.
+Writes results.json, RESULTS.md and charts beside this file, unless only a part was asked for. With
+`--endpoint-url` it compares the variants on that server instead; `--help` after it lists options.
 """
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ from tests.bench.report import markdown
 from tests.bench.results import Results
 from tests.bench.scenarios import SCENARIOS
 from tests.bench.stub.launch import StubError, running_stub
+from tests.bench.variants.command import main as variants
 
 _HERE: Final = Path(__file__).parent
 
 
 def main() -> int:
     """Read the options, measure, and report."""
+    if any(each.partition("=")[0] == "--endpoint-url" for each in sys.argv):
+        variants()
+        return 0
     chosen = _parser().parse_args()
     if chosen.render:
         folder = chosen.output or _HERE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from tests.bench.results import Measured
-from worker.planning.figures import shipped
+from worker.aws.prices import shipped
 
 
 class PerMillion(BaseModel):

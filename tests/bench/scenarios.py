@@ -43,7 +43,7 @@ class Scenario:
 
 
 _WORKER: Final = ("worker", "run")
-_RECIPES: Final = "worker.bench.recipes"
+_RECIPES: Final = "tests.bench.variants.implementations"
 _PLAIN: Final = (
     Scenario("A", "new session and clients for each message", (_RECIPES, "A"), 40),
     Scenario("B", "a resource opened in every call", (_RECIPES, "B"), 150),

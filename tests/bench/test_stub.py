@@ -23,8 +23,8 @@ from tests.bench.stub.launch import Figures, Stub, StubError, running_stub
 from tests.bench.stub.load import measure
 from tests.bench.stub.messages import CONTENT_SHA256, POLICY_ID, VERSION, body
 from tests.bench.stub.tally import Conditions, Tally, nearest_rank
-from worker.pipeline.decode import decode
-from worker.policy import Policy
+from worker.domain.envelope import decode
+from worker.domain.policy import Policy
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient

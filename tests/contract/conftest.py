@@ -10,7 +10,7 @@ import pytest
 from tests.contract.ledger import LEDGERS, Ledger, LedgerPlace
 from tests.contract.queues import QUEUES, QueuePlace, QueueServer
 from tests.contract.running import RunningServers, running_servers
-from worker.queue import Queue
+from worker.aws.sqs import Queue
 from worker.repository import AUPRepository
 
 

@@ -6,8 +6,8 @@ import hashlib
 from datetime import UTC, datetime
 from typing import Any
 
-from worker.acceptance import Acceptance
-from worker.policy import Policy
+from worker.domain.acceptance import Acceptance
+from worker.domain.policy import Policy
 
 POLICY = "acceptable-use"
 VERSION = "2026-01"

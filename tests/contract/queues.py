@@ -16,9 +16,9 @@ from tests.simulation.faults import Faults
 from tests.simulation.simulated_dynamodb import SimulatedDynamoDB
 from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.simulated_sqs import SimulatedSQS
-from worker.delivery import Delivery
+from worker.aws.sqs import Queue, open_queues
+from worker.domain.message import Delivery
 from worker.errors import AWSError, AWSRejectedError, LeaseLostError
-from worker.queue import Queue, open_queues
 from worker.settings import AWSSettings, Settings
 
 

@@ -12,14 +12,14 @@ import pytest
 
 from tests.contract.facts import acceptance
 from tests.contract.queues import QueuePlace, QueueServer, is_empty, take
-from worker.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE, bury
-from worker.dead_letters import walk as module
-from worker.dead_letters.forecast import Forecast
-from worker.dead_letters.journal import Progress
-from worker.dead_letters.replay import Manner, ReplayFigures, Watcher, rehearse, replay
-from worker.dead_letters.walk import UNEXPLAINED, Choice, DeadLetter, walk
-from worker.delivery import Delivery, OutgoingMessage
-from worker.queue import Queue
+from worker.aws.sqs import Queue
+from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE, bury
+from worker.domain.message import Delivery, OutgoingMessage
+from worker.operations.dead_letters import scan as module
+from worker.operations.dead_letters.dry_run import Forecast
+from worker.operations.dead_letters.journal import Progress
+from worker.operations.dead_letters.replay import Manner, ReplayFigures, Watcher, rehearse, replay
+from worker.operations.dead_letters.scan import UNEXPLAINED, Choice, DeadLetter, walk
 
 TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1"
 TEN: dict[str, Any] = {

@@ -13,10 +13,10 @@ from tests.simulation.faults import Faults
 from tests.simulation.simulated_dynamodb import SimulatedDynamoDB
 from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.simulated_sqs import SimulatedSQS
+from worker.aws.provision import provision
+from worker.aws.sqs import open_queues
 from worker.errors import UsageError
-from worker.preflight import check
-from worker.provision import provision
-from worker.queue import open_queues
+from worker.operations.doctor.preflight import check
 from worker.repository import AUPRepository
 from worker.settings import AWSSettings, Settings
 

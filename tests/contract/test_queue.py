@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from tests.contract.queues import QueuePlace, QueueServer, is_empty, is_refused, take
-from worker.delivery import MESSAGE_MAX_BYTES, OutgoingMessage
+from worker.aws.sqs import Queue
+from worker.domain.message import MESSAGE_MAX_BYTES, OutgoingMessage
 from worker.errors import AWSError, AWSNotFoundError, AWSRejectedError
-from worker.push import Line, push
-from worker.queue import Queue
+from worker.operations.push import Line, push
 
 XML_CHARACTERS = "\t\n\r \u00e9 e\u0301 <&>\"' \\ \x7f\x85\u2028\ufffd 日本語 \u202e\ud7ff\ue000"
 ASTRAL_CHARACTERS = "\U00010000 🐈 \U0010fffd"

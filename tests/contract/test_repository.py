@@ -12,7 +12,9 @@ import pytest
 
 from tests.contract.facts import NOW, POLICY, TEXT_SHA256, VERSION, acceptance, policy
 from tests.contract.ledger import ACCEPTANCE_KEY, POLICY_KEY, REAL_LEDGERS, LedgerPlace
-from worker.acceptance import EXTRA_MAX_BYTES
+from worker.domain.acceptance import EXTRA_MAX_BYTES
+from worker.domain.evidence import ERASABLE, verify
+from worker.domain.policy import Policy
 from worker.errors import (
     AWSError,
     AWSNotFoundError,
@@ -20,9 +22,7 @@ from worker.errors import (
     PolicyConflictError,
     PolicyNotFoundError,
 )
-from worker.policy import Policy
 from worker.repository import AUPRepository, RecordResult, ScanKey
-from worker.repository.evidence import ERASABLE, verify
 from worker.repository.writes import STATEMENTS_MAX, Inserted
 
 RECORDED, DUPLICATE, CONFLICT = RecordResult

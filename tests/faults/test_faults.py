@@ -13,11 +13,11 @@ from tests.faults.place import FaultyPlace
 from tests.integration.place import POLICY, stated
 from tests.integration.running import until, working
 from worker import service
-from worker.acceptance import Acceptance
-from worker.delivery import Delivery, OutgoingMessage
+from worker.aws.sqs import open_queues
+from worker.domain.acceptance import Acceptance
+from worker.domain.message import Delivery, OutgoingMessage
 from worker.errors import AWSError, AWSThrottledError, AWSUnavailableError
 from worker.pipeline.flow import Flow
-from worker.queue import open_queues
 from worker.repository import AUPRepository, RecordResult
 
 OF_CALLS = [fault for fault in Fault if fault not in OF_ENTRIES | OF_STATEMENTS]

@@ -10,7 +10,7 @@ from typing import Final
 from tests.fuzz.documents import drawn
 from tests.fuzz.giants import giant
 from tests.fuzz.mutations import Body, structured
-from worker.delivery import MESSAGE_MAX_BYTES
+from worker.domain.message import MESSAGE_MAX_BYTES
 
 _GIANTS: Final = 1 / 500
 _DRAWN_SHARE: Final = 20

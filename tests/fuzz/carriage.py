@@ -15,13 +15,13 @@ from tests.fuzz.decoding import BodyError, check_detail
 from tests.simulation.sqs_messages import StoredMessage
 from tests.simulation.virtual_clock import run
 from tests.unit.fakes import DEAD_LETTERS, SOURCE, World, clock, open_world, policy, settings
-from worker.acceptance import Acceptance
-from worker.dead_letter import ATTRIBUTE, read
-from worker.delivery import MESSAGE_MAX_BYTES, Delivery, Fate
+from worker.domain.acceptance import Acceptance
+from worker.domain.dead_letter import ATTRIBUTE, read
+from worker.domain.evidence import same_content, verify
+from worker.domain.message import MESSAGE_MAX_BYTES, Delivery, Fate
 from worker.errors import Reason
 from worker.pipeline.flow import Flow
 from worker.repository import SingletonMeta
-from worker.repository.evidence import same_content, verify
 
 _PATIENCE_SECONDS: Final = 10_000.0
 _NEVER_LOGGED: Final = ("unexpected failure", "settling failed", "a stage failed")

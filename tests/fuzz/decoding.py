@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from tests.fuzz.mutations import PRIVATE, Body
 from tests.unit.fakes import fixed_now
-from worker.acceptance import Acceptance
+from worker.domain.acceptance import Acceptance
+from worker.domain.envelope import decode
 from worker.errors import Reason, RefusedError
-from worker.pipeline.decode import decode
 
 MOST_SECONDS: Final = 0.05
 _AGAIN: Final = 3

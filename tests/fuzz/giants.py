@@ -8,7 +8,7 @@ from random import Random
 from typing import Final
 
 from tests.fuzz.messages import enveloped, good_fields
-from worker.delivery import MESSAGE_MAX_BYTES
+from worker.domain.message import MESSAGE_MAX_BYTES
 
 _SHARE: Final = (0.05, 0.3, 0.34, 0.9, 1.0)
 

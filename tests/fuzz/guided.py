@@ -19,8 +19,8 @@ except ImportError:  # there is none for this platform
     sys.stderr.write("guided fuzzing left out: atheris is not installed\n")
     sys.exit(0)
 
-with atheris.instrument_imports(include=["worker.pipeline.decode", "worker.acceptance"]):
-    from worker.pipeline import decode  # noqa: F401 - instrumented before anybody else imports it
+with atheris.instrument_imports(include=["worker.domain.envelope", "worker.domain.acceptance"]):
+    from worker.domain import envelope as decode  # noqa: F401 - instrumented before anybody else imports it
 
 from tests.fuzz.bodies import bodies
 from tests.fuzz.decoding import Decoding

@@ -10,8 +10,8 @@ import pytest
 from tests.fuzz.carriage import Carriage
 from tests.fuzz.decoding import Decoding
 from tests.unit.fakes import message
-from worker.acceptance import Acceptance
-from worker.delivery import MESSAGE_MAX_BYTES
+from worker.domain.acceptance import Acceptance
+from worker.domain.message import MESSAGE_MAX_BYTES
 from worker.errors import Reason
 
 START = json.dumps(message())[:-1]

@@ -15,7 +15,7 @@ from tests.fuzz.bodies import bodies, sendable
 from tests.fuzz.campaign import campaign
 from tests.fuzz.decoding import BodyError, check_detail
 from tests.unit.fakes import IP
-from worker.delivery import MESSAGE_MAX_BYTES
+from worker.domain.message import MESSAGE_MAX_BYTES
 
 COUNT = int(os.environ.get("BODIES") or 3000)
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**9))

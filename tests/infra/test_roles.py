@@ -23,8 +23,8 @@ from tests.contract.running import running_servers
 from tests.infra.stacks import Stacks, listed, resources
 from tests.process.workplace import COMMAND, DEADLINE_SECONDS, Service, acceptance, wait_until
 from tests.servers.launch import ministack
-from worker.acceptance import Acceptance
-from worker.repository.evidence import ERASABLE, build_item
+from worker.domain.acceptance import Acceptance
+from worker.domain.evidence import ERASABLE, build_item
 
 pytestmark = pytest.mark.servers
 

@@ -13,7 +13,7 @@ import pytest
 from tests.infra.stacks import INFRA, NAMES, Stacks, resources, template, text
 from tests.servers.launch import moto
 from worker.cli.app import VERBS
-from worker.monitoring import emf
+from worker.observability import emf
 from worker.settings import AWSSettings, Settings, load, variable
 
 # What moto's CloudFormation does not make; other tests here read the templates, and cfn-lint

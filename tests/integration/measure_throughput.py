@@ -17,10 +17,10 @@ from contextlib import ExitStack
 from tests.integration.place import REAL, Place, Servers, good
 from tests.integration.running import ended, until, working
 from tests.servers import launch
-from worker.delivery import Fate
-from worker.logs import configure
-from worker.push import Line, push
-from worker.queue import open_queues
+from worker.aws.sqs import open_queues
+from worker.domain.message import Fate
+from worker.operations.push import Line, push
+from worker.runtime.logs import configure
 from worker.settings import Settings
 
 _LAUNCHES = {

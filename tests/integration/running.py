@@ -10,15 +10,15 @@ from datetime import datetime
 from typing import Any
 
 from worker import service
-from worker.acceptance import Acceptance
-from worker.access import CallObserver, Probe
-from worker.delivery import Fate
-from worker.metrics import Metrics
+from worker.aws.access import CallObserver, Probe
+from worker.aws.sqs import Queue, open_queues
+from worker.domain.acceptance import Acceptance
+from worker.domain.message import Fate
+from worker.domain.policy import Policy
+from worker.operations.doctor.preflight import check
 from worker.pipeline.flow import Flow
+from worker.pipeline.metrics import Metrics
 from worker.pipeline.record import Ledger
-from worker.policy import Policy
-from worker.preflight import check
-from worker.queue import Queue, open_queues
 from worker.repository import AUPRepository, RecordResult
 from worker.settings import Settings
 

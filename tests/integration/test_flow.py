@@ -13,15 +13,15 @@ import pytest
 from tests.integration.place import FORGOTTEN, POLICY, Place, good, now, sha256, stated
 from tests.integration.proxy import proxy_to
 from tests.integration.running import HoldingLedger, ended, until, working
-from worker.dead_letters import walk as walk_module
-from worker.dead_letters.replay import replay
-from worker.dead_letters.walk import Choice
-from worker.delivery import Fate
+from worker.aws.sqs import open_queues
+from worker.domain.evidence import verify
+from worker.domain.message import Fate
+from worker.domain.policy import Policy
+from worker.operations.dead_letters import scan as walk_module
+from worker.operations.dead_letters.replay import replay
+from worker.operations.dead_letters.scan import Choice
 from worker.pipeline.flow import Flow
-from worker.policy import Policy
-from worker.queue import open_queues
 from worker.repository import AUPRepository
-from worker.repository.evidence import verify
 
 # moto's receive slows down with the backlog.
 BACKLOG_MAX = 40

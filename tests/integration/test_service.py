@@ -16,12 +16,7 @@ from structlog.testing import capture_logs
 from tests.contract.running import RunningServers
 from tests.integration.place import MOTO, Place, Servers, good, stated
 from tests.integration.running import assert_balance, ended, opened, until
-from worker.errors import (
-    AWSDeniedError,
-    AWSNotFoundError,
-    GaveUpError,
-    SettingsError,
-)
+from worker.errors import AWSDeniedError, AWSNotFoundError, GaveUpError, SettingsError
 from worker.service import serve
 from worker.settings import Settings
 

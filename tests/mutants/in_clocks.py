@@ -6,13 +6,13 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant
 
-_CHECK: Final = "worker/proof/check.py"
+_CHECK: Final = "worker/operations/evidence/verification.py"
 _CLOCK: Final = "worker/pipeline/sqs_clock.py"
 _FLOW: Final = "worker/pipeline/flow.py"
 _RECORD: Final = "worker/pipeline/record.py"
-_CLOCK_TESTS: Final = ("tests/unit/test_sqs_clock.py",)
-_FLOW_TESTS: Final = ("tests/unit/test_flow.py", "-k", "clock")
-_RECORD_TESTS: Final = ("tests/unit/test_record.py", "-k", "version")
+_CLOCK_TESTS: Final = ("tests/unit/pipeline/test_sqs_clock.py",)
+_FLOW_TESTS: Final = ("tests/unit/pipeline/test_flow.py", "-k", "clock")
+_RECORD_TESTS: Final = ("tests/unit/pipeline/test_record.py", "-k", "version")
 
 MUTANTS: Final = (
     Mutant(
@@ -90,13 +90,13 @@ MUTANTS: Final = (
         _CHECK,
         "if seconds < -tolerance_seconds:",
         "if False:",
-        ("tests/unit/test_check.py",),
+        ("tests/unit/operations/evidence/test_verification.py",),
     ),
     Mutant(
         "a wait for a killed replay that grows with a jump of the clock",
-        "worker/dead_letters/journal.py",
+        "worker/operations/dead_letters/journal.py",
         "min(self._look, self.hidden_until - now)",
         "(self.hidden_until - now)",
-        ("tests/unit/test_replay.py", "-k", "clock"),
+        ("tests/unit/operations/dead_letters/test_replay.py", "-k", "clock"),
     ),
 )

@@ -6,22 +6,22 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant
 
-_FILE: Final = "worker/dead_letters/letter_file.py"
-_FORECAST: Final = "worker/dead_letters/forecast.py"
-_JOURNAL: Final = "worker/dead_letters/journal.py"
-_LOOK: Final = "worker/cli/dead_letters/look.py"
-_PURGE: Final = "worker/dead_letters/purge.py"
-_REPAIR: Final = "worker/dead_letters/repair.py"
-_REPLAY: Final = "worker/dead_letters/replay.py"
-_WALK: Final = "worker/dead_letters/walk.py"
-_CHOOSING_TESTS: Final = ("tests/unit/test_choosing.py",)
-_FILE_TESTS: Final = ("tests/unit/test_letter_file.py",)
-_JOURNAL_TESTS: Final = ("tests/unit/test_journal.py",)
-_PURGE_TESTS: Final = ("tests/unit/test_purge.py",)
-_REPAIR_TESTS: Final = ("tests/unit/test_repair.py",)
-_REPLAY_TESTS: Final = ("tests/unit/test_replay.py",)
-_VERBS_TESTS: Final = ("tests/unit/test_letter_verbs.py",)
-_WALK_TESTS: Final = ("tests/unit/test_dead_letters.py",)
+_FILE: Final = "worker/operations/dead_letters/export_file.py"
+_FORECAST: Final = "worker/operations/dead_letters/dry_run.py"
+_JOURNAL: Final = "worker/operations/dead_letters/journal.py"
+_LOOK: Final = "worker/cli/dead_letters/scanning.py"
+_PURGE: Final = "worker/operations/dead_letters/purge.py"
+_REPAIR: Final = "worker/operations/dead_letters/edit.py"
+_REPLAY: Final = "worker/operations/dead_letters/replay.py"
+_WALK: Final = "worker/operations/dead_letters/scan.py"
+_CHOOSING_TESTS: Final = ("tests/unit/cli/test_filters.py",)
+_FILE_TESTS: Final = ("tests/unit/operations/dead_letters/test_export_file.py",)
+_JOURNAL_TESTS: Final = ("tests/unit/operations/dead_letters/test_journal.py",)
+_PURGE_TESTS: Final = ("tests/unit/operations/dead_letters/test_purge.py",)
+_REPAIR_TESTS: Final = ("tests/unit/operations/dead_letters/test_edit.py",)
+_REPLAY_TESTS: Final = ("tests/unit/operations/dead_letters/test_replay.py",)
+_VERBS_TESTS: Final = ("tests/unit/cli/test_dead_letters.py",)
+_WALK_TESTS: Final = ("tests/unit/operations/dead_letters/test_scan.py",)
 
 _LOOKING: Final = (
     Mutant(
@@ -257,7 +257,7 @@ _GOING_ON: Final = (
         "        if policy is None:\n            return Verdict(",
         "        if policy is None and version:\n            return Verdict(SUCCEEDS)\n"
         "        if policy is None:\n            return Verdict(",
-        ("tests/unit/test_forecast.py",),
+        ("tests/unit/operations/dead_letters/test_dry_run.py",),
     ),
 )
 

@@ -14,13 +14,13 @@ _RECORD: Final = "worker/pipeline/record.py"
 _REPOSITORY: Final = "worker/repository/aup.py"
 _SETTLE: Final = "worker/pipeline/settle.py"
 _SLOTS: Final = "worker/pipeline/slots.py"
-_ACCESS_TESTS: Final = ("tests/unit/test_access_watch.py",)
+_ACCESS_TESTS: Final = ("tests/unit/pipeline/test_access_watch.py",)
 _CONNECTION_TESTS: Final = ("tests/pitfalls/test_connections.py",)
-_FLOW_TESTS: Final = ("tests/unit/test_flow.py",)
-_HEALTH_TESTS: Final = ("tests/unit/test_health.py",)
-_RECEIVE_TESTS: Final = ("tests/unit/test_receive.py",)
-_SETTLE_TESTS: Final = ("tests/unit/test_settle.py",)
-_SLOTS_TESTS: Final = ("tests/unit/test_slots.py",)
+_FLOW_TESTS: Final = ("tests/unit/pipeline/test_flow.py",)
+_HEALTH_TESTS: Final = ("tests/unit/pipeline/test_health.py",)
+_RECEIVE_TESTS: Final = ("tests/unit/pipeline/test_receive.py",)
+_SETTLE_TESTS: Final = ("tests/unit/pipeline/test_settle.py",)
+_SLOTS_TESTS: Final = ("tests/unit/pipeline/test_slots.py",)
 
 _MEMORY: Final = (
     Mutant(
@@ -119,24 +119,24 @@ _PROGRESS: Final = (
     ),
     Mutant(
         "a message in no known form ends the poller",
-        "worker/queue.py",
+        "worker/aws/sqs.py",
         "except _UNREADABLE as error:",
         "except ZeroDivisionError as error:",
-        ("tests/unit/test_queue.py",),
+        ("tests/unit/aws/test_sqs.py",),
     ),
 )
 
 _CONNECTIONS: Final = (
     Mutant(
         "a pool smaller than the calls under way",
-        "worker/queue.py",
+        "worker/aws/sqs.py",
         "pool=4 * settings.settle_concurrency",
         "pool=4 * settings.settle_concurrency - 1",
         (*_CONNECTION_TESTS, "-k", "every_bound"),
     ),
     Mutant(
         "polls on the common pool",
-        "worker/queue.py",
+        "worker/aws/sqs.py",
         "open_caller(poll_client, ",
         "open_caller(client, ",
         (*_CONNECTION_TESTS, "-k", "every_bound"),
@@ -189,7 +189,7 @@ _ACCESS_DENIED: Final = (
         "worker/pipeline/settle.py",
         "may_hold=not self._may_pass(lease, outcome)",
         "may_hold=True",
-        ("tests/unit/test_settle.py",),
+        ("tests/unit/pipeline/test_settle.py",),
     ),
     Mutant(
         "deletes that are not observed",
@@ -210,7 +210,7 @@ _ACCESS_DENIED: Final = (
         _REPOSITORY,
         "            self._observe(operation, [error])\n",
         "",
-        ("tests/unit/test_aup_repository.py", "-k", "observed"),
+        ("tests/unit/repository/test_aup.py", "-k", "observed"),
     ),
     Mutant(
         "a success that clears the trouble of another operation",
@@ -285,17 +285,17 @@ _ACCESS_DENIED: Final = (
     ),
     Mutant(
         "missing permissions not looked for at the start",
-        "worker/preflight.py",
+        "worker/operations/doctor/preflight.py",
         "    if denied:\n",
         "    if False:\n",
-        ("tests/unit/test_preflight.py",),
+        ("tests/unit/operations/doctor/test_preflight.py",),
     ),
     Mutant(
         "an operation that the server lacks is tried for ever",
-        "worker/aws.py",
+        "worker/aws/calls.py",
         "        (AWSUnsupportedError, _UNSUPPORTED),\n",
         "",
-        ("tests/unit/test_aws.py",),
+        ("tests/unit/aws/test_calls.py",),
     ),
 )
 

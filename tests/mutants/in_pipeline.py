@@ -7,13 +7,13 @@ from typing import Final
 from tests.mutants.mutant import Mutant
 
 _FLOW: Final = "worker/pipeline/flow.py"
-_GATHERER: Final = "worker/gatherer.py"
+_GATHERER: Final = "worker/runtime/batcher.py"
 _LEASE: Final = "worker/pipeline/lease.py"
 _RECEIVE: Final = "worker/pipeline/receive.py"
-_FLOW_TESTS: Final = ("tests/unit/test_flow.py",)
-_GATHERER_TESTS: Final = ("tests/unit/test_gatherer.py",)
-_LEASE_TESTS: Final = ("tests/unit/test_lease.py",)
-_RECEIVE_TESTS: Final = ("tests/unit/test_receive.py",)
+_FLOW_TESTS: Final = ("tests/unit/pipeline/test_flow.py",)
+_GATHERER_TESTS: Final = ("tests/unit/runtime/test_batcher.py",)
+_LEASE_TESTS: Final = ("tests/unit/pipeline/test_lease.py",)
+_RECEIVE_TESTS: Final = ("tests/unit/pipeline/test_receive.py",)
 _DUE: Final = (
     "tests/simulation/test_trouble.py"
     "::test_a_lease_that_is_stopped_as_its_extension_falls_due_is_not_extended"
@@ -105,21 +105,21 @@ _RECEIVING: Final = (
         "worker/pipeline/slots.py",
         "self._wake_next()  # the turn",
         "pass  # the turn",
-        ("tests/unit/test_slots.py",),
+        ("tests/unit/pipeline/test_slots.py",),
     ),
     Mutant(
         "a breaker that never opens",
         "worker/pipeline/breaker.py",
         "self._closed.clear()",
         "pass",
-        ("tests/unit/test_breaker.py",),
+        ("tests/unit/pipeline/test_breaker.py",),
     ),
     Mutant(
         "a breaker that never closes",
         "worker/pipeline/breaker.py",
         "self._in_a_row = 0\n        self._closed.set()",
         "self._in_a_row = 0",
-        ("tests/unit/test_breaker.py",),
+        ("tests/unit/pipeline/test_breaker.py",),
     ),
     Mutant(
         "an open breaker that stops no poll",

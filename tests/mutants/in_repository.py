@@ -8,15 +8,15 @@ from tests.mutants.mutant import Mutant
 
 _AUP: Final = "worker/repository/aup.py"
 _CACHE: Final = "worker/repository/cache.py"
-_EVIDENCE: Final = "worker/repository/evidence.py"
+_EVIDENCE: Final = "worker/domain/evidence.py"
 _SINGLETON: Final = "worker/repository/singleton.py"
 _UPDATES: Final = "worker/repository/updates.py"
 _WRITES: Final = "worker/repository/writes.py"
-_AUP_TESTS: Final = ("tests/unit/test_aup_repository.py",)
-_CACHE_TESTS: Final = ("tests/unit/test_cache.py",)
-_EVIDENCE_TESTS: Final = ("tests/unit/test_evidence.py",)
-_SINGLETON_TESTS: Final = ("tests/unit/test_singleton.py",)
-_WRITES_TESTS: Final = ("tests/unit/test_writes.py",)
+_AUP_TESTS: Final = ("tests/unit/repository/test_aup.py",)
+_CACHE_TESTS: Final = ("tests/unit/repository/test_cache.py",)
+_EVIDENCE_TESTS: Final = ("tests/unit/domain/test_evidence.py",)
+_SINGLETON_TESTS: Final = ("tests/unit/repository/test_singleton.py",)
+_WRITES_TESTS: Final = ("tests/unit/repository/test_writes.py",)
 
 _WRITING: Final = (
     Mutant(
@@ -143,14 +143,14 @@ _WRITING: Final = (
         _UPDATES,
         "for name in (*self.key, *self.removed)]",
         "for name in self.key]",
-        ("tests/unit/test_updates.py",),
+        ("tests/unit/repository/test_updates.py",),
     ),
     Mutant(
         "an erasure of what changed since it was read, by UpdateItem",
         _UPDATES,
         'conditions += [f"{names[name]} = :{names[name][1:]}" for name in self.removed]',
         "pass",
-        ("tests/unit/test_updates.py",),
+        ("tests/unit/repository/test_updates.py",),
     ),
     Mutant(
         "an erasure from another record than was shown",
@@ -265,7 +265,7 @@ _READING: Final = (
         _EVIDENCE,
         "if name in _STATED and name not in passed",
         "if name in _STATED",
-        ("tests/unit/test_privacy.py",),
+        ("tests/unit/domain/test_privacy.py",),
     ),
 )
 
@@ -296,14 +296,14 @@ _ONE: Final = (
         "worker/repository/dynamodb.py",
         "if self._opening is None:",
         "if True:",
-        ("tests/unit/test_dynamodb_repository.py",),
+        ("tests/unit/repository/test_dynamodb.py",),
     ),
     Mutant(
         "a closed repository that works on",
         "worker/repository/dynamodb.py",
         "        self._closed = True\n",
         "",
-        ("tests/unit/test_dynamodb_repository.py",),
+        ("tests/unit/repository/test_dynamodb.py",),
     ),
 )
 

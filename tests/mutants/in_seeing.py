@@ -6,22 +6,22 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant
 
-_ECS: Final = "worker/monitoring/ecs.py"
-_EMF: Final = "worker/monitoring/emf.py"
-_ENDPOINTS: Final = "worker/monitoring/endpoints.py"
-_PROMETHEUS: Final = "worker/monitoring/prometheus.py"
-_SYSTEMD: Final = "worker/monitoring/systemd.py"
-_COVERAGE: Final = "worker/proof/coverage.py"
-_ERASURE: Final = "worker/proof/erasure.py"
-_PRIVACY: Final = "worker/repository/privacy.py"
-_ECS_TESTS: Final = ("tests/unit/test_ecs.py",)
-_EMF_TESTS: Final = ("tests/unit/test_emf.py",)
-_ENDPOINTS_TESTS: Final = ("tests/unit/test_endpoints.py",)
-_PROMETHEUS_TESTS: Final = ("tests/unit/test_prometheus.py",)
-_SYSTEMD_TESTS: Final = ("tests/unit/test_systemd.py",)
-_COVERAGE_TESTS: Final = ("tests/unit/test_coverage.py",)
-_ERASURE_TESTS: Final = ("tests/unit/test_erasure.py",)
-_PRIVACY_TESTS: Final = ("tests/unit/test_privacy.py",)
+_ECS: Final = "worker/observability/ecs.py"
+_EMF: Final = "worker/observability/emf.py"
+_ENDPOINTS: Final = "worker/observability/endpoints.py"
+_PROMETHEUS: Final = "worker/observability/prometheus.py"
+_SYSTEMD: Final = "worker/observability/systemd.py"
+_COVERAGE: Final = "worker/operations/evidence/coverage.py"
+_ERASURE: Final = "worker/operations/evidence/erasure.py"
+_PRIVACY: Final = "worker/domain/privacy.py"
+_ECS_TESTS: Final = ("tests/unit/observability/test_ecs.py",)
+_EMF_TESTS: Final = ("tests/unit/observability/test_emf.py",)
+_ENDPOINTS_TESTS: Final = ("tests/unit/observability/test_endpoints.py",)
+_PROMETHEUS_TESTS: Final = ("tests/unit/observability/test_prometheus.py",)
+_SYSTEMD_TESTS: Final = ("tests/unit/observability/test_systemd.py",)
+_COVERAGE_TESTS: Final = ("tests/unit/operations/evidence/test_coverage.py",)
+_ERASURE_TESTS: Final = ("tests/unit/operations/evidence/test_erasure.py",)
+_PRIVACY_TESTS: Final = ("tests/unit/domain/test_privacy.py",)
 
 _MONITORING: Final = (
     Mutant(

@@ -6,19 +6,19 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant
 
-_LETTER: Final = "worker/dead_letter.py"
-_LETTERS: Final = "worker/dead_letters/walk.py"
-_QUEUE: Final = "worker/queue.py"
+_LETTER: Final = "worker/domain/dead_letter.py"
+_LETTERS: Final = "worker/operations/dead_letters/scan.py"
+_QUEUE: Final = "worker/aws/sqs.py"
 _RECORD: Final = "worker/pipeline/record.py"
-_REPLAY: Final = "worker/dead_letters/replay.py"
+_REPLAY: Final = "worker/operations/dead_letters/replay.py"
 _SETTLE: Final = "worker/pipeline/settle.py"
 _FOUND_TESTS: Final = ("tests/fuzz/test_found.py",)
-_LETTER_TESTS: Final = ("tests/unit/test_dead_letter.py",)
-_LETTERS_TESTS: Final = ("tests/unit/test_dead_letters.py",)
-_QUEUE_TESTS: Final = ("tests/unit/test_queue.py",)
-_RECORD_TESTS: Final = ("tests/unit/test_record.py",)
-_REPLAY_TESTS: Final = ("tests/unit/test_replay.py",)
-_SETTLE_TESTS: Final = ("tests/unit/test_settle.py",)
+_LETTER_TESTS: Final = ("tests/unit/domain/test_dead_letter.py",)
+_LETTERS_TESTS: Final = ("tests/unit/operations/dead_letters/test_scan.py",)
+_QUEUE_TESTS: Final = ("tests/unit/aws/test_sqs.py",)
+_RECORD_TESTS: Final = ("tests/unit/pipeline/test_record.py",)
+_REPLAY_TESTS: Final = ("tests/unit/operations/dead_letters/test_replay.py",)
+_SETTLE_TESTS: Final = ("tests/unit/pipeline/test_settle.py",)
 
 _ANSWERS: Final = (
     Mutant(
@@ -58,10 +58,10 @@ _ANSWERS: Final = (
     ),
     Mutant(
         "a call without a deadline",
-        "worker/aws.py",
+        "worker/aws/calls.py",
         "self._deadline = asyncio.timeout(self._seconds)",
         "self._deadline = asyncio.timeout(None)",
-        ("tests/unit/test_aws.py",),
+        ("tests/unit/aws/test_calls.py",),
     ),
     Mutant(
         "an id in both lists counts as done",
@@ -172,14 +172,14 @@ _DECIDING: Final = (
         "worker/pipeline/access_watch.py",
         "if passed > _BREAK_SECONDS:",
         "if False:",
-        ("tests/unit/test_access_watch.py",),
+        ("tests/unit/pipeline/test_access_watch.py",),
     ),
     Mutant(
         "an outage between two denials counts as denied",
         "worker/pipeline/access_watch.py",
         "elif status.denied_last:",
         "else:",
-        ("tests/unit/test_access_watch.py",),
+        ("tests/unit/pipeline/test_access_watch.py",),
     ),
     Mutant(
         "an unknown version dead at its first receive",
@@ -190,31 +190,31 @@ _DECIDING: Final = (
     ),
     Mutant(
         "a message of any number of values is read",
-        "worker/pipeline/decode.py",
+        "worker/domain/envelope.py",
         "> _VALUES_MAX:",
         "> len(raw):",
         _FOUND_TESTS,
     ),
     Mutant(
         "a number of any length is written again",
-        "worker/acceptance.py",
+        "worker/domain/acceptance.py",
         "if not _in_range(extra):",
         "if False:",
         _FOUND_TESTS,
     ),
     Mutant(
         "a detail of two lines",
-        "worker/delivery.py",
+        "worker/domain/message.py",
         'return " ".join(text.split())',
         "return text",
         _FOUND_TESTS,
     ),
     Mutant(
         "a detail that holds what was wrong",
-        "worker/pipeline/decode.py",
+        "worker/domain/envelope.py",
         'problems.append(f"{path}{field}: {text}")',
         'problems.append(f"{path}{field}: {text} {error}")',
-        ("tests/unit/test_decode.py",),
+        ("tests/unit/domain/test_envelope.py",),
     ),
     Mutant(
         "received_at taken from our own clock",
@@ -337,14 +337,14 @@ _LIMITS: Final = (
     ),
     Mutant(
         "a batch refused as a whole fails all of its entries",
-        "worker/aws.py",
+        "worker/aws/calls.py",
         "        if len(entries) <= 1:\n            raise\n",
         "        raise\n",
         _QUEUE_TESTS,
     ),
     Mutant(
         "a receipt handle refused with its batch fails the others",
-        "worker/aws.py",
+        "worker/aws/calls.py",
         "except (AWSRejectedError, LeaseLostError):",
         "except AWSRejectedError:",
         _QUEUE_TESTS,
@@ -386,17 +386,17 @@ _LIMITS: Final = (
     ),
     Mutant(
         "characters that SQS refuses sent all the same",
-        "worker/delivery.py",
+        "worker/domain/message.py",
         "            if refused is not None:\n",
         "            if False:\n",
-        ("tests/unit/test_push.py",),
+        ("tests/unit/operations/test_push.py",),
     ),
     Mutant(
         "a line read whole, however long",
-        "worker/push.py",
+        "worker/operations/push.py",
         "        line = stream.readline(most)\n",
         "        line = stream.readline()\n",
-        ("tests/unit/test_push.py",),
+        ("tests/unit/operations/test_push.py",),
     ),
     Mutant(
         "a replay that knows no limit but SQS's",

@@ -6,10 +6,10 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant
 
-_CLOUDWATCH: Final = "worker/cloudwatch.py"
-_SCRAPE: Final = "worker/monitoring/scrape.py"
-_STATUS: Final = "worker/status.py"
-_STATUS_TESTS: Final = ("tests/unit/test_status.py",)
+_CLOUDWATCH: Final = "worker/aws/cloudwatch.py"
+_SCRAPE: Final = "worker/operations/status/scrape.py"
+_STATUS: Final = "worker/operations/status/observer.py"
+_STATUS_TESTS: Final = ("tests/unit/operations/status/test_observer.py",)
 
 MUTANTS: Final = (
     Mutant(
@@ -52,20 +52,20 @@ MUTANTS: Final = (
         _SCRAPE,
         "if seconds <= 0 or min(grown.values()) < 0:",
         "if seconds <= 0:",
-        ("tests/unit/test_scrape.py",),
+        ("tests/unit/operations/status/test_scrape.py",),
     ),
     Mutant(
         "AWS asked about queues that are elsewhere",
         _CLOUDWATCH,
         "return host is None or host.endswith(_AWS_HOSTS) or named",
         "return True",
-        ("tests/unit/test_cloudwatch.py",),
+        ("tests/unit/aws/test_cloudwatch.py",),
     ),
     Mutant(
         "a zsh that completes from the second Tab on",
         "worker/cli/completion.py",
         "  _aup_worker_completion\nelse",
         "  true\nelse",
-        ("tests/unit/test_completion.py",),
+        ("tests/unit/cli/test_completion.py",),
     ),
 )

@@ -6,8 +6,8 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant
 
-_TRACING: Final = "worker/monitoring/tracing.py"
-_TESTS: Final = ("tests/unit/test_tracing.py",)
+_TRACING: Final = "worker/observability/tracing.py"
+_TESTS: Final = ("tests/unit/observability/test_tracing.py",)
 
 MUTANTS: Final = (
     Mutant(
@@ -15,14 +15,14 @@ MUTANTS: Final = (
         "worker/pipeline/flow.py",
         "            receive_count=delivery.receive_count,\n",
         "            receive_count=delivery.receive_count,\n            body=delivery.body,\n",
-        ("tests/unit/test_flow.py::test_every_good_message_is_recorded_once_and_deleted",),
+        ("tests/unit/pipeline/test_flow.py::test_every_good_message_is_recorded_once_and_deleted",),
     ),
     Mutant(
         "a line for one message that does not say which event",
         "worker/pipeline/lease.py",
         '            "event_id": self.event_id,\n',
         "",
-        ("tests/unit/test_settle.py",),
+        ("tests/unit/pipeline/test_settle.py",),
     ),
     Mutant(
         "a call that serves many is part of the first one's trace",
@@ -68,7 +68,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "traces that nobody asked for",
-        "worker/monitoring/companions.py",
+        "worker/observability/background.py",
         'return exporter != "none" if exporter else any(map(environment.get, endpoints))',
         'return exporter != "none"',
         _TESTS,

@@ -6,12 +6,12 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant
 
-_CONNECTION: Final = "worker/connection.py"
-_QUEUE: Final = "worker/queue.py"
+_CONNECTION: Final = "worker/aws/connection.py"
+_QUEUE: Final = "worker/aws/sqs.py"
 _WRITES: Final = "worker/repository/writes.py"
 _MISBEHAVING: Final = "tests/wire/test_misbehaving.py"
-_QUEUE_TESTS: Final = ("tests/unit/test_queue.py",)
-_WRITES_TESTS: Final = ("tests/unit/test_writes.py",)
+_QUEUE_TESTS: Final = ("tests/unit/aws/test_sqs.py",)
+_WRITES_TESTS: Final = ("tests/unit/repository/test_writes.py",)
 
 _CONNECTIONS: Final = (
     Mutant(
@@ -58,14 +58,14 @@ _CONNECTIONS: Final = (
     ),
     Mutant(
         "another object taken for a response",
-        "worker/aws.py",
+        "worker/aws/calls.py",
         "return bool(answer) and members is not None and members.isdisjoint(answer)",
         "return False",
         (_MISBEHAVING, "-k", "no_other_success"),
     ),
     Mutant(
         "an empty body taken for a success of every call",
-        "worker/aws.py",
+        "worker/aws/calls.py",
         "return not body and status_code == _OK and operation in _HARMLESS_IF_EMPTY",
         "return not body and status_code == _OK",
         (_MISBEHAVING, "-k", "empty_body"),
@@ -105,64 +105,64 @@ _RESULTS: Final = (
         "worker/repository/aup.py",
         "if item is not None and any(item[name] != value",
         "if item is not None and any(item is value",
-        ("tests/unit/test_aup_repository.py",),
+        ("tests/unit/repository/test_aup.py",),
     ),
     Mutant(
         "surplus messages end the service",
         "worker/pipeline/receive.py",
         "for delivery in deliveries[: len(slots)]:",
         "for delivery in deliveries:",
-        ("tests/unit/test_receive.py",),
+        ("tests/unit/pipeline/test_receive.py",),
     ),
     Mutant(
         "surplus messages kept from others",
         "worker/pipeline/receive.py",
         "await self._hand_back(surplus)",
         "pass",
-        ("tests/unit/test_receive.py",),
+        ("tests/unit/pipeline/test_receive.py",),
     ),
 )
 _ENDS: Final = (
     Mutant(
         "callers of a batch that was cancelled wait for ever",
-        "worker/gatherer.py",
+        "worker/runtime/batcher.py",
         "        except BaseException as error:\n            _fail(batch, self._closed or error)",
         "        except GeneratorExit as error:\n            _fail(batch, self._closed or error)",
-        ("tests/unit/test_gatherer.py",),
+        ("tests/unit/runtime/test_batcher.py",),
     ),
     Mutant(
         "callers cancelled by the end of the repository",
         "worker/repository/dynamodb.py",
         "borrower.interrupted = True",
         "borrower.interrupted = False",
-        ("tests/unit/test_aup_repository.py", "-k", "every_kind_of_call"),
+        ("tests/unit/repository/test_aup.py", "-k", "every_kind_of_call"),
     ),
 )
 _PRIVACY: Final = (
     Mutant(
         "exceptions quoted in logs",
-        "worker/redaction.py",
+        "worker/runtime/redaction.py",
         'return f"{name} (text of {digest(text)})"',
         "return text",
-        ("tests/unit/test_aws.py",),
+        ("tests/unit/aws/test_calls.py",),
     ),
     Mutant(
         "tracebacks that quote",
-        "worker/redaction.py",
+        "worker/runtime/redaction.py",
         "{type(error).__qualname__}: {error_text(error)}",
         "{type(error).__qualname__}: {error}",
-        ("tests/unit/test_logs.py",),
+        ("tests/unit/runtime/test_logs.py",),
     ),
     Mutant(
         "values quoted by AWS logged",
-        "worker/aws.py",
+        "worker/aws/calls.py",
         'else _QUOTED.sub("…", message)',
         "else message",
-        ("tests/unit/test_aws.py",),
+        ("tests/unit/aws/test_calls.py",),
     ),
     Mutant(
         "the text of an error page logged",
-        "worker/aws.py",
+        "worker/aws/calls.py",
         'text = f"no JSON object: {digest(body)}"',
         'text = body.decode(errors="replace")',
         (_MISBEHAVING, "-k", "no_log_quotes"),

@@ -14,7 +14,7 @@ from tests.mutants.report import summary, table
 from tests.mutants.trial import Verdict
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = Mutant("an example", "one.py", "1", "2", ("tests/unit/test_slots.py",))
+EXAMPLE = Mutant("an example", "one.py", "1", "2", ("tests/unit/pipeline/test_slots.py",))
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.name for mutant in MUTANTS])
@@ -60,13 +60,13 @@ def test_a_mutant_whose_text_is_not_there_once_is_stale(text: str, tmp_path: Pat
 
 def test_the_table_tells_killed_surviving_and_stale_mutants_apart() -> None:
     verdicts = [
-        Verdict(EXAMPLE, killed_by="tests/unit/test_slots.py::test_it", seconds=1.0),
+        Verdict(EXAMPLE, killed_by="tests/unit/pipeline/test_slots.py::test_it", seconds=1.0),
         Verdict(EXAMPLE),
         Verdict(EXAMPLE, trouble="stale: its text is 0 times in one.py"),
     ]
     assert [verdict.is_killed for verdict in verdicts] == [True, False, False]
     rows = table(verdicts).splitlines()[2:]
-    assert "unit/test_slots.py::test_it" in rows[0]
+    assert "unit/pipeline/test_slots.py::test_it" in rows[0]
     assert "SURVIVED" in rows[1]
     assert "stale" in rows[2]
     assert summary(verdicts, 3.0) == "3 mutants: 1 killed, 2 not, in 3 s"

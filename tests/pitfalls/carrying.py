@@ -10,11 +10,11 @@ from typing import Any
 
 from tests.simulation.sqs_messages import StoredMessage
 from tests.unit.fakes import SOURCE, FakeLedger, World, clock, policy, settings
-from worker.acceptance import Acceptance
-from worker.delivery import Fate
+from worker.aws.sqs import Queue
+from worker.domain.acceptance import Acceptance
+from worker.domain.message import Fate
 from worker.pipeline.flow import Flow
 from worker.pipeline.record import Ledger
-from worker.queue import Queue
 from worker.repository import AUPRepository, RecordResult
 
 

@@ -13,7 +13,7 @@ from tests.pitfalls.carrying import Carrying, SlowLedger, messages, published
 from tests.simulation.faults import FaultRates
 from tests.simulation.virtual_clock import run, simulated
 from tests.unit.fakes import DEAD_LETTERS, SOURCE, FakeLedger, World, body, open_world, policy
-from worker.delivery import Fate
+from worker.domain.message import Fate
 from worker.errors import AWSRejectedError
 from worker.repository import RecordResult
 

@@ -15,10 +15,10 @@ from tests.pitfalls.holding_server import HoldingServer, holding_server
 from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import DEAD_LETTERS, SOURCE, body, clock, open_world, policy, settings
-from worker.delivery import Fate
-from worker.metrics import Metrics
+from worker.aws.sqs import open_queues
+from worker.domain.message import Fate
 from worker.pipeline.flow import Flow
-from worker.queue import open_queues
+from worker.pipeline.metrics import Metrics
 from worker.repository import AUPRepository
 from worker.settings import AWSSettings, Settings
 
@@ -125,7 +125,7 @@ async def test_sessions_and_clients_are_made_once_however_many_messages_come_and
         sessions.append(SimulatedSession(world.sqs, world.dynamodb))
         return sessions[-1]
 
-    monkeypatch.setattr("worker.queue.new_session", new_session)
+    monkeypatch.setattr("worker.aws.sqs.new_session", new_session)
     monkeypatch.setattr("worker.repository.dynamodb.new_session", new_session)
     chosen = settings()
     repository = AUPRepository(chosen.aws, now=clock)

@@ -26,16 +26,11 @@ from tests.unit.fakes import (
     clock,
     open_world,
 )
-from worker.dead_letter import ATTRIBUTE
-from worker.dead_letters.replay import ReplayFigures, replay
-from worker.dead_letters.walk import (
-    LOOK_SECONDS,
-    Choice,
-    DeadLetter,
-    walk,
-)
-from worker.delivery import Fate
+from worker.domain.dead_letter import ATTRIBUTE
+from worker.domain.message import Fate
 from worker.errors import AWSUnavailableError, Reason
+from worker.operations.dead_letters.replay import ReplayFigures, replay
+from worker.operations.dead_letters.scan import LOOK_SECONDS, Choice, DeadLetter, walk
 
 TEN: dict[str, Any] = {
     **{f"text-{n}": {"DataType": "String.x", "StringValue": f"välue {n}"} for n in range(5)},

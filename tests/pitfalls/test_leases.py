@@ -14,13 +14,13 @@ import pytest
 from tests.pitfalls.carrying import Carrying, SlowLedger, messages, now, published, show_again
 from tests.simulation.virtual_clock import run, simulated
 from tests.unit.fakes import SOURCE, FakeLedger, body, open_world, policy
-from worker.acceptance import Acceptance
-from worker.access import CallObserver, Probe
-from worker.delivery import Delivery, Fate
+from worker.aws.access import CallObserver, Probe
+from worker.aws.sqs import Queue
+from worker.domain.acceptance import Acceptance
+from worker.domain.message import Delivery, Fate
+from worker.domain.policy import Policy
 from worker.errors import AWSError, AWSRejectedError
 from worker.pipeline.record import Ledger
-from worker.policy import Policy
-from worker.queue import Queue
 from worker.repository import RecordResult
 
 LEASE_SECONDS: Final = 40

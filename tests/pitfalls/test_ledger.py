@@ -14,9 +14,9 @@ from tests.simulation.traffic import plain_ones
 from tests.simulation.virtual_clock import START, run, simulated
 from tests.simulation.world import World
 from tests.unit.fakes import SOURCE, body, clock, open_world, policy
-from worker.dead_letters.replay import replay
-from worker.dead_letters.walk import Choice
-from worker.delivery import Fate
+from worker.domain.message import Fate
+from worker.operations.dead_letters.replay import replay
+from worker.operations.dead_letters.scan import Choice
 
 
 @simulated

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from tests.process.workplace import Workplace, body
-from worker.acceptance import Acceptance
-from worker.repository.evidence import build_item, verify
+from worker.domain.acceptance import Acceptance
+from worker.domain.evidence import build_item, verify
 
 IP = "203.0.113.77"
 HASH = "ab" * 32

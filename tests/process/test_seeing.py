@@ -21,7 +21,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.process.workplace import COMMAND, Service, Workplace, body, wait_until
-from tests.unit.test_emf import check_specification
+from tests.unit.observability.test_emf import check_specification
 
 
 def _free_port() -> str:
@@ -223,8 +223,8 @@ def test_what_is_not_asked_for_is_not_loaded(workplace: Workplace) -> None:
          "import worker.service, worker.cli.run"],
         env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True, timeout=60,
     ).stderr  # fmt: skip
-    for name in ("aiohttp.web", "prometheus_client", "worker.monitoring.ecs",
-                 "worker.monitoring.emf", "worker.monitoring.systemd"):  # fmt: skip
+    for name in ("aiohttp.web", "prometheus_client", "worker.observability.ecs",
+                 "worker.observability.emf", "worker.observability.systemd"):  # fmt: skip
         assert f" {name}\n" not in loaded
     # A container's health check runs `health` every few seconds.
     done = workplace.run("health", AUP_HEALTH_PORT="1", PYTHONPROFILEIMPORTTIME="1")

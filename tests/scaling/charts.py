@@ -11,8 +11,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tests.scaling.model import Sample, simulate
 from tests.scaling.variants import TEMPLATE_RATE, case
-from worker.planning.scaling import Sample, simulate
 
 _WORKER, _OTHER, _WAIT = "#0b7a75", "#d9a441", "#c8553d"
 _EVERY_SECONDS: Final = 15

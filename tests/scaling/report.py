@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from tests.bench.report import table
+from tests.scaling.scenarios import Outcome, tell
 from tests.scaling.variants import RATES, Row, case, variants
-from worker.planning.stories import Outcome, tell
 
 _HEADS: Final = (
     "story", "tasks", "afterwards", "most waiting", "longest wait", "backlog lasted",
@@ -65,7 +65,7 @@ def _time(seconds: int | None) -> str:
 _INTRODUCTION: Final = """# How the number of tasks follows the traffic
 
 Simulated by `make scaling`, second by second, on the model in
-[worker/planning/scaling.py](../../worker/planning/scaling.py), which says what it takes from AWS's
+[tests/scaling/model.py](../../tests/scaling/model.py), which says what it takes from AWS's
 guides: a metric is seen two minutes late, a task starts in 60 to 90 s, alarms need 3 minutes to
 scale out and 15 to scale in. The table takes whatever the tasks write, unless it is said to be
 throttled. What was not tried: the real Application Auto Scaling, which scales in more gently.

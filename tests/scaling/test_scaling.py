@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.scaling.model import Change, Policy, Sample, Story, simulate
 from tests.scaling.report import section
+from tests.scaling.scenarios import DISTURBED_AT, outcome, tell
 from tests.scaling.variants import RATES, TEMPLATE_RATE, Case, case
-from worker.planning.scaling import Change, Policy, Sample, Story, simulate
-from worker.planning.stories import DISTURBED_AT, outcome, tell
 
 MINUTE = 60
 # What a rate takes by its tasks, from one that is bored to hundreds.

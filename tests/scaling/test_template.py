@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from tests.scaling.variants import TEMPLATE_RATE, case
-from worker.planning.figures import shipped
+from worker.aws.prices import shipped
 from worker.planning.plan import make, parameters
 
 INFRA = Path(__file__).parents[2] / "infra"
@@ -30,7 +30,6 @@ def test_its_defaults_are_those_chosen_for_a_task_of_one_vcpu() -> None:
         architecture="arm64",
         network="endpoints",
         spot=False,
-        simulate=False,
     )
     for template, chosen in parameters(plan).items():
         given = defaults(template)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from worker.planning.figures import shipped
-from worker.planning.scaling import Change, Policy, Story
+from tests.scaling.model import Change, Policy, Story
+from tests.scaling.scenarios import Outcome, chosen_policy, stories, tell
+from worker.aws.prices import shipped
 from worker.planning.sizing import Demand, Fleet, rate_per_second, size
-from worker.planning.stories import Outcome, chosen_policy, stories, tell
 
 RATES: Final = ("10000/min", "10000/s", "1000000/s")
 # The template's defaults are the policy of this rate, whose tasks have a whole vCPU.

@@ -15,10 +15,10 @@ from tests.simulation.outages import Outages
 from tests.simulation.sqs_messages import State, StoredMessage, size
 from tests.simulation.traffic import HOPELESS, LATE, Kind, Sending
 from tests.simulation.virtual_clock import START
-from worker.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE
-from worker.delivery import MESSAGE_MAX_BYTES
+from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE
+from worker.domain.evidence import timestamp, verify
+from worker.domain.message import MESSAGE_MAX_BYTES
 from worker.errors import Reason
-from worker.repository.evidence import timestamp, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from tests.simulation.audit import CALLER, SafetyError
 from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.virtual_clock import WallClock, abandon
-from worker.dead_letters.replay import ReplayFigures, replay
-from worker.dead_letters.walk import Choice
-from worker.delivery import BATCH_MAX_ENTRIES, Fate
+from worker.aws.sqs import Queue, open_queues
+from worker.domain.message import BATCH_MAX_ENTRIES, Fate
 from worker.errors import (
     AUPError,
     AWSDeniedError,
@@ -21,10 +20,11 @@ from worker.errors import (
     AWSUnavailableError,
     GaveUpError,
 )
-from worker.metrics import Metrics
+from worker.operations.dead_letters.replay import ReplayFigures, replay
+from worker.operations.dead_letters.scan import Choice
+from worker.operations.doctor.preflight import check
 from worker.pipeline.flow import Flow
-from worker.preflight import check
-from worker.queue import Queue, open_queues
+from worker.pipeline.metrics import Metrics
 from worker.repository import AUPRepository, SingletonMeta
 from worker.settings import Settings
 

@@ -9,7 +9,7 @@ from tests.simulation.processes import WorkerProcess
 from tests.simulation.traffic import Sending, plain_ones
 from tests.simulation.virtual_clock import START, run
 from tests.simulation.world import World
-from worker.delivery import Fate
+from worker.domain.message import Fate
 
 _RESTART_SECONDS = 5.0
 

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 import tests.simulation.traffic
-import worker.acceptance
+import worker.domain.acceptance
 from tests.simulation.sqs_messages import StoredMessage, size
 from tests.simulation.story import drained, played, sent, started, stopped
 from tests.simulation.traffic import Kind, Sending, padded, plain_ones
 from tests.simulation.virtual_clock import START
 from tests.simulation.world import World
-from worker.acceptance import EXTRA_MAX_BYTES
-from worker.dead_letter import ATTRIBUTE
-from worker.delivery import MESSAGE_MAX_BYTES, Fate
+from worker.domain.acceptance import EXTRA_MAX_BYTES
+from worker.domain.dead_letter import ATTRIBUTE
+from worker.domain.message import MESSAGE_MAX_BYTES, Fate
 
 WRITE_APIS = pytest.mark.parametrize("write_api", ["batch", "put"])
 LETTERS = pytest.mark.parametrize("letter", ["x", "é"])
@@ -132,7 +132,7 @@ def test_an_item_that_the_table_does_not_take_dies_alone_and_says_why(
     write_api: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The worker's own bound keeps such items away: here it is lifted.
-    for module in (worker.acceptance, tests.simulation.traffic):
+    for module in (worker.domain.acceptance, tests.simulation.traffic):
         monkeypatch.setattr(module, "EXTRA_MAX_BYTES", MESSAGE_MAX_BYTES)
 
     async def story(world: World) -> None:

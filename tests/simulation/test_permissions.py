@@ -15,8 +15,8 @@ from tests.simulation.story import Supervisor, drained, played
 from tests.simulation.traffic import HOPELESS, NEVER, Kind, Sending, plain_ones
 from tests.simulation.virtual_clock import START
 from tests.simulation.world import World
-from worker.access import Operation
-from worker.delivery import Fate
+from worker.aws.access import Operation
+from worker.domain.message import Fate
 from worker.errors import AWSDeniedError, GaveUpError
 
 _HOUR_SECONDS = 3600

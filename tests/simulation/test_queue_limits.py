@@ -11,10 +11,10 @@ from structlog.testing import capture_logs
 
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import DEAD_LETTERS, SOURCE, World, body, clock, open_world, policy, settings
-from worker.dead_letter import read
-from worker.delivery import OutgoingMessage
+from worker.domain.dead_letter import read
+from worker.domain.message import OutgoingMessage
+from worker.operations.doctor.preflight import check
 from worker.pipeline.flow import Flow
-from worker.preflight import check
 
 KIB_256 = 262_144
 

@@ -17,7 +17,7 @@ from tests.simulation.story import drained, played, sent, started, stopped
 from tests.simulation.traffic import LATE, TEXTS, Kind, Sending, drawn, plain_ones, sha256
 from tests.simulation.virtual_clock import START, WallClock, abandon, simulated
 from tests.simulation.world import World
-from worker.delivery import Delivery, Fate
+from worker.domain.message import Delivery, Fate
 from worker.pipeline.lease import Lease, Leases
 
 WRITE_APIS = pytest.mark.parametrize("write_api", ["batch", "put"])

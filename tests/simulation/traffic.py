@@ -15,8 +15,8 @@ from typing import Any
 
 from tests.simulation.sqs_messages import size
 from tests.simulation.virtual_clock import START
-from worker.acceptance import EXTRA_MAX_BYTES
-from worker.delivery import MESSAGE_MAX_BYTES
+from worker.domain.acceptance import EXTRA_MAX_BYTES
+from worker.domain.message import MESSAGE_MAX_BYTES
 
 POLICY = "acceptable-use"
 PUBLISHED = "2026-01"

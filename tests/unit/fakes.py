@@ -23,17 +23,17 @@ from tests.simulation.simulated_dynamodb import SimulatedDynamoDB
 from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.simulated_sqs import SimulatedSQS
 from tests.simulation.virtual_clock import START, WallClock
-from worker.acceptance import Acceptance
-from worker.access import CallObserver, Operation, Probe
-from worker.delivery import Delivery, OutgoingMessage
+from worker.aws.access import CallObserver, Operation, Probe
+from worker.aws.sqs import Queue
+from worker.domain.acceptance import Acceptance
+from worker.domain.message import Delivery, OutgoingMessage
+from worker.domain.policy import Policy
 from worker.errors import AWSError
-from worker.metrics import Books
 from worker.pipeline.access_watch import AccessWatch
 from worker.pipeline.breaker import Breaker
 from worker.pipeline.health import Health
+from worker.pipeline.metrics import Books
 from worker.pipeline.slots import Slots
-from worker.policy import Policy
-from worker.queue import Queue
 from worker.repository import AUPRepository, RecordResult
 from worker.settings import AWSSettings, Settings
 

@@ -6,10 +6,10 @@ import asyncio
 from typing import Any
 
 from tests.unit.fakes import settings
-from worker.metrics import Metrics
-from worker.monitoring.view import View
+from worker.observability.service_status import View
+from worker.pipeline.metrics import Metrics
 from worker.pipeline.slots import Slots
-from worker.stall import StallGuard
+from worker.runtime.loop_watchdog import StallGuard
 
 
 class Judged:

@@ -29,8 +29,8 @@ from worker.errors import (
     GaveUpError,
     SettingsError,
 )
-from worker.logs import configure
 from worker.repository import AUPRepository, SingletonMeta
+from worker.runtime.logs import configure
 from worker.settings import Settings
 
 
@@ -219,7 +219,7 @@ async def test_a_failing_companion_is_told_of_and_ends_nothing(
         raise RuntimeError("broken")
 
     monkeypatch.setenv("NOTIFY_SOCKET", "@nobody")
-    monkeypatch.setattr("worker.monitoring.systemd.Systemd.run", fail)
+    monkeypatch.setattr("worker.observability.systemd.Systemd.run", fail)
     world = await _world()
     await world.push(_good(1))
     with capture_logs() as logs:

@@ -13,9 +13,9 @@ from aiobotocore.config import AioConfig
 from botocore.loaders import Loader
 
 from tests.wire.recorder import Recorded, Recorder, Step
-from worker.aws import new_session
-from worker.connection import StrictSession
-from worker.wire.caller import Caller, SignedCaller, StockCaller
+from worker.aws.calls import new_session
+from worker.aws.connection import StrictSession
+from worker.aws.fast_path.caller import Caller, SignedCaller, StockCaller
 
 # Reading the models of the services takes longer than all else.
 _LOADER = Loader(include_default_search_paths=True)

@@ -23,9 +23,9 @@ from structlog.testing import capture_logs
 
 from tests.wire.pair import QUEUE, REQUESTS, SQS, Outcome, outcome_of, paired
 from tests.wire.recorder import Recorder, Step, Trouble, Truncated, answer
-from worker.aws import NoAnswerError
-from worker.queue import Queue
-from worker.wire.caller import SignedCaller, StockCaller
+from worker.aws.calls import NoAnswerError
+from worker.aws.fast_path.caller import SignedCaller, StockCaller
+from worker.aws.sqs import Queue
 
 BINARY = bytes(range(256))
 

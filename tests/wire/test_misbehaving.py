@@ -17,12 +17,12 @@ from tests import private
 from tests.unit.fakes import delivery
 from tests.wire.pair import DYNAMODB, QUEUE, REQUESTS, Pair, opened_client, outcome_of, paired
 from tests.wire.recorder import Early, Pieces, Recorder, Step, Trouble, Truncated, answer
-from worker import connection
-from worker.aws import NoAnswerError, calling
-from worker.delivery import OutgoingMessage
+from worker.aws import connection
+from worker.aws.calls import NoAnswerError, calling
+from worker.aws.fast_path.caller import Caller
+from worker.aws.sqs import Queue
+from worker.domain.message import OutgoingMessage
 from worker.errors import AWSError, AWSUnavailableError
-from worker.queue import Queue
-from worker.wire.caller import Caller
 
 WAYS = ["stock", "signed"]
 DELETE = REQUESTS["DeleteMessageBatch"][0]

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from tests.wire.pair import DYNAMODB, REQUESTS, SQS, opened_client, paired
 from tests.wire.recorder import Recorded, Recorder, answer
-from worker.wire.bodies import request_body
-from worker.wire.caller import SignedCaller
+from worker.aws.fast_path.bodies import request_body
+from worker.aws.fast_path.caller import SignedCaller
 
 CASES = [(operation, request) for operation, requests in REQUESTS.items() for request in requests]
 DIFFERENT_EACH_TIME = "amz-sdk-invocation-id"

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError, CredentialRetrievalError, NoCredent
 
 from tests.wire.pair import NOW, REQUESTS, SQS, opened_client, outcome_of
 from tests.wire.recorder import Recorder, answer
-from worker.wire.caller import SignedCaller, StockCaller
+from worker.aws.fast_path.caller import SignedCaller, StockCaller
 
 DELETE = REQUESTS["DeleteMessageBatch"][0]
 DELETED = answer(b'{"Successful": [{"Id": "0"}]}')

@@ -37,13 +37,10 @@ VERBS: Final = {
     "health": Verb(
         "worker.cli.health:health", "Ask the running service whether it is live, or ready."
     ),
-    "init": Verb("worker.cli.look:init", "Make the queues and tables that are missing."),
+    "init": Verb("worker.cli.setup:init", "Make the queues and tables that are missing."),
     "demo": Verb("worker.cli.demo:demo", "Run the whole job on an embedded AWS."),
-    "bench": Verb(
-        "worker.cli.bench:bench", "Measure the worker against plainer ways to do the same work."
-    ),
     "plan": Verb("worker.cli.plan:plan", "Say what a rate of messages takes, from tasks to money."),
-    "schema": Verb("worker.cli.look:schema", "Print the JSON Schema of an acceptance."),
+    "schema": Verb("worker.cli.setup:schema", "Print the JSON Schema of an acceptance."),
     "dead-letters": Verb(
         "worker.cli.dead_letters.verbs:app",
         "Look at what is dead and why, keep it in files, delete it.",

@@ -16,7 +16,7 @@ from worker.cli import screen
 from worker.cli.names import check_policy
 from worker.cli.running import run_async
 from worker.errors import PolicyNotFoundError, UsageError
-from worker.proof.coverage import Coverage, Estimate, Scan, estimate
+from worker.operations.evidence.coverage import Coverage, Estimate, Scan, estimate
 from worker.repository import AUPRepository, TableSize
 from worker.settings import load
 

@@ -13,9 +13,9 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from worker.cli import screen
-from worker.dead_letters.walk import DeadLetter
 from worker.demo.run import DemoReport, run_demo
-from worker.logs import configure
+from worker.operations.dead_letters.scan import DeadLetter
+from worker.runtime.logs import configure
 
 
 class _Story:

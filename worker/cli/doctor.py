@@ -13,8 +13,8 @@ from rich.text import Text
 
 from worker.cli import screen
 from worker.cli.running import run_async
-from worker.doctor.examination import Groups, examine
-from worker.doctor.finding import Finding, Verdict
+from worker.operations.doctor.checks import Groups, examine
+from worker.operations.doctor.result import Finding, Verdict
 from worker.settings import load
 
 _STYLES: Final = {

@@ -16,13 +16,13 @@ import typer
 from worker.cli import screen
 from worker.cli.names import check_recorded
 from worker.cli.running import run_async
+from worker.domain.evidence import ERASABLE
 from worker.errors import AUPError, PolicyNotFoundError, UsageError
-from worker.proof.check import Proof, check, document, prove, readable
-from worker.proof.erasure import Erasure, plan
-from worker.proof.erasure import erase as erase_one
-from worker.proof.page import page
+from worker.operations.evidence.erasure import Erasure, plan
+from worker.operations.evidence.erasure import erase as erase_one
+from worker.operations.evidence.page import page
+from worker.operations.evidence.verification import Proof, check, document, prove, readable
 from worker.repository import AUPRepository
-from worker.repository.evidence import ERASABLE
 from worker.settings import load
 
 AsJSON = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]

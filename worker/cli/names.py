@@ -6,8 +6,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 
+from worker.domain.policy import PolicyId, Version
 from worker.errors import UsageError
-from worker.policy import PolicyId, Version
 
 # Anything that an earlier release recorded, control characters included, can be shown and erased.
 _Recorded = Annotated[str, StringConstraints(min_length=1, max_length=256)]

@@ -8,13 +8,12 @@ from typing import Annotated
 
 import typer
 
+from worker.aws.prices import shipped, with_prices
 from worker.cli import screen
 from worker.errors import UsageError
-from worker.planning.figures import shipped, with_prices
 from worker.planning.limits import Limit
 from worker.planning.plan import Plan, Row, figure, make, money, needs, remarks, report
 from worker.planning.sizing import TASK_SIZES, Demand, rate_per_second
-from worker.planning.stories import Outcome
 
 
 class Architecture(StrEnum):
@@ -61,9 +60,6 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter an option
     explain: Annotated[
         bool, typer.Option("--explain", help="Say how each number comes about.")
     ] = False,
-    simulate: Annotated[
-        bool, typer.Option("--simulate", help="Try the scaling on bursts and failures.")
-    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout, explained.")] = False,
 ) -> None:
     """Say what a rate of messages takes, from tasks to money.
@@ -85,9 +81,7 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter an option
         dynamodb_ms=measured.dynamodb_ms if latency_ms is None else latency_ms,
         task_vcpu=task_vcpu,
     )
-    made = make(
-        demand, figures, architecture=architecture, network=network, spot=spot, simulate=simulate
-    )
+    made = make(demand, figures, architecture=architecture, network=network, spot=spot)
     if as_json:
         screen.print_json(report(made))
     else:
@@ -110,9 +104,6 @@ def _show(made: Plan, *, explain: bool) -> None:
     out.print()
     for line in remarks(made):
         out.print(screen.plain(line))
-    if made.outcomes:
-        out.print()
-        _show_outcomes(made.outcomes)
     if not explain:
         screen.note("--explain says how each number comes about")
 
@@ -142,26 +133,3 @@ def _show_limits(limits: list[Limit], *, explain: bool) -> None:
             *why,
         )
     screen.stdout().print(table)
-
-
-def _show_outcomes(outcomes: list[Outcome]) -> None:
-    columns = ("simulated scaling", "tasks", "waiting", "longest", "backlog lasts", "settled")
-    table = screen.table(*columns, "changes")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for each in outcomes:
-        table.add_row(
-            each.title,
-            f"{each.tasks_before:,} to {each.tasks_most:,}",
-            figure(each.backlog_max),
-            _time(each.wait_max),
-            _time(each.backlog_lasted),
-            _time(each.settled_after),
-            str(each.changes),
-        )
-    screen.stdout().print(table)
-    screen.stdout().print("the table is taken to be warm for all that the tasks write")
-
-
-def _time(seconds: float | None) -> str:
-    return "" if seconds is None else screen.duration(seconds)

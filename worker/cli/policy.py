@@ -11,14 +11,14 @@ from typing import Annotated, Any, TypeVar
 import typer
 from pydantic import ValidationError
 
-from worker.acceptance import parse_time
 from worker.cli import screen
 from worker.cli.names import check_policy, problem_of
 from worker.cli.running import run_async
+from worker.domain.acceptance import parse_time
+from worker.domain.evidence import timestamp
+from worker.domain.policy import Policy, in_force
 from worker.errors import UsageError
-from worker.policy import Policy, in_force
 from worker.repository import AUPRepository
-from worker.repository.evidence import timestamp
 from worker.settings import load
 
 app = typer.Typer(

@@ -19,14 +19,22 @@ from typing import IO, Annotated, Any
 
 import typer
 
+from worker.aws.sqs import Queue, open_queues
 from worker.cli import screen
 from worker.cli.running import run_async
-from worker.delivery import MESSAGE_MAX_BYTES
+from worker.domain.message import MESSAGE_MAX_BYTES
 from worker.errors import UsageError
-from worker.monitoring.companions import traced
-from worker.push import BadLine, Line, PushFigures, examine, examine_raw, lines, raw_lines
-from worker.push import push as send
-from worker.queue import Queue, open_queues
+from worker.observability.background import traced
+from worker.operations.push import (
+    BadLine,
+    Line,
+    PushFigures,
+    examine,
+    examine_raw,
+    lines,
+    raw_lines,
+)
+from worker.operations.push import push as send
 from worker.settings import Settings, load
 
 _BAD_LINES_SHOWN = 20

@@ -17,8 +17,11 @@ from typing import Annotated, Any, Final
 import typer
 from rich.progress import Progress
 
+from worker.aws.sqs import Queue, open_queues
 from worker.cli import screen
-from worker.cli.choosing import (
+from worker.cli.dead_letters.dry_run import Rehearsal, print_rehearsal
+from worker.cli.dead_letters.scanning import note_unseen
+from worker.cli.filters import (
     Grep,
     Limit,
     Policies,
@@ -29,20 +32,17 @@ from worker.cli.choosing import (
     Versions,
     choice,
 )
-from worker.cli.dead_letters.look import note_unseen
-from worker.cli.dead_letters.rehearsal import Rehearsal, print_rehearsal
 from worker.cli.running import run_async
-from worker.dead_letter import original
-from worker.dead_letters.forecast import SUCCEEDS, Forecast
-from worker.dead_letters.journal import Journal, default_path, digest, opened, peek
-from worker.dead_letters.letter_file import read_letters
-from worker.dead_letters.repair import Repair, assignment, replacing, setting
-from worker.dead_letters.replay import Manner, ReplayFigures, Result, Watcher, rehearse
-from worker.dead_letters.replay import replay as send_back
-from worker.dead_letters.walk import Choice, DeadLetter, Scan
-from worker.delivery import OutgoingMessage
+from worker.domain.dead_letter import original
+from worker.domain.message import OutgoingMessage
 from worker.errors import AWSDeniedError, AWSRejectedError, UsageError
-from worker.queue import Queue, open_queues
+from worker.operations.dead_letters.dry_run import SUCCEEDS, Forecast
+from worker.operations.dead_letters.edit import Repair, assignment, replacing, setting
+from worker.operations.dead_letters.export_file import read_letters
+from worker.operations.dead_letters.journal import Journal, default_path, digest, opened, peek
+from worker.operations.dead_letters.replay import Manner, ReplayFigures, Result, Watcher, rehearse
+from worker.operations.dead_letters.replay import replay as send_back
+from worker.operations.dead_letters.scan import Choice, DeadLetter, Scan
 from worker.repository import AUPRepository
 from worker.settings import Settings, check_queue, load
 

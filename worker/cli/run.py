@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from worker.event_loop import run_on_loop
-from worker.interrupts import ignore_signals
-from worker.logs import configure
+from worker.runtime.event_loop import run_on_loop
+from worker.runtime.logs import configure
+from worker.runtime.signals import ignore_signals
+from worker.runtime.streams import never_block
 from worker.service import serve
 from worker.settings import Settings, load
-from worker.streams import never_block
 
 
 def run() -> None:

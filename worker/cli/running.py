@@ -7,9 +7,9 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from worker.errors import StoppedError
-from worker.event_loop import run_on_loop
-from worker.interrupts import ignore_signals, on_signals
-from worker.logs import configure
+from worker.runtime.event_loop import run_on_loop
+from worker.runtime.logs import configure
+from worker.runtime.signals import ignore_signals, on_signals
 
 ResultT = TypeVar("ResultT")
 

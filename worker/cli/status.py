@@ -10,14 +10,14 @@ from typing import Annotated, Final
 
 import typer
 
+from worker.aws.cloudwatch import CloudWatch
+from worker.aws.sqs import open_queues
 from worker.cli import screen
+from worker.cli.live import draw, line, repeat, watch
 from worker.cli.running import run_async
-from worker.cli.watching import draw, line, repeat, watch
-from worker.cloudwatch import CloudWatch
-from worker.monitoring.scrape import address, parse_address
-from worker.queue import open_queues
+from worker.operations.status.observer import Observer, Status
+from worker.operations.status.scrape import address, parse_address
 from worker.settings import Settings, load
-from worker.status import Observer, Status
 
 _BETWEEN_SAMPLES_SECONDS: Final = 1.0
 

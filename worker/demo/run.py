@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
-import aioboto3
-
-from worker.dead_letters.replay import replay
-from worker.dead_letters.walk import Choice, DeadLetter, walk
-from worker.delivery import BATCH_MAX_ENTRIES, OutgoingMessage
+from worker.aws.calls import new_session
+from worker.aws.provision import provision
+from worker.aws.sqs import Queue, open_queues
+from worker.demo.embedded_aws import embedded_aws
 from worker.demo.messages import (
     FORGOTTEN,
     POLICY,
@@ -27,11 +26,11 @@ from worker.demo.messages import (
     messages,
 )
 from worker.demo.process import ServiceProcess, service_process
+from worker.domain.message import BATCH_MAX_ENTRIES, OutgoingMessage
+from worker.domain.policy import Policy
 from worker.errors import AUPError, Reason
-from worker.local import embedded_aws
-from worker.policy import Policy
-from worker.provision import provision
-from worker.queue import Queue, open_queues
+from worker.operations.dead_letters.replay import replay
+from worker.operations.dead_letters.scan import Choice, DeadLetter, walk
 from worker.repository import AUPRepository
 from worker.settings import Settings, load
 
@@ -262,7 +261,7 @@ async def _take_stock(stage: _Stage) -> None:
 
 async def _scan(settings: Settings) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = []
-    async with aioboto3.Session().client(
+    async with new_session().client(
         "dynamodb",
         region_name=settings.aws.region,
         endpoint_url=settings.aws.dynamodb_endpoint_url,

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 import structlog
 
-from worker.access import Operation, Probe
+from worker.aws.access import Operation, Probe
 from worker.errors import AWSAccessError, AWSError, AWSRejectedError, GaveUpError, LeaseLostError
 
 _log: Final = structlog.get_logger()

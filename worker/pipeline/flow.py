@@ -9,24 +9,24 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from worker.acceptance import Acceptance
-from worker.access import Operation
-from worker.delivery import Delivery, Outcome
+from worker.aws.access import Operation
+from worker.aws.sqs import MessageQueue, dead_letter_probes, source_probes
+from worker.domain.acceptance import Acceptance
+from worker.domain.envelope import decode
+from worker.domain.message import Delivery, Outcome
 from worker.errors import FutureError, GaveUpError, RefusedError
-from worker.metrics import Metrics
 from worker.pipeline.access_watch import AccessWatch
 from worker.pipeline.breaker import Breaker
-from worker.pipeline.decode import decode
 from worker.pipeline.health import Health
 from worker.pipeline.lease import Lease, Leases
+from worker.pipeline.metrics import Metrics
 from worker.pipeline.receive import Receiver
 from worker.pipeline.record import Ledger, Recorder
 from worker.pipeline.settle import Settler
 from worker.pipeline.slots import Slot, Slots
 from worker.pipeline.sqs_clock import SQSClock
 from worker.pipeline.unsent import UnsentDeadLetters
-from worker.queue import MessageQueue, dead_letter_probes, source_probes
-from worker.redaction import error_text
+from worker.runtime.redaction import error_text
 from worker.settings import Settings
 
 _log: Final = structlog.get_logger()

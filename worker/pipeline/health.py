@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from worker.metrics import Books
 from worker.pipeline.breaker import Breaker
+from worker.pipeline.metrics import Books
 from worker.pipeline.slots import Slots
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from worker.delivery import BATCH_MAX_ENTRIES, Delivery, Fate
+from worker.domain.message import BATCH_MAX_ENTRIES, Delivery, Fate
 from worker.errors import AWSError, AWSNotFoundError, AWSRejectedError, LeaseLostError
 
 _log: Final = structlog.get_logger()

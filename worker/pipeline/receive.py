@@ -10,16 +10,16 @@ from typing import Final
 
 import structlog
 
-from worker.access import Operation
-from worker.backoff import full_jitter
-from worker.delivery import BATCH_MAX_ENTRIES, Delivery
+from worker.aws.access import Operation
+from worker.aws.sqs import MessageQueue
+from worker.domain.message import BATCH_MAX_ENTRIES, Delivery
 from worker.errors import AWSError
 from worker.pipeline.access_watch import AccessWatch
 from worker.pipeline.breaker import Breaker
 from worker.pipeline.health import Health
 from worker.pipeline.slots import Slot, Slots
-from worker.pipeline.stopping import unless_stopped
-from worker.queue import MessageQueue
+from worker.runtime.backoff import full_jitter
+from worker.runtime.stopping import unless_stopped
 
 _log: Final = structlog.get_logger()
 _RETRY_BASE_SECONDS: Final = 0.5

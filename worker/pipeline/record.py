@@ -12,16 +12,16 @@ from typing import Final, Protocol
 
 import structlog
 
-from worker.acceptance import Acceptance
-from worker.access import CallObserver, Probe
-from worker.backoff import full_jitter
-from worker.delivery import DUPLICATE, RECORDED, Delivery, Outcome
+from worker.aws.access import CallObserver, Probe
+from worker.domain.acceptance import Acceptance
+from worker.domain.message import DUPLICATE, RECORDED, Delivery, Outcome
+from worker.domain.policy import Policy
 from worker.errors import AWSAccessError, AWSError, AWSRejectedError, Reason
 from worker.pipeline.breaker import Breaker
 from worker.pipeline.health import Health
-from worker.pipeline.stopping import unless_stopped
-from worker.policy import Policy
 from worker.repository import RecordResult
+from worker.runtime.backoff import full_jitter
+from worker.runtime.stopping import unless_stopped
 from worker.settings import Settings
 
 _log: Final = structlog.get_logger()

@@ -10,10 +10,10 @@ from typing import Final, TypeVar
 
 import structlog
 
-from worker.access import Operation
-from worker.backoff import full_jitter
-from worker.dead_letter import bury
-from worker.delivery import (
+from worker.aws.access import Operation
+from worker.aws.sqs import MessageQueue
+from worker.domain.dead_letter import bury
+from worker.domain.message import (
     BATCH_MAX_ENTRIES,
     MESSAGE_MAX_BYTES,
     Delivery,
@@ -29,13 +29,13 @@ from worker.errors import (
     AWSUnavailableError,
     Reason,
 )
-from worker.gatherer import Gatherer
 from worker.pipeline.access_watch import AccessWatch
 from worker.pipeline.health import Health
 from worker.pipeline.lease import Lease
-from worker.pipeline.stopping import unless_stopped
 from worker.pipeline.unsent import UnsentDeadLetters
-from worker.queue import MessageQueue
+from worker.runtime.backoff import full_jitter
+from worker.runtime.batcher import Gatherer
+from worker.runtime.stopping import unless_stopped
 
 _log: Final = structlog.get_logger()
 EntryT = TypeVar("EntryT")

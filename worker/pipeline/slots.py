@@ -8,7 +8,7 @@ from math import inf
 from types import TracebackType
 from typing import Final, Self
 
-from worker.delivery import MESSAGE_MAX_BYTES
+from worker.domain.message import MESSAGE_MAX_BYTES
 
 # How quickly the size that a poll must expect falls, with each message that is smaller.
 _EXPECTED_DECAY: Final = 0.98

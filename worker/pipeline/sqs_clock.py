@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from worker.delivery import Delivery
+from worker.domain.message import Delivery
 
 _log: Final = structlog.get_logger()
 _LOG_INTERVAL_SECONDS: Final = 60.0

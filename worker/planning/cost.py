@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
-from worker.planning.figures import Figures
+from worker.aws.prices import Figures
 from worker.planning.limits import warm_write_units, wire_bytes
 from worker.planning.sizing import Demand, Fleet
 

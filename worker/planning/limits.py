@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from worker.planning.figures import Figures
+from worker.aws.prices import Figures
 from worker.planning.sizing import Demand, Fleet
 
 _GBIT_BYTES: Final = 1e9 / 8

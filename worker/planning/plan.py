@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
 
+from worker.aws.prices import Figures
 from worker.planning import cost
 from worker.planning.cost import Cost
-from worker.planning.figures import Figures
 from worker.planning.limits import Limit, limits, warm_write_units
 from worker.planning.sizing import (
     ACCEPTABLE_WAIT_SECONDS,
@@ -17,7 +17,6 @@ from worker.planning.sizing import (
     Fleet,
     size,
 )
-from worker.planning.stories import Outcome, chosen_policy, stories, tell
 
 _WORTH_TELLING: Final = 100.0
 
@@ -39,7 +38,6 @@ class Plan:
         costs: parts of a month's bill.
         once: what is paid once.
         provisioned: what the writes would cost with provisioned capacity.
-        outcomes: of the simulated scaling, if that was asked for.
     """
 
     demand: Demand
@@ -49,7 +47,6 @@ class Plan:
     costs: list[Cost]
     once: Cost
     provisioned: Cost
-    outcomes: list[Outcome]
 
     @property
     def total(self) -> float:
@@ -69,7 +66,6 @@ def make(
     architecture: str,
     network: str,
     spot: bool,
-    simulate: bool,
 ) -> Plan:
     """Plan for a demand.
 
@@ -79,10 +75,8 @@ def make(
         architecture: `x86_64` or `arm64`.
         network: `endpoints`, `nat` or `public`.
         spot: whether all tasks but one run on Fargate Spot.
-        simulate: whether the scaling is tried.
     """
     fleet = size(demand, figures.measured)
-    policy = chosen_policy(demand, fleet)
     return Plan(
         demand=demand,
         fleet=fleet,
@@ -93,7 +87,6 @@ def make(
         ),
         once=cost.warming(demand, figures),
         provisioned=cost.provisioned_writes(demand, figures),
-        outcomes=[tell(each, policy) for each in stories(demand, fleet)] if simulate else [],
     )
 
 
@@ -116,7 +109,6 @@ def report(plan: Plan) -> dict[str, Any]:
         },
         "once": plan.once._asdict(),
         "provisioned": plan.provisioned._asdict(),
-        "simulated": [asdict(each) for each in plan.outcomes],
         "prices": plan.figures.prices.model_dump(),
     }
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from worker.aws.prices import Measured
 from worker.errors import UsageError
-from worker.planning.figures import Measured
 from worker.settings import AWSSettings, Settings
 
 SECONDS_BY_UNIT: Final = MappingProxyType({"s": 1, "min": 60, "h": 3600, "day": 86_400})

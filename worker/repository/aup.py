@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from boto3.dynamodb.conditions import Attr, ConditionBase, Key
 from pydantic import ValidationError
 
-from worker.acceptance import Acceptance
-from worker.access import CallObserver, Operation, Probe
-from worker.aws import Calling, calling
-from worker.backoff import full_jitter
+from worker.aws.access import CallObserver, Operation, Probe
+from worker.aws.calls import Calling, calling
+from worker.domain.acceptance import Acceptance
+from worker.domain.evidence import KEPT_AS_STATED, build_item, same_content, timestamp
+from worker.domain.policy import Policy, in_force
+from worker.domain.privacy import reduce, reduces
 from worker.errors import (
     AWSError,
     AWSRejectedError,
@@ -25,12 +27,8 @@ from worker.errors import (
     PolicyConflictError,
     PolicyNotFoundError,
 )
-from worker.gatherer import Gatherer
-from worker.policy import Policy, in_force
 from worker.repository.cache import ReadThroughCache
 from worker.repository.dynamodb import POLICY_READS, DynamoDBRepository
-from worker.repository.evidence import KEPT_AS_STATED, build_item, same_content, timestamp
-from worker.repository.privacy import reduce, reduces
 from worker.repository.updates import Update
 from worker.repository.writes import (
     PROBE,
@@ -42,6 +40,8 @@ from worker.repository.writes import (
     Inserts,
     Item,
 )
+from worker.runtime.backoff import full_jitter
+from worker.runtime.batcher import Gatherer
 from worker.settings import AWSSettings
 
 if TYPE_CHECKING:
@@ -465,7 +465,7 @@ class AUPRepository(DynamoDBRepository):
             policy_id: only this policy.
 
         Yields:
-            Items as they are kept; `worker.repository.evidence` tells their format.
+            Items as they are kept; `worker.domain.evidence` tells their format.
         """
         condition = Key("user_id").eq(user_id)
         if policy_id is not None:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 import aioboto3
 
-from worker.aws import client_config, new_session, translating
+from worker.aws.calls import client_config, new_session, translating
+from worker.aws.fast_path.caller import Caller, open_caller
 from worker.errors import RepositoryClosedError, RepositoryLoopError
 from worker.repository.singleton import SingletonMeta
 from worker.settings import AWSSettings
-from worker.wire.caller import Caller, open_caller
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBServiceResource

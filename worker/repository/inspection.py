@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from worker.aws import calling
+from worker.aws.calls import calling
 from worker.repository.dynamodb import DynamoDBRepository
 
 

@@ -10,7 +10,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from worker.aws import calling, error_of, split_if_rejected
+from worker.aws.calls import calling, error_of, split_if_rejected
 from worker.errors import (
     AWSError,
     AWSRejectedError,
@@ -20,7 +20,7 @@ from worker.errors import (
 )
 
 if TYPE_CHECKING:
-    from worker.wire.caller import Caller
+    from worker.aws.fast_path.caller import Caller
 
     Lend = Callable[[], AbstractAsyncContextManager[Caller]]
 

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from worker.cli import screen
-from worker.cli.choosing import (
+from worker.cli.dead_letters.scanning import AsJSON, counted, file_letters, note_unseen
+from worker.cli.filters import (
     Grep,
     Limit,
     Policies,
@@ -19,7 +20,6 @@ from worker.cli.choosing import (
     Versions,
     choice,
 )
-from worker.cli.dead_letters.look import AsJSON, counted, file_letters, note_unseen
 from worker.errors import UsageError
 
 

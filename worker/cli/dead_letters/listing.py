@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.text import Text
 
 from worker.cli import screen
-from worker.cli.choosing import Grep, Policies, Reasons, Since, Until, Users, Versions, choice
-from worker.cli.dead_letters.look import AsJSON, Sight, expiry, look, note_unseen, now
+from worker.cli.dead_letters.scanning import AsJSON, Sight, expiry, look, note_unseen, now
+from worker.cli.filters import Grep, Policies, Reasons, Since, Until, Users, Versions, choice
 from worker.cli.running import run_async
-from worker.dead_letters.walk import Choice, DeadLetter
+from worker.operations.dead_letters.scan import Choice, DeadLetter
 
 _TABLE_MIN_COLUMNS: Final = 150
 _CELL_MAX_COLUMNS: Final = 36

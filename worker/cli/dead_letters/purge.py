@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from worker.aws.sqs import open_queues
 from worker.cli import screen
-from worker.cli.choosing import (
+from worker.cli.dead_letters.scanning import AsJSON, counted, file_letters, note_unseen, now
+from worker.cli.filters import (
     Grep,
     Limit,
     Policies,
@@ -19,12 +21,10 @@ from worker.cli.choosing import (
     Versions,
     choice,
 )
-from worker.cli.dead_letters.look import AsJSON, counted, file_letters, note_unseen, now
 from worker.cli.running import run_async
-from worker.dead_letters.purge import PurgeFigures
-from worker.dead_letters.purge import purge as delete
 from worker.errors import AUPError, UsageError
-from worker.queue import open_queues
+from worker.operations.dead_letters.purge import PurgeFigures
+from worker.operations.dead_letters.purge import purge as delete
 from worker.settings import load
 
 

@@ -12,12 +12,12 @@ from rich.padding import Padding
 from rich.text import Text
 
 from worker.cli import screen
-from worker.cli.dead_letters.look import AsJSON, expiry, look, now
+from worker.cli.dead_letters.scanning import AsJSON, expiry, look, now
 from worker.cli.running import run_async
-from worker.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE
-from worker.dead_letters.body_view import BodyLine, BodyPart, lay_out
-from worker.dead_letters.walk import Choice, DeadLetter
+from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE
 from worker.errors import AUPError, UsageError
+from worker.operations.dead_letters.body_view import BodyLine, BodyPart, lay_out
+from worker.operations.dead_letters.scan import Choice, DeadLetter
 
 _WRONG: Final = "bold red"
 _INDENT_MAX: Final = 40

@@ -1,0 +1,89 @@
+"""Rules of the source tree that import-linter and ruff do not check."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+FUNCTION_LINES_MAX = 60
+VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "base", "misc"}
+
+
+@cache
+def _modules() -> dict[str, ast.Module]:
+    modules = {}
+    for path in sorted((ROOT / "worker").rglob("*.py")):
+        parts = path.relative_to(ROOT / "worker").with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        modules[name] = ast.parse(path.read_text(), str(path))
+    return modules
+
+
+def _imported(tree: ast.AST) -> set[str]:
+    """Return the names of the packages that a tree imports."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+    return {name.partition(".")[0] for name in names}
+
+
+def _body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Count the lines of a function without its signature and docstring."""
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    if not body:
+        return 0
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1
+
+
+@pytest.mark.parametrize("name", sorted(_modules()))
+def test_functions_fit_a_screen(name: str) -> None:
+    for node in ast.walk(_modules()[name]):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert _body_lines(node) <= FUNCTION_LINES_MAX, f"worker.{name}: {node.name}"
+
+
+@pytest.mark.parametrize("name", sorted(_modules()))
+def test_no_module_has_a_vague_name(name: str) -> None:
+    assert not VAGUE_NAMES & set(name.split("."))
+
+
+@pytest.mark.parametrize("name", sorted(_modules()))
+def test_moto_and_opentelemetry_are_imported_only_when_needed(name: str) -> None:
+    for node in _modules()[name].body:
+        if isinstance(node, ast.Import | ast.ImportFrom) and name != "observability.tracing":
+            assert not _imported(node) & {"moto", "opentelemetry"}
+
+
+def _files() -> list[Path]:
+    kept = [
+        path
+        for name in ("worker", "tests", "infra", ".ci")
+        for path in (ROOT / name).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
+    at_the_top = {".md", ".toml", ".lock", ""}
+    return kept + [
+        path
+        for path in ROOT.iterdir()
+        if path.is_file() and path.suffix in at_the_top and path.name != ".git"
+    ]
+
+
+def test_no_file_names_a_registry_or_somebodys_home() -> None:
+    # Put together here, so that this file is clean too.
+    unwanted = [
+        "pypi" + ".org", "python" + "hosted.org", "npmjs" + ".org",
+        "/ho" + "me/", "/ro" + "ot/", "/Use" + "rs/",
+    ]  # fmt: skip
+    for path in _files():
+        text = path.read_text(errors="ignore")
+        found = [each for each in unwanted if each in text]
+        assert not found, f"{path.relative_to(ROOT)}: {found}"

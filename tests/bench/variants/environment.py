@@ -1,0 +1,55 @@
+"""Queues and tables that are made for trials, and removed after them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from worker.aws.calls import calling, new_session, opened
+from worker.aws.provision import provision
+from worker.settings import Settings
+
+
+@asynccontextmanager
+async def made_for_trials(settings: Settings, name: str) -> AsyncIterator[Settings]:
+    """Lend queues and tables that nobody else uses.
+
+    Args:
+        settings: say where, and everything but the names.
+        name: the beginning of each name.
+
+    Yields:
+        Settings that lead to them.
+
+    Raises:
+        AWSError: they could not be made or removed.
+    """
+    aws = settings.aws.model_copy(
+        update={"table_name": f"{name}-policies", "user_table_name": f"{name}-acceptances"}
+    )
+    made = settings.model_copy(
+        update={"aws": aws, "queue": f"{name}-source", "dead_letter_queue": f"{name}-dead"}
+    )
+    try:
+        await provision(made)
+        yield made
+    finally:
+        await _remove(made)
+
+
+async def _remove(settings: Settings) -> None:
+    aws, timeout = settings.aws, settings.aws.call_timeout_seconds
+    session = new_session()
+    queues = session.client("sqs", region_name=aws.region, endpoint_url=aws.sqs_endpoint_url)
+    async with opened(queues, "SQS") as sqs:
+        for queue in (settings.queue, settings.dead_letter_queue):
+            async with calling("DeleteQueue", timeout, target=queue):
+                url = (await sqs.get_queue_url(QueueName=queue))["QueueUrl"]
+                await sqs.delete_queue(QueueUrl=url)
+    tables = session.client(
+        "dynamodb", region_name=aws.region, endpoint_url=aws.dynamodb_endpoint_url
+    )
+    async with opened(tables, "DynamoDB") as dynamodb:
+        for table in (aws.table_name, aws.user_table_name):
+            async with calling("DeleteTable", timeout, target=table):
+                await dynamodb.delete_table(TableName=table)

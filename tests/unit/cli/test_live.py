@@ -1,0 +1,236 @@
+"""State what status draws at every width, that it obeys nobody's text, and how a view ends."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import re
+import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from tests.simulation.virtual_clock import START
+from worker.aws.sqs import QueueState
+from worker.cli.live import History, Sparkline, draw, line, repeat, watch
+from worker.domain.message import Fate
+from worker.errors import AWSError, AWSUnavailableError
+from worker.operations.status.observer import Census, QueueStatus, Status, WorkerStatus
+from worker.operations.status.scrape import Sample
+
+
+def _queue(visible: int, **changes: Any) -> QueueStatus:
+    state = QueueState(
+        url="https://sqs.test/q", arn="arn", visible=visible, in_flight=50, delayed=7,
+        retention_seconds=345_600, fifo=False, max_receive_count=None, redrives_to=None,
+    )  # fmt: skip
+    return QueueStatus(**{"state": state, "net_per_second": -12.34, **changes})
+
+
+_READY = WorkerStatus(
+    Sample("10.0.0.1:8080", 0, ready=True, held=42, settled=dict.fromkeys(Fate, 9)),
+    {Fate.RECORDED: 1120.5, Fate.DUPLICATE: 0.5, Fate.DEAD: 0.25, Fate.RETURNED: 0.0},
+)
+_THROTTLED = WorkerStatus(
+    Sample("10.0.0.2:8080", 0, reasons=("table throttles", "no poll"), held=3), None
+)
+_SILENT = WorkerStatus(Sample("10.0.0.3:8080", 0, problem="no answer (Connection refused)"))
+_CENSUS = Census(
+    counts={"invalid": 30, "unknown_policy": 10},
+    seen=40,
+    known=1200,
+    unknown="",
+    looked_at=START - timedelta(seconds=12),
+    expires_at=START + timedelta(days=13),
+)
+
+
+def _status(workers: Sequence[WorkerStatus] = (_READY, _THROTTLED, _SILENT)) -> Status:
+    return Status(
+        at=START,
+        queue=_queue(123_456, oldest_age_seconds=200.0),
+        dead_letters=_queue(1150, age_unknown="denied"),
+        census=_CENSUS,
+        workers=tuple(workers),
+    )
+
+
+def _drawn(
+    status: Status, columns: int = 80, history: History | None = None, encoding: str = "utf-8"
+) -> str:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
+    console = Console(file=stream, width=columns, highlight=False)
+    console.print(draw(status, columns, history))
+    stream.flush()
+    return stream.buffer.getvalue().decode(encoding)
+
+
+def test_everything_that_is_known_is_drawn() -> None:
+    shown = _drawn(_status())
+    assert "queue         123,456         50        7    3 min  -12.3" in shown
+    assert "unknown" in shown, "the age that nobody tells"
+    assert re.search(r"10.0.0.1:8080 +ready +1,120.5 +0.5 +0.2 +0.0 +42\n", shown)
+    assert "1,120.5" in shown
+    assert "10.0.0.2:8080: table throttles; no poll" in shown
+    assert "10.0.0.3:8080: no answer (Connection refused)" in shown
+    assert re.search(r"together +1 of 3 +1,120.5 .* 45\n", shown)
+    assert "unknown_policy             10" in shown
+    about = [
+        "saw 40 of about 1,200: `dead-letters list` counts all",
+        "the first expires in 13 d",
+        "looked at 12 s ago",
+    ]
+    assert [each.strip() for each in shown.splitlines()[-3:]] == about
+    assert "; ".join(about) in _drawn(_status(), 120)
+
+
+@pytest.mark.parametrize("columns", [60, 61, 71, 72, 80, 120, 200])
+def test_it_fits_every_width(columns: int) -> None:
+    history = History()
+    for number in range(300):
+        status = _status()
+        history.add(replace(status, queue=_queue(number * 1000)))
+    shown = _drawn(_status(), columns, history)
+    assert max(map(cell_len, shown.splitlines())) <= columns
+    for text in ("visible", "in flight", "delayed", "oldest", "net/s", "recorded/s", "dupl./s",
+                 "dead/s", "held", "123,456", "1,120.5", "peak", "299,057"):  # fmt: skip
+        assert text in shown, text
+    bars = next(each for each in shown.splitlines() if each.startswith("dead letters  █"))
+    assert bars.count("█") == min(len(history), columns - len("dead letters  ") - 18)
+
+
+def test_where_letters_are_ascii_bars_are_too() -> None:
+    history = History()
+    for _ in range(3):
+        history.add(_status())
+    shown = _drawn(_status(), 80, history, encoding="ascii")
+    assert "queue         ###" in shown
+
+
+@pytest.mark.parametrize(
+    ("values", "columns", "text"),
+    [
+        ([], 10, ""),
+        ([0, 0], 10, "▁▁"),
+        ([0, 1, 1000], 10, "▁▂█"),
+        ([7, 1, 2, 4], 2, "▅█"),
+        ([None, 4, None, 8], 10, " ▅ █"),
+        ([-8, 4], 10, "█▅"),
+        ([None], 10, " "),
+    ],
+)
+def test_a_sparkline_is_as_high_as_its_highest_and_as_long_as_there_is_room(
+    values: list[float | None], columns: int, text: str
+) -> None:
+    assert Sparkline(values).text(columns) == text
+
+
+def test_without_workers_their_place_is_taken_by_the_net_rate() -> None:
+    history = History()
+    history.add(_status([]))
+    assert list(history.series) == ["queue", "dead letters", "net/s"]
+    assert "recorded/s" not in _drawn(_status([]), 80, history)
+
+
+@pytest.mark.parametrize(
+    ("census", "told"),
+    [
+        (Census(unknown="denied"), "dead letters by reason: unknown (denied)"),
+        (Census(counts={}, unknown=""), "dead letters by reason: none"),
+    ],
+)
+def test_without_reasons_a_line_says_why(census: Census, told: str) -> None:
+    assert told in _drawn(replace(_status(), census=census))
+
+
+def test_text_of_others_is_shown_and_not_obeyed() -> None:
+    census = replace(_CENSUS, counts={"\x1b[31m[bold]x": 1})
+    worker = WorkerStatus(Sample("w:1", 0, reasons=("\x1b]0;x\x07",)))
+    status = replace(_status([worker]), census=census)
+    for shown in (_drawn(status), line(status)):
+        assert "[bold]x" in shown
+    assert "\\x1b[31m" in _drawn(status)
+    assert "\x1b" not in _drawn(status)
+
+
+def test_a_line_holds_everything() -> None:
+    assert line(_status()) == (
+        "2026-11-22T10:00:00+00:00; queue 123,456 visible; 50 in flight; 7 delayed; oldest 3 min; "
+        "net -12.3/s; dead letters 1,207 (invalid 30, unknown_policy 10); "
+        "10.0.0.1:8080 ready, recorded 1,120.5/s, 42 held; "
+        "10.0.0.2:8080 not ready, recorded unknown, 3 held; "
+        "10.0.0.3:8080 no answer (Connection refused)"
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_turns_end_by_a_signal_in_the_middle_of_one(number: signal.Signals) -> None:
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        turns += 1
+        if turns == 3:
+            os.kill(os.getpid(), number)
+            await asyncio.sleep(60)
+
+    async with asyncio.timeout(10):
+        await repeat(turn, 0.01, asyncio.Event())
+    assert turns == 3
+
+
+async def test_what_goes_wrong_later_is_told_beside_what_was_known_before() -> None:
+    answers: list[Status | AWSError] = [
+        _status(), AWSUnavailableError("GetQueueAttributes q: no [bold]answer"), _status([]),
+    ]  # fmt: skip
+    stream = io.StringIO()
+    console = Console(file=stream, width=100, height=40, force_terminal=True, highlight=False)
+    shown = []
+
+    async def observe() -> Status:
+        shown.append(stream.getvalue())
+        stream.truncate(0)
+        stream.seek(0)
+        if not answers:
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(60)
+        answer = answers.pop(0)
+        if isinstance(answer, AWSError):
+            raise answer
+        return answer
+
+    async with asyncio.timeout(10):
+        await watch(observe, console, 0.01)
+    _, first, second, third = shown
+    assert "every 0.01 s; q ends" in first
+    for known in ("123,456", "unknown_policy"):
+        assert known in first
+        assert known in second
+        assert known in third
+    assert "no news: GetQueueAttributes q: no [bold]answer" in second
+    assert "no news" not in first + third
+    assert stream.getvalue().endswith("\x1b[?25h\x1b[?1049l")
+
+
+async def test_what_goes_wrong_at_the_start_ends_a_view() -> None:
+    async def observe() -> Status:
+        raise AWSUnavailableError("no answer")
+
+    stream = io.StringIO()
+    with pytest.raises(AWSUnavailableError):
+        await watch(observe, Console(file=stream, force_terminal=True), 0.01)
+    assert "\x1b[?1049l" in stream.getvalue()
+
+
+async def test_turns_end_by_what_goes_wrong_in_one() -> None:
+    async def turn() -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        await repeat(turn, 0.01, asyncio.Event())

@@ -1,0 +1,199 @@
+"""State what an acceptance may hold and what it keeps."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from tests.unit.fakes import ABSENT, acceptance, message
+from worker.domain.acceptance import EXTRA_MAX_BYTES, Acceptance, parse_time
+
+REQUIRED = ("event_id", "user_id", "policy_id", "version", "accepted_at")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-11-22T10:00:00Z", datetime(2026, 11, 22, 10, tzinfo=UTC)),
+        ("2026-11-22t10:00:00z", datetime(2026, 11, 22, 10, tzinfo=UTC)),
+        ("2026-11-22T11:30:00+01:30", datetime(2026, 11, 22, 10, tzinfo=UTC)),
+        ("2026-11-22T10:00:00.5-00:00", datetime(2026, 11, 22, 10, 0, 0, 500_000, tzinfo=UTC)),
+        (
+            "2026-11-22T10:00:00.123456789Z",
+            datetime(2026, 11, 22, 10, 0, 0, 123_456, tzinfo=UTC),
+        ),
+        ("2026-11-22T10:00:00.9999999Z", datetime(2026, 11, 22, 10, 0, 0, 999_999, tzinfo=UTC)),
+        (f"2026-11-22T10:00:00.{'1' * 15}Z", datetime(2026, 11, 22, 10, 0, 0, 111_111, tzinfo=UTC)),
+        (f"2026-11-22T10:00:00.{'0' * 5000}z", datetime(2026, 11, 22, 10, tzinfo=UTC)),
+        ("2024-02-29T23:59:59+23:59", datetime(2024, 2, 29, 0, 0, 59, tzinfo=UTC)),
+        ("2026-11-22T10:00:00-23:59", datetime(2026, 11, 23, 9, 59, tzinfo=UTC)),
+    ],
+)
+def test_a_time_of_rfc_3339_is_read(text: str, expected: datetime) -> None:
+    assert parse_time(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "now",
+        "2026-11-22",
+        "2026-11-22T10:00:00",
+        "2026-11-22 10:00:00Z",
+        "2026-11-22T10:00Z",
+        "20261122T100000Z",
+        "2026-13-22T10:00:00Z",
+        "2026-02-30T10:00:00Z",
+        "2026-11-22T24:00:01Z",
+        "2026-11-22T24:00:00Z",
+        "2026-11-22T10:60:00Z",
+        "2026-11-22T10:00:61Z",
+        "2026-00-22T10:00:00Z",
+        "2026-11-00T10:00:00Z",
+        "2026-11-31T10:00:00Z",
+        "2025-02-29T10:00:00Z",
+        "0000-11-22T10:00:00Z",
+        "2026-11-22T10:00:00.Z",
+        "2026-11-22T10:00:00,5Z",
+        "2026-11-22T10:00:00+25:00",
+        "2026-11-22T10:00:00+24:00",
+        "2026-11-22T10:00:00+10:60",
+        "2026-11-22T10:00:00-00:99",
+        "2026-11-22T10:00:00+1:00",
+        "2026-11-22T10:00:00+0100",
+        "2026-11-22T10:00:00+01",
+        "2026-11-22T10:00:00+01:00:00",
+        "2026-11-22T10:00:00Z+01:00",
+        "2026-11-22T10:00:00\u22121:00",
+        "2026-W47-7T10:00:00Z",
+        "2026-326T10:00:00Z",
+        "+2026-11-22T10:00:00Z",
+        " 2026-11-22T10:00:00Z",
+        "2026-11-22T10:00:00.\u0661Z",
+        "2026-11-2\uff12T10:00:00Z",
+        "2026-11-22T10:00:0\u0967Z",
+        "2026-11-22T10:00:00Z\n",
+        "٢٠٢٦-11-22T10:00:00Z",
+        "1700000000",
+    ],
+)
+def test_any_other_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"must be an RFC 3339 time|not a valid time"):
+        parse_time(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2016-12-31T23:59:60Z",
+        "2016-12-31t23:59:60.75z",
+        "2016-12-31T14:29:60-09:30",
+        "2017-01-01T05:44:60.0+05:45",
+        "9999-12-31T23:59:60Z",
+        "0001-01-01T00:00:60+00:01",
+    ],
+)
+def test_a_leap_second_is_read_as_the_end_of_its_minute_whatever_the_offset(text: str) -> None:
+    before = parse_time(f"{text[:17]}59{text[19:]}".replace(".75", "").replace(".0", ""))
+    assert timedelta(0) < parse_time(text) - before < timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2016-12-31T23:58:60Z",
+        "2016-12-31T22:59:60Z",
+        "2016-12-31T23:59:60+01:00",
+        "2016-12-31T14:29:60+09:30",
+        "2016-12-31T23:59:61Z",
+    ],
+)
+def test_a_sixtieth_second_that_is_not_the_last_of_a_day_in_utc_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"must be an RFC 3339 time|leap second"):
+        parse_time(text)
+
+
+def test_a_time_is_bounded_in_a_record_and_kept_as_it_came() -> None:
+    longest = f"2026-11-22T09:59:00.{'7' * 235}Z"
+    for text in (longest, "2016-12-31T23:59:60Z"):
+        assert acceptance(accepted_at=text).accepted_at == text
+    with pytest.raises(ValidationError, match="accepted_at"):
+        acceptance(accepted_at=longest.replace("Z", "7Z"))
+
+
+_OFFSETS = st.integers(-23 * 60, 23 * 60).map(lambda each: timezone(timedelta(minutes=each)))
+
+
+@given(st.datetimes(timezones=_OFFSETS))
+def test_every_time_that_states_its_offset_is_read_as_it_is(moment: datetime) -> None:
+    assert parse_time(moment.isoformat(timespec="microseconds")) == moment
+
+
+def test_values_are_kept_exactly_as_they_came() -> None:
+    fields = {
+        "user_id": " u-1 ",
+        "accepted_at": "2026-11-22t10:00:00.10z",
+        "content_sha256": "AB" * 32,
+        "locale": "",
+    }
+    assert acceptance(**fields).stated() == {**message(), **fields}
+
+
+def test_absent_and_null_fields_are_left_out() -> None:
+    stated = acceptance(ip=None, user_agent=ABSENT, on_behalf_of=None).stated()
+    assert not {"ip", "user_agent", "on_behalf_of", "extra"} & set(stated)
+
+
+def test_unknown_fields_are_kept_under_extra() -> None:
+    unknown = {"referrer": "é", "nested": {"n": [1, 2.5, None, True]}, "extra": "mine"}
+    stated = acceptance(**unknown).stated()
+    assert json.loads(stated["extra"]) == unknown
+    assert not {"referrer", "nested"} & set(stated)
+
+
+def test_the_sort_key_joins_policy_and_version_so_that_neither_may_hold_the_joint() -> None:
+    assert acceptance().policy_version == "acceptable-use#2026-01"
+    for field in ("policy_id", "version"):
+        with pytest.raises(ValidationError, match=field):
+            acceptance(**{field: "a#b"})
+
+
+@pytest.mark.parametrize("field", REQUIRED)
+@pytest.mark.parametrize("value", [ABSENT, None, "", 7, ["x"], "x" * 3000])
+def test_a_required_field_must_be_a_short_string(field: str, value: Any) -> None:
+    with pytest.raises(ValidationError) as caught:
+        acceptance(**{field: value})
+    assert [each["loc"] for each in caught.value.errors()] == [(field,)]
+
+
+@pytest.mark.parametrize("field", ["event_id", "user_id", "policy_id", "version"])
+@pytest.mark.parametrize("value", [" ", "\u2003\t"])
+def test_an_identifier_is_not_blank(field: str, value: str) -> None:
+    with pytest.raises(ValidationError, match=field):
+        acceptance(**{field: value})
+
+
+@pytest.mark.parametrize("field", sorted(set(Acceptance.model_fields) - set(REQUIRED)))
+@pytest.mark.parametrize("value", [7, True, ["x"], {}, "x" * 3000])
+def test_an_optional_field_is_a_short_string_or_null(field: str, value: Any) -> None:
+    with pytest.raises(ValidationError) as caught:
+        acceptance(**{field: value})
+    assert caught.value.errors()[0]["loc"][0] == field
+
+
+def test_unknown_fields_are_bounded_in_all() -> None:
+    acceptance(big="x" * (EXTRA_MAX_BYTES - 20))
+    with pytest.raises(ValidationError, match="unknown fields exceed 350000 bytes"):
+        acceptance(big="é" * (EXTRA_MAX_BYTES // 2))
+
+
+def test_an_acceptance_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        acceptance().user_id = "another"  # type: ignore[misc] # the point

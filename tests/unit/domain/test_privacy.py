@@ -1,0 +1,109 @@
+"""State what the settings keep of addresses and clients, and that they make no conflict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.contract.ledger import Ledger, LedgerPlace
+from tests.unit.fakes import IP, USER_AGENT, acceptance
+from worker.domain.evidence import verify
+from worker.domain.privacy import network
+from worker.repository import RecordResult
+from worker.settings import AWSSettings
+
+RECORDED, DUPLICATE, CONFLICT = RecordResult
+
+
+@pytest.mark.parametrize(
+    ("address", "kept"),
+    [
+        ("203.0.113.77", "203.0.113.0/24"),
+        ("2001:db8:aaaa:bbbb::1", "2001:db8:aaaa::/48"),
+        ("::ffff:203.0.113.77", "203.0.113.0/24"),
+        ("fe80::1%eth0", "fe80::/48"),
+        ("203.0.113.77, 10.0.0.1", None),
+        ("203.0.113.77:443", None),
+        ("unknown", None),
+        ("", None),
+    ],
+)
+def test_an_address_is_truncated_to_its_network_and_other_text_is_not_kept(
+    address: str, kept: str | None
+) -> None:
+    assert network(address) == kept
+
+
+@pytest.fixture
+def place() -> LedgerPlace:
+    return LedgerPlace(Ledger("simulated", "batch"), None)  # type: ignore[arg-type] # no server
+
+
+async def _record(place: LedgerPlace, changes: dict[str, Any], **stated: Any) -> RecordResult:
+    async with place.repository(**changes) as repository:
+        return await repository.record(acceptance(**stated))
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({}, {"ip": IP, "user_agent": USER_AGENT}),
+        ({"ip": "truncated"}, {"ip": "203.0.113.0/24", "ip_reduced": "truncated",
+                               "user_agent": USER_AGENT}),
+        ({"ip": "omit"}, {"ip_reduced": "omitted", "user_agent": USER_AGENT}),
+        ({"user_agent": "omit"}, {"ip": IP, "user_agent_reduced": "omitted"}),
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_less_is_written_as_the_settings_say_and_the_record_proves_that(
+    changes: dict[str, Any], kept: dict[str, str], place: LedgerPlace
+) -> None:
+    await place.make_tables()
+    assert await _record(place, changes) is RECORDED
+    [item] = await place.items()
+    names = ("ip", "ip_reduced", "user_agent", "user_agent_reduced")
+    assert {name: item[name] for name in names if name in item} == kept
+    assert {"ip_salt" in item, "ip_commitment" in item} == {"ip" in kept}
+    assert verify(item) == []
+    for name in kept:
+        assert verify({**item, name: "forged"}), f"a forged {name} went unseen"
+
+
+async def test_what_was_not_stated_is_not_said_to_be_reduced(place: LedgerPlace) -> None:
+    await place.make_tables()
+    less = {"ip": "omit", "user_agent": "omit"}
+    assert await _record(place, less, ip=None, user_agent=None) is RECORDED
+    [item] = await place.items()
+    assert not [name for name in item if name.endswith("_reduced")]
+
+
+SETTINGS: list[dict[str, Any]] = [
+    {},
+    {"ip": "truncated"},
+    {"ip": "omit", "user_agent": "omit"},
+]
+
+
+@pytest.mark.parametrize("later", SETTINGS, ids=str)
+@pytest.mark.parametrize("first", SETTINGS, ids=str)
+async def test_the_same_message_again_is_a_duplicate_whatever_the_settings_became(
+    first: dict[str, Any], later: dict[str, Any], place: LedgerPlace
+) -> None:
+    await place.make_tables()
+    assert await _record(place, first) is RECORDED
+    [before] = await place.items()
+    assert await _record(place, later) is DUPLICATE
+    assert await _record(place, later, channel="forged") is CONFLICT
+    assert await place.items() == [before]
+
+
+async def test_with_nothing_reduced_another_address_is_still_a_conflict(place: LedgerPlace) -> None:
+    await place.make_tables()
+    assert await _record(place, {}) is RECORDED
+    assert await _record(place, {}, ip="198.51.100.1") is CONFLICT
+    assert await _record(place, {"user_agent": "omit"}, ip="198.51.100.1") is CONFLICT
+
+
+def test_by_default_everything_is_kept() -> None:
+    assert (AWSSettings().ip, AWSSettings().user_agent) == ("full", "full")

@@ -1,0 +1,98 @@
+"""State that Prometheus can read the figures, and that they are the books' own."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.unit.monitoring import Watched, view_of
+from worker.domain.message import RECORDED, Outcome
+from worker.errors import Reason
+from worker.observability.prometheus import BUCKETS_SECONDS, exposition
+from worker.observability.service_status import View
+from worker.pipeline.metrics import Durations
+
+Samples = dict[tuple[str, str], float]
+
+
+def _scraped(view: View) -> Samples:
+    """Give each sample by its name and its own label's value."""
+    own = {"outcome", "reason", "operation", "event", "state", "le", "version"}
+    families = list(text_string_to_metric_families(exposition(view)().decode()))
+    for family in families:
+        assert family.documentation, family.name
+        assert re.fullmatch(r"[a-z_]+", family.name)
+    return {
+        (sample.name, next((v for k, v in sample.labels.items() if k in own), "")): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+async def test_the_figures_are_the_books_at_the_moment_of_the_scrape() -> None:
+    watched = Watched()
+    view = view_of(watched)
+    for outcome in (RECORDED, RECORDED, Outcome.dead(Reason.CONFLICT, "")):
+        watched.metrics.books.open()
+        watched.metrics.books.close(outcome)
+    watched.metrics.books.open()
+    watched.metrics.calls["PutItem"] += 5
+    watched.metrics.events["lease_lost"] += 2
+    watched.slots.in_flight, watched.slots.filled = 4, 1
+    watched.health.polled_at = view._clock() - 3
+    samples = _scraped(view)
+    assert samples["aup_messages_received_total", ""] == 4
+    assert samples["aup_messages_settled_total", "recorded"] == 2
+    assert samples["aup_messages_settled_total", "dead"] == 1
+    assert samples["aup_dead_letters_total", "conflict"] == 1
+    assert samples["aup_messages_held", ""] == 1
+    assert samples["aup_aws_calls_total", "PutItem"] == 5
+    assert samples["aup_events_total", "lease_lost"] == 2
+    assert [samples["aup_slots", state] for state in ("free", "polling", "filled")] == [6, 3, 1]
+    assert samples["aup_write_concurrency", ""] == 7
+    assert samples["aup_last_poll_timestamp_seconds", ""] == pytest.approx(time.time() - 3, abs=1)
+    assert samples["process_resident_memory_bytes", ""] > 1e6
+    assert [samples[f"aup_{name}", ""] for name in ("books_balanced", "live", "ready")] == [1, 1, 1]
+    watched.health.not_ready = ["the table fails"]
+    watched.metrics.books.held = 0
+    samples = _scraped(view)
+    assert [samples[f"aup_{name}", ""] for name in ("books_balanced", "live", "ready")] == [0, 1, 0]
+
+
+async def test_what_did_not_happen_yet_is_told_as_zero_so_that_rates_see_the_first() -> None:
+    samples = _scraped(view_of(None))
+    for outcome in ("recorded", "duplicate", "dead", "returned"):
+        assert samples["aup_messages_settled_total", outcome] == 0
+    for reason in Reason:
+        assert samples["aup_dead_letters_total", reason.value] == 0
+    assert samples["aup_ready", ""] == 0
+    assert ("aup_last_poll_timestamp_seconds", "") not in samples
+
+
+async def test_durations_are_a_histogram_in_seconds() -> None:
+    watched = Watched()
+    for seconds in (0.001, 0.02, 0.02, 3.0, 4000.0):
+        watched.metrics.settling.add(seconds)
+    samples = _scraped(view_of(watched))
+    name = "messaging_process_duration_seconds"
+    counts = [samples[f"{name}_bucket", str(bound)] for bound in BUCKETS_SECONDS]
+    assert counts == sorted(counts)
+    assert samples[f"{name}_bucket", "0.005"] == 1
+    assert samples[f"{name}_bucket", "0.025"] == 3
+    assert samples[f"{name}_bucket", "5.0"] == samples[f"{name}_bucket", "600.0"] == 4
+    assert samples[f"{name}_bucket", "+Inf"] == samples[f"{name}_count", ""] == 5
+    assert samples[f"{name}_sum", ""] == pytest.approx(4003.041, rel=0.06)
+
+
+def test_durations_since_a_copy_are_those_added_after_it() -> None:
+    durations = Durations()
+    durations.add(1.0)
+    before = durations.copy()
+    for _ in range(3):
+        durations.add(2.0)
+    assert len(before) == 1
+    assert len(durations.since(before)) == 3
+    assert durations.since(before).quantile(0.01) == pytest.approx(2, rel=0.06)

@@ -1,0 +1,131 @@
+"""State that a file of dead letters holds them whole, and that editing it wrongly is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.simulation.virtual_clock import START
+from tests.unit.fakes import delivery
+from worker.domain.dead_letter import bury
+from worker.domain.message import OutgoingMessage
+from worker.errors import UsageError
+from worker.operations.dead_letters.export_file import from_line, new_file, to_line
+from worker.operations.dead_letters.scan import DeadLetter, describe
+
+
+def _letter(**changes: Any) -> DeadLetter:
+    sent = bury(delivery(**changes), "conflict", "why", dead_at=START)
+    dead = delivery(
+        9,
+        body=sent.body,
+        attributes=sent.attributes,
+        trace_header=sent.trace_header,
+        group_id=sent.group_id,
+    )
+    return describe(dead, retention_seconds=1_209_600, now=START + timedelta(hours=1))
+
+
+def _fields(**changes: Any) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads(to_line(_letter())) | changes
+    return {name: value for name, value in fields.items() if value is not ...}
+
+
+def test_a_line_names_its_parts_and_holds_the_message_as_it_stands() -> None:
+    letter = _letter(trace_header="Root=1", group_id="g")
+    filed = from_line(to_line(letter))
+    assert (filed.message_id, filed.original_message_id) == ("message-9", "message-0")
+    assert (filed.reason, filed.detail) == ("conflict", "why")
+    given_message = letter.delivery
+    assert filed.message == OutgoingMessage(
+        given_message.body, given_message.attributes, "Root=1", "g"
+    )
+
+
+# As JSON has it: what looks like a pair of surrogates is one character.
+_TEXT = st.text(st.characters(), max_size=40).map(
+    lambda text: text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+)
+_ATTRIBUTE = st.one_of(
+    st.builds(lambda text: {"DataType": "String", "StringValue": text}, _TEXT),
+    st.builds(lambda number: {"DataType": "Number", "StringValue": str(number)}, st.integers()),
+    st.builds(lambda content: {"DataType": "Binary.x", "BinaryValue": content}, st.binary()),
+)
+
+
+@given(
+    body=_TEXT,
+    attributes=st.dictionaries(_TEXT, _ATTRIBUTE, max_size=10),
+    trace_header=st.none() | _TEXT,
+    group_id=st.none() | _TEXT,
+)
+def test_whatever_the_message_was_a_line_gives_it_back(
+    body: str, attributes: dict[str, Any], trace_header: str | None, group_id: str | None
+) -> None:
+    dead = delivery(body=body, attributes=attributes, trace_header=trace_header, group_id=group_id)
+    line = to_line(describe(dead, retention_seconds=60, now=START))
+    assert line.isascii()
+    assert "\n" not in line
+    assert from_line(line).message == OutgoingMessage(body, attributes, trace_header, group_id)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("{", "not JSON: "),
+        ("[" * 100_000, "not JSON: "),
+        ("[]", "no JSON object"),
+        (json.dumps(_fields())[:-1] + ', "body": "another"}', "body: duplicate name"),
+        (json.dumps(_fields(body=...)), "body: missing"),
+        (json.dumps(_fields(body={"a": 1})), r"body: must be a string \(JSON written as"),
+        (json.dumps(_fields(id=7)), "id: must be a string"),
+        (json.dumps(_fields(group_id=7)), "group_id: must be a string"),
+        (json.dumps(_fields(attributes=[])), "attributes: must be an object"),
+        (json.dumps(_fields(attributes={"a": 1})), "attributes.a: must be an object"),
+        (json.dumps(_fields(attributes={"a": {}})), "attributes.a.DataType: missing"),
+        (
+            json.dumps(_fields(attributes={"a": {"DataType": "String"}})),
+            "attributes.a.StringValue: missing",
+        ),
+        (
+            json.dumps(_fields(attributes={"a": {"DataType": "Binary", "Base64": "é"}})),
+            "attributes.a.Base64: not base64",
+        ),
+    ],
+)
+def test_a_line_that_is_no_dead_letter_is_told_by_what_is_wrong(line: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=f"^{problem}"):
+        from_line(line)
+
+
+def test_an_export_and_its_name_are_durable_before_it_counts_as_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "dead.jsonl"
+    synced: list[tuple[bool, bool]] = []
+    sync = os.fsync
+
+    def noting(handle: int) -> None:
+        synced.append((stat.S_ISDIR(os.fstat(handle).st_mode), file.exists()))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    with new_file(file, overwrite=False) as stream:
+        stream.write("line\n")
+    assert synced == [(False, False), (True, True)]
+
+
+def test_an_export_replaces_no_device() -> None:
+    with (
+        pytest.raises(UsageError, match="not a regular file"),
+        new_file(Path("/dev/full"), overwrite=True),
+    ):
+        pass

@@ -1,0 +1,68 @@
+"""State what is planned for erasing, and what a failure leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import pytest
+
+from tests.simulation.virtual_clock import START
+from tests.unit.fakes import IP, acceptance
+from worker.domain.evidence import ERASABLE, build_item
+from worker.errors import AWSDeniedError, AWSError, AWSRejectedError
+from worker.operations.evidence.erasure import erase, plan
+from worker.repository import AUPRepository
+
+
+def _item(**changes: Any) -> dict[str, Any]:
+    return build_item(acceptance(**changes), received_at=START, recorded_at=START)
+
+
+class _Repository:
+    def __init__(self, outcome: AWSError | Mapping[str, Any]) -> None:
+        self.outcome = outcome
+
+    async def erase(self, _item: Mapping[str, Any], _fields: Sequence[str]) -> Mapping[str, Any]:
+        if isinstance(self.outcome, AWSError):
+            raise self.outcome
+        return self.outcome
+
+
+def test_only_what_is_there_is_planned_and_a_salt_alone_is_there() -> None:
+    item = _item(session_id=None)
+    del item["user_agent"]
+    [planned] = plan([item, _item(ip=None, user_agent=None, session_id=None)], ERASABLE)
+    assert planned.fields == ["ip", "user_agent"]
+    assert planned.problem == ""
+
+
+def test_a_value_that_also_stands_elsewhere_is_named() -> None:
+    quoted = 'a "quoted" client'
+    item = _item(user_agent=quoted, seen_from=[IP], client=quoted, session_id="nowhere else")
+    [planned] = plan([item], ERASABLE)
+    assert planned.elsewhere == ["ip", "user_agent"]
+    assert IP not in str(planned.summary())
+
+
+@pytest.mark.parametrize(
+    ("outcome", "problem"),
+    [
+        (AWSRejectedError("the record has changed or is gone"), "changed or is gone"),
+        (AWSDeniedError("UpdateItem: not permitted"), "not permitted"),
+        ({**_item(), "channel": "forged"}, "record_sha256 does not match"),
+    ],
+)
+async def test_what_went_wrong_is_noted(
+    outcome: AWSError | Mapping[str, Any], problem: str
+) -> None:
+    [planned] = plan([_item()], ["ip"])
+    await erase(cast("AUPRepository", _Repository(outcome)), planned)
+    assert problem in planned.problem
+    assert not planned.done
+
+
+async def test_a_record_that_does_not_verify_is_not_touched() -> None:
+    [planned] = plan([{**_item(), "channel": "forged"}], ["ip"])
+    await erase(cast("AUPRepository", None), planned)
+    assert planned.problem == "record_sha256 does not match the record; not touched"

@@ -1,0 +1,61 @@
+"""Contradictory times in a record are remarked on."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.simulation.virtual_clock import START
+from tests.unit.fakes import acceptance, policy
+from worker.domain.evidence import build_item
+from worker.operations.evidence.verification import check
+
+DAY = 86_400
+
+
+def _remarks(
+    received_seconds: float, recorded_seconds: float, tolerance_seconds: float = 300.0
+) -> list[str]:
+    item = build_item(
+        acceptance(accepted_at=START.isoformat()),
+        received_at=START + timedelta(seconds=received_seconds),
+        recorded_at=START + timedelta(seconds=received_seconds + recorded_seconds),
+    )
+    proof = check(item, policy(), tolerance_seconds)
+    assert proof.sound  # the user did accept
+    assert proof.result()["remarks"] == proof.remarks
+    return proof.remarks
+
+
+@pytest.mark.parametrize(
+    ("received_seconds", "recorded_seconds"),
+    [(0, 0), (-300, 0), (0, -300), (90 * DAY, 0), (0, 14 * DAY), (-300, -300)],
+)
+def test_times_that_agree_within_the_tolerance_are_not_remarked_on(
+    received_seconds: float, recorded_seconds: float
+) -> None:
+    assert _remarks(received_seconds, recorded_seconds) == []
+
+
+def test_each_contradiction_is_named() -> None:
+    assert _remarks(-301, 0) == ["received_at is 301 s before accepted_at: a clock was wrong"]
+    assert _remarks(0, -301) == ["recorded_at is 301 s before received_at: a clock was wrong"]
+    [remark] = _remarks(0, 15 * DAY)
+    assert remark.startswith("recorded_at is 1296000 s after received_at, longer than SQS keeps")
+    assert len(_remarks(-301, -2 * DAY)) == 2
+
+
+def test_the_tolerance_is_that_of_the_settings() -> None:
+    assert _remarks(-301, 0, 301) == []
+    assert len(_remarks(-2, -2, 1)) == 2
+
+
+@pytest.mark.parametrize("value", [None, "", "soon", 12, b"x", "2026-11-22T10:00:00"])
+def test_what_is_no_time_is_left_to_the_hash(value: Any) -> None:
+    item = build_item(acceptance(), received_at=START, recorded_at=START - timedelta(days=2))
+    assert len(check(item, policy()).remarks) == 1
+    assert check({**item, "received_at": value}, policy()).remarks == []
+    del item["recorded_at"]
+    assert check(item, policy()).remarks == []

@@ -1,0 +1,139 @@
+"""State what is read from workers' metrics, and that no answer of theirs does any harm."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tests.unit.monitoring import Watched, view_of
+from worker.domain.message import Fate, Outcome
+from worker.errors import UsageError
+from worker.observability.endpoints import serving
+from worker.observability.prometheus import exposition
+from worker.operations.status import scrape as scraping
+from worker.operations.status.scrape import Sample, address, parse_address, scrape, scrape_all
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("127.0.0.1:8080", "127.0.0.1:8080"),
+        ("worker-1.internal:1", "worker-1.internal:1"),
+        ("[::1]:65535", "[::1]:65535"),
+        ("0.0.0.0:80", "127.0.0.1:80"),
+    ],
+)
+def test_where_a_worker_is_asked_is_a_host_and_a_port(text: str, read: str) -> None:
+    assert parse_address(text) == read
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "8080", ":8080", "host", "host:", "host:0", "host:65536", "host:x", "host:٣", "::1:80",
+     "[host]:80", "[::1:80", "http://host:80", "user@host:80", "host:80/x", "a b:80",
+     "host:" + "9" * 5000],
+)  # fmt: skip
+def test_anything_else_is_a_wrong_usage(text: str) -> None:
+    with pytest.raises(UsageError, match="must be HOST:PORT"):
+        parse_address(text)
+
+
+def test_a_worker_that_listens_everywhere_is_asked_here() -> None:
+    assert address("0.0.0.0", 80) == "127.0.0.1:80"  # noqa: S104 - asked, not listened on
+    assert address("::", 80) == "[::1]:80"
+
+
+async def test_a_worker_tells_what_it_settled_what_it_holds_and_whether_it_is_ready(
+    unused_port: int,
+) -> None:
+    view, where = view_of(None, health_port=unused_port), f"127.0.0.1:{unused_port}"
+    async with serving(view, exposition(view)):
+        first = await scrape(where)
+        assert (first.problem, first.ready, first.reasons) == ("", False, ("starting",))
+        watched = Watched()
+        view.begin(watched, lambda: 1)
+        books = view.metrics.books
+        for fate in (Fate.RECORDED, Fate.RECORDED, Fate.DUPLICATE):
+            books.open()
+            books.close(Outcome(fate))
+        books.open()
+        second = await scrape(where)
+    assert (second.problem, second.ready, second.reasons, second.held) == ("", True, (), 1)
+    assert second.version
+    rates = second.rates(first)
+    assert rates is not None
+    seconds = second.at_seconds - first.at_seconds
+    counts = {fate: round(rate * seconds, 6) for fate, rate in rates.items()}
+    assert counts == {Fate.RECORDED: 2, Fate.DUPLICATE: 1, Fate.DEAD: 0, Fate.RETURNED: 0}
+
+
+def test_rates_take_two_samples_of_one_run() -> None:
+    def sample(count: float, at_seconds: float, problem: str = "") -> Sample:
+        return Sample("w", at_seconds, problem=problem, settled=dict.fromkeys(Fate, count))
+
+    assert sample(30, 12).rates(sample(10, 2)) == dict.fromkeys(Fate, 2.0)
+    assert sample(30, 12).rates(None) is None
+    assert sample(5, 12).rates(sample(10, 2)) is None, "started anew"
+    assert sample(30, 2).rates(sample(10, 2)) is None
+    assert sample(30, 12).rates(sample(10, 2, "no answer")) is None
+    assert sample(30, 12, "no answer").rates(sample(10, 2)) is None
+
+
+@asynccontextmanager
+async def _answering(port: int, body: bytes, status: int = 200, **more: Any) -> AsyncIterator[str]:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=body, status=status, **more)
+
+    app = web.Application()
+    app.router.add_get("/metrics", answer)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "headers"),
+    [
+        (b"<html>", 200, {}),
+        (b"up 1\n", 200, {}),
+        (b"\xff\xfe", 200, {}),
+        (b"", 404, {}),
+        (b"", 302, {"Location": "http://169.254.169.254/"}),
+        (b"# " + b"x" * 2_000_000, 200, {}),
+    ],
+)
+async def test_what_is_no_worker_is_told_as_such(
+    unused_port: int, body: bytes, status: int, headers: dict[str, str]
+) -> None:
+    async with _answering(unused_port, body, status, headers=headers) as where:
+        sample = await scrape(where)
+    assert sample.problem == "is not this service's health endpoint"
+
+
+async def test_who_does_not_answer_is_told_as_such_and_holds_up_nobody(
+    unused_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scraping, "_ANSWER_SECONDS", 0.2)
+    silent = web.Application()
+
+    async def wait(_: web.Request) -> web.Response:
+        await asyncio.sleep(60)
+        return web.Response()
+
+    silent.router.add_get("/metrics", wait)
+    runner = web.AppRunner(silent, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", unused_port).start()
+    slow, refused = await scrape_all([f"127.0.0.1:{unused_port}", "127.0.0.1:1"])
+    await runner.cleanup()
+    assert slow.problem == "no answer within 0.2 s"
+    assert refused.problem == "no answer (Connection refused)"

@@ -1,0 +1,230 @@
+"""When access that stays denied stops receiving and ends the run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.simulation.virtual_clock import simulated
+from worker.aws.access import Operation, Probe
+from worker.errors import (
+    AWSDeniedError,
+    AWSError,
+    AWSNotFoundError,
+    AWSRejectedError,
+    AWSThrottledError,
+    AWSUnavailableError,
+    AWSUnsupportedError,
+    GaveUpError,
+    LeaseLostError,
+)
+from worker.pipeline.access_watch import AccessWatch
+
+DELETE, SEND, WRITE = Operation.DELETE, Operation.DEAD_LETTER, Operation.WRITE
+DENIED = AWSDeniedError("AccessDenied: no")
+
+
+class _Trial:
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.given_up: list[GaveUpError] = []
+        self.access = AccessWatch(300, self.given_up.append, clock=lambda: self.now)
+
+    def fail(self, error: AWSError, *, at: float, operation: Operation = DELETE) -> bool:
+        self.now = at
+        self.access.failed(operation, error)
+        return bool(self.given_up)
+
+
+@pytest.mark.parametrize("operation", Operation)
+@pytest.mark.parametrize(
+    "error",
+    [AWSDeniedError("no entry"), AWSNotFoundError("no queue"), AWSUnsupportedError("no PartiQL")],
+)
+def test_it_gives_up_when_any_operation_fails_for_want_of_access_for_too_long(
+    error: AWSError, operation: Operation
+) -> None:
+    trial = _Trial()
+    for seconds in range(10, 310, 60):
+        assert not trial.fail(error, at=seconds, operation=operation)
+    assert not trial.fail(error, at=309, operation=operation)
+    assert trial.fail(error, at=310, operation=operation)
+    assert str(trial.given_up[0]) == f"for 300 s and longer: {error}"
+
+
+def test_a_success_of_the_same_operation_starts_the_count_anew() -> None:
+    trial = _Trial()
+    trial.fail(DENIED, at=0)
+    trial.access.succeeded(DELETE)
+    assert trial.access.troubles == []
+    assert not any(trial.fail(DENIED, at=seconds) for seconds in range(10, 300, 30))
+    assert not trial.fail(DENIED, at=309)
+    assert trial.fail(DENIED, at=310)
+
+
+def test_a_success_of_another_operation_changes_nothing() -> None:
+    trial = _Trial()
+    for seconds in range(0, 310, 10):
+        trial.fail(DENIED, at=seconds)
+        for other in set(Operation) - {DELETE}:
+            trial.access.succeeded(other)
+        assert trial.access.troubles == ["AccessDenied: no"]
+    assert trial.given_up
+
+
+def test_a_minute_without_a_failure_starts_the_count_anew() -> None:
+    trial = _Trial()
+    trial.fail(DENIED, at=0)
+    assert not trial.fail(DENIED, at=400)
+    assert not any(trial.fail(DENIED, at=seconds) for seconds in range(430, 700, 30))
+    assert trial.fail(DENIED, at=700)
+
+
+def test_an_outage_between_two_denials_is_no_denial() -> None:
+    trial = _Trial()
+    trial.fail(DENIED, at=0)
+    assert not any(trial.fail(AWSUnavailableError("down"), at=at) for at in range(10, 1000, 30))
+    assert not trial.fail(AWSNotFoundError("gone"), at=1000)
+    assert not any(trial.fail(AWSNotFoundError("gone"), at=at) for at in range(1030, 1300, 30))
+    assert trial.fail(AWSNotFoundError("gone"), at=1300)
+
+
+def test_denials_with_passing_failures_among_them_end_it_all_the_same() -> None:
+    trial = _Trial()
+    for at in range(0, 600, 2):
+        trial.fail(DENIED, at=at)
+        if at % 10 == 0:
+            trial.fail(AWSUnavailableError("down"), at=at + 1)
+    assert trial.given_up
+
+
+@pytest.mark.parametrize("error", [AWSThrottledError("slow"), AWSUnavailableError("down")])
+def test_what_may_pass_by_itself_is_borne_for_ever(error: AWSError) -> None:
+    trial = _Trial()
+    assert not any(trial.fail(error, at=seconds) for seconds in range(0, 100_000, 100))
+    assert trial.access.troubles == []
+
+
+@pytest.mark.parametrize("error", [AWSRejectedError("too long"), LeaseLostError("old handle")])
+def test_an_error_about_the_request_itself_means_that_it_is_permitted(error: AWSError) -> None:
+    trial = _Trial()
+    trial.fail(DENIED, at=0)
+    trial.fail(error, at=1)
+    assert trial.access.troubles == []
+
+
+@pytest.mark.parametrize(
+    ("results", "troubled"),
+    [
+        ([None, DENIED, None], True),
+        ([LeaseLostError("old"), DENIED], True),
+        ([None, AWSUnavailableError("down")], False),
+        ([LeaseLostError("old")], False),
+        ([AWSUnavailableError("down")], True),
+        ([], True),
+    ],
+)
+def test_a_batch_counts_by_the_worst_of_its_entries(
+    results: Sequence[AWSError | None], troubled: bool
+) -> None:
+    trial = _Trial()
+    trial.fail(DENIED, at=0)
+    trial.access.observe(DELETE, results)
+    assert bool(trial.access.troubles) is troubled
+
+
+def test_each_trouble_is_logged_once_a_minute() -> None:
+    trial = _Trial()
+    with capture_logs() as logs:
+        for seconds in range(180):
+            trial.fail(AWSUnavailableError("down"), at=seconds)
+            trial.fail(DENIED, at=seconds, operation=SEND)
+    logged = [(entry["operation"], entry["kind"]) for entry in logs]
+    assert logged == [("delete", "AWSUnavailableError"), ("send dead letter", "AWSDeniedError")] * 3
+
+
+class _Probed:
+    """A watch with one probe, which ends as told."""
+
+    def __init__(self, error: AWSError | None) -> None:
+        self.error = error
+        self.probes = 0
+        self.given_up: list[float] = []
+        self._clock = asyncio.get_running_loop().time
+        probe = Probe(DELETE, "sqs:DeleteMessage", "queue test", self._attempt)
+        self.access = AccessWatch(
+            300, lambda _: self.given_up.append(self._clock()), [probe], self._clock
+        )
+        self.task = asyncio.create_task(self.access.run())
+
+    async def _attempt(self) -> None:
+        self.probes += 1
+        if self.error is not None:
+            raise self.error
+
+
+@simulated
+async def test_only_what_can_be_probed_stops_receiving() -> None:
+    trial = _Probed(DENIED)
+    stopped = []
+    for operation in (WRITE, DELETE):
+        trial.access.failed(operation, DENIED)
+        stopped.append(trial.access.stops_receiving)
+    assert stopped == [False, True]
+    trial.task.cancel()
+
+
+@simulated
+async def test_access_that_no_call_tries_any_more_is_probed_until_it_gives_up() -> None:
+    trial = _Probed(DENIED)
+    trial.access.failed(DELETE, DENIED)
+    await asyncio.sleep(290)
+    assert trial.given_up == []
+    await asyncio.sleep(30)
+    assert 300 <= trial.given_up[0] <= 320
+    assert trial.probes <= 32
+    trial.task.cancel()
+
+
+@pytest.mark.parametrize("answer", [None, LeaseLostError("no such handle")])
+@simulated
+async def test_a_probe_that_passes_lets_receiving_resume(answer: AWSError | None) -> None:
+    trial = _Probed(DENIED)
+    trial.access.failed(DELETE, DENIED)
+    await asyncio.sleep(100)
+    trial.error = answer
+    await trial.access.wait_for_change(1000)
+    assert asyncio.get_running_loop().time() <= 111
+    assert not trial.access.stops_receiving
+    assert trial.access.troubles == []
+    trial.task.cancel()
+
+
+@simulated
+async def test_nothing_is_probed_while_the_workers_own_calls_tell() -> None:
+    trial = _Probed(None)
+    for _ in range(100):
+        trial.access.failed(DELETE, DENIED)
+        await asyncio.sleep(5)
+    assert trial.probes == 0
+    assert trial.given_up
+    trial.task.cancel()
+
+
+@simulated
+async def test_a_probe_that_passes_while_calls_are_denied_is_not_believed_for_long() -> None:
+    trial = _Probed(None)
+    resumed = 0
+    while not trial.given_up:
+        if not trial.access.stops_receiving:
+            resumed += 1
+            trial.access.failed(DELETE, DENIED)
+        await asyncio.sleep(1)
+    assert resumed == 3, "each costs a receive"
+    assert asyncio.get_running_loop().time() < 400
+    trial.access.succeeded(DELETE)
+    assert not trial.access.stops_receiving
+    trial.task.cancel()

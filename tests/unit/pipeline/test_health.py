@@ -1,0 +1,134 @@
+"""State by what the service is judged to be alive, and ready for more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from worker.aws.access import Operation
+from worker.domain.message import RECORDED
+from worker.errors import AWSDeniedError, AWSThrottledError
+from worker.pipeline.access_watch import AccessWatch
+from worker.pipeline.breaker import Breaker
+from worker.pipeline.health import Health
+from worker.pipeline.metrics import Books
+from worker.pipeline.slots import Slots
+
+
+class _Trial:
+    """Hold a health and all that it looks at; time passes when told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.books = Books()
+        self.slots = Slots(10)
+        self.breaker = Breaker()
+        self.access = AccessWatch(300, lambda _: None, clock=lambda: self.now)
+        self.stopping = asyncio.Event()
+        self.health = Health(
+            self.books,
+            self.slots,
+            self.breaker,
+            [self.access],
+            self.stopping,
+            progress_seconds=60,
+            clock=lambda: self.now,
+        )
+
+
+def test_a_service_that_polls_is_live_and_ready() -> None:
+    trial = _Trial()
+    trial.now += 50
+    trial.health.polled()
+    trial.now += 60
+    assert trial.health.why_not_live() == []
+    assert trial.health.why_not_ready() == []
+
+
+def test_before_the_first_answer_it_is_live_and_not_ready() -> None:
+    trial = _Trial()
+    assert trial.health.why_not_live() == []
+    assert trial.health.why_not_ready() == ["no poll was answered yet"]
+
+
+def test_a_service_that_does_nothing_is_not_live() -> None:
+    trial = _Trial()
+    trial.health.polled()
+    trial.now += 61
+    assert trial.health.why_not_live() == ["no poll ended and no message was tried for 61 s"]
+    trial.health.progressed()
+    assert trial.health.why_not_live() == []
+
+
+def test_a_service_that_tries_its_messages_and_gets_no_others_is_live_and_not_ready() -> None:
+    trial = _Trial()
+    trial.health.polled()
+    trial.now += 100
+    trial.health.progressed()
+    assert trial.health.why_not_live() == []
+    assert trial.health.why_not_ready() == ["no poll was answered for 100 s"]
+
+
+def test_a_slot_that_was_not_given_back_is_noticed() -> None:
+    trial = _Trial()
+    trial.health.polled()
+
+    async def leak() -> None:
+        for slot in await trial.slots.reserve(2):
+            slot.fill(400)
+            trial.books.open()
+
+    asyncio.run(leak())
+    assert trial.health.why_not_live() == []
+    trial.books.close(RECORDED)
+    assert trial.health.why_not_live() == ["2 slots hold messages, and the books 1"]
+
+
+def _drain(trial: _Trial) -> None:
+    trial.stopping.set()
+
+
+def _break(trial: _Trial) -> None:
+    for _ in range(Breaker.FAILURES):
+        trial.breaker.failed()
+
+
+def _deny(trial: _Trial) -> None:
+    trial.access.failed(Operation.DELETE, AWSDeniedError("AccessDenied: no"))
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [
+        (_drain, "draining"),
+        (_break, "the table fails; receiving has stopped"),
+        (_deny, "AccessDenied: no"),
+    ],
+)
+def test_in_trouble_it_is_live_and_not_ready(
+    trouble: Callable[[_Trial], None], reason: str
+) -> None:
+    trial = _Trial()
+    trial.health.polled()
+    trouble(trial)
+    assert trial.health.why_not_live() == []
+    assert trial.health.why_not_ready() == [reason]
+
+
+def test_when_the_trouble_ends_it_is_ready_again() -> None:
+    trial = _Trial()
+    trial.health.polled()
+    _break(trial)
+    _deny(trial)
+    trial.breaker.succeeded()
+    trial.access.succeeded(Operation.DELETE)
+    assert trial.health.why_not_ready() == []
+
+
+def test_a_single_throttled_call_leaves_it_ready() -> None:
+    trial = _Trial()
+    trial.health.polled()
+    trial.access.failed(Operation.DELETE, AWSThrottledError("slow down"))
+    assert trial.health.why_not_ready() == []

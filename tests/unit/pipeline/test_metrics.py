@@ -1,0 +1,73 @@
+"""State that the books balance, or say that they do not."""
+
+from __future__ import annotations
+
+import pytest
+
+from worker.domain.message import DUPLICATE, RECORDED, Outcome
+from worker.errors import Reason
+from worker.pipeline.metrics import Books, Durations, Metrics
+
+
+def test_the_books_balance_at_every_moment() -> None:
+    books = Books()
+    outcomes = [
+        RECORDED,
+        DUPLICATE,
+        Outcome.dead(Reason.CONFLICT, ""),
+        Outcome.dead(Reason.INVALID, ""),
+        Outcome.returned("later"),
+    ]
+    for _ in outcomes:
+        books.open()
+        assert books.balance
+    for outcome in outcomes:
+        books.close(outcome)
+        assert books.balance
+    assert books.figures() == {
+        "received": 5,
+        "recorded": 1,
+        "duplicates": 1,
+        "dead_lettered": 2,
+        "returned": 1,
+        "held": 0,
+        "balanced": True,
+        "dead_by_reason": {"conflict": 1, "invalid": 1},
+    }
+
+
+def test_a_delivery_closed_twice_or_never_received_unbalances_them() -> None:
+    books = Books()
+    books.open()
+    books.close(RECORDED)
+    books.close(RECORDED)
+    assert not books.balance
+    assert books.figures()["balanced"] is False
+    assert not Books(received=2, held=1).balance
+
+
+def test_nothing_is_shared_between_metrics() -> None:
+    first, second = Metrics(), Metrics()
+    first.books.open()
+    first.calls["x"] += 1
+    first.events["y"] += 1
+    assert second == Metrics()
+
+
+def test_quantiles_of_durations_are_right_to_five_in_a_hundred() -> None:
+    durations = Durations()
+    for number in range(1, 1001):
+        durations.add(number / 1000)
+    assert len(durations) == 1000
+    for share in (0.01, 0.5, 0.99, 1.0):
+        assert durations.quantile(share) == pytest.approx(share, rel=0.05)
+
+
+def test_durations_of_nothing_and_next_to_nothing_are_borne() -> None:
+    durations = Durations()
+    assert durations.quantile(0.5) == 0
+    for seconds in (0.0, -1.0, 1e-9):
+        durations.add(seconds)
+    assert 0 < durations.quantile(0.99) < 0.0001
+    durations.clear()
+    assert len(durations) == 0

@@ -1,0 +1,438 @@
+"""State how polls are asked for: no more than there is room for, and never cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.simulation.virtual_clock import DeadlockError, run, simulated
+from tests.unit.fakes import FakeQueue, delivery
+from worker.aws.access import Operation, Probe
+from worker.domain.message import Delivery
+from worker.errors import AWSDeniedError, AWSError, AWSUnavailableError, GaveUpError
+from worker.pipeline.access_watch import AccessWatch
+from worker.pipeline.breaker import Breaker
+from worker.pipeline.health import Health
+from worker.pipeline.metrics import Books
+from worker.pipeline.receive import Receiver
+from worker.pipeline.slots import Slot, Slots
+
+
+async def _denied() -> None:
+    raise AWSDeniedError("no")
+
+
+_DELETE_PROBE = Probe(Operation.DELETE, "sqs:DeleteMessage", "queue test", _denied)
+
+
+class _Backlog(FakeQueue):
+    """Hand out messages from a backlog; an empty one makes a poll wait, unless told otherwise."""
+
+    def __init__(self, backlog: int, *, seconds: float = 0.05, waits: bool = True) -> None:
+        super().__init__(seconds=seconds)
+        self.waits = waits
+        self.backlog = backlog
+        self.asked: list[int] = []
+        self.polling = 0
+        self.most_polling = 0
+        self.cancelled = 0
+        self.errors: list[AWSError] = []
+        self.handed_out = 0
+        self.body = "{}"
+
+    async def receive(
+        self, max_messages: int, *, wait_seconds: int, visibility_timeout_seconds: int
+    ) -> list[Delivery]:
+        assert visibility_timeout_seconds == 120
+        self.asked.append(max_messages)
+        self.polling += 1
+        self.most_polling = max(self.most_polling, self.polling)
+        try:
+            await asyncio.sleep(self.seconds)
+            if self.errors:
+                raise self.errors.pop(0)
+            if not self.backlog and self.waits:
+                await asyncio.sleep(wait_seconds)
+            count = min(self.backlog, max_messages)
+            self.backlog -= count
+            self.handed_out += count
+            return [delivery(self.handed_out - each, body=self.body) for each in range(count)]
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.polling -= 1
+
+
+class _Trial:
+    def __init__(
+        self,
+        queue: _Backlog,
+        *,
+        slots: int = 500,
+        concurrency: int = 8,
+        limit_bytes: float = 64 * 1_048_576,
+    ) -> None:
+        self.queue = queue
+        self.slots = Slots(slots, limit_bytes)
+        self.breaker = Breaker()
+        self.given_up: list[GaveUpError] = []
+        self.stopping = asyncio.Event()
+        self.events = Counter[str]()
+        self.accepted: list[Delivery] = []
+        self.hold_seconds = 0.0
+        self.most_in_flight = 0
+        self.most_bytes = 0
+        clock: Callable[[], float] = asyncio.get_running_loop().time
+        self.access = AccessWatch(300, self.given_up.append, [_DELETE_PROBE], clock)
+        self.health = Health(
+            Books(),
+            self.slots,
+            self.breaker,
+            [self.access],
+            self.stopping,
+            progress_seconds=60,
+            clock=clock,
+        )
+        self.receiver = Receiver(
+            queue,
+            self.slots,
+            self._accept,
+            breaker=self.breaker,
+            access=self.access,
+            health=self.health,
+            stopping=self.stopping,
+            concurrency=concurrency,
+            wait_seconds=20,
+            visibility_timeout_seconds=120,
+            events=self.events,
+        )
+        self.task = asyncio.create_task(self.receiver.run())
+
+    def _accept(self, each: Delivery, slot: Slot) -> None:
+        self.accepted.append(each)
+        self.most_in_flight = max(self.most_in_flight, self.slots.in_flight)
+        self.most_bytes = max(self.most_bytes, self.slots.bytes_in_flight)
+        if self.hold_seconds:
+            asyncio.get_running_loop().call_later(self.hold_seconds, slot.release)
+        else:
+            slot.release()
+
+    async def stop(self) -> None:
+        self.stopping.set()
+        await self.task
+        assert self.queue.cancelled == 0
+        assert len(self.accepted) == self.queue.handed_out
+        assert self.slots.in_flight == 0
+
+
+@simulated
+async def test_one_poll_at_a_time_when_idle() -> None:
+    trial = _Trial(_Backlog(0))
+    await asyncio.sleep(600)
+    assert trial.queue.most_polling == 1
+    assert 25 <= len(trial.queue.asked) <= 30
+    await trial.stop()
+
+
+@simulated
+async def test_polls_overlap_under_load_and_thin_out_afterwards() -> None:
+    trial = _Trial(_Backlog(3000))
+    await asyncio.sleep(3)
+    assert trial.queue.most_polling == 8
+    await asyncio.sleep(300)
+    assert len(trial.accepted) == 3000
+    trial.queue.most_polling = trial.queue.polling
+    await asyncio.sleep(300)
+    assert trial.queue.most_polling == 1
+    await trial.stop()
+
+
+@simulated
+async def test_no_more_messages_are_held_than_there_are_slots() -> None:
+    trial = _Trial(_Backlog(1000), slots=30)
+    trial.hold_seconds = 3.0
+    await asyncio.sleep(60)
+    assert trial.most_in_flight == 30
+    assert max(trial.queue.asked) == 10
+    await asyncio.sleep(300)
+    await trial.stop()
+
+
+@simulated
+async def test_while_no_slot_is_free_nothing_is_polled() -> None:
+    trial = _Trial(_Backlog(1000), slots=20)
+    trial.hold_seconds = 10_000.0
+    await asyncio.sleep(500)
+    assert trial.queue.handed_out == 20
+    assert trial.queue.polling == 0
+    assert len(trial.queue.asked) <= 4
+    trial.stopping.set()
+    await trial.task
+
+
+@simulated
+async def test_a_poll_asks_for_no_more_than_the_slots_it_holds() -> None:
+    trial = _Trial(_Backlog(1000), slots=3)
+    trial.hold_seconds = 1.0
+    await asyncio.sleep(20)
+    assert set(trial.queue.asked) <= {1, 2, 3}
+    assert trial.most_in_flight <= 3
+    trial.queue.backlog = 0
+    await asyncio.sleep(5)
+    await trial.stop()
+
+
+@simulated
+async def test_a_stop_lets_the_poll_under_way_end_and_takes_what_it_brings() -> None:
+    trial = _Trial(_Backlog(0))
+    await asyncio.sleep(5)
+    trial.stopping.set()
+    trial.queue.backlog = 7
+    await trial.stop()
+    assert len(trial.accepted) == 7
+    assert asyncio.get_running_loop().time() == pytest.approx(20, abs=0.2)
+
+
+@simulated
+async def test_after_a_stop_no_poll_begins() -> None:
+    trial = _Trial(_Backlog(10_000))
+    await asyncio.sleep(1)
+    trial.stopping.set()
+    await asyncio.sleep(0)
+    asked = len(trial.queue.asked)
+    await trial.stop()
+    assert len(trial.queue.asked) == asked
+
+
+@pytest.mark.parametrize("milliseconds", range(0, 400, 20))
+def test_a_stop_at_any_moment_strands_nothing(milliseconds: int) -> None:
+    async def main() -> None:
+        trial = _Trial(_Backlog(200), slots=30)
+        trial.hold_seconds = 0.1
+        await asyncio.sleep(milliseconds / 1000)
+        trial.stopping.set()
+        await trial.task
+        await asyncio.sleep(1)
+        await trial.stop()
+
+    run(main)
+
+
+@simulated
+async def test_a_poll_that_fails_is_repeated_with_backoff() -> None:
+    queue = _Backlog(5)
+    queue.errors = [AWSUnavailableError("down")] * 6
+    trial = _Trial(queue)
+    await asyncio.sleep(200)
+    assert len(trial.accepted) == 5
+    assert trial.events["poll_failures"] == 6
+    assert trial.given_up == []
+    await trial.stop()
+
+
+class _Lavish(_Backlog):
+    """Hand out three times as many messages as were asked for."""
+
+    async def receive(self, max_messages: int, **options: Any) -> list[Delivery]:
+        self.asked.append(max_messages)
+        surplus = await super().receive(3 * max_messages, **options)
+        self.asked.pop()
+        return surplus
+
+
+@pytest.mark.parametrize("error", [None, AWSUnavailableError("down")])
+@simulated
+async def test_messages_that_were_not_asked_for_are_returned_at_once_and_end_nothing(
+    error: AWSError | None,
+) -> None:
+    queue = _Lavish(120)
+    queue.on_change = lambda entries: error or [None] * len(entries)
+    trial = _Trial(queue, concurrency=1)
+    await asyncio.sleep(30)
+    assert not trial.task.done()
+    returned = queue.entries("change")
+    assert len(trial.accepted) == 40
+    assert len(returned) == trial.events["surplus_messages"] == 80
+    assert {seconds for _, seconds in returned} == {0.0}
+    ids = [each.message_id for each in trial.accepted] + [each.message_id for each, _ in returned]
+    assert len(set(ids)) == 120
+    assert all(len(batch) <= 10 for batch in queue.of("change"))
+    queue.handed_out -= len(returned)
+    await trial.stop()
+
+
+@simulated
+async def test_failing_polls_do_not_hammer_the_queue() -> None:
+    queue = _Backlog(0)
+    queue.errors = [AWSUnavailableError("down")] * 10_000
+    trial = _Trial(queue)
+    await asyncio.sleep(3600)
+    assert len(queue.asked) < 600
+    queue.errors.clear()
+    await trial.stop()
+
+
+@simulated
+async def test_a_queue_that_denies_access_for_long_ends_the_service() -> None:
+    queue = _Backlog(0)
+    queue.errors = [AWSDeniedError("no")] * 10_000
+    trial = _Trial(queue)
+    await asyncio.sleep(290)
+    assert trial.given_up == []
+    await asyncio.sleep(100)
+    assert trial.given_up
+    await trial.stop()
+
+
+@simulated
+async def test_while_the_table_fails_only_probes_are_received() -> None:
+    trial = _Trial(_Backlog(1000))
+    trial.hold_seconds = 2.0
+    for _ in range(Breaker.FAILURES):
+        trial.breaker.failed()
+    await asyncio.sleep(61)
+    # One message each 15 s, and only where none is held: receive counts are not burnt.
+    assert trial.queue.asked == [1] * 4
+    trial.breaker.succeeded()
+    await asyncio.sleep(30)
+    assert trial.queue.handed_out == 1000
+    await trial.stop()
+
+
+@simulated
+async def test_while_messages_cannot_be_settled_none_is_received() -> None:
+    trial = _Trial(_Backlog(1000))
+    trial.access.failed(Operation.DELETE, AWSDeniedError("no"))
+    await asyncio.sleep(600)
+    assert trial.queue.asked == []
+    assert trial.health.why_not_live() == []
+    trial.access.succeeded(Operation.DELETE)
+    await asyncio.sleep(30)
+    assert trial.queue.handed_out == 1000
+    await trial.stop()
+
+
+@simulated
+async def test_a_poll_that_waited_for_slots_does_not_begin_once_access_is_denied() -> None:
+    trial = _Trial(_Backlog(1000), slots=10)
+    trial.hold_seconds = 50.0
+    await asyncio.sleep(1)
+    trial.access.failed(Operation.DELETE, AWSDeniedError("no"))
+    await asyncio.sleep(300)
+    assert trial.queue.handed_out == 10
+    await trial.stop()
+
+
+@simulated
+async def test_a_stop_does_not_wait_for_access() -> None:
+    trial = _Trial(_Backlog(0))
+    trial.access.failed(Operation.DELETE, AWSDeniedError("no"))
+    await asyncio.sleep(100)
+    begun_at = asyncio.get_running_loop().time()
+    await trial.stop()
+    assert asyncio.get_running_loop().time() - begun_at < 0.1
+
+
+@simulated
+async def test_messages_that_are_held_are_the_probes() -> None:
+    trial = _Trial(_Backlog(1000), slots=10)
+    trial.hold_seconds = 5000.0
+    await asyncio.sleep(1)
+    for _ in range(Breaker.FAILURES):
+        trial.breaker.failed()
+    asked = len(trial.queue.asked)
+    await asyncio.sleep(600)
+    assert len(trial.queue.asked) == asked
+    trial.stopping.set()
+    await trial.task
+
+
+@simulated
+async def test_a_stop_does_not_wait_for_an_open_breaker_or_a_pause() -> None:
+    queue = _Backlog(0)
+    trial = _Trial(queue)
+    for _ in range(Breaker.FAILURES):
+        trial.breaker.failed()
+    await asyncio.sleep(10)
+    begun_at = asyncio.get_running_loop().time()
+    await trial.stop()
+    assert asyncio.get_running_loop().time() - begun_at < 0.1
+
+
+@simulated
+async def test_the_last_poll_is_remembered_for_whoever_watches() -> None:
+    trial = _Trial(_Backlog(0))
+    await asyncio.sleep(30)
+    assert trial.health.polled_at == pytest.approx(20, abs=0.2)
+    await trial.stop()
+
+
+@simulated
+async def test_an_outage_is_met_by_one_poll_at_a_time_and_ended_by_all() -> None:
+    queue = _Backlog(100_000)
+    trial = _Trial(queue)
+    await asyncio.sleep(1)
+    assert queue.most_polling == 8
+    queue.errors = [AWSUnavailableError("down")] * 10_000
+    await asyncio.sleep(60)
+    queue.most_polling = 0
+    asked = len(queue.asked)
+    await asyncio.sleep(3600)
+    assert queue.most_polling == 1
+    assert len(queue.asked) - asked < 400
+    queue.errors.clear()
+    await asyncio.sleep(31)
+    assert queue.most_polling == 8
+    queue.backlog = 0
+    await asyncio.sleep(1)
+    await trial.stop()
+
+
+@simulated
+async def test_large_messages_are_polled_for_as_far_as_memory_goes() -> None:
+    queue = _Backlog(300)
+    queue.body = "x" * 1_000_000
+    trial = _Trial(queue, limit_bytes=16_000_000)
+    trial.hold_seconds = 1.0
+    await asyncio.sleep(60)
+    assert len(trial.accepted) == 300
+    assert 10_000_000 < trial.most_bytes <= 16_000_000
+    await trial.stop()
+    assert trial.slots.bytes_in_flight == 0
+
+
+@simulated
+async def test_our_own_mistake_in_a_poll_ends_the_receiver() -> None:
+    queue: Any = _Backlog(5)
+    queue.errors = [ZeroDivisionError()]
+    trial = _Trial(queue)
+    await asyncio.wait([trial.task])
+    assert isinstance(trial.task.exception(), ExceptionGroup)
+    assert trial.slots.in_flight == 0
+
+
+def test_an_idle_receiver_never_deadlocks() -> None:
+    async def main() -> None:
+        trial = _Trial(_Backlog(10, seconds=0.0), slots=1)
+        await asyncio.sleep(100)
+        assert len(trial.accepted) == 10
+        await trial.stop()
+
+    try:
+        run(main)
+    except DeadlockError as error:  # pragma: no cover - told more clearly
+        pytest.fail(str(error))
+
+
+@simulated
+async def test_empty_polls_of_a_server_that_ignores_the_wait_are_a_second_apart() -> None:
+    queue = _Backlog(0, waits=False)
+    trial = _Trial(queue)
+    await asyncio.sleep(10)
+    await trial.stop()
+    assert len(queue.asked) <= 11

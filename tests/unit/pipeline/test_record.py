@@ -1,0 +1,342 @@
+"""State the fate of an acceptance, whatever the table answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.simulation.virtual_clock import START, run, simulated
+from tests.unit.fakes import (
+    IP,
+    TEXT_SHA256,
+    FakeLedger,
+    acceptance,
+    clock,
+    delivery,
+    health,
+    policy,
+    settings,
+)
+from worker.domain.message import DUPLICATE, RECORDED, Fate, Outcome
+from worker.errors import (
+    AWSDeniedError,
+    AWSError,
+    AWSNotFoundError,
+    AWSRejectedError,
+    AWSThrottledError,
+    AWSUnavailableError,
+    Reason,
+)
+from worker.pipeline.breaker import Breaker
+from worker.pipeline.record import Recorder
+from worker.repository import RecordResult
+
+THROTTLED = AWSThrottledError("slow down")
+
+
+class _Trial:
+    def __init__(self, *policies: Any, now: Callable[[], datetime] = clock, **changes: Any) -> None:
+        self.ledger = FakeLedger(*(policies or (policy(),)))
+        self.events = Counter[str]()
+        self.breaker = Breaker()
+        self.stopping = asyncio.Event()
+        self.recorder = Recorder(
+            self.ledger,
+            settings(**changes),
+            breaker=self.breaker,
+            health=health(self.breaker, self.stopping),
+            stopping=self.stopping,
+            now=now,
+            events=self.events,
+        )
+
+    async def record(self, *, receive_count: int = 1, **changes: Any) -> Outcome:
+        given = delivery(receive_count=receive_count)
+        return await self.recorder.record(acceptance(**changes), given)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+@simulated
+async def test_what_is_recorded_carries_the_time_at_which_sqs_took_it() -> None:
+    trial = _Trial()
+    sent_at = START - timedelta(hours=1)  # our own clock says START
+    given = delivery(sent_at=sent_at, first_received_at=START - timedelta(minutes=30))
+    assert await trial.recorder.record(acceptance(), given) is RECORDED
+    assert trial.ledger.received_at == [sent_at]
+
+
+@simulated
+async def test_a_duplicate_is_acknowledged_and_a_conflict_is_dead() -> None:
+    trial = _Trial()
+    trial.ledger.results = [RecordResult.DUPLICATE, RecordResult.CONFLICT]
+    assert await trial.record() is DUPLICATE
+    outcome = await trial.record()
+    assert (outcome.fate, outcome.reason) == (Fate.DEAD, Reason.CONFLICT)
+    assert outcome.detail == "event_id event-0 is recorded already with other content"
+
+
+@simulated
+async def test_another_text_than_was_published_is_dead_at_once() -> None:
+    trial = _Trial()
+    outcome = await trial.record(content_sha256="0" * 64)
+    assert (outcome.fate, outcome.reason) == (Fate.DEAD, Reason.CONTENT_MISMATCH)
+    assert "0" * 64 in outcome.detail
+    assert TEXT_SHA256 in outcome.detail
+    assert trial.ledger.recorded == []
+    assert _now() < 0.001
+
+
+@simulated
+async def test_the_hash_of_the_text_may_be_in_capitals_or_absent() -> None:
+    trial = _Trial()
+    assert await trial.record(content_sha256=TEXT_SHA256.upper()) is RECORDED
+    assert await trial.record(content_sha256=None) is RECORDED
+
+
+@simulated
+async def test_a_retired_version_is_recorded_all_the_same() -> None:
+    trial = _Trial(policy(retired_at=START - timedelta(days=1)))
+    assert await trial.record() is RECORDED
+
+
+@simulated
+async def test_an_unknown_version_is_returned_with_growing_delays_and_then_dead() -> None:
+    trial = _Trial(policy("other"), unknown_policy_seconds=60.0, backoff_base_seconds=1.0)
+    delays = []
+    receive_count = 0
+    while True:
+        receive_count += 1
+        outcome = await trial.record(receive_count=receive_count)
+        if outcome.fate is Fate.DEAD:
+            break
+        assert outcome.fate is Fate.RETURNED
+        assert 0 <= outcome.delay_seconds < 2.0 ** (receive_count - 1)
+        delays.append(outcome.delay_seconds)
+        await asyncio.sleep(outcome.delay_seconds + 10)
+    assert outcome.reason is Reason.UNKNOWN_POLICY
+    assert outcome.detail == "policy acceptable-use has no published version 2026-01"
+    assert _now() >= 60 or receive_count == 8
+    assert trial.events["unknown_policy_waits"] == len(delays)
+    assert trial.ledger.recorded == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "receive_count", "dead"),
+    [(0, 1, False), (61, 1, False), (61, 2, False), (59, 3, False), (60, 3, True), (0, 8, True)],
+)
+@simulated
+async def test_an_unknown_version_needs_time_and_tries_to_be_given_up(
+    seconds: float, receive_count: int, dead: bool
+) -> None:
+    trial = _Trial(policy("other"))
+    await asyncio.sleep(seconds)
+    outcome = await trial.record(receive_count=receive_count)
+    assert outcome.fate is (Fate.DEAD if dead else Fate.RETURNED)
+
+
+def _whole_seconds() -> datetime:
+    return clock().replace(microsecond=0)  # as a Date header states them
+
+
+@pytest.mark.parametrize("now", [clock, _whole_seconds])
+@pytest.mark.parametrize("seconds", [5.0, 60.0, 600.0])
+def test_a_wait_for_a_version_ends_on_time(now: Callable[[], datetime], seconds: float) -> None:
+    async def main() -> float:
+        trial = _Trial(policy("other"), now=now, unknown_policy_seconds=seconds)
+        receive_count = 1
+        while (outcome := await trial.record(receive_count=receive_count)).fate is Fate.RETURNED:
+            receive_count += 1
+            await asyncio.sleep(round(outcome.delay_seconds) + 0.05)  # SQS counts whole seconds
+        assert outcome.reason is Reason.UNKNOWN_POLICY
+        return _now()
+
+    for seed in range(200):
+        assert seconds <= run(main, seed=seed) <= seconds + 3
+
+
+@pytest.mark.parametrize("published_seconds", [1, 10, 30, 45])
+def test_a_version_published_late_is_recorded_soon(published_seconds: float) -> None:
+    async def main() -> float:
+        trial = _Trial(policy("other"), unknown_policy_seconds=60.0)
+        receive_count = 1
+        while True:
+            if _now() >= published_seconds:
+                trial.ledger.policies["acceptable-use", "2026-01"] = policy()
+            outcome = await trial.record(receive_count=receive_count)
+            if outcome is RECORDED:
+                return _now() - published_seconds
+            receive_count += 1
+            await asyncio.sleep(round(outcome.delay_seconds) + 0.05)
+
+    delays = sorted(run(main, seed=seed) for seed in range(200))
+    assert delays[100] <= 20
+    assert published_seconds + delays[-1] <= 63
+
+
+@simulated
+async def test_the_last_wait_for_a_version_is_the_rest_in_whole_seconds() -> None:
+    trial = _Trial(policy("other"), unknown_policy_seconds=60.0)
+    await asyncio.sleep(43.6)
+    outcome = await trial.record(receive_count=7)  # of 8, so that the next one is the last
+    assert (outcome.fate, outcome.delay_seconds) == (Fate.RETURNED, 17.0)
+
+
+@simulated
+async def test_a_wait_counts_from_the_sending_where_no_first_receive_is_stated() -> None:
+    trial = _Trial(policy("other"))
+    nothing = datetime.fromtimestamp(0, UTC)
+    given = delivery(receive_count=3, first_received_at=nothing)
+    assert (await trial.recorder.record(acceptance(), given)).fate is Fate.RETURNED
+
+
+@simulated
+async def test_a_version_published_meanwhile_is_recorded() -> None:
+    trial = _Trial(policy("other"))
+    assert (await trial.record()).fate is Fate.RETURNED
+    trial.ledger.policies["acceptable-use", "2026-01"] = policy()
+    assert await trial.record(receive_count=2) is RECORDED
+
+
+@pytest.mark.parametrize("error", [THROTTLED, AWSUnavailableError("down"), AWSDeniedError("no")])
+@simulated
+async def test_while_the_table_fails_the_message_is_held_and_burns_no_receive(
+    error: AWSError,
+) -> None:
+    trial = _Trial()
+    trial.ledger.results = [error] * 30
+    assert await trial.record() is RECORDED
+    assert len(trial.ledger.recorded) == 31
+    assert trial.events["table_failures"] == 30
+    assert _now() > 10
+
+
+@simulated
+async def test_a_policy_that_cannot_be_read_holds_the_message_too() -> None:
+    trial = _Trial()
+    trial.ledger.policy_error = AWSUnavailableError("down")
+    task = asyncio.create_task(trial.record())
+    await asyncio.sleep(100)
+    assert not task.done()
+    trial.ledger.policy_error = None
+    assert await task is RECORDED
+
+
+@simulated
+async def test_held_for_too_long_it_is_returned_with_the_problem() -> None:
+    trial = _Trial(hold_seconds=600.0)
+    trial.ledger.results = [THROTTLED] * 10_000
+    outcome = await trial.record()
+    assert (outcome.fate, outcome.detail) == (Fate.RETURNED, "slow down")
+    assert 580 < _now() < 600
+
+
+@simulated
+async def test_held_for_too_long_at_its_last_receive_it_is_dead_with_the_problem() -> None:
+    trial = _Trial(hold_seconds=60.0, max_attempts=5)
+    trial.ledger.results = [THROTTLED] * 10_000
+    outcome = await trial.record(receive_count=5)
+    assert (outcome.fate, outcome.reason) == (Fate.DEAD, Reason.EXHAUSTED)
+    assert outcome.detail == "failed in 5 receives: slow down"
+
+
+@pytest.mark.parametrize("error", [AWSDeniedError("no"), AWSNotFoundError("gone")])
+@simulated
+async def test_held_in_vain_while_access_is_denied_it_is_returned_at_its_last_receive_too(
+    error: AWSError,
+) -> None:
+    trial = _Trial(hold_seconds=60.0, max_attempts=5)
+    trial.ledger.results = [error] * 10_000
+    outcome = await trial.record(receive_count=5)
+    assert (outcome.fate, outcome.detail) == (Fate.RETURNED, str(error))
+
+
+@simulated
+async def test_only_a_write_proves_that_writing_works_again() -> None:
+    trial = _Trial(hold_seconds=60.0)
+    trial.ledger.results = [AWSDeniedError("no")] * 10_000
+    await trial.record()
+    assert trial.breaker.is_open
+    assert (await trial.record(content_sha256="0" * 64)).fate is Fate.DEAD
+    assert trial.breaker.is_open
+    trial.ledger.results = []
+    assert await trial.record() is RECORDED
+    assert not trial.breaker.is_open
+
+
+@simulated
+async def test_an_item_that_the_table_rejects_is_returned_until_its_last_receive() -> None:
+    trial = _Trial(max_attempts=5)
+    trial.ledger.results = [AWSRejectedError("too large")] * 2
+    outcome = await trial.record(receive_count=4)
+    assert (outcome.fate, outcome.detail) == (
+        Fate.RETURNED,
+        "the table does not take it: too large",
+    )
+    outcome = await trial.record(receive_count=5)
+    assert (outcome.fate, outcome.reason) == (Fate.DEAD, Reason.EXHAUSTED)
+    assert _now() < 0.001
+
+
+@simulated
+async def test_a_stop_returns_a_held_message_at_once_and_without_delay() -> None:
+    trial = _Trial(backoff_base_seconds=100.0, backoff_cap_seconds=100.0)
+    trial.ledger.results = [THROTTLED] * 10_000
+    task = asyncio.create_task(trial.record())
+    await asyncio.sleep(50)
+    trial.stopping.set()
+    outcome = await task
+    assert _now() == pytest.approx(50, abs=0.01)
+    assert outcome == Outcome.returned("stopping: slow down")
+
+
+@simulated
+async def test_a_stop_lets_a_write_under_way_end() -> None:
+    trial = _Trial()
+    trial.ledger.seconds = 5.0
+    task = asyncio.create_task(trial.record())
+    await asyncio.sleep(1)
+    trial.stopping.set()
+    assert await task is RECORDED
+
+
+@simulated
+async def test_failures_open_the_breaker_and_a_success_closes_it() -> None:
+    trial = _Trial()
+    trial.ledger.results = [THROTTLED] * Breaker.FAILURES
+    task = asyncio.create_task(trial.record())
+    while not trial.breaker.is_open:
+        assert not task.done()
+        await asyncio.sleep(0.01)
+    assert await task is RECORDED
+    assert not trial.breaker.is_open
+
+
+@simulated
+async def test_a_rejected_item_does_not_open_the_breaker() -> None:
+    trial = _Trial()
+    trial.ledger.results = [AWSRejectedError("no")] * 50
+    for _ in range(50):
+        await trial.record()
+    assert not trial.breaker.is_open
+
+
+@simulated
+async def test_no_detail_holds_any_evidence() -> None:
+    trial = _Trial(max_attempts=1)
+    trial.ledger.results = [RecordResult.CONFLICT, AWSRejectedError("no")]
+    for outcome in (
+        await trial.record(),
+        await trial.record(),
+        await trial.record(version="unknown"),
+        await trial.record(content_sha256="0" * 64),
+    ):
+        assert outcome.fate is Fate.DEAD
+        assert IP not in outcome.detail

@@ -1,0 +1,500 @@
+"""State how SQS is told the fate of a delivery, entry by entry."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.simulation.virtual_clock import simulated
+from tests.unit.fakes import Answer, FakeQueue, Script, agree, clock, delivery, health
+from worker.domain.dead_letter import ATTRIBUTE, original, read
+from worker.domain.message import DUPLICATE, RECORDED, Fate, Outcome
+from worker.errors import (
+    AWSDeniedError,
+    AWSError,
+    AWSRejectedError,
+    AWSThrottledError,
+    AWSUnavailableError,
+    LeaseLostError,
+    Reason,
+)
+from worker.pipeline.access_watch import AccessWatch
+from worker.pipeline.breaker import Breaker
+from worker.pipeline.lease import Lease, Leases
+from worker.pipeline.settle import Settler
+from worker.pipeline.unsent import UnsentDeadLetters
+
+DEAD = Outcome.dead(Reason.INVALID, "user_id: missing")
+
+
+class _Trial:
+    def __init__(self, *, visibility: float = 120.0) -> None:
+        self.source, self.dead_letters = FakeQueue(), FakeQueue()
+        self.events = Counter[str]()
+        self.leases = Leases(self.source.change_visibility, visibility, events=self.events)
+        loop_clock = asyncio.get_running_loop().time
+        self.access = AccessWatch(300, lambda _: self.stopping.set(), clock=loop_clock)
+        self.stopping = asyncio.Event()
+        self.unsent = UnsentDeadLetters(loop_clock)
+        self.settler = Settler(
+            self.source,
+            self.dead_letters,
+            concurrency=4,
+            undeliverable_seconds=33.0,
+            redrive_seconds=300.0,
+            max_attempts=10,
+            now=clock,
+            access=self.access,
+            health=health(Breaker(), self.stopping),
+            stopping=self.stopping,
+            unsent=self.unsent,
+            events=self.events,
+        )
+
+    def hold(self, number: int = 0, **changes: Any) -> Lease:
+        return self.leases.hold(delivery(number, **changes))
+
+    async def settle(self, outcome: Outcome, number: int = 0, **changes: Any) -> Outcome:
+        return await self.settler.settle(self.hold(number, **changes), outcome)
+
+    def operations(self) -> list[str]:
+        return [name for name, _ in self.source.log]
+
+
+def _failing(error: AWSError, times: int = 1000) -> Script:
+    left = [times]
+
+    def script(entries: Any) -> Answer:
+        left[0] -= 1
+        return [error if left[0] >= 0 else None] * len(entries)
+
+    return script
+
+
+@pytest.mark.parametrize("outcome", [RECORDED, DUPLICATE])
+@simulated
+async def test_what_is_recorded_is_deleted(outcome: Outcome) -> None:
+    trial = _Trial()
+    assert await trial.settle(outcome) is outcome
+    assert trial.source.log == [("delete", [delivery()])]
+    assert trial.events == {"deleted": 1}
+    assert len(trial.leases) == 0
+
+
+@simulated
+async def test_what_is_returned_is_hidden_for_its_delay() -> None:
+    trial = _Trial()
+    outcome = Outcome.returned("later", 17.0)
+    assert await trial.settle(outcome) is outcome
+    assert trial.source.log == [("change", [(delivery(), 17.0)])]
+
+
+@simulated
+async def test_deletes_are_gathered_into_batches_of_ten() -> None:
+    trial = _Trial()
+    await asyncio.gather(*(trial.settle(RECORDED, number) for number in range(40)))
+    assert [len(batch) for batch in trial.source.of("delete")] == [10] * 4
+    assert trial.source.most_under_way["delete"] == 4
+
+
+@simulated
+async def test_every_entry_is_read_and_only_what_failed_is_tried_again() -> None:
+    trial = _Trial()
+    failing = {"handle-2", "handle-5"}
+
+    def script(entries: Any) -> Answer:
+        bad = [each.receipt_handle in failing for each in entries]
+        failing.clear()
+        return [AWSUnavailableError("internal") if each else None for each in bad]
+
+    trial.source.on_delete = script
+    await asyncio.gather(*(trial.settle(RECORDED, number) for number in range(10)))
+    first, *again = trial.source.of("delete")
+    assert len(first) == 10
+    retried = sorted(each.receipt_handle for batch in again for each in batch)
+    assert retried == ["handle-2", "handle-5"]
+    assert trial.events == {"deleted": 10}
+
+
+@pytest.mark.parametrize("error", [AWSThrottledError("slow"), AWSUnavailableError("down")])
+@simulated
+async def test_a_delete_that_keeps_failing_is_left_to_the_next_delivery(error: AWSError) -> None:
+    trial = _Trial()
+    trial.source.on_delete = _failing(error)
+    assert await trial.settle(RECORDED) is RECORDED
+    assert len(trial.source.of("delete")) == 4
+    assert trial.events == {"delete_failed": 1}
+
+
+@simulated
+async def test_retries_wait_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.pipeline.settle.full_jitter", lambda attempt, **_: attempt)
+    trial = _Trial()
+    trial.source.on_delete = _failing(AWSThrottledError("slow"))
+    began_at = asyncio.get_running_loop().time()
+    await trial.settle(RECORDED)
+    # Four calls of 10 ms, and 1, 2 and 3 s between them.
+    assert asyncio.get_running_loop().time() - began_at == pytest.approx(6.04, abs=0.05)
+
+
+@simulated
+async def test_a_hand_back_that_fails_is_counted() -> None:
+    trial = _Trial()
+    trial.source.on_change = _failing(AWSRejectedError("no"))
+    returned = Outcome.returned("busy", delay_seconds=7.0)
+    assert await trial.settle(returned) is returned
+    assert trial.events == {"hand_back_failed": 1}
+
+
+@pytest.mark.parametrize("error", [LeaseLostError("gone"), AWSRejectedError("no")])
+@simulated
+async def test_a_delete_that_can_never_succeed_is_not_repeated(error: AWSError) -> None:
+    trial = _Trial()
+    trial.source.on_delete = _failing(error)
+    await trial.settle(RECORDED)
+    assert len(trial.source.of("delete")) == 1
+
+
+@simulated
+async def test_no_retry_outlasts_the_lease() -> None:
+    trial = _Trial(visibility=0.05)
+    trial.source.on_delete = _failing(AWSUnavailableError("down"))
+    for number in range(20):
+        await trial.settle(RECORDED, number)
+    assert len(trial.source.of("delete")) < 40
+
+
+@simulated
+async def test_a_late_delete_is_counted_as_such_and_not_trusted() -> None:
+    trial = _Trial()
+    lease = trial.hold()
+    await asyncio.sleep(130)
+    await trial.settler.settle(lease, RECORDED)
+    assert trial.events == {"lease_lost": 1, "deleted_late": 1}
+
+
+@simulated
+async def test_a_dead_letter_is_confirmed_before_the_message_is_deleted() -> None:
+    trial = _Trial()
+    deleted_at: list[float] = []
+    sent_at: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    def sent(entries: Any) -> Answer:
+        sent_at.append(loop.time())
+        return [None] * len(entries)
+
+    def deleted(entries: Any) -> Answer:
+        deleted_at.append(loop.time())
+        assert sent_at
+        return [None] * len(entries)
+
+    trial.dead_letters.on_send, trial.source.on_delete = sent, deleted
+    assert await trial.settle(DEAD) is DEAD
+    assert deleted_at[0] >= sent_at[0] + 0.01
+    (letter,) = trial.dead_letters.entries("send")
+    given = delivery(attributes=letter.attributes)
+    death = read(given)
+    assert death is not None
+    assert (death.reason, death.detail) == ("invalid", "user_id: missing")
+    assert original(given).body == delivery().body
+    assert trial.events == {"deleted": 1}
+
+
+@simulated
+async def test_a_dead_letter_that_fails_in_passing_is_sent_again() -> None:
+    trial = _Trial()
+    trial.dead_letters.on_send = _failing(AWSUnavailableError("down"), times=2)
+    assert await trial.settle(DEAD) is DEAD
+    assert len(trial.dead_letters.of("send")) == 3
+    assert trial.operations() == ["delete"]
+
+
+@pytest.mark.parametrize("error", [AWSRejectedError("too large"), AWSUnavailableError("down")])
+@simulated
+async def test_what_cannot_be_dead_lettered_is_returned_and_not_deleted(error: AWSError) -> None:
+    trial = _Trial()
+    trial.dead_letters.on_send = _failing(error)
+    outcome = await trial.settle(DEAD)
+    assert (outcome.fate, outcome.reason) == (Fate.RETURNED, None)
+    assert outcome.detail == f"could not be dead-lettered: {error}"
+    assert trial.source.log == [("change", [(delivery(), 33.0)])]
+    assert trial.events == {"dead_letter_failed": 1}
+
+
+@simulated
+async def test_a_lost_lease_is_not_dead_lettered() -> None:
+    trial = _Trial()
+    lease = trial.hold()
+    trial.hold(receipt_handle="newer")
+    outcome = await trial.settler.settle(lease, DEAD)
+    assert outcome.fate is Fate.RETURNED
+    assert trial.dead_letters.log == []
+    assert trial.source.log == []
+
+
+@simulated
+async def test_a_lost_lease_is_not_handed_back() -> None:
+    trial = _Trial()
+    lease = trial.hold()
+    trial.hold(receipt_handle="newer")
+    await trial.settler.settle(lease, Outcome.returned("later", 5))
+    assert trial.source.log == []
+
+
+@simulated
+async def test_the_lease_is_kept_while_a_dead_letter_is_sent_and_stopped_before_settling() -> None:
+    trial = _Trial(visibility=4.0)
+    trial.dead_letters.seconds = 10.0
+    keeping = asyncio.create_task(trial.leases.run())
+    assert await trial.settle(DEAD) is DEAD
+    keeping.cancel()
+    operations = trial.operations()
+    assert operations[-1] == "delete"
+    assert operations.count("change") >= 4
+    assert trial.events["deleted"] == 1
+
+
+@simulated
+async def test_an_extension_never_overwrites_a_hand_back() -> None:
+    trial = _Trial(visibility=4.0)
+    keeping = asyncio.create_task(trial.leases.run())
+    lease = trial.hold()
+    trial.source.seconds = 0.5
+    await asyncio.sleep(2.1)  # an extension is under way
+    await trial.settler.settle(lease, Outcome.returned("later", 300.0))
+    await asyncio.sleep(20)
+    keeping.cancel()
+    assert [seconds for _, seconds in trial.source.entries("change")] == [4.0, 300.0]
+
+
+@simulated
+async def test_two_deliveries_of_one_message_never_share_a_batch() -> None:
+    trial = _Trial()
+    older, newer = trial.hold(receipt_handle="old"), trial.hold(receipt_handle="new")
+    await asyncio.gather(*(trial.settler.settle(each, RECORDED) for each in (older, newer)))
+    assert [[each.receipt_handle for each in batch] for batch in trial.source.of("delete")] == [
+        ["old"],
+        ["new"],
+    ]
+    assert trial.events == {"lease_lost": 1, "deleted_late": 1, "deleted": 1}
+
+
+@simulated
+async def test_dead_letters_stay_within_the_bytes_of_a_batch() -> None:
+    trial = _Trial()
+    large = [trial.hold(number, body="x" * 500_000) for number in range(4)]
+    await asyncio.gather(*(trial.settler.settle(each, DEAD) for each in large))
+    assert [len(batch) for batch in trial.dead_letters.of("send")] == [2, 2]
+    for letter in trial.dead_letters.entries("send"):
+        assert ATTRIBUTE in letter.attributes
+
+
+@simulated
+async def test_closing_abandons_what_is_in_flight_and_cancels_no_caller() -> None:
+    trial = _Trial()
+    trial.source.seconds = 1000
+    task = asyncio.create_task(trial.settle(RECORDED))
+    await asyncio.sleep(1)
+    await trial.settler.aclose()
+    assert (await task) == RECORDED
+    assert trial.events == {"delete_failed": 1}
+
+
+@pytest.mark.parametrize("outcome", [RECORDED, DUPLICATE])
+@simulated
+async def test_a_message_whose_delete_is_denied_is_kept_until_it_can_be_deleted(
+    outcome: Outcome,
+) -> None:
+    trial = _Trial(visibility=40.0)
+    keeping = asyncio.create_task(trial.leases.run())
+    trial.source.on_delete = lambda _: AWSDeniedError("AccessDenied: no")
+    task = asyncio.create_task(trial.settle(outcome))
+    await asyncio.sleep(200)
+    assert not task.done()
+    assert trial.access.troubles == ["AccessDenied: no"]
+    trial.source.on_delete = agree
+    assert await task is outcome
+    keeping.cancel()
+    assert trial.access.troubles == []
+    assert trial.events["lease_lost"] == trial.events["delete_failed"] == 0
+    assert trial.events["deleted"] == 1
+    assert len(trial.leases) == 0
+    assert trial.operations()[-1] == "delete"
+
+
+@simulated
+async def test_a_message_whose_delete_and_extension_are_denied_is_held_for_its_lease_only() -> None:
+    trial = _Trial(visibility=40.0)
+    keeping = asyncio.create_task(trial.leases.run())
+    denied = AWSDeniedError("AccessDenied: no")
+    trial.source.on_delete = trial.source.on_change = lambda _: denied
+    assert await trial.settle(RECORDED) is RECORDED
+    keeping.cancel()
+    assert 30 < asyncio.get_running_loop().time() < 70
+    assert trial.events["delete_failed"] == 1
+    assert len(trial.leases) == 0
+
+
+@simulated
+async def test_a_stop_lets_go_of_what_cannot_be_settled() -> None:
+    trial = _Trial()
+    trial.source.on_delete = trial.dead_letters.on_send = lambda _: AWSDeniedError("no")
+    recorded = asyncio.create_task(trial.settle(RECORDED))
+    dead = asyncio.create_task(trial.settle(DEAD, 1))
+    await asyncio.sleep(50)
+    trial.stopping.set()
+    await asyncio.sleep(0.1)
+    assert recorded.result() is RECORDED
+    assert dead.result().fate is Fate.RETURNED
+    assert trial.source.entries("change")[-1] == (delivery(1), 33.0)
+    assert len(trial.leases) == 0
+
+
+@simulated
+async def test_a_dead_letter_that_is_denied_is_sent_when_it_is_permitted() -> None:
+    trial = _Trial()
+    keeping = asyncio.create_task(trial.leases.run())
+    trial.dead_letters.on_send = lambda _: AWSDeniedError("AccessDenied: no")
+    task = asyncio.create_task(trial.settle(DEAD))
+    await asyncio.sleep(200)
+    assert trial.access.troubles == ["AccessDenied: no"]
+    # A delete that works says nothing about the dead-letter queue.
+    await trial.settle(RECORDED, 1)
+    assert trial.access.troubles == ["AccessDenied: no"]
+    trial.dead_letters.on_send = agree
+    assert await task is DEAD
+    keeping.cancel()
+    assert trial.access.troubles == []
+    assert trial.events["dead_letter_failed"] == 0
+
+
+@simulated
+async def test_a_dead_letter_whose_version_may_be_published_meanwhile_is_not_held() -> None:
+    trial = _Trial()
+    trial.dead_letters.on_send = lambda _: AWSDeniedError("AccessDenied: no")
+    unknown = Outcome.dead(Reason.UNKNOWN_POLICY, "policy aup has no published version 2")
+    outcome = await trial.settle(unknown)
+    assert outcome.fate is Fate.RETURNED
+    assert trial.source.entries("change")[-1][1] == 33.0
+
+
+@pytest.mark.parametrize("error", [LeaseLostError("gone"), AWSUnavailableError("down")])
+@simulated
+async def test_a_message_with_a_confirmed_dead_letter_is_only_deleted_when_it_comes_back(
+    error: AWSError,
+) -> None:
+    trial = _Trial()
+    trial.source.on_delete = _failing(error)
+    assert await trial.settle(DEAD) is DEAD
+    trial.source.on_delete = agree
+    again = await trial.settler.settle(trial.hold(receipt_handle="newer"), DEAD)
+    assert (again.fate, again.reason) == (Fate.DUPLICATE, None)
+    assert len(trial.dead_letters.entries("send")) == 1
+    assert [each.receipt_handle for each in trial.source.entries("delete")][-1] == "newer"
+    assert trial.events["dead_letter_repeats"] == 1
+    assert (await trial.settle(DEAD, 1)) is DEAD, "another message is dead-lettered"
+
+
+@simulated
+async def test_confirmed_dead_letters_are_remembered_within_bounds() -> None:
+    trial = _Trial()
+    await asyncio.gather(*(trial.settle(DEAD, number) for number in range(30)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("worker.pipeline.settle._REMEMBERED_DEAD_LETTERS", 30)
+        await asyncio.gather(*(trial.settle(DEAD, number) for number in range(30, 60)))
+    assert len(trial.settler._dead_lettered) == 30
+    assert (await trial.settle(DEAD, 0)) is DEAD
+    assert (await trial.settle(DEAD, 59)).fate is Fate.DUPLICATE
+
+
+@simulated
+async def test_dead_letter_fits_the_limit_of_its_own_queue() -> None:
+    trial = _Trial()
+    trial.dead_letters.message_max_bytes = 262_144
+    sizes = (261_000, 261_800, 262_000, 262_144)
+    for number, size in enumerate(sizes):
+        await trial.settle(DEAD, number, body="x" * size)
+    letters = trial.dead_letters.entries("send")
+    assert [len(each.body) for each in letters] == list(sizes)
+    assert all(each.size_bytes <= 262_144 for each in letters)
+    assert [ATTRIBUTE in each.attributes for each in letters] == [True, True, True, False]
+
+
+@simulated
+async def test_refused_dead_letter_is_left_to_the_redrive_policy_after_the_last_attempt() -> None:
+    trial = _Trial()
+    trial.dead_letters.on_send = _failing(AWSRejectedError("InvalidParameterValue: too long"))
+    with capture_logs() as logs:
+        for count in (9, 10, 11):
+            assert (await trial.settle(DEAD, receive_count=count)).fate is Fate.RETURNED
+    assert [seconds for _, seconds in trial.source.entries("change")] == [33.0, 300.0, 300.0]
+    assert trial.events == {"dead_letter_failed": 3, "left_to_redrive": 2}
+    left = [each for each in logs if each["event"] == "message left to the redrive policy"]
+    assert [each["receive_count"] for each in left] == [10, 11]
+    assert {each["log_level"] for each in left} == {"warning"}
+    assert (left[0]["reason"], left[0]["detail"]) == ("invalid", "user_id: missing")
+    assert left[0]["error"] == "InvalidParameterValue: too long"
+
+
+@pytest.mark.parametrize("error", [AWSUnavailableError("down"), AWSDeniedError("no")])
+@simulated
+async def test_message_is_not_left_to_redrive_while_its_dead_letter_may_be_sent_later(
+    error: AWSError,
+) -> None:
+    trial = _Trial()
+    trial.stopping.set()  # what is denied is not held then
+    trial.dead_letters.on_send = _failing(error)
+    await trial.settle(DEAD, receive_count=11)
+    assert trial.events == {"dead_letter_failed": 1}
+    assert [seconds for _, seconds in trial.source.entries("change")] == [33.0]
+
+
+@simulated
+async def test_readiness_counts_refused_dead_letters_until_they_are_sent() -> None:
+    trial = _Trial()
+    assert trial.unsent.trouble == ""
+    trial.dead_letters.on_send = _failing(AWSRejectedError("too long"))
+    for number in (1, 1, 2):
+        await trial.settle(DEAD, number)
+    trial.dead_letters.on_send = agree
+    await trial.settle(DEAD, 3)
+    assert trial.unsent.trouble == "2 dead letters cannot be sent: too long"
+    await trial.settle(DEAD, 1)
+    assert trial.unsent.trouble == "1 dead letters cannot be sent: too long"
+    await trial.settle(DEAD, 2)
+    assert trial.unsent.trouble == ""
+
+
+@simulated
+async def test_readiness_returns_when_refused_messages_stay_away() -> None:
+    trial = _Trial()
+    trial.dead_letters.on_send = _failing(AWSRejectedError("too long"))
+    await trial.settle(DEAD)
+    await asyncio.sleep(90)
+    assert trial.unsent.trouble
+    await asyncio.sleep(10)
+    assert trial.unsent.trouble == ""
+
+
+@simulated
+async def test_readiness_returns_with_the_first_dead_letter_after_an_outage() -> None:
+    trial = _Trial()
+    trial.dead_letters.on_send = _failing(AWSUnavailableError("down"))
+    await trial.settle(DEAD, 1)
+    assert trial.unsent.trouble == "1 dead letters cannot be sent: down"
+    trial.dead_letters.on_send = agree
+    await trial.settle(DEAD, 2)
+    assert trial.unsent.trouble == ""
+
+
+@simulated
+async def test_unsent_dead_letters_are_remembered_in_bounded_memory() -> None:
+    unsent = UnsentDeadLetters(asyncio.get_running_loop().time)
+    for number in range(12_000):
+        unsent.failed(f"m-{number}", AWSRejectedError("too long"), 33.0)
+    assert unsent.trouble == "10000 dead letters cannot be sent: too long"

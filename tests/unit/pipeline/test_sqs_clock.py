@@ -1,0 +1,183 @@
+"""SQS's time is known without this host's clock."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.simulation.virtual_clock import START, WallClock, simulated
+from tests.unit.fakes import delivery
+from worker.domain.message import Delivery
+from worker.pipeline.sqs_clock import SQSClock, date_seconds
+
+OFFSETS = pytest.mark.parametrize("seconds", [-172_800, -600, 0, 600, 172_800])
+
+
+class _Trial:
+    def __init__(self, skew_seconds: float = 0.0, tolerance_seconds: float = 300.0) -> None:
+        self.host = WallClock(timedelta(seconds=skew_seconds))
+        self.clock = SQSClock(self.host.now, asyncio.get_running_loop().time, tolerance_seconds)
+
+    @property
+    def error_seconds(self) -> float:
+        return (self.clock.now() - _true()).total_seconds()
+
+
+def _true() -> datetime:
+    return WallClock().now()
+
+
+def _date(wrong_seconds: float = 0.0) -> str:
+    return format_datetime(_true() + timedelta(seconds=wrong_seconds), usegmt=True)
+
+
+def _first(date: str = "") -> Delivery:
+    """Return a message that SQS hands out for the first time, and right now."""
+    return delivery(sent_at=_true() - timedelta(hours=1), first_received_at=_true(), date=date)
+
+
+def _again(date: str = "", **changes: Any) -> Delivery:
+    """Return a message that was received before."""
+    times = {"sent_at": START - timedelta(hours=2), "first_received_at": START - timedelta(hours=1)}
+    return delivery(**{**times, "receive_count": 2, "date": date, **changes})
+
+
+@pytest.mark.parametrize("seconds", [-172_800, -600, 0, 600])
+@simulated
+async def test_the_time_is_that_of_the_date_header_whatever_the_hosts_clock_says(
+    seconds: float,
+) -> None:
+    trial = _Trial(seconds)
+    await asyncio.sleep(0.7)
+    trial.clock.learn(_again(_date()))
+    await asyncio.sleep(1000)
+    assert -1 <= trial.error_seconds <= 0
+
+
+@OFFSETS
+@pytest.mark.parametrize("header", ["", "soon", "Thu, 01 Jan 1970 00:00:00 GMT"])
+@simulated
+async def test_without_a_date_header_the_time_is_that_of_a_first_receive(
+    header: str, seconds: float
+) -> None:
+    trial = _Trial(seconds)
+    trial.clock.learn(_first(header))
+    await asyncio.sleep(1000)
+    assert trial.error_seconds == pytest.approx(0, abs=0.001)
+    assert bool(trial.clock.trouble) is (abs(seconds) > 300)
+
+
+@pytest.mark.parametrize("wrong_seconds", [-86_400, 600, 86_400, 3e9])
+@simulated
+async def test_a_date_header_that_everything_else_contradicts_is_ignored(
+    wrong_seconds: float,
+) -> None:
+    trial = _Trial()
+    trial.clock.learn(_first(_date(wrong_seconds)))
+    await asyncio.sleep(5)
+    trial.clock.learn(_again(_date(wrong_seconds)))
+    assert trial.error_seconds == pytest.approx(0, abs=0.001)
+    assert trial.clock.doubt == ""
+
+
+@pytest.mark.parametrize("known", [{}, {"sent_at": START}])
+@simulated
+async def test_a_timestamp_that_was_not_stated_is_no_first_receive(known: Any) -> None:
+    trial = _Trial()
+    nothing = datetime.fromtimestamp(0, UTC)
+    given = {"sent_at": nothing, "first_received_at": nothing, **known}
+    await asyncio.sleep(1000)
+    trial.clock.learn(delivery(**given))
+    assert trial.clock.doubt == "SQS's time is unknown so far"
+    assert trial.clock.trouble == ""
+
+
+@simulated
+async def test_a_date_header_that_no_host_could_be_served_with_is_ignored() -> None:
+    trial = _Trial()
+    trial.clock.learn(_again(_date(86_400)))
+    assert trial.error_seconds == -3600
+    assert trial.clock.doubt == "SQS's time is unknown so far"
+
+
+@simulated
+async def test_without_header_and_first_receive_the_time_is_a_lower_bound_that_advances() -> None:
+    trial = _Trial()
+    trial.clock.learn(_again())
+    await asyncio.sleep(50)
+    assert trial.error_seconds == pytest.approx(-3600, abs=0.001)
+    trial.clock.learn(_again())  # says nothing new
+    assert trial.error_seconds == pytest.approx(-3600, abs=0.001)
+    # That it is behind proves nothing of the host's clock, and nothing can be judged by it.
+    assert trial.clock.trouble == ""
+    assert trial.clock.doubt == "SQS's time is unknown so far"
+
+
+@simulated
+async def test_a_slow_host_is_noticed_by_a_single_timestamp() -> None:
+    trial = _Trial(-600)
+    trial.clock.learn(_again(sent_at=START - timedelta(seconds=100)))
+    assert trial.clock.trouble == "this host's clock is 500 s behind SQS's; synchronise it"
+
+
+@simulated
+async def test_a_jump_of_the_hosts_clock_is_noticed_at_once_and_forgotten_when_it_is_mended() -> (
+    None
+):
+    trial = _Trial()
+    trial.clock.learn(_first())
+    for seconds in (-301, 301, 172_800):
+        trial.host.skew = timedelta(seconds=seconds)
+        assert f"{abs(seconds)} s" in trial.clock.trouble
+    trial.host.skew = timedelta(seconds=299)
+    assert trial.clock.doubt == ""
+    assert trial.error_seconds == pytest.approx(0, abs=0.001)
+
+
+@simulated
+async def test_a_pause_of_the_monotonic_clock_is_made_good_by_the_next_date_header() -> None:
+    trial = _Trial()
+    trial.clock.learn(_first())
+    hour = 3600.0
+    trial.host.skew = timedelta(seconds=hour)  # both clocks went on while this process stood
+    assert trial.clock.trouble
+    trial.clock.learn(_again(_date(hour)))
+    assert trial.clock.doubt == ""
+
+
+@simulated
+async def test_small_tolerances_do_not_make_the_precision_a_contradiction() -> None:
+    trial = _Trial(-5, tolerance_seconds=0)
+    trial.clock.learn(_first(_date()))
+    assert trial.clock.doubt == ""
+
+
+@simulated
+async def test_a_contradiction_is_logged_once_a_minute() -> None:
+    trial = _Trial(-600)
+    with capture_logs() as logs:
+        for _ in range(150):
+            trial.clock.learn(_first(_date()))
+            await asyncio.sleep(1)
+    assert [entry["event"] for entry in logs] == ["clocks differ"] * 3
+    assert logs[0]["problem"] == "this host's clock is 600 s behind SQS's; synchronise it"
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("Sun, 22 Nov 2026 10:00:00 GMT", START.timestamp()),
+        ("Sun, 22 Nov 2026 10:00:00 -0000", START.timestamp()),
+        ("", None),
+        ("soon", None),
+        ("Sun, 32 Nov 2026 10:00:00 GMT", None),
+        ("Sun, 22 Nov 99999999999999999999 10:00:00 GMT", None),
+    ],
+)
+def test_what_is_no_date_states_no_time(header: str, seconds: float | None) -> None:
+    assert date_seconds(header) == seconds

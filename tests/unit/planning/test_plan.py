@@ -1,0 +1,309 @@
+"""Plans at three rates, computed by hand from the table; and the table itself."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.bench.results import Results
+from worker.aws.prices import shipped, with_prices
+from worker.errors import UsageError
+from worker.planning import cost
+from worker.planning.limits import Limit, warm_write_units
+from worker.planning.plan import Plan, make, parameters, remarks, report
+from worker.planning.sizing import Demand, rate_per_second, size
+
+ROOT = Path(__file__).parents[3]
+FIGURES = shipped()
+# 883 bytes and the latencies are those of the bench; a month has 730 h, or 2,628,000 s.
+USUAL = Demand(
+    rate=10_000, record_bytes=883, utilisation=0.6, burst=2, sqs_ms=8, dynamodb_ms=5
+)  # fmt: skip
+
+
+def planned(rate: str, **changes: Any) -> Plan:
+    options: dict[str, Any] = {
+        "architecture": "arm64",
+        "network": "endpoints",
+        "spot": False,
+    }
+    demand = {name: value for name, value in changes.items() if name not in options}
+    options |= {name: value for name, value in changes.items() if name in options}
+    return make(replace(USUAL, rate=rate_per_second(rate), **demand), FIGURES, **options)
+
+
+def parts(plan: Plan) -> dict[str, float]:
+    return {each.name: round(each.amount, 2) for each in plan.costs}
+
+
+def limit(plan: Plan, name: str) -> Limit:
+    return next(each for each in plan.limits if each.name.startswith(name))
+
+
+class TestTenThousandAMinute:
+    PLAN = planned("10000/min")
+
+    def test_one_quarter_of_a_vcpu_is_bored(self) -> None:
+        fleet = self.PLAN.fleet
+        assert fleet.cores == pytest.approx(166.667 * 111.3e-6, rel=1e-4)  # 0.0186
+        assert (fleet.tasks, fleet.task_vcpu, fleet.task_memory_mib) == (1, 0.25, 512)
+        # 0.25 s of CPU a second, 111.3 µs a message; six tenths of it.
+        assert fleet.planned_rate == pytest.approx(1347.7, abs=0.1)
+        assert fleet.settings == {}
+
+    def test_the_month_costs_588_dollars(self) -> None:
+        # 438 million messages.
+        assert parts(self.PLAN) == {
+            "SQS requests": 35.04,  # 0.2 a message: 87.6 million at 0.40
+            "DynamoDB writes": 273.75,  # 438 million at 0.625
+            "DynamoDB reads": 0.0,
+            "DynamoDB storage": 193.75,  # 438 million of 983 bytes: 430.55 GB at 0.25 + 0.20
+            "Fargate": 7.21,  # 730 h x (0.25 x 0.03238 + 0.5 x 0.00356)
+            "CloudWatch logs": 0.07,  # 87,600 summaries of 1,600 bytes: 0.14 GB at 0.50
+            "CloudWatch metrics, alarms": 12.1,  # 35 at 0.30, 16 at 0.10
+            "Network: VPC endpoints": 65.86,  # 8 x 730 h x 0.01; 438 million x 1,703 bytes at 0.01
+        }
+        assert self.PLAN.total == pytest.approx(587.78, abs=0.01)
+        assert self.PLAN.once.amount == 0, "a new table takes it"
+
+    def test_no_quota_is_near(self) -> None:
+        assert not [each.name for each in self.PLAN.limits if each.to_raise]
+        assert "beyond this rate and its bursts" in remarks(self.PLAN)[0]
+
+
+class TestTenThousandASecond:
+    PLAN = planned("10000/s")
+
+    def test_two_tasks_of_a_vcpu_do_it(self) -> None:
+        fleet = self.PLAN.fleet
+        assert fleet.cores == pytest.approx(1.113)
+        assert (fleet.tasks, fleet.task_vcpu, fleet.tasks_max) == (2, 1.0, 10)
+        assert fleet.planned_rate == pytest.approx(0.6e6 / 111.3)  # 5,391
+        # Handed out to deleted: 10.8 + 8 + 8 + 5 ms.
+        assert fleet.in_flight == pytest.approx(318)
+        # Four times 8,985/s x 8 ms / 10, and x 21 ms; 16 writes suffice for x 5 ms / 25.
+        assert fleet.settings == {
+            "AUP_SLOTS": 755,
+            "AUP_POLL_CONCURRENCY": 29,
+            "AUP_SETTLE_CONCURRENCY": 29,
+        }
+
+    def test_the_month_costs_thirty_thousand_most_of_it_writes_and_storage(self) -> None:
+        # 26,280 million messages.
+        assert parts(self.PLAN) == {
+            "SQS requests": 2102.4,
+            "DynamoDB writes": 16425.0,
+            "DynamoDB reads": 0.25,
+            "DynamoDB storage": 11624.96,
+            "Fargate": 57.67,  # 2 x 730 h x (0.03238 + 2 x 0.00356)
+            "CloudWatch logs": 0.14,
+            "CloudWatch metrics, alarms": 12.1,
+            "Network: VPC endpoints": 505.95,
+        }
+        assert self.PLAN.once.amount == pytest.approx(16_000 * 0.00065)
+
+    def test_the_table_is_warmed_for_twice_the_rate(self) -> None:
+        assert warm_write_units(self.PLAN.demand) == 20_000
+        assert parameters(self.PLAN)["data.yaml"] == {"WarmWriteUnits": 20_000}
+
+    def test_ten_tasks_pass_the_six_vcpus_of_a_new_account(self) -> None:
+        assert [each.name for each in self.PLAN.limits if each.to_raise] == [
+            "Fargate: On-Demand vCPU"
+        ]
+        assert limit(self.PLAN, "Fargate").reached_at == pytest.approx(6 * 0.6e6 / 111.3)  # 32,345
+        assert limit(self.PLAN, "SQS").needed == 10 * 755
+
+    def test_spot_is_cheaper_but_for_the_first_task(self) -> None:
+        spot = planned("10000/s", spot=True)
+        assert parts(spot)["Fargate"] == pytest.approx(1.3 * 730 * 0.0395, abs=0.01)
+        assert limit(spot, "Fargate").name == "Fargate: Spot vCPU"
+
+
+class TestAMillionASecond:
+    PLAN = planned("1000000/s")
+
+    def test_it_takes_186_tasks(self) -> None:
+        assert self.PLAN.fleet.cores == pytest.approx(111.3)
+        assert self.PLAN.fleet.tasks == 186  # 111.3 / 0.6 = 185.5
+        assert self.PLAN.fleet.tasks_max == 372
+
+    def test_prices_fall_with_the_amount(self) -> None:
+        cents = parts(self.PLAN)
+        # 525,600 million requests: 100,000 at 0.40, 100,000 at 0.30, 325,600 at 0.24.
+        assert cents["SQS requests"] == pytest.approx(40_000 + 30_000 + 78_144)
+        assert cents["DynamoDB writes"] == pytest.approx(1_642_500)
+        # 73 and 4,475,484 GB: 1,000,000 at 0.010, the rest at 0.006.
+        assert cents["Network: VPC endpoints"] == pytest.approx(58.4 + 10_000 + 20_852.9, abs=0.1)
+
+    def test_three_quotas_are_to_be_raised_fargates_first(self) -> None:
+        assert [each.name for each in self.PLAN.limits if each.to_raise] == [
+            "Fargate: On-Demand vCPU",
+            "DynamoDB: writes to a table on demand",
+            "SQS: messages in flight",
+        ]
+        needed = {each.name.split(":")[0]: each.needed for each in self.PLAN.limits}
+        assert needed["DynamoDB"] == 2_000_000
+        assert needed["SQS"] == 372 * 755
+        assert needed["PrivateLink"] == pytest.approx(13.624)  # 2e6 x 1,703 bytes x 8 / 2 zones
+        assert "which this rate passes" in remarks(self.PLAN)[0]
+
+    def test_provisioned_writes_cost_less_than_half(self) -> None:
+        assert self.PLAN.provisioned.amount == pytest.approx(1e6 / 0.7 * 730 * 0.00065)  # 677,857
+        told = "\n".join(remarks(self.PLAN))
+        assert "cheaper with provisioned writes: 677,857 for 1,642,500" in told
+
+
+class TestSizes:
+    @pytest.mark.parametrize(("record_bytes", "units"), [(1, 1), (1024, 1), (1025, 2), (4096, 4)])
+    def test_a_write_unit_is_a_kilobyte_begun(self, record_bytes: int, units: int) -> None:
+        plan = planned("10000/s", record_bytes=record_bytes)
+        assert plan.demand.write_units == units
+        assert warm_write_units(plan.demand) == 20_000 * units
+        assert limit(plan, "DynamoDB").reached_at == 40_000 / units
+
+    def test_longer_messages_cost_more_cpu_and_sqs_requests(self) -> None:
+        # 4 KiB of body: 111.3 + 12.8 x (4096 - 400) / 1024; the bench measured 159.
+        plan = planned("10000/s", record_bytes=4096 + 483)
+        assert plan.fleet.cpu_us == pytest.approx(157.5)
+        assert cost.sqs_requests_per_message(plan.demand, FIGURES) == pytest.approx(0.2)
+        # Ten of 64 KiB are ten billed requests.
+        longest = replace(USUAL, record_bytes=65_536 + 483)
+        assert cost.sqs_requests_per_message(longest, FIGURES) == pytest.approx(1.1)
+
+    def test_latency_beyond_the_settings_reach_takes_more_tasks(self) -> None:
+        # 200 polls of ten in 2 s: 1,000/s, however much CPU there is.
+        fleet = size(replace(USUAL, sqs_ms=2000), FIGURES.measured)
+        assert fleet.task_rate == pytest.approx(1000)
+        assert fleet.tasks == 17  # 10,000 / (1,000 x 0.6) = 16.7
+        assert fleet.settings["AUP_POLL_CONCURRENCY"] == 200
+
+    def test_a_size_that_is_asked_for_is_taken(self) -> None:
+        fleet = planned("10000/s", task_vcpu=0.5).fleet
+        assert (fleet.task_vcpu, fleet.task_memory_mib, fleet.tasks) == (0.5, 1024, 4)
+
+    @given(
+        st.floats(0.001, 1e7), st.integers(1, 400_000), st.floats(0.05, 1), st.floats(1, 100)
+    )  # fmt: skip
+    def test_a_plan_always_carries_its_rate(
+        self, rate: float, record_bytes: int, utilisation: float, burst: float
+    ) -> None:
+        demand = Demand(rate, record_bytes, utilisation, burst, 8, 5)
+        fleet = size(demand, FIGURES.measured)
+        assert fleet.tasks * fleet.planned_rate >= rate * (1 - 1e-6)
+        assert fleet.tasks == 1 or (fleet.tasks - 1) * fleet.planned_rate < rate
+        assert fleet.tasks_max >= fleet.tasks
+        assert fleet.process_mb * 1e6 < fleet.task_memory_mib * 1024**2
+
+
+class TestNetworks:
+    def test_each_way_out_has_its_price(self) -> None:
+        gigabytes = 26_280 * 1.703
+        assert parts(planned("10000/s", network="public"))[
+            "Network: public addresses"
+        ] == pytest.approx(2 * 730 * 0.005)
+        nat = planned("10000/s", network="nat")
+        assert parts(nat)["Network: NAT gateways"] == pytest.approx(
+            2 * 730 * 0.045 + gigabytes * 0.045, abs=0.01
+        )
+        assert not [each for each in nat.limits if each.name.startswith("PrivateLink")]
+
+
+class TestRates:
+    @pytest.mark.parametrize(
+        ("text", "rate"),
+        [
+            ("10000/min", 166.667),
+            ("1,000,000/s", 1e6),
+            ("3_600/h", 1),
+            ("86400/day", 1),
+            ("1.5 / s", 1.5),
+        ],
+    )
+    def test_they_are_read(self, text: str, rate: float) -> None:
+        assert rate_per_second(text) == pytest.approx(rate, rel=1e-5)
+
+    @pytest.mark.parametrize(
+        "text", ["10000", "0/s", "-1/s", "1/week", "nan/s", "1e9/s", "9" * 40 + "/s", ""]
+    )
+    def test_others_are_refused_with_what_to_write(self, text: str) -> None:
+        with pytest.raises(UsageError, match="must be like 10000/min"):
+            rate_per_second(text)
+
+
+class TestTable:
+    def test_it_says_what_the_bench_measured(self) -> None:
+        """A new bench that differs by more than a tenth must be taken over into prices.toml."""
+        results = Results.model_validate_json((ROOT / "tests/bench/results.json").read_text())
+        worker, tls, measured = results.scenarios["D"], results.scenarios["D-tls"], FIGURES.measured
+        calls = worker.calls_by_operation
+        assert {
+            "cpu": measured.cpu_us_per_message,
+            "receives": measured.receives_per_message,
+            "deletes": measured.deletes_per_message,
+            "writes": measured.writes_per_message,
+            "rss": measured.rss_mb,
+            "p50": measured.settling_ms,
+            "start": measured.start_seconds,
+            "units": 1,
+        } == pytest.approx(
+            {
+                "cpu": max(worker.cpu_us_per_message, tls.cpu_us_per_message),
+                "receives": calls["ReceiveMessage"],
+                "deletes": calls["DeleteMessageBatch"],
+                "writes": calls["BatchExecuteStatement"],
+                "rss": tls.rss_mb,
+                "p50": worker.p50_ms,
+                "start": tls.start_seconds,
+                "units": worker.write_units_per_message,
+            },
+            rel=0.1,
+        )
+        small, larger = (case.measured.cpu_us_per_message for case in results.sizes[:2])
+        assert measured.cpu_us_per_further_kib == pytest.approx((larger - small) / 3.6, rel=0.3)
+
+    def test_prices_of_a_file_go_before(self, tmp_path: Path) -> None:
+        file = tmp_path / "prices.toml"
+        file.write_text('region = "eu-west-1"\ndynamodb_million_write_units = 0.705\n')
+        prices = with_prices(FIGURES, file).prices
+        assert (prices.region, prices.dynamodb_million_write_units) == ("eu-west-1", 0.705)
+        assert prices.sqs_million_requests == FIGURES.prices.sqs_million_requests
+        file.write_text("[prices]\nnat_gb = 0.05\n")
+        assert with_prices(FIGURES, file).prices.nat_gb == 0.05
+
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [
+            ("sqs_million_request = 1", "sqs_million_request: is no price; did you mean sqs_mill"),
+            ("nat_gb = -1", "nat_gb = -1: input should be greater than or equal to 0"),
+            ("nat_gb = nan", "nat_gb = nan: "),
+            ("prices = 3", "prices must be lines of NAME = NUMBER"),
+            ("nat_gb", "is no TOML"),
+        ],
+    )
+    def test_a_wrong_price_is_told_in_one_line(
+        self, tmp_path: Path, text: str, told: str
+    ) -> None:  # fmt: skip
+        file = tmp_path / "prices.toml"
+        file.write_text(text)
+        with pytest.raises(UsageError, match=told) as raised:
+            with_prices(FIGURES, file)
+        assert "\n" not in str(raised.value)
+        assert str(file) in str(raised.value)
+
+    def test_a_file_that_is_missing_is_told(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="No such file"):
+            with_prices(FIGURES, tmp_path / "none.toml")
+
+
+def test_every_number_that_is_told_says_why() -> None:
+    told = report(planned("10000/s"))
+    rows = [*told["needs"], *told["limits"], *told["month"]["parts"], told["once"]]
+    assert all(len(each["why"]) > 10 for each in rows)
+    assert all(len(each["source"]) > 10 for each in told["limits"])
+    json.dumps(told)

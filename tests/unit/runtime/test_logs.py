@@ -1,0 +1,213 @@
+"""State what the log looks like, and that no traceback in it betrays a message."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import pytest
+import structlog
+
+from tests.private import watched_logs
+from tests.unit.fakes import IP, SESSION_ID, USER_AGENT, acceptance, body, delivery
+from worker.errors import AWSError
+from worker.runtime.logs import bind, configure, count_drops_in
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+def _lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    captured = capsys.readouterr()
+    assert captured.out == "", "stdout is for data"
+    return captured.err.splitlines()
+
+
+@pytest.mark.parametrize("log_format", ["json", "auto"])
+def test_lines_are_json_where_stderr_is_no_terminal(
+    log_format: Literal["json", "auto"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("info", log_format)
+    structlog.get_logger().info("summary", recorded=3, text="é\n")
+    (line,) = _lines(capsys)
+    entry = json.loads(line)
+    assert (entry["event"], entry["recorded"], entry["text"]) == ("summary", 3, "é\n")
+    assert entry["level"] == "info"
+    assert entry["timestamp"].endswith("Z")
+
+
+def test_lines_are_text_where_they_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("info", "text")
+    structlog.get_logger().info("summary", recorded=3)
+    (line,) = _lines(capsys)
+    assert "summary" in line
+    assert "recorded=3" in line
+    assert "\x1b" not in line, "no colours where there is no terminal"
+
+
+def test_a_terminal_gets_text(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    configure("info", "auto")
+    structlog.get_logger().info("summary")
+    assert not _lines(capsys)[0].startswith("{")
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)]
+)
+def test_lesser_lines_are_left_out(
+    level: str, expected: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(level, "json")
+    log = structlog.get_logger()
+    for write in (log.debug, log.info, log.warning, log.error):
+        write("x")
+    assert len(_lines(capsys)) == expected
+
+
+def _fail(given: Any, stated: Any) -> None:
+    raise ZeroDivisionError(f"{type(given)} {type(stated)}")
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_a_traceback_names_the_place_and_no_value(
+    log_format: Literal["json", "text"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("debug", log_format)
+    given, stated = delivery(), acceptance()
+    try:
+        _fail(given, stated)
+    except ZeroDivisionError:
+        structlog.get_logger().exception("unexpected failure", outcome="returned")
+    text = "\n".join(_lines(capsys))
+    assert "in _fail" in text
+    for secret in (IP, USER_AGENT, SESSION_ID, body(), "event-0", given.receipt_handle):
+        assert secret not in text
+
+
+ITEM = {"accepted_at": {"S": "2026-11-22"}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        ({"problem": body()}, True),
+        ({"problem": f"from {IP}"}, True),
+        ({"problem": IP.rpartition(".")[0] + ".0/24"}, True),
+        ({"client": USER_AGENT}, True),
+        ({"why": [SESSION_ID]}, True),
+        ({"problem": body(9, ip=None, user_agent=None, session_id=None)}, True),
+        ({"problem": json.dumps(body(9, ip=None, user_agent=None, session_id=None))}, True),
+        ({"given": acceptance(ip=None, user_agent=None, session_id=None)}, True),
+        ({"item": ITEM}, True),
+        ({"message_id": "m-1", "outcome": "recorded"}, True),
+        ({"message_id": "m-1", "event_id": "e-1"}, True),
+        ({"message_id": "m-1", "event_id": "e-1", "outcome": "recorded"}, False),
+        ({"detail": "accepted_at: 2026-13-22 is no time"}, False),
+        ({}, False),
+    ],
+)
+def test_the_watch_over_all_logs_of_tests_sees_what_is_wrong(
+    fields: dict[str, Any], wrong: bool
+) -> None:
+    with watched_logs() as found:
+        structlog.get_logger().debug("x", **fields)
+    assert bool(found) is wrong
+
+
+def test_the_watch_sees_what_a_library_would_tell() -> None:
+    with watched_logs() as found:
+        try:
+            _fail_with(ValueError(IP))
+        except RuntimeError as error:
+            logging.getLogger("asyncio").exception("x", exc_info=error)
+            logging.getLogger("asyncio").warning("%s", body())
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_a_traceback_shows_code_and_types_but_no_text_that_may_quote_a_response(
+    capsys: pytest.CaptureFixture[str], log_format: Any
+) -> None:
+    configure("info", log_format)
+    try:
+        _fail_with(ExceptionGroup("two", [KeyError(IP), AWSError("a line of our own")]))
+    except RuntimeError:
+        structlog.get_logger().exception("x")
+    shown = capsys.readouterr().err
+    for part in ("_fail_with", "RuntimeError", "KeyError", "a line of our own", "SHA-256"):
+        assert part in shown
+    assert IP not in shown
+
+
+def _fail_with(cause: Exception) -> None:
+    raise RuntimeError from cause
+
+
+def test_what_is_bound_is_in_every_line_also_of_loggers_made_before(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log = structlog.get_logger()
+    configure("info", "json")
+    bind({"task_id": "t-1"})
+    bind({})
+    log.info("started", process_id=7)
+    (line,) = _lines(capsys)
+    assert json.loads(line).items() >= {"task_id": "t-1", "process_id": 7}.items()
+
+
+class _Unprintable:
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+
+class _UnprintableError(Exception):
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_event_is_logged_where_its_fields_cannot_be_rendered(
+    log_format: Literal["json", "text"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("info", log_format)
+    log = structlog.get_logger()
+    log.info("summary", given=_Unprintable())
+    log.info("failed", exc_info=_UnprintableError())
+    (summary, *failed) = _lines(capsys)
+    assert "summary" in summary
+    assert "ZeroDivisionError" in summary
+    assert failed
+
+
+def test_dropped_lines_are_counted_from_the_start_and_logging_resumes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    configure("info", "json")
+    log = structlog.get_logger()
+    write = stream.write
+    monkeypatch.setattr(stream, "write", _refuse)
+    log.info("lost")
+    events: Counter[str] = Counter()
+    count_drops_in(events)
+    log.info("lost")
+    monkeypatch.setattr(stream, "write", write)
+    log.info("kept")
+    assert events == {"log_lines_dropped": 2}
+    assert json.loads(stream.getvalue())["event"] == "kept"
+
+
+def _refuse(_: str) -> int:
+    raise OSError(errno.EPIPE, "Broken pipe")

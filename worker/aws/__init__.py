@@ -1,0 +1,1 @@
+"""Clients of Amazon SQS, DynamoDB and CloudWatch, and everything that calls them."""

@@ -1,0 +1,149 @@
+"""The one table of what was measured, of prices and of quotas."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from worker.errors import UsageError
+
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Measured(_Part):
+    """What a message costs the worker, by the bench."""
+
+    measured_on: str
+    cpu_us_per_message: Amount
+    cpu_us_per_further_kib: Amount
+    body_bytes: int
+    record_bytes_beside_body: int
+    receives_per_message: Amount
+    deletes_per_message: Amount
+    writes_per_message: Amount
+    read_units_per_message: Amount
+    rss_mb: Amount
+    settling_ms: Amount
+    sqs_ms: Amount
+    dynamodb_ms: Amount
+    sqs_bytes_beside_record: int
+    log_bytes_per_summary: int
+    start_seconds: Amount
+
+
+class Prices(_Part):
+    """What AWS asks in one region at one date."""
+
+    region: str
+    date: str
+    currency: str
+    sqs_million_requests: Amount
+    sqs_million_requests_above_100_billion: Amount
+    sqs_million_requests_above_200_billion: Amount
+    dynamodb_million_write_units: Amount
+    dynamodb_million_read_units: Amount
+    dynamodb_provisioned_write_unit_hour: Amount
+    dynamodb_warm_write_unit: Amount
+    dynamodb_storage_gb_month: Amount
+    dynamodb_recovery_gb_month: Amount
+    fargate_x86_64_vcpu_hour: Amount
+    fargate_x86_64_gb_hour: Amount
+    fargate_arm64_vcpu_hour: Amount
+    fargate_arm64_gb_hour: Amount
+    fargate_spot_share: Annotated[float, Field(gt=0, le=1)]
+    cloudwatch_log_gb: Amount
+    cloudwatch_metric_month: Amount
+    cloudwatch_alarm_metric_month: Amount
+    public_ipv4_hour: Amount
+    endpoint_zone_hour: Amount
+    endpoint_gb: Amount
+    endpoint_gb_above_1_pb: Amount
+    endpoint_gb_above_5_pb: Amount
+    nat_hour: Amount
+    nat_gb: Amount
+
+
+class Quotas(_Part):
+    """What an account has by default; prices.toml names the source of each."""
+
+    dynamodb_table_writes: int
+    dynamodb_new_table_writes: int
+    dynamodb_partition_writes: int
+    fargate_vcpus: int
+    sqs_in_flight: int
+    ecs_tasks_per_service: int
+    ecs_launches_per_minute: int
+    network_interfaces: int
+    endpoint_gbit_per_zone: int
+
+
+class Deployment(_Part):
+    """What `infra/` makes, as far as it costs."""
+
+    zones: int
+    endpoints: int
+    own_metrics: int
+    container_insights_metrics: int
+    alarm_metrics: int
+    summary_seconds: int
+
+
+class Figures(_Part):
+    """All that planning reckons with."""
+
+    measured: Measured
+    prices: Prices
+    quotas: Quotas
+    deployment: Deployment
+
+
+@cache
+def shipped() -> Figures:
+    """Read the table that comes with the program."""
+    text = files("worker.aws").joinpath("prices.toml").read_text("utf-8")
+    return Figures.model_validate(tomllib.loads(text))
+
+
+def with_prices(figures: Figures, file: Path) -> Figures:
+    """Let the prices of a file go before.
+
+    Args:
+        figures: whose prices hold where the file has none.
+        file: TOML, some lines of the table's part `[prices]`.
+
+    Raises:
+        UsageError: it cannot be read, or a price is misspelt or no number.
+    """
+    try:
+        read = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}") from None
+    except ValueError as error:
+        raise UsageError(f"{file}: is no TOML: {error}") from None
+    given = read.get("prices", read)
+    try:
+        prices = Prices.model_validate({**figures.prices.model_dump(), **given})
+    except (TypeError, ValidationError) as error:
+        raise UsageError(f"{file}: {_wrong(error)}") from None
+    return figures.model_copy(update={"prices": prices})
+
+
+def _wrong(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return "prices must be lines of NAME = NUMBER"
+    first = error.errors()[0]
+    name = str(first["loc"][0])
+    if first["type"] != "extra_forbidden":
+        return f"{name} = {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    close = difflib.get_close_matches(name, Prices.model_fields, n=1)
+    return f"{name}: is no price" + (f"; did you mean {close[0]}?" if close else "")

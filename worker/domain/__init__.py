@@ -1,0 +1,1 @@
+"""Facts and formats, without input or output."""

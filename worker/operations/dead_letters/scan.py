@@ -1,0 +1,475 @@
+"""The dead-letter queue, looked at without taking anything."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from collections import deque
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Final
+
+from worker.aws.sqs import Queue
+from worker.domain.dead_letter import Replays, read, replays
+from worker.domain.envelope import decode, unwrap
+from worker.domain.message import BATCH_MAX_ENTRIES, Delivery
+from worker.errors import AWSError, AWSThrottledError, RefusedError
+
+LOOK_SECONDS: Final = 120
+# How long a scan goes on asking for what the queue reports and does not hand out.
+RETRY_SECONDS: Final = 10.0
+_POLL_SECONDS: Final = 1
+_EMPTY_POLLS: Final = 2
+_QUICK_SECONDS: Final = 0.5
+# No good name is longer; Python refuses to write out absurdly long numbers.
+_NAME_MAX_CHARACTERS: Final = 256
+_NUMBER_MAX_BITS: Final = 1024
+UNEXPLAINED: Final = "unexplained"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which dead letters are meant.
+
+    Attributes:
+        ids: only these, by their own or their original's id; all, if empty.
+        reasons: only these; all, if empty.
+        users: only those of these users, as the body names them; all, if empty.
+        policies: only those of these policies; all, if empty.
+        versions: only those of these versions; all, if empty.
+        since: only what died then or later; aware.
+        until: only what died before then; aware.
+        grep: only where this is found in the body, the detail or an attribute.
+        limit: how many at most.
+    """
+
+    ids: Collection[str] = ()
+    reasons: Collection[str] = ()
+    users: Collection[str] = ()
+    policies: Collection[str] = ()
+    versions: Collection[str] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    grep: re.Pattern[str] | None = None
+    limit: int | None = None
+
+    def matches(self, letter: DeadLetter) -> bool:
+        """Say whether a dead letter is meant, the limit aside."""
+        by_id = not self.ids or not {letter.message_id, letter.original_message_id}.isdisjoint(
+            self.ids
+        )
+        return by_id and self._by_name(letter) and self._by_time(letter) and self._by_text(letter)
+
+    def _by_name(self, letter: DeadLetter) -> bool:
+        pairs = (
+            (self.reasons, letter.reason),
+            (self.users, letter.user_id),
+            (self.policies, letter.policy_id),
+            (self.versions, letter.version),
+        )
+        return all(not wanted or value in wanted for wanted, value in pairs)
+
+    def _by_time(self, letter: DeadLetter) -> bool:
+        after = self.since is None or letter.dead_at >= self.since
+        return after and (self.until is None or letter.dead_at < self.until)
+
+    def _by_text(self, letter: DeadLetter) -> bool:
+        if self.grep is None:
+            return True
+        return any(self.grep.search(text) for text in _texts(letter))
+
+
+def _texts(letter: DeadLetter) -> Iterator[str]:
+    yield letter.delivery.body
+    yield letter.detail
+    for name, value in letter.delivery.attributes.items():
+        yield name
+        yield value.get("StringValue", "")
+        yield bytes(value.get("BinaryValue", b"")).decode(errors="replace")
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One dead letter as a person wants to see it.
+
+    Attributes:
+        message_id: what the dead-letter queue calls it; `show` and `replay` take it, or the
+            original's id.
+        original_message_id: what the source queue called the message; empty if nobody said.
+        reason: the worker's reason, or what its body tells where SQS itself moved it.
+        sent_at: when the original was sent, as far as known.
+        dead_at: when it came into the dead-letter queue, as far as known.
+        expires_at: when SQS deletes it for good.
+        receive_count: how often the original was received before it was dead-lettered.
+        user_id: of the acceptance, as the body has it; None where it cannot tell.
+        policy_id: the same.
+        version: the same.
+        history: how often it was replayed, and what was edited then.
+    """
+
+    delivery: Delivery
+    message_id: str
+    original_message_id: str
+    reason: str
+    detail: str
+    sent_at: datetime
+    dead_at: datetime
+    expires_at: datetime
+    receive_count: int
+    user_id: str | None = None
+    policy_id: str | None = None
+    version: str | None = None
+    history: Replays = field(default_factory=Replays)
+
+    def bare(self) -> DeadLetter:
+        """Give it without body and attributes: a large queue must not fill the memory."""
+        return replace(self, delivery=replace(self.delivery, body="", attributes={}))
+
+    def summary(self, now: datetime) -> dict[str, Any]:
+        """Give everything but the body, for a report."""
+        return {
+            "id": self.message_id,
+            "original_id": self.original_message_id,
+            "reason": self.reason,
+            "detail": self.detail,
+            "sent_at": self.sent_at.isoformat(timespec="seconds"),
+            "age_seconds": round((now - self.sent_at).total_seconds()),
+            "expires_at": self.expires_at.isoformat(timespec="seconds"),
+            "expires_in_seconds": round((self.expires_at - now).total_seconds()),
+            "receive_count": self.receive_count,
+            "user_id": self.user_id,
+            "policy_id": self.policy_id,
+            "version": self.version,
+            "replays": self.history.count,
+        }
+
+
+def describe(delivery: Delivery, *, retention_seconds: int, now: datetime) -> DeadLetter:
+    """Tell what a message of the dead-letter queue is.
+
+    Args:
+        delivery: as the dead-letter queue handed it out.
+        retention_seconds: of the dead-letter queue.
+        now: the present time, aware.
+    """
+    death = read(delivery)
+    if death is None:
+        reason, detail = _diagnose(delivery, now)
+    else:
+        reason, detail = death.reason, death.detail
+    sent_at = delivery.sent_at
+    if death is not None and death.sent_at:
+        sent_at = _moment(death.sent_at, sent_at)
+    user_id, policy_id, version = _names(delivery.body)
+    return DeadLetter(
+        delivery=delivery,
+        message_id=delivery.message_id,
+        original_message_id=death.message_id if death else "",
+        reason=reason,
+        detail=detail,
+        sent_at=sent_at,
+        dead_at=delivery.sent_at,
+        expires_at=delivery.sent_at + timedelta(seconds=retention_seconds),
+        receive_count=death.receive_count if death else 0,
+        user_id=user_id,
+        policy_id=policy_id,
+        version=version,
+        history=replays(delivery),
+    )
+
+
+def _diagnose(delivery: Delivery, now: datetime) -> tuple[str, str]:
+    """Find the reason in the body, where no worker wrote it down."""
+    try:
+        # A purge may go by this reason, so a slow clock of this host must not find it.
+        passed = max(now, delivery.first_received_at, delivery.sent_at)
+        decode(delivery.body, now=passed, clock_skew_seconds=0)
+    except RefusedError as refused:
+        return refused.reason.value, refused.detail
+    return UNEXPLAINED, "moved by SQS itself after its last receive; the message reads well"
+
+
+def _names(body: str) -> tuple[str | None, str | None, str | None]:
+    """Find user, policy and version, where the body is good enough to tell."""
+    try:
+        payload, _ = unwrap(body)
+    except RefusedError:
+        return None, None, None
+    user_id, policy_id, version = map(payload.get, ("user_id", "policy_id", "version"))
+    return _name(user_id), _name(policy_id), _name(version)
+
+
+def _name(value: object) -> str | None:
+    # A number in the place of a name still tells whose message it is.
+    if isinstance(value, str):
+        return value[:_NAME_MAX_CHARACTERS]
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return str(value) if value.bit_length() <= _NUMBER_MAX_BITS else None
+
+
+def _moment(text: str, otherwise: datetime) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return otherwise
+    return moment if moment.tzinfo else otherwise
+
+
+@dataclass(slots=True)
+class Scan:
+    """What one scan of a dead-letter queue saw, shared with whoever deletes what it returns.
+
+    Attributes:
+        ended: whether it went through the whole queue; False where it was left early.
+        unseen: messages that the queue reports and did not hand out; known when it has ended.
+    """
+
+    ended: bool = False
+    unseen: int = 0
+    _handles: dict[str, str] = field(default_factory=dict)
+    _deleted: set[str] = field(default_factory=set)
+
+    @property
+    def complete(self) -> bool:
+        """Whether it saw every message that the queue reports."""
+        return self.ended and not self.unseen
+
+    @property
+    def left(self) -> int:
+        """Number of messages that it saw and that were not deleted."""
+        return len(self._handles) - len(self._deleted)
+
+    def has_seen(self, message_id: str) -> bool:
+        """Return whether a message was received before."""
+        return message_id in self._handles
+
+    def has_deleted(self, message_id: str) -> bool:
+        """Return whether a message was deleted during the scan."""
+        return message_id in self._deleted
+
+    def saw(self, deliveries: Iterable[Delivery]) -> None:
+        """Take the newest receipt handles."""
+        self._handles.update((each.message_id, each.receipt_handle) for each in deliveries)
+
+    def deleted(self, message_ids: Iterable[str]) -> None:
+        """Take note of confirmed deletes: these messages need not stay hidden."""
+        self._deleted.update(message_ids)
+
+    def newest(self, delivery: Delivery) -> Delivery:
+        """Return a message with its newest receipt handle: an older one may delete nothing."""
+        handle = self._handles.get(delivery.message_id, delivery.receipt_handle)
+        return replace(delivery, receipt_handle=handle)
+
+
+async def walk(
+    queue: Queue,
+    *,
+    now: Callable[[], datetime],
+    look_seconds: int = LOOK_SECONDS,
+    at_end: Callable[[], Awaitable[None]] | None = None,
+    polls: int = 1,
+    scan: Scan | None = None,
+    retry_seconds: float = RETRY_SECONDS,
+) -> AsyncGenerator[DeadLetter, None]:
+    """Scan a dead-letter queue once, hiding each message until the scan ends.
+
+    Whatever is not deleted meanwhile is visible again when the iterator is closed: use it with
+    `contextlib.aclosing`. The scan ends when a poll is empty and the queue reports nothing but what
+    was seen. Where it reports more, polls are repeated for `retry_seconds`, and the rest is
+    reported as unseen. It ends early where SQS hands out no more because too many are hidden.
+
+    Args:
+        queue: the dead-letter queue.
+        now: gives the present time, aware.
+        look_seconds: how long a message stays hidden if the scan is killed; extended while it runs.
+        at_end: called after the last message, while all are hidden still.
+        polls: how many are under way at most.
+        scan: receives what was seen; whoever deletes a message reports it there.
+        retry_seconds: how long to ask for messages that the queue reports and does not hand out.
+    """
+    state = await queue.state()
+    scan = Scan() if scan is None else scan
+    looking = _Looking(queue, scan, look_seconds, polls, retry_seconds=retry_seconds)
+    try:
+        while not looking.over:
+            for delivery in await looking.more():
+                yield describe(delivery, retention_seconds=state.retention_seconds, now=now())
+        scan.ended = True
+        if at_end is not None:
+            await at_end()
+    finally:
+        await asyncio.shield(looking.show_again())
+
+
+class _Looking:
+    """The polls of one scan, and all that they hid.
+
+    Args:
+        queue: the dead-letter queue.
+        scan: receives what was seen.
+        look_seconds: how long a message stays hidden, unless it is extended.
+        polls: how many are under way at most, and then how many calls that show them again.
+        retry_seconds: how long to ask for messages that the queue reports and does not hand out.
+
+    Attributes:
+        over: whether nothing is left to see.
+    """
+
+    def __init__(
+        self, queue: Queue, scan: Scan, look_seconds: int, polls: int, *, retry_seconds: float
+    ) -> None:
+        self.over = False
+        self._queue = queue
+        self._scan = scan
+        self._look_seconds = look_seconds
+        self._retry_seconds = retry_seconds
+        self._most = polls
+        # Every handle with when its time is over, the first one first.
+        self._hidden: deque[tuple[float, Delivery]] = deque()
+        # Each poll with when and in which turn it began: what began before the latest news, or
+        # beside another empty poll, asked too early to tell that nothing is left.
+        self._under_way: dict[asyncio.Task[list[Delivery]], tuple[float, int]] = {}
+        self._clock = asyncio.get_running_loop().time
+        self._turn = 0
+        self._fruitless = 0
+        self._fruitless_since = 0.0
+        self._pausing = False
+        self._is_limited = False
+        self._fruitful = False
+        self._closing = asyncio.Event()
+        self._extending = asyncio.create_task(self._keep_hidden())
+
+    async def more(self) -> list[Delivery]:
+        """Wait for the next responses; return what they hold that was not seen yet."""
+        wanted = self._most if self._fruitful else 1
+        while not self._pausing and len(self._under_way) < wanted:
+            polling = asyncio.create_task(
+                self._queue.receive(
+                    BATCH_MAX_ENTRIES,
+                    wait_seconds=_POLL_SECONDS,
+                    visibility_timeout_seconds=self._look_seconds,
+                )
+            )
+            self._under_way[polling] = self._clock(), self._turn
+            polling.add_done_callback(partial(self._hide, self._clock()))
+        done, _ = await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
+        new = [each for polling in done for each in await self._take(polling)]
+        if self._pausing and not self._under_way:
+            await self._compare()
+        return new
+
+    async def _take(self, polling: asyncio.Task[list[Delivery]]) -> list[Delivery]:
+        began, turn = self._under_way.pop(polling)
+        try:
+            deliveries = polling.result()
+        except AWSThrottledError as error:
+            if not (self._hidden and "OverLimit" in str(error)):
+                raise
+            self._pausing = self._is_limited = True
+            return []
+        # One response may hold a message twice.
+        new = {
+            each.message_id: each for each in deliveries if not self._scan.has_seen(each.message_id)
+        }
+        self._scan.saw(deliveries)
+        await self._delete_again(deliveries)
+        # More at once would only make a slow server slower.
+        self._fruitful = bool(new) and self._clock() - began < _QUICK_SECONDS
+        if new:
+            self._fruitless = 0
+            self._pausing = self._is_limited
+            self._turn += 1
+        elif turn == self._turn:
+            self._turn += 1
+            self._note_fruitless(is_empty=not deliveries)
+        return list(new.values())
+
+    def _note_fruitless(self, *, is_empty: bool) -> None:
+        """Decide whether to compare: messages seen before do not show that nothing is left."""
+        if not self._fruitless:
+            self._fruitless_since = self._clock()
+        self._fruitless += 1
+        self._pausing = self._pausing or is_empty or self._has_waited()
+
+    def _has_waited(self) -> bool:
+        waited = self._clock() - self._fruitless_since >= self._retry_seconds
+        return waited and self._fruitless >= _EMPTY_POLLS
+
+    async def _compare(self) -> None:
+        """Compare what was seen with what the queue reports; go on polling where that is more."""
+        state = await self._queue.state()
+        reported = state.visible + state.in_flight + state.delayed
+        self._scan.unseen = max(0, reported - self._scan.left)
+        self.over = self._is_limited or not self._scan.unseen or self._has_waited()
+        self._pausing = self._is_limited
+
+    async def _delete_again(self, deliveries: Sequence[Delivery]) -> None:
+        """Delete what SQS hands out though it was deleted, as a standard queue may."""
+        again = [each for each in deliveries if self._scan.has_deleted(each.message_id)]
+        if again:
+            with suppress(AWSError):
+                await self._queue.delete(again)
+
+    def _hide(self, began: float, polling: asyncio.Task[list[Delivery]]) -> None:
+        """Keep hidden what a poll returned, at once: its consumer may come for it much later."""
+        if polling.cancelled() or polling.exception() is not None:
+            return
+        # Every handle: of two that came side by side nobody knows the newer one, which shows it.
+        # No body: a large queue must not fill the memory.
+        until, deliveries = began + self._look_seconds, polling.result()
+        self._hidden += [(until, replace(each, body="", attributes={})) for each in deliveries]
+
+    async def _keep_hidden(self) -> None:
+        """Extend what is hidden, however long the scan takes or its consumer is busy."""
+        while not self._closing.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), self._look_seconds / 4)
+            soon = self._clock() + self._look_seconds / 2
+            await asyncio.gather(*(self._extend(soon) for _ in range(self._most)))
+
+    async def _extend(self, soon: float) -> None:
+        while not self._closing.is_set() and (batch := self._next_batch(soon)):
+            until = self._clock() + self._look_seconds
+            # An entry that fails shows itself to the next poll, which hides it again.
+            with suppress(AWSError):
+                await self._queue.change_visibility(
+                    [(each, float(self._look_seconds)) for each in batch]
+                )
+            self._hidden += [(until, each) for each in batch]
+
+    def _next_batch(self, soon: float) -> list[Delivery]:
+        """Take up to ten messages whose time is over soon, those that were deleted left out."""
+        batch: list[Delivery] = []
+        while self._hidden and self._hidden[0][0] < soon and len(batch) < BATCH_MAX_ENTRIES:
+            _, delivery = self._hidden.popleft()
+            if not self._scan.has_deleted(delivery.message_id):
+                batch.append(delivery)
+        return batch
+
+    async def show_again(self) -> None:
+        """Let everything be visible at once that was hidden, by polls under way too."""
+        self._closing.set()
+        # An extension that lands later would hide again what is shown now.
+        await self._extending
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+
+        async def show() -> None:
+            while batch := self._next_batch(math.inf):
+                # An entry that fails was deleted meanwhile, or shows itself when its time is over.
+                with suppress(AWSError):
+                    await self._queue.change_visibility([(each, 0.0) for each in batch])
+
+        await asyncio.gather(*(show() for _ in range(self._most)))

@@ -1,0 +1,134 @@
+"""The same evidence as a page to read and to print: no script, nothing from elsewhere."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+# Controls, and the marks that turn the direction of writing: shown, so that they cannot deceive.
+_SHOWN: Final = {
+    code: f"\\u{code:04x}"
+    for code in (*range(32), *range(127, 160), 0x200E, 0x200F, *range(0x202A, 0x202F),
+                 *range(0x2066, 0x206A), 0xFEFF)
+}  # fmt: skip
+_STYLE: Final = """
+body { font: 11pt/1.45 Georgia, serif; color: #111; max-width: 48rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.5rem; margin-bottom: .2rem } h2 { font-size: 1.1rem; margin: 0 0 .4rem }
+code, .value { font: .82rem/1.4 ui-monospace, Consolas, monospace; overflow-wrap: anywhere }
+section { border: 1px solid #888; border-radius: .3rem; padding: 1rem; margin: 1.2rem 0 }
+table { border-collapse: collapse; width: 100% } caption { text-align: left; font-style: italic; padding: .5rem 0 .2rem }
+th { font-weight: normal; text-align: left; width: 13rem; color: #444 }
+th, td { vertical-align: top; padding: .15rem .4rem .15rem 0; border-top: 1px solid #ddd }
+.sound { color: #0a5c2b } .unsound { color: #a00000 } .sound, .unsound { font-weight: bold }
+.note { color: #444 } pre { white-space: pre-wrap; font: .82rem/1.4 ui-monospace, Consolas, monospace }
+@media print {
+  @page { margin: 18mm } body { margin: 0; max-width: none; font-size: 10pt }
+  section { border-color: #000 } tr, h2, .verdict { break-inside: avoid } h2 { break-after: avoid }
+}
+"""  # noqa: E501 - a rule a line
+_POLICY: Final = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+)
+_NAME: Final = re.compile("`([^`]*)`")
+_TEXTS: Final = {
+    "matches": "The text's hash that was stated is the published one.",
+    "differs": "The text's hash that was stated is NOT the published one.",
+    "not stated": "No hash of the text was stated with this acceptance.",
+    "not published": "The version that it names is not published here.",
+}
+
+
+def page(document: Mapping[str, Any]) -> str:
+    """Write a document of `worker.operations.evidence.verification` as one HTML page.
+
+    Args:
+        document: as `proof.document` gives it.
+    """
+    count, sound = document["records_count"], document["sound_count"]
+    title = f"Acceptances of {_safe(document['user_id'])}"
+    kind = "sound" if sound == count else "unsound"
+    records = "\n".join(
+        _section(number, count, entry) for number, entry in enumerate(document["records"], start=1)
+    )
+    steps = "\n".join(f"<li>{_step(step)}</li>" for step in document["how_to_verify"])
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<h1>{title}</h1>
+<p class="note">Exported {_safe(document["exported_at"])} by {_safe(document["exported_by"])}.</p>
+<p class="{kind}">{sound} of {count} records verified.</p>
+{records}
+<section>
+<h2>How to verify this without the program</h2>
+<p>The file in JSON that the same command exports holds these records for a machine to read.</p>
+<ol>
+{steps}
+</ol>
+<h2>The format of a record</h2>
+<pre>{_safe(document["record_format"], lines=True)}</pre>
+</section>
+</body>
+</html>
+"""
+
+
+def _step(text: str) -> str:
+    return _NAME.sub(r"<code>\1</code>", _safe(text))
+
+
+def _section(number: int, count: int, entry: Mapping[str, Any]) -> str:
+    record, policy = entry["record"], entry["policy"]
+    named = f"{record.get('policy_id', '')} {record.get('version', '')}"
+    published = {name: value for name, value in (policy or {}).items() if value is not None}
+    tables = _rows("The record", record, entry["verification"]["erased"])
+    if published:
+        tables += _rows("The policy as it is published", published, [])
+    return f"""<section>
+<h2>{number} of {count}: {_safe(named)}</h2>
+{_verdict(entry)}
+{tables}
+</section>"""
+
+
+def _verdict(entry: Mapping[str, Any]) -> str:
+    result = entry["verification"]
+    if result["problems"]:
+        kind = "Altered" if "record_sha256" in entry["record"] else "Not verifiable"
+        told = f"{kind}: {'; '.join(result['problems'])}"
+    else:
+        told = "The record is as it was written."
+    kind = "sound" if result["sound"] else "unsound"
+    lines = [f'<span class="{kind}">{_safe(told)} {_TEXTS[result["text"]]}</span>']
+    if result["erased"]:
+        lines.append(f"Erased since, which the hash allows for: {', '.join(result['erased'])}.")
+    lines += [_safe(f"Remark: {each}.") for each in result["remarks"]]
+    return f'<p class="verdict">{"<br>".join(lines)}</p>'
+
+
+def _rows(caption: str, fields: Mapping[str, Any], erased: list[str]) -> str:
+    shown = {**fields, **dict.fromkeys(erased)}
+    rows = "\n".join(
+        f'<tr><th scope="row"><code>{_safe(name)}</code></th><td>{_value(value)}</td></tr>'
+        for name, value in sorted(shown.items())
+    )
+    return f"<table>\n<caption>{caption}</caption>\n{rows}\n</table>"
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return '<em class="note">erased</em>'
+    return f'<bdi class="value">{_safe(value)}</bdi>'
+
+
+def _safe(value: object, *, lines: bool = False) -> str:
+    shown = {code: text for code, text in _SHOWN.items() if not (lines and code == ord("\n"))}
+    return html.escape(str(value).translate(shown))

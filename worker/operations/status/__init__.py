@@ -1,0 +1,1 @@
+"""The state of queues and workers, for operators."""

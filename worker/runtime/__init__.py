@@ -1,0 +1,1 @@
+"""Building blocks for asyncio programs that know nothing of AWS."""
