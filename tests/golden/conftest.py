@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import botocore.session
+import certifi
 import pytest
+from botocore.loaders import create_loader
 
 from tests.golden.golden import Golden
+from tests.golden.verbs import Verbs
+from tests.servers.launch import moto_in_process
+from worker.dead_letters import walk
 
 _OPTION = "--update-golden"
 
@@ -19,3 +29,54 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def golden(request: pytest.FixtureRequest) -> Golden:
     # Without a path on the command line pytest loads this file too late to know the option.
     return Golden(update=request.config.getoption(_OPTION, default=False))
+
+
+@pytest.fixture
+def verbs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Verbs:
+    # Rich draws for the width of the terminal; without one, lines are as long as they need to be.
+    monkeypatch.setenv("COLUMNS", "240")
+    return Verbs(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="session")
+def moto_url() -> Iterator[str]:
+    with moto_in_process() as url:
+        yield url
+
+
+@pytest.fixture
+def queues_and_tables(
+    moto_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[str]:
+    """Lend an empty embedded AWS, to which the environment points; no queue or table exists."""
+    environment = {
+        "AWS_ENDPOINT_URL": moto_url,
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AUP_WRITE_API": "put",
+        "AUP_WAIT_SECONDS": "1",
+        "AWS_CA_BUNDLE": str(_small_bundle(tmp_path)),
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+    }
+    # Every verb has a session of its own; without this, each would read all of botocore's files.
+    loader = create_loader()
+    monkeypatch.setattr(botocore.session, "create_loader", lambda _: loader)
+    # Nothing else sends to these queues, so there is nothing to wait for.
+    monkeypatch.setattr(walk, "_POLL_SECONDS", 0)
+    # A machine that runs tests under systemd or ECS is examined like any other.
+    for name in ("NOTIFY_SOCKET", "ECS_CONTAINER_METADATA_URI_V4"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    yield moto_url
+    request = urllib.request.Request(f"{moto_url}/moto-api/reset", method="POST")  # noqa: S310 - ours
+    urllib.request.urlopen(request).close()  # noqa: S310 - ours
+
+
+def _small_bundle(directory: Path) -> Path:
+    """Write a file with one certificate: it is read for every client, though none is needed."""
+    end = "-----END CERTIFICATE-----\n"
+    path = directory / "authority.pem"
+    path.write_text(Path(certifi.where()).read_text("utf-8").partition(end)[0] + end)
+    return path

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import pytest
 
+from worker import __version__
+
 EXPECTED: Final = Path(__file__).parent / "expected"
 UPDATE_COMMAND: Final = "python -m pytest tests/golden --update-golden"
 _DIFF_MAX_LINES: Final = 400
@@ -89,6 +91,8 @@ def masked(text: str, **replacements: str) -> str:
 
 
 _MASKS: Final = {
+    r"(?<=127\.0\.0\.1:)\d+": "<port>",
+    rf'(?<=worker_version\\":\\"){re.escape(__version__)}': "<version>",
     r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?": "<time>",
     r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b": "<uuid>",
 }

@@ -1,0 +1,55 @@
+"""Verbs of the command line, run in this process."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from worker.cli.app import main
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A verb that has ended.
+
+    Attributes:
+        code: Exit code.
+        stdout: Data.
+        stderr: Everything else.
+    """
+
+    code: int
+    stdout: str
+    stderr: str
+
+    def shown(self) -> list[str]:
+        """Return the exit code, and what was printed on stderr."""
+        return [f"exit code {self.code}", *self.stderr.splitlines()]
+
+
+class Verbs:
+    """Run verbs as the installed command does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str, entry: Callable[[], None] = main) -> Run:
+        """Run a verb to its end.
+
+        Args:
+            arguments: Verb and options.
+            entry: The function that the command calls.
+        """
+        with self._monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["aup-worker", *arguments])
+            code = 0
+            try:
+                entry()
+            except SystemExit as end:
+                code = int(end.code or 0)
+        printed = self._capsys.readouterr()
+        return Run(code, printed.out, printed.err)
