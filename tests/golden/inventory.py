@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -27,10 +28,19 @@ _DOCUMENTATION: Final = frozenset({"help", "description"})
 _SENTENCE: Final = re.compile(r"[^\W\d_].*\s.*[^\W\d_]", re.DOTALL)
 
 
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A module of the package, parsed, with all nodes of its tree."""
+
+    tree: ast.Module
+    nodes: tuple[ast.AST, ...]
+
+
 @cache
-def modules() -> tuple[ast.Module, ...]:
-    """Return every module of the package, parsed."""
-    return tuple(ast.parse(path.read_text("utf-8")) for path in sorted(_ROOT.rglob("*.py")))
+def modules() -> tuple[Module, ...]:
+    """Return every module of the package."""
+    trees = [ast.parse(path.read_text("utf-8")) for path in sorted(_ROOT.rglob("*.py"))]
+    return tuple(Module(tree, tuple(ast.walk(tree))) for tree in trees)
 
 
 def log_events() -> list[str]:
@@ -75,7 +85,7 @@ def counted_events() -> list[str]:
     constants = _constants()
     names = set()
     for module in modules():
-        for node in ast.walk(module):
+        for node in module.nodes:
             if isinstance(node, ast.Subscript) and _tail(node.value).strip("_") == "events":
                 text = _template(node.slice) or constants.get(_tail(node.slice))
                 names.add(text or "{}")
@@ -90,20 +100,20 @@ def sentences() -> list[str]:
     found: set[str] = set()
     for module in modules():
         passed = _passed_over(module)
-        for node in ast.walk(module):
+        for node in module.nodes:
             text = None if id(node) in passed else _template(node)
             if text is not None and _SENTENCE.search(text):
                 found.add(text)
     return sorted(each.replace("\n", "\\n") for each in found)
 
 
-def _log_calls(module: ast.Module) -> Iterator[str]:
+def _log_calls(module: Module) -> Iterator[str]:
     aliases = {
         _tail(node.targets[0]): sorted(_levels(node.value))
-        for node in ast.walk(module)
+        for node in module.nodes
         if isinstance(node, ast.Assign) and _levels(node.value)
     }
-    for node in ast.walk(module):
+    for node in module.nodes:
         if not isinstance(node, ast.Call):
             continue
         levels = sorted(_levels(node.func)) or aliases.get(_tail(node.func))
@@ -155,7 +165,7 @@ def _expanded(node: ast.expr) -> set[str]:
 def _returned_dictionaries() -> Mapping[str, ast.Dict]:
     found = {}
     for module in modules():
-        for node in ast.walk(module):
+        for node in module.nodes:
             if isinstance(node, ast.FunctionDef) and isinstance(node.body[-1], ast.Return):
                 value = node.body[-1].value
                 if isinstance(value, ast.Dict):
@@ -168,7 +178,7 @@ def _constants() -> Mapping[str, str]:
     """Return the module constants that hold a text, by name."""
     found = {}
     for module in modules():
-        for node in module.body:
+        for node in module.tree.body:
             if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Constant):
                 found[_tail(node.target)] = str(node.value.value)
     return found
@@ -179,7 +189,7 @@ def _error_names() -> frozenset[str]:
     bases = {
         node.name: {_tail(base) for base in node.bases}
         for module in modules()
-        for node in ast.walk(module)
+        for node in module.nodes
         if isinstance(node, ast.ClassDef)
     }
     found = {_BASE_ERROR}
@@ -196,7 +206,7 @@ Scope = Mapping[str, list[ast.expr]]
 def _calls() -> Iterator[tuple[ast.Call, Scope]]:
     """Yield each call with what the names around it are assigned."""
     for module in modules():
-        for function in (module, *ast.walk(module)):
+        for function in module.nodes:
             if not isinstance(function, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
             nodes = list(_own_nodes(function))
@@ -249,10 +259,10 @@ def _template(node: ast.AST) -> str | None:
     return None
 
 
-def _passed_over(module: ast.Module) -> set[int]:
+def _passed_over(module: Module) -> set[int]:
     """Return the nodes that are docstrings, documentation of options, or parts of an f-string."""
     passed: set[int] = set()
-    for node in ast.walk(module):
+    for node in module.nodes:
         parts: list[ast.AST] = []
         if isinstance(node, ast.Expr):
             parts = [node.value]

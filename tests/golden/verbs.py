@@ -26,8 +26,9 @@ class Run:
     stderr: str
 
     def shown(self) -> list[str]:
-        """Return the exit code, and what was printed on stderr."""
-        return [f"exit code {self.code}", *self.stderr.splitlines()]
+        """Return the exit code, what was printed on stderr, and then what was on stdout."""
+        data = [f"stdout: {line}".rstrip() for line in self.stdout.splitlines()]
+        return [f"exit code {self.code}", *self.stderr.splitlines(), *data]
 
 
 class Verbs:
