@@ -177,7 +177,8 @@ def _tables() -> dict[str, list[Finding]]:
         )
         for name, changes in _TABLES.items()
     }
-    for recovery in (True, False, *_ERRORS):
+    recoveries: tuple[bool | AWSError, ...] = (True, False, *_ERRORS)
+    for recovery in recoveries:
         name = type(recovery).__name__ if isinstance(recovery, AWSError) else recovery
         found[f"recovery, {name}"] = [tables.recovery(tables.POLICIES, recovery)]
     for error in _ERRORS:

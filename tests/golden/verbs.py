@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
+import typer
 
 from worker.cli.app import main
+
+# To build the commands of all verbs takes longer than most verbs do.
+_get_command = functools.cache(typer.main.get_command)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class Verbs:
         """
         with self._monkeypatch.context() as patch:
             patch.setattr(sys, "argv", ["aup-worker", *arguments])
+            patch.setattr(typer.main, "get_command", _get_command)
             code = 0
             try:
                 entry()
