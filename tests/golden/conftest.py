@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
+import boto3
 import botocore.session
 import certifi
 import pytest
@@ -16,7 +17,9 @@ from tests.golden.verbs import Verbs
 from tests.servers.launch import moto_in_process
 from worker.dead_letters import walk
 
-_OPTION = "--update-golden"
+# In one process all servers of moto share their state; no other test uses this region.
+REGION: Final = "us-west-2"
+_OPTION: Final = "--update-golden"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -51,7 +54,7 @@ def queues_and_tables(
     """Lend an empty embedded AWS, to which the environment points; no queue or table exists."""
     environment = {
         "AWS_ENDPOINT_URL": moto_url,
-        "AWS_REGION": "us-east-1",
+        "AWS_REGION": REGION,
         "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AUP_WRITE_API": "put",
@@ -70,8 +73,16 @@ def queues_and_tables(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     yield moto_url
-    request = urllib.request.Request(f"{moto_url}/moto-api/reset", method="POST")  # noqa: S310 - ours
-    urllib.request.urlopen(request).close()  # noqa: S310 - ours
+    _remove_all(moto_url)
+
+
+def _remove_all(url: str) -> None:
+    session = boto3.Session(region_name=REGION)
+    sqs, dynamodb = (session.client(name, endpoint_url=url) for name in ("sqs", "dynamodb"))
+    for queue_url in sqs.list_queues().get("QueueUrls", []):
+        sqs.delete_queue(QueueUrl=queue_url)
+    for name in dynamodb.list_tables()["TableNames"]:
+        dynamodb.delete_table(TableName=name)
 
 
 def _small_bundle(directory: Path) -> Path:

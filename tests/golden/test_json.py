@@ -13,6 +13,7 @@ from typing import Any
 import boto3
 import pytest
 
+from tests.golden.conftest import REGION
 from tests.golden.golden import Golden, document, masked
 from tests.golden.verbs import Verbs
 from tests.unit.fakes import acceptance, body, delivery
@@ -34,6 +35,8 @@ _TEXT_SHA256 = "5499befb38dbf3fcc08107141cb2a9e7f42a6aae403361dc3601b8296d7967ea
 # Numbers that differ from run to run.
 _VARYING = re.compile(r".*(_seconds|^seconds)$")
 _FIXED = {"retention_seconds"}
+# Durations in tables, with the blanks around them, whose number depends on their width.
+_TEXT_VARYING = re.compile(r" *\b\d+ (s|min|h|d)\b *")
 
 
 class Documents:
@@ -58,6 +61,11 @@ class Documents:
         self.texts[f"{name}.json"] = self.mask(document(kept))
         return content
 
+    def add_text(self, name: str, *arguments: str) -> None:
+        """Run a verb and keep what it prints for a person."""
+        shown = "\n".join(self._verbs(*arguments).shown())
+        self.texts[f"{name}.txt"] = _TEXT_VARYING.sub(" <duration> ", self.mask(f"{shown}\n"))
+
     def mask(self, text: str) -> str:
         """Return a text without what differs from run to run."""
         return masked(text, directory=self._tmp_path)
@@ -79,7 +87,7 @@ def _normal(content: Any, name: str = "") -> Any:
 def _put_records(url: str) -> None:
     """Record two acceptances, and one that was altered afterwards."""
     table = (
-        boto3.Session(region_name="us-east-1")
+        boto3.Session(region_name=REGION)
         .resource("dynamodb", endpoint_url=url)
         .Table("aup-acceptances")
     )
@@ -91,7 +99,7 @@ def _put_records(url: str) -> None:
 
 
 def _put_dead_letters(url: str, *messages: OutgoingMessage) -> None:
-    client = boto3.Session(region_name="us-east-1").client("sqs", endpoint_url=url)
+    client = boto3.Session(region_name=REGION).client("sqs", endpoint_url=url)
     queue_url = client.get_queue_url(QueueName="aup-acceptances-dead")["QueueUrl"]
     for message in messages:
         client.send_message(
@@ -101,8 +109,14 @@ def _put_dead_letters(url: str, *messages: OutgoingMessage) -> None:
 
 def _dead(number: int, reason: str, detail: str, **changes: Any) -> OutgoingMessage:
     tenant = {"tenant": {"DataType": "String", "StringValue": "t"}}
-    given = delivery(number, body=body(number, **changes), attributes=tenant)
-    return bury(given, reason, detail, dead_at=datetime.now(UTC) - timedelta(minutes=1))
+    now = datetime.now(UTC)
+    given = delivery(
+        number,
+        body=body(number, **changes),
+        attributes=tenant,
+        sent_at=now - timedelta(minutes=90),
+    )
+    return bury(given, reason, detail, dead_at=now - timedelta(minutes=1))
 
 
 def _set_up_and_push(found: Documents, tmp_path: Path) -> None:
@@ -120,6 +134,8 @@ def _evidence(found: Documents, url: str, tmp_path: Path) -> None:
     found.add("accepted-nothing", "accepted", "u-9", "--policy", "acceptable-use")
     found.add("accepted-policy", "accepted", "u-1", "--policy", "acceptable-use")
     found.add("accepted-verify", "accepted", "u-1", "--verify")
+    found.add_text("accepted", "accepted", "u-1")
+    found.add_text("accepted-verify", "accepted", "u-1", "--verify")
     export = tmp_path / "u-1.json"
     found.add("accepted-export", "accepted", "u-1", "--export", str(export))
     exported = _normal(json.loads(export.read_text()))
@@ -144,6 +160,10 @@ def _dead_letters(found: Documents, url: str, tmp_path: Path) -> None:
     )
     listed = found.add("dead-letters-list", "dead-letters", "list", "--reason", "unknown_policy")
     assert listed["seen"] == 3
+    found.add_text("dead-letters-list", "dead-letters", "list")
+    found.add_text("dead-letters-show", "dead-letters", "show", "message-8")
+    found.add_text("replay-dry-run", "replay", "--dry-run")
+    found.add_text("status", "status")
     file = tmp_path / "dead.jsonl"
     found.add("dead-letters-export", "dead-letters", "export", str(file), "--reason", "invalid")
     found.add("replay-dry-run", "replay", "--reason", "unknown_policy", "--dry-run")
@@ -165,6 +185,7 @@ def test_documents_of_verbs_that_call_aws(
     found.add("doctor-nothing-exists", "doctor")
     _set_up_and_push(found, tmp_path)
     found.add("doctor", "doctor")
+    found.texts["doctor.txt"] = found.mask("\n".join(verbs("doctor").shown()) + "\n")
     _evidence(found, queues_and_tables, tmp_path)
     _dead_letters(found, queues_and_tables, tmp_path)
     golden.check("json", found.texts)
@@ -192,6 +213,8 @@ def test_documents_of_verbs_that_call_nothing(
             "plan-simulate.json": verbs(
                 "plan", "--rate", "10000/min", "--simulate", "--json"
             ).stdout,
+            "plan.txt": verbs("plan", "--rate", "10000/min").stdout,
+            "plan-explain.txt": verbs("plan", "--rate", "10000/min", "--explain").stdout,
             "bench.json": document(comparison.report()),
         },
     )
