@@ -14,7 +14,7 @@ import boto3
 import pytest
 
 from tests.golden.conftest import REGION
-from tests.golden.golden import Golden, document, masked
+from tests.golden.golden import Golden, document, lines, masked
 from tests.golden.verbs import Verbs
 from tests.unit.fakes import acceptance, body, delivery
 from tests.unit.monitoring import Watched, view_of
@@ -64,7 +64,8 @@ class Documents:
     def add_text(self, name: str, *arguments: str) -> None:
         """Run a verb and keep what it prints for a person."""
         shown = "\n".join(self._verbs(*arguments).shown())
-        self.texts[f"{name}.txt"] = _TEXT_VARYING.sub(" <duration> ", self.mask(f"{shown}\n"))
+        text = _TEXT_VARYING.sub(" <duration> ", self.mask(shown))
+        self.texts[f"{name}.txt"] = lines([line.rstrip() for line in text.splitlines()])
 
     def mask(self, text: str) -> str:
         """Return a text without what differs from run to run."""
