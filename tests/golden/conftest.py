@@ -51,7 +51,7 @@ def moto_url() -> Iterator[str]:
 def queues_and_tables(
     moto_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[str]:
-    """Lend an empty embedded AWS, to which the environment points; no queue or table exists."""
+    """Point the environment to an embedded AWS without queues and tables; yield its URL."""
     environment = {
         "AWS_ENDPOINT_URL": moto_url,
         "AWS_REGION": REGION,

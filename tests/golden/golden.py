@@ -71,8 +71,8 @@ def table(rows: Mapping[str, str | list[str]]) -> str:
     """Return what each cause leads to: the cause, then one or more indented lines."""
     parts = []
     for cause, text in rows.items():
-        told = text.splitlines() if isinstance(text, str) else text
-        parts += [cause, *(f"    {line}".rstrip() for line in told)]
+        below = text.splitlines() if isinstance(text, str) else text
+        parts += [cause, *(f"    {line}".rstrip() for line in below)]
     return lines(parts)
 
 

@@ -24,7 +24,7 @@ from worker.pipeline.decode import decode
 from worker.settings import load
 
 _ARN = "arn:aws:sqs:us-east-1:123456789012:q"
-# In no order: each line is one case, its variables separated by blanks.
+# One case per string; several variables are separated by blanks.
 _SETTINGS = (
     "AUP_WAIT_SECONDS=21", "AUP_WAIT_SECONDS=-1", "AUP_WAIT_SECONDS=soon",
     "AUP_SLOTS=0", "AUP_SLOTS=1.5", "AUP_SLOTS=100001", "AUP_HELD_MIB=65537",

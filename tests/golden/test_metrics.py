@@ -23,7 +23,7 @@ from worker.monitoring.prometheus import exposition
 
 
 def _busy() -> Watched:
-    """Return a flow that has done something of every kind."""
+    """Return a flow with a non-zero value in every counter."""
     watched = Watched()
     metrics = watched.metrics
     outcomes = [

@@ -12,7 +12,7 @@ import typer
 
 from worker.cli.app import main
 
-# To build the commands of all verbs takes longer than most verbs do.
+# Building the command tree takes longer than most verbs.
 _get_command = functools.cache(typer.main.get_command)
 
 
@@ -37,7 +37,7 @@ class Run:
 
 
 class Verbs:
-    """Run verbs as the installed command does."""
+    """A runner of verbs that behaves like the installed command."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self._monkeypatch = monkeypatch
