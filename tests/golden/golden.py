@@ -92,7 +92,7 @@ def masked(text: str, **replacements: str) -> str:
 
 _MASKS: Final = {
     r"(?<=127\.0\.0\.1:)\d+": "<port>",
-    rf'(?<=worker_version\\":\\"){re.escape(__version__)}': "<version>",
+    rf"(?<![\d.]){re.escape(__version__)}(?!\.?\d)": "<version>",
     r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?": "<time>",
     r"\bin [\d.,]+ s\b": "in <duration>",
     r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b": "<uuid>",

@@ -100,7 +100,8 @@ def test_usage_of_verbs(
     golden: Golden, verbs: Verbs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "empty.jsonl").touch()
-    (tmp_path / "bad.jsonl").write_text(f"{body(1)}\n{{\n{body(2, user_id=7)}\n[]\n")
+    good = body(1, accepted_at="2025-01-01T10:00:00Z")
+    (tmp_path / "bad.jsonl").write_text(f"{good}\n{{\n{body(2, user_id=7)}\n[]\n")
     (tmp_path / "bad.toml").write_text("[nonsense]\nx = 1\n")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://aws.invalid")  # no verb here calls it
     monkeypatch.setenv("AUP_QUEUE", "http://aws.invalid/1/queue")

@@ -32,6 +32,8 @@ from worker.repository.evidence import build_item
 
 _POLICY = ("--policy", "acceptable-use", "--version", "2026-01")
 _TEXT_SHA256 = "5499befb38dbf3fcc08107141cb2a9e7f42a6aae403361dc3601b8296d7967ea"
+# Verbs compare it with the clock of this machine.
+_ACCEPTED_AT = "2025-01-01T10:00:00Z"
 # Numbers that differ from run to run.
 _VARYING = re.compile(r".*(_seconds|^seconds)$")
 _FIXED = {"retention_seconds"}
@@ -94,7 +96,8 @@ def _put_records(url: str) -> None:
     )
     for number in range(3):
         now = datetime.now(UTC)
-        given = acceptance(1, version=f"2026-0{number + 1}", referrer="newsletter")
+        version = f"2026-0{number + 1}"
+        given = acceptance(1, version=version, accepted_at=_ACCEPTED_AT, referrer="newsletter")
         item = build_item(given, received_at=now, recorded_at=now)
         table.put_item(Item=item | ({"locale": "altered"} if number == 2 else {}))
 
@@ -113,7 +116,7 @@ def _dead(number: int, reason: str, detail: str, **changes: Any) -> OutgoingMess
     now = datetime.now(UTC)
     given = delivery(
         number,
-        body=body(number, **changes),
+        body=body(number, accepted_at=_ACCEPTED_AT, **changes),
         attributes=tenant,
         sent_at=now - timedelta(minutes=90),
     )
@@ -125,7 +128,7 @@ def _set_up_and_push(found: Documents, tmp_path: Path) -> None:
     found.add("init-again", "init")
     found.add("policy-publish", "policy", "publish", *_POLICY, "--sha256", _TEXT_SHA256)
     file = tmp_path / "acceptances.jsonl"
-    file.write_text(f"{body(1)}\n{{\n")
+    file.write_text(f"{body(1, accepted_at=_ACCEPTED_AT)}\n{{\n")
     found.add("push", "push", str(file), "--skip-invalid")
 
 
