@@ -15,7 +15,7 @@ from botocore.loaders import create_loader
 from tests.golden.golden import Golden
 from tests.golden.verbs import Verbs
 from tests.servers.launch import moto_in_process
-from worker.dead_letters import walk
+from worker.operations.dead_letters import scan as walk
 
 # In one process all servers of moto share their state; no other test uses this region.
 REGION: Final = "us-west-2"

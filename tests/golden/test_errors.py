@@ -11,16 +11,15 @@ import pytest
 
 from tests.golden.golden import Golden, masked, table
 from tests.golden.verbs import Verbs
+from tests.unit.domain.test_hints import SENT_BY_MISTAKE
 from tests.unit.fakes import ABSENT, body, delivery, fixed_now, message
-from tests.unit.test_hints import SENT_BY_MISTAKE
-from worker.aws import error_of
-from worker.cli.health import main as health
-from worker.dead_letters.journal import opened
-from worker.dead_letters.letter_file import from_line
-from worker.dead_letters.repair import assignment, setting
-from worker.delivery import OutgoingMessage
+from worker.aws.calls import error_of
+from worker.domain.envelope import decode
+from worker.domain.message import OutgoingMessage
 from worker.errors import AUPError, RefusedError, SettingsError
-from worker.pipeline.decode import decode
+from worker.operations.dead_letters.edit import assignment, setting
+from worker.operations.dead_letters.export_file import from_line
+from worker.operations.dead_letters.journal import opened
 from worker.settings import load
 
 _ARN = "arn:aws:sqs:us-east-1:123456789012:q"
@@ -92,7 +91,6 @@ _VERBS: tuple[tuple[str, ...], ...] = (
     ("plan", "--rate", "fast"), ("plan", "--rate", "1/s", "--task-vcpu", "3"),
     ("plan", "--rate", "1/s", "--prices", "<directory>/nowhere.toml"),
     ("plan", "--rate", "1/s", "--prices", "<directory>/bad.toml"),
-    ("bench", "--ways", "XYZ"), ("bench",),
 )  # fmt: skip
 
 
@@ -112,7 +110,7 @@ def test_usage_of_verbs(
         rows[" ".join(repr(each)[1:-1] for each in case)] = shown
     for port in ("", "http"):
         monkeypatch.setenv("AUP_HEALTH_PORT", port)
-        rows[f"health, AUP_HEALTH_PORT={port}"] = verbs("health", entry=health).shown()
+        rows[f"health, AUP_HEALTH_PORT={port}"] = verbs("health").shown()
     golden.check("errors-verbs", {"usage.txt": table(rows)})
 
 

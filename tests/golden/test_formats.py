@@ -18,13 +18,13 @@ from tests.golden.golden import Golden, document, lines
 from tests.simulation.virtual_clock import START
 from tests.unit.fakes import acceptance, body, delivery
 from worker import __version__
-from worker.dead_letter import Edit, bury, original, revived
-from worker.dead_letters.journal import Sent, content_digest, digest, opened
-from worker.dead_letters.letter_file import to_line
-from worker.dead_letters.walk import describe
-from worker.delivery import MESSAGE_MAX_BYTES, Delivery, OutgoingMessage
-from worker.logs import configure
-from worker.repository.evidence import build_item
+from worker.domain.dead_letter import Edit, bury, original, revived
+from worker.domain.evidence import build_item
+from worker.domain.message import MESSAGE_MAX_BYTES, Delivery, OutgoingMessage
+from worker.operations.dead_letters.export_file import to_line
+from worker.operations.dead_letters.journal import Sent, content_digest, digest, opened
+from worker.operations.dead_letters.scan import describe
+from worker.runtime.logs import configure
 from worker.settings import AWSSettings, Settings, variable
 
 _EDIT = Edit("2026-11-22T11:00:00.000+00:00", "operator", ("user_id", "data.version"))

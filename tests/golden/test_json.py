@@ -18,17 +18,13 @@ from tests.golden.golden import Golden, document, lines, masked
 from tests.golden.verbs import Verbs
 from tests.unit.fakes import acceptance, body, delivery
 from tests.unit.monitoring import Watched, view_of
-from worker.bench.comparison import Comparison
-from worker.bench.comparison import Plan as Measurement
-from worker.bench.trial import Trial
 from worker.cli import demo
-from worker.cli.health import main as health
-from worker.dead_letter import bury
-from worker.delivery import OutgoingMessage
 from worker.demo.run import DemoReport
-from worker.monitoring.endpoints import serving
-from worker.proof.page import page
-from worker.repository.evidence import build_item
+from worker.domain.dead_letter import bury
+from worker.domain.evidence import build_item
+from worker.domain.message import OutgoingMessage
+from worker.observability.endpoints import serving
+from worker.operations.evidence.page import page
 
 _POLICY = ("--policy", "acceptable-use", "--version", "2026-01")
 _TEXT_SHA256 = "5499befb38dbf3fcc08107141cb2a9e7f42a6aae403361dc3601b8296d7967ea"
@@ -202,24 +198,14 @@ def test_documents_of_verbs_that_call_nothing(
         return DemoReport(sent=3, recorded=1, duplicates=1, dead_lettered={"invalid": 1})
 
     monkeypatch.setattr(demo, "run_demo", run_demo)
-    trial = Trial(
-        messages=100, seconds=2.0, cpu_seconds=0.5, calls={"PutItem": 100}, p50_ms=3.0,
-        p99_ms=9.0, connections=4, tls_handshakes=0, rss_mb=80.0, start_seconds=0.7,
-    )  # fmt: skip
-    comparison = Comparison(Measurement(ways=("C", "D"), messages=1000, rounds=1))
-    comparison.trials |= {"C": [trial], "D": [trial]}
     golden.check(
         "json-offline",
         {
             "schema.json": verbs("schema").stdout,
             "demo.json": document(json.loads(verbs("demo", "--json").stdout)),
             "plan.json": verbs("plan", "--rate", "10000/min", "--json").stdout,
-            "plan-simulate.json": verbs(
-                "plan", "--rate", "10000/min", "--simulate", "--json"
-            ).stdout,
             "plan.txt": verbs("plan", "--rate", "10000/min").stdout,
             "plan-explain.txt": verbs("plan", "--rate", "10000/min", "--explain").stdout,
-            "bench.json": document(comparison.report()),
         },
     )
 
@@ -234,7 +220,7 @@ async def test_documents_of_a_health_check(
     texts: dict[str, str] = {}
 
     async def ask(name: str, *options: str) -> None:
-        done = await asyncio.to_thread(verbs, "health", *options, "--json", entry=health)
+        done = await asyncio.to_thread(verbs, "health", *options, "--json")
         report = {"exit code": done.code, "stdout": _normal(json.loads(done.stdout))}
         texts[f"{name}.json"] = masked(document(report))
 

@@ -14,12 +14,12 @@ from tests.golden.golden import Golden, document, lines, masked
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import IP, FakeQueue, body, delivery, open_world
 from tests.unit.monitoring import Watched, view_of
-from tests.unit.test_tracing import Recorded, carried
-from worker.delivery import DUPLICATE, RECORDED, Outcome, OutgoingMessage
+from tests.unit.observability.test_tracing import Recorded, carried
+from worker.domain.message import DUPLICATE, RECORDED, Outcome, OutgoingMessage
 from worker.errors import AWSThrottledError, AWSUnavailableError, Reason
-from worker.monitoring.emf import EMF
-from worker.monitoring.endpoints import serving
-from worker.monitoring.prometheus import exposition
+from worker.observability.emf import EMF
+from worker.observability.endpoints import serving
+from worker.observability.prometheus import exposition
 
 
 def _busy() -> Watched:

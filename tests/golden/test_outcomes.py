@@ -19,12 +19,8 @@ from tests.unit.fakes import (
     policy,
     settings,
 )
-from worker.delivery import Outcome
-from worker.doctor import account, queues, tables
-from worker.doctor.clock import clock as clock_finding
-from worker.doctor.finding import Finding, unanswered
-from worker.doctor.relations import relations
-from worker.doctor.supervisor import of_task, of_unit
+from worker.aws.sqs import QueueState
+from worker.domain.message import Outcome
 from worker.errors import (
     AWSDeniedError,
     AWSError,
@@ -34,9 +30,13 @@ from worker.errors import (
     AWSUnavailableError,
     AWSUnsupportedError,
 )
+from worker.operations.doctor import account, queues, tables
+from worker.operations.doctor.clock import clock as clock_finding
+from worker.operations.doctor.process_manager import of_task, of_unit
+from worker.operations.doctor.relations import relations
+from worker.operations.doctor.result import Finding, unanswered
 from worker.pipeline.breaker import Breaker
 from worker.pipeline.record import Recorder
-from worker.queue import QueueState
 from worker.repository import RecordResult
 from worker.repository.inspection import TableState
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -43,19 +42,14 @@ class Verbs:
         self._monkeypatch = monkeypatch
         self._capsys = capsys
 
-    def __call__(self, *arguments: str, entry: Callable[[], None] = main) -> Run:
-        """Run a verb to its end.
-
-        Args:
-            arguments: Verb and options.
-            entry: The function that the command calls.
-        """
+    def __call__(self, *arguments: str) -> Run:
+        """Run a verb with its options to its end."""
         with self._monkeypatch.context() as patch:
             patch.setattr(sys, "argv", ["aup-worker", *arguments])
             patch.setattr(typer.main, "get_command", _get_command)
             code = 0
             try:
-                entry()
+                main()
             except SystemExit as end:
                 code = int(end.code or 0)
         printed = self._capsys.readouterr()
