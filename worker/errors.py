@@ -46,7 +46,7 @@ class JournalError(AUPError):
     """The journal of a replay is in use, or cannot be written."""
 
 
-class UnrepairableError(AUPError):
+class EditError(AUPError):
     """A dead letter cannot be changed as the operator wants."""
 
 

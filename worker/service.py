@@ -17,14 +17,14 @@ from worker import __version__
 from worker.aws.sqs import Queue, open_queues
 from worker.errors import AWSThrottledError, AWSUnavailableError, GaveUpError
 from worker.observability.background import accompanied, embedded_metrics, traced
-from worker.observability.service_status import View
+from worker.observability.service_status import ServiceStatus
 from worker.operations.doctor.preflight import check
 from worker.pipeline.flow import Flow
 from worker.pipeline.metrics import Metrics
 from worker.repository import AUPRepository
 from worker.runtime.backoff import full_jitter
 from worker.runtime.logs import LINES_DROPPED, count_drops_in
-from worker.runtime.loop_watchdog import StallGuard
+from worker.runtime.loop_watchdog import EventLoopWatchdog
 from worker.runtime.signals import on_signals
 from worker.runtime.stopping import unless_stopped
 from worker.settings import Settings
@@ -56,8 +56,8 @@ async def serve(
         AWSError: queues or tables could not be asked.
     """
     stopping = asyncio.Event()
-    guard = StallGuard(settings.stall_seconds)
-    view = View(settings, stopping, guard, asyncio.get_running_loop().time)
+    guard = EventLoopWatchdog(settings.stall_seconds)
+    view = ServiceStatus(settings, stopping, guard, asyncio.get_running_loop().time)
     drained = False
     with _stopping_on_signals(stopping):
         try:
@@ -91,7 +91,7 @@ async def _run(flow: Flow, settings: Settings, beside: Beside | None, emf: EMF |
         if not flow.stopping.is_set() or task is None or task.uncancel():
             raise
         raise GaveUpError(
-            f"stopped at once: {flow.metrics.books.held} held messages reappear in the queue "
+            f"stopped at once: {flow.metrics.accounting.held} held messages reappear in the queue "
             f"within {settings.visibility_timeout_seconds} s"
         ) from None
     finally:
@@ -108,7 +108,7 @@ async def _opened(
     settings: Settings,
     stopping: asyncio.Event,
     session: aioboto3.Session | None,
-    view: View | None = None,
+    view: ServiceStatus | None = None,
     tracing: OpenTelemetry | None = None,
 ) -> AsyncIterator[Flow | None]:
     """Open and check everything; None when a signal came first."""
@@ -225,7 +225,7 @@ async def _report(flow: Flow, interval_seconds: float, emf: EMF | None) -> None:
         if emf is not None:
             emf.write("summary")
             continue
-        received = flow.metrics.books.received
+        received = flow.metrics.accounting.received
         rate = (received - received_before) / interval_seconds
         received_before = received
         _log.info("summary", rate_per_second=round(rate, 1), **_summary(flow))
@@ -233,7 +233,7 @@ async def _report(flow: Flow, interval_seconds: float, emf: EMF | None) -> None:
 
 def _summary(flow: Flow) -> dict[str, Any]:
     return {
-        **flow.metrics.books.figures(),
+        **flow.metrics.accounting.figures(),
         "in_flight": flow.slots.in_flight,
         "p50_ms": _milliseconds(flow, 0.5),
         "p99_ms": _milliseconds(flow, 0.99),

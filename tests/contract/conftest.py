@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.contract.ledger import LEDGERS, Ledger, LedgerPlace
 from tests.contract.queues import QUEUES, QueuePlace, QueueServer
 from tests.contract.running import RunningServers, running_servers
+from tests.contract.store import LEDGERS, AcceptanceStore, LedgerPlace
 from worker.aws.sqs import Queue
 from worker.repository import AUPRepository
 
@@ -26,15 +26,15 @@ def _no_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=LEDGERS)
-def ledger(request: pytest.FixtureRequest) -> Ledger:
-    ledger: Ledger = request.param
-    return ledger
+def store(request: pytest.FixtureRequest) -> AcceptanceStore:
+    store: AcceptanceStore = request.param
+    return store
 
 
 @pytest.fixture
-async def empty_place(ledger: Ledger, servers: RunningServers) -> LedgerPlace:
+async def empty_place(store: AcceptanceStore, servers: RunningServers) -> LedgerPlace:
     """Lend a place without any table."""
-    return LedgerPlace(ledger, servers)
+    return LedgerPlace(store, servers)
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ from uuid import uuid4
 
 import pytest
 
-from tests.contract.ledger import real_session
 from tests.contract.running import RunningServers
+from tests.contract.store import real_session
 from tests.simulation.faults import Faults
 from tests.simulation.simulated_dynamodb import SimulatedDynamoDB
 from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.simulated_sqs import SimulatedSQS
 from worker.aws.sqs import Queue, open_queues
-from worker.domain.message import Delivery
+from worker.domain.message import ReceivedMessage
 from worker.errors import AWSError, AWSRejectedError, LeaseLostError
 from worker.settings import AWSSettings, Settings
 
@@ -132,17 +132,19 @@ class QueuePlace:
         return url
 
 
-async def take(queue: Queue, count: int, *, visibility_timeout_seconds: int = 60) -> list[Delivery]:
+async def take(
+    queue: Queue, count: int, *, visibility_timeout_seconds: int = 60
+) -> list[ReceivedMessage]:
     """Receive exactly so many messages."""
-    taken: list[Delivery] = []
+    taken: list[ReceivedMessage] = []
     while len(taken) < count:
-        deliveries = await queue.receive(
+        messages = await queue.receive(
             count - len(taken),
             wait_seconds=5,
             visibility_timeout_seconds=visibility_timeout_seconds,
         )
-        assert deliveries, f"only {len(taken)} of {count} messages are there"
-        taken += deliveries
+        assert messages, f"only {len(taken)} of {count} messages are there"
+        taken += messages
     return taken
 
 

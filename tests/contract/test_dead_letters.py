@@ -13,13 +13,19 @@ import pytest
 from tests.contract.facts import acceptance
 from tests.contract.queues import QueuePlace, QueueServer, is_empty, take
 from worker.aws.sqs import Queue
-from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE, bury
-from worker.domain.message import Delivery, OutgoingMessage
+from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE, to_dead_letter
+from worker.domain.message import OutgoingMessage, ReceivedMessage
 from worker.operations.dead_letters import scan as module
-from worker.operations.dead_letters.dry_run import Forecast
+from worker.operations.dead_letters.dry_run import DryRun
 from worker.operations.dead_letters.journal import Progress
-from worker.operations.dead_letters.replay import Manner, ReplayFigures, Watcher, rehearse, replay
-from worker.operations.dead_letters.scan import UNEXPLAINED, Choice, DeadLetter, walk
+from worker.operations.dead_letters.replay import (
+    ReplayFigures,
+    ReplayObserver,
+    ReplayOptions,
+    rehearse,
+    replay,
+)
+from worker.operations.dead_letters.scan import UNEXPLAINED, DeadLetter, DeadLetterFilter, walk
 
 TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1"
 TEN: dict[str, Any] = {
@@ -44,28 +50,28 @@ async def look(queue: Queue) -> list[DeadLetter]:
         return [letter async for letter in letters]
 
 
-async def send(queue: Queue, *outgoing: OutgoingMessage) -> list[Delivery]:
+async def send(queue: Queue, *outgoing: OutgoingMessage) -> list[ReceivedMessage]:
     """Send messages and receive them, in the same order."""
     for start in range(0, len(outgoing), 10):
         results = await queue.send(outgoing[start : start + 10])
         assert results == [None] * len(results)
-    deliveries = {each.body: each for each in await take(queue, len(outgoing))}
-    return [deliveries[each.body] for each in outgoing]
+    messages = {each.body: each for each in await take(queue, len(outgoing))}
+    return [messages[each.body] for each in outgoing]
 
 
-async def die(source: Queue, dead_letters: Queue, *fates: tuple[str, str]) -> list[Delivery]:
+async def die(source: Queue, dead_letters: Queue, *kinds: tuple[str, str]) -> list[ReceivedMessage]:
     """Send bodies and dead-letter each for its reason, as the worker does."""
-    deliveries = await send(source, *(OutgoingMessage(body) for body, _ in fates))
-    for start in range(0, len(fates), 10):
+    messages = await send(source, *(OutgoingMessage(body) for body, _ in kinds))
+    for start in range(0, len(kinds), 10):
         letters = [
-            bury(delivery, reason, f"detail of {delivery.body}", dead_at=now())
-            for delivery, (_, reason) in list(zip(deliveries, fates, strict=True))[start:][:10]
+            to_dead_letter(message, reason, f"detail of {message.body}", dead_at=now())
+            for message, (_, reason) in list(zip(messages, kinds, strict=True))[start:][:10]
         ]
         assert await dead_letters.send(letters) == [None] * len(letters)
-    for start in range(0, len(fates), 10):
-        batch = deliveries[start : start + 10]
+    for start in range(0, len(kinds), 10):
+        batch = messages[start : start + 10]
         assert await source.delete(batch) == [None] * len(batch)
-    return deliveries
+    return messages
 
 
 @pytest.mark.usefixtures("_quick_looks")
@@ -74,11 +80,11 @@ async def test_listing_tells_every_dead_letter_and_takes_none(
 ) -> None:
     originals = await die(queue, dead_letters, *((f"body {n}", "malformed") for n in range(25)))
     letters = await look(dead_letters)
-    assert sorted(each.delivery.body for each in letters) == sorted(each.body for each in originals)
+    assert sorted(each.message.body for each in letters) == sorted(each.body for each in originals)
     ids = {each.body: each.message_id for each in originals}
     assert {each.original_message_id for each in letters} == set(ids.values())
     for letter in letters:
-        body = letter.delivery.body
+        body = letter.message.body
         assert letter.original_message_id == ids[body]
         assert (letter.reason, letter.detail) == ("malformed", f"detail of {body}")
         assert letter.receive_count == 1
@@ -112,11 +118,11 @@ async def test_everything_is_replayed_and_nothing_stays_dead(
 ) -> None:
     bodies = [f"body {n}" for n in range(23)]
     await die(queue, dead_letters, *((body, "conflict") for body in bodies))
-    figures = await replay(queue, dead_letters, Choice())
+    figures = await replay(queue, dead_letters, DeadLetterFilter())
     assert figures.figures() == ReplayFigures(matched=23, replayed=23).figures()
-    deliveries = await take(queue, 23)
-    assert sorted(each.body for each in deliveries) == sorted(bodies)
-    assert {name for each in deliveries for name in each.attributes} == {REPLAYS_ATTRIBUTE}
+    messages = await take(queue, 23)
+    assert sorted(each.body for each in messages) == sorted(bodies)
+    assert {name for each in messages for name in each.attributes} == {REPLAYS_ATTRIBUTE}
     state = await dead_letters.state()
     assert (state.visible, state.in_flight) == (0, 0)
 
@@ -129,22 +135,24 @@ async def test_a_replayed_message_is_never_shown_among_the_dead_again(
     queue_place.calls.clear()
     shown: list[int] = []
 
-    class Noting(Watcher):
+    class Noting(ReplayObserver):
         def entered(self, *_: Any) -> None:
             shown.append(queue_place.calls["ChangeMessageVisibilityBatch"])
 
-    await replay(queue, dead_letters, Choice(), watcher=Noting())
+    await replay(queue, dead_letters, DeadLetterFilter(), watcher=Noting())
     assert shown == [0, 0, 0]
 
 
 @pytest.mark.usefixtures("_quick_looks")
 async def test_a_dry_run_counts_and_moves_nothing(queue: Queue, dead_letters: Queue) -> None:
     await die(queue, dead_letters, ("a", "malformed"), ("b", "conflict"), ("c", "conflict"))
-    choice = Choice(reasons=["conflict"])
-    forecast = Forecast(cast("Any", None), clock_skew_seconds=0, now=now)
+    choice = DeadLetterFilter(reasons=["conflict"])
+    forecast = DryRun(cast("Any", None), clock_skew_seconds=0, now=now)
     seen = [
         verdict.code
-        async for _, verdict in rehearse(dead_letters, choice, Manner(), forecast, sent=Progress())
+        async for _, verdict in rehearse(
+            dead_letters, choice, ReplayOptions(), forecast, sent=Progress()
+        )
     ]
     assert seen == ["conflict", "conflict"]
     assert await is_empty(queue)
@@ -160,7 +168,7 @@ async def test_only_the_chosen_reasons_are_replayed(queue: Queue, dead_letters: 
         *((f"u{n}", "unknown_policy") for n in range(4)),
         *((f"c{n}", "conflict") for n in range(5)),
     )
-    choice = Choice(reasons=["unknown_policy", "conflict"])
+    choice = DeadLetterFilter(reasons=["unknown_policy", "conflict"])
     assert (await replay(queue, dead_letters, choice)).replayed == 9
     assert {each.body[0] for each in await take(queue, 9)} == {"u", "c"}
     assert Counter(each.reason for each in await look(dead_letters)) == {"malformed": 3}
@@ -171,11 +179,11 @@ async def test_one_is_replayed_by_its_own_id_or_by_its_originals(
     queue: Queue, dead_letters: Queue
 ) -> None:
     originals = await die(queue, dead_letters, *((f"body {n}", "conflict") for n in range(5)))
-    own_id = next(each for each in await look(dead_letters) if each.delivery.body == "body 1")
-    choice = Choice(ids=[own_id.message_id, originals[3].message_id])
+    own_id = next(each for each in await look(dead_letters) if each.message.body == "body 1")
+    choice = DeadLetterFilter(ids=[own_id.message_id, originals[3].message_id])
     assert (await replay(queue, dead_letters, choice)).replayed == 2
     assert {each.body for each in await take(queue, 2)} == {"body 1", "body 3"}
-    left = {each.delivery.body for each in await look(dead_letters)}
+    left = {each.message.body for each in await look(dead_letters)}
     assert left == {"body 0", "body 2", "body 4"}
 
 
@@ -185,7 +193,7 @@ async def test_no_more_than_the_limit_are_replayed(
     limit: int, queue: Queue, dead_letters: Queue
 ) -> None:
     await die(queue, dead_letters, *((f"body {n}", "conflict") for n in range(13)))
-    figures = await replay(queue, dead_letters, Choice(limit=limit))
+    figures = await replay(queue, dead_letters, DeadLetterFilter(limit=limit))
     assert figures.figures() == ReplayFigures(matched=limit, replayed=limit).figures()
     assert len(await take(queue, limit)) == limit
     assert await is_empty(queue)
@@ -200,19 +208,19 @@ async def test_a_message_with_ten_attributes_dies_and_comes_back_with_all_of_the
     group = "tenant-7" if queue_server.keeps_group_id else None
     body = "not JSON \t\r\n é 日本語"
     (original,) = await send(queue, OutgoingMessage(body, TEN, trace, group))
-    letter = bury(original, "malformed", "at 1", dead_at=now())
+    letter = to_dead_letter(original, "malformed", "at 1", dead_at=now())
     assert await dead_letters.send([letter]) == [None]
     assert await queue.delete([original]) == [None]
 
     (dead,) = await look(dead_letters)
-    assert dead.delivery.body == body
-    assert ATTRIBUTE in dead.delivery.attributes
-    assert len(dead.delivery.attributes) == 10
-    kept = {name: value for name, value in dead.delivery.attributes.items() if name != ATTRIBUTE}
+    assert dead.message.body == body
+    assert ATTRIBUTE in dead.message.attributes
+    assert len(dead.message.attributes) == 10
+    kept = {name: value for name, value in dead.message.attributes.items() if name != ATTRIBUTE}
     assert kept.items() <= TEN.items()
     assert (dead.reason, dead.detail) == ("malformed", "at 1")
 
-    assert (await replay(queue, dead_letters, Choice())).replayed == 1
+    assert (await replay(queue, dead_letters, DeadLetterFilter())).replayed == 1
     (back,) = await take(queue, 1)
     assert (back.body, back.attributes) == (body, TEN)
     assert (back.trace_header, back.group_id) == (trace, group)
@@ -242,9 +250,9 @@ async def test_what_the_queue_itself_redrives_is_listed_and_explained_from_its_b
         # The third receive would be one too many: the queue moves them instead.
         assert await source.receive(10, wait_seconds=1, visibility_timeout_seconds=0) == []
         letters = await look(dead_letters)
-        assert {each.delivery.body: each.reason for each in letters} == bodies
+        assert {each.message.body: each.reason for each in letters} == bodies
         assert {each.original_message_id for each in letters} == {""}
-        figures = await replay(source, dead_letters, Choice(reasons=["invalid"]))
+        figures = await replay(source, dead_letters, DeadLetterFilter(reasons=["invalid"]))
         assert figures.replayed == 1
         (back,) = await take(source, 1)
         assert back.body == "{}"

@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.contract.ledger import real_session
 from tests.contract.running import RunningServers
+from tests.contract.store import real_session
 from tests.simulation.faults import Faults
 from tests.simulation.simulated_dynamodb import SimulatedDynamoDB
 from tests.simulation.simulated_session import SimulatedSession

@@ -49,16 +49,16 @@ async def test_what_is_sent_is_received_and_gone_when_deleted(
     bodies = [f"body {n}" for n in range(10)]
     before = datetime.now(UTC)
     await put(queue, *messages(*bodies))
-    deliveries = await take(queue, 10)
-    assert sorted(each.body for each in deliveries) == bodies
-    assert len({each.message_id for each in deliveries}) == 10
-    assert len({each.receipt_handle for each in deliveries}) == 10
-    assert {each.receive_count for each in deliveries} == {1}
+    received = await take(queue, 10)
+    assert sorted(each.body for each in received) == bodies
+    assert len({each.message_id for each in received}) == 10
+    assert len({each.receipt_handle for each in received}) == 10
+    assert {each.receive_count for each in received} == {1}
     if queue_server.name != "simulated":  # which has a date of its own
-        assert all(abs(each.sent_at - before) < timedelta(seconds=30) for each in deliveries)
-    assert all(each.first_received_at >= each.sent_at for each in deliveries)
-    assert all(not each.attributes for each in deliveries)
-    assert await queue.delete(deliveries) == [None] * 10
+        assert all(abs(each.sent_at - before) < timedelta(seconds=30) for each in received)
+    assert all(each.first_received_at >= each.sent_at for each in received)
+    assert all(not each.attributes for each in received)
+    assert await queue.delete(received) == [None] * 10
     state = await queue.state()
     assert (state.visible, state.in_flight, state.delayed) == (0, 0, 0)
 
@@ -97,8 +97,8 @@ async def test_a_message_that_is_handed_back_is_there_at_once(queue: Queue) -> N
 
 async def test_an_extended_message_stays_hidden_beyond_its_first_time(queue: Queue) -> None:
     await put(queue, *messages("extended", "left"))
-    deliveries = await take(queue, 2, visibility_timeout_seconds=1)
-    extended = next(each for each in deliveries if each.body == "extended")
+    received = await take(queue, 2, visibility_timeout_seconds=1)
+    extended = next(each for each in received if each.body == "extended")
     assert await queue.change_visibility([(extended, 60.0)]) == [None]
     (back,) = await take(queue, 1)  # so the first time is over
     assert back.body == "left"
@@ -107,11 +107,11 @@ async def test_an_extended_message_stays_hidden_beyond_its_first_time(queue: Que
 
 async def test_a_delay_beyond_twelve_hours_is_cut_to_what_sqs_takes(queue: Queue) -> None:
     await put(queue, *messages("a"))
-    (delivery,) = await take(queue, 1, visibility_timeout_seconds=1)
+    (message,) = await take(queue, 1, visibility_timeout_seconds=1)
     # AWS counts twelve hours from the receive, and refuses a second more.
     result: AWSError | None
     try:
-        (result,) = await queue.change_visibility([(delivery, 1e9)])
+        (result,) = await queue.change_visibility([(message, 1e9)])
     except AWSRejectedError as error:
         result = error
     assert result is None or is_refused(result)
@@ -136,9 +136,9 @@ async def test_deleting_a_second_time_is_no_trouble(
     queue: Queue, queue_server: QueueServer
 ) -> None:
     await put(queue, *messages("a"))
-    (delivery,) = await take(queue, 1)
-    assert await queue.delete([delivery]) == [None]
-    (again,) = await queue.delete([delivery])
+    (message,) = await take(queue, 1)
+    assert await queue.delete([message]) == [None]
+    (again,) = await queue.delete([message])
     assert is_refused(again) == queue_server.refuses_second_delete
     assert await is_empty(queue)
 
@@ -188,8 +188,8 @@ async def test_a_stale_handle_cannot_be_trusted_and_the_newest_one_can(
 )
 async def test_a_body_comes_out_byte_for_byte(body: str, queue: Queue) -> None:
     await put(queue, *messages(body))
-    (delivery,) = await take(queue, 1)
-    assert delivery.body.encode() == body.encode()
+    (message,) = await take(queue, 1)
+    assert message.body.encode() == body.encode()
 
 
 async def test_characters_beyond_the_basic_plane_come_out_byte_for_byte(
@@ -198,8 +198,8 @@ async def test_characters_beyond_the_basic_plane_come_out_byte_for_byte(
     error = await refusal(queue, ASTRAL_CHARACTERS)
     assert (error is None) == queue_server.takes_astral_characters
     if error is None:
-        (delivery,) = await take(queue, 1)
-        assert delivery.body == ASTRAL_CHARACTERS
+        (message,) = await take(queue, 1)
+        assert message.body == ASTRAL_CHARACTERS
 
 
 @LARGE_BODY
@@ -214,8 +214,8 @@ async def test_a_body_with_characters_that_sqs_forbids_is_not_taken_silently(
     error = await refusal(queue, "a\x00b")
     assert (error is not None) == queue_server.refuses_control_characters
     if error is None:
-        (delivery,) = await take(queue, 1)
-        assert delivery.body == "a\x00b"
+        (message,) = await take(queue, 1)
+        assert message.body == "a\x00b"
 
 
 async def refusal(queue: Queue, body: str) -> AWSError | None:
@@ -229,8 +229,8 @@ async def refusal(queue: Queue, body: str) -> AWSError | None:
 
 async def test_attributes_of_every_type_come_out_as_they_went_in(queue: Queue) -> None:
     await put(queue, OutgoingMessage("a", attributes=ATTRIBUTES))
-    (delivery,) = await take(queue, 1)
-    assert delivery.attributes == ATTRIBUTES
+    (message,) = await take(queue, 1)
+    assert message.attributes == ATTRIBUTES
 
 
 async def test_a_trace_header_of_any_producer_is_read(
@@ -241,8 +241,8 @@ async def test_a_trace_header_of_any_producer_is_read(
         await client.send_message(
             QueueUrl=queue.url, MessageBody="a", MessageSystemAttributes=system
         )
-    (delivery,) = await take(queue, 1)
-    assert delivery.trace_header == (TRACE if queue_server.keeps_trace_header else None)
+    (message,) = await take(queue, 1)
+    assert message.trace_header == (TRACE if queue_server.keeps_trace_header else None)
 
 
 async def test_a_trace_header_travels_beside_ten_attributes(
@@ -250,17 +250,17 @@ async def test_a_trace_header_travels_beside_ten_attributes(
 ) -> None:
     ten = {f"a{n}": {"DataType": "String", "StringValue": str(n)} for n in range(10)}
     await put(queue, OutgoingMessage("a", attributes=ten, trace_header=TRACE))
-    (delivery,) = await take(queue, 1)
-    assert delivery.attributes == ten
-    assert delivery.trace_header == (TRACE if queue_server.keeps_trace_header_of_batch else None)
+    (message,) = await take(queue, 1)
+    assert message.attributes == ten
+    assert message.trace_header == (TRACE if queue_server.keeps_trace_header_of_batch else None)
 
 
 async def test_the_group_of_a_fair_queue_is_handed_out(
     queue: Queue, queue_server: QueueServer
 ) -> None:
     await put(queue, OutgoingMessage("a", group_id="tenant-7"))
-    (delivery,) = await take(queue, 1)
-    assert delivery.group_id == ("tenant-7" if queue_server.keeps_group_id else None)
+    (message,) = await take(queue, 1)
+    assert message.group_id == ("tenant-7" if queue_server.keeps_group_id else None)
 
 
 # --- waiting -----------------------------------------------------------------------------------
@@ -273,8 +273,8 @@ async def test_a_long_poll_wakes_when_a_message_arrives(queue: Queue) -> None:
     assert not polling.done()
     sent_at = loop.time()
     await put(queue, *messages("a"))
-    (delivery,) = await polling
-    assert delivery.body == "a"
+    (message,) = await polling
+    assert message.body == "a"
     assert loop.time() - sent_at < 5
 
 
@@ -332,13 +332,13 @@ async def test_every_call_to_a_queue_that_is_gone_says_so(
     queue_place: QueuePlace, queue: Queue
 ) -> None:
     await put(queue, *messages("a"))
-    (delivery,) = await take(queue, 1)
+    (message,) = await take(queue, 1)
     async with queue_place.open(queue=f"{queue.url}-gone") as (gone, _):
         for call in (
             gone.receive(1, wait_seconds=0, visibility_timeout_seconds=1),
             gone.send(messages("a")),
-            gone.delete([delivery]),
-            gone.change_visibility([(delivery, 1.0)]),
+            gone.delete([message]),
+            gone.change_visibility([(message, 1.0)]),
             gone.state(),
         ):
             with pytest.raises(AWSNotFoundError):
@@ -347,9 +347,9 @@ async def test_every_call_to_a_queue_that_is_gone_says_so(
 
 async def test_calls_are_counted_by_operation(queue: Queue, queue_place: QueuePlace) -> None:
     await put(queue, *messages("a"))
-    (delivery,) = await take(queue, 1)
-    await queue.change_visibility([(delivery, 30.0)])
-    await queue.delete([delivery])
+    (message,) = await take(queue, 1)
+    await queue.change_visibility([(message, 30.0)])
+    await queue.delete([message])
     await queue.state()
     assert queue_place.calls == {
         "SendMessageBatch": 1,
@@ -370,8 +370,8 @@ async def test_pushed_lines_arrive_once_each_in_batches_of_ten(
     figures = await push(queue, (Line("stdin", n, text) for n, text in enumerate(sent, 1)))
     assert (figures.sent, figures.failed, figures.failures) == (55, 0, [])
     assert queue_place.calls["SendMessageBatch"] == 6
-    deliveries = await take(queue, 55)
-    assert sorted(each.body for each in deliveries) == sorted(sent)
+    messages = await take(queue, 55)
+    assert sorted(each.body for each in messages) == sorted(sent)
     assert await is_empty(queue)
 
 
@@ -385,8 +385,8 @@ async def test_pushed_lines_never_make_a_batch_beyond_one_mebibyte(
     figures = await push(queue, (Line("f", n, text) for n, text in enumerate(texts, 1)))
     assert (figures.sent, figures.failed) == (7, 0)
     assert queue_place.calls["SendMessageBatch"] == 5
-    deliveries = await take(queue, 7)
-    assert sorted(len(each.body.encode()) for each in deliveries) == sorted(sizes)
+    messages = await take(queue, 7)
+    assert sorted(len(each.body.encode()) for each in messages) == sorted(sizes)
 
 
 @LARGE_BODY

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.contract.facts import NOW, POLICY, TEXT_SHA256, VERSION, acceptance, policy
-from tests.contract.ledger import ACCEPTANCE_KEY, POLICY_KEY, REAL_LEDGERS, LedgerPlace
+from tests.contract.store import ACCEPTANCE_KEY, POLICY_KEY, REAL_LEDGERS, LedgerPlace
 from worker.domain.acceptance import EXTRA_MAX_BYTES
 from worker.domain.evidence import ERASABLE, verify
 from worker.domain.policy import Policy
@@ -133,14 +133,14 @@ async def test_a_hundred_concurrent_acceptances_are_all_recorded_in_full_batches
     assert results == [RECORDED] * 100
     assert {item["user_id"] for item in await place.items()} == {f"user-{n}" for n in range(100)}
     batches = {"BatchExecuteStatement": 100 // STATEMENTS_MAX}
-    assert repository.calls == (batches if place.ledger.write_api == "batch" else {"PutItem": 100})
+    assert repository.calls == (batches if place.store.write_api == "batch" else {"PutItem": 100})
 
 
 async def test_a_lone_acceptance_takes_one_call(
     repository: AUPRepository, place: LedgerPlace
 ) -> None:
     await repository.record(acceptance(1))
-    batch = place.ledger.write_api == "batch"
+    batch = place.store.write_api == "batch"
     assert repository.calls == {"BatchExecuteStatement" if batch else "PutItem": 1}
 
 
@@ -150,7 +150,7 @@ async def test_concurrent_acceptances_of_the_same_keys_are_recorded_once_each(
     results = await asyncio.gather(*(repository.record(acceptance(n % 20)) for n in range(100)))
     assert Counter(results) == {RECORDED: 20, DUPLICATE: 80}
     assert len(await place.items()) == 20
-    if place.ledger.write_api == "batch":
+    if place.store.write_api == "batch":
         # A call that held a key twice would be refused, and repeated item by item.
         assert repository.calls["BatchExecuteStatement"] == 5
 
@@ -173,7 +173,7 @@ async def test_two_repositories_at_once_record_an_acceptance_once(place: LedgerP
     class Other(AUPRepository):
         """Be a second process's repository."""
 
-    at_once = asyncio.Semaphore(1 if place.ledger.server == "moto" else 100)
+    at_once = asyncio.Semaphore(1 if place.store.server == "moto" else 100)
 
     async def record(repository: AUPRepository, number: int) -> RecordResult:
         async with at_once:
@@ -409,7 +409,7 @@ async def test_of_several_ends_at_once_one_stays_and_every_caller_is_shown_it(
 ) -> None:
     await repository.publish_policy(policy())
     # moto's conditional update is not atomic.
-    at_once = asyncio.Semaphore(1 if place.ledger.server == "moto" else 100)
+    at_once = asyncio.Semaphore(1 if place.store.server == "moto" else 100)
 
     async def retire(end: datetime) -> Policy:
         async with at_once:
@@ -562,7 +562,7 @@ async def test_an_acceptance_for_a_table_keyed_otherwise_is_refused(
 ) -> None:
     await empty_place.make_table(empty_place.settings().user_table_name, key)
     async with empty_place.repository() as repository:
-        if str(empty_place.ledger) == "ministack-batch" and not checked_by_partiql:
+        if str(empty_place.store) == "ministack-batch" and not checked_by_partiql:
             # Its INSERT checks the partition key alone; there only the probe finds out.
             assert await repository.record(acceptance(1)) is RECORDED
             return

@@ -13,7 +13,7 @@ from tests.faults.kinds import Fault
 from tests.faults.proxy import FaultProxy
 from tests.integration.place import Place, good, sha256, stated
 from tests.integration.running import ended, until
-from worker.domain.message import Fate
+from worker.domain.message import OutcomeKind
 from worker.pipeline.flow import Flow
 from worker.settings import Settings
 
@@ -98,8 +98,8 @@ class FaultyPlace:
         assert {json.dumps(stated(int(item["event_id"][6:]))) for item in items} <= set(self.sent)
         dead = {letter.body: letter.note["reason"] for letter in await self.place.dead()}
         assert dead == HOPELESS
-        assert flow.metrics.books.balance
-        assert flow.metrics.books.by_fate[Fate.RECORDED] <= GOOD
+        assert flow.metrics.accounting.balance
+        assert flow.metrics.accounting.by_kind[OutcomeKind.RECORDED] <= GOOD
 
     async def until_injected(self, fault: Fault, times: int) -> None:
         """Wait until a fault has come to pass often enough to matter."""

@@ -15,7 +15,7 @@ from tests.integration.running import until, working
 from worker import service
 from worker.aws.sqs import open_queues
 from worker.domain.acceptance import Acceptance
-from worker.domain.message import Delivery, OutgoingMessage
+from worker.domain.message import OutgoingMessage, ReceivedMessage
 from worker.errors import AWSError, AWSThrottledError, AWSUnavailableError
 from worker.pipeline.flow import Flow
 from worker.repository import AUPRepository, RecordResult
@@ -24,7 +24,7 @@ OF_CALLS = [fault for fault in Fault if fault not in OF_ENTRIES | OF_STATEMENTS]
 STALLS = {Fault.STALLED_BEFORE, Fault.STALLED_AFTER}
 # Answers with 200 that are not AWS's.
 NO_ANSWERS = [Fault.HTML, Fault.GARBAGE, Fault.LIST, Fault.EMPTY, Fault.CUT]
-DELIVERY = Delivery("id", "handle", "{}", datetime.now(UTC), datetime.now(UTC))
+DELIVERY = ReceivedMessage("id", "handle", "{}", datetime.now(UTC), datetime.now(UTC))
 ACCEPTANCE = Acceptance.model_validate(stated(1))
 
 

@@ -18,7 +18,7 @@ from tests.unit.fakes import DEAD_LETTERS, SOURCE, World, clock, open_world, pol
 from worker.domain.acceptance import Acceptance
 from worker.domain.dead_letter import ATTRIBUTE, read
 from worker.domain.evidence import same_content, verify
-from worker.domain.message import MESSAGE_MAX_BYTES, Delivery, Fate
+from worker.domain.message import MESSAGE_MAX_BYTES, OutcomeKind, ReceivedMessage
 from worker.errors import Reason
 from worker.pipeline.flow import Flow
 from worker.repository import SingletonMeta
@@ -85,8 +85,8 @@ class Carriage:
         self._count(flow, dead)
 
     def _count(self, flow: Flow, dead: _Graveyard) -> None:
-        for fate in (Fate.RECORDED, Fate.DUPLICATE):
-            self.ends[fate.value] += flow.metrics.books.by_fate[fate]
+        for kind in (OutcomeKind.RECORDED, OutcomeKind.DUPLICATE):
+            self.ends[kind.value] += flow.metrics.accounting.by_kind[kind]
         self.ends.update(dead.reasons)
 
     @contextmanager
@@ -145,9 +145,9 @@ def _reason(letter: StoredMessage, by_id: dict[str, str]) -> str:
     return death.reason
 
 
-def _delivery(letter: StoredMessage) -> Delivery:
+def _delivery(letter: StoredMessage) -> ReceivedMessage:
     moment = clock()
-    return Delivery(letter.message_id, "", letter.body, moment, moment, 1, letter.attributes)
+    return ReceivedMessage(letter.message_id, "", letter.body, moment, moment, 1, letter.attributes)
 
 
 async def _until_empty(world: World, running: asyncio.Task[None]) -> None:
@@ -161,9 +161,9 @@ async def _until_empty(world: World, running: asyncio.Task[None]) -> None:
 
 
 def _check_books(flow: Flow, bodies: Sequence[str]) -> None:
-    figures, events = flow.metrics.books.figures(), flow.metrics.events
-    by_fate = flow.metrics.books.by_fate
-    settled = by_fate.total() - by_fate[Fate.RETURNED]
+    figures, events = flow.metrics.accounting.figures(), flow.metrics.events
+    by_kind = flow.metrics.accounting.by_kind
+    settled = by_kind.total() - by_kind[OutcomeKind.RETURNED]
     assert figures["balanced"], figures
     assert figures["held"] == 0, figures
     assert settled == len(bodies), (len(bodies), figures)

@@ -22,7 +22,7 @@ _LOGGERS: Final = frozenset({"log", "logger"})
 _BASE_ERROR: Final = "AUPError"
 _USAGE_ERRORS: Final = frozenset({"SettingsError", "UsageError"})
 _VALIDATION_ERRORS: Final = frozenset({"ValueError", "TypeError"})
-_OUTCOMES: Final = frozenset({"dead", "returned"})
+_OUTCOMES: Final = frozenset({"dead_lettered", "returned"})
 # Documentation of options and settings has golden files of its own.
 _DOCUMENTATION: Final = frozenset({"help", "description"})
 _SENTENCE: Final = re.compile(r"[^\W\d_].*\s.*[^\W\d_]", re.DOTALL)

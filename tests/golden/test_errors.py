@@ -12,7 +12,7 @@ import pytest
 from tests.golden.golden import Golden, masked, table
 from tests.golden.verbs import Verbs
 from tests.unit.domain.test_hints import SENT_BY_MISTAKE
-from tests.unit.fakes import ABSENT, body, delivery, fixed_now, message
+from tests.unit.fakes import ABSENT, body, fixed_now, message, received_message
 from worker.aws.calls import error_of
 from worker.domain.envelope import decode
 from worker.domain.message import OutgoingMessage
@@ -250,7 +250,7 @@ def test_files_and_edits_of_dead_letters(golden: Golden, tmp_path: Path) -> None
     rows["journal: a device"] = _problem(lambda: open_journal(Path("/dev/null")))
     edit = setting([assignment("data.user_id=u-1")])
     for text in ("{", "[1]", '{"a": 1, "a": 2}', '{"data": "text"}'):
-        rows[f"edit of {text}"] = _problem(lambda text=text: edit(delivery(body=text)))  # type: ignore[misc]
+        rows[f"edit of {text}"] = _problem(lambda text=text: edit(received_message(body=text)))  # type: ignore[misc]
     shown = {cause: masked(str(text), directory=str(tmp_path)) for cause, text in rows.items()}
     golden.check("errors-dead-letters", {"files.txt": table(shown)})
 

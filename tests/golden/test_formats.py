@@ -16,11 +16,11 @@ from pydantic_settings import BaseSettings
 
 from tests.golden.golden import Golden, document, lines
 from tests.simulation.virtual_clock import START
-from tests.unit.fakes import acceptance, body, delivery
+from tests.unit.fakes import acceptance, body, received_message
 from worker import __version__
-from worker.domain.dead_letter import Edit, bury, original, revived
+from worker.domain.dead_letter import Edit, mark_replayed, original, to_dead_letter
 from worker.domain.evidence import build_item
-from worker.domain.message import MESSAGE_MAX_BYTES, Delivery, OutgoingMessage
+from worker.domain.message import MESSAGE_MAX_BYTES, OutgoingMessage, ReceivedMessage
 from worker.operations.dead_letters.export_file import to_line
 from worker.operations.dead_letters.journal import Sent, content_digest, digest, opened
 from worker.operations.dead_letters.scan import describe
@@ -75,8 +75,10 @@ def test_record(golden: Golden) -> None:
     )
 
 
-def _dead(given: Delivery, detail: str = "user_id: missing", **limit: int) -> OutgoingMessage:
-    return bury(given, "invalid", detail, dead_at=START + timedelta(seconds=90), **limit)
+def _dead(
+    given: ReceivedMessage, detail: str = "user_id: missing", **limit: int
+) -> OutgoingMessage:
+    return to_dead_letter(given, "invalid", detail, dead_at=START + timedelta(seconds=90), **limit)
 
 
 def _attributes(message: OutgoingMessage) -> dict[str, Any]:
@@ -89,32 +91,32 @@ def _attributes(message: OutgoingMessage) -> dict[str, Any]:
     }
 
 
-def _folded() -> Delivery:
+def _folded() -> ReceivedMessage:
     """Return a message with the maximum of ten attributes, two smaller than the others."""
     names = {f"name-{number}": _text("x" * 100) for number in range(8)}
     small = {"tenant": _text("t"), "raw": {"DataType": "Binary", "BinaryValue": b"\0\1"}}
-    return delivery(7, receive_count=3, attributes={**names, **small})
+    return received_message(7, receive_count=3, attributes={**names, **small})
 
 
 def test_dead_letter_and_replay_attributes(golden: Golden) -> None:
-    replayed = revived(original(delivery(7)), START, _EDIT)
-    twice = revived(replayed, START + timedelta(hours=1))
+    replayed = mark_replayed(original(received_message(7)), START, _EDIT)
+    twice = mark_replayed(replayed, START + timedelta(hours=1))
     near_limit = {
         f"{room} bytes left": _attributes(
-            _dead(delivery(7, body="x" * (MESSAGE_MAX_BYTES - room)), "a detail " * 50)
+            _dead(received_message(7, body="x" * (MESSAGE_MAX_BYTES - room)), "a detail " * 50)
         )
         for room in (800, 300, 240, 100, 30)
     }
     golden.check(
         "dead-letter",
         {
-            "usual.json": _versionless(_attributes(_dead(delivery(7, receive_count=3)))),
+            "usual.json": _versionless(_attributes(_dead(received_message(7, receive_count=3)))),
             "folded.json": _versionless(_attributes(_dead(_folded()))),
             "near-the-limit.json": _versionless(near_limit),
             "replayed.json": _versionless(_attributes(replayed)),
             "replayed-twice.json": _versionless(_attributes(twice)),
             "dead-again.json": _versionless(
-                _attributes(_dead(delivery(7, attributes=twice.attributes)))
+                _attributes(_dead(received_message(7, attributes=twice.attributes)))
             ),
         },
     )
@@ -122,7 +124,7 @@ def test_dead_letter_and_replay_attributes(golden: Golden) -> None:
 
 def test_line_of_a_dead_letter_file(golden: Golden) -> None:
     sent = _dead(_folded())
-    dead = delivery(
+    dead = received_message(
         9, body=sent.body, attributes=sent.attributes, trace_header="Root=1", group_id="g"
     )
     letter = describe(dead, retention_seconds=86_400, now=START + timedelta(hours=1))

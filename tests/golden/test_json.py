@@ -16,11 +16,11 @@ import pytest
 from tests.golden.conftest import REGION
 from tests.golden.golden import Golden, document, lines, masked
 from tests.golden.verbs import Verbs
-from tests.unit.fakes import acceptance, body, delivery
+from tests.unit.fakes import acceptance, body, received_message
 from tests.unit.monitoring import Watched, view_of
 from worker.cli import demo
 from worker.demo.run import DemoReport
-from worker.domain.dead_letter import bury
+from worker.domain.dead_letter import to_dead_letter
 from worker.domain.evidence import build_item
 from worker.domain.message import OutgoingMessage
 from worker.observability.endpoints import serving
@@ -110,13 +110,13 @@ def _put_dead_letters(url: str, *messages: OutgoingMessage) -> None:
 def _dead(number: int, reason: str, detail: str, **changes: Any) -> OutgoingMessage:
     tenant = {"tenant": {"DataType": "String", "StringValue": "t"}}
     now = datetime.now(UTC)
-    given = delivery(
+    given = received_message(
         number,
         body=body(number, accepted_at=_ACCEPTED_AT, **changes),
         attributes=tenant,
         sent_at=now - timedelta(minutes=90),
     )
-    return bury(given, reason, detail, dead_at=now - timedelta(minutes=1))
+    return to_dead_letter(given, reason, detail, dead_at=now - timedelta(minutes=1))
 
 
 def _set_up_and_push(found: Documents, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.golden.golden import Golden, document, lines, masked
 from tests.simulation.virtual_clock import simulated
-from tests.unit.fakes import IP, FakeQueue, body, delivery, open_world
+from tests.unit.fakes import IP, FakeQueue, body, open_world, received_message
 from tests.unit.monitoring import Watched, view_of
 from tests.unit.observability.test_tracing import Recorded, carried
 from worker.domain.message import DUPLICATE, RECORDED, Outcome, OutgoingMessage
@@ -30,13 +30,13 @@ def _busy() -> Watched:
         RECORDED,
         DUPLICATE,
         Outcome.returned("later"),
-        *(Outcome.dead(each, "") for each in Reason),
+        *(Outcome.dead_lettered(each, "") for each in Reason),
     ]
     for outcome in outcomes:
-        metrics.books.open()
-        metrics.books.close(outcome)
+        metrics.accounting.open()
+        metrics.accounting.close(outcome)
         metrics.settling.add(0.02)
-    metrics.books.open()
+    metrics.accounting.open()
     metrics.calls["PutItem"] += 5
     metrics.events["lease_lost"] += 2
     watched.slots.in_flight, watched.slots.filled = 4, 1
@@ -114,8 +114,8 @@ async def test_spans_with_their_attributes(golden: Golden) -> None:
     fake.on_delete = lambda _: AWSThrottledError(f"slow down, {IP}")
     fake.on_change = lambda entries: [AWSUnavailableError(IP) for _ in entries]
     with pytest.raises(AWSThrottledError):
-        await spans.tracing.queue(fake).delete([delivery()])
-    await spans.tracing.queue(fake).change_visibility([(delivery(1), 0.0)])
+        await spans.tracing.queue(fake).delete([received_message()])
+    await spans.tracing.queue(fake).change_visibility([(received_message(1), 0.0)])
     await spans.tracing.publishing(fake).send([OutgoingMessage("{}")])
     sent = fake.entries("send")[0].attributes["traceparent"]
     texts = set()
@@ -123,8 +123,8 @@ async def test_spans_with_their_attributes(golden: Golden) -> None:
         attributes = [f"  {name}: {value!r}" for name, value in sorted(_attributes(span).items())]
         status = f"  status: {span.status.status_code.name}"
         texts.add(lines([f"{span.name} ({span.kind.name})", *attributes, status]))
-    message = f"message attribute traceparent: {sent['DataType']}\n"
-    golden.check("spans", {"spans.txt": masked("".join([*sorted(texts), message]))})
+    attribute = f"message attribute traceparent: {sent['DataType']}\n"
+    golden.check("spans", {"spans.txt": masked("".join([*sorted(texts), attribute]))})
 
 
 def _attributes(span: Any) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from typing import Any
 from tests.golden.golden import Golden, table
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import (
-    FakeLedger,
+    FakeAcceptanceStore,
     acceptance,
     aws_settings,
     clock,
-    delivery,
     health,
     policy,
+    received_message,
     settings,
 )
 from worker.aws.sqs import QueueState
@@ -34,7 +34,7 @@ from worker.operations.doctor import account, queues, tables
 from worker.operations.doctor.clock import clock as clock_finding
 from worker.operations.doctor.process_manager import of_task, of_unit
 from worker.operations.doctor.relations import relations
-from worker.operations.doctor.result import Finding, unanswered
+from worker.operations.doctor.result import CheckResult, unanswered
 from worker.pipeline.breaker import Breaker
 from worker.pipeline.record import Recorder
 from worker.repository import RecordResult
@@ -54,11 +54,11 @@ _ERRORS: tuple[AWSError, ...] = (
 async def _recorded(result: RecordResult | AWSError, **changes: Any) -> Outcome:
     receive_count = changes.pop("receive_count", 1)
     version = changes.pop("published", "2026-01")
-    ledger = FakeLedger(policy(version))
-    ledger.results = [result] * 1000
+    store = FakeAcceptanceStore(policy(version))
+    store.results = [result] * 1000
     breaker, stopping = Breaker(), asyncio.Event()
     recorder = Recorder(
-        ledger,
+        store,
         settings(),
         breaker=breaker,
         health=health(breaker, stopping),
@@ -68,7 +68,9 @@ async def _recorded(result: RecordResult | AWSError, **changes: Any) -> Outcome:
     )
     if changes.pop("stop", False):
         stopping.set()
-    return await recorder.record(acceptance(**changes), delivery(receive_count=receive_count))
+    return await recorder.record(
+        acceptance(**changes), received_message(receive_count=receive_count)
+    )
 
 
 @simulated
@@ -88,7 +90,7 @@ async def test_outcomes_of_recording(golden: Golden) -> None:
         outcomes[name] = await _recorded(error)
         outcomes[f"{name}, last receive"] = await _recorded(error, receive_count=8)
     rows: dict[str, str | list[str]] = {
-        cause: f"{each.fate}, reason {each.reason}: {each.detail}"
+        cause: f"{each.kind}, reason {each.reason}: {each.detail}"
         for cause, each in outcomes.items()
     }
     golden.check("outcomes", {"outcomes.txt": table(rows)})
@@ -158,7 +160,7 @@ _TABLES: dict[str, dict[str, Any]] = {
 }
 
 
-def _queues() -> dict[str, list[Finding]]:
+def _queues() -> dict[str, list[CheckResult]]:
     found = {
         f"queue, {name}": queues.of_source(replace(_SOURCE, **changes), _DEAD, settings())
         for name, changes in _SOURCES.items()
@@ -170,7 +172,7 @@ def _queues() -> dict[str, list[Finding]]:
     return found
 
 
-def _tables() -> dict[str, list[Finding]]:
+def _tables() -> dict[str, list[CheckResult]]:
     found = {
         f"table, {name}": tables.of_table(
             tables.ACCEPTANCES, replace(_TABLE, **changes), tables.USER_KEYS
@@ -191,7 +193,7 @@ def _tables() -> dict[str, list[Finding]]:
     return found
 
 
-def _surroundings() -> dict[str, list[Finding]]:
+def _surroundings() -> dict[str, list[CheckResult]]:
     found = {
         f"unit, {shown}": [of_unit("aup.service", shown, settings())]
         for shown in (
@@ -225,7 +227,7 @@ def _surroundings() -> dict[str, list[Finding]]:
     return found | {"settings": relations(settings()), "settings, absence": relations(absence)}
 
 
-def _shown(finding: Finding) -> str:
+def _shown(finding: CheckResult) -> str:
     remedy = f" -> {finding.remedy}" if finding.remedy else ""
     return f"{finding.verdict}: {finding.check}: {finding.found}{remedy}"
 

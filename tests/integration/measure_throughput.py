@@ -18,7 +18,7 @@ from tests.integration.place import REAL, Place, Servers, good
 from tests.integration.running import ended, until, working
 from tests.servers import launch
 from worker.aws.sqs import open_queues
-from worker.domain.message import Fate
+from worker.domain.message import OutcomeKind
 from worker.operations.push import Line, push
 from worker.runtime.logs import configure
 from worker.settings import Settings
@@ -59,10 +59,11 @@ async def _measure(place: Place, count: int) -> None:
         await until(lambda: ended(flow) >= count, seconds=600)
         seconds = time.perf_counter() - began_at
         cpu_seconds = time.process_time() - cpu_began_at
-    books = flow.metrics.books
+    accounting = flow.metrics.accounting
     _say(f"worker: {count / seconds:,.0f} messages/s ({seconds:.1f} s)")
     _say(f"worker's own processor time: {cpu_seconds / count * 1e6:,.0f} µs/message")
-    _say(f"recorded {books.by_fate[Fate.RECORDED]:,} of {count:,}; fates {dict(books.by_fate)}")
+    outcomes = accounting.by_kind
+    _say(f"recorded {outcomes[OutcomeKind.RECORDED]:,} of {count:,}; outcomes {dict(outcomes)}")
     _say_calls(flow.metrics.calls, count)
 
 

@@ -13,12 +13,12 @@ from worker import service
 from worker.aws.access import CallObserver, Probe
 from worker.aws.sqs import Queue, open_queues
 from worker.domain.acceptance import Acceptance
-from worker.domain.message import Fate
+from worker.domain.message import OutcomeKind
 from worker.domain.policy import Policy
 from worker.operations.doctor.preflight import check
 from worker.pipeline.flow import Flow
 from worker.pipeline.metrics import Metrics
-from worker.pipeline.record import Ledger
+from worker.pipeline.record import AcceptanceStore
 from worker.repository import AUPRepository, RecordResult
 from worker.settings import Settings
 
@@ -40,16 +40,20 @@ async def until(
 
 def ended(flow: Flow) -> int:
     """Count the deliveries that need nothing more."""
-    fates = flow.metrics.books.by_fate
-    return fates[Fate.RECORDED] + fates[Fate.DUPLICATE] + fates[Fate.DEAD]
+    kinds = flow.metrics.accounting.by_kind
+    return (
+        kinds[OutcomeKind.RECORDED]
+        + kinds[OutcomeKind.DUPLICATE]
+        + kinds[OutcomeKind.DEAD_LETTERED]
+    )
 
 
 def assert_balance(flow: Flow) -> None:
     """Check that nothing is held or missing once a flow has ended."""
-    books = flow.metrics.books
-    assert books.balance
-    assert books.held == 0
-    assert books.received == books.by_fate.total()
+    accounting = flow.metrics.accounting
+    assert accounting.balance
+    assert accounting.held == 0
+    assert accounting.received == accounting.by_kind.total()
     assert flow.slots.in_flight == 0
     assert len(flow.leases) == 0
 
@@ -57,8 +61,8 @@ def assert_balance(flow: Flow) -> None:
 class HoldingLedger:
     """Keep every acceptance waiting until it is let go."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, store: AcceptanceStore) -> None:
+        self._ledger = store
         self.let_go = asyncio.Event()
         self.waiting = 0
 
@@ -84,7 +88,7 @@ class HoldingLedger:
 
 @asynccontextmanager
 async def working(
-    settings: Settings, around: Callable[[AUPRepository], Ledger] | None = None
+    settings: Settings, around: Callable[[AUPRepository], AcceptanceStore] | None = None
 ) -> AsyncIterator[Flow]:
     """Run a worker for as long as a block lasts; drain it, and check its books.
 
@@ -104,7 +108,7 @@ async def working(
 
 @asynccontextmanager
 async def opened(
-    settings: Settings, around: Callable[[AUPRepository], Ledger] | None = None
+    settings: Settings, around: Callable[[AUPRepository], AcceptanceStore] | None = None
 ) -> AsyncIterator[Flow]:
     """Open everything that a flow needs, with the patience that the service has at its start."""
     repository = AUPRepository(settings.aws)
@@ -119,5 +123,5 @@ async def opened(
         fitted = await service._patiently(
             lambda: check(settings, source, dead_letters, repository), deadline
         )
-        ledger: Any = around(repository) if around else repository
-        yield Flow(source, dead_letters, ledger, fitted, metrics=metrics)
+        store: Any = around(repository) if around else repository
+        yield Flow(source, dead_letters, store, fitted, metrics=metrics)

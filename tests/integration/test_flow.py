@@ -15,11 +15,11 @@ from tests.integration.proxy import proxy_to
 from tests.integration.running import HoldingLedger, ended, until, working
 from worker.aws.sqs import open_queues
 from worker.domain.evidence import verify
-from worker.domain.message import Fate
+from worker.domain.message import OutcomeKind
 from worker.domain.policy import Policy
 from worker.operations.dead_letters import scan as walk_module
 from worker.operations.dead_letters.replay import replay
-from worker.operations.dead_letters.scan import Choice
+from worker.operations.dead_letters.scan import DeadLetterFilter
 from worker.pipeline.flow import Flow
 from worker.repository import AUPRepository
 
@@ -129,12 +129,12 @@ async def test_every_kind_of_message_ends_where_it_belongs(place: Place) -> None
     assert {each.body: each.note["reason"] for each in letters} == expected
     assert all(each.note["detail"] for each in letters)
 
-    books = flow.metrics.books
-    assert books.by_fate[Fate.RECORDED] == len(bodies)
-    assert books.by_fate[Fate.DUPLICATE] == len(doubled)
-    assert books.by_fate[Fate.DEAD] == len(expected)
-    assert books.dead_by_reason == Counter(expected.values())
-    assert books.received == sent + books.by_fate[Fate.RETURNED]
+    accounting = flow.metrics.accounting
+    assert accounting.by_kind[OutcomeKind.RECORDED] == len(bodies)
+    assert accounting.by_kind[OutcomeKind.DUPLICATE] == len(doubled)
+    assert accounting.by_kind[OutcomeKind.DEAD_LETTERED] == len(expected)
+    assert accounting.dead_by_reason == Counter(expected.values())
+    assert accounting.received == sent + accounting.by_kind[OutcomeKind.RETURNED]
     assert flow.metrics.events["deleted"] == sent
 
 
@@ -164,16 +164,16 @@ async def test_what_died_of_an_unknown_version_is_recorded_after_publication_and
     settings = place.settings()
     async with working(settings) as flow:
         await feed(place, flow, [*bodies, "not JSON"])
-    assert flow.metrics.books.dead_by_reason == {"unknown_policy": 25, "malformed": 1}
+    assert flow.metrics.accounting.dead_by_reason == {"unknown_policy": 25, "malformed": 1}
     assert await place.recorded() == []
 
     place.publish(FORGOTTEN)
     monkeypatch.setattr(walk_module, "_POLL_SECONDS", 0)
     async with open_queues(settings) as (source, dead_letters), working(settings) as flow:
-        figures = await replay(source, dead_letters, Choice(reasons=["unknown_policy"]))
+        figures = await replay(source, dead_letters, DeadLetterFilter(reasons=["unknown_policy"]))
         assert (figures.matched, figures.replayed) == (25, 25)
         await until(lambda: ended(flow) == 25)
-    assert flow.metrics.books.by_fate == {Fate.RECORDED: 25}
+    assert flow.metrics.accounting.by_kind == {OutcomeKind.RECORDED: 25}
     items = await place.recorded()
     assert {item["user_id"] for item in items} == {f"user-{n}" for n in range(25)}
     assert [verify(item) for item in items] == [[]] * 25
@@ -190,7 +190,7 @@ async def test_a_version_that_is_published_in_time_is_recorded_without_dying(pla
         await until(lambda: flow.metrics.events["unknown_policy_waits"] >= 2)
         await asyncio.to_thread(place.publish, FORGOTTEN)
         await until(lambda: ended(flow) == 1)
-    assert flow.metrics.books.by_fate[Fate.RECORDED] == 1
+    assert flow.metrics.accounting.by_kind[OutcomeKind.RECORDED] == 1
     assert len(await place.recorded()) == 1
     assert await place.dead() == []
 
@@ -212,7 +212,7 @@ async def test_a_policy_is_read_once_for_a_hundred_acceptances(place: Place) -> 
     async with working(place.settings(), note_reads) as flow:
         await feed(place, flow, good(100))
     assert reads == [(POLICY, "2026-01")]
-    assert flow.metrics.books.by_fate == {Fate.RECORDED: 100}
+    assert flow.metrics.accounting.by_kind == {OutcomeKind.RECORDED: 100}
 
 
 async def test_a_message_held_beyond_its_visibility_stays_ours(place: Place) -> None:
@@ -231,8 +231,8 @@ async def test_a_message_held_beyond_its_visibility_stays_ours(place: Place) -> 
         assert await place.waiting() == (0, 12)
         holding[0].let_go.set()
         await until(lambda: ended(flow) == 12)
-    assert flow.metrics.books.received == 12
-    assert flow.metrics.books.by_fate == {Fate.RECORDED: 12}
+    assert flow.metrics.accounting.received == 12
+    assert flow.metrics.accounting.by_kind == {OutcomeKind.RECORDED: 12}
     assert flow.metrics.events["lease_lost"] == 0
     assert flow.metrics.events["deleted"] == 12
     # In batches: twelve leases are two calls.
@@ -255,12 +255,12 @@ async def test_a_drain_hands_back_what_it_cannot_finish_and_the_next_worker_reco
     async with working(settings, hold) as first:
         await place.send(good(15))
         await until(lambda: holding[0].waiting == 15)
-    assert first.metrics.books.by_fate == {Fate.RETURNED: 15}
+    assert first.metrics.accounting.by_kind == {OutcomeKind.RETURNED: 15}
     assert await place.waiting() == (15, 0)
     assert await place.recorded() == []
     async with working(settings) as second:
         await until(lambda: ended(second) == 15)
-    assert second.metrics.books.by_fate == {Fate.RECORDED: 15}
+    assert second.metrics.accounting.by_kind == {OutcomeKind.RECORDED: 15}
     assert len(await place.recorded()) == 15
 
 
@@ -293,8 +293,8 @@ async def test_two_workers_share_a_queue_and_record_everything_once(place: Place
         await until(lambda: ended(flow) + ended(other) >= 60)
         other.stopping.set()
         await running
-    assert other.metrics.books.balance
-    assert other.metrics.books.held == 0
+    assert other.metrics.accounting.balance
+    assert other.metrics.accounting.held == 0
     assert Counter(item["user_id"] for item in await place.recorded()) == {
         f"user-{n}": 1 for n in range(60)
     }
@@ -347,10 +347,12 @@ async def test_what_is_held_while_the_table_is_out_of_reach_is_recorded_when_it_
             assert flow.slots.in_flight <= 30
             dynamodb.mend()
             await until(lambda: ended(flow) == 80)
-    books = flow.metrics.books
+    accounting = flow.metrics.accounting
     # A write that landed before its connection broke is a duplicate when it is tried again.
-    assert books.by_fate[Fate.RECORDED] + books.by_fate[Fate.DUPLICATE] == 80
-    assert books.received == 80
+    assert (
+        accounting.by_kind[OutcomeKind.RECORDED] + accounting.by_kind[OutcomeKind.DUPLICATE] == 80
+    )
+    assert accounting.received == 80
     assert len(await place.recorded()) == 80
     assert await place.waiting() == (0, 0)
     assert await place.dead() == []
@@ -376,11 +378,13 @@ async def test_what_could_not_be_told_to_the_queue_is_told_again(place: Place) -
     assert {each.body for each in await place.dead()} == {
         f"bad {start + n}" for start in range(0, 60, 20) for n in range(5)
     }
-    assert flow.metrics.books.received >= 60
+    assert flow.metrics.accounting.received >= 60
 
 
 async def _is_done(place: Place, flow: Flow) -> bool:
-    return await place.waiting() == (0, 0) and flow.metrics.books.held == 0 and ended(flow) >= 60
+    return (
+        await place.waiting() == (0, 0) and flow.metrics.accounting.held == 0 and ended(flow) >= 60
+    )
 
 
 async def test_the_evidence_says_when_sqs_took_the_message(place: Place) -> None:

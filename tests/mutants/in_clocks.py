@@ -18,7 +18,7 @@ MUTANTS: Final = (
     Mutant(
         "this host's clock decides what is in the future",
         _FLOW,
-        "passed = max(self.sqs_clock.passed, delivery.sent_at)",
+        "passed = max(self.sqs_clock.passed, message.sent_at)",
         "passed = self._now()",
         _FLOW_TESTS,
     ),
@@ -33,7 +33,7 @@ MUTANTS: Final = (
         "attempts exhausted by a wrong clock",
         _FLOW,
         'return Outcome.returned(f"{error.detail}; {doubt}", delay_seconds)',
-        "return self._recorder.later_or_dead(delivery, doubt)",
+        "return self._recorder.later_or_dead(message, doubt)",
         _FLOW_TESTS,
     ),
     Mutant(

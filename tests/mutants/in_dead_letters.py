@@ -62,8 +62,8 @@ _LOOKING: Final = (
     Mutant(
         "a delete with an old handle",
         _WALK,
-        "return replace(delivery, receipt_handle=handle)",
-        "return replace(delivery) if handle else delivery",
+        "return replace(message, receipt_handle=handle)",
+        "return replace(message) if handle else message",
         _WALK_TESTS,
     ),
     Mutant(

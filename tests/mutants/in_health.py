@@ -26,7 +26,7 @@ _MEMORY: Final = (
     Mutant(
         "memory that nobody counts",
         _RECEIVE,
-        "            slot.fill(delivery.memory_bytes)\n",
+        "            slot.fill(message.memory_bytes)\n",
         "",
         _RECEIVE_TESTS,
     ),
@@ -161,9 +161,9 @@ _ELSEWHERE: Final = (
     Mutant(
         "a redelivery dropped while the first is held",
         _FLOW,
-        "        self.metrics.books.open()\n        lease",
-        "        if delivery.message_id in self.leases._by_message:\n            slot.release()\n"
-        "            return\n        self.metrics.books.open()\n        lease",
+        "        self.metrics.accounting.open()\n        lease",
+        "        if message.message_id in self.leases._by_message:\n            slot.release()\n"
+        "            return\n        self.metrics.accounting.open()\n        lease",
         ("tests/pitfalls/test_leases.py", "-k", "old_handle"),
     ),
     Mutant(
@@ -176,8 +176,8 @@ _ELSEWHERE: Final = (
     Mutant(
         "a poll that waits for its batch",
         _RECEIVE,
-        "            self._accept(delivery, slot)\n",
-        "            self._accept(delivery, slot)\n        while self._slots.filled:\n"
+        "            self._accept(message, slot)\n",
+        "            self._accept(message, slot)\n        while self._slots.filled:\n"
         "            await asyncio.sleep(0.05)\n",
         ("tests/pitfalls/test_progress.py", "-k", "one_slow"),
     ),
@@ -272,7 +272,7 @@ _ACCESS_DENIED: Final = (
     Mutant(
         "a message dead-lettered again",
         _SETTLE,
-        "if lease.delivery.message_id in self._dead_lettered:",
+        "if lease.message.message_id in self._dead_lettered:",
         "if False:",
         _SETTLE_TESTS,
     ),

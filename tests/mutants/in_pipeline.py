@@ -160,7 +160,7 @@ _LEASES: Final = (
         (*_FLOW_TESTS, "-k", "leases"),
     ),
     Mutant(
-        "a superseded delivery keeps its lease",
+        "a superseded message keeps its lease",
         _LEASE,
         "if older is not None:",
         "if False:",
@@ -205,9 +205,9 @@ _CARRYING: Final = (
         (*_FLOW_TESTS, "-k", "at_any_moment or faults_of_every_kind"),
     ),
     Mutant(
-        "books not closed",
+        "accounting not closed",
         _FLOW,
-        "self.metrics.books.close(outcome)",
+        "self.metrics.accounting.close(outcome)",
         "pass",
         (*_FLOW_TESTS, "-k", "recorded_once"),
     ),

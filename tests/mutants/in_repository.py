@@ -1,4 +1,4 @@
-"""Faults in the ledger: writes, lookups, the cache, the evidence, the one instance."""
+"""Faults in the store: writes, lookups, the cache, the evidence, the one instance."""
 
 from __future__ import annotations
 

@@ -69,8 +69,8 @@ _MONITORING: Final = (
     Mutant(
         "protection that misses messages between two looks",
         _ECS,
-        "if books.held or books.received != self._received:",
-        "if books.held:",
+        "if accounting.held or accounting.received != self._received:",
+        "if accounting.held:",
         _ECS_TESTS,
     ),
     Mutant(
@@ -97,8 +97,8 @@ _MONITORING: Final = (
     Mutant(
         "metrics that tell nothing before the first event",
         _PROMETHEUS,
-        "((reason.value, books.dead_by_reason[reason.value]) for reason in Reason),",
-        "sorted(books.dead_by_reason.items()),",
+        "((reason.value, accounting.dead_by_reason[reason.value]) for reason in Reason),",
+        "sorted(accounting.dead_by_reason.items()),",
         _PROMETHEUS_TESTS,
     ),
 )

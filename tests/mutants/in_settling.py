@@ -25,7 +25,7 @@ _ANSWERS: Final = (
         "a failed delete of a batch swallowed",
         _QUEUE,
         'return await self._batch("DeleteMessageBatch", entries)',
-        'await self._batch("DeleteMessageBatch", entries); return [None] * len(deliveries)',
+        'await self._batch("DeleteMessageBatch", entries); return [None] * len(messages)',
         _QUEUE_TESTS,
     ),
     Mutant(
@@ -83,15 +83,15 @@ _SETTLING: Final = (
     Mutant(
         "a dead letter deleted before it is confirmed",
         _SETTLE,
-        "        letter = bury(",
-        "        await self._delete(lease)\n        letter = bury(",
+        "        letter = to_dead_letter(",
+        "        await self._delete(lease)\n        letter = to_dead_letter(",
         _SETTLE_TESTS,
     ),
     Mutant(
         "what could not be dead-lettered is deleted",
         _SETTLE,
         "await self._hand_back(lease, delay)",
-        "await self._delete(lease, Fate.RETURNED)",
+        "await self._delete(lease, OutcomeKind.RETURNED)",
         _SETTLE_TESTS,
     ),
     Mutant(
@@ -150,7 +150,7 @@ _DECIDING: Final = (
         "a table that fails burns receives",
         _RECORD,
         "                failure = error\n",
-        "                return self.later_or_dead(delivery, str(error))\n",
+        "                return self.later_or_dead(message, str(error))\n",
         _RECORD_TESTS,
     ),
     Mutant(
@@ -184,8 +184,8 @@ _DECIDING: Final = (
     Mutant(
         "an unknown version dead at its first receive",
         _RECORD,
-        "if long_enough or delivery",
-        "if not long_enough or delivery",
+        "if long_enough or message",
+        "if not long_enough or message",
         _RECORD_TESTS,
     ),
     Mutant(
@@ -219,15 +219,15 @@ _DECIDING: Final = (
     Mutant(
         "received_at taken from our own clock",
         _RECORD,
-        "received_at=delivery.sent_at",
+        "received_at=message.sent_at",
         "received_at=self._now()",
         _RECORD_TESTS,
     ),
     Mutant(
         "received_at taken from the first receive",
         _RECORD,
-        "received_at=delivery.sent_at",
-        "received_at=delivery.first_received_at",
+        "received_at=message.sent_at",
+        "received_at=message.first_received_at",
         _RECORD_TESTS,
     ),
 )
@@ -243,8 +243,8 @@ _DEAD: Final = (
     Mutant(
         "the body altered",
         _LETTER,
-        "body=delivery.body,",
-        'body=delivery.body.replace(": ", ":"),',
+        "body=message.body,",
+        'body=message.body.replace(": ", ":"),',
         _LETTER_TESTS,
     ),
     Mutant(
@@ -272,7 +272,7 @@ _DEAD: Final = (
     Mutant(
         "a replay that drops attributes",
         _REPLAY,
-        "message = revived(wanted, at, edit, max_bytes=self.max_bytes)",
+        "message = mark_replayed(wanted, at, edit, max_bytes=self.max_bytes)",
         "message = OutgoingMessage(wanted.body)",
         _REPLAY_TESTS,
     ),
@@ -366,7 +366,7 @@ _LIMITS: Final = (
     Mutant(
         "refused dead letters that readiness never mentions",
         _SETTLE,
-        "        self._unsent.failed(delivery.message_id, error, delay)\n",
+        "        self._unsent.failed(message.message_id, error, delay)\n",
         "",
         _SETTLE_TESTS,
     ),

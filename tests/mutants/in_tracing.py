@@ -13,8 +13,8 @@ MUTANTS: Final = (
     Mutant(
         "a body in the log",
         "worker/pipeline/flow.py",
-        "            receive_count=delivery.receive_count,\n",
-        "            receive_count=delivery.receive_count,\n            body=delivery.body,\n",
+        "            receive_count=message.receive_count,\n",
+        "            receive_count=message.receive_count,\n            body=message.body,\n",
         ("tests/unit/pipeline/test_flow.py::test_every_good_message_is_recorded_once_and_deleted",),
     ),
     Mutant(
@@ -55,8 +55,8 @@ MUTANTS: Final = (
     Mutant(
         "a dead message whose span is no failure",
         _TRACING,
-        "if outcome.fate is Fate.DEAD and outcome.reason is not None:",
-        "if outcome.fate is Fate.RETURNED and outcome.reason is not None:",
+        "if outcome.kind is OutcomeKind.DEAD_LETTERED and outcome.reason is not None:",
+        "if outcome.kind is OutcomeKind.RETURNED and outcome.reason is not None:",
         _TESTS,
     ),
     Mutant(

@@ -110,8 +110,8 @@ _RESULTS: Final = (
     Mutant(
         "surplus messages end the service",
         "worker/pipeline/receive.py",
-        "for delivery in deliveries[: len(slots)]:",
-        "for delivery in deliveries:",
+        "for message in messages[: len(slots)]:",
+        "for message in messages:",
         ("tests/unit/pipeline/test_receive.py",),
     ),
     Mutant(

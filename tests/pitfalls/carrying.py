@@ -9,12 +9,12 @@ from datetime import datetime
 from typing import Any
 
 from tests.simulation.sqs_messages import StoredMessage
-from tests.unit.fakes import SOURCE, FakeLedger, World, clock, policy, settings
+from tests.unit.fakes import SOURCE, FakeAcceptanceStore, World, clock, policy, settings
 from worker.aws.sqs import Queue
 from worker.domain.acceptance import Acceptance
-from worker.domain.message import Fate
+from worker.domain.message import OutcomeKind
 from worker.pipeline.flow import Flow
-from worker.pipeline.record import Ledger
+from worker.pipeline.record import AcceptanceStore
 from worker.repository import AUPRepository, RecordResult
 
 
@@ -29,18 +29,18 @@ class Carrying:
     """
 
     def __init__(
-        self, world: World, ledger: Ledger, *, source: Queue | None = None, **changes: Any
+        self, world: World, store: AcceptanceStore, *, source: Queue | None = None, **changes: Any
     ) -> None:
         self.world = world
         self.flow = Flow(
-            source or world.source, world.dead_letters, ledger, settings(**changes), now=clock
+            source or world.source, world.dead_letters, store, settings(**changes), now=clock
         )
         self.task = asyncio.create_task(self.flow.run())
 
     @property
-    def fates(self) -> Counter[Fate]:
+    def kinds(self) -> Counter[OutcomeKind]:
         """How deliveries ended so far."""
-        return self.flow.metrics.books.by_fate
+        return self.flow.metrics.accounting.by_kind
 
     @property
     def events(self) -> Counter[str]:
@@ -65,13 +65,13 @@ class Carrying:
         """Drain, and check that nothing is left behind."""
         self.flow.stopping.set()
         await self.task
-        assert self.flow.metrics.books.balance
-        assert self.flow.metrics.books.held == 0
+        assert self.flow.metrics.accounting.balance
+        assert self.flow.metrics.accounting.held == 0
         assert self.flow.slots.in_flight == 0
         assert len(self.flow.leases) == 0
 
 
-class SlowLedger(FakeLedger):
+class SlowLedger(FakeAcceptanceStore):
     """Take as many seconds for each user as is said."""
 
     def __init__(self, seconds_by_user: Callable[[str], float]) -> None:

@@ -12,8 +12,16 @@ import pytest
 from tests.pitfalls.carrying import Carrying, SlowLedger, messages, published
 from tests.simulation.faults import FaultRates
 from tests.simulation.virtual_clock import run, simulated
-from tests.unit.fakes import DEAD_LETTERS, SOURCE, FakeLedger, World, body, open_world, policy
-from worker.domain.message import Fate
+from tests.unit.fakes import (
+    DEAD_LETTERS,
+    SOURCE,
+    FakeAcceptanceStore,
+    World,
+    body,
+    open_world,
+    policy,
+)
+from worker.domain.message import OutcomeKind
 from worker.errors import AWSRejectedError
 from worker.repository import RecordResult
 
@@ -61,47 +69,53 @@ class _FailingEntries:
         assert set(self.sent.values()) == {1, 2}
 
 
-async def _carried(world: World, ledger: FakeLedger, **changes: Any) -> Carrying:
+async def _carried(world: World, store: FakeAcceptanceStore, **changes: Any) -> Carrying:
     await world.push(*(body(number) for number in range(COUNT)))
-    return Carrying(world, ledger, **changes)
+    return Carrying(world, store, **changes)
 
 
 async def _deletes(world: World, patch: pytest.MonkeyPatch) -> None:
     failing = _FailingEntries(world, "delete_message_batch", patch)
-    carrying = await _carried(world, FakeLedger(policy()))
+    carrying = await _carried(world, FakeAcceptanceStore(policy()))
     await carrying.until(lambda: not messages(world), 30, "all are deleted")
     await carrying.stop()
     failing.check()
 
 
 async def _hand_backs(world: World, patch: pytest.MonkeyPatch) -> None:
-    ledger = FakeLedger(policy())
-    ledger.results = [AWSRejectedError("no")] * COUNT
+    store = FakeAcceptanceStore(policy())
+    store.results = [AWSRejectedError("no")] * COUNT
     failing = _FailingEntries(world, "change_message_visibility_batch", patch)
-    carrying = await _carried(world, ledger, backoff_base_seconds=0.001)
+    carrying = await _carried(world, store, backoff_base_seconds=0.001)
     # Before the leases end: what nobody handed back would come later.
-    await carrying.until(lambda: carrying.fates[Fate.RECORDED] == COUNT, 60, "all came again")
+    await carrying.until(
+        lambda: carrying.kinds[OutcomeKind.RECORDED] == COUNT, 60, "all came again"
+    )
     await carrying.stop()
     failing.check()
 
 
 async def _extensions(world: World, patch: pytest.MonkeyPatch) -> None:
     failing = _FailingEntries(world, "change_message_visibility_batch", patch)
-    ledger = SlowLedger(lambda _: 70.0)
-    carrying = await _carried(world, ledger, visibility_timeout_seconds=100)
-    await carrying.until(lambda: carrying.fates[Fate.RECORDED] == COUNT, 80, "all are recorded")
+    store = SlowLedger(lambda _: 70.0)
+    carrying = await _carried(world, store, visibility_timeout_seconds=100)
+    await carrying.until(
+        lambda: carrying.kinds[OutcomeKind.RECORDED] == COUNT, 80, "all are recorded"
+    )
     await carrying.stop()
     failing.check()
     assert carrying.events["lease_lost"] == 0
 
 
 async def _letters(world: World, patch: pytest.MonkeyPatch) -> None:
-    ledger = FakeLedger(policy())
-    ledger.results = [RecordResult.CONFLICT] * COUNT
+    store = FakeAcceptanceStore(policy())
+    store.results = [RecordResult.CONFLICT] * COUNT
     await world.push(*(body(number) for number in range(COUNT)))
     failing = _FailingEntries(world, "send_message_batch", patch)
-    carrying = Carrying(world, ledger)
-    await carrying.until(lambda: carrying.fates[Fate.DEAD] == COUNT, 30, "all are dead")
+    carrying = Carrying(world, store)
+    await carrying.until(
+        lambda: carrying.kinds[OutcomeKind.DEAD_LETTERED] == COUNT, 30, "all are dead"
+    )
     await carrying.stop()
     failing.check()
     assert sorted(world.bodies(DEAD_LETTERS)) == sorted(body(number) for number in range(COUNT))
@@ -129,14 +143,14 @@ async def test_what_comes_twice_in_one_batch_fails_no_batch() -> None:
     world.faults.rates = FaultRates(duplicate_delivery=0.6)
     carrying = Carrying(world, repository)
     await carrying.until(
-        lambda: carrying.flow.metrics.books.received > 120, 60, "many are handed out twice"
+        lambda: carrying.flow.metrics.accounting.received > 120, 60, "many are handed out twice"
     )
     world.faults.stop()
     await carrying.until(lambda: not messages(world), 60, "all are deleted")
     await asyncio.sleep(1)
     await carrying.stop()
-    assert carrying.fates[Fate.RECORDED] == 20
-    assert carrying.fates.keys() <= {Fate.RECORDED, Fate.DUPLICATE}
+    assert carrying.kinds[OutcomeKind.RECORDED] == 20
+    assert carrying.kinds.keys() <= {OutcomeKind.RECORDED, OutcomeKind.DUPLICATE}
     assert carrying.events["delete_failed"] == 0
     for batch in world.dynamodb.batches:
         keys = [(item["user_id"], item["policy_version"]) for item in batch]

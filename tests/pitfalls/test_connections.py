@@ -16,7 +16,7 @@ from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import DEAD_LETTERS, SOURCE, body, clock, open_world, policy, settings
 from worker.aws.sqs import open_queues
-from worker.domain.message import Fate
+from worker.domain.message import OutcomeKind
 from worker.pipeline.flow import Flow
 from worker.pipeline.metrics import Metrics
 from worker.repository import AUPRepository
@@ -90,7 +90,7 @@ async def test_with_every_bound_reached_each_call_has_a_connection_at_once() -> 
         for number in range(POLICY_READS):
             server.send(*_bodies("good", 1, version=f"never-{number}"))
         received = 4 * many + POLICY_READS
-        await _until(lambda: flow.metrics.books.received == received, flow, server)
+        await _until(lambda: flow.metrics.accounting.received == received, flow, server)
         expected = Counter(
             ReceiveMessage=POLLS,
             DeleteMessageBatch=SETTLES,
@@ -110,7 +110,7 @@ async def test_reads_of_many_policies_wait_for_a_turn_and_not_for_a_connection()
         many = 40
         for number in range(many):
             server.send(*_bodies("good", 1, version=f"never-{number}"))
-        await _until(lambda: flow.metrics.books.received == many, flow, server)
+        await _until(lambda: flow.metrics.accounting.received == many, flow, server)
         await _until(lambda: flow.metrics.calls == server.arrived, flow, server)
 
 
@@ -145,7 +145,7 @@ async def test_sessions_and_clients_are_made_once_however_many_messages_come_and
                 start += 125  # noqa: PLW2901 - the second half
         await carrying.until(lambda: not messages(world), 300, "all are carried")
         await carrying.stop()
-        assert carrying.fates[Fate.RECORDED] >= 900
+        assert carrying.kinds[OutcomeKind.RECORDED] >= 900
         assert len(world.records()) == 1000
         openings = [(each, service) for one in sessions for each, service, _ in one.openings]
         assert sorted(openings) == [("client", "sqs"), ("client", "sqs"), ("resource", "dynamodb")]

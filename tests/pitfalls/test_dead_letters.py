@@ -27,10 +27,10 @@ from tests.unit.fakes import (
     open_world,
 )
 from worker.domain.dead_letter import ATTRIBUTE
-from worker.domain.message import Fate
+from worker.domain.message import OutcomeKind
 from worker.errors import AWSUnavailableError, Reason
 from worker.operations.dead_letters.replay import ReplayFigures, replay
-from worker.operations.dead_letters.scan import LOOK_SECONDS, Choice, DeadLetter, walk
+from worker.operations.dead_letters.scan import LOOK_SECONDS, DeadLetter, DeadLetterFilter, walk
 
 TEN: dict[str, Any] = {
     **{f"text-{n}": {"DataType": "String.x", "StringValue": f"välue {n}"} for n in range(5)},
@@ -102,7 +102,9 @@ async def test_a_bad_message_is_dead_with_its_reason_neither_dropped_nor_tried_f
     carrying = Carrying(
         world, repository, unknown_policy_seconds=5, backoff_cap_seconds=5, max_attempts=ATTEMPTS
     )
-    await carrying.until(lambda: carrying.fates[Fate.RECORDED] == 1, 5, "the good one is recorded")
+    await carrying.until(
+        lambda: carrying.kinds[OutcomeKind.RECORDED] == 1, 5, "the good one is recorded"
+    )
     watch = _Watch(world.sqs.queue(SOURCE), world.sqs.queue(DEAD_LETTERS))
     world.faults.rates = FaultRates(failed_entry=0.3, lost_answer=0.2)
     send = world.sqs.send_message_batch
@@ -137,7 +139,7 @@ async def test_a_dead_letter_tells_when_it_expires_whoever_moved_it() -> None:
     await carrying.until(lambda: not messages(world), 30, "both are dead")
     dead_at = START + timedelta(seconds=now())
     await carrying.stop()
-    expiry = {each.delivery.body: each.expires_at for each in await _listed(world)}
+    expiry = {each.message.body: each.expires_at for each in await _listed(world)}
     assert abs(expiry[body()] - (sent_at + retention)) < timedelta(seconds=5)
     assert abs(expiry["{"] - (dead_at + retention)) < timedelta(seconds=5)
 
@@ -146,7 +148,7 @@ async def _replayed(world: World) -> ReplayFigures:
     """Replay, again where a poll fails: that ends it."""
     while True:
         try:
-            return await replay(world.source, world.dead_letters, Choice(), now=clock)
+            return await replay(world.source, world.dead_letters, DeadLetterFilter(), now=clock)
         except AWSUnavailableError:
             await asyncio.sleep(LOOK_SECONDS)
 
@@ -160,7 +162,9 @@ async def test_a_dead_letter_comes_back_whole_and_leaves_only_when_its_sending_i
     late = [body(number, version="2026-02", content_sha256=None) for number in range(25)]
     await world.push(*late, attributes=TEN)
     carrying = Carrying(world, repository, unknown_policy_seconds=5, backoff_cap_seconds=5)
-    await carrying.until(lambda: carrying.fates[Fate.DEAD] == 25, 300, "all are dead")
+    await carrying.until(
+        lambda: carrying.kinds[OutcomeKind.DEAD_LETTERED] == 25, 300, "all are dead"
+    )
     await carrying.stop()
     watch = _Watch(world.sqs.queue(DEAD_LETTERS), world.sqs.queue(SOURCE))
     world.faults.rates = FaultRates(failed_entry=0.6, lost_answer=0.1)
@@ -169,7 +173,7 @@ async def test_a_dead_letter_comes_back_whole_and_leaves_only_when_its_sending_i
     assert figures.failed + figures.undeleted > 0, "every entry went well"
     assert watch.too_early == []
     await asyncio.sleep(LOOK_SECONDS)  # some may be hidden still
-    await replay(world.source, world.dead_letters, Choice(), now=clock)
+    await replay(world.source, world.dead_letters, DeadLetterFilter(), now=clock)
     assert watch.too_early == []
     assert world.bodies(DEAD_LETTERS) == []
     assert set(world.bodies(SOURCE)) == set(late)

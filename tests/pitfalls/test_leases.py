@@ -13,20 +13,20 @@ import pytest
 
 from tests.pitfalls.carrying import Carrying, SlowLedger, messages, now, published, show_again
 from tests.simulation.virtual_clock import run, simulated
-from tests.unit.fakes import SOURCE, FakeLedger, body, open_world, policy
+from tests.unit.fakes import SOURCE, FakeAcceptanceStore, body, open_world, policy
 from worker.aws.access import CallObserver, Probe
 from worker.aws.sqs import Queue
 from worker.domain.acceptance import Acceptance
-from worker.domain.message import Delivery, Fate
+from worker.domain.message import OutcomeKind, ReceivedMessage
 from worker.domain.policy import Policy
 from worker.errors import AWSError, AWSRejectedError
-from worker.pipeline.record import Ledger
+from worker.pipeline.record import AcceptanceStore
 from worker.repository import RecordResult
 
 LEASE_SECONDS: Final = 40
 
 
-class _OneAtATime(FakeLedger):
+class _OneAtATime(FakeAcceptanceStore):
     """Record one acceptance after the other, each in its time."""
 
     def __init__(self, seconds: float) -> None:
@@ -43,14 +43,16 @@ class _OneAtATime(FakeLedger):
 
 @simulated
 async def test_slow_work_and_what_waits_behind_it_is_done_once() -> None:
-    world, ledger = await open_world(), _OneAtATime(seconds=10.0)
+    world, store = await open_world(), _OneAtATime(seconds=10.0)
     await world.push(*(body(number) for number in range(60)))
-    carrying = Carrying(world, ledger, slots=100, visibility_timeout_seconds=LEASE_SECONDS)
-    await carrying.until(lambda: carrying.fates[Fate.RECORDED] == 60, 700, "all are recorded")
+    carrying = Carrying(world, store, slots=100, visibility_timeout_seconds=LEASE_SECONDS)
+    await carrying.until(
+        lambda: carrying.kinds[OutcomeKind.RECORDED] == 60, 700, "all are recorded"
+    )
     assert now() > 10 * LEASE_SECONDS, "nobody had to wait for long"
     await carrying.stop()
     assert world.sqs.queue(SOURCE).handed_out_count == 60
-    assert len(ledger.recorded) == 60
+    assert len(store.recorded) == 60
     assert messages(world) == []
 
 
@@ -69,22 +71,22 @@ class _WatchedQueue(Queue):
         self._extending: Counter[str] = Counter()
         self._settled: set[str] = set()
 
-    def _settle(self, deliveries: Sequence[Delivery]) -> None:
-        for handle in (delivery.receipt_handle for delivery in deliveries):
+    def _settle(self, messages: Sequence[ReceivedMessage]) -> None:
+        for handle in (message.receipt_handle for message in messages):
             self._settled.add(handle)
             if self._extending[handle]:
                 self.trespasses.append(f"{handle} is settled while it is extended")
 
-    async def delete(self, deliveries: Sequence[Delivery]) -> list[AWSError | None]:
-        self._settle(deliveries)
-        return await super().delete(deliveries)
+    async def delete(self, messages: Sequence[ReceivedMessage]) -> list[AWSError | None]:
+        self._settle(messages)
+        return await super().delete(messages)
 
     async def change_visibility(
-        self, changes: Sequence[tuple[Delivery, float]]
+        self, changes: Sequence[tuple[ReceivedMessage, float]]
     ) -> list[AWSError | None]:
-        self._settle([delivery for delivery, seconds in changes if seconds != LEASE_SECONDS])
+        self._settle([message for message, seconds in changes if seconds != LEASE_SECONDS])
         extended = [
-            delivery.receipt_handle for delivery, seconds in changes if seconds == LEASE_SECONDS
+            message.receipt_handle for message, seconds in changes if seconds == LEASE_SECONDS
         ]
         late = self._settled.intersection(extended)
         self.trespasses += [f"{handle} is extended after it was settled" for handle in late]
@@ -103,15 +105,15 @@ def _around_an_extension(user: str) -> float:
     return LEASE_SECONDS / 2 - 3 + 0.1 * number if number < 140 else 2 * LEASE_SECONDS
 
 
-@pytest.mark.parametrize("fate", [Fate.RECORDED, Fate.RETURNED])
+@pytest.mark.parametrize("fate", [OutcomeKind.RECORDED, OutcomeKind.RETURNED])
 def test_an_extension_never_meets_a_settled_message_and_goes_on_through_the_drain(
-    fate: Fate,
+    kind: OutcomeKind,
 ) -> None:
     async def story() -> None:
         world = await open_world()
-        ledger = SlowLedger(_around_an_extension)
-        if fate is Fate.RETURNED:
-            ledger.results = [AWSRejectedError("no")] * 160
+        store = SlowLedger(_around_an_extension)
+        if kind is OutcomeKind.RETURNED:
+            store.results = [AWSRejectedError("no")] * 160
         await world.push(*(body(number) for number in range(160)))
         world.faults.durations = replace(
             world.faults.durations, least_latency_seconds=0.2, most_latency_seconds=1.0
@@ -119,7 +121,7 @@ def test_an_extension_never_meets_a_settled_message_and_goes_on_through_the_drai
         source = _WatchedQueue(world.source)
         carrying = Carrying(
             world,
-            ledger,
+            store,
             source=source,
             slots=200,
             visibility_timeout_seconds=LEASE_SECONDS,
@@ -129,13 +131,13 @@ def test_an_extension_never_meets_a_settled_message_and_goes_on_through_the_drai
             stop_timeout_seconds=310.0,
         )
         await carrying.until(
-            lambda: carrying.flow.metrics.books.received == 160, 30, "all are held"
+            lambda: carrying.flow.metrics.accounting.received == 160, 30, "all are held"
         )
         stopped_at = now()
         await carrying.stop()
         assert source.trespasses == []
         assert [at for at in source.extended_at if at > stopped_at + LEASE_SECONDS / 2]
-        assert carrying.fates == {fate: 160}
+        assert carrying.kinds == {kind: 160}
         assert carrying.events["lease_lost"] == 0
         assert world.sqs.queue(SOURCE).handed_out_count == 160
 
@@ -150,8 +152,8 @@ class _Late:
         seconds: of the first acceptance, the second, and so on; then none.
     """
 
-    def __init__(self, ledger: Ledger, *seconds: float) -> None:
-        self._ledger = ledger
+    def __init__(self, store: AcceptanceStore, *seconds: float) -> None:
+        self._ledger = store
         self._seconds = list(seconds)
 
     def observe(self, observer: CallObserver) -> None:
@@ -181,17 +183,17 @@ def test_a_delete_by_an_old_handle_is_not_trusted_and_the_newest_handle_deletes(
         again_by_same = receiver == "the same worker"
         slots = 20 if again_by_same else 1
         first = Carrying(world, _Late(repository, 10.0, 20.0), slots=slots, wait_seconds=1)
-        await first.until(lambda: first.flow.metrics.books.held == 1, 5, "it is held")
+        await first.until(lambda: first.flow.metrics.accounting.held == 1, 5, "it is held")
         show_again(world)
         second = first if again_by_same else Carrying(world, _Late(repository, 20.0))
         await second.until(
             lambda: world.sqs.queue(SOURCE).handed_out_count == 2, 5, "it is handed out again"
         )
-        await first.until(lambda: first.fates[Fate.RECORDED] == 1, 15, "it is recorded")
+        await first.until(lambda: first.kinds[OutcomeKind.RECORDED] == 1, 15, "it is recorded")
         assert len(messages(world)) == 1, "an old handle deletes nothing"
         # Long before its visibility ends: nobody had to receive it a third time.
         await second.until(lambda: not messages(world), 30, "the newest handle deletes it")
-        await second.until(lambda: second.fates[Fate.DUPLICATE] == 1, 5, "a duplicate")
+        await second.until(lambda: second.kinds[OutcomeKind.DUPLICATE] == 1, 5, "a duplicate")
         assert len(world.records()) == 1
         assert world.sqs.queue(SOURCE).handed_out_count == 2
         for carrying in {first, second}:

@@ -14,9 +14,9 @@ from tests.simulation.traffic import plain_ones
 from tests.simulation.virtual_clock import START, run, simulated
 from tests.simulation.world import World
 from tests.unit.fakes import SOURCE, body, clock, open_world, policy
-from worker.domain.message import Fate
+from worker.domain.message import OutcomeKind
 from worker.operations.dead_letters.replay import replay
-from worker.operations.dead_letters.scan import Choice
+from worker.operations.dead_letters.scan import DeadLetterFilter
 
 
 @simulated
@@ -27,15 +27,17 @@ async def test_what_was_seen_before_is_taken_anew_and_only_the_table_finds_dupli
     late = [body(number, version="2026-02", content_sha256=None) for number in range(10)]
     await world.push(*late)
     # Returned under the same message id, dead, and sent back with the same content.
-    await carrying.until(lambda: carrying.fates[Fate.DEAD] == 10, 300, "all are dead")
-    assert carrying.fates[Fate.RETURNED] >= 20
+    await carrying.until(
+        lambda: carrying.kinds[OutcomeKind.DEAD_LETTERED] == 10, 300, "all are dead"
+    )
+    assert carrying.kinds[OutcomeKind.RETURNED] >= 20
     await repository.publish_policy(policy("2026-02"))
-    figures = await replay(world.source, world.dead_letters, Choice(), now=clock)
+    figures = await replay(world.source, world.dead_letters, DeadLetterFilter(), now=clock)
     assert figures.replayed == 10
-    await carrying.until(lambda: carrying.fates[Fate.RECORDED] == 10, 60, "all are recorded")
+    await carrying.until(lambda: carrying.kinds[OutcomeKind.RECORDED] == 10, 60, "all are recorded")
     await carrying.until(lambda: not messages(world), 60, "and deleted")
     await world.push(*late)
-    await carrying.until(lambda: carrying.fates[Fate.DUPLICATE] == 10, 60, "found recorded")
+    await carrying.until(lambda: carrying.kinds[OutcomeKind.DUPLICATE] == 10, 60, "found recorded")
     await carrying.until(lambda: not messages(world), 60, "and acknowledged")
     await carrying.stop()
     assert len(world.records()) == 10
@@ -88,7 +90,7 @@ def test_a_worker_that_dies_while_it_writes_keeps_no_other_from_writing(
         second.start()
         # As soon as the visibility of 60 s ends: nothing else has to run out.
         await world.until(lambda: not world.audit.source.messages, 75, "all are recorded")
-        assert len(world.audit.ledger) == 20
+        assert len(world.audit.store) == 20
         await asyncio.sleep(400)
         await second.stop()
         world.audit.check()

@@ -11,14 +11,14 @@ import pytest
 from tests.pitfalls.carrying import Carrying, SlowLedger, now
 from tests.simulation.virtual_clock import run, simulated
 from tests.unit.fakes import (
-    FakeLedger,
+    FakeAcceptanceStore,
     body,
     open_world,
     policy,
     settings,
 )
 from worker.cli.app import main
-from worker.domain.message import Fate
+from worker.domain.message import OutcomeKind
 from worker.errors import AWSRejectedError
 from worker.pipeline import flow as flow_module
 from worker.pipeline import settle
@@ -67,16 +67,18 @@ class _Spoiling:
         patch: puts something in the place of a part of it.
     """
 
-    def __init__(self, carrying: Carrying, ledger: FakeLedger, patch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, carrying: Carrying, store: FakeAcceptanceStore, patch: pytest.MonkeyPatch
+    ) -> None:
         self.world = carrying.world
-        self.ledger = ledger
+        self.store = store
         self.patch = patch
         self.spoilt = 0
         self.is_over = False
 
     def results(self, result: RecordResult | Exception) -> None:
         """Let the ledger answer so."""
-        self.ledger.results = [result] * SPOILT
+        self.store.results = [result] * SPOILT
         self.spoilt = SPOILT
 
     def raise_from(self, owner: object, name: str) -> None:
@@ -97,7 +99,7 @@ def _break_decoding(spoiling: _Spoiling) -> None:
 
 
 def _break_lookup(spoiling: _Spoiling) -> None:
-    spoiling.raise_from(spoiling.ledger, "policy")
+    spoiling.raise_from(spoiling.store, "policy")
 
 
 def _break_deleting(spoiling: _Spoiling) -> None:
@@ -106,12 +108,12 @@ def _break_deleting(spoiling: _Spoiling) -> None:
 
 def _break_handing_back(spoiling: _Spoiling) -> None:
     spoiling.raise_from(Settler, "_hand_back")
-    spoiling.ledger.results = [AWSRejectedError("no")] * SPOILT
+    spoiling.store.results = [AWSRejectedError("no")] * SPOILT
 
 
 def _break_burying(spoiling: _Spoiling) -> None:
     spoiling.raise_from(settle, "bury")
-    spoiling.ledger.results = [RecordResult.CONFLICT] * SPOILT
+    spoiling.store.results = [RecordResult.CONFLICT] * SPOILT
 
 
 def _refuse_deletes(spoiling: _Spoiling) -> None:
@@ -120,7 +122,7 @@ def _refuse_deletes(spoiling: _Spoiling) -> None:
 
 def _refuse_letters(spoiling: _Spoiling) -> None:
     spoiling.raise_from(spoiling.world.sqs, "send_message_batch")
-    spoiling.ledger.results = [RecordResult.CONFLICT] * SPOILT
+    spoiling.store.results = [RecordResult.CONFLICT] * SPOILT
 
 
 WAYS: dict[str, Callable[[_Spoiling], None]] = {
@@ -139,13 +141,13 @@ WAYS: dict[str, Callable[[_Spoiling], None]] = {
 }
 
 
-async def _goes_on(carrying: Carrying, ledger: FakeLedger) -> None:
+async def _goes_on(carrying: Carrying, store: FakeAcceptanceStore) -> None:
     """Check that good messages are recorded still, as many as the slots ten times over."""
-    before = len(ledger.recorded)
+    before = len(store.recorded)
     await carrying.world.push(*(body(number) for number in range(1000, 1000 + 10 * SLOTS)))
     wanted = {f"event-{number}" for number in range(1000, 1000 + 10 * SLOTS)}
     await carrying.until(
-        lambda: wanted <= {each.event_id for each in ledger.recorded[before:]}, 100, "it goes on"
+        lambda: wanted <= {each.event_id for each in store.recorded[before:]}, 100, "it goes on"
     )
 
 
@@ -154,22 +156,22 @@ def test_however_a_delivery_ends_its_slot_is_free_again(
     way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story() -> None:
-        world, ledger = await open_world(), FakeLedger(policy())
+        world, store = await open_world(), FakeAcceptanceStore(policy())
         await world.push(*(body(number) for number in range(SPOILT)))
-        carrying = Carrying(world, ledger, slots=SLOTS, visibility_timeout_seconds=3600)
-        spoiling = _Spoiling(carrying, ledger, monkeypatch)
+        carrying = Carrying(world, store, slots=SLOTS, visibility_timeout_seconds=3600)
+        spoiling = _Spoiling(carrying, store, monkeypatch)
         WAYS[way](spoiling)
         await carrying.until(
             lambda: (
-                carrying.flow.metrics.books.received >= SPOILT
-                and carrying.flow.metrics.books.held == 0
+                carrying.flow.metrics.accounting.received >= SPOILT
+                and carrying.flow.metrics.accounting.held == 0
             ),
             300,
             "the spoilt ones have ended",
         )
         assert spoiling.spoilt, "nothing was spoilt"
         spoiling.is_over = True
-        await _goes_on(carrying, ledger)
+        await _goes_on(carrying, store)
         await carrying.stop()
 
     run(story)
@@ -177,10 +179,10 @@ def test_however_a_delivery_ends_its_slot_is_free_again(
 
 @simulated
 async def test_a_delivery_that_is_cancelled_gives_its_slot_back() -> None:
-    ledger = SlowLedger(lambda user: 0.0 if len(user) == len("u-1000") else 10_000.0)
-    carrying = Carrying(await open_world(), ledger, slots=SLOTS)
+    store = SlowLedger(lambda user: 0.0 if len(user) == len("u-1000") else 10_000.0)
+    carrying = Carrying(await open_world(), store, slots=SLOTS)
     await carrying.world.push(*(body(number) for number in range(SLOTS)))
-    await carrying.until(lambda: len(ledger.recorded) == SLOTS, 10, "every slot is taken")
+    await carrying.until(lambda: len(store.recorded) == SLOTS, 10, "every slot is taken")
     for task in asyncio.all_tasks():
         if "_carry" in str(task.get_coro()):
             task.cancel()
@@ -192,8 +194,8 @@ async def test_a_delivery_that_is_cancelled_gives_its_slot_back() -> None:
 
 @simulated
 async def test_a_poll_that_fails_or_brings_nothing_gives_its_slots_back() -> None:
-    ledger = FakeLedger(policy())
-    carrying = Carrying(await open_world(), ledger, slots=SLOTS, wait_seconds=1)
+    store = FakeAcceptanceStore(policy())
+    carrying = Carrying(await open_world(), store, slots=SLOTS, wait_seconds=1)
     for _ in range(SPOILT):
         carrying.world.faults.break_down("sqs")
         await asyncio.sleep(30)
@@ -201,21 +203,21 @@ async def test_a_poll_that_fails_or_brings_nothing_gives_its_slots_back() -> Non
         await asyncio.sleep(30)
     assert carrying.events["poll_failures"] >= SPOILT
     assert carrying.events["empty_polls"] >= SPOILT
-    await _goes_on(carrying, ledger)
+    await _goes_on(carrying, store)
     await carrying.stop()
 
 
 @simulated
 async def test_one_slow_message_of_ten_does_not_hold_up_the_next_polls() -> None:
-    ledger = SlowLedger(lambda user: 10_000.0 if user == "u-3" else 0.1)
+    store = SlowLedger(lambda user: 10_000.0 if user == "u-3" else 0.1)
     world = await open_world()
     await world.push(*(body(number) for number in range(210)))
-    carrying = Carrying(world, ledger, slots=20, poll_concurrency=1)
+    carrying = Carrying(world, store, slots=20, poll_concurrency=1)
     begun_at = now()
     await carrying.until(
-        lambda: carrying.fates[Fate.RECORDED] == 209, 60, "all but the slow one are recorded"
+        lambda: carrying.kinds[OutcomeKind.RECORDED] == 209, 60, "all but the slow one are recorded"
     )
     assert now() - begun_at < 60
-    assert carrying.flow.metrics.books.held == 1
+    assert carrying.flow.metrics.accounting.held == 1
     await carrying.stop()
-    assert carrying.fates == {Fate.RECORDED: 209, Fate.RETURNED: 1}
+    assert carrying.kinds == {OutcomeKind.RECORDED: 209, OutcomeKind.RETURNED: 1}

@@ -11,7 +11,7 @@ from tests.pitfalls.carrying import Carrying, SlowLedger, now
 from tests.simulation.faults import FaultRates
 from tests.simulation.virtual_clock import run
 from tests.unit.fakes import DEAD_LETTERS, SOURCE, body, open_world
-from worker.domain.message import Fate
+from worker.domain.message import OutcomeKind
 
 COUNT: Final = 60
 DRAIN_SECONDS: Final = 25.0
@@ -25,11 +25,11 @@ def _seconds(user: str) -> float:
 @pytest.mark.parametrize("milliseconds", [0, *range(5, 300, 9), 20_000, 20_010])
 def test_a_stop_at_any_moment_strands_no_poll_no_delete_and_no_message(milliseconds: int) -> None:
     async def story() -> None:
-        world, ledger = await open_world(), SlowLedger(_seconds)
+        world, store = await open_world(), SlowLedger(_seconds)
         # What a call asked for that is given up happens all the same.
         world.faults.rates = FaultRates(late_landing=1.0)
         carrying = Carrying(
-            world, ledger, slots=50, settle_concurrency=1, drain_timeout_seconds=DRAIN_SECONDS
+            world, store, slots=50, settle_concurrency=1, drain_timeout_seconds=DRAIN_SECONDS
         )
         source = world.sqs.queue(SOURCE)
         await asyncio.sleep(1)
@@ -42,8 +42,8 @@ def test_a_stop_at_any_moment_strands_no_poll_no_delete_and_no_message(milliseco
         await asyncio.sleep(10)  # whatever was given up would land by now
         kept = await world.source.state()
         assert (kept.in_flight, kept.delayed) == (0, 0)
-        recorded = carrying.fates[Fate.RECORDED]
-        assert recorded + carrying.fates[Fate.DEAD] + kept.visible == COUNT
-        assert len(world.bodies(DEAD_LETTERS)) == carrying.fates[Fate.DEAD]
+        recorded = carrying.kinds[OutcomeKind.RECORDED]
+        assert recorded + carrying.kinds[OutcomeKind.DEAD_LETTERED] + kept.visible == COUNT
+        assert len(world.bodies(DEAD_LETTERS)) == carrying.kinds[OutcomeKind.DEAD_LETTERED]
 
     run(story)

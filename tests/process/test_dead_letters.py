@@ -181,8 +181,8 @@ def test_show_tells_all_of_one_and_marks_the_place(operated: Workplace) -> None:
             {"at": "2026-11-02T10:00:00.000+00:00", "by": "alice", "changed": ["user_id", "ip"]}
         ],
     }
-    fate = ("invalid", "version: input should be a valid string; accepted_at: missing")
-    one = die(operated, UGLY, *fate, attributes=ATTRIBUTES, history=history, original_id="origin")
+    kind = ("invalid", "version: input should be a valid string; accepted_at: missing")
+    one = die(operated, UGLY, *kind, attributes=ATTRIBUTES, history=history, original_id="origin")
     shown = operated.run("dead-letters", "show", one)
     assert (shown.returncode, shown.stderr) == (0, "")
     facts, _, laid_out = shown.stdout.partition("\nbody\n")
@@ -191,7 +191,7 @@ def test_show_tells_all_of_one_and_marks_the_place(operated: Workplace) -> None:
         f"id {one}",
         "original id origin",
         "reason invalid",
-        f"detail {fate[1]}",
+        f"detail {kind[1]}",
         "received 3 times before it died",
         "replayed 2 times, last 2026-11-03T10:00:00.000+00:00",
         "expires in 14 d",

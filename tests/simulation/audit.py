@@ -76,7 +76,7 @@ class Audit:
 
     source: SimulatedQueue
     dead_letters: SimulatedQueue
-    ledger: SimulatedTable
+    store: SimulatedTable
     sqs_faults: Faults
     outages: Outages
     terms: Terms
@@ -123,7 +123,7 @@ class Audit:
 
     def is_settled(self, sending: Sending) -> bool:
         """Tell whether the ledger holds this acceptance, or another event in its place."""
-        record = self.ledger.find(sending.key) if sending.key else None
+        record = self.store.find(sending.key) if sending.key else None
         if record is None:
             return False
         same_event = record.item["event_id"] == sending.stated["event_id"]
@@ -131,7 +131,7 @@ class Audit:
 
     def is_conflict(self, sending: Sending) -> bool:
         """Tell whether the ledger holds the same event with other content."""
-        record = self.ledger.find(sending.key) if sending.key else None
+        record = self.store.find(sending.key) if sending.key else None
         return record is not None and not self.is_settled(sending)
 
     def bodies(self, queue: SimulatedQueue) -> set[str]:
@@ -170,9 +170,9 @@ class Audit:
             raise SafetyError("; ".join(self.problems[:5]))
 
     def _check_ledger(self) -> None:
-        if len(self.ledger) == self._audited:
+        if len(self.store) == self._audited:
             return
-        items = self.ledger.items()
+        items = self.store.items()
         for item in items[self._audited :]:
             sources = [each for each in self._recordable() if each.is_stated_by(item)]
             if not sources:

@@ -39,7 +39,7 @@ class FaultRates:
         )
 
 
-class Fate(Enum):
+class OutcomeKind(Enum):
     """Name what happens to one call."""
 
     ANSWERED = auto()
@@ -51,10 +51,10 @@ class Fate(Enum):
 
 
 _CALL_FAULTS = (
-    ("throttled", Fate.THROTTLED, Fate.THROTTLED),
-    ("server_error", Fate.FAILED_BEFORE, Fate.FAILED_AFTER),
-    ("lost_request", Fate.LOST_BEFORE, Fate.LOST_BEFORE),
-    ("lost_answer", Fate.LOST_AFTER, Fate.LOST_AFTER),
+    ("throttled", OutcomeKind.THROTTLED, OutcomeKind.THROTTLED),
+    ("server_error", OutcomeKind.FAILED_BEFORE, OutcomeKind.FAILED_AFTER),
+    ("lost_request", OutcomeKind.LOST_BEFORE, OutcomeKind.LOST_BEFORE),
+    ("lost_answer", OutcomeKind.LOST_AFTER, OutcomeKind.LOST_AFTER),
 )
 
 
@@ -173,17 +173,17 @@ class Faults:
         self.happened[fault] += 1
         return True
 
-    def fate(self, service: str) -> Fate:
+    def kind(self, service: str) -> OutcomeKind:
         """Decide what becomes of one call to a service."""
         if not self._active:
-            return Fate.ANSWERED
+            return OutcomeKind.ANSWERED
         if service in self._down:
             self.happened["down"] += 1
-            return Fate.LOST_BEFORE
+            return OutcomeKind.LOST_BEFORE
         for fault, before, after in _CALL_FAULTS:
             if self.happens(fault):
                 return after if before is after or self.coin() else before
-        return Fate.ANSWERED
+        return OutcomeKind.ANSWERED
 
     def coin(self) -> bool:
         """Toss a coin."""

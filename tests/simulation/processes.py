@@ -10,7 +10,7 @@ from tests.simulation.audit import CALLER, SafetyError
 from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.virtual_clock import WallClock, abandon
 from worker.aws.sqs import Queue, open_queues
-from worker.domain.message import BATCH_MAX_ENTRIES, Fate
+from worker.domain.message import BATCH_MAX_ENTRIES, OutcomeKind
 from worker.errors import (
     AUPError,
     AWSDeniedError,
@@ -21,7 +21,7 @@ from worker.errors import (
     GaveUpError,
 )
 from worker.operations.dead_letters.replay import ReplayFigures, replay
-from worker.operations.dead_letters.scan import Choice
+from worker.operations.dead_letters.scan import DeadLetterFilter
 from worker.operations.doctor.preflight import check
 from worker.pipeline.flow import Flow
 from worker.pipeline.metrics import Metrics
@@ -171,13 +171,15 @@ class WorkerProcess(Process):
         self._check_ending()
         if self.flow is None:
             return
-        books, slots = self.flow.metrics.books, self.flow.slots
-        fates = sum(books.by_fate[fate] for fate in Fate)
-        if not books.balance or books.received != fates + books.held:
-            raise SafetyError(f"{self.name}: the books do not balance: {books.figures()}")
+        accounting, slots = self.flow.metrics.accounting, self.flow.slots
+        kinds = sum(accounting.by_kind[kind] for kind in OutcomeKind)
+        if not accounting.balance or accounting.received != kinds + accounting.held:
+            raise SafetyError(f"{self.name}: the books do not balance: {accounting.figures()}")
         polled = BATCH_MAX_ENTRIES * self.world.settings.poll_concurrency
-        if self.is_alive and not books.held <= slots.in_flight <= books.held + polled:
-            raise SafetyError(f"{self.name}: {slots.in_flight} slots for {books.held} messages")
+        if self.is_alive and not accounting.held <= slots.in_flight <= accounting.held + polled:
+            raise SafetyError(
+                f"{self.name}: {slots.in_flight} slots for {accounting.held} messages"
+            )
         if not 0 <= slots.in_flight <= slots.limit:
             raise SafetyError(f"{self.name}: {slots.in_flight} of {slots.limit} slots")
 
@@ -216,13 +218,13 @@ class WorkerProcess(Process):
     @property
     def recorded(self) -> int:
         """Return how many acceptances it claims to have recorded."""
-        return self.flow.metrics.books.by_fate[Fate.RECORDED] if self.flow else 0
+        return self.flow.metrics.accounting.by_kind[OutcomeKind.RECORDED] if self.flow else 0
 
     def _holds(self, handle: str) -> bool:
         if self.flow is None or not self.is_alive:
             return False
         leases = self.flow.leases._held.values()
-        return any(lease.delivery.receipt_handle == handle for lease in leases)
+        return any(lease.message.receipt_handle == handle for lease in leases)
 
 
 async def _checked(
@@ -240,7 +242,7 @@ async def _checked(
 class ReplayProcess(Process):
     """Run the real replay."""
 
-    choice: Choice = field(default_factory=Choice)
+    choice: DeadLetterFilter = field(default_factory=DeadLetterFilter)
     figures: ReplayFigures | None = None
 
     async def main(self) -> None:

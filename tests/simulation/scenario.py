@@ -17,7 +17,7 @@ from tests.simulation.trace import Trace
 from tests.simulation.traffic import HOPELESS, Kind, drawn, large_ones
 from tests.simulation.virtual_clock import START, WallClock, run
 from tests.simulation.world import AMPLE_RETENTION_SECONDS, World
-from worker.operations.dead_letters.scan import LOOK_SECONDS, Choice
+from worker.operations.dead_letters.scan import LOOK_SECONDS, DeadLetterFilter
 
 # Within what is tolerated, beyond it, and beyond what AWS itself lets pass.
 _SKEWS_SECONDS = (200.0, 3600.0, 172_800.0)
@@ -89,8 +89,8 @@ class Scenario:
         for worker in (*self.workers, *self.gone):
             worker.check()
         claimed = sum(worker.recorded for worker in (*self.workers, *self.gone))
-        if claimed > len(self.world.audit.ledger):
-            raise SafetyError(f"{claimed} claimed, {len(self.world.audit.ledger)} recorded")
+        if claimed > len(self.world.audit.store):
+            raise SafetyError(f"{claimed} claimed, {len(self.world.audit.store)} recorded")
 
     async def _produce(self, count: int) -> None:
         rng = Random(self.plan.random())
@@ -235,7 +235,7 @@ class Scenario:
         process = ReplayProcess(
             self.world,
             f"replay-{len(self.replays)}",
-            choice=Choice(reasons=reasons, limit=limit),
+            choice=DeadLetterFilter(reasons=reasons, limit=limit),
         )
         process.start()
         self.replays.append(process)
@@ -272,7 +272,7 @@ class Scenario:
             await worker.stop()
             if worker.flow is None:
                 continue  # its supervisor had not got it going yet
-            assert worker.flow.metrics.books.held == 0, f"{worker.name} holds messages"
+            assert worker.flow.metrics.accounting.held == 0, f"{worker.name} holds messages"
             assert worker.flow.slots.in_flight == 0, f"{worker.name} holds slots"
         self.check()
         self._check_ends()
@@ -344,7 +344,7 @@ class Scenario:
         return Report(
             seconds=asyncio.get_running_loop().time(),
             sent=len(world.audit.sendings),
-            recorded=len(world.audit.ledger),
+            recorded=len(world.audit.store),
             dead=len(world.audit.dead_letters.messages),
             received=world.audit.source.handed_out_count,
             faults=sum(each.happened.total() for each in faults),

@@ -14,7 +14,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from tests.simulation.faults import Fate, Faults
+from tests.simulation.faults import Faults, OutcomeKind
 from tests.simulation.malformed import malformed
 
 if TYPE_CHECKING:
@@ -48,10 +48,10 @@ class SimulatedNetwork:
 
     async def call(self, operation: str, effect: Callable[[], T], resource: str = "") -> T:
         """Do `effect` at the service, between the way there and the way back."""
-        fate = self._faults.fate(self._service)
-        await self.send(operation, fate, effect, resource)
+        kind = self._faults.kind(self._service)
+        await self.send(operation, kind, effect, resource)
         answer = effect()
-        await self.answer(operation, fate)
+        await self.answer(operation, kind)
         return self.spoiled(operation, answer)
 
     def spoiled(self, operation: str, answer: T) -> T:
@@ -62,7 +62,7 @@ class SimulatedNetwork:
         return spoiled  # type: ignore[no-any-return] # it pretends to be one
 
     async def send(
-        self, operation: str, fate: Fate, effect: Callable[[], object], resource: str = ""
+        self, operation: str, kind: OutcomeKind, effect: Callable[[], object], resource: str = ""
     ) -> None:
         """Go the way to the service; raise when the call does not get through."""
         try:
@@ -70,23 +70,23 @@ class SimulatedNetwork:
         except asyncio.CancelledError:
             self.land_later(effect)
             raise
-        if fate is Fate.THROTTLED:
+        if kind is OutcomeKind.THROTTLED:
             code = self._faults.random.choice(self._throttling_codes)
             raise self._make_error(operation, code, 400)
-        if fate is Fate.FAILED_BEFORE:
+        if kind is OutcomeKind.FAILED_BEFORE:
             self._fail(operation)
-        if fate is Fate.LOST_BEFORE:
+        if kind is OutcomeKind.LOST_BEFORE:
             await self._lose(effect)
         refusal = self._faults.denied(self._service, operation, resource)
         if refusal is not None:
             raise self._make_error(operation, refusal, 400)
 
-    async def answer(self, operation: str, fate: Fate) -> None:
+    async def answer(self, operation: str, kind: OutcomeKind) -> None:
         """Go the way back; raise when the caller does not learn what was done."""
         await asyncio.sleep(self._faults.latency())
-        if fate is Fate.FAILED_AFTER:
+        if kind is OutcomeKind.FAILED_AFTER:
             self._fail(operation)
-        if fate is Fate.LOST_AFTER:
+        if kind is OutcomeKind.LOST_AFTER:
             await self._lose(None)
 
     def land_later(self, effect: Callable[[], object]) -> None:

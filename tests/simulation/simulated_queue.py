@@ -30,7 +30,7 @@ _DEFAULTS = {
 }
 
 
-class Watcher(Protocol):
+class ReplayObserver(Protocol):
     """Be told of what happens in a queue, at the moment at which it happens."""
 
     def __call__(
@@ -64,7 +64,7 @@ class SimulatedQueue:
         self.messages: dict[int, StoredMessage] = {}
         self.expired: list[StoredMessage] = []
         self.handed_out_count = 0
-        self.watcher: Watcher | None = None
+        self.watcher: ReplayObserver | None = None
         self._faults = faults
         self._queue_by_arn = queue_by_arn
         self._visible: deque[StoredMessage] = deque()

@@ -178,8 +178,8 @@ class SimulatedSQS:
         wait_seconds: int | None,
         take: Callable[[], list[dict[str, Any]]],
     ) -> list[dict[str, Any]]:
-        fate = self.faults.fate("sqs")
-        await self._network.send(operation, fate, take)
+        kind = self.faults.kind("sqs")
+        await self._network.send(operation, kind, take)
         queue = self._queue(operation, url)
         loop = asyncio.get_running_loop()
         seconds = queue.wait_seconds if wait_seconds is None else wait_seconds
@@ -191,7 +191,7 @@ class SimulatedSQS:
             except asyncio.CancelledError:
                 self._network.land_later(take)
                 raise
-        await self._network.answer(operation, fate)
+        await self._network.answer(operation, kind)
         return messages
 
     def _create(self, name: str, attributes: Mapping[str, str]) -> dict[str, Any]:

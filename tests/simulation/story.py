@@ -9,7 +9,7 @@ from tests.simulation.processes import WorkerProcess
 from tests.simulation.traffic import Sending, plain_ones
 from tests.simulation.virtual_clock import START, run
 from tests.simulation.world import World
-from worker.domain.message import Fate
+from worker.domain.message import OutcomeKind
 
 _RESTART_SECONDS = 5.0
 
@@ -47,14 +47,14 @@ async def drained(world: World, within_seconds: float = 120.0) -> None:
     await world.until(lambda: not world.audit.source.messages, within_seconds, "the queue is empty")
 
 
-async def stopped(worker: WorkerProcess) -> dict[Fate, int]:
+async def stopped(worker: WorkerProcess) -> dict[OutcomeKind, int]:
     """Stop a worker and return the fates of what it held; nothing may be left with it."""
     await worker.stop()
     if worker.flow is None:
         return {}
-    assert worker.flow.metrics.books.held == 0
+    assert worker.flow.metrics.accounting.held == 0
     assert not worker.world.audit.stranded(worker.name)
-    return dict(worker.flow.metrics.books.by_fate)
+    return dict(worker.flow.metrics.accounting.by_kind)
 
 
 class Supervisor:

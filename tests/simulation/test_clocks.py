@@ -68,7 +68,7 @@ def test_fresh_acceptances_are_recorded_for_hours_and_the_future_waits_for_a_rig
             # A producer's own clock may be fast, too, within what is tolerated.
             _sent(world, number, _now() + timedelta(seconds=(-60, 0, 250)[number % 3]))
             await asyncio.sleep(30)
-        assert len(world.audit.ledger) == 240
+        assert len(world.audit.store) == 240
         assert not world.audit.burials
         assert not world.audit.dead_letters.messages
         worker.clock.skew = timedelta()
@@ -95,7 +95,7 @@ def test_clocks_that_jump_while_messages_are_held_kill_none_of_them() -> None:
         for worker in workers:
             worker.clock.skew = timedelta()
         await drained(world, 120)
-        assert len(world.audit.ledger) == 300
+        assert len(world.audit.store) == 300
         for worker in workers:
             await stopped(worker)
 
@@ -135,7 +135,7 @@ def test_a_version_that_is_published_in_time_is_recorded_whatever_the_clock_says
         assert not world.audit.burials
         world.publish_late()
         await drained(world, 10)
-        assert len(world.audit.ledger) == 1
+        assert len(world.audit.store) == 1
         await stopped(worker)
 
     played(story)

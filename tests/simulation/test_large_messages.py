@@ -17,7 +17,7 @@ from tests.simulation.virtual_clock import START
 from tests.simulation.world import World
 from worker.domain.acceptance import EXTRA_MAX_BYTES
 from worker.domain.dead_letter import ATTRIBUTE
-from worker.domain.message import MESSAGE_MAX_BYTES, Fate
+from worker.domain.message import MESSAGE_MAX_BYTES, OutcomeKind
 
 WRITE_APIS = pytest.mark.parametrize("write_api", ["batch", "put"])
 LETTERS = pytest.mark.parametrize("letter", ["x", "é"])
@@ -51,8 +51,8 @@ def test_the_largest_record_is_kept_whole(write_api: str, letter: str) -> None:
         world.send(large)
         worker = started(world)
         await drained(world)
-        assert await stopped(worker) == {Fate.RECORDED: 1}
-        [item] = world.audit.ledger.items()
+        assert await stopped(worker) == {OutcomeKind.RECORDED: 1}
+        [item] = world.audit.store.items()
         assert json.loads(item["extra"]) == large.extra
 
     played(story, write_api=write_api)
@@ -71,7 +71,7 @@ def test_one_letter_more_is_dead_lettered_unchanged_and_spoils_nothing(
         sent(world, 24)
         worker = started(world)
         await drained(world)
-        assert await stopped(worker) == {Fate.RECORDED: 24, Fate.DEAD: 1}
+        assert await stopped(worker) == {OutcomeKind.RECORDED: 24, OutcomeKind.DEAD_LETTERED: 1}
         assert world.audit.source.handed_out_count == 25
         [dead] = world.audit.dead_letters.messages.values()
         assert dead.body == large.body
@@ -89,7 +89,7 @@ def test_the_largest_message_is_dead_lettered_with_as_much_of_a_note_as_finds_ro
         world.send(large)
         worker = started(world)
         await drained(world)
-        assert await stopped(worker) == {Fate.DEAD: 1}
+        assert await stopped(worker) == {OutcomeKind.DEAD_LETTERED: 1}
         [dead] = world.audit.dead_letters.messages.values()
         assert dead.body == large.body
         assert len(_note(dead) if keys else dead.attributes) == keys
@@ -106,7 +106,7 @@ def test_ten_attributes_of_the_largest_message_survive_its_death() -> None:
         world.send(_large(room, attributes=attributes))
         worker = started(world)
         await drained(world)
-        assert await stopped(worker) == {Fate.DEAD: 1}
+        assert await stopped(worker) == {OutcomeKind.DEAD_LETTERED: 1}
         [dead] = world.audit.dead_letters.messages.values()
         assert dead.attributes == attributes
 
@@ -121,7 +121,7 @@ def test_many_large_messages_at_once_fit_into_every_batch(write_api: str) -> Non
             world.send(_large(700_000 + number, number=2000 + number))
         worker = started(world)
         await drained(world)
-        assert await stopped(worker) == {Fate.RECORDED: 12, Fate.DEAD: 12}
+        assert await stopped(worker) == {OutcomeKind.RECORDED: 12, OutcomeKind.DEAD_LETTERED: 12}
         assert world.audit.source.handed_out_count == 24
 
     played(story, write_api=write_api, slots=60)
@@ -141,12 +141,12 @@ def test_an_item_that_the_table_does_not_take_dies_alone_and_says_why(
         sent(world, 24)
         process = started(world)
         await asyncio.sleep(5)
-        assert len(world.audit.ledger) == 24
+        assert len(world.audit.store) == 24
         assert world.audit.source.handed_out_count < 24 + 8
         await drained(world, 600)
-        fates = await stopped(process)
-        assert fates[Fate.RECORDED] == 24
-        assert fates[Fate.DEAD] == 1
+        kinds = await stopped(process)
+        assert kinds[OutcomeKind.RECORDED] == 24
+        assert kinds[OutcomeKind.DEAD_LETTERED] == 1
         [dead] = world.audit.dead_letters.messages.values()
         assert dead.body == large.body
         assert "Item size has exceeded the maximum allowed size" in _note(dead)["detail"]

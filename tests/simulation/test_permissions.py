@@ -16,7 +16,7 @@ from tests.simulation.traffic import HOPELESS, NEVER, Kind, Sending, plain_ones
 from tests.simulation.virtual_clock import START
 from tests.simulation.world import World
 from worker.aws.access import Operation
-from worker.domain.message import Fate
+from worker.domain.message import OutcomeKind
 from worker.errors import AWSDeniedError, GaveUpError
 
 _HOUR_SECONDS = 3600
@@ -149,13 +149,13 @@ async def _finished(world: World, supervisor: Supervisor) -> int:
     """Check that everything finds its place with the permission; return the dead letters."""
     await drained(world, 1200)
     await supervisor.stop()
-    assert len(world.audit.ledger) == 2 * _ROUNDS
+    assert len(world.audit.store) == 2 * _ROUNDS
     assert not _wrongly_dead(world)
     assert len(world.audit.bodies(world.audit.dead_letters)) == 2 * _ROUNDS
-    figures = [worker.flow.metrics.books for worker in supervisor.lives if worker.flow]
-    assert all(books.balance for books in figures)
+    figures = [worker.flow.metrics.accounting for worker in supervisor.lives if worker.flow]
+    assert all(accounting.balance for accounting in figures)
     letters = len(world.audit.dead_letters.messages)
-    assert sum(books.by_fate[Fate.DEAD] for books in figures) == letters
+    assert sum(accounting.by_kind[OutcomeKind.DEAD_LETTERED] for accounting in figures) == letters
     return letters
 
 

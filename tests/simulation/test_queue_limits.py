@@ -36,13 +36,13 @@ async def _running(world: World) -> AsyncIterator[Flow]:
     yield flow
     flow.stopping.set()
     await task
-    books = flow.metrics.books
-    assert (books.balance, books.held, flow.slots.in_flight) == (True, 0, 0)
+    accounting = flow.metrics.accounting
+    assert (accounting.balance, accounting.held, flow.slots.in_flight) == (True, 0, 0)
 
 
 async def _until(flow: Flow, **expected: Any) -> None:
     async with asyncio.timeout(10_000):
-        while not flow.metrics.books.figures().items() >= expected.items():  # noqa: ASYNC110 - virtual time
+        while not flow.metrics.accounting.figures().items() >= expected.items():  # noqa: ASYNC110 - virtual time
             await asyncio.sleep(0.5)
 
 
@@ -65,7 +65,7 @@ async def test_invalid_bodies_near_the_limit_are_dead_lettered_at_the_first_rece
     async with _running(world) as flow:
         await _until(flow, dead_lettered=10)
         assert flow.metrics.events["dead_letter_failed"] == 0
-        assert flow.metrics.books.received == 10
+        assert flow.metrics.accounting.received == 10
     dead = await _dead(world)
     assert sorted(text for text, _ in dead) == sorted(near)
     # At the limit itself nothing fits beside the body.

@@ -16,7 +16,7 @@ from tests.simulation.story import Supervisor, drained, played, sent, started, s
 from tests.simulation.traffic import Kind, Sending, plain_ones, sha256
 from tests.simulation.virtual_clock import START
 from tests.simulation.world import World
-from worker.domain.message import Fate
+from worker.domain.message import OutcomeKind
 from worker.errors import GaveUpError
 
 _HOUR_SECONDS = 3600.0
@@ -66,7 +66,7 @@ def test_what_is_refused_for_an_hour_costs_no_message_and_no_receive(
         await drained(world)
         for supervisor in supervisors:
             await supervisor.stop()
-        assert len(world.audit.ledger) == 50
+        assert len(world.audit.store) == 50
         assert not world.audit.dead_letters.messages
 
     played(story)
@@ -89,7 +89,7 @@ def test_what_is_refused_under_load_costs_few_receives_and_no_message(
         await drained(world)
         await supervisor.stop()
         assert _most_receives(world) <= 3
-        assert len(world.audit.ledger) == 50
+        assert len(world.audit.store) == 50
         assert not world.audit.dead_letters.messages
 
     played(story)
@@ -105,7 +105,7 @@ def test_a_denial_shorter_than_the_patience_ends_nothing_and_costs_nothing(write
             await asyncio.sleep(world.settings.give_up_seconds - 20)
         await drained(world)
         assert world.audit.source.handed_out_count == 20
-        assert await stopped(worker) == {Fate.RECORDED: 20}
+        assert await stopped(worker) == {OutcomeKind.RECORDED: 20}
 
     played(story, write_api=write_api)
 
@@ -119,7 +119,7 @@ def test_denials_with_success_between_them_do_not_add_up() -> None:
                 world.send(plain_ones(number + 1, START.isoformat())[number])
                 await asyncio.sleep(world.settings.give_up_seconds / 2)
             await drained(world)
-        assert await stopped(worker) == {Fate.RECORDED: 4}
+        assert await stopped(worker) == {OutcomeKind.RECORDED: 4}
 
     played(story)
 
@@ -140,7 +140,7 @@ def test_a_denial_of_long_ago_does_not_add_to_a_new_one() -> None:
             world.send(sending)
             await asyncio.sleep(5)
         await drained(world)
-        assert await stopped(worker) == {Fate.DEAD: 1, Fate.RECORDED: 1}
+        assert await stopped(worker) == {OutcomeKind.DEAD_LETTERED: 1, OutcomeKind.RECORDED: 1}
 
     played(story)
 
@@ -163,7 +163,7 @@ def test_a_denial_longer_than_the_patience_ends_the_flow_with_everything_handed_
         other = started(world, "other")
         await drained(world)
         await stopped(other)
-        assert len(world.audit.ledger) == 20
+        assert len(world.audit.store) == 20
 
     played(story)
 
@@ -193,10 +193,10 @@ def test_what_cannot_be_deleted_is_recorded_once_and_deleted_when_it_can_be() ->
         worker = started(world)
         async with _refused(world, "sqs", _denying("DeleteMessageBatch")):
             await asyncio.sleep(300)
-            assert len(world.audit.ledger) == 20
+            assert len(world.audit.store) == 20
             assert len(world.audit.source.messages) == 20
         await drained(world)
-        assert await stopped(worker) == {Fate.RECORDED: 20}
+        assert await stopped(worker) == {OutcomeKind.RECORDED: 20}
         assert world.audit.source.handed_out_count == 20
         assert not world.audit.dead_letters.messages
 

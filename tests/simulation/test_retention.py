@@ -14,7 +14,7 @@ from tests.simulation.story import drained, played, sent, started, stopped
 from tests.simulation.traffic import Kind, Sending, plain_ones
 from tests.simulation.virtual_clock import START
 from tests.simulation.world import MAX_RECEIVE_COUNT, World
-from worker.domain.message import Fate
+from worker.domain.message import OutcomeKind
 
 _SOURCE_SECONDS = 600
 _DEAD_SECONDS = 1500
@@ -50,8 +50,8 @@ def test_what_expires_while_nobody_can_work_is_accounted_for_and_the_rest_is_rec
         await outage
         await drained(world)
         assert world.audit.expired.keys() == {sending.body for sending in early}
-        assert await stopped(worker) == {Fate.RECORDED: 10, Fate.RETURNED: ANY}
-        assert len(world.audit.ledger) == 10
+        assert await stopped(worker) == {OutcomeKind.RECORDED: 10, OutcomeKind.RETURNED: ANY}
+        assert len(world.audit.store) == 10
 
     played(story, hold_seconds=30.0, **SHORT)
 
@@ -75,7 +75,7 @@ def test_what_is_held_while_it_expires_is_recorded_all_the_same() -> None:
         await _down(world, _SOURCE_SECONDS + 60)
         await asyncio.sleep(30)
         assert world.audit.expired
-        assert len(world.audit.ledger) == 1
+        assert len(world.audit.store) == 1
         await stopped(worker)
 
     played(story, hold_seconds=2 * _SOURCE_SECONDS, **SHORT)
@@ -125,7 +125,7 @@ def test_a_replay_shortly_before_the_end_gives_a_message_its_whole_time_again() 
         assert world.audit.bodies(world.audit.source) == {"nonsense"}
         other = started(world, "other")
         await drained(world)
-        assert await stopped(other) == {Fate.DEAD: 1}
+        assert await stopped(other) == {OutcomeKind.DEAD_LETTERED: 1}
         await asyncio.sleep(_DEAD_SECONDS - 60)
         world.audit.check()
         assert world.audit.bodies(world.audit.dead_letters) == {"nonsense"}

@@ -17,7 +17,7 @@ from tests.simulation.story import drained, played, sent, started, stopped
 from tests.simulation.traffic import LATE, TEXTS, Kind, Sending, drawn, plain_ones, sha256
 from tests.simulation.virtual_clock import START, WallClock, abandon, simulated
 from tests.simulation.world import World
-from worker.domain.message import Delivery, Fate
+from worker.domain.message import OutcomeKind, ReceivedMessage
 from worker.pipeline.lease import Lease, Leases
 
 WRITE_APIS = pytest.mark.parametrize("write_api", ["batch", "put"])
@@ -42,7 +42,7 @@ def test_a_load_without_any_trouble_is_handed_out_once_each(write_api: str) -> N
         sent(world, 200)
         worker = started(world)
         await drained(world)
-        assert await stopped(worker) == {Fate.RECORDED: 200}
+        assert await stopped(worker) == {OutcomeKind.RECORDED: 200}
         assert world.audit.source.handed_out_count == 200
 
     played(story, write_api=write_api)
@@ -55,11 +55,11 @@ def test_a_write_whose_answer_is_lost_counts_as_recorded_by_us(write_api: str) -
         world.table_faults.rates = FaultRates(lost_answer=0.4)
         worker = started(world)
         await drained(world, 600)  # a lookup may be lost again and again
-        fates = await stopped(worker)
+        kinds = await stopped(worker)
         assert world.table_faults.happened["lost_answer"] > 3
-        assert fates.keys() <= {Fate.RECORDED, Fate.DUPLICATE}
-        assert sum(fates.values()) == world.audit.source.handed_out_count == 40
-        assert len(world.audit.ledger) == 40
+        assert kinds.keys() <= {OutcomeKind.RECORDED, OutcomeKind.DUPLICATE}
+        assert sum(kinds.values()) == world.audit.source.handed_out_count == 40
+        assert len(world.audit.store) == 40
 
     played(story, write_api=write_api)
 
@@ -71,7 +71,7 @@ def test_the_same_event_sent_again_and_again_is_recorded_once(write_api: str) ->
             world.send(replace(sending, copies=5))
         worker = started(world)
         await drained(world)
-        assert await stopped(worker) == {Fate.RECORDED: 10, Fate.DUPLICATE: 40}
+        assert await stopped(worker) == {OutcomeKind.RECORDED: 10, OutcomeKind.DUPLICATE: 40}
 
     played(story, write_api=write_api)
 
@@ -85,7 +85,7 @@ def test_of_two_equal_messages_of_one_millisecond_one_is_the_duplicate(write_api
             world.send(Sending(Kind.DOUBLED, json.dumps(stated), stated, copies=2))
         worker = started(world)
         await drained(world)
-        assert await stopped(worker) == {Fate.RECORDED: 10, Fate.DUPLICATE: 10}
+        assert await stopped(worker) == {OutcomeKind.RECORDED: 10, OutcomeKind.DUPLICATE: 10}
 
     played(story, write_api=write_api)
 
@@ -103,9 +103,9 @@ def test_a_message_whose_handle_went_stale_is_deleted_by_its_next_receiver() -> 
         world.table_faults.mend("dynamodb")
         await asyncio.sleep(30)
         assert message.state is State.IN_FLIGHT
-        assert len(world.audit.ledger) == 1
+        assert len(world.audit.store) == 1
         await drained(world)
-        assert await stopped(worker) == {Fate.RECORDED: 1, Fate.DUPLICATE: 1}
+        assert await stopped(worker) == {OutcomeKind.RECORDED: 1, OutcomeKind.DUPLICATE: 1}
 
     played(story)
 
@@ -121,9 +121,9 @@ def test_a_second_delivery_while_the_first_is_held_records_nothing_new() -> None
         world.table_faults.mend("dynamodb")
         await drained(world)
         assert worker.flow is not None
-        assert len(world.audit.ledger) == 5
-        fates = await stopped(worker)
-        assert sum(fates.values()) == world.audit.source.handed_out_count
+        assert len(world.audit.store) == 5
+        kinds = await stopped(worker)
+        assert sum(kinds.values()) == world.audit.source.handed_out_count
 
     played(story)
 
@@ -162,7 +162,7 @@ def test_a_table_that_throttles_for_ten_minutes_sends_no_message_to_the_dead_let
         assert max(m.receive_count for m in world.audit.originals.values()) <= 3
         for worker in workers:
             await stopped(worker)
-        assert len(world.audit.ledger) == 100
+        assert len(world.audit.store) == 100
 
     played(story, write_api=write_api)
 
@@ -181,7 +181,7 @@ def test_a_table_that_is_down_for_an_hour_costs_no_message_and_few_receives(writ
         assert not world.audit.dead_letters.messages
         for worker in workers:
             await stopped(worker)
-        assert len(world.audit.ledger) == 100
+        assert len(world.audit.store) == 100
 
     played(story, write_api=write_api)
 
@@ -197,7 +197,7 @@ def test_what_is_held_for_long_is_never_handed_out_to_somebody_else() -> None:
         assert world.audit.source.handed_out_count == 25
         world.table_faults.mend("dynamodb")
         await drained(world)
-        assert await stopped(worker) == {Fate.RECORDED: 25}
+        assert await stopped(worker) == {OutcomeKind.RECORDED: 25}
         assert await stopped(other) == {}
 
     played(story, slots=60, hold_seconds=600.0)
@@ -207,18 +207,18 @@ def test_what_is_held_for_long_is_never_handed_out_to_somebody_else() -> None:
 async def test_a_lease_that_is_stopped_as_its_extension_falls_due_is_not_extended() -> None:
     settled: set[str] = set()
 
-    async def extend(changes: Sequence[tuple[Delivery, float]]) -> list[None]:
-        assert not settled & {delivery.message_id for delivery, _ in changes}
+    async def extend(changes: Sequence[tuple[ReceivedMessage, float]]) -> list[None]:
+        assert not settled & {message.message_id for message, _ in changes}
         return [None] * len(changes)
 
     async def settle(lease: Lease) -> None:
         await asyncio.sleep(30)  # half of the lease: the moment of the extension
         assert await lease.stop()
-        settled.add(lease.delivery.message_id)
+        settled.add(lease.message.message_id)
 
     leases = Leases(extend, 60)
     running = asyncio.create_task(leases.run())
-    held = [leases.hold(Delivery(f"m-{n}", f"h-{n}", "", START, START)) for n in range(3)]
+    held = [leases.hold(ReceivedMessage(f"m-{n}", f"h-{n}", "", START, START)) for n in range(3)]
     await asyncio.gather(settle(held[1]), asyncio.sleep(31))
     assert not running.done()
     assert len(leases) == 2
@@ -233,7 +233,7 @@ def test_only_the_entries_that_failed_are_deleted_again() -> None:
         await asyncio.sleep(20)
         assert world.sqs_faults.happened["failed_entry"] > 10
         assert not world.audit.source.messages
-        assert await stopped(worker) == {Fate.RECORDED: 100}
+        assert await stopped(worker) == {OutcomeKind.RECORDED: 100}
         assert world.audit.source.handed_out_count == 100
 
     played(story)
@@ -266,9 +266,9 @@ def test_a_kill_in_mid_batch_loses_nothing_and_doubles_nothing(write_api: str, m
         world.audit.check()
         second = started(world, "second")
         await drained(world)
-        fates = await stopped(second)
-        assert len(world.audit.ledger) == 60
-        assert fates.get(Fate.RECORDED, 0) + first.recorded <= 60
+        kinds = await stopped(second)
+        assert len(world.audit.store) == 60
+        assert kinds.get(OutcomeKind.RECORDED, 0) + first.recorded <= 60
 
     played(story, write_api=write_api, slots=40)
 
@@ -279,7 +279,7 @@ def test_a_stop_while_the_table_throttles_hands_everything_back_at_once() -> Non
         world.table_faults.rates = FaultRates(throttled=1.0)
         worker = started(world)
         await asyncio.sleep(30)
-        assert await stopped(worker) == {Fate.RETURNED: 30}
+        assert await stopped(worker) == {OutcomeKind.RETURNED: 30}
         assert not world.audit.dead_letters.messages
         assert int(world.audit.source.counts()["ApproximateNumberOfMessages"]) == 30
 
@@ -302,7 +302,7 @@ def test_a_drained_queue_leaves_nothing_that_is_recorded_and_undeleted() -> None
     async def story(world: World) -> None:
         sent(world, 300)
         worker = started(world)
-        await world.until(lambda: len(world.audit.ledger) == 300, 60, "all are recorded")
+        await world.until(lambda: len(world.audit.store) == 300, 60, "all are recorded")
         await stopped(worker)
         assert not world.audit.source.messages
 
@@ -332,7 +332,7 @@ def test_a_policy_published_late_is_waited_for_and_a_replay_mends_what_gave_up()
         await replay.task
         await drained(world)
         assert not world.audit.dead_letters.messages
-        assert len(world.audit.ledger) == 10
+        assert len(world.audit.store) == 10
         await stopped(worker)
 
     played(story)
@@ -379,6 +379,6 @@ def test_a_tolerated_skew_of_the_clock_costs_no_good_message(skew_seconds: int) 
         worker = WorkerProcess(world, "worker", WallClock(timedelta(seconds=skew_seconds)))
         worker.start()
         await drained(world)
-        assert await stopped(worker) == {Fate.RECORDED: 20}
+        assert await stopped(worker) == {OutcomeKind.RECORDED: 20}
 
     played(story)

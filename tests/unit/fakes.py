@@ -26,13 +26,13 @@ from tests.simulation.virtual_clock import START, WallClock
 from worker.aws.access import CallObserver, Operation, Probe
 from worker.aws.sqs import Queue
 from worker.domain.acceptance import Acceptance
-from worker.domain.message import Delivery, OutgoingMessage
+from worker.domain.message import OutgoingMessage, ReceivedMessage
 from worker.domain.policy import Policy
 from worker.errors import AWSError
 from worker.pipeline.access_watch import AccessWatch
 from worker.pipeline.breaker import Breaker
 from worker.pipeline.health import Health
-from worker.pipeline.metrics import Books
+from worker.pipeline.metrics import Accounting
 from worker.pipeline.slots import Slots
 from worker.repository import AUPRepository, RecordResult
 from worker.settings import AWSSettings, Settings
@@ -86,7 +86,7 @@ def policy(version: str = "2026-01", **changes: Any) -> Policy:
     return Policy.model_validate(fields)
 
 
-def delivery(number: int = 0, /, **changes: Any) -> Delivery:
+def received_message(number: int = 0, /, **changes: Any) -> ReceivedMessage:
     """Give a delivery of a good acceptance."""
     fields: dict[str, Any] = {
         "message_id": f"message-{number}",
@@ -96,7 +96,7 @@ def delivery(number: int = 0, /, **changes: Any) -> Delivery:
         "first_received_at": START,
         **changes,
     }
-    return Delivery(**fields)
+    return ReceivedMessage(**fields)
 
 
 def aws_settings(**changes: Any) -> AWSSettings:
@@ -113,7 +113,9 @@ def health(breaker: Breaker, stopping: asyncio.Event) -> Health:
     """Give the health of a service without deliveries, on the running loop's clock."""
     clock = asyncio.get_running_loop().time
     access = AccessWatch(300, lambda _: None, clock=clock)
-    return Health(Books(), Slots(1), breaker, [access], stopping, progress_seconds=60, clock=clock)
+    return Health(
+        Accounting(), Slots(1), breaker, [access], stopping, progress_seconds=60, clock=clock
+    )
 
 
 def in_child(check: Callable[[], bool]) -> bool:
@@ -181,11 +183,11 @@ class FakeQueue(Queue):
             raise answer
         return list(answer)
 
-    async def delete(self, deliveries: Sequence[Delivery]) -> list[AWSError | None]:
-        return await self._answer("delete", self.on_delete, deliveries)
+    async def delete(self, messages: Sequence[ReceivedMessage]) -> list[AWSError | None]:
+        return await self._answer("delete", self.on_delete, messages)
 
     async def change_visibility(
-        self, changes: Sequence[tuple[Delivery, float]]
+        self, changes: Sequence[tuple[ReceivedMessage, float]]
     ) -> list[AWSError | None]:
         return await self._answer("change", self.on_change, changes)
 
@@ -193,7 +195,7 @@ class FakeQueue(Queue):
         return await self._answer("send", self.on_send, messages)
 
 
-class FakeLedger:
+class FakeAcceptanceStore:
     """Answer as told: `policies` by version, `results` or errors one after the other."""
 
     def __init__(self, *policies: Policy) -> None:

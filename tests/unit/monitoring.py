@@ -6,10 +6,10 @@ import asyncio
 from typing import Any
 
 from tests.unit.fakes import settings
-from worker.observability.service_status import View
+from worker.observability.service_status import ServiceStatus
 from worker.pipeline.metrics import Metrics
 from worker.pipeline.slots import Slots
-from worker.runtime.loop_watchdog import StallGuard
+from worker.runtime.loop_watchdog import EventLoopWatchdog
 
 
 class Judged:
@@ -36,10 +36,10 @@ class Watched:
         self.health = Judged()
 
 
-def view_of(watched: Watched | None, **changes: Any) -> View:
+def view_of(watched: Watched | None, **changes: Any) -> ServiceStatus:
     """Show a flow, or a service that starts, on the clock of the loop."""
-    view = View(
-        settings(**changes), asyncio.Event(), StallGuard(60), asyncio.get_running_loop().time
+    view = ServiceStatus(
+        settings(**changes), asyncio.Event(), EventLoopWatchdog(60), asyncio.get_running_loop().time
     )
     if watched is not None:
         view.begin(watched, lambda: 7)

@@ -23,7 +23,7 @@ from structlog.testing import capture_logs
 
 from tests.wire.pair import QUEUE, REQUESTS, SQS, Outcome, outcome_of, paired
 from tests.wire.recorder import Recorder, Step, Trouble, Truncated, answer
-from worker.aws.calls import NoAnswerError
+from worker.aws.calls import NoResponseError
 from worker.aws.fast_path.caller import SignedCaller, StockCaller
 from worker.aws.sqs import Queue
 
@@ -277,7 +277,7 @@ async def test_both_ways_believe_no_success_that_aws_cannot_have_given(
     if name == "empty" and operation == "ReceiveMessage":  # no messages, as for every SDK
         assert stock.answer == signed.answer
         return
-    assert type(stock.error) is NoAnswerError
+    assert type(stock.error) is NoResponseError
     _agree(stock, signed)
     assert len(signed.requests) == 1
 
@@ -287,7 +287,7 @@ async def test_json_in_another_encoding_is_no_answer(recorder: Recorder, encodin
     async with paired(recorder, "ReceiveMessage") as pair:
         said = answer("{}".encode(encoding))
         signed = await outcome_of(recorder, pair.signed, "ReceiveMessage", QUEUE, said)
-    assert type(signed.error) is NoAnswerError
+    assert type(signed.error) is NoResponseError
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ async def test_messages_that_are_no_list_are_no_answer(recorder: Recorder, said:
     async with paired(recorder, "ReceiveMessage") as pair:
         body = json.dumps(said).encode()
         stock, signed = await pair.call("ReceiveMessage", QUEUE, answer(body))
-    assert type(stock.error) is NoAnswerError
+    assert type(stock.error) is NoResponseError
     _agree(stock, signed)
 
 
@@ -347,7 +347,7 @@ async def test_a_message_of_another_md5_is_left_in_the_queue(recorder: Recorder)
             queue = Queue(client, QUEUE["QueueUrl"], poll_caller=caller)
             with capture_logs() as logs:
                 taken = await queue.receive(10, wait_seconds=0, visibility_timeout_seconds=30)
-            assert [delivery.body for delivery in taken] == ["one", "three"]
+            assert [message.body for message in taken] == ["one", "three"]
             assert [line["why"] for line in logs] == [
                 "the body is not what was sent, by its MD5",
                 "MessageId, ReceiptHandle, Body: missing or not a string",

@@ -14,11 +14,11 @@ from botocore.exceptions import BotoCoreError, ConnectionClosedError
 from structlog.testing import capture_logs
 
 from tests import private
-from tests.unit.fakes import delivery
+from tests.unit.fakes import received_message
 from tests.wire.pair import DYNAMODB, QUEUE, REQUESTS, Pair, opened_client, outcome_of, paired
 from tests.wire.recorder import Early, Pieces, Recorder, Step, Trouble, Truncated, answer
 from worker.aws import connection
-from worker.aws.calls import NoAnswerError, calling
+from worker.aws.calls import NoResponseError, calling
 from worker.aws.fast_path.caller import Caller
 from worker.aws.sqs import Queue
 from worker.domain.message import OutgoingMessage
@@ -205,7 +205,7 @@ async def test_a_slow_response_ends_at_the_deadline_of_the_call(
     async with paired(recorder, "DeleteMessageBatch", **one_connection) as pair:
         queue = _queue(pair, way)
         with pytest.raises(AWSUnavailableError, match="no answer within"):
-            await queue.delete([delivery()])
+            await queue.delete([received_message()])
 
 
 def _queue(pair: Pair, way: str) -> Queue:
@@ -256,7 +256,7 @@ async def test_an_empty_body_is_believed_where_nothing_can_be_lost_by_it(
             assert outcome.answer is not None
             assert "Messages" not in outcome.answer
         else:
-            assert type(outcome.error) is NoAnswerError
+            assert type(outcome.error) is NoResponseError
 
 
 KEY: dict[str, Any] = {"TableName": "t", "Key": {"a": "b"}}
@@ -283,7 +283,7 @@ async def test_what_only_the_sdk_calls_believes_an_empty_body_where_none_is_spec
         if believed:
             await call(**request_)
         else:
-            with pytest.raises(NoAnswerError):
+            with pytest.raises(NoResponseError):
                 await call(**request_)
 
 
@@ -349,8 +349,8 @@ def _broken() -> Iterator[Step]:
 def _calls(queue: Queue) -> list[Callable[[], Any]]:
     return [
         lambda: queue.receive(10, wait_seconds=0, visibility_timeout_seconds=30),
-        lambda: queue.delete([delivery()]),
-        lambda: queue.change_visibility([(delivery(), 5.0)]),
+        lambda: queue.delete([received_message()]),
+        lambda: queue.change_visibility([(received_message(), 5.0)]),
         lambda: queue.send([OutgoingMessage("b")]),
     ]
 

@@ -365,7 +365,7 @@ async def opened(
         yield client
 
 
-class NoAnswerError(BotoCoreError):
+class NoResponseError(BotoCoreError):
     """HTTP reports success, but AWS cannot have sent this response."""
 
     fmt = "HTTP {status_code}, but no response of AWS: {digest}"
@@ -550,12 +550,12 @@ def checked_body(
         return body
     answer = _json(body)
     if status_code != _OK or not isinstance(answer, dict) or is_foreign(answer, members):
-        raise NoAnswerError(status_code, body)
+        raise NoResponseError(status_code, body)
     messages = answer.get("Messages") if operation == "ReceiveMessage" else None
     if messages is None:
         return body
     if not isinstance(messages, list):
-        raise NoAnswerError(status_code, body)
+        raise NoResponseError(status_code, body)
     if all(map(_is_readable, messages)):
         return body
     kept = [each if _is_readable(each) else _identified(each) for each in messages]

@@ -26,7 +26,12 @@ from worker.aws.calls import (
     translating,
 )
 from worker.aws.fast_path.caller import Caller, StockCaller, open_caller
-from worker.domain.message import BATCH_MAX_ENTRIES, MESSAGE_MAX_BYTES, Delivery, OutgoingMessage
+from worker.domain.message import (
+    BATCH_MAX_ENTRIES,
+    MESSAGE_MAX_BYTES,
+    OutgoingMessage,
+    ReceivedMessage,
+)
 from worker.errors import (
     AWSDeniedError,
     AWSError,
@@ -100,14 +105,14 @@ class MessageQueue(Protocol):
 
     async def receive(
         self, max_messages: int, *, wait_seconds: int, visibility_timeout_seconds: int
-    ) -> list[Delivery]:
+    ) -> list[ReceivedMessage]:
         """Take up to 10 messages."""
 
-    async def delete(self, deliveries: Sequence[Delivery], /) -> list[AWSError | None]:
+    async def delete(self, messages: Sequence[ReceivedMessage], /) -> list[AWSError | None]:
         """Delete messages for good."""
 
     async def change_visibility(
-        self, changes: Sequence[tuple[Delivery, float]], /
+        self, changes: Sequence[tuple[ReceivedMessage, float]], /
     ) -> list[AWSError | None]:
         """Let each message reappear after so many seconds."""
 
@@ -173,7 +178,7 @@ class Queue:
 
     async def receive(
         self, max_messages: int, *, wait_seconds: int, visibility_timeout_seconds: int
-    ) -> list[Delivery]:
+    ) -> list[ReceivedMessage]:
         """Take up to 10 messages, waiting for the first one.
 
         Returns:
@@ -193,52 +198,52 @@ class Queue:
                 "MessageSystemAttributeNames": _SYSTEM_ATTRIBUTES,
             }
             answer = await self._poll_caller.call("ReceiveMessage", request)
-            return self._deliveries(_list(answer, "Messages"), _date(answer))
+            return self._received(_list(answer, "Messages"), _date(answer))
 
-    def _deliveries(self, messages: Sequence[Any], date: str) -> list[Delivery]:
+    def _received(self, entries: Sequence[Any], date: str) -> list[ReceivedMessage]:
         """Read messages; those that cannot be read stay in the queue, whatever the others are."""
-        deliveries = []
-        for message in messages:
+        messages = []
+        for entry in entries:
             try:
-                deliveries.append(_delivery(message, date))
+                messages.append(_received_message(entry, date))
             except _UNREADABLE as error:
                 self._events["unreadable_messages"] += 1
                 _log.warning(
                     "message left in the queue: it cannot be read",
-                    message_id=_uuid(message),
+                    message_id=_uuid(entry),
                     event_id=None,  # whatever is in there is not to be believed
                     outcome="left",
                     why=error_text(error),
                 )
-        return deliveries
+        return messages
 
-    async def delete(self, deliveries: Sequence[Delivery]) -> list[AWSError | None]:
+    async def delete(self, messages: Sequence[ReceivedMessage]) -> list[AWSError | None]:
         """Delete messages for good."""
-        return await split_if_rejected(self._delete, deliveries)
+        return await split_if_rejected(self._delete, messages)
 
-    async def _delete(self, deliveries: Sequence[Delivery]) -> list[AWSError | None]:
+    async def _delete(self, messages: Sequence[ReceivedMessage]) -> list[AWSError | None]:
         entries = [
-            {"Id": str(index), "ReceiptHandle": delivery.receipt_handle}
-            for index, delivery in enumerate(deliveries)
+            {"Id": str(index), "ReceiptHandle": message.receipt_handle}
+            for index, message in enumerate(messages)
         ]
         return await self._batch("DeleteMessageBatch", entries)
 
     async def change_visibility(
-        self, changes: Sequence[tuple[Delivery, float]]
+        self, changes: Sequence[tuple[ReceivedMessage, float]]
     ) -> list[AWSError | None]:
         """Let each message reappear after so many seconds from now; 0 hands it back at once."""
         return await split_if_rejected(self._change_visibility, changes)
 
     async def _change_visibility(
-        self, changes: Sequence[tuple[Delivery, float]]
+        self, changes: Sequence[tuple[ReceivedMessage, float]]
     ) -> list[AWSError | None]:
         entries = [
             {
                 "Id": str(index),
-                "ReceiptHandle": delivery.receipt_handle,
+                "ReceiptHandle": message.receipt_handle,
                 "VisibilityTimeout": min(round(seconds), _VISIBILITY_MAX_SECONDS),
             }
-            for index, (delivery, seconds) in enumerate(changes)
+            for index, (message, seconds) in enumerate(changes)
         ]
         return await self._batch("ChangeMessageVisibilityBatch", entries)
 
@@ -292,7 +297,7 @@ class Queue:
 def source_probes(queue: MessageQueue) -> list[Probe]:
     """Return attempts to settle a message that does not exist."""
     epoch = datetime.fromtimestamp(0, tz=UTC)
-    nothing = Delivery(_PROBE, _PROBE, "", sent_at=epoch, first_received_at=epoch)
+    nothing = ReceivedMessage(_PROBE, _PROBE, "", sent_at=epoch, first_received_at=epoch)
 
     async def delete() -> None:
         _raise_first(await queue.delete([nothing]))
@@ -430,7 +435,7 @@ def _date(answer: Mapping[str, Any]) -> str:
     return str(headers.get("date", ""))
 
 
-def _delivery(message: Mapping[str, Any], date: str) -> Delivery:
+def _received_message(message: Mapping[str, Any], date: str) -> ReceivedMessage:
     message_id, receipt_handle, body = map(message.get, _REQUIRED)
     if not (
         isinstance(message_id, str) and isinstance(receipt_handle, str) and isinstance(body, str)
@@ -443,7 +448,7 @@ def _delivery(message: Mapping[str, Any], date: str) -> Delivery:
     attributes = message.get("MessageAttributes", {})
     for attribute in attributes.values():
         _check_attribute(attribute)
-    return Delivery(
+    return ReceivedMessage(
         message_id=message_id,
         receipt_handle=receipt_handle,
         body=body,

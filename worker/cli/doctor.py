@@ -14,7 +14,7 @@ from rich.text import Text
 from worker.cli import screen
 from worker.cli.running import run_async
 from worker.operations.doctor.checks import Groups, examine
-from worker.operations.doctor.result import Finding, Verdict
+from worker.operations.doctor.result import CheckResult, Verdict
 from worker.settings import load
 
 _STYLES: Final = {
@@ -75,7 +75,7 @@ def _table(groups: Groups) -> Table:
     return table
 
 
-def _told(finding: Finding) -> Text:
+def _told(finding: CheckResult) -> Text:
     told = screen.plain(finding.found)
     if finding.remedy:
         # In a pipe a check is a line; on a terminal what to do is to be seen at once.

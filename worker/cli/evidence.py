@@ -21,7 +21,7 @@ from worker.errors import AUPError, PolicyNotFoundError, UsageError
 from worker.operations.evidence.erasure import Erasure, plan
 from worker.operations.evidence.erasure import erase as erase_one
 from worker.operations.evidence.page import page
-from worker.operations.evidence.verification import Proof, check, document, prove, readable
+from worker.operations.evidence.verification import Verification, check, document, prove, readable
 from worker.repository import AUPRepository
 from worker.settings import load
 
@@ -93,7 +93,7 @@ def _format_of(
 
 async def _accepted(
     user: str, policy: str | None, *, verified: bool
-) -> tuple[list[Proof], bool | None]:
+) -> tuple[list[Verification], bool | None]:
     settings = load()
     async with AUPRepository(settings.aws) as repository:
         items = [item async for item in repository.acceptances(user, policy)]
@@ -132,7 +132,12 @@ def _export(path: Path, content: dict[str, Any], file_format: FileFormat, *, for
 
 
 def _report(
-    user: str, policy: str | None, proofs: list[Proof], current: bool | None, *, verified: bool
+    user: str,
+    policy: str | None,
+    proofs: list[Verification],
+    current: bool | None,
+    *,
+    verified: bool,
 ) -> dict[str, Any]:
     report: dict[str, Any] = {
         "user_id": user,
@@ -150,7 +155,12 @@ def _report(
 
 
 def _show(
-    user: str, policy: str | None, proofs: list[Proof], current: bool | None, *, verified: bool
+    user: str,
+    policy: str | None,
+    proofs: list[Verification],
+    current: bool | None,
+    *,
+    verified: bool,
 ) -> None:
     out = screen.stdout()
     if proofs:
@@ -172,7 +182,7 @@ def _show(
         out.print(screen.plain(f"version of {policy} in force now: {answers[current]}"))
 
 
-def _cells(proof: Proof, *, verified: bool) -> list[str]:
+def _cells(proof: Verification, *, verified: bool) -> list[str]:
     item = proof.item
     cells = [str(item.get(name, "")) for name in ("policy_id", "version", "accepted_at")]
     if verified:

@@ -11,7 +11,7 @@ import typer
 
 from worker.domain.acceptance import parse_time
 from worker.errors import Reason, UsageError
-from worker.operations.dead_letters.scan import UNEXPLAINED, Choice
+from worker.operations.dead_letters.scan import UNEXPLAINED, DeadLetterFilter
 
 
 def complete_reason(incomplete: str) -> list[str]:
@@ -71,14 +71,14 @@ def choice(  # noqa: PLR0913 - one parameter an option
     until: str | None = None,
     grep: str | None = None,
     limit: int | None = None,
-) -> Choice:
-    """Put the options together, each as the command line gave it; see `Choice`.
+) -> DeadLetterFilter:
+    """Put the options together, each as the command line gave it; see `DeadLetterFilter`.
 
     Raises:
         UsageError: a time or the regular expression cannot be read.
     """
     now = datetime.now(UTC)
-    return Choice(
+    return DeadLetterFilter(
         ids=frozenset(ids or ()),
         reasons=frozenset(reasons or ()),
         users=frozenset(users or ()),

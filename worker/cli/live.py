@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.cli import screen
-from worker.domain.message import Fate
+from worker.domain.message import OutcomeKind
 from worker.errors import AWSError
 from worker.operations.status.observer import Census, QueueStatus, Status, WorkerStatus
 
@@ -124,10 +124,8 @@ def line(status: Status) -> str:
         if told.problem:
             parts.append(f"{told.address} {told.problem}")
         else:
-            parts.append(
-                f"{told.address} {_state(each)}, recorded {_told(_of(each, Fate.RECORDED))}, "
-                f"{told.held:,} held"
-            )
+            recorded = _told(_of(each, OutcomeKind.RECORDED))
+            parts.append(f"{told.address} {_state(each)}, recorded {recorded}, {told.held:,} held")
     return "; ".join(parts)
 
 
@@ -174,8 +172,8 @@ def _told(value: float | None, *, signed: bool = False) -> str:
     return _UNKNOWN if value is None else f"{_rate(value, signed=signed)}/s"
 
 
-def _of(worker: WorkerStatus, fate: Fate) -> float | None:
-    return None if worker.rates is None else worker.rates[fate]
+def _of(worker: WorkerStatus, kind: OutcomeKind) -> float | None:
+    return None if worker.rates is None else worker.rates[kind]
 
 
 def _state(worker: WorkerStatus) -> str:
@@ -185,17 +183,21 @@ def _state(worker: WorkerStatus) -> str:
 
 
 def _workers(workers: Sequence[WorkerStatus], columns: int) -> Iterator[RenderableType]:
-    shown = [("recorded/s", Fate.RECORDED), ("dupl./s", Fate.DUPLICATE), ("dead/s", Fate.DEAD)]
+    shown = [
+        ("recorded/s", OutcomeKind.RECORDED),
+        ("dupl./s", OutcomeKind.DUPLICATE),
+        ("dead/s", OutcomeKind.DEAD_LETTERED),
+    ]
     if columns >= _WORKER_COLUMNS:
-        shown.append(("returned/s", Fate.RETURNED))
+        shown.append(("returned/s", OutcomeKind.RETURNED))
     table = _figures("worker", "state", *(name for name, _ in shown), "held")
     for each in workers:
         told = each.sample
-        rates = [_rate(_of(each, fate)) for _, fate in shown]
+        rates = [_rate(_of(each, kind)) for _, kind in shown]
         held = "-" if told.problem else f"{told.held:,}"
         table.add_row(screen.plain(told.address), _state(each), *rates, held)
     if len(workers) > 1:
-        table.add_row(*_together(workers, [fate for _, fate in shown]), style="bold")
+        table.add_row(*_together(workers, [kind for _, kind in shown]), style="bold")
     yield table
     for each in workers:
         why = each.sample.problem or "; ".join(each.sample.reasons)
@@ -203,12 +205,12 @@ def _workers(workers: Sequence[WorkerStatus], columns: int) -> Iterator[Renderab
             yield screen.plain(f"{each.sample.address}: {why}")
 
 
-def _together(workers: Sequence[WorkerStatus], fates: Sequence[Fate]) -> Iterator[str]:
+def _together(workers: Sequence[WorkerStatus], kinds: Sequence[OutcomeKind]) -> Iterator[str]:
     yield "together"
     yield f"{sum(each.sample.ready for each in workers)} of {len(workers)}"
     told = [each.rates for each in workers if each.rates is not None]
-    for fate in fates:
-        yield _rate(sum(rates[fate] for rates in told) if told else None)
+    for kind in kinds:
+        yield _rate(sum(rates[kind] for rates in told) if told else None)
     yield f"{sum(each.sample.held for each in workers):,}"
 
 

@@ -19,7 +19,7 @@ from rich.progress import Progress
 
 from worker.aws.sqs import Queue, open_queues
 from worker.cli import screen
-from worker.cli.dead_letters.dry_run import Rehearsal, print_rehearsal
+from worker.cli.dead_letters.dry_run import DryRunReport, print_rehearsal
 from worker.cli.dead_letters.scanning import note_unseen
 from worker.cli.filters import (
     Grep,
@@ -36,13 +36,19 @@ from worker.cli.running import run_async
 from worker.domain.dead_letter import original
 from worker.domain.message import OutgoingMessage
 from worker.errors import AWSDeniedError, AWSRejectedError, UsageError
-from worker.operations.dead_letters.dry_run import SUCCEEDS, Forecast
+from worker.operations.dead_letters.dry_run import SUCCEEDS, DryRun
 from worker.operations.dead_letters.edit import Repair, assignment, replacing, setting
 from worker.operations.dead_letters.export_file import read_letters
 from worker.operations.dead_letters.journal import Journal, default_path, digest, opened, peek
-from worker.operations.dead_letters.replay import Manner, ReplayFigures, Result, Watcher, rehearse
+from worker.operations.dead_letters.replay import (
+    ReplayFigures,
+    ReplayObserver,
+    ReplayOptions,
+    Result,
+    rehearse,
+)
 from worker.operations.dead_letters.replay import replay as send_back
-from worker.operations.dead_letters.scan import Choice, DeadLetter, Scan
+from worker.operations.dead_letters.scan import DeadLetter, DeadLetterFilter, Scan
 from worker.repository import AUPRepository
 from worker.settings import Settings, check_queue, load
 
@@ -66,8 +72,8 @@ class _Order:
         force: whether to send what would be dead-lettered again, too.
     """
 
-    choice: Choice
-    manner: Manner
+    choice: DeadLetterFilter
+    manner: ReplayOptions
     asked: str
     to: str | None
     journal: Path | None
@@ -84,11 +90,11 @@ class _Order:
         except ValueError as error:
             raise UsageError(f"--to {self.to}: {error}") from None
 
-    def forecast(self, repository: AUPRepository, settings: Settings) -> Forecast:
+    def forecast(self, repository: AUPRepository, settings: Settings) -> DryRun:
         """Return what predicts the outcome of a message."""
-        return Forecast(repository, clock_skew_seconds=settings.clock_skew_seconds, now=_now)
+        return DryRun(repository, clock_skew_seconds=settings.clock_skew_seconds, now=_now)
 
-    def check(self, repository: AUPRepository, settings: Settings) -> Forecast | None:
+    def check(self, repository: AUPRepository, settings: Settings) -> DryRun | None:
         """Return what decides whether a message is held back; None where all are sent.
 
         Only what a worker of the same settings takes would be dead-lettered: another queue than
@@ -185,7 +191,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter an option
     edits = set_ if filed is None else [each.body for each in filed.values()]
     filters = [reason, user, policy, version, since, until, grep, limit]
     asked = digest(json.dumps([sorted(chosen.ids), filters, to, edits]))
-    manner = Manner(rate, max_replays, _repair(filed, set_), operator or _user())
+    manner = ReplayOptions(rate, max_replays, _repair(filed, set_), operator or _user())
     order = _Order(chosen, manner, asked, to, journal, filed or {}, force)
     if dry_run:
         _report_rehearsal(run_async(_rehearse(order)), as_json=as_json)
@@ -222,7 +228,7 @@ def _read(path: Path) -> dict[str, OutgoingMessage]:
     return letters
 
 
-async def _fitted(order: _Order, source: Queue) -> Manner:
+async def _fitted(order: _Order, source: Queue) -> ReplayOptions:
     """Return the options with the destination's own limit, against which a file is checked whole.
 
     Raises:
@@ -255,9 +261,9 @@ async def _destination(queue: Queue) -> str:
         return queue.url
 
 
-async def _rehearse(order: _Order) -> Rehearsal:
+async def _rehearse(order: _Order) -> DryRunReport:
     settings = order.settings()
-    found, scan = Rehearsal(), Scan()
+    found, scan = DryRunReport(), Scan()
     missing = set(order.choice.ids)
     with screen.progress("looking") as bar:
         async with (
@@ -285,7 +291,7 @@ async def _rehearse(order: _Order) -> Rehearsal:
     return found
 
 
-def _report_rehearsal(found: Rehearsal, *, as_json: bool) -> None:
+def _report_rehearsal(found: DryRunReport, *, as_json: bool) -> None:
     if as_json:
         at = _now()
         screen.print_json(found.report([letter.summary(at) for letter, _ in found.letters]))
@@ -310,7 +316,7 @@ def _note_missing(missing: int) -> bool:
     return bool(missing)
 
 
-class _Done(Watcher):
+class _Done(ReplayObserver):
     """What a replay did, letter by letter, shown as it goes on.
 
     Args:

@@ -30,7 +30,7 @@ from worker.domain.message import BATCH_MAX_ENTRIES, OutgoingMessage
 from worker.domain.policy import Policy
 from worker.errors import AUPError, Reason
 from worker.operations.dead_letters.replay import replay
-from worker.operations.dead_letters.scan import Choice, DeadLetter, walk
+from worker.operations.dead_letters.scan import DeadLetter, DeadLetterFilter, walk
 from worker.repository import AUPRepository
 from worker.settings import Settings, load
 
@@ -167,7 +167,7 @@ class _Stage:
         await _publish(self.settings, FORGOTTEN)
         self.narrator.say(f"published the forgotten {POLICY} {FORGOTTEN}")
         async with service_process() as service:
-            choice = Choice(reasons=[Reason.UNKNOWN_POLICY.value])
+            choice = DeadLetterFilter(reasons=[Reason.UNKNOWN_POLICY.value])
             figures = await replay(self.source, self.dead_letters, choice)
             self.report.replayed = figures.replayed
             self.narrator.say(f"replayed {figures.replayed} dead letters")
@@ -207,7 +207,7 @@ class _Stage:
 
 
 def _ended(figures: dict[str, Any]) -> int:
-    return sum(int(figures.get(fate, 0)) for fate in ("recorded", "duplicates", "dead_lettered"))
+    return sum(int(figures.get(kind, 0)) for kind in ("recorded", "duplicates", "dead_lettered"))
 
 
 @contextmanager
@@ -244,7 +244,7 @@ async def _take_stock(stage: _Stage) -> None:
     """Count what is where by reading tables and queues, past everything that wrote them."""
     report = stage.report
     recorded = Counter(item["event_id"]["S"] for item in await _scan(stage.settings))
-    dead = Counter(letter.delivery.body for letter in await stage._dead())  # noqa: SLF001 - one room
+    dead = Counter(letter.message.body for letter in await stage._dead())  # noqa: SLF001 - one room
     report.recorded = recorded.total()
     sent = Counter(stage.sent)
     for body, times in sent.items():

@@ -10,7 +10,12 @@ from datetime import datetime
 from typing import Any, Final
 
 from worker import __version__
-from worker.domain.message import ATTRIBUTES_MAX, MESSAGE_MAX_BYTES, Delivery, OutgoingMessage
+from worker.domain.message import (
+    ATTRIBUTES_MAX,
+    MESSAGE_MAX_BYTES,
+    OutgoingMessage,
+    ReceivedMessage,
+)
 
 ATTRIBUTE: Final = "aup.dead_letter"
 REPLAYS_ATTRIBUTE: Final = "aup.replay"
@@ -28,7 +33,7 @@ _UNREADABLE: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Death:
+class DeadLetterInfo:
     """Why, when and what was dead-lettered, as the attribute tells it.
 
     Attributes:
@@ -75,8 +80,8 @@ class Replays:
     edits: tuple[Edit, ...] = ()
 
 
-def bury(
-    delivery: Delivery,
+def to_dead_letter(
+    message: ReceivedMessage,
     reason: str,
     detail: str,
     *,
@@ -90,7 +95,7 @@ def bury(
     shrinks step by step (`_forms`), down to the body alone.
 
     Args:
-        delivery: what cannot be recorded.
+        message: what cannot be recorded.
         reason: code of a `Reason`.
         detail: one line for a person.
         dead_at: now, for whoever reads it.
@@ -99,13 +104,13 @@ def bury(
     Returns:
         The most complete form that fits; the body alone, larger than `max_bytes`, if none does.
     """
-    plain = original(delivery)  # it may have died before
+    plain = original(message)  # it may have died before
     note: dict[str, Any] = {
         "reason": reason,
         "detail": " ".join(detail.split())[:DETAIL_MAX_CHARACTERS],
-        "message_id": delivery.message_id,
-        "sent_at": delivery.sent_at.isoformat(timespec="milliseconds"),
-        "receive_count": delivery.receive_count,
+        "message_id": message.message_id,
+        "sent_at": message.sent_at.isoformat(timespec="milliseconds"),
+        "receive_count": message.receive_count,
         "dead_at": dead_at.isoformat(timespec="milliseconds"),
         "worker_version": __version__,
     }
@@ -142,14 +147,14 @@ def _noted(plain: OutgoingMessage, note: Mapping[str, Any]) -> OutgoingMessage:
     return replace(plain, attributes=attributes | {ATTRIBUTE: _string({**note, **kept})})
 
 
-def read(delivery: Delivery | OutgoingMessage) -> Death | None:
+def read(message: ReceivedMessage | OutgoingMessage) -> DeadLetterInfo | None:
     """Read why a dead letter died; None where nobody says, as after a redrive by SQS itself."""
-    value = delivery.attributes.get(ATTRIBUTE, {}).get("StringValue")
+    value = message.attributes.get(ATTRIBUTE, {}).get("StringValue")
     if value is None:
         return None
     try:
         note = json.loads(value)
-        return Death(
+        return DeadLetterInfo(
             reason=str(note["reason"]),
             detail=str(note.get("detail", "")),
             message_id=str(note.get("message_id", "")),
@@ -162,21 +167,21 @@ def read(delivery: Delivery | OutgoingMessage) -> Death | None:
         return None
 
 
-def original(delivery: Delivery | OutgoingMessage) -> OutgoingMessage:
+def original(message: ReceivedMessage | OutgoingMessage) -> OutgoingMessage:
     """Restore the message as it was before it was dead-lettered."""
-    death = read(delivery)
-    attributes = {name: value for name, value in delivery.attributes.items() if name != ATTRIBUTE}
+    death = read(message)
+    attributes = {name: value for name, value in message.attributes.items() if name != ATTRIBUTE}
     return OutgoingMessage(
-        body=delivery.body,
+        body=message.body,
         attributes=attributes | dict(death.folded if death else {}),
-        trace_header=delivery.trace_header,
-        group_id=delivery.group_id,
+        trace_header=message.trace_header,
+        group_id=message.group_id,
     )
 
 
-def replays(delivery: Delivery | OutgoingMessage) -> Replays:
+def replays(message: ReceivedMessage | OutgoingMessage) -> Replays:
     """Read how often a message was replayed, dead or alive; never, where nobody says."""
-    return _replays(original(delivery))
+    return _replays(original(message))
 
 
 def _replays(plain: OutgoingMessage) -> Replays:
@@ -197,7 +202,7 @@ def _replays(plain: OutgoingMessage) -> Replays:
         return Replays()
 
 
-def revived(
+def mark_replayed(
     plain: OutgoingMessage,
     at: datetime,
     edit: Edit | None = None,

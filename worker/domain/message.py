@@ -22,7 +22,7 @@ _REFUSED: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U001
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class ReceivedMessage:
     """A message as SQS handed it out once.
 
     Attributes:
@@ -107,12 +107,12 @@ def _attribute_bytes(name: str, value: Mapping[str, Any]) -> int:
     return len(name.encode()) + len(str(value["DataType"]).encode()) + len(content)
 
 
-class Fate(StrEnum):
+class OutcomeKind(StrEnum):
     """How a delivery ended."""
 
     RECORDED = "recorded"
     DUPLICATE = "duplicate"
-    DEAD = "dead"
+    DEAD_LETTERED = "dead"
     RETURNED = "returned"
 
 
@@ -126,20 +126,20 @@ class Outcome:
         delay_seconds: set when it is returned: how long SQS keeps it from the next receiver.
     """
 
-    fate: Fate
+    kind: OutcomeKind
     reason: Reason | None = None
     detail: str = ""
     delay_seconds: float = 0.0
 
     @classmethod
-    def dead(cls, reason: Reason, detail: str) -> Outcome:
+    def dead_lettered(cls, reason: Reason, detail: str) -> Outcome:
         """Say that the message can never be recorded."""
-        return cls(Fate.DEAD, reason=reason, detail=_one_line(detail))
+        return cls(OutcomeKind.DEAD_LETTERED, reason=reason, detail=_one_line(detail))
 
     @classmethod
     def returned(cls, detail: str, delay_seconds: float = 0.0) -> Outcome:
         """Say that the message goes back to the queue."""
-        return cls(Fate.RETURNED, detail=_one_line(detail), delay_seconds=delay_seconds)
+        return cls(OutcomeKind.RETURNED, detail=_one_line(detail), delay_seconds=delay_seconds)
 
 
 def _one_line(text: str) -> str:
@@ -147,5 +147,5 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-RECORDED: Final = Outcome(Fate.RECORDED)
-DUPLICATE: Final = Outcome(Fate.DUPLICATE)
+RECORDED: Final = Outcome(OutcomeKind.RECORDED)
+DUPLICATE: Final = Outcome(OutcomeKind.DUPLICATE)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from worker.observability.service_status import View
+from worker.observability.service_status import ServiceStatus
 from worker.runtime import logs
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _log: Final = structlog.get_logger()
 
 
 @asynccontextmanager
-async def accompanied(view: View) -> AsyncIterator[None]:
+async def accompanied(view: ServiceStatus) -> AsyncIterator[None]:
     """Show the service to those who operate it as long as the block lasts.
 
     Endpoints by the settings, systemd and ECS by what they put into the environment. None of them
@@ -65,7 +65,7 @@ async def _sheltered(companion: Coroutine[Any, Any, None]) -> None:
         _log.exception("a companion of the service failed")
 
 
-def _notifying(view: View) -> Coroutine[Any, Any, None] | None:
+def _notifying(view: ServiceStatus) -> Coroutine[Any, Any, None] | None:
     if not os.environ.get("NOTIFY_SOCKET"):
         return None
     from worker.observability.systemd import Systemd
@@ -74,7 +74,7 @@ def _notifying(view: View) -> Coroutine[Any, Any, None] | None:
     return None if systemd is None else systemd.run()
 
 
-def _in_task(view: View) -> Coroutine[Any, Any, None] | None:
+def _in_task(view: ServiceStatus) -> Coroutine[Any, Any, None] | None:
     agent_uri = os.environ.get("ECS_AGENT_URI")
     if not view.settings.ecs_protection:
         return None
@@ -86,7 +86,7 @@ def _in_task(view: View) -> Coroutine[Any, Any, None] | None:
     return ScaleInProtection(agent_uri, view).run()
 
 
-async def _introduce(view: View) -> None:
+async def _introduce(view: ServiceStatus) -> None:
     """Name the ECS task in every line of the log from now on; nothing elsewhere."""
     metadata_uri = os.environ.get("ECS_CONTAINER_METADATA_URI_V4")
     if metadata_uri:
@@ -147,7 +147,7 @@ def _traces_wanted(environment: Mapping[str, str]) -> bool:
     return exporter != "none" if exporter else any(map(environment.get, endpoints))
 
 
-def embedded_metrics(view: View) -> EMF | None:
+def embedded_metrics(view: ServiceStatus) -> EMF | None:
     """Give what writes summaries for CloudWatch, where that is asked for."""
     if not view.settings.emf:
         return None

@@ -11,7 +11,7 @@ from typing import Any, Final
 import aiohttp
 import structlog
 
-from worker.observability.service_status import View
+from worker.observability.service_status import ServiceStatus
 from worker.runtime.redaction import digest, error_text
 
 _log: Final = structlog.get_logger()
@@ -81,7 +81,7 @@ class ScaleInProtection:
     """
 
     def __init__(
-        self, agent_uri: str, view: View, clock: Callable[[], float] = time.monotonic
+        self, agent_uri: str, view: ServiceStatus, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._url = f"{agent_uri}/task-protection/v1/state"
         self._view = view
@@ -105,9 +105,9 @@ class ScaleInProtection:
 
     def wanted(self) -> bool | None:
         """Say whether to ask for protection or for its end now; None for neither."""
-        now, books = self._clock(), self._view.metrics.books
-        if books.held or books.received != self._received:
-            self._received, self._busy_at = books.received, now
+        now, accounting = self._clock(), self._view.metrics.accounting
+        if accounting.held or accounting.received != self._received:
+            self._received, self._busy_at = accounting.received, now
         if now < self._retry_at:
             return None
         if now - self._busy_at < _QUIET_SECONDS:

@@ -15,8 +15,8 @@ from typing import Any, Final, TextIO
 
 import structlog
 
-from worker.domain.message import Fate
-from worker.observability.service_status import View
+from worker.domain.message import OutcomeKind
+from worker.observability.service_status import ServiceStatus
 from worker.pipeline.metrics import Metrics
 from worker.runtime.streams import LineWriter
 
@@ -52,7 +52,10 @@ class EMF:
     """
 
     def __init__(
-        self, view: View, stream: TextIO | None = None, now: Callable[[], float] = time.time
+        self,
+        view: ServiceStatus,
+        stream: TextIO | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._view = view
         self._lines = LineWriter(stream or sys.stdout)
@@ -103,20 +106,20 @@ class EMF:
     def _values(self, current: _Copy, seconds: float) -> dict[str, float]:
         view, told = self._view, self._told
         settling = current.settling.since(told.settling)
-        fates = {fate: current.fates[fate] - told.fates[fate] for fate in Fate}
+        kinds = {kind: current.kinds[kind] - told.kinds[kind] for kind in OutcomeKind}
         received = current.received - told.received
         values: dict[str, float] = {
             "Received": received,
-            "Recorded": fates[Fate.RECORDED],
-            "Duplicates": fates[Fate.DUPLICATE],
-            "DeadLettered": fates[Fate.DEAD],
-            "Returned": fates[Fate.RETURNED],
+            "Recorded": kinds[OutcomeKind.RECORDED],
+            "Duplicates": kinds[OutcomeKind.DUPLICATE],
+            "DeadLettered": kinds[OutcomeKind.DEAD_LETTERED],
+            "Returned": kinds[OutcomeKind.RETURNED],
             "AWSCalls": (current.calls - told.calls).total(),
-            "Held": view.metrics.books.held,
+            "Held": view.metrics.accounting.held,
             "SlotsFree": view.slots.free,
             "WriteConcurrency": view.write_concurrency,
             "Ready": int(not view.why_not_ready()),
-            "BooksBalanced": int(view.metrics.books.balance),
+            "BooksBalanced": int(view.metrics.accounting.balance),
             "EventLoopLag": round(view.loop_lag_seconds, 3),
             "ReceivedRate": round(received / seconds, 3),
         }
@@ -131,9 +134,9 @@ class _Copy:
     """What had been counted at one moment."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self.received = metrics.books.received
-        self.fates = Counter(metrics.books.by_fate)
-        self.dead = Counter(metrics.books.dead_by_reason)
+        self.received = metrics.accounting.received
+        self.kinds = Counter(metrics.accounting.by_kind)
+        self.dead = Counter(metrics.accounting.dead_by_reason)
         self.calls = Counter(metrics.calls)
         self.events = Counter(metrics.events)
         self.settling = metrics.settling.copy()

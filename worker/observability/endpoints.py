@@ -11,7 +11,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from worker.errors import SettingsError
-from worker.observability.service_status import View
+from worker.observability.service_status import ServiceStatus
 
 # Prometheus documentation, "Exposition formats": the text format.
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -24,7 +24,7 @@ _TAKEN: Final = "set AUP_HEALTH_HOST and AUP_HEALTH_PORT to an address of this h
 
 
 @asynccontextmanager
-async def serving(view: View, exposition: Callable[[], bytes]) -> AsyncIterator[None]:
+async def serving(view: ServiceStatus, exposition: Callable[[], bytes]) -> AsyncIterator[None]:
     """Answer `/livez`, `/readyz` and `/metrics` as long as the block lasts.
 
     A connection serves one request and lasts ten seconds at most. Of more than 64 the oldest is
@@ -102,8 +102,8 @@ async def _close_afterwards(_: web.Request, response: web.StreamResponse) -> Non
     response.headers["Connection"] = "close"
 
 
-def _liveness(view: View) -> tuple[str, list[str], dict[str, Any]]:
-    books, age = view.metrics.books, view.poll_age_seconds
+def _liveness(view: ServiceStatus) -> tuple[str, list[str], dict[str, Any]]:
+    accounting, age = view.metrics.accounting, view.poll_age_seconds
     return (
         "live",
         view.why_not_live(),
@@ -111,8 +111,8 @@ def _liveness(view: View) -> tuple[str, list[str], dict[str, Any]]:
             "last_poll_seconds_ago": None if age is None else round(age, 3),
             "event_loop_lag_seconds": round(view.loop_lag_seconds, 3),
             "slots_filled": view.slots.filled,
-            "held": books.held,
-            "books_balanced": books.balance,
+            "held": accounting.held,
+            "books_balanced": accounting.balance,
         },
     )
 

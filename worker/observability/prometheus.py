@@ -16,9 +16,9 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from worker import __version__
-from worker.domain.message import Fate
+from worker.domain.message import OutcomeKind
 from worker.errors import Reason
-from worker.observability.service_status import View
+from worker.observability.service_status import ServiceStatus
 
 # OpenTelemetry semantic conventions, messaging.process.duration, and longer: messages are held.
 BUCKETS_SECONDS: Final = (
@@ -27,7 +27,7 @@ BUCKETS_SECONDS: Final = (
 )  # fmt: skip
 
 
-def exposition(view: View) -> Callable[[], bytes]:
+def exposition(view: ServiceStatus) -> Callable[[], bytes]:
     """Give what writes the metrics, on a registry of its own."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Figures(view))
@@ -38,7 +38,7 @@ def exposition(view: View) -> Callable[[], bytes]:
 class _Figures(Collector):
     """Read the service's figures at each scrape; between scrapes they cost nothing."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: ServiceStatus) -> None:
         self._view = view
 
     def collect(self) -> Iterator[Metric]:
@@ -50,21 +50,21 @@ class _Figures(Collector):
 
     def _counters(self) -> Iterator[Metric]:
         metrics = self._view.metrics
-        books = metrics.books
+        accounting = metrics.accounting
         yield CounterMetricFamily(
-            "aup_messages_received", "Deliveries taken from the queue.", value=books.received
+            "aup_messages_received", "Deliveries taken from the queue.", value=accounting.received
         )
         yield _labelled(
             CounterMetricFamily(
                 "aup_messages_settled", "Deliveries by what became of them.", labels=["outcome"]
             ),
-            ((fate.value, books.by_fate[fate]) for fate in Fate),
+            ((kind.value, accounting.by_kind[kind]) for kind in OutcomeKind),
         )
         yield _labelled(
             CounterMetricFamily(
                 "aup_dead_letters", "Messages that can never be recorded.", labels=["reason"]
             ),
-            ((reason.value, books.dead_by_reason[reason.value]) for reason in Reason),
+            ((reason.value, accounting.dead_by_reason[reason.value]) for reason in Reason),
         )
         yield _labelled(
             CounterMetricFamily("aup_aws_calls", "Requests to AWS.", labels=["operation"]),
@@ -80,9 +80,9 @@ class _Figures(Collector):
     def _states(self) -> Iterator[Metric]:
         view = self._view
         gauges: list[tuple[str, str, float]] = [
-            ("aup_messages_held", "Deliveries not settled yet.", view.metrics.books.held),
+            ("aup_messages_held", "Deliveries not settled yet.", view.metrics.accounting.held),
             ("aup_books_balanced", "Whether every delivery is accounted for.",
-             view.metrics.books.balance),
+             view.metrics.accounting.balance),
             ("aup_live", "Whether the work gets on.", not view.why_not_live()),
             ("aup_ready", "Whether messages are taken in.", not view.why_not_ready()),
             ("aup_write_concurrency", "Writes to the table that may be under way now.",

@@ -9,11 +9,11 @@ from typing import Protocol
 
 from worker.pipeline.metrics import Metrics
 from worker.pipeline.slots import Slots
-from worker.runtime.loop_watchdog import StallGuard
+from worker.runtime.loop_watchdog import EventLoopWatchdog
 from worker.settings import Settings
 
 
-class Judge(Protocol):
+class HealthCheck(Protocol):
     """Whoever knows whether the work gets on."""
 
     polled_at: float | None
@@ -37,11 +37,11 @@ class Watched(Protocol):
         """What bounds the messages in flight."""
 
     @property
-    def health(self) -> Judge:
+    def health(self) -> HealthCheck:
         """Who judges the progress."""
 
 
-class View:
+class ServiceStatus:
     """Answer for a service that may still be starting.
 
     Args:
@@ -60,7 +60,7 @@ class View:
         self,
         settings: Settings,
         stopping: asyncio.Event,
-        guard: StallGuard,
+        guard: EventLoopWatchdog,
         clock: Callable[[], float],
     ) -> None:
         self.settings = settings
@@ -71,7 +71,7 @@ class View:
         self._flow_since: float | None = None
         self._guard = guard
         self._clock = clock
-        self._judge: Judge | None = None
+        self._judge: HealthCheck | None = None
         self._write_concurrency: Callable[[], int] = lambda: settings.aws.write_concurrency
 
     def begin(self, flow: Watched, write_concurrency: Callable[[], int]) -> None:

@@ -12,7 +12,7 @@ from typing import Final, Self
 
 import structlog
 
-from worker.observability.service_status import View
+from worker.observability.service_status import ServiceStatus
 
 _log: Final = structlog.get_logger()
 _TURN_SECONDS: Final = 1.0
@@ -32,7 +32,7 @@ class Systemd:
         watchdog_seconds: within which systemd wants to hear of progress, or None.
     """
 
-    def __init__(self, address: str, view: View, watchdog_seconds: float | None) -> None:
+    def __init__(self, address: str, view: ServiceStatus, watchdog_seconds: float | None) -> None:
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._view = view
         self._watchdog_seconds = watchdog_seconds
@@ -43,7 +43,7 @@ class Systemd:
 
     @classmethod
     def from_environment(
-        cls, view: View, environment: Mapping[str, str] = os.environ
+        cls, view: ServiceStatus, environment: Mapping[str, str] = os.environ
     ) -> Self | None:
         """Make one where systemd listens; None elsewhere."""
         address = environment.get("NOTIFY_SOCKET", "")
@@ -92,7 +92,7 @@ class Systemd:
         if changed or now - self._told_at >= self._view.settings.summary_seconds:
             lines.append(f"STATUS={self._status(now)}")
             self._told_at, self._told_ready = now, ready
-            self._received_told = self._view.metrics.books.received
+            self._received_told = self._view.metrics.accounting.received
         return lines
 
     def _is_started(self) -> bool:
@@ -113,14 +113,14 @@ class Systemd:
         return self._stopping or not self._view.why_not_live()
 
     def _status(self, now: float) -> str:
-        books = self._view.metrics.books
+        accounting = self._view.metrics.accounting
         reasons = self._view.why_not_ready()
         seconds = now - self._told_at
-        rate = (books.received - self._received_told) / seconds if seconds else 0.0
+        rate = (accounting.received - self._received_told) / seconds if seconds else 0.0
         state = f"not ready: {'; '.join(reasons)}" if reasons else "ready"
         text = (
-            f"{state}; {rate:.1f} messages/s, {books.held} held, {books.received} received, "
-            f"{books.dead_by_reason.total()} dead"
+            f"{state}; {rate:.1f} messages/s, {accounting.held} held, "
+            f"{accounting.received} received, {accounting.dead_by_reason.total()} dead"
         )
         return " ".join(text.split())  # a line is a statement
 

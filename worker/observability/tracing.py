@@ -30,7 +30,13 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from worker import __version__
 from worker.aws.calls import Calling
 from worker.aws.sqs import MessageQueue
-from worker.domain.message import MESSAGE_MAX_BYTES, Delivery, Fate, Outcome, OutgoingMessage
+from worker.domain.message import (
+    MESSAGE_MAX_BYTES,
+    Outcome,
+    OutcomeKind,
+    OutgoingMessage,
+    ReceivedMessage,
+)
 from worker.errors import AWSError
 from worker.pipeline.lease import Lease
 from worker.pipeline.slots import Slot
@@ -47,7 +53,7 @@ _XRAY_ROOT: Final = re.compile(r"1-([0-9a-f]{8})-([0-9a-f]{24})")
 _XRAY_PARENT: Final = re.compile(r"[0-9a-f]{16}")
 _NO_PARENT: Final = Context()
 
-Carry = Callable[[Delivery, Lease, Slot], Coroutine[Any, Any, Outcome]]
+Carry = Callable[[ReceivedMessage, Lease, Slot], Coroutine[Any, Any, Outcome]]
 Attributes = dict[str, str | int]
 ResultsT = TypeVar("ResultsT", bound=Sequence[object])
 
@@ -104,20 +110,20 @@ class OpenTelemetry:
         shared = _of_queue(source.url, "process", "process")
         name = f"process {_name(source.url)}"
 
-        async def traced(delivery: Delivery, lease: Lease, slot: Slot) -> Outcome:
+        async def traced(message: ReceivedMessage, lease: Lease, slot: Slot) -> Outcome:
             attributes: Attributes = {
                 **shared,
-                "messaging.message.id": delivery.message_id,
-                "aup.receive_count": delivery.receive_count,
+                "messaging.message.id": message.message_id,
+                "aup.receive_count": message.receive_count,
             }
-            with self.span(name, SpanKind.CONSUMER, attributes, _links([delivery])) as span:
-                self.held[delivery.receipt_handle] = lease, span.get_span_context()
+            with self.span(name, SpanKind.CONSUMER, attributes, _links([message])) as span:
+                self.held[message.receipt_handle] = lease, span.get_span_context()
                 # The task is this message's own, and so is its context.
                 attach(trace.set_span_in_context(span))
                 try:
-                    outcome = await carry(delivery, lease, slot)
+                    outcome = await carry(message, lease, slot)
                 finally:
-                    self.held.pop(delivery.receipt_handle, None)
+                    self.held.pop(message.receipt_handle, None)
                 _tell_outcome(span, lease, outcome)
             return outcome
 
@@ -172,12 +178,12 @@ class _TracedQueue:
 
     async def receive(
         self, max_messages: int, *, wait_seconds: int, visibility_timeout_seconds: int
-    ) -> list[Delivery]:
+    ) -> list[ReceivedMessage]:
         """Receive; a poll that finds nothing leaves no span."""
         began_at = time.time_ns()
         name, attributes = f"receive {self._name}", _of_queue(self.url, "receive", "receive")
         try:
-            deliveries = await self._queue.receive(
+            messages = await self._queue.receive(
                 max_messages,
                 wait_seconds=wait_seconds,
                 visibility_timeout_seconds=visibility_timeout_seconds,
@@ -186,23 +192,23 @@ class _TracedQueue:
             with self._tracing.span(name, SpanKind.CLIENT, attributes, began_at=began_at) as span:
                 _fail(span, type(error).__name__)
             raise
-        if deliveries:
-            attributes["messaging.batch.message_count"] = len(deliveries)
-            links = _links(deliveries)
+        if messages:
+            attributes["messaging.batch.message_count"] = len(messages)
+            links = _links(messages)
             with self._tracing.span(name, SpanKind.CLIENT, attributes, links, began_at=began_at):
                 pass
-        return deliveries
+        return messages
 
-    async def delete(self, deliveries: Sequence[Delivery], /) -> list[AWSError | None]:
+    async def delete(self, messages: Sequence[ReceivedMessage], /) -> list[AWSError | None]:
         """Delete."""
-        with self._batch("delete", "settle", len(deliveries), self._held(deliveries)) as span:
-            return _judged(span, await self._queue.delete(deliveries))
+        with self._batch("delete", "settle", len(messages), self._held(messages)) as span:
+            return _judged(span, await self._queue.delete(messages))
 
     async def change_visibility(
-        self, changes: Sequence[tuple[Delivery, float]], /
+        self, changes: Sequence[tuple[ReceivedMessage, float]], /
     ) -> list[AWSError | None]:
         """Hand back, or hold on to."""
-        links = self._held([delivery for delivery, _ in changes])
+        links = self._held([message for message, _ in changes])
         with self._batch("change_visibility", "", len(changes), links) as span:
             return _judged(span, await self._queue.change_visibility(changes))
 
@@ -211,10 +217,10 @@ class _TracedQueue:
         with self._batch("send", "send", len(messages), _links(messages)) as span:
             return _judged(span, await self._queue.send(messages))
 
-    def _held(self, deliveries: Sequence[Delivery]) -> list[Link]:
+    def _held(self, messages: Sequence[ReceivedMessage]) -> list[Link]:
         held = self._tracing.held
         return [
-            Link(held[each.receipt_handle][1]) for each in deliveries if each.receipt_handle in held
+            Link(held[each.receipt_handle][1]) for each in messages if each.receipt_handle in held
         ]
 
     @contextmanager
@@ -307,26 +313,26 @@ def _judged(span: Span, results: ResultsT) -> ResultsT:
 
 
 def _tell_outcome(span: Span, lease: Lease, outcome: Outcome) -> None:
-    span.set_attribute("aup.outcome", outcome.fate.value)
+    span.set_attribute("aup.outcome", outcome.kind.value)
     if lease.event_id is not None:
         span.set_attribute("aup.event_id", lease.event_id)
-    if outcome.fate is Fate.DEAD and outcome.reason is not None:
+    if outcome.kind is OutcomeKind.DEAD_LETTERED and outcome.reason is not None:
         _fail(span, outcome.reason.value)
 
 
-def _links(messages: Sequence[Delivery | OutgoingMessage]) -> list[Link]:
+def _links(messages: Sequence[ReceivedMessage | OutgoingMessage]) -> list[Link]:
     """Link to where messages come from, as far as they say it."""
     links = []
     for message in messages:
         origin = _origin(message)
-        if origin is not None and isinstance(message, Delivery):
+        if origin is not None and isinstance(message, ReceivedMessage):
             links.append(Link(origin, {"messaging.message.id": message.message_id}))
         elif origin is not None:
             links.append(Link(origin))
     return links
 
 
-def _origin(message: Delivery | OutgoingMessage) -> SpanContext | None:
+def _origin(message: ReceivedMessage | OutgoingMessage) -> SpanContext | None:
     carrier = {}
     for name in ("traceparent", "tracestate"):
         value = message.attributes.get(name, {}).get("StringValue")

@@ -13,7 +13,7 @@ from worker.aws.access import Operation
 from worker.aws.sqs import MessageQueue, dead_letter_probes, source_probes
 from worker.domain.acceptance import Acceptance
 from worker.domain.envelope import decode
-from worker.domain.message import Delivery, Outcome
+from worker.domain.message import Outcome, ReceivedMessage
 from worker.errors import FutureError, GaveUpError, RefusedError
 from worker.pipeline.access_watch import AccessWatch
 from worker.pipeline.breaker import Breaker
@@ -21,7 +21,7 @@ from worker.pipeline.health import Health
 from worker.pipeline.lease import Lease, Leases
 from worker.pipeline.metrics import Metrics
 from worker.pipeline.receive import Receiver
-from worker.pipeline.record import Ledger, Recorder
+from worker.pipeline.record import AcceptanceStore, Recorder
 from worker.pipeline.settle import Settler
 from worker.pipeline.slots import Slot, Slots
 from worker.pipeline.sqs_clock import SQSClock
@@ -33,7 +33,7 @@ _log: Final = structlog.get_logger()
 _MIB: Final = 1_048_576
 _WATCH_SECONDS: Final = 5.0
 
-Carry = Callable[[Delivery, Lease, Slot], Coroutine[Any, Any, Outcome]]
+Carry = Callable[[ReceivedMessage, Lease, Slot], Coroutine[Any, Any, Outcome]]
 
 
 class Tracing(Protocol):
@@ -71,7 +71,7 @@ class Flow:
         self,
         source: MessageQueue,
         dead_letters: MessageQueue,
-        ledger: Ledger,
+        store: AcceptanceStore,
         settings: Settings,
         *,
         metrics: Metrics | None = None,
@@ -80,7 +80,7 @@ class Flow:
         tracing: Tracing | None = None,
     ) -> None:
         # Before they are traced: a probe belongs to no message.
-        probes = [*source_probes(source), *dead_letter_probes(dead_letters), *ledger.probes()]
+        probes = [*source_probes(source), *dead_letter_probes(dead_letters), *store.probes()]
         self._carrying: Carry = self._carry
         if tracing is not None:
             source, dead_letters = tracing.queue(source), tracing.queue(dead_letters)
@@ -99,10 +99,10 @@ class Flow:
         self._out_of_time = False
         breaker = Breaker()
         self.access = AccessWatch(settings.give_up_seconds, self.give_up, probes, self._clock)
-        ledger.observe(self.access)
+        store.observe(self.access)
         self._unsent = UnsentDeadLetters(self._clock)
         self.health = Health(
-            self.metrics.books,
+            self.metrics.accounting,
             self.slots,
             breaker,
             (self.access, self._unsent, self.sqs_clock),
@@ -117,7 +117,7 @@ class Flow:
             events=self.metrics.events,
         )
         self._receiver = self._make_receiver(source, breaker)
-        self._recorder = self._make_recorder(ledger, breaker)
+        self._recorder = self._make_recorder(store, breaker)
         self._settler = self._make_settler(source, dead_letters)
 
     def _make_receiver(self, source: MessageQueue, breaker: Breaker) -> Receiver:
@@ -151,9 +151,9 @@ class Flow:
             events=self.metrics.events,
         )
 
-    def _make_recorder(self, ledger: Ledger, breaker: Breaker) -> Recorder:
+    def _make_recorder(self, store: AcceptanceStore, breaker: Breaker) -> Recorder:
         return Recorder(
-            ledger,
+            store,
             self._settings,
             breaker=breaker,
             health=self.health,
@@ -234,7 +234,7 @@ class Flow:
         deadline = loop.time() + self._settings.drain_timeout_seconds
         _log.info(
             "draining",
-            held=self.metrics.books.held,
+            held=self.metrics.accounting.held,
             wait_seconds=self._settings.wait_seconds,
             drain_timeout_seconds=self._settings.drain_timeout_seconds,
         )
@@ -254,31 +254,31 @@ class Flow:
             for task in pending:
                 task.cancel()
 
-    def _accept(self, delivery: Delivery, slot: Slot) -> None:
-        self.sqs_clock.learn(delivery)
-        self.metrics.books.open()
-        lease = self.leases.hold(delivery)
-        task = self._deliveries.create_task(self._carrying(delivery, lease, slot))
+    def _accept(self, message: ReceivedMessage, slot: Slot) -> None:
+        self.sqs_clock.learn(message)
+        self.metrics.accounting.open()
+        lease = self.leases.hold(message)
+        task = self._deliveries.create_task(self._carrying(message, lease, slot))
         self._tasks[lease] = self._deciding[lease] = task
 
-    async def _carry(self, delivery: Delivery, lease: Lease, slot: Slot) -> Outcome:
+    async def _carry(self, message: ReceivedMessage, lease: Lease, slot: Slot) -> Outcome:
         received_at = self._clock()
         try:
             async with slot:
-                outcome = await self._settle(lease, await self._decide(delivery, lease))
-                self.metrics.books.close(outcome)
+                outcome = await self._settle(lease, await self._decide(message, lease))
+                self.metrics.accounting.close(outcome)
         finally:
             del self._tasks[lease]
         self.metrics.settling.add(self._clock() - received_at)
         self.health.progressed()
         self._log.debug(
             "settled",
-            message_id=delivery.message_id,
+            message_id=message.message_id,
             event_id=lease.event_id,
-            outcome=outcome.fate.value,
+            outcome=outcome.kind.value,
             reason=outcome.reason,
             detail=outcome.detail,
-            receive_count=delivery.receive_count,
+            receive_count=message.receive_count,
         )
         return outcome
 
@@ -289,22 +289,22 @@ class Flow:
             # Nothing is lost: the message comes back when its visibility ends.
             outcome = Outcome.returned("settling failed")
             await lease.stop()
-            _log.exception("settling failed", **lease.named(outcome.fate))
+            _log.exception("settling failed", **lease.named(outcome.kind))
             return outcome
 
-    async def _decide(self, delivery: Delivery, lease: Lease) -> Outcome:
+    async def _decide(self, message: ReceivedMessage, lease: Lease) -> Outcome:
         try:
             if self.stopping.is_set():
                 return Outcome.returned("stopping: not started")
-            acceptance = self._read(delivery)
+            acceptance = self._read(message)
             if isinstance(acceptance, Outcome):
                 return acceptance
             lease.event_id = acceptance.event_id
             if acceptance.model_extra:
                 self.metrics.events["unknown_fields"] += len(acceptance.model_extra)
-            return await self._recorder.record(acceptance, delivery)
+            return await self._recorder.record(acceptance, message)
         except RefusedError as refused:
-            return Outcome.dead(refused.reason, refused.detail)
+            return Outcome.dead_lettered(refused.reason, refused.detail)
         except asyncio.CancelledError:
             if not self._out_of_time:
                 raise
@@ -312,29 +312,29 @@ class Flow:
             return Outcome.returned("stopping: out of time")
         except Exception as error:  # noqa: BLE001 - the same
             problem = f"unexpected: {type(error).__name__}"
-            outcome = self._recorder.later_or_dead(delivery, problem)
-            _log.exception("unexpected failure", **lease.named(outcome.fate))
+            outcome = self._recorder.later_or_dead(message, problem)
+            _log.exception("unexpected failure", **lease.named(outcome.kind))
             return outcome
         finally:
             del self._deciding[lease]
 
-    def _read(self, delivery: Delivery) -> Acceptance | Outcome:
+    def _read(self, message: ReceivedMessage) -> Acceptance | Outcome:
         """Read a message; return it to the queue when only contradictory clocks can judge it.
 
         Raises:
             RefusedError: as `decode` has it; the future, where both clocks agree on it.
         """
         skew_seconds = self._settings.clock_skew_seconds
-        passed = max(self.sqs_clock.passed, delivery.sent_at)
+        passed = max(self.sqs_clock.passed, message.sent_at)
         try:
-            return decode(delivery.body, now=passed, clock_skew_seconds=skew_seconds)
+            return decode(message.body, now=passed, clock_skew_seconds=skew_seconds)
         except FutureError:
             doubt = self.sqs_clock.doubt
-        clocks = [delivery.sent_at, self.sqs_clock.now()]
+        clocks = [message.sent_at, self.sqs_clock.now()]
         if not doubt:
             clocks.append(self._now())
         try:
-            return decode(delivery.body, now=max(clocks), clock_skew_seconds=skew_seconds)
+            return decode(message.body, now=max(clocks), clock_skew_seconds=skew_seconds)
         except FutureError as error:
             if not doubt:
                 raise

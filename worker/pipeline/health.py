@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from worker.pipeline.breaker import Breaker
-from worker.pipeline.metrics import Books
+from worker.pipeline.metrics import Accounting
 from worker.pipeline.slots import Slots
 
 
@@ -35,7 +35,7 @@ class Health:
 
     def __init__(
         self,
-        books: Books,
+        accounting: Accounting,
         slots: Slots,
         breaker: Breaker,
         troubled: Sequence[Troubled],
@@ -44,7 +44,7 @@ class Health:
         progress_seconds: float,
         clock: Callable[[], float],
     ) -> None:
-        self._books = books
+        self._books = accounting
         self._slots = slots
         self._breaker = breaker
         self._troubled = troubled

@@ -9,12 +9,12 @@ from typing import Final
 
 import structlog
 
-from worker.domain.message import BATCH_MAX_ENTRIES, Delivery, Fate
+from worker.domain.message import BATCH_MAX_ENTRIES, OutcomeKind, ReceivedMessage
 from worker.errors import AWSError, AWSNotFoundError, AWSRejectedError, LeaseLostError
 
 _log: Final = structlog.get_logger()
 
-Extend = Callable[[Sequence[tuple[Delivery, float]]], Awaitable[Sequence[AWSError | None]]]
+Extend = Callable[[Sequence[tuple[ReceivedMessage, float]]], Awaitable[Sequence[AWSError | None]]]
 
 
 class Lease:
@@ -25,22 +25,22 @@ class Lease:
         event_id: of the acceptance, for the log; None until the body was read.
     """
 
-    __slots__ = ("_leases", "delivery", "event_id", "expires_at", "extending", "lost")
+    __slots__ = ("_leases", "event_id", "expires_at", "extending", "lost", "message")
 
-    def __init__(self, leases: Leases, delivery: Delivery, expires_at: float) -> None:
+    def __init__(self, leases: Leases, message: ReceivedMessage, expires_at: float) -> None:
         self._leases = leases
-        self.delivery = delivery
+        self.message = message
         self.expires_at = expires_at
         self.lost = False
         self.event_id: str | None = None
         self.extending: asyncio.Future[None] | None = None
 
-    def named(self, fate: Fate) -> dict[str, str | None]:
+    def named(self, kind: OutcomeKind) -> dict[str, str | None]:
         """Name the message and its fate, for the log."""
         return {
-            "message_id": self.delivery.message_id,
+            "message_id": self.message.message_id,
             "event_id": self.event_id,
-            "outcome": fate.value,
+            "outcome": kind.value,
         }
 
     @property
@@ -103,27 +103,27 @@ class Leases:
     def __len__(self) -> int:
         return len(self._held)
 
-    def hold(self, delivery: Delivery) -> Lease:
+    def hold(self, message: ReceivedMessage) -> Lease:
         """Begin to keep a delivery ours.
 
         An older delivery of the same message is lost by that: only the newest handle settles.
         """
-        lease = Lease(self, delivery, self._now() + self.seconds)
-        older = self._by_message.get(delivery.message_id)
+        lease = Lease(self, message, self._now() + self.seconds)
+        older = self._by_message.get(message.message_id)
         if older is not None:
             self._lose(older, "handed out again while it was held")
         self._held[id(lease)] = lease
-        self._by_message[delivery.message_id] = lease
+        self._by_message[message.message_id] = lease
         self._arrival.set()
         return lease
 
     def resume(self, lease: Lease, extended_at: float) -> None:
         """Keep a lease again that was let go; not after a newer one of the same message."""
-        if lease.lost or lease.delivery.message_id in self._by_message:
+        if lease.lost or lease.message.message_id in self._by_message:
             return
         lease.expires_at = extended_at + self.seconds
         self._held[id(lease)] = lease
-        self._by_message[lease.delivery.message_id] = lease
+        self._by_message[lease.message.message_id] = lease
         self._arrival.set()
 
     def is_ours(self, lease: Lease) -> bool:
@@ -135,8 +135,8 @@ class Leases:
     def let_go(self, lease: Lease) -> None:
         """Begin no more extension of a lease."""
         self._held.pop(id(lease), None)
-        if self._by_message.get(lease.delivery.message_id) is lease:
-            del self._by_message[lease.delivery.message_id]
+        if self._by_message.get(lease.message.message_id) is lease:
+            del self._by_message[lease.message.message_id]
 
     def _lose(self, lease: Lease, why: str) -> None:
         if lease.lost:
@@ -146,7 +146,7 @@ class Leases:
         self._events["lease_lost"] += 1
         _log.warning(
             "lease lost",
-            message_id=lease.delivery.message_id,
+            message_id=lease.message.message_id,
             event_id=lease.event_id,
             outcome="lost",
             why=why,
@@ -194,7 +194,7 @@ class Leases:
             lease.extending = extending
         results: Sequence[AWSError | None]
         try:
-            results = await self._extend([(lease.delivery, self.seconds) for lease in batch])
+            results = await self._extend([(lease.message, self.seconds) for lease in batch])
         except AWSError as error:
             results = [error] * len(batch)
         finally:

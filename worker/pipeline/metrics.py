@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from math import log
 from typing import Final
 
-from worker.domain.message import Fate, Outcome
+from worker.domain.message import Outcome, OutcomeKind
 
 
 @dataclass(slots=True)
-class Books:
+class Accounting:
     """What became of every delivery.
 
     Attributes:
@@ -24,7 +24,7 @@ class Books:
 
     received: int = 0
     held: int = 0
-    by_fate: Counter[Fate] = field(default_factory=Counter)
+    by_kind: Counter[OutcomeKind] = field(default_factory=Counter)
     dead_by_reason: Counter[str] = field(default_factory=Counter)
 
     def open(self) -> None:
@@ -35,23 +35,23 @@ class Books:
     def close(self, outcome: Outcome) -> None:
         """Enter its fate."""
         self.held -= 1
-        self.by_fate[outcome.fate] += 1
+        self.by_kind[outcome.kind] += 1
         if outcome.reason is not None:
             self.dead_by_reason[outcome.reason.value] += 1
 
     @property
     def balance(self) -> bool:
         """Say whether received = recorded + duplicate + dead + returned + held."""
-        return self.held >= 0 and self.received == self.by_fate.total() + self.held
+        return self.held >= 0 and self.received == self.by_kind.total() + self.held
 
     def figures(self) -> dict[str, int | bool | dict[str, int]]:
         """Give all figures under their names in logs and reports."""
         return {
             "received": self.received,
-            "recorded": self.by_fate[Fate.RECORDED],
-            "duplicates": self.by_fate[Fate.DUPLICATE],
-            "dead_lettered": self.by_fate[Fate.DEAD],
-            "returned": self.by_fate[Fate.RETURNED],
+            "recorded": self.by_kind[OutcomeKind.RECORDED],
+            "duplicates": self.by_kind[OutcomeKind.DUPLICATE],
+            "dead_lettered": self.by_kind[OutcomeKind.DEAD_LETTERED],
+            "returned": self.by_kind[OutcomeKind.RETURNED],
             "held": self.held,
             "balanced": self.balance,
             "dead_by_reason": dict(sorted(self.dead_by_reason.items())),
@@ -127,7 +127,7 @@ class Metrics:
         settling: from receipt to settlement, of each delivery.
     """
 
-    books: Books = field(default_factory=Books)
+    accounting: Accounting = field(default_factory=Accounting)
     calls: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
     settling: Durations = field(default_factory=Durations)

@@ -12,7 +12,7 @@ import structlog
 
 from worker.aws.access import Operation
 from worker.aws.sqs import MessageQueue
-from worker.domain.message import BATCH_MAX_ENTRIES, Delivery
+from worker.domain.message import BATCH_MAX_ENTRIES, ReceivedMessage
 from worker.errors import AWSError
 from worker.pipeline.access_watch import AccessWatch
 from worker.pipeline.breaker import Breaker
@@ -27,7 +27,7 @@ _RETRY_CAP_SECONDS: Final = 30.0
 # A long poll that is empty sooner was none: the server ignores the wait, and each poll is billed.
 _EMPTY_POLL_MIN_SECONDS: Final = 1.0
 
-Accept = Callable[[Delivery, Slot], None]
+Accept = Callable[[ReceivedMessage, Slot], None]
 
 
 class Receiver:
@@ -146,7 +146,7 @@ class Receiver:
         return 1 if index == 0 and self._slots.in_flight == 0 else 0
 
     async def _receive(self, slots: list[Slot]) -> bool:
-        deliveries = await self._queue.receive(
+        messages = await self._queue.receive(
             len(slots),
             wait_seconds=self._wait_seconds,
             visibility_timeout_seconds=self._visibility_timeout_seconds,
@@ -154,24 +154,24 @@ class Receiver:
         self._health.polled()
         self._access.succeeded(Operation.RECEIVE)
         self._events["polls"] += 1
-        self._adapt(len(deliveries), len(slots))
-        surplus = deliveries[len(slots) :]
-        for delivery in deliveries[: len(slots)]:
+        self._adapt(len(messages), len(slots))
+        surplus = messages[len(slots) :]
+        for message in messages[: len(slots)]:
             slot = slots.pop()
-            slot.fill(delivery.memory_bytes)
-            self._accept(delivery, slot)
+            slot.fill(message.memory_bytes)
+            self._accept(message, slot)
         if surplus:
             await self._hand_back(surplus)
-        return not deliveries
+        return not messages
 
-    async def _hand_back(self, surplus: list[Delivery]) -> None:
+    async def _hand_back(self, surplus: list[ReceivedMessage]) -> None:
         """Return messages that were not asked for; there is no slot for them."""
         self._events["surplus_messages"] += len(surplus)
         _log.warning("more messages received than requested", returned=len(surplus))
         for start in range(0, len(surplus), BATCH_MAX_ENTRIES):
             batch = surplus[start : start + BATCH_MAX_ENTRIES]
             with suppress(AWSError):  # they reappear all the same when their visibility ends
-                await self._change_visibility([(delivery, 0.0) for delivery in batch])
+                await self._change_visibility([(message, 0.0) for message in batch])
 
     def _adapt(self, received: int, asked: int) -> None:
         if received == 0:

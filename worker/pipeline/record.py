@@ -14,7 +14,7 @@ import structlog
 
 from worker.aws.access import CallObserver, Probe
 from worker.domain.acceptance import Acceptance
-from worker.domain.message import DUPLICATE, RECORDED, Delivery, Outcome
+from worker.domain.message import DUPLICATE, RECORDED, Outcome, ReceivedMessage
 from worker.domain.policy import Policy
 from worker.errors import AWSAccessError, AWSError, AWSRejectedError, Reason
 from worker.pipeline.breaker import Breaker
@@ -30,7 +30,7 @@ _HELD_RETRY_CAP_SECONDS: Final = 10.0
 _UNKNOWN_POLICY_RECEIVES_MIN: Final = 3
 
 
-class Ledger(Protocol):
+class AcceptanceStore(Protocol):
     """What this stage needs of the repository."""
 
     def observe(self, observer: CallObserver) -> None:
@@ -66,7 +66,7 @@ class Recorder:
 
     def __init__(
         self,
-        ledger: Ledger,
+        store: AcceptanceStore,
         settings: Settings,
         *,
         breaker: Breaker,
@@ -75,7 +75,7 @@ class Recorder:
         now: Callable[[], datetime],
         events: Counter[str],
     ) -> None:
-        self._ledger = ledger
+        self._ledger = store
         self._settings = settings
         self._breaker = breaker
         self._health = health
@@ -85,7 +85,7 @@ class Recorder:
         self._clock = asyncio.get_running_loop().time
         self._writes_fail = False
 
-    async def record(self, acceptance: Acceptance, delivery: Delivery) -> Outcome:
+    async def record(self, acceptance: Acceptance, message: ReceivedMessage) -> Outcome:
         """Record, and say what becomes of the delivery."""
         hold_until = self._clock() + self._settings.hold_seconds
         attempt = 0
@@ -93,9 +93,9 @@ class Recorder:
             attempt += 1
             self._health.progressed()
             try:
-                outcome = await self._try(acceptance, delivery)
+                outcome = await self._try(acceptance, message)
             except AWSRejectedError as error:
-                return self.later_or_dead(delivery, f"the table does not take it: {error}")
+                return self.later_or_dead(message, f"the table does not take it: {error}")
             except AWSError as error:
                 self._note_failure(error)
                 failure = error
@@ -110,54 +110,54 @@ class Recorder:
                 cap_seconds=_HELD_RETRY_CAP_SECONDS,
             )
             if self._clock() + delay >= hold_until:
-                return self._held_in_vain(delivery, failure)
+                return self._held_in_vain(message, failure)
             await unless_stopped(self._stopping, asyncio.sleep(delay))
             if self._stopping.is_set():
                 return Outcome.returned(f"stopping: {failure}")
 
-    def _held_in_vain(self, delivery: Delivery, failure: AWSError) -> Outcome:
+    def _held_in_vain(self, message: ReceivedMessage, failure: AWSError) -> Outcome:
         if isinstance(failure, AWSAccessError):
-            return self._later(delivery, str(failure))  # nothing that a message can help
-        return self.later_or_dead(delivery, str(failure))
+            return self._later(message, str(failure))  # nothing that a message can help
+        return self.later_or_dead(message, str(failure))
 
-    def later_or_dead(self, delivery: Delivery, problem: str) -> Outcome:
+    def later_or_dead(self, message: ReceivedMessage, problem: str) -> Outcome:
         """Return a message with backoff, or at its last receive let it die with the reason."""
-        if delivery.receive_count >= self._settings.max_attempts:
-            return Outcome.dead(
-                Reason.EXHAUSTED, f"failed in {delivery.receive_count} receives: {problem}"
+        if message.receive_count >= self._settings.max_attempts:
+            return Outcome.dead_lettered(
+                Reason.EXHAUSTED, f"failed in {message.receive_count} receives: {problem}"
             )
-        return self._later(delivery, problem)
+        return self._later(message, problem)
 
-    def _later(self, delivery: Delivery, problem: str) -> Outcome:
+    def _later(self, message: ReceivedMessage, problem: str) -> Outcome:
         delay = full_jitter(
-            delivery.receive_count,
+            message.receive_count,
             base_seconds=self._settings.backoff_base_seconds,
             cap_seconds=self._settings.backoff_cap_seconds,
         )
         return Outcome.returned(problem, delay_seconds=delay)
 
-    async def _try(self, acceptance: Acceptance, delivery: Delivery) -> Outcome:
+    async def _try(self, acceptance: Acceptance, message: ReceivedMessage) -> Outcome:
         policy = await self._ledger.policy(acceptance.policy_id, acceptance.version)
         if policy is None:
-            return self._unknown_policy(acceptance, delivery)
+            return self._unknown_policy(acceptance, message)
         stated = acceptance.content_sha256
         if stated is not None and stated.lower() != policy.content_sha256:
-            return Outcome.dead(
+            return Outcome.dead_lettered(
                 Reason.CONTENT_MISMATCH,
                 f"content_sha256 is {stated}, but {acceptance.policy_id} {acceptance.version} "
                 f"was published with {policy.content_sha256}",
             )
-        result = await self._write(acceptance, delivery)
+        result = await self._write(acceptance, message)
         if result is RecordResult.CONFLICT:
-            return Outcome.dead(
+            return Outcome.dead_lettered(
                 Reason.CONFLICT,
                 f"event_id {acceptance.event_id} is recorded already with other content",
             )
         return RECORDED if result is RecordResult.RECORDED else DUPLICATE
 
-    async def _write(self, acceptance: Acceptance, delivery: Delivery) -> RecordResult:
+    async def _write(self, acceptance: Acceptance, message: ReceivedMessage) -> RecordResult:
         try:
-            result = await self._ledger.record(acceptance, received_at=delivery.sent_at)
+            result = await self._ledger.record(acceptance, received_at=message.sent_at)
         except AWSRejectedError:
             raise
         except AWSError:
@@ -166,21 +166,21 @@ class Recorder:
         self._writes_fail = False
         return result
 
-    def _unknown_policy(self, acceptance: Acceptance, delivery: Delivery) -> Outcome:
+    def _unknown_policy(self, acceptance: Acceptance, message: ReceivedMessage) -> Outcome:
         problem = f"policy {acceptance.policy_id} has no published version {acceptance.version}"
-        since = max(delivery.first_received_at, delivery.sent_at)
+        since = max(message.first_received_at, message.sent_at)
         waited = (self._now() - since).total_seconds()
         long_enough = (
             waited >= self._settings.unknown_policy_seconds
-            and delivery.receive_count >= _UNKNOWN_POLICY_RECEIVES_MIN
+            and message.receive_count >= _UNKNOWN_POLICY_RECEIVES_MIN
         )
-        if long_enough or delivery.receive_count >= self._settings.max_attempts:
-            return Outcome.dead(Reason.UNKNOWN_POLICY, problem)
+        if long_enough or message.receive_count >= self._settings.max_attempts:
+            return Outcome.dead_lettered(Reason.UNKNOWN_POLICY, problem)
         self._events["unknown_policy_waits"] += 1
-        later = self._later(delivery, problem)
+        later = self._later(message, problem)
         # No wait exceeds the rest of the time, and short draws do not spend every receive before:
         # the last wait is the rest. Upwards, for SQS counts whole seconds.
-        left = self._settings.max_attempts - delivery.receive_count
+        left = self._settings.max_attempts - message.receive_count
         rest = max(0.0, self._settings.unknown_policy_seconds - waited)
         delay = min(max(later.delay_seconds, rest / 2 ** (left - 1)), rest)
         return replace(later, delay_seconds=float(ceil(delay)) if delay == rest else delay)

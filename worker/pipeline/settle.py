@@ -12,14 +12,14 @@ import structlog
 
 from worker.aws.access import Operation
 from worker.aws.sqs import MessageQueue
-from worker.domain.dead_letter import bury
+from worker.domain.dead_letter import to_dead_letter
 from worker.domain.message import (
     BATCH_MAX_ENTRIES,
     MESSAGE_MAX_BYTES,
-    Delivery,
-    Fate,
     Outcome,
+    OutcomeKind,
     OutgoingMessage,
+    ReceivedMessage,
 )
 from worker.errors import (
     AWSAccessError,
@@ -34,7 +34,7 @@ from worker.pipeline.health import Health
 from worker.pipeline.lease import Lease
 from worker.pipeline.unsent import UnsentDeadLetters
 from worker.runtime.backoff import full_jitter
-from worker.runtime.batcher import Gatherer
+from worker.runtime.batcher import Batcher
 from worker.runtime.stopping import unless_stopped
 
 _log: Final = structlog.get_logger()
@@ -96,19 +96,19 @@ class Settler:
         self._stopping = stopping
         self._unsent = unsent
         self._events = events
-        self._deletes = Gatherer[Delivery, AWSError | None](
+        self._deletes = Batcher[ReceivedMessage, AWSError | None](
             access.observed(Operation.DELETE, source.delete),
             max_entries=BATCH_MAX_ENTRIES,
             concurrency=concurrency,
-            key=lambda delivery: delivery.message_id,
+            key=lambda message: message.message_id,
         )
-        self._returns = Gatherer[tuple[Delivery, float], AWSError | None](
+        self._returns = Batcher[tuple[ReceivedMessage, float], AWSError | None](
             access.observed(Operation.VISIBILITY, source.change_visibility),
             max_entries=BATCH_MAX_ENTRIES,
             concurrency=concurrency,
             key=lambda change: change[0].message_id,
         )
-        self._letters = Gatherer[OutgoingMessage, AWSError | None](
+        self._letters = Batcher[OutgoingMessage, AWSError | None](
             access.observed(Operation.DEAD_LETTER, dead_letters.send),
             max_entries=BATCH_MAX_ENTRIES,
             max_bytes=MESSAGE_MAX_BYTES,
@@ -123,25 +123,25 @@ class Settler:
         Returns:
             The fate that came to pass: a message that could not be dead-lettered is returned.
         """
-        if outcome.fate is Fate.DEAD:
+        if outcome.kind is OutcomeKind.DEAD_LETTERED:
             return await self._dead_letter(lease, outcome)
-        if outcome.fate is Fate.RETURNED:
+        if outcome.kind is OutcomeKind.RETURNED:
             await self._hand_back(lease, outcome.delay_seconds)
         else:
-            await self._delete(lease, outcome.fate)
+            await self._delete(lease, outcome.kind)
         return outcome
 
     async def _dead_letter(self, lease: Lease, outcome: Outcome) -> Outcome:
         assert outcome.reason is not None  # noqa: S101 - a dead outcome has one
         if lease.lost:
             return Outcome.returned("lease lost before it was dead-lettered")
-        if lease.delivery.message_id in self._dead_lettered:
+        if lease.message.message_id in self._dead_lettered:
             # Counted as a duplicate: there is one dead letter, and it was counted.
             self._events["dead_letter_repeats"] += 1
-            await self._delete(lease, Fate.DUPLICATE)
-            return Outcome(Fate.DUPLICATE, detail="dead-lettered before; deleted only")
-        letter = bury(
-            lease.delivery,
+            await self._delete(lease, OutcomeKind.DUPLICATE)
+            return Outcome(OutcomeKind.DUPLICATE, detail="dead-lettered before; deleted only")
+        letter = to_dead_letter(
+            lease.message,
             outcome.reason,
             outcome.detail,
             dead_at=self._now(),
@@ -151,10 +151,10 @@ class Settler:
             await self._send(letter, lease, may_hold=not self._may_pass(lease, outcome))
         except AWSError as error:
             return await self._keep(lease, outcome, error)
-        self._remember(lease.delivery.message_id)
-        self._unsent.sent(lease.delivery.message_id)
+        self._remember(lease.message.message_id)
+        self._unsent.sent(lease.message.message_id)
         # Only what is safely in the dead-letter queue is deleted here.
-        await self._delete(lease, outcome.fate)
+        await self._delete(lease, outcome.kind)
         return outcome
 
     async def _keep(self, lease: Lease, dead: Outcome, error: AWSError) -> Outcome:
@@ -164,29 +164,29 @@ class Settler:
         reach maxReceiveCount, which is above `max_attempts`; without a redrive policy it returns at
         the longest delay until it expires.
         """
-        delivery, delay = lease.delivery, self._undeliverable_seconds
+        message, delay = lease.message, self._undeliverable_seconds
         self._events["dead_letter_failed"] += 1
         left = isinstance(error, AWSRejectedError)
-        left = left and delivery.receive_count >= self._max_attempts
+        left = left and message.receive_count >= self._max_attempts
         if left:
             delay = self._redrive_seconds
             self._events["left_to_redrive"] += 1
-        self._unsent.failed(delivery.message_id, error, delay)
+        self._unsent.failed(message.message_id, error, delay)
         await self._hand_back(lease, delay)
         log = _log.warning if left else _log.debug
         log(
             "message left to the redrive policy" if left else "dead letter not sent",
-            **lease.named(Fate.RETURNED),
+            **lease.named(OutcomeKind.RETURNED),
             reason=dead.reason,
             detail=dead.detail,
-            receive_count=delivery.receive_count,
+            receive_count=message.receive_count,
             error=str(error),
         )
         return Outcome.returned(f"could not be dead-lettered: {error}")
 
     def _may_pass(self, lease: Lease, outcome: Outcome) -> bool:
         """Return whether a later receive may find otherwise: a version may be published since."""
-        attempts_left = lease.delivery.receive_count < self._max_attempts
+        attempts_left = lease.message.receive_count < self._max_attempts
         return outcome.reason is Reason.UNKNOWN_POLICY and attempts_left
 
     async def _send(self, letter: OutgoingMessage, lease: Lease, *, may_hold: bool) -> None:
@@ -204,36 +204,36 @@ class Settler:
         if len(self._dead_lettered) > _REMEMBERED_DEAD_LETTERS:
             self._dead_lettered.popitem(last=False)
 
-    async def _delete(self, lease: Lease, fate: Fate) -> None:
+    async def _delete(self, lease: Lease, kind: OutcomeKind) -> None:
         while True:
             ours = await lease.stop()
             try:
-                await self._patiently(self._deletes, lease.delivery, lease)
+                await self._patiently(self._deletes, lease.message, lease)
             except AWSAccessError as error:
                 if ours:
                     await self._renew(lease)
                     if await self._access_may_return(lease):
                         continue
                     await lease.stop()
-                self._not_deleted(lease, fate, error)
+                self._not_deleted(lease, kind, error)
             except AWSError as error:
-                self._not_deleted(lease, fate, error)
+                self._not_deleted(lease, kind, error)
             else:
                 self._events["deleted" if ours else "deleted_late"] += 1
             return
 
-    def _not_deleted(self, lease: Lease, fate: Fate, error: AWSError) -> None:
+    def _not_deleted(self, lease: Lease, kind: OutcomeKind, error: AWSError) -> None:
         # It comes back, is found recorded or dead-lettered, and is deleted then.
         self._events["delete_failed"] += 1
-        _log.debug("not deleted", **lease.named(fate), error=str(error))
+        _log.debug("not deleted", **lease.named(kind), error=str(error))
 
     async def _renew(self, lease: Lease) -> None:
         """Take up a lease again whose message could not be deleted."""
         asked_at = asyncio.get_running_loop().time()
         try:
-            await self._returns.submit((lease.delivery, lease.seconds))
+            await self._returns.submit((lease.message, lease.seconds))
         except AWSError as error:
-            _log.debug("lease not renewed", **lease.named(Fate.RETURNED), error=str(error))
+            _log.debug("lease not renewed", **lease.named(OutcomeKind.RETURNED), error=str(error))
         else:
             lease.resume(asked_at)
 
@@ -248,14 +248,14 @@ class Settler:
         if not await lease.stop():
             return
         try:
-            await self._patiently(self._returns, (lease.delivery, delay_seconds), lease)
+            await self._patiently(self._returns, (lease.message, delay_seconds), lease)
         except AWSError as error:
             # It comes back all the same, when its visibility ends.
             self._events["hand_back_failed"] += 1
-            _log.debug("not handed back", **lease.named(Fate.RETURNED), error=str(error))
+            _log.debug("not handed back", **lease.named(OutcomeKind.RETURNED), error=str(error))
 
     async def _patiently(
-        self, gatherer: Gatherer[EntryT, AWSError | None], entry: EntryT, lease: Lease
+        self, gatherer: Batcher[EntryT, AWSError | None], entry: EntryT, lease: Lease
     ) -> None:
         for attempt in range(1, _ATTEMPTS + 1):
             try:

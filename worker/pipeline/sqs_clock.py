@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from worker.domain.message import Delivery
+from worker.domain.message import ReceivedMessage
 
 _log: Final = structlog.get_logger()
 _LOG_INTERVAL_SECONDS: Final = 60.0
@@ -52,7 +52,7 @@ class SQSClock:
         self._learned_at = float("-inf")
         self._logged_at = float("-inf")
 
-    def learn(self, message: Delivery) -> None:
+    def learn(self, message: ReceivedMessage) -> None:
         """Correct the estimate by a message that was received just now."""
         date = message.date
         at = self._clock()

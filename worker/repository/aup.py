@@ -41,7 +41,7 @@ from worker.repository.writes import (
     Item,
 )
 from worker.runtime.backoff import full_jitter
-from worker.runtime.batcher import Gatherer
+from worker.runtime.batcher import Batcher
 from worker.settings import AWSSettings
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class AUPRepository(DynamoDBRepository):
             self.calls,
             key_name="policy_id",
         )
-        self._writes: Gatherer[Item, Inserted] | None = None
+        self._writes: Batcher[Item, Inserted] | None = None
         self._concurrency = AdaptiveConcurrency(aws_settings.write_concurrency, lambda: 0.0)
         self._lookups = asyncio.Semaphore(aws_settings.write_concurrency)
         self._policy_reads = asyncio.Semaphore(POLICY_READS)
@@ -169,7 +169,7 @@ class AUPRepository(DynamoDBRepository):
         self._concurrency = AdaptiveConcurrency(limit, loop.time)
         self._lookups = asyncio.Semaphore(limit)
         self._policy_reads = asyncio.Semaphore(POLICY_READS)
-        self._writes = Gatherer(
+        self._writes = Batcher(
             self._insert_and_learn,
             max_entries=self._insert.max_items,
             concurrency=limit,

@@ -21,7 +21,7 @@ class _Waiting(Generic[EntryT, ResultT]):
     since: float
 
 
-class Gatherer(Generic[EntryT, ResultT]):
+class Batcher(Generic[EntryT, ResultT]):
     """Gather entries that are submitted concurrently into one call.
 
     A batch leaves at once when it is full; a partial one while another is under way, or one of

@@ -18,7 +18,7 @@ _KEPT_TURNS: Final = 40
 _MESSAGE_SECONDS: Final = 1.0
 
 
-class StallGuard:
+class EventLoopWatchdog:
     """End the process when its event loop stands still, for its supervisor to start it anew.
 
     Nothing is lost by that: what was held reappears in the queue when its visibility ends. A thread

@@ -21,7 +21,7 @@ from typing import Any, Final
 from aiobotocore.httpsession import AIOHTTPSession
 
 from tests.bench.variants.implementations import WAYS, receive_on
-from worker.domain.message import Fate
+from worker.domain.message import OutcomeKind
 from worker.errors import BenchError, GaveUpError
 from worker.pipeline.flow import Flow
 from worker.pipeline.metrics import Durations
@@ -198,16 +198,16 @@ async def work_as_shipped(meter: Meter) -> None:
 
     async def watch(flow: Flow) -> None:
         meter.durations = flow.metrics.settling
-        fates, calls = flow.metrics.books.by_fate, flow.metrics.calls
+        kinds, calls = flow.metrics.accounting.by_kind, flow.metrics.calls
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             if calls["ReceiveMessage"]:
                 meter.polled()
-            if fates[Fate.DEAD]:
-                reasons = dict(flow.metrics.books.dead_by_reason)
+            if kinds[OutcomeKind.DEAD_LETTERED]:
+                reasons = dict(flow.metrics.accounting.dead_by_reason)
                 flow.give_up(GaveUpError(f"messages died: {reasons}"))
-            done = meter.note(fates[Fate.RECORDED] + fates[Fate.DUPLICATE], calls)
-            if done or (meter.is_quiet and not flow.metrics.books.held):
+            done = meter.note(kinds[OutcomeKind.RECORDED] + kinds[OutcomeKind.DUPLICATE], calls)
+            if done or (meter.is_quiet and not flow.metrics.accounting.held):
                 flow.stopping.set()
                 return
 

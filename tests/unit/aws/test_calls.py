@@ -39,7 +39,7 @@ from tests.private import betrayed
 from tests.simulation.aws_errors import dynamodb_error, sqs_error
 from tests.simulation.virtual_clock import WallClock, simulated
 from worker.aws.calls import (
-    NoAnswerError,
+    NoResponseError,
     _SharedCredentials,
     calling,
     client_config,
@@ -218,7 +218,7 @@ PRIVATE_BYTES = f"{private.IP} {private.SESSION_ID}"
         ChecksumError(checksum_type="crc32", expected_checksum=PRIVATE_BYTES, actual_checksum="1"),
         aiohttp.ServerDisconnectedError(PRIVATE_BYTES),
         aiohttp.ClientPayloadError(PRIVATE_BYTES),
-        NoAnswerError(200, PRIVATE_BYTES.encode()),
+        NoResponseError(200, PRIVATE_BYTES.encode()),
     ],
 )
 def test_no_error_quotes_a_response(error: Exception) -> None:

@@ -19,9 +19,9 @@ from tests.simulation.aws_errors import sqs_error
 from tests.simulation.faults import Faults
 from tests.simulation.simulated_sqs import SimulatedSQS
 from tests.simulation.virtual_clock import START, simulated
-from tests.unit.fakes import ABSENT, DEAD_LETTERS, SOURCE, delivery, open_world, settings
+from tests.unit.fakes import ABSENT, DEAD_LETTERS, SOURCE, open_world, received_message, settings
 from worker.aws.sqs import Queue, open_queues
-from worker.domain.message import Delivery, OutgoingMessage
+from worker.domain.message import OutgoingMessage, ReceivedMessage
 from worker.errors import (
     AWSError,
     AWSNotFoundError,
@@ -52,7 +52,7 @@ def _queue(client: Any, url: str = "https://sqs.test/q") -> Queue:
     return Queue(client, url)
 
 
-async def _taken(queue: Queue, most: int = 10) -> list[Delivery]:
+async def _taken(queue: Queue, most: int = 10) -> list[ReceivedMessage]:
     return await queue.receive(most, wait_seconds=0, visibility_timeout_seconds=30)
 
 
@@ -167,7 +167,7 @@ async def test_a_server_that_tells_little_is_believed_in_what_it_tells() -> None
     client = _Client({"Messages": [{"MessageId": "m", "ReceiptHandle": "h", "Body": "b"}]})
     (taken,) = await _taken(_queue(client))
     epoch = datetime.fromtimestamp(0, UTC)
-    assert taken == Delivery("m", "h", "b", sent_at=epoch, first_received_at=epoch)
+    assert taken == ReceivedMessage("m", "h", "b", sent_at=epoch, first_received_at=epoch)
 
 
 @simulated
@@ -216,8 +216,8 @@ ENTRIES = {
 @simulated
 async def test_every_entry_of_a_batch_answer_is_read(operation: str) -> None:
     queue = _queue(_Client(ENTRIES))
-    deliveries = [delivery(number) for number in range(5)]
-    entries = deliveries if operation == "delete" else [(each, 5.0) for each in deliveries]
+    messages = [received_message(number) for number in range(5)]
+    entries = messages if operation == "delete" else [(each, 5.0) for each in messages]
     results = await getattr(queue, operation)(entries)
     assert results[0] is None
     kinds = [type(result) for result in results[1:]]
@@ -231,7 +231,7 @@ async def test_entry_in_both_lists_has_not_succeeded(operation: str) -> None:
     success = {"Id": "0", "MessageId": "m", "MD5OfMessageBody": md5(b"abc").hexdigest()}  # noqa: S324 - SQS's
     failure = {"Id": "0", "Code": "InternalError", "SenderFault": False}
     queue = _queue(_Client({"Successful": [success], "Failed": [failure]}))
-    entry = {"delete": delivery(), "change_visibility": (delivery(), 5.0)}
+    entry = {"delete": received_message(), "change_visibility": (received_message(), 5.0)}
     (result,) = await getattr(queue, operation)([entry.get(operation, OutgoingMessage("abc"))])
     assert isinstance(result, AWSUnavailableError)
 
@@ -276,8 +276,8 @@ async def test_an_entry_named_other_than_once_is_unknown_and_disturbs_no_other(
 ) -> None:
     (successful, failed), expected = MALFORMED[name]
     answer = {"Successful": [*successful, {"Id": "2"}], "Failed": failed}
-    deliveries = [delivery(number) for number in range(3)]
-    entries = deliveries if operation == "delete" else [(each, 5.0) for each in deliveries]
+    messages = [received_message(number) for number in range(3)]
+    entries = messages if operation == "delete" else [(each, 5.0) for each in messages]
     results = await getattr(_queue(_Client(answer)), operation)(entries)
     kinds = [type(result) if result is not None else None for result in results]
     assert kinds == [*expected, None]
@@ -292,7 +292,7 @@ async def test_a_batch_response_whose_lists_are_none_is_unknown_as_a_whole(
 ) -> None:
     queue = _queue(_Client({"Successful": [_OK_0], name: value}))
     with pytest.raises(AWSUnavailableError, match=f"{name}: not an array"):
-        await queue.delete([delivery()])
+        await queue.delete([received_message()])
 
 
 @simulated
@@ -324,7 +324,7 @@ async def test_an_entry_counts_as_sent_only_with_an_id_and_the_bodys_digest() ->
 @simulated
 async def test_visibility_is_in_whole_seconds_up_to_twelve_hours() -> None:
     client = _Client({})
-    changes = [(delivery(), seconds) for seconds in (0.0, 0.6, 29.6, 99_999.0)]
+    changes = [(received_message(), seconds) for seconds in (0.0, 0.6, 29.6, 99_999.0)]
     await _queue(client).change_visibility(changes)
     entries = client.requests[0]["Entries"]
     assert [entry["VisibilityTimeout"] for entry in entries] == [0, 1, 30, 43_200]

@@ -14,21 +14,21 @@ import typer
 from rich.console import Console
 
 from tests.simulation.virtual_clock import START
-from tests.unit.fakes import body, delivery
+from tests.unit.fakes import body, received_message
 from worker.cli import screen
 from worker.cli.dead_letters import dry_run as rehearsal
 from worker.cli.dead_letters import listing, purge, show
 from worker.cli.dead_letters import scanning as look
-from worker.domain.dead_letter import bury
+from worker.domain.dead_letter import to_dead_letter
 from worker.errors import AUPError
 from worker.operations.dead_letters.body_view import BodyLine
 from worker.operations.dead_letters.dry_run import SUCCEEDS, Verdict
-from worker.operations.dead_letters.scan import Choice, DeadLetter, describe
+from worker.operations.dead_letters.scan import DeadLetter, DeadLetterFilter, describe
 
 
 def _letter(number: int, reason: str = "invalid", minutes: int = 0) -> DeadLetter:
-    letter = bury(delivery(number), reason, f"detail {number}", dead_at=START)
-    dead = delivery(
+    letter = to_dead_letter(received_message(number), reason, f"detail {number}", dead_at=START)
+    dead = received_message(
         number,
         body=letter.body,
         attributes=letter.attributes,
@@ -53,7 +53,7 @@ def test_what_is_chosen_is_in_the_file_whole_and_its_ids_are_given(
     letters = [_letter(1), _letter(2, "malformed"), _letter(3), _letter(4)]
     monkeypatch.setattr(look, "look", _seeing(*letters))
     file = tmp_path / "dead.jsonl"
-    chosen = Choice(reasons=["invalid"], limit=2)
+    chosen = DeadLetterFilter(reasons=["invalid"], limit=2)
     assert look.file_letters(file, chosen, overwrite=False) == (["message-1", "message-3"], 0)
     assert [json.loads(line)["body"] for line in file.read_text().splitlines()] == [
         body(1),
@@ -73,12 +73,12 @@ def test_a_purge_goes_on_for_the_right_number_alone(
 
 
 def test_a_list_keeps_what_expires_first_and_counts_all() -> None:
-    found = listing._Summaries(Choice(), 2)
+    found = listing._Summaries(DeadLetterFilter(), 2)
     for number in range(9):
         assert found.take(_letter(number, "invalid" if number % 2 else "conflict", 9 - number))
     assert found.counts == {"conflict": 5, "invalid": 4}
     assert [letter.message_id for letter in found.shown()] == ["message-8", "message-7"]
-    assert {letter.delivery.body for letter in found.shown()} == {""}
+    assert {letter.message.body for letter in found.shown()} == {""}
     assert found.first_expiry["conflict"] == START + timedelta(days=1, minutes=1)
 
 
@@ -86,7 +86,7 @@ def test_a_dry_run_is_counted_by_what_it_died_of_and_what_becomes_of_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     good, bad = Verdict(SUCCEEDS), Verdict("invalid", "user_id: missing")
-    found = rehearsal.Rehearsal(
+    found = rehearsal.DryRunReport(
         [(_letter(1), good), (_letter(2), bad), (_letter(3, "conflict"), good), (_letter(4), good)]
     )
     rehearsal.print_rehearsal(found)

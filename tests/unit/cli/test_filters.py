@@ -10,18 +10,21 @@ from typing import Any
 import pytest
 
 from tests.simulation.virtual_clock import START
-from tests.unit.fakes import ABSENT, body, delivery
+from tests.unit.fakes import ABSENT, body, received_message
 from worker.cli.filters import choice, moment
-from worker.domain.dead_letter import bury
+from worker.domain.dead_letter import to_dead_letter
 from worker.errors import UsageError
 from worker.operations.dead_letters.scan import DeadLetter, describe
 
 
 def _letter(text: str, *, reason: str = "invalid", attributes: Any = None) -> DeadLetter:
-    sent = bury(
-        delivery(body=text, attributes=attributes or {}), reason, "user_id: blank", dead_at=START
+    sent = to_dead_letter(
+        received_message(body=text, attributes=attributes or {}),
+        reason,
+        "user_id: blank",
+        dead_at=START,
     )
-    dead = delivery(9, body=sent.body, attributes=sent.attributes)
+    dead = received_message(9, body=sent.body, attributes=sent.attributes)
     return describe(dead, retention_seconds=60, now=START)
 
 

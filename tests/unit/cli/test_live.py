@@ -19,7 +19,7 @@ from rich.console import Console
 from tests.simulation.virtual_clock import START
 from worker.aws.sqs import QueueState
 from worker.cli.live import History, Sparkline, draw, line, repeat, watch
-from worker.domain.message import Fate
+from worker.domain.message import OutcomeKind
 from worker.errors import AWSError, AWSUnavailableError
 from worker.operations.status.observer import Census, QueueStatus, Status, WorkerStatus
 from worker.operations.status.scrape import Sample
@@ -34,8 +34,13 @@ def _queue(visible: int, **changes: Any) -> QueueStatus:
 
 
 _READY = WorkerStatus(
-    Sample("10.0.0.1:8080", 0, ready=True, held=42, settled=dict.fromkeys(Fate, 9)),
-    {Fate.RECORDED: 1120.5, Fate.DUPLICATE: 0.5, Fate.DEAD: 0.25, Fate.RETURNED: 0.0},
+    Sample("10.0.0.1:8080", 0, ready=True, held=42, settled=dict.fromkeys(OutcomeKind, 9)),
+    {
+        OutcomeKind.RECORDED: 1120.5,
+        OutcomeKind.DUPLICATE: 0.5,
+        OutcomeKind.DEAD_LETTERED: 0.25,
+        OutcomeKind.RETURNED: 0.0,
+    },
 )
 _THROTTLED = WorkerStatus(
     Sample("10.0.0.2:8080", 0, reasons=("table throttles", "no poll"), held=3), None

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.simulation.virtual_clock import START
-from tests.unit.fakes import delivery
+from tests.unit.fakes import received_message
 from worker import __version__
 from worker.domain.dead_letter import (
     ATTRIBUTE,
@@ -19,13 +19,13 @@ from worker.domain.dead_letter import (
     REPLAYS_ATTRIBUTE,
     Edit,
     Replays,
-    bury,
+    mark_replayed,
     original,
     read,
     replays,
-    revived,
+    to_dead_letter,
 )
-from worker.domain.message import MESSAGE_MAX_BYTES, Delivery, OutgoingMessage
+from worker.domain.message import MESSAGE_MAX_BYTES, OutgoingMessage, ReceivedMessage
 
 TEN: dict[str, Any] = {
     "text": {"DataType": "String", "StringValue": "é" * 30},
@@ -41,8 +41,8 @@ TEN: dict[str, Any] = {
 }
 
 
-def _bury(given: Delivery, reason: str = "invalid", detail: str = "user_id: missing") -> Any:
-    letter = bury(given, reason, detail, dead_at=START)
+def _bury(given: ReceivedMessage, reason: str = "invalid", detail: str = "user_id: missing") -> Any:
+    letter = to_dead_letter(given, reason, detail, dead_at=START)
     assert len(letter.attributes) <= 10
     assert letter.size_bytes <= MESSAGE_MAX_BYTES
     assert letter.body == given.body
@@ -50,8 +50,8 @@ def _bury(given: Delivery, reason: str = "invalid", detail: str = "user_id: miss
     return letter
 
 
-def _received(letter: OutgoingMessage) -> Delivery:
-    return delivery(
+def _received(letter: OutgoingMessage) -> ReceivedMessage:
+    return received_message(
         message_id="new id",
         body=letter.body,
         attributes=letter.attributes,
@@ -61,7 +61,7 @@ def _received(letter: OutgoingMessage) -> Delivery:
 
 
 def test_the_letter_says_why_what_and_when() -> None:
-    given = delivery(receive_count=3)
+    given = received_message(receive_count=3)
     note = json.loads(_bury(given).attributes[ATTRIBUTE]["StringValue"])
     assert note == {
         "reason": "invalid",
@@ -81,7 +81,7 @@ def test_the_letter_says_why_what_and_when() -> None:
 @pytest.mark.parametrize("count", range(11))
 def test_body_and_attributes_of_every_type_survive_the_round_trip(count: int) -> None:
     attributes = dict(list(TEN.items())[:count])
-    given = delivery(
+    given = received_message(
         body=' {"a" :\t1}\r\n é \U0001f600', attributes=attributes, trace_header="t", group_id="g"
     )
     restored = original(_received(_bury(given)))
@@ -89,7 +89,7 @@ def test_body_and_attributes_of_every_type_survive_the_round_trip(count: int) ->
 
 
 def test_where_there_are_ten_attributes_the_smallest_is_folded_in() -> None:
-    letter = _bury(delivery(attributes=TEN))
+    letter = _bury(received_message(attributes=TEN))
     assert len(letter.attributes) == 10
     assert set(TEN) - set(letter.attributes) == {"whole"}
     death = read(_received(letter))
@@ -102,12 +102,12 @@ def test_ten_binary_attributes_survive_too() -> None:
         f"b{number}": {"DataType": "Binary", "BinaryValue": bytes([number, 255])}
         for number in range(10)
     }
-    given = delivery(attributes=attributes)
+    given = received_message(attributes=attributes)
     assert original(_received(_bury(given))).attributes == attributes
 
 
 def test_a_message_that_dies_again_has_the_new_reason_and_all_it_had() -> None:
-    first = _received(_bury(delivery(attributes=TEN)))
+    first = _received(_bury(received_message(attributes=TEN)))
     again = _received(_bury(first, "conflict", "recorded already"))
     death = read(again)
     assert death is not None
@@ -115,9 +115,11 @@ def test_a_message_that_dies_again_has_the_new_reason_and_all_it_had() -> None:
     assert original(again).attributes == TEN
 
 
-def _filled(free_bytes: int, attributes: dict[str, Any]) -> Delivery:
+def _filled(free_bytes: int, attributes: dict[str, Any]) -> ReceivedMessage:
     taken = OutgoingMessage("", attributes).size_bytes
-    given = delivery(body="x" * (MESSAGE_MAX_BYTES - taken - free_bytes), attributes=attributes)
+    given = received_message(
+        body="x" * (MESSAGE_MAX_BYTES - taken - free_bytes), attributes=attributes
+    )
     assert OutgoingMessage(given.body, attributes).size_bytes == MESSAGE_MAX_BYTES - free_bytes
     return given
 
@@ -152,19 +154,23 @@ def test_at_the_size_limit_a_stale_note_is_not_taken_for_the_new_one() -> None:
 
 @pytest.mark.parametrize("detail", ["x" * 5000, "\x07" * 5000, "\U0001f600" * 5000])
 def test_a_long_detail_is_cut(detail: str) -> None:
-    death = read(_received(_bury(delivery(), detail=detail)))
+    death = read(_received(_bury(received_message(), detail=detail)))
     assert death is not None
     assert 0 < len(death.detail) <= DETAIL_MAX_CHARACTERS
 
 
 def test_the_detail_is_one_line() -> None:
-    death = read(_received(_bury(delivery(), detail="event_id a\r\nb\u2028c is recorded")))
+    death = read(_received(_bury(received_message(), detail="event_id a\r\nb\u2028c is recorded")))
     assert death is not None
     assert len(death.detail.splitlines()) == 1
 
 
 def test_the_note_is_plain_ascii_and_so_valid_in_an_attribute() -> None:
-    assert _bury(delivery(), detail="é\x00\u2028").attributes[ATTRIBUTE]["StringValue"].isascii()
+    assert (
+        _bury(received_message(), detail="é\x00\u2028")
+        .attributes[ATTRIBUTE]["StringValue"]
+        .isascii()
+    )
 
 
 @pytest.mark.parametrize(
@@ -184,14 +190,14 @@ def test_the_note_is_plain_ascii_and_so_valid_in_an_attribute() -> None:
     ],
 )
 def test_a_note_that_others_wrote_is_no_note_and_breaks_nothing(value: str) -> None:
-    given = delivery(attributes={ATTRIBUTE: {"DataType": "String", "StringValue": value}})
+    given = received_message(attributes={ATTRIBUTE: {"DataType": "String", "StringValue": value}})
     assert read(given) is None
     assert original(given) == OutgoingMessage(given.body, {})
     assert read(_received(_bury(given))) is not None
 
 
 def test_a_binary_note_is_no_note() -> None:
-    given = delivery(attributes={ATTRIBUTE: {"DataType": "Binary", "BinaryValue": b"x"}})
+    given = received_message(attributes={ATTRIBUTE: {"DataType": "Binary", "BinaryValue": b"x"}})
     assert read(given) is None
 
 
@@ -212,7 +218,7 @@ _ATTRIBUTE = st.one_of(
     body=_VALUES,
 )
 def test_whatever_the_message_was_it_is_restored(attributes: dict[str, Any], body: str) -> None:
-    given = delivery(body=body, attributes=attributes)
+    given = received_message(body=body, attributes=attributes)
     assert original(_received(_bury(given))) == OutgoingMessage(body, attributes)
 
 
@@ -220,12 +226,12 @@ EDIT = Edit("2026-11-22T10:00:00.000+00:00", "ada", ("user_id", "attribute kind"
 
 
 def test_each_replay_counts_one_more_through_every_death_and_keeps_the_edits() -> None:
-    given = delivery(attributes=dict(list(TEN.items())[:3]))
+    given = received_message(attributes=dict(list(TEN.items())[:3]))
     assert replays(given) == Replays()
     dead = _received(_bury(given))
     for count in range(1, 4):
         edit = EDIT if count == 2 else None
-        sent = revived(original(dead), START, edit)
+        sent = mark_replayed(original(dead), START, edit)
         assert ATTRIBUTE not in sent.attributes
         assert {name: sent.attributes[name] for name in given.attributes} == given.attributes
         dead = _received(_bury(_received(sent)))
@@ -236,7 +242,9 @@ def test_each_replay_counts_one_more_through_every_death_and_keeps_the_edits() -
 @pytest.mark.parametrize("count", range(11))
 def test_a_replay_adds_its_mark_only_where_there_is_room_for_one_more_attribute(count: int) -> None:
     attributes = dict(list(TEN.items())[:count])
-    sent = revived(original(_received(_bury(delivery(attributes=attributes)))), START, EDIT)
+    sent = mark_replayed(
+        original(_received(_bury(received_message(attributes=attributes)))), START, EDIT
+    )
     assert len(sent.attributes) <= 10
     mark = sent.attributes.get(REPLAYS_ATTRIBUTE)
     assert {k: v for k, v in sent.attributes.items() if k != REPLAYS_ATTRIBUTE} == attributes
@@ -251,7 +259,7 @@ def test_a_replay_adds_its_mark_only_where_there_is_room_for_one_more_attribute(
 def test_near_the_size_limit_a_replay_leaves_out_the_edits_and_then_its_mark(
     free_bytes: int,
 ) -> None:
-    sent = revived(original(_filled(free_bytes, {})), START, EDIT)
+    sent = mark_replayed(original(_filled(free_bytes, {})), START, EDIT)
     assert sent.size_bytes <= MESSAGE_MAX_BYTES
     known = replays(sent)
     assert known.count == (1 if free_bytes >= 70 else 0)
@@ -262,7 +270,7 @@ def test_near_the_size_limit_a_replay_leaves_out_the_edits_and_then_its_mark(
 def test_near_the_size_limit_a_death_leaves_out_edits_first_and_never_the_body(
     free_bytes: int,
 ) -> None:
-    mark = revived(OutgoingMessage("x"), START, EDIT).attributes
+    mark = mark_replayed(OutgoingMessage("x"), START, EDIT).attributes
     letter = _bury(_filled(free_bytes, dict(mark)))
     death, known = read(letter), replays(letter)
     assert death is not None
@@ -275,7 +283,7 @@ def test_the_history_of_edits_stays_short() -> None:
     many = Edit("2026-11-22T10:00:00Z", "x" * 500, tuple(f"{n}" * 300 for n in range(50)))
     message = OutgoingMessage("x")
     for _ in range(30):
-        message = revived(message, START, many)
+        message = mark_replayed(message, START, many)
     known = replays(message)
     assert (known.count, len(known.edits)) == (30, 10)
     assert known.edits[0].changed[-1] == "and 30 more"
@@ -290,15 +298,15 @@ def test_the_history_of_edits_stays_short() -> None:
 def test_a_mark_that_others_wrote_is_no_mark_and_is_replaced(value: str) -> None:
     given = OutgoingMessage("x", {REPLAYS_ATTRIBUTE: {"DataType": "String", "StringValue": value}})
     assert replays(given) == Replays()
-    assert replays(revived(given, START)).count == 1
+    assert replays(mark_replayed(given, START)).count == 1
 
 
 def test_dead_letter_shrinks_step_by_step_to_the_body_alone() -> None:
     attributes = {"tenant": {"DataType": "String", "StringValue": "t" * 300}}
-    given = delivery(body="x" * 2000, attributes=attributes)
+    given = received_message(body="x" * 2000, attributes=attributes)
     detail = "user_id: " + "missing " * 50
     letters = [
-        bury(given, "invalid", detail, dead_at=START, max_bytes=limit)
+        to_dead_letter(given, "invalid", detail, dead_at=START, max_bytes=limit)
         for limit in range(3400, 2000, -1)
     ]
     assert all(
@@ -323,13 +331,13 @@ def test_dead_letter_shrinks_step_by_step_to_the_body_alone() -> None:
 
 def test_dead_letter_whose_attributes_were_dropped_says_so() -> None:
     attributes = {"tenant": {"DataType": "String", "StringValue": "t" * 300}}
-    given = delivery(body="x" * 2000, attributes=attributes)
-    letter = bury(given, "invalid", "user_id: missing", dead_at=START, max_bytes=2200)
+    given = received_message(body="x" * 2000, attributes=attributes)
+    letter = to_dead_letter(given, "invalid", "user_id: missing", dead_at=START, max_bytes=2200)
     note = json.loads(letter.attributes[ATTRIBUTE]["StringValue"])
     assert note == {"reason": "invalid", "dropped_attributes": 1}
 
 
 def test_body_beyond_the_limit_stays_whole_for_sqs_to_refuse() -> None:
-    given = delivery(body="x" * 2000)
-    letter = bury(given, "invalid", "user_id: missing", dead_at=START, max_bytes=1024)
+    given = received_message(body="x" * 2000)
+    letter = to_dead_letter(given, "invalid", "user_id: missing", dead_at=START, max_bytes=1024)
     assert letter == OutgoingMessage(given.body)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.simulation.sqs_messages import size
-from worker.domain.message import DUPLICATE, RECORDED, Fate, Outcome, OutgoingMessage
+from worker.domain.message import DUPLICATE, RECORDED, Outcome, OutcomeKind, OutgoingMessage
 from worker.errors import Reason, RefusedError, SettingsError
 
 
@@ -18,10 +18,12 @@ def test_the_size_counts_bytes_of_the_body_and_of_names_types_and_values() -> No
 
 
 def test_an_outcome_tells_its_fate_and_what_explains_it() -> None:
-    assert Outcome(Fate.RECORDED) == RECORDED
-    assert Outcome(Fate.DUPLICATE) == DUPLICATE
-    assert Outcome.dead(Reason.CONFLICT, "d") == Outcome(Fate.DEAD, Reason.CONFLICT, "d")
-    assert Outcome.returned("d", 3.0) == Outcome(Fate.RETURNED, None, "d", 3.0)
+    assert Outcome(OutcomeKind.RECORDED) == RECORDED
+    assert Outcome(OutcomeKind.DUPLICATE) == DUPLICATE
+    assert Outcome.dead_lettered(Reason.CONFLICT, "d") == Outcome(
+        OutcomeKind.DEAD_LETTERED, Reason.CONFLICT, "d"
+    )
+    assert Outcome.returned("d", 3.0) == Outcome(OutcomeKind.RETURNED, None, "d", 3.0)
 
 
 def test_errors_are_one_line_for_a_person() -> None:

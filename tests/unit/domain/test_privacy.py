@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.ledger import Ledger, LedgerPlace
+from tests.contract.store import AcceptanceStore, LedgerPlace
 from tests.unit.fakes import IP, USER_AGENT, acceptance
 from worker.domain.evidence import verify
 from worker.domain.privacy import network
@@ -37,7 +37,7 @@ def test_an_address_is_truncated_to_its_network_and_other_text_is_not_kept(
 
 @pytest.fixture
 def place() -> LedgerPlace:
-    return LedgerPlace(Ledger("simulated", "batch"), None)  # type: ignore[arg-type] # no server
+    return LedgerPlace(AcceptanceStore("simulated", "batch"), None)  # type: ignore[arg-type] # no server
 
 
 async def _record(place: LedgerPlace, changes: dict[str, Any], **stated: Any) -> RecordResult:

@@ -90,7 +90,7 @@ async def test_an_agent_that_names_no_task_costs_a_second_at_most(agent: Agent, 
 class _Trial:
     def __init__(self, agent_uri: str = "http://127.0.0.1:9") -> None:
         self.watched = Watched()
-        self.books = self.watched.metrics.books
+        self.accounting = self.watched.metrics.accounting
         self.now = 1000.0
         self.protection = ScaleInProtection(
             agent_uri, view_of(self.watched, ecs_protection_minutes=10), lambda: self.now
@@ -108,11 +108,11 @@ class _Trial:
 async def test_it_is_asked_for_with_the_first_message_renewed_at_the_half_and_released() -> None:
     trial = _Trial()
     assert trial.after(1) is None
-    trial.books.open()
+    trial.accounting.open()
     assert trial.after(1) is True
     assert [trial.after(1) for _ in range(298)] == [None] * 298
     assert trial.after(2) is True, "half of ten minutes"
-    trial.books.close(RECORDED)
+    trial.accounting.close(RECORDED)
     assert trial.after(58) is None
     assert trial.after(3) is False
     assert trial.after(1000) is None
@@ -120,8 +120,8 @@ async def test_it_is_asked_for_with_the_first_message_renewed_at_the_half_and_re
 
 async def test_messages_that_came_and_went_between_two_looks_count_as_held() -> None:
     trial = _Trial()
-    trial.books.open()
-    trial.books.close(RECORDED)
+    trial.accounting.open()
+    trial.accounting.close(RECORDED)
     assert trial.after(1) is True
 
 
@@ -129,16 +129,16 @@ async def test_however_messages_come_there_are_few_calls() -> None:
     trial = _Trial()
     asked = 0
     for second in range(3600):
-        trial.books.open()
+        trial.accounting.open()
         if second % 61:
-            trial.books.close(RECORDED)
+            trial.accounting.close(RECORDED)
         asked += trial.after(1) is not None
     assert asked <= 13
 
 
 async def test_a_failure_is_told_once_and_tried_again_later() -> None:
     trial = _Trial()
-    trial.books.open()
+    trial.accounting.open()
     with capture_logs() as logs:
         assert trial.after(1, failure="HTTP 500") is True
         assert trial.after(29) is None
@@ -164,7 +164,7 @@ async def test_the_agent_is_asked_in_its_own_words(
 ) -> None:
     agent.status, agent.protection = status, answer
     trial = _Trial(agent.url)
-    trial.books.open()
+    trial.accounting.open()
     with capture_logs() as logs:
         asking = asyncio.create_task(trial.protection.run())
         await asyncio.wait_for(agent.asked.wait(), 10)
@@ -179,7 +179,7 @@ async def test_the_agent_is_asked_in_its_own_words(
 
 async def test_an_agent_that_is_not_there_ends_nothing() -> None:
     trial = _Trial()
-    trial.books.open()
+    trial.accounting.open()
     with capture_logs() as logs:
         asking = asyncio.create_task(trial.protection.run())
         await _until(lambda: bool(logs))

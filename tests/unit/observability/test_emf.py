@@ -15,7 +15,7 @@ from tests.unit.monitoring import Watched, view_of
 from worker.domain.message import DUPLICATE, RECORDED, Outcome
 from worker.errors import Reason
 from worker.observability.emf import EMF
-from worker.observability.service_status import View
+from worker.observability.service_status import ServiceStatus
 from worker.pipeline.metrics import Metrics
 
 # CloudWatch user guide, "Specification: Embedded metric format"; units: MetricDatum.
@@ -90,15 +90,15 @@ class _Trial:
     def __init__(self, **changes: Any) -> None:
         self.metrics = Metrics()
         self.watched = Watched(self.metrics)
-        self.view: View = view_of(self.watched, **changes)
+        self.view: ServiceStatus = view_of(self.watched, **changes)
         self.stream = io.StringIO()
         self.now = 1_700_000_000.0
         self.emf = EMF(self.view, self.stream, lambda: self.now)
 
     def settle(self, *outcomes: Outcome, seconds: float = 0.1) -> None:
         for outcome in outcomes:
-            self.metrics.books.open()
-            self.metrics.books.close(outcome)
+            self.metrics.accounting.open()
+            self.metrics.accounting.close(outcome)
             self.metrics.settling.add(seconds)
 
     def written(self) -> dict[str, Any]:
@@ -110,8 +110,8 @@ class _Trial:
 
 async def test_counters_are_told_by_what_was_added_and_gauges_as_they_are() -> None:
     trial = _Trial()
-    trial.settle(RECORDED, RECORDED, DUPLICATE, Outcome.dead(Reason.INVALID, ""))
-    trial.metrics.books.open()
+    trial.settle(RECORDED, RECORDED, DUPLICATE, Outcome.dead_lettered(Reason.INVALID, ""))
+    trial.metrics.accounting.open()
     trial.metrics.calls["PutItem"] += 3
     trial.now += 10
     first = trial.written()

@@ -14,7 +14,7 @@ import pytest
 from tests.unit.monitoring import Watched, view_of
 from worker.errors import SettingsError
 from worker.observability.endpoints import serving
-from worker.observability.service_status import View
+from worker.observability.service_status import ServiceStatus
 
 
 async def _asked(port: int, path: str) -> tuple[int, Any]:
@@ -33,7 +33,7 @@ async def test_a_start_is_live_and_not_ready_and_a_flow_is_what_its_health_says(
     unused_port: int,
 ) -> None:
     watched = Watched()
-    view: View = view_of(None, health_port=unused_port)
+    view: ServiceStatus = view_of(None, health_port=unused_port)
     async with serving(view, _exposition):
         assert (await _asked(unused_port, "/livez"))[0] == 200
         assert await _asked(unused_port, "/readyz") == (
@@ -57,7 +57,7 @@ async def test_liveness_tells_of_polls_the_loop_and_the_balance(unused_port: int
     watched = Watched()
     view = view_of(watched, health_port=unused_port, stall_seconds=10)
     watched.health.polled_at = view._clock()
-    watched.metrics.books.open()
+    watched.metrics.accounting.open()
     watched.slots.filled = 1
     async with serving(view, _exposition):
         _, report = await _asked(unused_port, "/livez")

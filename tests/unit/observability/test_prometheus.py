@@ -12,13 +12,13 @@ from tests.unit.monitoring import Watched, view_of
 from worker.domain.message import RECORDED, Outcome
 from worker.errors import Reason
 from worker.observability.prometheus import BUCKETS_SECONDS, exposition
-from worker.observability.service_status import View
+from worker.observability.service_status import ServiceStatus
 from worker.pipeline.metrics import Durations
 
 Samples = dict[tuple[str, str], float]
 
 
-def _scraped(view: View) -> Samples:
+def _scraped(view: ServiceStatus) -> Samples:
     """Give each sample by its name and its own label's value."""
     own = {"outcome", "reason", "operation", "event", "state", "le", "version"}
     families = list(text_string_to_metric_families(exposition(view)().decode()))
@@ -35,10 +35,10 @@ def _scraped(view: View) -> Samples:
 async def test_the_figures_are_the_books_at_the_moment_of_the_scrape() -> None:
     watched = Watched()
     view = view_of(watched)
-    for outcome in (RECORDED, RECORDED, Outcome.dead(Reason.CONFLICT, "")):
-        watched.metrics.books.open()
-        watched.metrics.books.close(outcome)
-    watched.metrics.books.open()
+    for outcome in (RECORDED, RECORDED, Outcome.dead_lettered(Reason.CONFLICT, "")):
+        watched.metrics.accounting.open()
+        watched.metrics.accounting.close(outcome)
+    watched.metrics.accounting.open()
     watched.metrics.calls["PutItem"] += 5
     watched.metrics.events["lease_lost"] += 2
     watched.slots.in_flight, watched.slots.filled = 4, 1
@@ -57,7 +57,7 @@ async def test_the_figures_are_the_books_at_the_moment_of_the_scrape() -> None:
     assert samples["process_resident_memory_bytes", ""] > 1e6
     assert [samples[f"aup_{name}", ""] for name in ("books_balanced", "live", "ready")] == [1, 1, 1]
     watched.health.not_ready = ["the table fails"]
-    watched.metrics.books.held = 0
+    watched.metrics.accounting.held = 0
     samples = _scraped(view)
     assert [samples[f"aup_{name}", ""] for name in ("books_balanced", "live", "ready")] == [0, 1, 0]
 

@@ -107,7 +107,7 @@ async def test_the_status_is_told_on_every_change_and_with_every_summary() -> No
     watched = Watched()
     systemd = Systemd("@unheard", view_of(watched, summary_seconds=30), None)
     assert "STATUS" in _told(systemd, 100.0)
-    watched.metrics.books.received += 90
+    watched.metrics.accounting.received += 90
     assert "STATUS" not in _told(systemd, 129.0)
     (status,) = systemd._states(130.0)
     assert "3.0 messages/s" in status

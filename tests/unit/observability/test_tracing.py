@@ -23,17 +23,17 @@ from tests.unit.fakes import (
     SESSION_ID,
     SOURCE,
     USER_AGENT,
-    FakeLedger,
+    FakeAcceptanceStore,
     FakeQueue,
     World,
     body,
     clock,
-    delivery,
     open_world,
     policy,
+    received_message,
     settings,
 )
-from worker.domain.dead_letter import bury, original, revived
+from worker.domain.dead_letter import mark_replayed, original, to_dead_letter
 from worker.domain.message import ATTRIBUTES_MAX, MESSAGE_MAX_BYTES, OutgoingMessage
 from worker.errors import AWSThrottledError, AWSUnavailableError
 from worker.observability.background import traced
@@ -100,7 +100,7 @@ async def carried(world: World, spans: Recorded, **until: int) -> None:
     )
     running = asyncio.create_task(flow.run())
     async with asyncio.timeout(1000):
-        while not flow.metrics.books.figures().items() >= until.items():  # noqa: ASYNC110 - virtual
+        while not flow.metrics.accounting.figures().items() >= until.items():  # noqa: ASYNC110 - virtual
             await asyncio.sleep(0.05)
     flow.stopping.set()
     await running
@@ -224,9 +224,9 @@ async def test_a_call_that_fails_says_how_and_so_does_one_whose_entries_do() -> 
     queue = spans.tracing.queue(fake)
     fake.on_delete = lambda _: AWSThrottledError(f"slow down, {IP}")
     with pytest.raises(AWSThrottledError):
-        await queue.delete([delivery()])
+        await queue.delete([received_message()])
     fake.on_change = lambda entries: [None] * (len(entries) - 1) + [AWSUnavailableError(IP)]
-    await queue.change_visibility([(delivery(1), 0.0), (delivery(2), 0.0)])
+    await queue.change_visibility([(received_message(1), 0.0), (received_message(2), 0.0)])
     whole, part = spans
     assert held(whole)["error.type"] == "AWSThrottledError"
     assert held(part)["error.type"] == "AWSUnavailableError"
@@ -292,11 +292,13 @@ async def test_a_batch_that_is_all_but_full_grows_not_beyond_what_sqs_takes() ->
 
 def test_dead_letters_and_replays_keep_where_a_message_comes_from() -> None:
     nine = {f"name-{number}": attribute("x" * 200) for number in range(ATTRIBUTES_MAX - 1)}
-    died = delivery(attributes={**nine, "traceparent": attribute(TRACEPARENT)}, trace_header=XRAY)
-    letter = bury(died, "invalid", "", dead_at=START)
+    died = received_message(
+        attributes={**nine, "traceparent": attribute(TRACEPARENT)}, trace_header=XRAY
+    )
+    letter = to_dead_letter(died, "invalid", "", dead_at=START)
     assert letter.trace_header == XRAY
     assert len(letter.attributes) == ATTRIBUTES_MAX
-    again = revived(original(letter), START)
+    again = mark_replayed(original(letter), START)
     assert again.attributes["traceparent"] == attribute(TRACEPARENT)
     assert again.trace_header == XRAY
 
@@ -315,7 +317,12 @@ async def test_without_tracing_the_flow_calls_the_very_same_functions() -> None:
     assert isinstance(repository._insert, BatchInserts)
     tracing = Recorded().tracing
     other = Flow(
-        world.source, world.dead_letters, FakeLedger(), settings(), now=clock, tracing=tracing
+        world.source,
+        world.dead_letters,
+        FakeAcceptanceStore(),
+        settings(),
+        now=clock,
+        tracing=tracing,
     )
     assert other._carrying != other._carry, "with it, it does not"
 

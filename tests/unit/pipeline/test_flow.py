@@ -25,7 +25,7 @@ from tests.unit.fakes import (
     SESSION_ID,
     SOURCE,
     USER_AGENT,
-    FakeLedger,
+    FakeAcceptanceStore,
     World,
     body,
     clock,
@@ -35,11 +35,11 @@ from tests.unit.fakes import (
     settings,
 )
 from worker.domain.dead_letter import read
-from worker.domain.message import Delivery
+from worker.domain.message import ReceivedMessage
 from worker.errors import AWSError, GaveUpError
 from worker.pipeline.flow import Flow
 from worker.pipeline.lease import Leases
-from worker.pipeline.record import Ledger
+from worker.pipeline.record import AcceptanceStore
 from worker.pipeline.slots import Slot
 from worker.repository import RecordResult
 
@@ -48,16 +48,16 @@ class _Run:
     """A flow that runs, and at its end is audited."""
 
     def __init__(
-        self, world: World, ledger: Ledger, host: WallClock | None = None, **changes: Any
+        self, world: World, store: AcceptanceStore, host: WallClock | None = None, **changes: Any
     ) -> None:
         self.world = world
         now = host.now if host else clock
-        self.flow = Flow(world.source, world.dead_letters, ledger, settings(**changes), now=now)
+        self.flow = Flow(world.source, world.dead_letters, store, settings(**changes), now=now)
         self.task = asyncio.create_task(self.flow.run())
 
     @property
     def figures(self) -> dict[str, Any]:
-        return dict(self.flow.metrics.books.figures())
+        return dict(self.flow.metrics.accounting.figures())
 
     async def until(self, **expected: int) -> None:
         async with asyncio.timeout(10_000):
@@ -242,9 +242,9 @@ async def test_under_load_calls_are_few() -> None:
 
 @simulated
 async def test_a_stop_finishes_what_was_begun() -> None:
-    ledger = FakeLedger(policy())
-    ledger.seconds = 10.0
-    running = _Run(await open_world(), ledger)
+    store = FakeAcceptanceStore(policy())
+    store.seconds = 10.0
+    running = _Run(await open_world(), store)
     await running.world.push(*_bodies(20))
     await asyncio.sleep(5)
     assert running.figures["held"] == 20
@@ -269,11 +269,9 @@ async def test_what_a_last_poll_brings_is_handed_back_at_once() -> None:
 
 @simulated
 async def test_what_is_unfinished_after_the_drain_timeout_is_handed_back() -> None:
-    ledger = FakeLedger(policy())
-    ledger.seconds = 10_000.0
-    running = _Run(
-        await open_world(), ledger, drain_timeout_seconds=25.0, stop_timeout_seconds=30.0
-    )
+    store = FakeAcceptanceStore(policy())
+    store.seconds = 10_000.0
+    running = _Run(await open_world(), store, drain_timeout_seconds=25.0, stop_timeout_seconds=30.0)
     await running.world.push(*_bodies(20))
     await asyncio.sleep(100)
     begun_at = _now()
@@ -289,13 +287,13 @@ async def test_what_is_settling_when_the_drain_runs_out_of_time_is_settled() -> 
     world = await open_world()
     delete = world.source.delete
 
-    async def delete_slowly(deliveries: Sequence[Delivery]) -> list[AWSError | None]:
+    async def delete_slowly(messages: Sequence[ReceivedMessage]) -> list[AWSError | None]:
         await asyncio.sleep(10)
-        return await delete(deliveries)
+        return await delete(messages)
 
     world.source.delete = delete_slowly  # type: ignore[method-assign]
     running = _Run(
-        world, FakeLedger(policy()), drain_timeout_seconds=2.0, stop_timeout_seconds=30.0
+        world, FakeAcceptanceStore(policy()), drain_timeout_seconds=2.0, stop_timeout_seconds=30.0
     )
     await world.push(*_bodies(5))
     await asyncio.sleep(1)
@@ -308,11 +306,11 @@ async def test_what_is_settling_when_the_drain_runs_out_of_time_is_settled() -> 
 
 @simulated
 async def test_leases_outlive_the_drain() -> None:
-    ledger = FakeLedger(policy())
-    ledger.seconds = 70.0
+    store = FakeAcceptanceStore(policy())
+    store.seconds = 70.0
     running = _Run(
         await open_world(),
-        ledger,
+        store,
         drain_timeout_seconds=100.0,
         stop_timeout_seconds=110.0,
         visibility_timeout_seconds=40,
@@ -396,9 +394,9 @@ async def test_a_table_that_denies_access_for_long_ends_the_run_and_loses_nothin
 
 @simulated
 async def test_an_extension_that_is_denied_is_noticed_and_stops_receiving() -> None:
-    ledger = FakeLedger(policy())
-    ledger.seconds = 1000.0
-    running = _Run(await open_world(), ledger, visibility_timeout_seconds=40)
+    store = FakeAcceptanceStore(policy())
+    store.seconds = 1000.0
+    running = _Run(await open_world(), store, visibility_timeout_seconds=40)
     denial = Denial(
         code="AccessDeniedException", operations=frozenset({"ChangeMessageVisibilityBatch"})
     )
@@ -451,7 +449,7 @@ async def test_a_stage_that_fails_ends_the_run_in_good_order(
     assert running.figures["recorded"] == 20
 
 
-class _HungLedger(FakeLedger):
+class _HungLedger(FakeAcceptanceStore):
     """Never answer again, whatever the deadlines say."""
 
     async def record(self, *_: Any, **__: Any) -> RecordResult:
@@ -545,9 +543,9 @@ async def test_the_receive_rate_follows_a_table_that_throttles() -> None:
 
 @simulated
 async def test_an_unexpected_failure_concerns_its_own_message_only() -> None:
-    ledger = FakeLedger(policy())
-    ledger.results = [ZeroDivisionError("ours")]
-    running = _Run(await open_world(), ledger, max_attempts=1)
+    store = FakeAcceptanceStore(policy())
+    store.results = [ZeroDivisionError("ours")]
+    running = _Run(await open_world(), store, max_attempts=1)
     with capture_logs() as logs:
         await running.world.push(*_bodies(5))
         await running.until(recorded=4, dead_lettered=1)
@@ -588,9 +586,9 @@ async def test_a_failure_in_settling_ends_neither_the_flow_nor_the_message(
 
 @simulated
 async def test_cancelled_it_ends_at_once_and_what_was_held_reappears() -> None:
-    ledger = FakeLedger(policy())
-    ledger.seconds = 10_000.0
-    running = _Run(await open_world(), ledger)
+    store = FakeAcceptanceStore(policy())
+    store.seconds = 10_000.0
+    running = _Run(await open_world(), store)
     await running.world.push(*_bodies(20))
     await asyncio.sleep(100)
     begun_at = _now()
@@ -706,8 +704,8 @@ async def test_per_message_lines_are_at_debug_level_only() -> None:
 
 @simulated
 async def test_a_flow_takes_any_ledger() -> None:
-    ledger = FakeLedger()
-    running = _Run(await open_world(), ledger, unknown_policy_seconds=0.1, max_attempts=1)
+    store = FakeAcceptanceStore()
+    running = _Run(await open_world(), store, unknown_policy_seconds=0.1, max_attempts=1)
     await running.world.push(body())
     await running.until(dead_lettered=1)
     await running.stop()

@@ -13,7 +13,7 @@ from worker.errors import AWSDeniedError, AWSThrottledError
 from worker.pipeline.access_watch import AccessWatch
 from worker.pipeline.breaker import Breaker
 from worker.pipeline.health import Health
-from worker.pipeline.metrics import Books
+from worker.pipeline.metrics import Accounting
 from worker.pipeline.slots import Slots
 
 
@@ -22,13 +22,13 @@ class _Trial:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.books = Books()
+        self.accounting = Accounting()
         self.slots = Slots(10)
         self.breaker = Breaker()
         self.access = AccessWatch(300, lambda _: None, clock=lambda: self.now)
         self.stopping = asyncio.Event()
         self.health = Health(
-            self.books,
+            self.accounting,
             self.slots,
             self.breaker,
             [self.access],
@@ -78,11 +78,11 @@ def test_a_slot_that_was_not_given_back_is_noticed() -> None:
     async def leak() -> None:
         for slot in await trial.slots.reserve(2):
             slot.fill(400)
-            trial.books.open()
+            trial.accounting.open()
 
     asyncio.run(leak())
     assert trial.health.why_not_live() == []
-    trial.books.close(RECORDED)
+    trial.accounting.close(RECORDED)
     assert trial.health.why_not_live() == ["2 slots hold messages, and the books 1"]
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.simulation.virtual_clock import simulated
-from tests.unit.fakes import FakeQueue, delivery
-from worker.domain.message import Delivery
+from tests.unit.fakes import FakeQueue, received_message
+from worker.domain.message import ReceivedMessage
 from worker.errors import (
     AWSDeniedError,
     AWSError,
@@ -43,7 +43,7 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _handles(batch: Sequence[tuple[Delivery, float]]) -> list[str]:
+def _handles(batch: Sequence[tuple[ReceivedMessage, float]]) -> list[str]:
     return [each.receipt_handle for each, _ in batch]
 
 
@@ -51,12 +51,12 @@ def _handles(batch: Sequence[tuple[Delivery, float]]) -> list[str]:
 async def test_a_lease_is_extended_at_its_half_for_as_long_as_it_is_held() -> None:
     queue, events = FakeQueue(), Counter[str]()
     async with _running(queue, events) as leases:
-        lease = leases.hold(delivery())
+        lease = leases.hold(received_message())
         await asyncio.sleep(59)
         assert queue.log == []
         await asyncio.sleep(541)
         assert len(queue.of("change")) == 9
-        assert queue.entries("change")[0] == (delivery(), VISIBILITY)
+        assert queue.entries("change")[0] == (received_message(), VISIBILITY)
         assert await lease.stop()
     assert events == {"lease_extended": 9}
 
@@ -66,7 +66,7 @@ async def test_leases_are_extended_in_batches_of_ten() -> None:
     queue = FakeQueue()
     async with _running(queue) as leases:
         for number in range(95):
-            leases.hold(delivery(number))
+            leases.hold(received_message(number))
             await asyncio.sleep(0.01)
         await asyncio.sleep(70)
     assert [len(batch) for batch in queue.of("change")] == [10] * 9 + [5]
@@ -79,7 +79,7 @@ async def test_only_leases_that_fall_due_within_a_second_share_an_extension() ->
     queue = FakeQueue()
     async with _running(queue) as leases:
         for number, pause in enumerate((0.9, 1.5, 0.0)):
-            leases.hold(delivery(number))
+            leases.hold(received_message(number))
             await asyncio.sleep(pause)
         await asyncio.sleep(61)
     first, second = queue.of("change")
@@ -91,7 +91,7 @@ async def test_only_leases_that_fall_due_within_a_second_share_an_extension() ->
 async def test_many_leases_are_all_extended_in_time_however_few_batches_may_be_under_way() -> None:
     queue, events = FakeQueue(seconds=1.0), Counter[str]()
     async with _running(queue, events, concurrency=2) as leases:
-        held = [leases.hold(delivery(number)) for number in range(500)]
+        held = [leases.hold(received_message(number)) for number in range(500)]
         await asyncio.sleep(600)
         assert queue.most_under_way["change"] == 2
         assert all([await lease.stop() for lease in held])
@@ -102,7 +102,7 @@ async def test_many_leases_are_all_extended_in_time_however_few_batches_may_be_u
 async def test_a_lease_that_is_stopped_is_extended_no_more() -> None:
     queue = FakeQueue()
     async with _running(queue) as leases:
-        first, second = leases.hold(delivery(1)), leases.hold(delivery(2))
+        first, second = leases.hold(received_message(1)), leases.hold(received_message(2))
         await asyncio.sleep(30)
         assert await first.stop()
         await asyncio.sleep(40)
@@ -115,7 +115,7 @@ async def test_a_lease_that_is_stopped_is_extended_no_more() -> None:
 async def test_stopping_waits_for_an_extension_under_way() -> None:
     queue = FakeQueue(seconds=5.0)
     async with _running(queue) as leases:
-        lease = leases.hold(delivery())
+        lease = leases.hold(received_message())
         await asyncio.sleep(61)
         assert queue.under_way["change"] == 1
         assert await lease.stop()
@@ -127,7 +127,7 @@ async def test_stopping_waits_for_an_extension_under_way() -> None:
 async def test_a_lease_that_ran_out_unextended_is_lost() -> None:
     events = Counter[str]()
     leases = Leases(FakeQueue().change_visibility, VISIBILITY, events=events)
-    lease = leases.hold(delivery())
+    lease = leases.hold(received_message())
     await asyncio.sleep(121)
     assert not await lease.stop()
     assert lease.lost
@@ -138,9 +138,9 @@ async def test_a_lease_that_ran_out_unextended_is_lost() -> None:
 async def test_a_message_handed_out_again_loses_its_older_lease() -> None:
     queue, events = FakeQueue(), Counter[str]()
     async with _running(queue, events) as leases:
-        older = leases.hold(delivery(receipt_handle="old"))
+        older = leases.hold(received_message(receipt_handle="old"))
         await asyncio.sleep(10)
-        newer = leases.hold(delivery(receipt_handle="new"))
+        newer = leases.hold(received_message(receipt_handle="new"))
         assert older.lost
         await asyncio.sleep(100)
         assert _handles(queue.entries("change")) == ["new"]
@@ -161,9 +161,9 @@ async def test_a_failed_entry_loses_only_its_own_lease(error: AWSError) -> None:
         error if each.receipt_handle == "handle-3" else None for each, _ in entries
     ]
     async with _running(queue, events) as leases:
-        held = [leases.hold(delivery(number)) for number in range(10)]
+        held = [leases.hold(received_message(number)) for number in range(10)]
         await asyncio.sleep(300)
-        lost = [lease.delivery.message_id for lease in held if lease.lost]
+        lost = [lease.message.message_id for lease in held if lease.lost]
         assert lost == ["message-3"]
         assert _handles(queue.entries("change")).count("handle-3") == 1
         assert _handles(queue.entries("change")).count("handle-4") >= 4
@@ -181,7 +181,7 @@ async def test_a_passing_failure_is_tried_again_until_the_lease_is_over(
     queue, events = FakeQueue(), Counter[str]()
     queue.on_change = lambda entries: error if whole else [error] * len(entries)
     async with _running(queue, events) as leases:
-        lease = leases.hold(delivery())
+        lease = leases.hold(received_message())
         await asyncio.sleep(119)
         assert 30 < len(queue.log) < 100
         assert events["lease_lost"] == 0
@@ -195,7 +195,7 @@ async def test_a_failure_that_passes_in_time_costs_nothing() -> None:
     queue, events = FakeQueue(), Counter[str]()
     queue.on_change = lambda _: AWSUnavailableError("down")
     async with _running(queue, events) as leases:
-        lease = leases.hold(delivery())
+        lease = leases.hold(received_message())
         await asyncio.sleep(100)
         queue.on_change = lambda entries: [None] * len(entries)
         await asyncio.sleep(500)
@@ -207,7 +207,7 @@ async def test_a_failure_that_passes_in_time_costs_nothing() -> None:
 async def test_an_extension_counts_from_when_it_was_asked_for() -> None:
     queue = FakeQueue(seconds=9.0)
     async with _running(queue) as leases:
-        lease = leases.hold(delivery())
+        lease = leases.hold(received_message())
         await asyncio.sleep(70)
         assert lease.expires_at == pytest.approx(60 + VISIBILITY, abs=1)
 
@@ -217,7 +217,7 @@ async def test_an_idle_keeper_sets_no_timer() -> None:
     queue = FakeQueue()
     async with _running(queue) as leases:
         await asyncio.sleep(10_000)
-        lease = leases.hold(delivery())
+        lease = leases.hold(received_message())
         await asyncio.sleep(61)
         assert len(queue.log) == 1
         await lease.stop()

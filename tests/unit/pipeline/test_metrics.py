@@ -6,25 +6,25 @@ import pytest
 
 from worker.domain.message import DUPLICATE, RECORDED, Outcome
 from worker.errors import Reason
-from worker.pipeline.metrics import Books, Durations, Metrics
+from worker.pipeline.metrics import Accounting, Durations, Metrics
 
 
 def test_the_books_balance_at_every_moment() -> None:
-    books = Books()
+    accounting = Accounting()
     outcomes = [
         RECORDED,
         DUPLICATE,
-        Outcome.dead(Reason.CONFLICT, ""),
-        Outcome.dead(Reason.INVALID, ""),
+        Outcome.dead_lettered(Reason.CONFLICT, ""),
+        Outcome.dead_lettered(Reason.INVALID, ""),
         Outcome.returned("later"),
     ]
     for _ in outcomes:
-        books.open()
-        assert books.balance
+        accounting.open()
+        assert accounting.balance
     for outcome in outcomes:
-        books.close(outcome)
-        assert books.balance
-    assert books.figures() == {
+        accounting.close(outcome)
+        assert accounting.balance
+    assert accounting.figures() == {
         "received": 5,
         "recorded": 1,
         "duplicates": 1,
@@ -37,18 +37,18 @@ def test_the_books_balance_at_every_moment() -> None:
 
 
 def test_a_delivery_closed_twice_or_never_received_unbalances_them() -> None:
-    books = Books()
-    books.open()
-    books.close(RECORDED)
-    books.close(RECORDED)
-    assert not books.balance
-    assert books.figures()["balanced"] is False
-    assert not Books(received=2, held=1).balance
+    accounting = Accounting()
+    accounting.open()
+    accounting.close(RECORDED)
+    accounting.close(RECORDED)
+    assert not accounting.balance
+    assert accounting.figures()["balanced"] is False
+    assert not Accounting(received=2, held=1).balance
 
 
 def test_nothing_is_shared_between_metrics() -> None:
     first, second = Metrics(), Metrics()
-    first.books.open()
+    first.accounting.open()
     first.calls["x"] += 1
     first.events["y"] += 1
     assert second == Metrics()

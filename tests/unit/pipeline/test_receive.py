@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from tests.simulation.virtual_clock import DeadlockError, run, simulated
-from tests.unit.fakes import FakeQueue, delivery
+from tests.unit.fakes import FakeQueue, received_message
 from worker.aws.access import Operation, Probe
-from worker.domain.message import Delivery
+from worker.domain.message import ReceivedMessage
 from worker.errors import AWSDeniedError, AWSError, AWSUnavailableError, GaveUpError
 from worker.pipeline.access_watch import AccessWatch
 from worker.pipeline.breaker import Breaker
 from worker.pipeline.health import Health
-from worker.pipeline.metrics import Books
+from worker.pipeline.metrics import Accounting
 from worker.pipeline.receive import Receiver
 from worker.pipeline.slots import Slot, Slots
 
@@ -46,7 +46,7 @@ class _Backlog(FakeQueue):
 
     async def receive(
         self, max_messages: int, *, wait_seconds: int, visibility_timeout_seconds: int
-    ) -> list[Delivery]:
+    ) -> list[ReceivedMessage]:
         assert visibility_timeout_seconds == 120
         self.asked.append(max_messages)
         self.polling += 1
@@ -60,7 +60,9 @@ class _Backlog(FakeQueue):
             count = min(self.backlog, max_messages)
             self.backlog -= count
             self.handed_out += count
-            return [delivery(self.handed_out - each, body=self.body) for each in range(count)]
+            return [
+                received_message(self.handed_out - each, body=self.body) for each in range(count)
+            ]
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -83,14 +85,14 @@ class _Trial:
         self.given_up: list[GaveUpError] = []
         self.stopping = asyncio.Event()
         self.events = Counter[str]()
-        self.accepted: list[Delivery] = []
+        self.accepted: list[ReceivedMessage] = []
         self.hold_seconds = 0.0
         self.most_in_flight = 0
         self.most_bytes = 0
         clock: Callable[[], float] = asyncio.get_running_loop().time
         self.access = AccessWatch(300, self.given_up.append, [_DELETE_PROBE], clock)
         self.health = Health(
-            Books(),
+            Accounting(),
             self.slots,
             self.breaker,
             [self.access],
@@ -113,7 +115,7 @@ class _Trial:
         )
         self.task = asyncio.create_task(self.receiver.run())
 
-    def _accept(self, each: Delivery, slot: Slot) -> None:
+    def _accept(self, each: ReceivedMessage, slot: Slot) -> None:
         self.accepted.append(each)
         self.most_in_flight = max(self.most_in_flight, self.slots.in_flight)
         self.most_bytes = max(self.most_bytes, self.slots.bytes_in_flight)
@@ -238,7 +240,7 @@ async def test_a_poll_that_fails_is_repeated_with_backoff() -> None:
 class _Lavish(_Backlog):
     """Hand out three times as many messages as were asked for."""
 
-    async def receive(self, max_messages: int, **options: Any) -> list[Delivery]:
+    async def receive(self, max_messages: int, **options: Any) -> list[ReceivedMessage]:
         self.asked.append(max_messages)
         surplus = await super().receive(3 * max_messages, **options)
         self.asked.pop()

@@ -14,15 +14,15 @@ from tests.simulation.virtual_clock import START, run, simulated
 from tests.unit.fakes import (
     IP,
     TEXT_SHA256,
-    FakeLedger,
+    FakeAcceptanceStore,
     acceptance,
     clock,
-    delivery,
     health,
     policy,
+    received_message,
     settings,
 )
-from worker.domain.message import DUPLICATE, RECORDED, Fate, Outcome
+from worker.domain.message import DUPLICATE, RECORDED, Outcome, OutcomeKind
 from worker.errors import (
     AWSDeniedError,
     AWSError,
@@ -41,12 +41,12 @@ THROTTLED = AWSThrottledError("slow down")
 
 class _Trial:
     def __init__(self, *policies: Any, now: Callable[[], datetime] = clock, **changes: Any) -> None:
-        self.ledger = FakeLedger(*(policies or (policy(),)))
+        self.store = FakeAcceptanceStore(*(policies or (policy(),)))
         self.events = Counter[str]()
         self.breaker = Breaker()
         self.stopping = asyncio.Event()
         self.recorder = Recorder(
-            self.ledger,
+            self.store,
             settings(**changes),
             breaker=self.breaker,
             health=health(self.breaker, self.stopping),
@@ -56,7 +56,7 @@ class _Trial:
         )
 
     async def record(self, *, receive_count: int = 1, **changes: Any) -> Outcome:
-        given = delivery(receive_count=receive_count)
+        given = received_message(receive_count=receive_count)
         return await self.recorder.record(acceptance(**changes), given)
 
 
@@ -68,18 +68,18 @@ def _now() -> float:
 async def test_what_is_recorded_carries_the_time_at_which_sqs_took_it() -> None:
     trial = _Trial()
     sent_at = START - timedelta(hours=1)  # our own clock says START
-    given = delivery(sent_at=sent_at, first_received_at=START - timedelta(minutes=30))
+    given = received_message(sent_at=sent_at, first_received_at=START - timedelta(minutes=30))
     assert await trial.recorder.record(acceptance(), given) is RECORDED
-    assert trial.ledger.received_at == [sent_at]
+    assert trial.store.received_at == [sent_at]
 
 
 @simulated
 async def test_a_duplicate_is_acknowledged_and_a_conflict_is_dead() -> None:
     trial = _Trial()
-    trial.ledger.results = [RecordResult.DUPLICATE, RecordResult.CONFLICT]
+    trial.store.results = [RecordResult.DUPLICATE, RecordResult.CONFLICT]
     assert await trial.record() is DUPLICATE
     outcome = await trial.record()
-    assert (outcome.fate, outcome.reason) == (Fate.DEAD, Reason.CONFLICT)
+    assert (outcome.kind, outcome.reason) == (OutcomeKind.DEAD_LETTERED, Reason.CONFLICT)
     assert outcome.detail == "event_id event-0 is recorded already with other content"
 
 
@@ -87,10 +87,10 @@ async def test_a_duplicate_is_acknowledged_and_a_conflict_is_dead() -> None:
 async def test_another_text_than_was_published_is_dead_at_once() -> None:
     trial = _Trial()
     outcome = await trial.record(content_sha256="0" * 64)
-    assert (outcome.fate, outcome.reason) == (Fate.DEAD, Reason.CONTENT_MISMATCH)
+    assert (outcome.kind, outcome.reason) == (OutcomeKind.DEAD_LETTERED, Reason.CONTENT_MISMATCH)
     assert "0" * 64 in outcome.detail
     assert TEXT_SHA256 in outcome.detail
-    assert trial.ledger.recorded == []
+    assert trial.store.recorded == []
     assert _now() < 0.001
 
 
@@ -115,9 +115,9 @@ async def test_an_unknown_version_is_returned_with_growing_delays_and_then_dead(
     while True:
         receive_count += 1
         outcome = await trial.record(receive_count=receive_count)
-        if outcome.fate is Fate.DEAD:
+        if outcome.kind is OutcomeKind.DEAD_LETTERED:
             break
-        assert outcome.fate is Fate.RETURNED
+        assert outcome.kind is OutcomeKind.RETURNED
         assert 0 <= outcome.delay_seconds < 2.0 ** (receive_count - 1)
         delays.append(outcome.delay_seconds)
         await asyncio.sleep(outcome.delay_seconds + 10)
@@ -125,7 +125,7 @@ async def test_an_unknown_version_is_returned_with_growing_delays_and_then_dead(
     assert outcome.detail == "policy acceptable-use has no published version 2026-01"
     assert _now() >= 60 or receive_count == 8
     assert trial.events["unknown_policy_waits"] == len(delays)
-    assert trial.ledger.recorded == []
+    assert trial.store.recorded == []
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ async def test_an_unknown_version_needs_time_and_tries_to_be_given_up(
     trial = _Trial(policy("other"))
     await asyncio.sleep(seconds)
     outcome = await trial.record(receive_count=receive_count)
-    assert outcome.fate is (Fate.DEAD if dead else Fate.RETURNED)
+    assert outcome.kind is (OutcomeKind.DEAD_LETTERED if dead else OutcomeKind.RETURNED)
 
 
 def _whole_seconds() -> datetime:
@@ -152,7 +152,9 @@ def test_a_wait_for_a_version_ends_on_time(now: Callable[[], datetime], seconds:
     async def main() -> float:
         trial = _Trial(policy("other"), now=now, unknown_policy_seconds=seconds)
         receive_count = 1
-        while (outcome := await trial.record(receive_count=receive_count)).fate is Fate.RETURNED:
+        while (
+            outcome := await trial.record(receive_count=receive_count)
+        ).kind is OutcomeKind.RETURNED:
             receive_count += 1
             await asyncio.sleep(round(outcome.delay_seconds) + 0.05)  # SQS counts whole seconds
         assert outcome.reason is Reason.UNKNOWN_POLICY
@@ -169,7 +171,7 @@ def test_a_version_published_late_is_recorded_soon(published_seconds: float) -> 
         receive_count = 1
         while True:
             if _now() >= published_seconds:
-                trial.ledger.policies["acceptable-use", "2026-01"] = policy()
+                trial.store.policies["acceptable-use", "2026-01"] = policy()
             outcome = await trial.record(receive_count=receive_count)
             if outcome is RECORDED:
                 return _now() - published_seconds
@@ -186,22 +188,22 @@ async def test_the_last_wait_for_a_version_is_the_rest_in_whole_seconds() -> Non
     trial = _Trial(policy("other"), unknown_policy_seconds=60.0)
     await asyncio.sleep(43.6)
     outcome = await trial.record(receive_count=7)  # of 8, so that the next one is the last
-    assert (outcome.fate, outcome.delay_seconds) == (Fate.RETURNED, 17.0)
+    assert (outcome.kind, outcome.delay_seconds) == (OutcomeKind.RETURNED, 17.0)
 
 
 @simulated
 async def test_a_wait_counts_from_the_sending_where_no_first_receive_is_stated() -> None:
     trial = _Trial(policy("other"))
     nothing = datetime.fromtimestamp(0, UTC)
-    given = delivery(receive_count=3, first_received_at=nothing)
-    assert (await trial.recorder.record(acceptance(), given)).fate is Fate.RETURNED
+    given = received_message(receive_count=3, first_received_at=nothing)
+    assert (await trial.recorder.record(acceptance(), given)).kind is OutcomeKind.RETURNED
 
 
 @simulated
 async def test_a_version_published_meanwhile_is_recorded() -> None:
     trial = _Trial(policy("other"))
-    assert (await trial.record()).fate is Fate.RETURNED
-    trial.ledger.policies["acceptable-use", "2026-01"] = policy()
+    assert (await trial.record()).kind is OutcomeKind.RETURNED
+    trial.store.policies["acceptable-use", "2026-01"] = policy()
     assert await trial.record(receive_count=2) is RECORDED
 
 
@@ -211,9 +213,9 @@ async def test_while_the_table_fails_the_message_is_held_and_burns_no_receive(
     error: AWSError,
 ) -> None:
     trial = _Trial()
-    trial.ledger.results = [error] * 30
+    trial.store.results = [error] * 30
     assert await trial.record() is RECORDED
-    assert len(trial.ledger.recorded) == 31
+    assert len(trial.store.recorded) == 31
     assert trial.events["table_failures"] == 30
     assert _now() > 10
 
@@ -221,29 +223,29 @@ async def test_while_the_table_fails_the_message_is_held_and_burns_no_receive(
 @simulated
 async def test_a_policy_that_cannot_be_read_holds_the_message_too() -> None:
     trial = _Trial()
-    trial.ledger.policy_error = AWSUnavailableError("down")
+    trial.store.policy_error = AWSUnavailableError("down")
     task = asyncio.create_task(trial.record())
     await asyncio.sleep(100)
     assert not task.done()
-    trial.ledger.policy_error = None
+    trial.store.policy_error = None
     assert await task is RECORDED
 
 
 @simulated
 async def test_held_for_too_long_it_is_returned_with_the_problem() -> None:
     trial = _Trial(hold_seconds=600.0)
-    trial.ledger.results = [THROTTLED] * 10_000
+    trial.store.results = [THROTTLED] * 10_000
     outcome = await trial.record()
-    assert (outcome.fate, outcome.detail) == (Fate.RETURNED, "slow down")
+    assert (outcome.kind, outcome.detail) == (OutcomeKind.RETURNED, "slow down")
     assert 580 < _now() < 600
 
 
 @simulated
 async def test_held_for_too_long_at_its_last_receive_it_is_dead_with_the_problem() -> None:
     trial = _Trial(hold_seconds=60.0, max_attempts=5)
-    trial.ledger.results = [THROTTLED] * 10_000
+    trial.store.results = [THROTTLED] * 10_000
     outcome = await trial.record(receive_count=5)
-    assert (outcome.fate, outcome.reason) == (Fate.DEAD, Reason.EXHAUSTED)
+    assert (outcome.kind, outcome.reason) == (OutcomeKind.DEAD_LETTERED, Reason.EXHAUSTED)
     assert outcome.detail == "failed in 5 receives: slow down"
 
 
@@ -253,20 +255,20 @@ async def test_held_in_vain_while_access_is_denied_it_is_returned_at_its_last_re
     error: AWSError,
 ) -> None:
     trial = _Trial(hold_seconds=60.0, max_attempts=5)
-    trial.ledger.results = [error] * 10_000
+    trial.store.results = [error] * 10_000
     outcome = await trial.record(receive_count=5)
-    assert (outcome.fate, outcome.detail) == (Fate.RETURNED, str(error))
+    assert (outcome.kind, outcome.detail) == (OutcomeKind.RETURNED, str(error))
 
 
 @simulated
 async def test_only_a_write_proves_that_writing_works_again() -> None:
     trial = _Trial(hold_seconds=60.0)
-    trial.ledger.results = [AWSDeniedError("no")] * 10_000
+    trial.store.results = [AWSDeniedError("no")] * 10_000
     await trial.record()
     assert trial.breaker.is_open
-    assert (await trial.record(content_sha256="0" * 64)).fate is Fate.DEAD
+    assert (await trial.record(content_sha256="0" * 64)).kind is OutcomeKind.DEAD_LETTERED
     assert trial.breaker.is_open
-    trial.ledger.results = []
+    trial.store.results = []
     assert await trial.record() is RECORDED
     assert not trial.breaker.is_open
 
@@ -274,21 +276,21 @@ async def test_only_a_write_proves_that_writing_works_again() -> None:
 @simulated
 async def test_an_item_that_the_table_rejects_is_returned_until_its_last_receive() -> None:
     trial = _Trial(max_attempts=5)
-    trial.ledger.results = [AWSRejectedError("too large")] * 2
+    trial.store.results = [AWSRejectedError("too large")] * 2
     outcome = await trial.record(receive_count=4)
-    assert (outcome.fate, outcome.detail) == (
-        Fate.RETURNED,
+    assert (outcome.kind, outcome.detail) == (
+        OutcomeKind.RETURNED,
         "the table does not take it: too large",
     )
     outcome = await trial.record(receive_count=5)
-    assert (outcome.fate, outcome.reason) == (Fate.DEAD, Reason.EXHAUSTED)
+    assert (outcome.kind, outcome.reason) == (OutcomeKind.DEAD_LETTERED, Reason.EXHAUSTED)
     assert _now() < 0.001
 
 
 @simulated
 async def test_a_stop_returns_a_held_message_at_once_and_without_delay() -> None:
     trial = _Trial(backoff_base_seconds=100.0, backoff_cap_seconds=100.0)
-    trial.ledger.results = [THROTTLED] * 10_000
+    trial.store.results = [THROTTLED] * 10_000
     task = asyncio.create_task(trial.record())
     await asyncio.sleep(50)
     trial.stopping.set()
@@ -300,7 +302,7 @@ async def test_a_stop_returns_a_held_message_at_once_and_without_delay() -> None
 @simulated
 async def test_a_stop_lets_a_write_under_way_end() -> None:
     trial = _Trial()
-    trial.ledger.seconds = 5.0
+    trial.store.seconds = 5.0
     task = asyncio.create_task(trial.record())
     await asyncio.sleep(1)
     trial.stopping.set()
@@ -310,7 +312,7 @@ async def test_a_stop_lets_a_write_under_way_end() -> None:
 @simulated
 async def test_failures_open_the_breaker_and_a_success_closes_it() -> None:
     trial = _Trial()
-    trial.ledger.results = [THROTTLED] * Breaker.FAILURES
+    trial.store.results = [THROTTLED] * Breaker.FAILURES
     task = asyncio.create_task(trial.record())
     while not trial.breaker.is_open:
         assert not task.done()
@@ -322,7 +324,7 @@ async def test_failures_open_the_breaker_and_a_success_closes_it() -> None:
 @simulated
 async def test_a_rejected_item_does_not_open_the_breaker() -> None:
     trial = _Trial()
-    trial.ledger.results = [AWSRejectedError("no")] * 50
+    trial.store.results = [AWSRejectedError("no")] * 50
     for _ in range(50):
         await trial.record()
     assert not trial.breaker.is_open
@@ -331,12 +333,12 @@ async def test_a_rejected_item_does_not_open_the_breaker() -> None:
 @simulated
 async def test_no_detail_holds_any_evidence() -> None:
     trial = _Trial(max_attempts=1)
-    trial.ledger.results = [RecordResult.CONFLICT, AWSRejectedError("no")]
+    trial.store.results = [RecordResult.CONFLICT, AWSRejectedError("no")]
     for outcome in (
         await trial.record(),
         await trial.record(),
         await trial.record(version="unknown"),
         await trial.record(content_sha256="0" * 64),
     ):
-        assert outcome.fate is Fate.DEAD
+        assert outcome.kind is OutcomeKind.DEAD_LETTERED
         assert IP not in outcome.detail

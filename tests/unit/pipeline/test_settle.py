@@ -10,9 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.simulation.virtual_clock import simulated
-from tests.unit.fakes import Answer, FakeQueue, Script, agree, clock, delivery, health
+from tests.unit.fakes import Answer, FakeQueue, Script, agree, clock, health, received_message
 from worker.domain.dead_letter import ATTRIBUTE, original, read
-from worker.domain.message import DUPLICATE, RECORDED, Fate, Outcome
+from worker.domain.message import DUPLICATE, RECORDED, Outcome, OutcomeKind
 from worker.errors import (
     AWSDeniedError,
     AWSError,
@@ -28,7 +28,7 @@ from worker.pipeline.lease import Lease, Leases
 from worker.pipeline.settle import Settler
 from worker.pipeline.unsent import UnsentDeadLetters
 
-DEAD = Outcome.dead(Reason.INVALID, "user_id: missing")
+DEAD = Outcome.dead_lettered(Reason.INVALID, "user_id: missing")
 
 
 class _Trial:
@@ -56,7 +56,7 @@ class _Trial:
         )
 
     def hold(self, number: int = 0, **changes: Any) -> Lease:
-        return self.leases.hold(delivery(number, **changes))
+        return self.leases.hold(received_message(number, **changes))
 
     async def settle(self, outcome: Outcome, number: int = 0, **changes: Any) -> Outcome:
         return await self.settler.settle(self.hold(number, **changes), outcome)
@@ -80,7 +80,7 @@ def _failing(error: AWSError, times: int = 1000) -> Script:
 async def test_what_is_recorded_is_deleted(outcome: Outcome) -> None:
     trial = _Trial()
     assert await trial.settle(outcome) is outcome
-    assert trial.source.log == [("delete", [delivery()])]
+    assert trial.source.log == [("delete", [received_message()])]
     assert trial.events == {"deleted": 1}
     assert len(trial.leases) == 0
 
@@ -90,7 +90,7 @@ async def test_what_is_returned_is_hidden_for_its_delay() -> None:
     trial = _Trial()
     outcome = Outcome.returned("later", 17.0)
     assert await trial.settle(outcome) is outcome
-    assert trial.source.log == [("change", [(delivery(), 17.0)])]
+    assert trial.source.log == [("change", [(received_message(), 17.0)])]
 
 
 @simulated
@@ -197,11 +197,11 @@ async def test_a_dead_letter_is_confirmed_before_the_message_is_deleted() -> Non
     assert await trial.settle(DEAD) is DEAD
     assert deleted_at[0] >= sent_at[0] + 0.01
     (letter,) = trial.dead_letters.entries("send")
-    given = delivery(attributes=letter.attributes)
+    given = received_message(attributes=letter.attributes)
     death = read(given)
     assert death is not None
     assert (death.reason, death.detail) == ("invalid", "user_id: missing")
-    assert original(given).body == delivery().body
+    assert original(given).body == received_message().body
     assert trial.events == {"deleted": 1}
 
 
@@ -220,9 +220,9 @@ async def test_what_cannot_be_dead_lettered_is_returned_and_not_deleted(error: A
     trial = _Trial()
     trial.dead_letters.on_send = _failing(error)
     outcome = await trial.settle(DEAD)
-    assert (outcome.fate, outcome.reason) == (Fate.RETURNED, None)
+    assert (outcome.kind, outcome.reason) == (OutcomeKind.RETURNED, None)
     assert outcome.detail == f"could not be dead-lettered: {error}"
-    assert trial.source.log == [("change", [(delivery(), 33.0)])]
+    assert trial.source.log == [("change", [(received_message(), 33.0)])]
     assert trial.events == {"dead_letter_failed": 1}
 
 
@@ -232,7 +232,7 @@ async def test_a_lost_lease_is_not_dead_lettered() -> None:
     lease = trial.hold()
     trial.hold(receipt_handle="newer")
     outcome = await trial.settler.settle(lease, DEAD)
-    assert outcome.fate is Fate.RETURNED
+    assert outcome.kind is OutcomeKind.RETURNED
     assert trial.dead_letters.log == []
     assert trial.source.log == []
 
@@ -350,8 +350,8 @@ async def test_a_stop_lets_go_of_what_cannot_be_settled() -> None:
     trial.stopping.set()
     await asyncio.sleep(0.1)
     assert recorded.result() is RECORDED
-    assert dead.result().fate is Fate.RETURNED
-    assert trial.source.entries("change")[-1] == (delivery(1), 33.0)
+    assert dead.result().kind is OutcomeKind.RETURNED
+    assert trial.source.entries("change")[-1] == (received_message(1), 33.0)
     assert len(trial.leases) == 0
 
 
@@ -377,9 +377,9 @@ async def test_a_dead_letter_that_is_denied_is_sent_when_it_is_permitted() -> No
 async def test_a_dead_letter_whose_version_may_be_published_meanwhile_is_not_held() -> None:
     trial = _Trial()
     trial.dead_letters.on_send = lambda _: AWSDeniedError("AccessDenied: no")
-    unknown = Outcome.dead(Reason.UNKNOWN_POLICY, "policy aup has no published version 2")
+    unknown = Outcome.dead_lettered(Reason.UNKNOWN_POLICY, "policy aup has no published version 2")
     outcome = await trial.settle(unknown)
-    assert outcome.fate is Fate.RETURNED
+    assert outcome.kind is OutcomeKind.RETURNED
     assert trial.source.entries("change")[-1][1] == 33.0
 
 
@@ -393,7 +393,7 @@ async def test_a_message_with_a_confirmed_dead_letter_is_only_deleted_when_it_co
     assert await trial.settle(DEAD) is DEAD
     trial.source.on_delete = agree
     again = await trial.settler.settle(trial.hold(receipt_handle="newer"), DEAD)
-    assert (again.fate, again.reason) == (Fate.DUPLICATE, None)
+    assert (again.kind, again.reason) == (OutcomeKind.DUPLICATE, None)
     assert len(trial.dead_letters.entries("send")) == 1
     assert [each.receipt_handle for each in trial.source.entries("delete")][-1] == "newer"
     assert trial.events["dead_letter_repeats"] == 1
@@ -409,7 +409,7 @@ async def test_confirmed_dead_letters_are_remembered_within_bounds() -> None:
         await asyncio.gather(*(trial.settle(DEAD, number) for number in range(30, 60)))
     assert len(trial.settler._dead_lettered) == 30
     assert (await trial.settle(DEAD, 0)) is DEAD
-    assert (await trial.settle(DEAD, 59)).fate is Fate.DUPLICATE
+    assert (await trial.settle(DEAD, 59)).kind is OutcomeKind.DUPLICATE
 
 
 @simulated
@@ -431,7 +431,7 @@ async def test_refused_dead_letter_is_left_to_the_redrive_policy_after_the_last_
     trial.dead_letters.on_send = _failing(AWSRejectedError("InvalidParameterValue: too long"))
     with capture_logs() as logs:
         for count in (9, 10, 11):
-            assert (await trial.settle(DEAD, receive_count=count)).fate is Fate.RETURNED
+            assert (await trial.settle(DEAD, receive_count=count)).kind is OutcomeKind.RETURNED
     assert [seconds for _, seconds in trial.source.entries("change")] == [33.0, 300.0, 300.0]
     assert trial.events == {"dead_letter_failed": 3, "left_to_redrive": 2}
     left = [each for each in logs if each["event"] == "message left to the redrive policy"]

@@ -11,8 +11,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.simulation.virtual_clock import START, WallClock, simulated
-from tests.unit.fakes import delivery
-from worker.domain.message import Delivery
+from tests.unit.fakes import received_message
+from worker.domain.message import ReceivedMessage
 from worker.pipeline.sqs_clock import SQSClock, date_seconds
 
 OFFSETS = pytest.mark.parametrize("seconds", [-172_800, -600, 0, 600, 172_800])
@@ -36,15 +36,17 @@ def _date(wrong_seconds: float = 0.0) -> str:
     return format_datetime(_true() + timedelta(seconds=wrong_seconds), usegmt=True)
 
 
-def _first(date: str = "") -> Delivery:
+def _first(date: str = "") -> ReceivedMessage:
     """Return a message that SQS hands out for the first time, and right now."""
-    return delivery(sent_at=_true() - timedelta(hours=1), first_received_at=_true(), date=date)
+    return received_message(
+        sent_at=_true() - timedelta(hours=1), first_received_at=_true(), date=date
+    )
 
 
-def _again(date: str = "", **changes: Any) -> Delivery:
+def _again(date: str = "", **changes: Any) -> ReceivedMessage:
     """Return a message that was received before."""
     times = {"sent_at": START - timedelta(hours=2), "first_received_at": START - timedelta(hours=1)}
-    return delivery(**{**times, "receive_count": 2, "date": date, **changes})
+    return received_message(**{**times, "receive_count": 2, "date": date, **changes})
 
 
 @pytest.mark.parametrize("seconds", [-172_800, -600, 0, 600])
@@ -92,7 +94,7 @@ async def test_a_timestamp_that_was_not_stated_is_no_first_receive(known: Any) -
     nothing = datetime.fromtimestamp(0, UTC)
     given = {"sent_at": nothing, "first_received_at": nothing, **known}
     await asyncio.sleep(1000)
-    trial.clock.learn(delivery(**given))
+    trial.clock.learn(received_message(**given))
     assert trial.clock.doubt == "SQS's time is unknown so far"
     assert trial.clock.trouble == ""
 

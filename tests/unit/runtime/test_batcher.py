@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.simulation.virtual_clock import simulated
-from worker.runtime.batcher import Gatherer
+from worker.runtime.batcher import Batcher
 
 
 class _Flush:
@@ -42,7 +42,7 @@ def _now() -> float:
 @simulated
 async def test_a_lone_entry_waits_for_nobody() -> None:
     flush = _Flush(seconds=0.0)
-    gatherer = Gatherer[int, int](flush, max_entries=25)
+    gatherer = Batcher[int, int](flush, max_entries=25)
     assert await gatherer.submit(4) == 8
     assert _now() < 0.001
 
@@ -50,7 +50,7 @@ async def test_a_lone_entry_waits_for_nobody() -> None:
 @simulated
 async def test_entries_of_one_turn_share_a_batch_and_each_gets_its_own_result() -> None:
     flush = _Flush()
-    gatherer = Gatherer[int, int](flush, max_entries=25)
+    gatherer = Batcher[int, int](flush, max_entries=25)
     results = await asyncio.gather(*(gatherer.submit(entry) for entry in range(25)))
     assert results == [2 * entry for entry in range(25)]
     assert flush.batches == [list(range(25))]
@@ -59,7 +59,7 @@ async def test_entries_of_one_turn_share_a_batch_and_each_gets_its_own_result() 
 @simulated
 async def test_a_batch_is_never_larger_than_its_limit() -> None:
     flush = _Flush()
-    gatherer = Gatherer[int, int](flush, max_entries=10, concurrency=2)
+    gatherer = Batcher[int, int](flush, max_entries=10, concurrency=2)
     await asyncio.gather(*(gatherer.submit(entry) for entry in range(35)))
     assert [len(batch) for batch in flush.batches] == [10, 10, 10, 5]
     assert sorted(entry for batch in flush.batches for entry in batch) == list(range(35))
@@ -68,7 +68,7 @@ async def test_a_batch_is_never_larger_than_its_limit() -> None:
 @simulated
 async def test_no_more_batches_are_under_way_than_allowed() -> None:
     flush = _Flush()
-    gatherer = Gatherer[int, int](flush, max_entries=1, concurrency=3)
+    gatherer = Batcher[int, int](flush, max_entries=1, concurrency=3)
     await asyncio.gather(*(gatherer.submit(entry) for entry in range(20)))
     assert flush.most_under_way == 3
     gatherer.concurrency = 1
@@ -80,7 +80,7 @@ async def test_no_more_batches_are_under_way_than_allowed() -> None:
 @simulated
 async def test_a_partial_batch_lingers_behind_another_but_not_for_long() -> None:
     flush = _Flush(seconds=1.0)
-    gatherer = Gatherer[int, int](flush, max_entries=10, concurrency=2, linger_seconds=0.005)
+    gatherer = Batcher[int, int](flush, max_entries=10, concurrency=2, linger_seconds=0.005)
     first = asyncio.create_task(gatherer.submit(1))
     await asyncio.sleep(0.1)
     later = [asyncio.create_task(gatherer.submit(2))]
@@ -97,7 +97,7 @@ async def test_a_partial_batch_lingers_behind_another_but_not_for_long() -> None
 @simulated
 async def test_a_full_batch_does_not_linger() -> None:
     flush = _Flush(seconds=1.0)
-    gatherer = Gatherer[int, int](flush, max_entries=2, concurrency=2, linger_seconds=0.5)
+    gatherer = Batcher[int, int](flush, max_entries=2, concurrency=2, linger_seconds=0.5)
     tasks = [asyncio.create_task(gatherer.submit(1))]
     await asyncio.sleep(0.1)
     tasks += [asyncio.create_task(gatherer.submit(entry)) for entry in (2, 3)]
@@ -109,7 +109,7 @@ async def test_a_full_batch_does_not_linger() -> None:
 @simulated
 async def test_a_lingering_batch_leaves_when_the_one_before_it_ends() -> None:
     flush = _Flush(seconds=0.2)
-    gatherer = Gatherer[int, int](flush, max_entries=10, concurrency=2, linger_seconds=0.19)
+    gatherer = Batcher[int, int](flush, max_entries=10, concurrency=2, linger_seconds=0.19)
     first = asyncio.create_task(gatherer.submit(1))
     await asyncio.sleep(0.1)
     assert await gatherer.submit(2) == 4
@@ -120,7 +120,7 @@ async def test_a_lingering_batch_leaves_when_the_one_before_it_ends() -> None:
 @simulated
 async def test_quick_answers_make_no_small_batches() -> None:
     flush = _Flush(seconds=0.0)
-    gatherer = Gatherer[int, int](flush, max_entries=100, concurrency=2, linger_seconds=0.01)
+    gatherer = Batcher[int, int](flush, max_entries=100, concurrency=2, linger_seconds=0.01)
     tasks = []
     for entry in range(40):
         tasks += [asyncio.create_task(gatherer.submit(entry)) for _ in range(2)]
@@ -134,7 +134,7 @@ async def test_quick_answers_make_no_small_batches() -> None:
 @simulated
 async def test_lone_entries_one_after_the_other_wait_for_nobody() -> None:
     flush = _Flush(seconds=0.001)
-    gatherer = Gatherer[int, int](flush, max_entries=25, linger_seconds=0.01)
+    gatherer = Batcher[int, int](flush, max_entries=25, linger_seconds=0.01)
     for entry in range(10):
         await gatherer.submit(entry)
     assert _now() == pytest.approx(0.01, abs=0.001)
@@ -143,7 +143,7 @@ async def test_lone_entries_one_after_the_other_wait_for_nobody() -> None:
 @simulated
 async def test_an_entry_that_comes_a_while_after_the_last_batch_waits_for_nobody() -> None:
     flush = _Flush(seconds=0.0)
-    gatherer = Gatherer[int, int](flush, max_entries=25, linger_seconds=0.01)
+    gatherer = Batcher[int, int](flush, max_entries=25, linger_seconds=0.01)
     await asyncio.gather(gatherer.submit(1), gatherer.submit(1))
     await asyncio.sleep(0.011)
     began_at = _now()
@@ -154,7 +154,7 @@ async def test_an_entry_that_comes_a_while_after_the_last_batch_waits_for_nobody
 @simulated
 async def test_equal_keys_never_share_a_batch_and_keep_their_order() -> None:
     flush = _Flush()
-    gatherer = Gatherer[int, int](flush, max_entries=25, key=lambda entry: entry % 10)
+    gatherer = Batcher[int, int](flush, max_entries=25, key=lambda entry: entry % 10)
     await asyncio.gather(*(gatherer.submit(entry) for entry in (1, 11, 2, 21, 12)))
     assert flush.batches == [[1, 2], [11, 12], [21]]
 
@@ -162,7 +162,7 @@ async def test_equal_keys_never_share_a_batch_and_keep_their_order() -> None:
 @simulated
 async def test_entries_passed_over_keep_their_place_before_later_ones() -> None:
     flush = _Flush()
-    gatherer = Gatherer[int, int](flush, max_entries=2, key=lambda entry: entry % 10)
+    gatherer = Batcher[int, int](flush, max_entries=2, key=lambda entry: entry % 10)
     await asyncio.gather(*(gatherer.submit(entry) for entry in (1, 11, 21, 2, 3, 4, 5)))
     assert flush.batches == [[1, 2], [11, 3], [21, 4], [5]]
 
@@ -170,7 +170,7 @@ async def test_entries_passed_over_keep_their_place_before_later_ones() -> None:
 @simulated
 async def test_a_batch_stays_within_its_bytes_and_an_oversized_entry_goes_alone() -> None:
     flush = _Flush()
-    gatherer = Gatherer[int, int](flush, max_entries=10, max_bytes=100, size=lambda entry: entry)
+    gatherer = Batcher[int, int](flush, max_entries=10, max_bytes=100, size=lambda entry: entry)
     await asyncio.gather(*(gatherer.submit(entry) for entry in (60, 50, 40, 500, 10)))
     assert flush.batches == [[60, 40], [50, 10], [500]]
 
@@ -179,7 +179,7 @@ async def test_a_batch_stays_within_its_bytes_and_an_oversized_entry_goes_alone(
 async def test_an_entrys_own_error_fails_only_its_caller() -> None:
     flush = _Flush()
     flush.answer = lambda entries: [OSError(entry) if entry == 2 else entry for entry in entries]
-    gatherer = Gatherer[int, int](flush, max_entries=25)
+    gatherer = Batcher[int, int](flush, max_entries=25)
     results = await asyncio.gather(
         *(gatherer.submit(entry) for entry in (1, 2, 3)), return_exceptions=True
     )
@@ -192,7 +192,7 @@ async def test_an_error_of_the_whole_call_reaches_every_caller() -> None:
     async def fail(_: Sequence[int]) -> Sequence[int]:
         raise OSError("down")
 
-    gatherer = Gatherer[int, int](fail, max_entries=25)
+    gatherer = Batcher[int, int](fail, max_entries=25)
     results = await asyncio.gather(
         *(gatherer.submit(entry) for entry in range(3)), return_exceptions=True
     )
@@ -203,7 +203,7 @@ async def test_an_error_of_the_whole_call_reaches_every_caller() -> None:
 async def test_too_few_answers_are_an_error_and_nobody_waits_for_ever() -> None:
     flush = _Flush()
     flush.answer = lambda entries: [0] * (len(entries) - 1)
-    gatherer = Gatherer[int, int](flush, max_entries=25)
+    gatherer = Batcher[int, int](flush, max_entries=25)
     with pytest.raises(RuntimeError, match="1 entries were sent, 0 answered"):
         await gatherer.submit(1)
 
@@ -211,7 +211,7 @@ async def test_too_few_answers_are_an_error_and_nobody_waits_for_ever() -> None:
 @simulated
 async def test_a_cancelled_caller_before_departure_is_not_sent() -> None:
     flush = _Flush()
-    gatherer = Gatherer[int, int](flush, max_entries=2, concurrency=1)
+    gatherer = Batcher[int, int](flush, max_entries=2, concurrency=1)
     tasks = [asyncio.create_task(gatherer.submit(entry)) for entry in range(5)]
     await asyncio.sleep(0.01)
     tasks[3].cancel()
@@ -221,7 +221,7 @@ async def test_a_cancelled_caller_before_departure_is_not_sent() -> None:
 
 @simulated
 async def test_a_caller_cancelled_under_way_does_not_disturb_the_others() -> None:
-    gatherer = Gatherer[int, int](_Flush(), max_entries=25)
+    gatherer = Batcher[int, int](_Flush(), max_entries=25)
     tasks = [asyncio.create_task(gatherer.submit(entry)) for entry in range(3)]
     await asyncio.sleep(0.01)
     tasks[0].cancel()
@@ -236,7 +236,7 @@ class _ClosedError(Exception):
 @simulated
 async def test_closing_fails_every_caller_cancels_none_and_starts_nothing_more() -> None:
     flush = _Flush()
-    gatherer = Gatherer[int, int](flush, max_entries=1, concurrency=1)
+    gatherer = Batcher[int, int](flush, max_entries=1, concurrency=1)
     tasks = [asyncio.create_task(gatherer.submit(entry)) for entry in range(3)]
     await asyncio.sleep(0.01)
     await gatherer.aclose(_ClosedError())
@@ -253,7 +253,7 @@ async def test_closing_fails_every_caller_cancels_none_and_starts_nothing_more()
 @simulated
 async def test_closing_before_the_first_turn_sends_nothing() -> None:
     flush = _Flush()
-    gatherer = Gatherer[int, int](flush, max_entries=1)
+    gatherer = Batcher[int, int](flush, max_entries=1)
     task = asyncio.create_task(gatherer.submit(1))
     await asyncio.sleep(0)
     await gatherer.aclose(_ClosedError())
@@ -272,7 +272,7 @@ def _failing(entry: int) -> int:
 @simulated
 async def test_an_entry_without_key_or_size_fails_alone(part: str) -> None:
     parts: dict[str, Any] = {part: _failing}
-    gatherer = Gatherer[int, int](_Flush(), max_entries=10, max_bytes=100, **parts)
+    gatherer = Batcher[int, int](_Flush(), max_entries=10, max_bytes=100, **parts)
     async with asyncio.timeout(10):
         results = await asyncio.gather(
             *(gatherer.submit(entry) for entry in (1, 2, 3)), return_exceptions=True
@@ -295,7 +295,7 @@ async def test_whatever_ends_a_batch_fails_its_callers_and_cancels_none(
     async def abort(_: Sequence[int]) -> Sequence[int]:
         raise end
 
-    gatherer = Gatherer[int, int](abort, max_entries=10)
+    gatherer = Batcher[int, int](abort, max_entries=10)
     async with asyncio.timeout(10):
         results = await asyncio.gather(
             *(gatherer.submit(entry) for entry in range(3)), return_exceptions=True
@@ -308,7 +308,7 @@ async def test_whatever_ends_a_batch_fails_its_callers_and_cancels_none(
 async def test_results_that_are_no_list_fail_their_callers(answered: Any) -> None:
     flush = _Flush()
     flush.answer = lambda _: answered
-    gatherer = Gatherer[int, int](flush, max_entries=10)
+    gatherer = Batcher[int, int](flush, max_entries=10)
     async with asyncio.timeout(10):
         with pytest.raises(TypeError):
             await gatherer.submit(1)
@@ -320,7 +320,7 @@ async def test_a_batch_that_cannot_be_sent_fails_its_callers_and_those_behind_it
 ) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda *_: None)
-    gatherer = Gatherer[int, int](_Flush(), max_entries=2)
+    gatherer = Batcher[int, int](_Flush(), max_entries=2)
     tasks = [asyncio.create_task(gatherer.submit(entry)) for entry in range(5)]
     await asyncio.sleep(0)
 

@@ -14,7 +14,7 @@ import pytest
 import structlog
 
 from tests.private import watched_logs
-from tests.unit.fakes import IP, SESSION_ID, USER_AGENT, acceptance, body, delivery
+from tests.unit.fakes import IP, SESSION_ID, USER_AGENT, acceptance, body, received_message
 from worker.errors import AWSError
 from worker.runtime.logs import bind, configure, count_drops_in
 
@@ -84,7 +84,7 @@ def test_a_traceback_names_the_place_and_no_value(
     log_format: Literal["json", "text"], capsys: pytest.CaptureFixture[str]
 ) -> None:
     configure("debug", log_format)
-    given, stated = delivery(), acceptance()
+    given, stated = received_message(), acceptance()
     try:
         _fail(given, stated)
     except ZeroDivisionError:

@@ -13,7 +13,7 @@ import time
 import pytest
 from structlog.testing import capture_logs
 
-from worker.runtime.loop_watchdog import StallGuard
+from worker.runtime.loop_watchdog import EventLoopWatchdog
 
 
 class _Exits:
@@ -36,7 +36,7 @@ def exits(monkeypatch: pytest.MonkeyPatch) -> _Exits:
 async def test_a_loop_that_stands_still_ends_the_process_with_a_word(
     exits: _Exits, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with StallGuard(0.03, warn_seconds=10):
+    async with EventLoopWatchdog(0.03, warn_seconds=10):
         exits.happened.wait(5)  # on the loop's own thread: it stands still
     assert exits.codes[0] == 1
     assert "gave up: the event loop stood still for 0." in capsys.readouterr().err
@@ -54,7 +54,7 @@ async def test_stderr_that_blocks_does_not_keep_the_process_from_ending(
 
     monkeypatch.setattr("worker.runtime.loop_watchdog._MESSAGE_SECONDS", 0.01)
     monkeypatch.setattr(sys, "stderr", _Blocked())
-    async with StallGuard(0.03, warn_seconds=10):
+    async with EventLoopWatchdog(0.03, warn_seconds=10):
         assert exits.happened.wait(10)  # on the loop's own thread: it stands still
     assert exits.codes[0] == 1
     released.set()
@@ -66,14 +66,14 @@ async def test_process_ends_where_no_thread_can_be_started(
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    async with StallGuard(0.03, warn_seconds=10):
+    async with EventLoopWatchdog(0.03, warn_seconds=10):
         monkeypatch.setattr(threading.Thread, "start", refuse)
         assert exits.happened.wait(10)  # on the loop's own thread: it stands still
     assert exits.codes[0] == 1
 
 
 async def test_a_loop_that_turns_is_left_alone(exits: _Exits) -> None:
-    async with StallGuard(0.05, warn_seconds=10):
+    async with EventLoopWatchdog(0.05, warn_seconds=10):
         for _ in range(10):
             await asyncio.sleep(0.01)
     assert exits.codes == []
@@ -81,7 +81,7 @@ async def test_a_loop_that_turns_is_left_alone(exits: _Exits) -> None:
 
 async def test_a_short_stall_is_only_warned_of(exits: _Exits) -> None:
     with capture_logs() as logs:
-        async with StallGuard(60, warn_seconds=0.02):
+        async with EventLoopWatchdog(60, warn_seconds=0.02):
             await asyncio.sleep(0.01)
             time.sleep(0.05)  # noqa: ASYNC251 - it is the stall
             await asyncio.sleep(0.02)
@@ -91,7 +91,7 @@ async def test_a_short_stall_is_only_warned_of(exits: _Exits) -> None:
 
 
 async def test_the_guard_leaves_neither_thread_nor_task_behind(exits: _Exits) -> None:
-    async with StallGuard(60):
+    async with EventLoopWatchdog(60):
         pass
     assert exits.codes == []
     assert not [each for each in threading.enumerate() if each.name == "stall guard"]
@@ -99,7 +99,7 @@ async def test_the_guard_leaves_neither_thread_nor_task_behind(exits: _Exits) ->
 
 
 async def test_how_late_the_loop_was_is_known_for_a_while_and_then_forgotten() -> None:
-    async with StallGuard(60, warn_seconds=0.02) as guard:
+    async with EventLoopWatchdog(60, warn_seconds=0.02) as guard:
         await asyncio.sleep(0.05)
         time.sleep(0.15)  # noqa: ASYNC251 - the loop must stand still
         await asyncio.sleep(0.02)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from boto3.dynamodb.types import TypeSerializer
 from pydantic_core import from_json
 
-from worker.aws.calls import NoAnswerError, is_empty, is_foreign
+from worker.aws.calls import NoResponseError, is_empty, is_foreign
 
 _OK: Final = 200
 _QUEUE: Final = {"QueueUrl": "https://sqs.invalid/1/queue"}
@@ -114,11 +114,11 @@ def read_answer(
     try:
         answer = _loaded(body)
         if status_code != _OK or is_foreign(answer, members):
-            raise NoAnswerError(status_code, body)
+            raise NoResponseError(status_code, body)
         if operation == "ReceiveMessage" and "Messages" in answer:
             answer["Messages"] = [_message(each) for each in _list(answer["Messages"])]
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise NoAnswerError(status_code, body) from error
+        raise NoResponseError(status_code, body) from error
     return answer
 
 

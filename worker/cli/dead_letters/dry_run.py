@@ -20,7 +20,7 @@ _OTHER_LINES: Final = 7
 
 
 @dataclass(slots=True)
-class Rehearsal:
+class DryRunReport:
     """What a dry run found.
 
     Attributes:
@@ -56,7 +56,7 @@ class Rehearsal:
         }
 
 
-def print_rehearsal(found: Rehearsal) -> None:
+def print_rehearsal(found: DryRunReport) -> None:
     """Print the verdicts counted, then letter by letter as far as a terminal has room."""
     if not found.letters:
         return
@@ -70,7 +70,7 @@ def print_rehearsal(found: Rehearsal) -> None:
         screen.note(f"{shown:,} shown of {len(found.letters):,}: --json tells of all")
 
 
-def _print_counts(out: Console, found: Rehearsal) -> int:
+def _print_counts(out: Console, found: DryRunReport) -> int:
     """Print how many go which way; give how many lines that took."""
     counts = Counter((letter.reason, verdict.code) for letter, verdict in found.letters)
     table = screen.table("died of", "now", "count")

@@ -16,7 +16,7 @@ from worker.cli import screen
 from worker.cli.dead_letters.scanning import AsJSON, Sight, expiry, look, note_unseen, now
 from worker.cli.filters import Grep, Policies, Reasons, Since, Until, Users, Versions, choice
 from worker.cli.running import run_async
-from worker.operations.dead_letters.scan import Choice, DeadLetter
+from worker.operations.dead_letters.scan import DeadLetter, DeadLetterFilter
 
 _TABLE_MIN_COLUMNS: Final = 150
 _CELL_MAX_COLUMNS: Final = 36
@@ -35,7 +35,7 @@ _SECOND_LINE: Final = (3, 4, 5, 2)
 class _Summaries:
     """Counts over all that match, and those to show: whatever expires first."""
 
-    def __init__(self, chosen: Choice, most: int | None) -> None:
+    def __init__(self, chosen: DeadLetterFilter, most: int | None) -> None:
         self.counts: Counter[str] = Counter()
         self.first_expiry: dict[str, datetime] = {}
         self._chosen = chosen

@@ -17,7 +17,7 @@ from worker.aws.sqs import QueueState, open_queues
 from worker.cli import screen
 from worker.cli.running import run_async
 from worker.operations.dead_letters.export_file import new_file, to_line
-from worker.operations.dead_letters.scan import Choice, DeadLetter, Scan, walk
+from worker.operations.dead_letters.scan import DeadLetter, DeadLetterFilter, Scan, walk
 from worker.settings import load
 
 _SOON_SECONDS: Final = 86_400
@@ -100,7 +100,7 @@ def counted(count: int) -> str:
     return f"{count:,} dead letter{'' if count == 1 else 's'}"
 
 
-def file_letters(file: Path, chosen: Choice, *, overwrite: bool) -> tuple[list[str], int]:
+def file_letters(file: Path, chosen: DeadLetterFilter, *, overwrite: bool) -> tuple[list[str], int]:
     """Write dead letters to a file, or to stdout where it is `-`.
 
     Returns:

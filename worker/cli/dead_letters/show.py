@@ -17,7 +17,7 @@ from worker.cli.running import run_async
 from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE
 from worker.errors import AUPError, UsageError
 from worker.operations.dead_letters.body_view import BodyLine, BodyPart, lay_out
-from worker.operations.dead_letters.scan import Choice, DeadLetter
+from worker.operations.dead_letters.scan import DeadLetter, DeadLetterFilter
 
 _WRONG: Final = "bold red"
 _INDENT_MAX: Final = 40
@@ -42,8 +42,8 @@ def show(
                 "last_replayed_at": history.at or None,
                 "edits": [asdict(edit) for edit in history.edits],
                 "attributes": {name: value for name, _, value in _attributes(letter)},
-                "trace_header": letter.delivery.trace_header,
-                "body": letter.delivery.body,
+                "trace_header": letter.message.trace_header,
+                "body": letter.message.body,
             }
         )
         return
@@ -57,7 +57,7 @@ def show(
 
 
 def _attributes(letter: DeadLetter) -> Iterator[tuple[str, str, Any]]:
-    for name, value in letter.delivery.attributes.items():
+    for name, value in letter.message.attributes.items():
         yield name, value["DataType"], value.get("StringValue", value.get("BinaryValue"))
 
 
@@ -91,8 +91,8 @@ def _print_facts(out: Console, letter: DeadLetter) -> None:
         if name not in {ATTRIBUTE, REPLAYS_ATTRIBUTE}:  # told above
             text = value.hex() if isinstance(value, bytes) else value
             table.add_row("attribute", screen.plain(f"{name} ({kind}): {text}"))
-    if letter.delivery.trace_header:
-        table.add_row("trace header", screen.plain(letter.delivery.trace_header))
+    if letter.message.trace_header:
+        table.add_row("trace header", screen.plain(letter.message.trace_header))
     out.print(table)
 
 
@@ -147,7 +147,7 @@ def _print_pointed_at(out: Console, line: str, column: int, note: Text) -> None:
 
 
 async def _find(message_id: str) -> DeadLetter:
-    chosen = Choice(ids=[message_id])
+    chosen = DeadLetterFilter(ids=[message_id])
     found: list[DeadLetter] = []
 
     def take(letter: DeadLetter) -> bool:

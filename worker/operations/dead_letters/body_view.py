@@ -74,7 +74,7 @@ def lay_out(letter: DeadLetter) -> list[BodyPart]:
         The body, then each text inside its envelopes that is JSON itself.
     """
     try:
-        _, path = unwrap(letter.delivery.body)
+        _, path = unwrap(letter.message.body)
     except RefusedError:
         path = ""
     marks = _marks(letter, path)
@@ -82,7 +82,7 @@ def lay_out(letter: DeadLetter) -> list[BodyPart]:
     if not inner and marks and letter.reason == Reason.MALFORMED:
         # A text that cannot be parsed, or the object in it that has a name twice.
         inner = marks[0].names if marks[0].line is not None else marks[0].names[:-1]
-    return list(_parts(letter.delivery.body, (), inner, marks))
+    return list(_parts(letter.message.body, (), inner, marks))
 
 
 def _names(path: str) -> tuple[str, ...]:

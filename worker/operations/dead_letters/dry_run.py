@@ -40,7 +40,7 @@ class Verdict:
         return self.code not in {SUCCEEDS, UNCHECKED}
 
 
-class Forecast:
+class DryRun:
     """Judge messages as the worker would, asking once for each version.
 
     Args:

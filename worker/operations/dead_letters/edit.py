@@ -9,9 +9,9 @@ from typing import Any, Final, get_args
 
 from worker.domain.acceptance import Acceptance
 from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE, original
-from worker.domain.message import Delivery, OutgoingMessage
+from worker.domain.message import OutgoingMessage, ReceivedMessage
 from worker.domain.strict_json import DuplicateNameError, read_text
-from worker.errors import UnrepairableError, UsageError
+from worker.errors import EditError, UsageError
 
 # Where envelopes hold an acceptance as an object: CloudEvents and EventBridge.
 _ENVELOPES: Final = frozenset({"data", "detail"})
@@ -20,8 +20,8 @@ _DEPTH_MAX: Final = 20
 _ABSENT: Final = object()
 
 
-Repair = Callable[[Delivery], OutgoingMessage]
-"""Give the message to be sent for a dead letter, or raise `UnrepairableError`."""
+Repair = Callable[[ReceivedMessage], OutgoingMessage]
+"""Give the message to be sent for a dead letter, or raise `EditError`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,8 @@ def _suits(path: tuple[str, ...], value: Any) -> bool:
 def setting(assignments: Sequence[Assignment]) -> Repair:
     """Give the repair that sets fields of a body, which must be a JSON object."""
 
-    def repair(delivery: Delivery) -> OutgoingMessage:
-        plain = original(delivery)
+    def repair(message: ReceivedMessage) -> OutgoingMessage:
+        plain = original(message)
         data = _object(plain.body)
         before = json.dumps(data)
         for each in assignments:
@@ -88,13 +88,13 @@ def _object(body: str) -> dict[str, Any]:
         data = read_text(body, parse_constant=_no_number)
     except DuplicateNameError as error:
         # Setting a field must not decide which of two values becomes evidence.
-        raise UnrepairableError(
+        raise EditError(
             f"its body is ambiguous ({error}): export it, edit it, replay --from"
         ) from None
     except (ValueError, RecursionError):
-        raise UnrepairableError("its body is not JSON: export it, edit it, replay --from") from None
+        raise EditError("its body is not JSON: export it, edit it, replay --from") from None
     if not isinstance(data, dict):
-        raise UnrepairableError("its body is no JSON object")
+        raise EditError("its body is no JSON object")
     return data
 
 
@@ -107,7 +107,7 @@ def _assign(data: dict[str, Any], wanted: Assignment) -> None:
     for depth, name in enumerate(wanted.path[:-1], start=1):
         inner = place.get(name)
         if not isinstance(inner, dict):
-            raise UnrepairableError(f"{'.'.join(wanted.path[:depth])} is no object in its body")
+            raise EditError(f"{'.'.join(wanted.path[:depth])} is no object in its body")
         place = inner
     place[wanted.path[-1]] = wanted.value
 
@@ -119,7 +119,7 @@ def _written(data: Mapping[str, Any]) -> str:
     except UnicodeEncodeError:  # half a character, which only an escape can write
         return json.dumps(data, allow_nan=False)
     except ValueError:
-        raise UnrepairableError("its body holds a number beyond a double's range") from None
+        raise EditError("its body holds a number beyond a double's range") from None
     return text
 
 
@@ -130,12 +130,12 @@ def replacing(filed: Mapping[str, OutgoingMessage]) -> Repair:
         filed: by message id, each with the attribute that says why it died, or without.
     """
 
-    def repair(delivery: Delivery) -> OutgoingMessage:
-        if delivery.message_id not in filed:
-            raise UnrepairableError("its own id is not in the file, only its original's")
-        wanted = original(filed[delivery.message_id])
+    def repair(message: ReceivedMessage) -> OutgoingMessage:
+        if message.message_id not in filed:
+            raise EditError("its own id is not in the file, only its original's")
+        wanted = original(filed[message.message_id])
         kept = _without_marks(wanted.attributes)
-        known = original(delivery).attributes.get(REPLAYS_ATTRIBUTE)
+        known = original(message).attributes.get(REPLAYS_ATTRIBUTE)
         # How often it was replayed is for the queue to say, not for the file.
         mark = {} if known is None else {REPLAYS_ATTRIBUTE: known}
         return replace(wanted, attributes={**kept, **mark})

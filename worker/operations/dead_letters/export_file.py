@@ -48,7 +48,7 @@ def to_line(letter: DeadLetter) -> str:
     Returns:
         Plain ASCII, without a line's end; binary attributes are in base64.
     """
-    given = letter.delivery
+    given = letter.message
     return json.dumps(
         {
             "id": letter.message_id,

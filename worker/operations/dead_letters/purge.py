@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from worker.aws.sqs import Queue
-from worker.domain.message import BATCH_MAX_ENTRIES, Delivery
+from worker.domain.message import BATCH_MAX_ENTRIES, ReceivedMessage
 from worker.operations.dead_letters.retrying import patiently
 from worker.operations.dead_letters.scan import LOOK_SECONDS, Scan, walk
 
@@ -52,7 +52,7 @@ async def purge(
     """
     figures = PurgeFigures()
     left = set(ids)
-    batch: list[Delivery] = []
+    batch: list[ReceivedMessage] = []
     scan = Scan()
 
     async def flush() -> None:
@@ -67,7 +67,7 @@ async def purge(
             if letter.message_id not in left:
                 continue
             left.discard(letter.message_id)
-            batch.append(letter.delivery)
+            batch.append(letter.message)
             if len(batch) == BATCH_MAX_ENTRIES or not left:
                 await flush()
             if not left:
@@ -76,12 +76,12 @@ async def purge(
 
 
 async def _delete(
-    queue: Queue, scan: Scan, deliveries: list[Delivery], figures: PurgeFigures
+    queue: Queue, scan: Scan, messages: list[ReceivedMessage], figures: PurgeFigures
 ) -> None:
-    results = await patiently(queue.delete, list(map(scan.newest, deliveries)))
-    pairs = zip(deliveries, results, strict=True)
+    results = await patiently(queue.delete, list(map(scan.newest, messages)))
+    pairs = zip(messages, results, strict=True)
     scan.deleted(each.message_id for each, error in pairs if error is None)
     errors = [error for error in results if error is not None]
-    figures.deleted += len(deliveries) - len(errors)
+    figures.deleted += len(messages) - len(errors)
     figures.failed += len(errors)
     figures.last_error = str(errors[-1]) if errors else figures.last_error

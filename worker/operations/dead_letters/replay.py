@@ -12,14 +12,20 @@ from enum import StrEnum
 from typing import Final
 
 from worker.aws.sqs import Queue
-from worker.domain.dead_letter import Edit, original, replays, revived
+from worker.domain.dead_letter import Edit, mark_replayed, original, replays
 from worker.domain.message import BATCH_MAX_ENTRIES, MESSAGE_MAX_BYTES, OutgoingMessage
-from worker.errors import AWSError, JournalError, Reason, UnrepairableError
-from worker.operations.dead_letters.dry_run import Forecast, Verdict
+from worker.errors import AWSError, EditError, JournalError, Reason
+from worker.operations.dead_letters.dry_run import DryRun, Verdict
 from worker.operations.dead_letters.edit import Repair, changed
 from worker.operations.dead_letters.journal import Journal, Progress, Sent, content_digest, digest
 from worker.operations.dead_letters.retrying import patiently
-from worker.operations.dead_letters.scan import LOOK_SECONDS, Choice, DeadLetter, Scan, walk
+from worker.operations.dead_letters.scan import (
+    LOOK_SECONDS,
+    DeadLetter,
+    DeadLetterFilter,
+    Scan,
+    walk,
+)
 
 _NOTES_KEPT: Final = 20
 # Of what a slow replay has taken, the last leaves this long before it shows itself again.
@@ -82,7 +88,7 @@ class ReplayFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
+class ReplayOptions:
     """How dead letters are replayed.
 
     Attributes:
@@ -102,11 +108,11 @@ class Manner:
     operator: str = ""
     journal: Journal | None = None
     max_bytes: int = MESSAGE_MAX_BYTES
-    forecast: Forecast | None = None
+    forecast: DryRun | None = None
 
     def too_often(self, letter: DeadLetter) -> str:
         """Say why a dead letter is not to be replayed again; empty if it may be."""
-        count = replays(letter.delivery).count
+        count = replays(letter.message).count
         if self.max_replays is None or count < self.max_replays:
             return ""
         return f"replayed {count} times already (--max-replays {self.max_replays})"
@@ -115,13 +121,13 @@ class Manner:
         """Return whether the message to send for a dead letter was sent before."""
         if letter.message_id not in sent.outstanding:
             return False
-        plain = original(letter.delivery)
+        plain = original(letter.message)
         try:
-            wanted = plain if self.repair is None else self.repair(letter.delivery)
-        except UnrepairableError:
+            wanted = plain if self.repair is None else self.repair(letter.message)
+        except EditError:
             return False
         content = content_digest(wanted)
-        return sent.was_sent(letter.message_id, letter.delivery.body, content)
+        return sent.was_sent(letter.message_id, letter.message.body, content)
 
     def prepare(self, letter: DeadLetter, at: datetime) -> OutgoingMessage:
         """Give the message to send.
@@ -129,18 +135,18 @@ class Manner:
         Raises:
             UnrepairableError: it cannot be repaired, or SQS would refuse it.
         """
-        plain = original(letter.delivery)
-        wanted = plain if self.repair is None else self.repair(letter.delivery)
+        plain = original(letter.message)
+        wanted = plain if self.repair is None else self.repair(letter.message)
         names = changed(plain, wanted) if wanted is not plain else ()
         edit = Edit(at.isoformat(timespec="milliseconds"), self.operator, names) if names else None
-        message = revived(wanted, at, edit, max_bytes=self.max_bytes)
+        message = mark_replayed(wanted, at, edit, max_bytes=self.max_bytes)
         refused = message.why_refused(self.max_bytes)
         if refused:
-            raise UnrepairableError(refused)
+            raise EditError(refused)
         return message
 
 
-class Watcher:
+class ReplayObserver:
     """Told how a replay goes on; this one makes nothing of it."""
 
     def saw(self, count: int) -> None:
@@ -160,10 +166,10 @@ def _now() -> datetime:
 async def replay(
     source: Queue,
     dead_letters: Queue,
-    choice: Choice,
+    choice: DeadLetterFilter,
     *,
-    how: Manner | None = None,
-    watcher: Watcher | None = None,
+    how: ReplayOptions | None = None,
+    watcher: ReplayObserver | None = None,
     now: Callable[[], datetime] = _now,
     look_seconds: int = LOOK_SECONDS,
 ) -> ReplayFigures:
@@ -185,8 +191,8 @@ async def replay(
     Raises:
         JournalError: the journal cannot be written.
     """
-    how = how or Manner()
-    run = _Run(source, dead_letters, choice, how, watcher=watcher or Watcher(), now=now)
+    how = how or ReplayOptions()
+    run = _Run(source, dead_letters, choice, how, watcher=watcher or ReplayObserver(), now=now)
     if how.rate_per_second is not None:
         taken_seconds = 2 * BATCH_MAX_ENTRIES / how.rate_per_second
         look_seconds = max(look_seconds, math.ceil(taken_seconds + _MARGIN_SECONDS))
@@ -195,9 +201,9 @@ async def replay(
 
 async def rehearse(
     dead_letters: Queue,
-    choice: Choice,
-    how: Manner,
-    forecast: Forecast,
+    choice: DeadLetterFilter,
+    how: ReplayOptions,
+    forecast: DryRun,
     *,
     sent: Progress,
     look_seconds: int = LOOK_SECONDS,
@@ -230,19 +236,19 @@ async def rehearse(
                 break
 
 
-async def _verdict(letter: DeadLetter, how: Manner, forecast: Forecast) -> Verdict:
+async def _verdict(letter: DeadLetter, how: ReplayOptions, forecast: DryRun) -> Verdict:
     reason = how.too_often(letter)
     if reason:
         return Verdict(Result.SKIPPED.value, reason)
     try:
         message = how.prepare(letter, _now())
-    except UnrepairableError as error:
+    except EditError as error:
         return Verdict(Result.FAILED.value, str(error))
     return await _judged(letter, message, forecast)
 
 
-async def _judged(letter: DeadLetter, message: OutgoingMessage, forecast: Forecast) -> Verdict:
-    unchanged = message.body == letter.delivery.body
+async def _judged(letter: DeadLetter, message: OutgoingMessage, forecast: DryRun) -> Verdict:
+    unchanged = message.body == letter.message.body
     if unchanged and letter.reason == Reason.CONFLICT:
         # The record it contradicts is there to stay.
         return Verdict(letter.reason, letter.detail)
@@ -268,10 +274,10 @@ class _Run:
         self,
         source: Queue,
         dead_letters: Queue,
-        choice: Choice,
-        how: Manner,
+        choice: DeadLetterFilter,
+        how: ReplayOptions,
         *,
-        watcher: Watcher,
+        watcher: ReplayObserver,
         now: Callable[[], datetime],
     ) -> None:
         self.figures = ReplayFigures()
@@ -400,7 +406,7 @@ class _Run:
             return None
         try:
             message = self._how.prepare(letter, self._now())
-        except UnrepairableError as error:
+        except EditError as error:
             self.figures.last_error = str(error)
             self._refuse(letter, Result.FAILED, str(error))
             return None
@@ -435,9 +441,9 @@ class _Run:
         It bears a mark of this run. Where that found no room, what died first is remembered by
         its body's digest; both times are SQS's own.
         """
-        if replays(letter.delivery).at in self._marks:
+        if replays(letter.message).at in self._marks:
             return True
-        before = self._died_at.setdefault(digest(letter.delivery.body), letter.dead_at)
+        before = self._died_at.setdefault(digest(letter.message.body), letter.dead_at)
         return before is not letter.dead_at and letter.sent_at >= before
 
     async def _add(self, entry: _Entry) -> None:
@@ -492,9 +498,9 @@ class _Run:
 
     async def _delete(self, entries: Sequence[_Entry]) -> Sequence[AWSError | None]:
         # A scan that went on meanwhile may have got a newer handle.
-        deliveries = [self._scan.newest(each.letter.delivery) for each in entries]
-        answers = await self._dead_letters.delete(deliveries)
-        pairs = zip(deliveries, answers, strict=True)
+        messages = [self._scan.newest(each.letter.message) for each in entries]
+        answers = await self._dead_letters.delete(messages)
+        pairs = zip(messages, answers, strict=True)
         done = [each.message_id for each, error in pairs if not error]
         self._scan.deleted(done)
         if self._how.journal is not None:
@@ -505,5 +511,5 @@ class _Run:
 def _noted(entry: _Entry) -> Sent:
     letter, message = entry.letter, entry.message
     content = "" if message is None else content_digest(message)
-    body = digest(letter.delivery.body)
+    body = digest(letter.message.body)
     return Sent(letter.message_id, letter.original_message_id, body, content)

@@ -24,7 +24,7 @@ from typing import Any, Final
 from worker.aws.sqs import Queue
 from worker.domain.dead_letter import Replays, read, replays
 from worker.domain.envelope import decode, unwrap
-from worker.domain.message import BATCH_MAX_ENTRIES, Delivery
+from worker.domain.message import BATCH_MAX_ENTRIES, ReceivedMessage
 from worker.errors import AWSError, AWSThrottledError, RefusedError
 
 LOOK_SECONDS: Final = 120
@@ -40,7 +40,7 @@ UNEXPLAINED: Final = "unexplained"
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class DeadLetterFilter:
     """Which dead letters are meant.
 
     Attributes:
@@ -92,9 +92,9 @@ class Choice:
 
 
 def _texts(letter: DeadLetter) -> Iterator[str]:
-    yield letter.delivery.body
+    yield letter.message.body
     yield letter.detail
-    for name, value in letter.delivery.attributes.items():
+    for name, value in letter.message.attributes.items():
         yield name
         yield value.get("StringValue", "")
         yield bytes(value.get("BinaryValue", b"")).decode(errors="replace")
@@ -119,7 +119,7 @@ class DeadLetter:
         history: how often it was replayed, and what was edited then.
     """
 
-    delivery: Delivery
+    message: ReceivedMessage
     message_id: str
     original_message_id: str
     reason: str
@@ -135,7 +135,7 @@ class DeadLetter:
 
     def bare(self) -> DeadLetter:
         """Give it without body and attributes: a large queue must not fill the memory."""
-        return replace(self, delivery=replace(self.delivery, body="", attributes={}))
+        return replace(self, message=replace(self.message, body="", attributes={}))
 
     def summary(self, now: datetime) -> dict[str, Any]:
         """Give everything but the body, for a report."""
@@ -156,46 +156,46 @@ class DeadLetter:
         }
 
 
-def describe(delivery: Delivery, *, retention_seconds: int, now: datetime) -> DeadLetter:
+def describe(message: ReceivedMessage, *, retention_seconds: int, now: datetime) -> DeadLetter:
     """Tell what a message of the dead-letter queue is.
 
     Args:
-        delivery: as the dead-letter queue handed it out.
+        message: as the dead-letter queue handed it out.
         retention_seconds: of the dead-letter queue.
         now: the present time, aware.
     """
-    death = read(delivery)
+    death = read(message)
     if death is None:
-        reason, detail = _diagnose(delivery, now)
+        reason, detail = _diagnose(message, now)
     else:
         reason, detail = death.reason, death.detail
-    sent_at = delivery.sent_at
+    sent_at = message.sent_at
     if death is not None and death.sent_at:
         sent_at = _moment(death.sent_at, sent_at)
-    user_id, policy_id, version = _names(delivery.body)
+    user_id, policy_id, version = _names(message.body)
     return DeadLetter(
-        delivery=delivery,
-        message_id=delivery.message_id,
+        message=message,
+        message_id=message.message_id,
         original_message_id=death.message_id if death else "",
         reason=reason,
         detail=detail,
         sent_at=sent_at,
-        dead_at=delivery.sent_at,
-        expires_at=delivery.sent_at + timedelta(seconds=retention_seconds),
+        dead_at=message.sent_at,
+        expires_at=message.sent_at + timedelta(seconds=retention_seconds),
         receive_count=death.receive_count if death else 0,
         user_id=user_id,
         policy_id=policy_id,
         version=version,
-        history=replays(delivery),
+        history=replays(message),
     )
 
 
-def _diagnose(delivery: Delivery, now: datetime) -> tuple[str, str]:
+def _diagnose(message: ReceivedMessage, now: datetime) -> tuple[str, str]:
     """Find the reason in the body, where no worker wrote it down."""
     try:
         # A purge may go by this reason, so a slow clock of this host must not find it.
-        passed = max(now, delivery.first_received_at, delivery.sent_at)
-        decode(delivery.body, now=passed, clock_skew_seconds=0)
+        passed = max(now, message.first_received_at, message.sent_at)
+        decode(message.body, now=passed, clock_skew_seconds=0)
     except RefusedError as refused:
         return refused.reason.value, refused.detail
     return UNEXPLAINED, "moved by SQS itself after its last receive; the message reads well"
@@ -260,18 +260,18 @@ class Scan:
         """Return whether a message was deleted during the scan."""
         return message_id in self._deleted
 
-    def saw(self, deliveries: Iterable[Delivery]) -> None:
+    def saw(self, messages: Iterable[ReceivedMessage]) -> None:
         """Take the newest receipt handles."""
-        self._handles.update((each.message_id, each.receipt_handle) for each in deliveries)
+        self._handles.update((each.message_id, each.receipt_handle) for each in messages)
 
     def deleted(self, message_ids: Iterable[str]) -> None:
         """Take note of confirmed deletes: these messages need not stay hidden."""
         self._deleted.update(message_ids)
 
-    def newest(self, delivery: Delivery) -> Delivery:
+    def newest(self, message: ReceivedMessage) -> ReceivedMessage:
         """Return a message with its newest receipt handle: an older one may delete nothing."""
-        handle = self._handles.get(delivery.message_id, delivery.receipt_handle)
-        return replace(delivery, receipt_handle=handle)
+        handle = self._handles.get(message.message_id, message.receipt_handle)
+        return replace(message, receipt_handle=handle)
 
 
 async def walk(
@@ -305,8 +305,8 @@ async def walk(
     looking = _Looking(queue, scan, look_seconds, polls, retry_seconds=retry_seconds)
     try:
         while not looking.over:
-            for delivery in await looking.more():
-                yield describe(delivery, retention_seconds=state.retention_seconds, now=now())
+            for message in await looking.more():
+                yield describe(message, retention_seconds=state.retention_seconds, now=now())
         scan.ended = True
         if at_end is not None:
             await at_end()
@@ -338,10 +338,10 @@ class _Looking:
         self._retry_seconds = retry_seconds
         self._most = polls
         # Every handle with when its time is over, the first one first.
-        self._hidden: deque[tuple[float, Delivery]] = deque()
+        self._hidden: deque[tuple[float, ReceivedMessage]] = deque()
         # Each poll with when and in which turn it began: what began before the latest news, or
         # beside another empty poll, asked too early to tell that nothing is left.
-        self._under_way: dict[asyncio.Task[list[Delivery]], tuple[float, int]] = {}
+        self._under_way: dict[asyncio.Task[list[ReceivedMessage]], tuple[float, int]] = {}
         self._clock = asyncio.get_running_loop().time
         self._turn = 0
         self._fruitless = 0
@@ -352,7 +352,7 @@ class _Looking:
         self._closing = asyncio.Event()
         self._extending = asyncio.create_task(self._keep_hidden())
 
-    async def more(self) -> list[Delivery]:
+    async def more(self) -> list[ReceivedMessage]:
         """Wait for the next responses; return what they hold that was not seen yet."""
         wanted = self._most if self._fruitful else 1
         while not self._pausing and len(self._under_way) < wanted:
@@ -371,10 +371,10 @@ class _Looking:
             await self._compare()
         return new
 
-    async def _take(self, polling: asyncio.Task[list[Delivery]]) -> list[Delivery]:
+    async def _take(self, polling: asyncio.Task[list[ReceivedMessage]]) -> list[ReceivedMessage]:
         began, turn = self._under_way.pop(polling)
         try:
-            deliveries = polling.result()
+            messages = polling.result()
         except AWSThrottledError as error:
             if not (self._hidden and "OverLimit" in str(error)):
                 raise
@@ -382,10 +382,10 @@ class _Looking:
             return []
         # One response may hold a message twice.
         new = {
-            each.message_id: each for each in deliveries if not self._scan.has_seen(each.message_id)
+            each.message_id: each for each in messages if not self._scan.has_seen(each.message_id)
         }
-        self._scan.saw(deliveries)
-        await self._delete_again(deliveries)
+        self._scan.saw(messages)
+        await self._delete_again(messages)
         # More at once would only make a slow server slower.
         self._fruitful = bool(new) and self._clock() - began < _QUICK_SECONDS
         if new:
@@ -394,7 +394,7 @@ class _Looking:
             self._turn += 1
         elif turn == self._turn:
             self._turn += 1
-            self._note_fruitless(is_empty=not deliveries)
+            self._note_fruitless(is_empty=not messages)
         return list(new.values())
 
     def _note_fruitless(self, *, is_empty: bool) -> None:
@@ -416,21 +416,21 @@ class _Looking:
         self.over = self._is_limited or not self._scan.unseen or self._has_waited()
         self._pausing = self._is_limited
 
-    async def _delete_again(self, deliveries: Sequence[Delivery]) -> None:
+    async def _delete_again(self, messages: Sequence[ReceivedMessage]) -> None:
         """Delete what SQS hands out though it was deleted, as a standard queue may."""
-        again = [each for each in deliveries if self._scan.has_deleted(each.message_id)]
+        again = [each for each in messages if self._scan.has_deleted(each.message_id)]
         if again:
             with suppress(AWSError):
                 await self._queue.delete(again)
 
-    def _hide(self, began: float, polling: asyncio.Task[list[Delivery]]) -> None:
+    def _hide(self, began: float, polling: asyncio.Task[list[ReceivedMessage]]) -> None:
         """Keep hidden what a poll returned, at once: its consumer may come for it much later."""
         if polling.cancelled() or polling.exception() is not None:
             return
         # Every handle: of two that came side by side nobody knows the newer one, which shows it.
         # No body: a large queue must not fill the memory.
-        until, deliveries = began + self._look_seconds, polling.result()
-        self._hidden += [(until, replace(each, body="", attributes={})) for each in deliveries]
+        until, messages = began + self._look_seconds, polling.result()
+        self._hidden += [(until, replace(each, body="", attributes={})) for each in messages]
 
     async def _keep_hidden(self) -> None:
         """Extend what is hidden, however long the scan takes or its consumer is busy."""
@@ -450,13 +450,13 @@ class _Looking:
                 )
             self._hidden += [(until, each) for each in batch]
 
-    def _next_batch(self, soon: float) -> list[Delivery]:
+    def _next_batch(self, soon: float) -> list[ReceivedMessage]:
         """Take up to ten messages whose time is over soon, those that were deleted left out."""
-        batch: list[Delivery] = []
+        batch: list[ReceivedMessage] = []
         while self._hidden and self._hidden[0][0] < soon and len(batch) < BATCH_MAX_ENTRIES:
-            _, delivery = self._hidden.popleft()
-            if not self._scan.has_deleted(delivery.message_id):
-                batch.append(delivery)
+            _, message = self._hidden.popleft()
+            if not self._scan.has_deleted(message.message_id):
+                batch.append(message)
         return batch
 
     async def show_again(self) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from worker.aws.calls import calling, client_config, code_of, opened
 from worker.aws.sdk_files import config_problems
 from worker.errors import AWSDeniedError, AWSError, AWSUnsupportedError
-from worker.operations.doctor.result import Finding, failed, passed, unknown, warned
+from worker.operations.doctor.result import CheckResult, failed, passed, unknown, warned
 from worker.settings import AWSSettings
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ async def credentials_of(session: Any, timeout_seconds: float) -> Credentials | 
     return Credentials(_SOURCES.get(method, method), keys.access_key[-4:])
 
 
-async def credentials(session: aioboto3.Session, aws: AWSSettings) -> Finding:
+async def credentials(session: aioboto3.Session, aws: AWSSettings) -> CheckResult:
     """Check that there are credentials, and say where they come from."""
     check = "credentials"
     try:
@@ -76,7 +76,7 @@ async def credentials(session: aioboto3.Session, aws: AWSSettings) -> Finding:
 
 async def identity(
     session: aioboto3.Session, aws: AWSSettings, environment: Mapping[str, str] = os.environ
-) -> Finding:
+) -> CheckResult:
     """Ask STS who these credentials are; anybody may.
 
     Source: AWS STS API reference, GetCallerIdentity.
@@ -107,7 +107,7 @@ async def identity(
     return of_arn(str(answer.get("Arn", "")))
 
 
-def of_arn(arn: str) -> Finding:
+def of_arn(arn: str) -> CheckResult:
     """Judge who we are."""
     if not arn.startswith("arn:"):
         return unknown("identity", "STS answers without a name", "see whether it is AWS's own")
@@ -116,7 +116,7 @@ def of_arn(arn: str) -> Finding:
     return passed("identity", arn)
 
 
-def region(aws: AWSSettings, of_profile: str | None) -> Finding:
+def region(aws: AWSSettings, of_profile: str | None) -> CheckResult:
     """Say which region is asked."""
     if aws.region:
         return passed("region", f"{aws.region}, from AWS_REGION")
@@ -125,7 +125,7 @@ def region(aws: AWSSettings, of_profile: str | None) -> Finding:
     return failed("region", "none is set", "set AWS_REGION (or AWS_PROFILE)")
 
 
-def endpoint(service: str, url: str | None, *, answered: bool | None) -> Finding:
+def endpoint(service: str, url: str | None, *, answered: bool | None) -> CheckResult:
     """Judge where a service is, and whether anybody answered there.
 
     Args:

@@ -13,8 +13,8 @@ from worker.operations.doctor import account, permissions, queues, tables
 from worker.operations.doctor.clock import clock
 from worker.operations.doctor.process_manager import stop_timeout
 from worker.operations.doctor.relations import relations
-from worker.operations.doctor.responses import Answers
-from worker.operations.doctor.result import Finding, Verdict, failed, unanswered
+from worker.operations.doctor.responses import Responses
+from worker.operations.doctor.result import CheckResult, Verdict, failed, unanswered
 from worker.repository import AUPRepository
 from worker.repository.inspection import has_recovery, table_state
 from worker.settings import Settings
@@ -22,7 +22,7 @@ from worker.settings import Settings
 if TYPE_CHECKING:
     import aioboto3
 
-Groups = dict[str, list[Finding]]
+Groups = dict[str, list[CheckResult]]
 Found = tuple[Queue, QueueState] | AWSError
 
 
@@ -43,7 +43,7 @@ async def examine(
         SettingsError: region or profile are missing or wrong.
     """
     session = session or new_session()
-    answers = Answers()
+    answers = Responses()
     answers.listen(session)
     # The SDK's own way: the short one hears no hooks, and fails with fewer words.
     settings = settings.model_copy(
@@ -65,8 +65,8 @@ async def examine(
 
 
 def _places(
-    settings: Settings, session: aioboto3.Session, answers: Answers, *, asked: bool
-) -> list[Finding]:
+    settings: Settings, session: aioboto3.Session, answers: Responses, *, asked: bool
+) -> list[CheckResult]:
     aws = settings.aws
     findings = [account.region(aws, session.region_name)]
     for service, url in (("SQS", aws.sqs_endpoint_url), ("DynamoDB", aws.dynamodb_endpoint_url)):
@@ -93,7 +93,7 @@ async def _of_aws(settings: Settings, session: aioboto3.Session) -> Groups:
 
 async def _queues(
     settings: Settings, find: Callable[[str], Awaitable[Queue]]
-) -> tuple[list[Finding], list[Finding]]:
+) -> tuple[list[CheckResult], list[CheckResult]]:
     async def look(name: str) -> Found:
         try:
             queue = await find(name)
@@ -119,14 +119,14 @@ async def _queues(
 
 
 async def _permitted(
-    found: Found, target: str, probes: Callable[[Queue], Awaitable[list[Finding]]]
-) -> list[Finding]:
+    found: Found, target: str, probes: Callable[[Queue], Awaitable[list[CheckResult]]]
+) -> list[CheckResult]:
     if isinstance(found, AWSError):
         return [permissions.not_tried(target)]
     return await probes(found[0])
 
 
-def _unseen(check: str, variable: str, error: AWSError) -> Finding:
+def _unseen(check: str, variable: str, error: AWSError) -> CheckResult:
     if isinstance(error, AWSNotFoundError):
         found = str(error).partition(": create it")[0]
         return failed(check, found, f"make it (`aup-worker init`), or name another in {variable}")
@@ -134,14 +134,14 @@ def _unseen(check: str, variable: str, error: AWSError) -> Finding:
     return unanswered(check, error, remedy=remedy)
 
 
-async def _tables(repository: AUPRepository) -> tuple[list[Finding], list[Finding]]:
+async def _tables(repository: AUPRepository) -> tuple[list[CheckResult], list[CheckResult]]:
     async def look(
         check: str,
         variable: str,
         name: str,
         keys: tuple[str, str],
-        probes: Callable[[AUPRepository], Awaitable[list[Finding]]],
-    ) -> tuple[list[Finding], list[Finding]]:
+        probes: Callable[[AUPRepository], Awaitable[list[CheckResult]]],
+    ) -> tuple[list[CheckResult], list[CheckResult]]:
         try:
             findings = tables.of_table(check, await table_state(repository, name), keys)
         except (AWSNotFoundError, AWSUnavailableError) as error:
@@ -172,7 +172,7 @@ async def _tables(repository: AUPRepository) -> tuple[list[Finding], list[Findin
     return policies[0] + acceptances[0], policies[1] + acceptances[1]
 
 
-async def _recovery(repository: AUPRepository, check: str, name: str) -> Finding:
+async def _recovery(repository: AUPRepository, check: str, name: str) -> CheckResult:
     try:
         return tables.recovery(check, await has_recovery(repository, name))
     except AWSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from worker.operations.doctor.result import Finding, failed, passed, unknown, warned
+from worker.operations.doctor.result import CheckResult, failed, passed, unknown, warned
 
 _GOOD_SECONDS: Final = 5.0
 # AWS General Reference, "Signature Version 4": a signature is good for five minutes.
@@ -12,7 +12,7 @@ _REFUSED_SECONDS: Final = 300.0
 _MEND: Final = "synchronise it (chrony, systemd-timesyncd, the host's)"
 
 
-def clock(offset_seconds: float | None, tolerance_seconds: float) -> Finding:
+def clock(offset_seconds: float | None, tolerance_seconds: float) -> CheckResult:
     """Check how far this host's clock is from AWS's.
 
     Args:

@@ -20,7 +20,7 @@ from worker.errors import (
     LeaseLostError,
 )
 from worker.operations.doctor.queues import DEAD_LETTERS, SOURCE
-from worker.operations.doctor.result import Finding, failed, passed, unanswered, unknown
+from worker.operations.doctor.result import CheckResult, failed, passed, unanswered, unknown
 from worker.operations.doctor.tables import ACCEPTANCES, POLICIES, POLICY_KEYS, USER_KEYS
 from worker.repository import AUPRepository
 from worker.repository.writes import WITHOUT_PARTIQL
@@ -28,7 +28,7 @@ from worker.repository.writes import WITHOUT_PARTIQL
 _KEYS: Final = {Operation.READ_POLICY: POLICY_KEYS, Operation.LOOK_UP: USER_KEYS}
 
 
-async def on_source(queue: Queue) -> list[Finding]:
+async def on_source(queue: Queue) -> list[CheckResult]:
     """Try what the worker does with the queue of acceptances, on a message that is none."""
     # None of them: SQS hands out one at least, and refuses this. A server that does not has
     # handed it back with that.
@@ -41,34 +41,34 @@ async def on_source(queue: Queue) -> list[Finding]:
     return await _tried(SOURCE, [receive, *source_probes(queue)])
 
 
-async def on_dead_letters(queue: Queue) -> list[Finding]:
+async def on_dead_letters(queue: Queue) -> list[CheckResult]:
     """Try to send nothing to the dead-letter queue."""
     return await _tried(DEAD_LETTERS, dead_letter_probes(queue))
 
 
-async def on_policies(repository: AUPRepository) -> list[Finding]:
+async def on_policies(repository: AUPRepository) -> list[CheckResult]:
     """Try to read a policy that nobody published."""
     probes = [each for each in repository.probes() if each.operation is Operation.READ_POLICY]
     return await _tried(POLICIES, probes)
 
 
-async def on_acceptances(repository: AUPRepository) -> list[Finding]:
+async def on_acceptances(repository: AUPRepository) -> list[CheckResult]:
     """Try to read what nobody accepted, and a write that cannot succeed."""
     probes = [each for each in repository.probes() if each.operation is not Operation.READ_POLICY]
     return await _tried(ACCEPTANCES, probes)
 
 
-def not_tried(target: str) -> Finding:
+def not_tried(target: str) -> CheckResult:
     """Say that there is nothing to try anything on."""
     return unknown(f"{target}: permissions", "not tried: it cannot be asked", "mend that first")
 
 
-async def _tried(target: str, probes: Sequence[Probe]) -> list[Finding]:
+async def _tried(target: str, probes: Sequence[Probe]) -> list[CheckResult]:
     errors = await asyncio.gather(*(probe.error() for probe in probes))
     return [_found(target, *each) for each in zip(probes, errors, strict=True)]
 
 
-def _found(target: str, probe: Probe, error: AWSError | None) -> Finding:
+def _found(target: str, probe: Probe, error: AWSError | None) -> CheckResult:
     action = probe.action
     check = f"{target}: {action.partition(':')[2]}"
     keys = _KEYS.get(probe.operation)

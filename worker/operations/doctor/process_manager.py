@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from worker.operations.doctor.result import Finding, failed, passed, unknown, warned
+from worker.operations.doctor.result import CheckResult, failed, passed, unknown, warned
 from worker.settings import Settings
 
 _CHECK: Final = "stop timeout"
@@ -33,7 +33,7 @@ _SPAN_SECONDS: Final = {
 
 async def stop_timeout(
     settings: Settings, unit: str | None, environment: Mapping[str, str] = os.environ
-) -> Finding:
+) -> CheckResult:
     """Find out who will stop the service, and check the settings against its patience.
 
     Args:
@@ -59,7 +59,7 @@ async def stop_timeout(
     return of_unit(unit, shown, settings) if isinstance(shown, dict) else _unseen(unit, shown)
 
 
-def of_task(task: Any, settings: Settings) -> Finding:
+def of_task(task: Any, settings: Settings) -> CheckResult:
     """Judge what the task's metadata tells; ECS tells tasks everything but their stopTimeout.
 
     Source: Amazon ECS developer guide, "Task metadata endpoint version 4", its response.
@@ -88,7 +88,7 @@ def _on_ecs(stop_seconds: float) -> str:
     )
 
 
-def of_unit(unit: str, shown: Mapping[str, str], settings: Settings) -> Finding:
+def of_unit(unit: str, shown: Mapping[str, str], settings: Settings) -> CheckResult:
     """Judge a unit of systemd; told of a drain, it waits for longer.
 
     Args:
@@ -113,7 +113,7 @@ def of_unit(unit: str, shown: Mapping[str, str], settings: Settings) -> Finding:
     return passed(_CHECK, f"{found}, above a drain of {drain:g} s")
 
 
-def _unseen(unit: str, why: str) -> Finding:
+def _unseen(unit: str, why: str) -> CheckResult:
     return unknown(_CHECK, f"{unit}: systemd cannot be asked ({why})", "ask where systemd runs")
 
 

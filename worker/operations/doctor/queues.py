@@ -8,7 +8,7 @@ from typing import Any, Final
 from worker.aws.sqs import QueueState
 from worker.domain.dead_letter import ATTRIBUTE_ROOM_BYTES
 from worker.domain.message import MESSAGE_MAX_BYTES
-from worker.operations.doctor.result import Finding, failed, passed, unknown, warned
+from worker.operations.doctor.result import CheckResult, failed, passed, unknown, warned
 from worker.settings import Settings
 
 SOURCE: Final = "queue"
@@ -24,7 +24,7 @@ _KMS_ACTIONS: Final = {
 
 def of_source(
     state: QueueState, dead_letters: QueueState | None, settings: Settings
-) -> list[Finding]:
+) -> list[CheckResult]:
     """Check the queue of acceptances."""
     findings = [
         exists(SOURCE, state),
@@ -40,7 +40,7 @@ def of_source(
     return findings
 
 
-def of_dead_letters(state: QueueState, source: QueueState | None) -> list[Finding]:
+def of_dead_letters(state: QueueState, source: QueueState | None) -> list[CheckResult]:
     """Check the dead-letter queue."""
     findings = [exists(DEAD_LETTERS, state), kind(DEAD_LETTERS, state, "AUP_DEAD_LETTER_QUEUE")]
     if source is not None:
@@ -52,12 +52,12 @@ def of_dead_letters(state: QueueState, source: QueueState | None) -> list[Findin
     return [*findings, encryption(DEAD_LETTERS, state), plain_http(DEAD_LETTERS, state)]
 
 
-def exists(name: str, state: QueueState) -> Finding:
+def exists(name: str, state: QueueState) -> CheckResult:
     """Say which queue it is."""
     return passed(name, state.url)
 
 
-def kind(name: str, state: QueueState, variable: str) -> Finding:
+def kind(name: str, state: QueueState, variable: str) -> CheckResult:
     """Check that the queue is a standard one: the worker relies on no order, and FIFO costs it."""
     check = f"{name}: type"
     if state.fifo:
@@ -65,7 +65,7 @@ def kind(name: str, state: QueueState, variable: str) -> Finding:
     return passed(check, "standard")
 
 
-def redrive(state: QueueState, settings: Settings) -> Finding:
+def redrive(state: QueueState, settings: Settings) -> CheckResult:
     """Check that SQS gives up a message, and later than the worker does."""
     check, attempts = "redrive policy", settings.max_attempts
     count = state.max_receive_count
@@ -85,7 +85,7 @@ def redrive(state: QueueState, settings: Settings) -> Finding:
     return passed(check, f"maxReceiveCount {count}, above AUP_MAX_ATTEMPTS {attempts}")
 
 
-def redrive_target(state: QueueState, dead_letters: QueueState) -> Finding:
+def redrive_target(state: QueueState, dead_letters: QueueState) -> CheckResult:
     """Check that what SQS gives up ends where the verbs look for it."""
     check = "redrive target"
     if state.arn == dead_letters.arn:
@@ -99,7 +99,7 @@ def redrive_target(state: QueueState, dead_letters: QueueState) -> Finding:
     return passed(check, "AUP_DEAD_LETTER_QUEUE")
 
 
-def visibility(state: QueueState, settings: Settings) -> Finding:
+def visibility(state: QueueState, settings: Settings) -> CheckResult:
     """Check the queue's own visibility timeout against the deadline of a call.
 
     The worker names its own lease in every receive, and the settings are checked for that one. The
@@ -117,7 +117,7 @@ def visibility(state: QueueState, settings: Settings) -> Finding:
     return passed(check, f"{own} s; {worker}")
 
 
-def patience(state: QueueState, settings: Settings) -> Finding:
+def patience(state: QueueState, settings: Settings) -> CheckResult:
     """Check that a message has all its attempts before it expires, or it is gone unexplained."""
     check, kept = "queue: retention", state.retention_seconds
     each = settings.hold_seconds + settings.backoff_cap_seconds
@@ -132,7 +132,7 @@ def patience(state: QueueState, settings: Settings) -> Finding:
     return passed(check, f"{_days(kept)}; all attempts take {_days(needed)} at most")
 
 
-def retention(source: QueueState, dead_letters: QueueState) -> Finding:
+def retention(source: QueueState, dead_letters: QueueState) -> CheckResult:
     """Check that dead letters outlive the queue: SQS counts from the first sending.
 
     Source: Amazon SQS developer guide, "Dead-letter queues".
@@ -148,7 +148,7 @@ def retention(source: QueueState, dead_letters: QueueState) -> Finding:
     return passed(check, f"{_days(own)}, above the queue's {_days(other)}")
 
 
-def message_size(source: QueueState, dead_letters: QueueState) -> Finding:
+def message_size(source: QueueState, dead_letters: QueueState) -> CheckResult:
     """Check that the dead-letter queue takes every body of the queue, with the reason beside it.
 
     No limit exceeds 1 MiB: where both queues have that, the largest messages lose the reason.
@@ -171,7 +171,7 @@ def message_size(source: QueueState, dead_letters: QueueState) -> Finding:
     return passed(check, f"{own:,} bytes, the queue's {other:,}")
 
 
-def redrive_allow(source: QueueState, dead_letters: QueueState) -> Finding:
+def redrive_allow(source: QueueState, dead_letters: QueueState) -> CheckResult:
     """Check that the dead-letter queue takes what SQS moves from ours.
 
     Source: Amazon SQS API reference, SetQueueAttributes, RedriveAllowPolicy.
@@ -190,7 +190,7 @@ def redrive_allow(source: QueueState, dead_letters: QueueState) -> Finding:
     )
 
 
-def encryption(name: str, state: QueueState) -> Finding:
+def encryption(name: str, state: QueueState) -> CheckResult:
     """Check that messages are encrypted at rest."""
     check = f"{name}: encryption"
     if state.encryption is None:
@@ -202,7 +202,7 @@ def encryption(name: str, state: QueueState) -> Finding:
     return passed(check, f"{state.encryption}; needs {_KMS_ACTIONS[name]} on it")
 
 
-def plain_http(name: str, state: QueueState) -> Finding:
+def plain_http(name: str, state: QueueState) -> CheckResult:
     """Check that the queue's policy refuses who comes without TLS.
 
     Source: Amazon SQS developer guide, "Security best practices".

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from worker.operations.doctor.result import Finding, passed, warned
+from worker.operations.doctor.result import CheckResult, passed, warned
 from worker.settings import Settings
 
 
-def relations(settings: Settings) -> list[Finding]:
+def relations(settings: Settings) -> list[CheckResult]:
     """Check what the start does not refuse.
 
     Args:
@@ -20,7 +20,7 @@ def relations(settings: Settings) -> list[Finding]:
     ]
 
 
-def _absence(believed_seconds: float, patience_seconds: float) -> Finding:
+def _absence(believed_seconds: float, patience_seconds: float) -> CheckResult:
     check = "patience with new policies"
     if believed_seconds >= patience_seconds:
         return warned(

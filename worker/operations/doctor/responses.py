@@ -13,7 +13,7 @@ from worker.pipeline.sqs_clock import date_seconds
 _SERVICES: Final = ("sqs", "dynamodb", "sts")
 
 
-class Answers:
+class Responses:
     """Note the answers of a session's clients, errors included.
 
     Args:

@@ -31,7 +31,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """What one check found.
 
     Attributes:
@@ -46,27 +46,27 @@ class Finding:
     remedy: str = ""
 
 
-def passed(check: str, found: str) -> Finding:
+def passed(check: str, found: str) -> CheckResult:
     """Say that something is as it should be."""
-    return Finding(check, Verdict.PASS, found)
+    return CheckResult(check, Verdict.PASS, found)
 
 
-def warned(check: str, found: str, remedy: str) -> Finding:
+def warned(check: str, found: str, remedy: str) -> CheckResult:
     """Say that the service works, but not as well as it could."""
-    return Finding(check, Verdict.WARN, found, remedy)
+    return CheckResult(check, Verdict.WARN, found, remedy)
 
 
-def failed(check: str, found: str, remedy: str) -> Finding:
+def failed(check: str, found: str, remedy: str) -> CheckResult:
     """Say that the service cannot work, or loses something."""
-    return Finding(check, Verdict.FAIL, found, remedy)
+    return CheckResult(check, Verdict.FAIL, found, remedy)
 
 
-def unknown(check: str, found: str, remedy: str) -> Finding:
+def unknown(check: str, found: str, remedy: str) -> CheckResult:
     """Say that nobody tells."""
-    return Finding(check, Verdict.UNKNOWN, found, remedy)
+    return CheckResult(check, Verdict.UNKNOWN, found, remedy)
 
 
-def unanswered(check: str, error: AWSError, *, remedy: str, needed: bool = True) -> Finding:
+def unanswered(check: str, error: AWSError, *, remedy: str, needed: bool = True) -> CheckResult:
     """Say what it means that a question to AWS ended with an error.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from worker.errors import AWSDeniedError, AWSError, AWSNotFoundError
-from worker.operations.doctor.result import Finding, failed, passed, unanswered, unknown, warned
+from worker.operations.doctor.result import CheckResult, failed, passed, unanswered, unknown, warned
 from worker.repository.inspection import TableState
 
 POLICIES: Final = "policies"
@@ -16,7 +16,7 @@ USER_KEYS: Final = ("user_id", "policy_version")
 _USABLE: Final = {"ACTIVE", "UPDATING"}
 
 
-def of_table(check: str, state: TableState, keys: tuple[str, str]) -> list[Finding]:
+def of_table(check: str, state: TableState, keys: tuple[str, str]) -> list[CheckResult]:
     """Check a table.
 
     Args:
@@ -32,14 +32,14 @@ def of_table(check: str, state: TableState, keys: tuple[str, str]) -> list[Findi
     ]
 
 
-def unseen(check: str, variable: str, error: AWSError) -> Finding:
+def unseen(check: str, variable: str, error: AWSError) -> CheckResult:
     """Judge that a table cannot be described."""
     if isinstance(error, AWSNotFoundError):
         return failed(check, str(error), f"make it, or name another in {variable}")
     return unanswered(check, error, remedy="see its name and the endpoint", needed=False)
 
 
-def status(check: str, state: TableState) -> Finding:
+def status(check: str, state: TableState) -> CheckResult:
     """Check that the table takes reads and writes."""
     found = f"{state.name}, {state.status}"
     if state.kms_key:
@@ -49,7 +49,7 @@ def status(check: str, state: TableState) -> Finding:
     return failed(check, found, "wait until it is ACTIVE, or see what became of its key")
 
 
-def key_schema(check: str, state: TableState, keys: tuple[str, str]) -> Finding:
+def key_schema(check: str, state: TableState, keys: tuple[str, str]) -> CheckResult:
     """Check that the table is keyed as the worker keys it."""
     check = f"{check}: keys"
     found = ", ".join(f"{name} ({kind})" for name, kind in state.keys)
@@ -59,7 +59,7 @@ def key_schema(check: str, state: TableState, keys: tuple[str, str]) -> Finding:
     return passed(check, found)
 
 
-def billing(check: str, state: TableState) -> Finding:
+def billing(check: str, state: TableState) -> CheckResult:
     """Check that the table's writes grow with the load; a record takes a write unit or more."""
     check = f"{check}: billing"
     if state.write_units is None:
@@ -71,7 +71,7 @@ def billing(check: str, state: TableState) -> Finding:
     )
 
 
-def deletion(check: str, state: TableState) -> Finding:
+def deletion(check: str, state: TableState) -> CheckResult:
     """Check that nobody deletes the evidence in passing."""
     check = f"{check}: deletion protection"
     if state.is_deletion_protected:
@@ -79,7 +79,7 @@ def deletion(check: str, state: TableState) -> Finding:
     return warned(check, "off", "set DeletionProtectionEnabled")
 
 
-def recovery(check: str, outcome: bool | AWSError) -> Finding:
+def recovery(check: str, outcome: bool | AWSError) -> CheckResult:
     """Check that the table can be restored to any moment."""
     check = f"{check}: recovery"
     if isinstance(outcome, AWSDeniedError):

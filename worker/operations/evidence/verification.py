@@ -58,7 +58,7 @@ class TextCheck(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class Verification:
     """One record, and what came of checking it.
 
     Attributes:
@@ -104,7 +104,7 @@ class Proof:
 
 def check(
     item: Mapping[str, Any], policy: Policy | None, clock_skew_seconds: float = CLOCK_SKEW_SECONDS
-) -> Proof:
+) -> Verification:
     """Check a record against its own hash and the published policy.
 
     Args:
@@ -114,7 +114,7 @@ def check(
     """
     text = _text(item.get("content_sha256"), policy)
     remarks = _remarks(item, clock_skew_seconds)
-    return Proof(item, policy, evidence.verify(item), text, evidence.erased(item), remarks)
+    return Verification(item, policy, evidence.verify(item), text, evidence.erased(item), remarks)
 
 
 def _remarks(item: Mapping[str, Any], tolerance_seconds: float) -> list[str]:
@@ -160,7 +160,7 @@ async def prove(
     repository: AUPRepository,
     items: Sequence[Mapping[str, Any]],
     clock_skew_seconds: float = CLOCK_SKEW_SECONDS,
-) -> list[Proof]:
+) -> list[Verification]:
     """Check each record; policies are read once each.
 
     Args:
@@ -190,7 +190,7 @@ def _is_valid(kind: Any, value: object) -> bool:
     return True
 
 
-def document(user_id: str, proofs: Sequence[Proof], exported_at: datetime) -> dict[str, Any]:
+def document(user_id: str, proofs: Sequence[Verification], exported_at: datetime) -> dict[str, Any]:
     """Give everything to keep, so that it can be checked without this program.
 
     Args:
@@ -212,7 +212,7 @@ def document(user_id: str, proofs: Sequence[Proof], exported_at: datetime) -> di
     }
 
 
-def _entry(proof: Proof) -> dict[str, Any]:
+def _entry(proof: Verification) -> dict[str, Any]:
     return {
         "record": readable(proof.item),
         "binary": sorted(name for name, value in proof.item.items() if _is_binary(value)),

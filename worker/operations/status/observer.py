@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from worker.aws.cloudwatch import CloudWatch
 from worker.aws.sqs import Queue, QueueState
-from worker.domain.message import Fate
+from worker.domain.message import OutcomeKind
 from worker.errors import AWSError
 from worker.operations.dead_letters.scan import walk
 from worker.operations.status.scrape import Sample, scrape_all
@@ -115,7 +115,7 @@ class WorkerStatus:
     """
 
     sample: Sample
-    rates: dict[Fate, float] | None = None
+    rates: dict[OutcomeKind, float] | None = None
 
     def report(self) -> dict[str, Any]:
         """Give all of it under its names in JSON."""
@@ -128,10 +128,10 @@ class WorkerStatus:
             "ready": told.ready,
             "not_ready": list(told.reasons),
             "held": None if told.problem else told.held,
-            "recorded_per_second": _rounded(rates.get(Fate.RECORDED)),
-            "duplicates_per_second": _rounded(rates.get(Fate.DUPLICATE)),
-            "dead_lettered_per_second": _rounded(rates.get(Fate.DEAD)),
-            "returned_per_second": _rounded(rates.get(Fate.RETURNED)),
+            "recorded_per_second": _rounded(rates.get(OutcomeKind.RECORDED)),
+            "duplicates_per_second": _rounded(rates.get(OutcomeKind.DUPLICATE)),
+            "dead_lettered_per_second": _rounded(rates.get(OutcomeKind.DEAD_LETTERED)),
+            "returned_per_second": _rounded(rates.get(OutcomeKind.RETURNED)),
         }
 
 
@@ -148,7 +148,7 @@ class Status:
     @property
     def recorded_per_second(self) -> float | None:
         """What all workers record together; None where none tells."""
-        told = [each.rates[Fate.RECORDED] for each in self.workers if each.rates is not None]
+        told = [each.rates[OutcomeKind.RECORDED] for each in self.workers if each.rates is not None]
         return sum(told) if told else None
 
     def report(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from worker.domain.message import Fate
+from worker.domain.message import OutcomeKind
 from worker.errors import UsageError
 from worker.runtime.redaction import error_text
 
@@ -67,12 +67,12 @@ class Sample:
     at_seconds: float
     problem: str = ""
     version: str = ""
-    settled: Mapping[Fate, float] = field(default_factory=dict)
+    settled: Mapping[OutcomeKind, float] = field(default_factory=dict)
     held: int = 0
     ready: bool = False
     reasons: tuple[str, ...] = ()
 
-    def rates(self, earlier: Sample | None) -> dict[Fate, float] | None:
+    def rates(self, earlier: Sample | None) -> dict[OutcomeKind, float] | None:
         """Give what was settled per second since an earlier sample.
 
         Returns:
@@ -81,10 +81,10 @@ class Sample:
         if earlier is None or earlier.problem or self.problem:
             return None
         seconds = self.at_seconds - earlier.at_seconds
-        grown = {fate: self.settled[fate] - earlier.settled[fate] for fate in Fate}
+        grown = {kind: self.settled[kind] - earlier.settled[kind] for kind in OutcomeKind}
         if seconds <= 0 or min(grown.values()) < 0:
             return None
-        return {fate: count / seconds for fate, count in grown.items()}
+        return {kind: count / seconds for kind, count in grown.items()}
 
 
 async def scrape(where: str, clock: Callable[[], float] = time.monotonic) -> Sample:
@@ -146,7 +146,7 @@ def _read(where: str, now: float, text: str) -> Sample:
         address=where,
         at_seconds=now,
         version=version,
-        settled={fate: values["aup_messages_settled_total", fate.value] for fate in Fate},
+        settled={kind: values["aup_messages_settled_total", kind.value] for kind in OutcomeKind},
         held=int(values["aup_messages_held", ""]),
         ready=values["aup_ready", ""] == 1,
     )

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.simulation.virtual_clock import START
-from tests.unit.fakes import delivery, message
-from worker.domain.dead_letter import bury
+from tests.unit.fakes import message, received_message
+from worker.domain.dead_letter import to_dead_letter
 from worker.domain.envelope import decode
 from worker.errors import RefusedError
 from worker.operations.dead_letters.body_view import BodyPart, lay_out
@@ -26,10 +26,10 @@ def _parts(body: str, reason: str = "", detail: str = "") -> list[BodyPart]:
         with pytest.raises(RefusedError) as refused:
             decode(body, now=START, clock_skew_seconds=0)
         reason, detail = refused.value.reason.value, refused.value.detail
-    dead = delivery(body=body)
-    sent = bury(dead, reason, detail, dead_at=START)
+    dead = received_message(body=body)
+    sent = to_dead_letter(dead, reason, detail, dead_at=START)
     letter = describe(
-        delivery(body=body, attributes=sent.attributes), retention_seconds=60, now=START
+        received_message(body=body, attributes=sent.attributes), retention_seconds=60, now=START
     )
     return lay_out(letter)
 
@@ -181,7 +181,7 @@ def test_a_text_of_an_envelope_that_holds_something_else_is_marked_as_a_whole() 
 
 
 def test_what_nobody_explained_bears_no_mark() -> None:
-    letter = describe(delivery(), retention_seconds=60, now=START + timedelta(hours=1))
+    letter = describe(received_message(), retention_seconds=60, now=START + timedelta(hours=1))
     assert letter.reason == UNEXPLAINED
     assert not any(line.note for part in lay_out(letter) for line in part.lines)
 

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.fakes import ABSENT, TEXT_SHA256, body, clock, policy
 from worker.domain.policy import Policy
 from worker.errors import AWSDeniedError
-from worker.operations.dead_letters.dry_run import SUCCEEDS, UNCHECKED, Forecast
+from worker.operations.dead_letters.dry_run import SUCCEEDS, UNCHECKED, DryRun
 
 
 class _Policies:
@@ -26,8 +26,8 @@ class _Policies:
         return policy() if (policy_id, version) == ("acceptable-use", "2026-01") else None
 
 
-def _forecast(policies: _Policies) -> Forecast:
-    return Forecast(policies, clock_skew_seconds=300, now=clock)
+def _forecast(policies: _Policies) -> DryRun:
+    return DryRun(policies, clock_skew_seconds=300, now=clock)
 
 
 @pytest.mark.parametrize(

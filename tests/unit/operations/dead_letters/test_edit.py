@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tests.simulation.virtual_clock import START
-from tests.unit.fakes import body, delivery, message
-from worker.domain.dead_letter import REPLAYS_ATTRIBUTE, bury, original, revived
-from worker.domain.message import Delivery, OutgoingMessage
-from worker.errors import UnrepairableError, UsageError
+from tests.unit.fakes import body, message, received_message
+from worker.domain.dead_letter import REPLAYS_ATTRIBUTE, mark_replayed, original, to_dead_letter
+from worker.domain.message import OutgoingMessage, ReceivedMessage
+from worker.errors import EditError, UsageError
 from worker.operations.dead_letters.edit import (
     Assignment,
     assignment,
@@ -21,9 +21,9 @@ from worker.operations.dead_letters.edit import (
 )
 
 
-def _dead(text: str, **changes: Any) -> Delivery:
-    letter = bury(delivery(body=text, **changes), "invalid", "", dead_at=START)
-    return delivery(body=letter.body, attributes=letter.attributes)
+def _dead(text: str, **changes: Any) -> ReceivedMessage:
+    letter = to_dead_letter(received_message(body=text, **changes), "invalid", "", dead_at=START)
+    return received_message(body=letter.body, attributes=letter.attributes)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_body_that_is_as_it_should_be_keeps_its_bytes() -> None:
     ],
 )
 def test_what_cannot_be_set_is_told(text: str, problem: str) -> None:
-    with pytest.raises(UnrepairableError, match=problem):
+    with pytest.raises(EditError, match=problem):
         setting([assignment("data.user_id=u-1")])(_dead(text))
 
 
@@ -96,7 +96,7 @@ def test_a_value_to_set_must_not_have_a_name_twice() -> None:
 
 
 def test_what_a_file_has_is_sent_instead_but_the_count_of_replays_is_the_queues() -> None:
-    letter = _dead(body(1), attributes=revived(OutgoingMessage(body(1)), START).attributes)
+    letter = _dead(body(1), attributes=mark_replayed(OutgoingMessage(body(1)), START).attributes)
     edited = OutgoingMessage(
         body(2),
         attributes={
@@ -112,7 +112,7 @@ def test_what_a_file_has_is_sent_instead_but_the_count_of_replays_is_the_queues(
     assert json.loads(mark["StringValue"])["count"] == 1
     names = ("event_id", "user_id", "attribute tenant", "trace header")
     assert changed(original(letter), wanted) == names
-    with pytest.raises(UnrepairableError, match="its own id is not in the file"):
+    with pytest.raises(EditError, match="its own id is not in the file"):
         replacing({})(letter)
 
 

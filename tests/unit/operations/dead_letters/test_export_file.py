@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.simulation.virtual_clock import START
-from tests.unit.fakes import delivery
-from worker.domain.dead_letter import bury
+from tests.unit.fakes import received_message
+from worker.domain.dead_letter import to_dead_letter
 from worker.domain.message import OutgoingMessage
 from worker.errors import UsageError
 from worker.operations.dead_letters.export_file import from_line, new_file, to_line
@@ -23,8 +23,8 @@ from worker.operations.dead_letters.scan import DeadLetter, describe
 
 
 def _letter(**changes: Any) -> DeadLetter:
-    sent = bury(delivery(**changes), "conflict", "why", dead_at=START)
-    dead = delivery(
+    sent = to_dead_letter(received_message(**changes), "conflict", "why", dead_at=START)
+    dead = received_message(
         9,
         body=sent.body,
         attributes=sent.attributes,
@@ -44,7 +44,7 @@ def test_a_line_names_its_parts_and_holds_the_message_as_it_stands() -> None:
     filed = from_line(to_line(letter))
     assert (filed.message_id, filed.original_message_id) == ("message-9", "message-0")
     assert (filed.reason, filed.detail) == ("conflict", "why")
-    given_message = letter.delivery
+    given_message = letter.message
     assert filed.message == OutgoingMessage(
         given_message.body, given_message.attributes, "Root=1", "g"
     )
@@ -70,7 +70,9 @@ _ATTRIBUTE = st.one_of(
 def test_whatever_the_message_was_a_line_gives_it_back(
     body: str, attributes: dict[str, Any], trace_header: str | None, group_id: str | None
 ) -> None:
-    dead = delivery(body=body, attributes=attributes, trace_header=trace_header, group_id=group_id)
+    dead = received_message(
+        body=body, attributes=attributes, trace_header=trace_header, group_id=group_id
+    )
     line = to_line(describe(dead, retention_seconds=60, now=START))
     assert line.isascii()
     assert "\n" not in line

@@ -11,10 +11,10 @@ import pytest
 
 from tests.simulation.faults import FaultRates
 from tests.simulation.virtual_clock import simulated
-from tests.unit.fakes import DEAD_LETTERS, World, body, clock, delivery, open_world
+from tests.unit.fakes import DEAD_LETTERS, World, body, clock, open_world, received_message
 from worker.aws.sqs import Queue
-from worker.domain.dead_letter import bury
-from worker.domain.message import Delivery
+from worker.domain.dead_letter import to_dead_letter
+from worker.domain.message import ReceivedMessage
 from worker.errors import AWSError, AWSThrottledError
 from worker.operations.dead_letters.purge import PurgeFigures, purge
 
@@ -23,7 +23,7 @@ async def _buried(count: int) -> tuple[World, dict[str, str]]:
     """Make dead letters; give the place, and the event of each by the letter's id."""
     world = await open_world()
     for number in range(count):
-        letter = bury(delivery(body=body(number)), "invalid", "", dead_at=clock())
+        letter = to_dead_letter(received_message(body=body(number)), "invalid", "", dead_at=clock())
         assert await world.dead_letters.send([letter]) == [None]
     stored = world.sqs.queue(DEAD_LETTERS).messages.values()
     return world, {each.message_id: json.loads(each.body)["event_id"] for each in stored}
@@ -59,17 +59,17 @@ class _Failing(Queue):
         self.times = times
         self.whole = whole
 
-    async def delete(self, deliveries: Any) -> list[AWSError | None]:
-        bad: list[Delivery] = [each for each in deliveries if '"event-3"' in each.body]
+    async def delete(self, messages: Any) -> list[AWSError | None]:
+        bad: list[ReceivedMessage] = [each for each in messages if '"event-3"' in each.body]
         if not bad or self.times == 0:
-            return await super().delete(deliveries)
+            return await super().delete(messages)
         self.times -= 1
         error = AWSThrottledError("slow down")
         if self.whole:
             raise error
-        good = [each for each in deliveries if each not in bad]
+        good = [each for each in messages if each not in bad]
         results = iter(await super().delete(good) if good else [])
-        return [error if each in bad else next(results) for each in deliveries]
+        return [error if each in bad else next(results) for each in messages]
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -110,8 +110,8 @@ class _Slow(Queue):
         super().__init__(world.dead_letters._client, world.dead_letters.url)
         self.faults = world.faults
 
-    async def delete(self, deliveries: Any) -> list[AWSError | None]:
-        results = await super().delete(deliveries)
+    async def delete(self, messages: Any) -> list[AWSError | None]:
+        results = await super().delete(messages)
         self.faults.rates = FaultRates()
         await asyncio.sleep(1)
         return results

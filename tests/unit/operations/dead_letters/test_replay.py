@@ -15,31 +15,37 @@ from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import (
     DEAD_LETTERS,
     SOURCE,
-    FakeLedger,
+    FakeAcceptanceStore,
     World,
     body,
     clock,
-    delivery,
     open_world,
     policy,
+    received_message,
 )
 from worker.aws.sqs import Queue
-from worker.domain.dead_letter import bury
+from worker.domain.dead_letter import to_dead_letter
 from worker.domain.message import OutgoingMessage
 from worker.errors import AWSDeniedError, AWSError, AWSRejectedError, AWSThrottledError
-from worker.operations.dead_letters.dry_run import Forecast
+from worker.operations.dead_letters.dry_run import DryRun
 from worker.operations.dead_letters.edit import assignment, setting
 from worker.operations.dead_letters.journal import opened, peek
-from worker.operations.dead_letters.replay import Manner, ReplayFigures, Result, Watcher, replay
-from worker.operations.dead_letters.scan import Choice, DeadLetter, walk
+from worker.operations.dead_letters.replay import (
+    ReplayFigures,
+    ReplayObserver,
+    ReplayOptions,
+    Result,
+    replay,
+)
+from worker.operations.dead_letters.scan import DeadLetter, DeadLetterFilter, walk
 
 ARN = "arn:aws:sqs:eu-west-1:123456789012:dead"
 
 
 async def _bury(world: World, count: int, reason: str = "invalid", **changes: Any) -> None:
     for number in range(count):
-        given = delivery(number, **{"body": body(number, reason=reason), **changes})
-        letter = bury(given, reason, f"detail {number}", dead_at=clock())
+        given = received_message(number, **{"body": body(number, reason=reason), **changes})
+        letter = to_dead_letter(given, reason, f"detail {number}", dead_at=clock())
         assert await world.dead_letters.send([letter]) == [None]
 
 
@@ -53,7 +59,7 @@ async def _visible(queue: Queue) -> tuple[int, int]:
     return state.visible, state.in_flight
 
 
-class _Telling(Watcher):
+class _Telling(ReplayObserver):
     def __init__(self, told: list[int]) -> None:
         self.told = told
 
@@ -72,7 +78,7 @@ async def test_a_replay_sends_everything_back_as_it_was() -> None:
     figures = await replay(
         world.source,
         world.dead_letters,
-        Choice(),
+        DeadLetterFilter(),
         watcher=_Telling(told),
         now=clock,
     )
@@ -91,14 +97,14 @@ async def test_a_replay_takes_only_what_was_chosen() -> None:
     world = await open_world()
     await _bury(world, 5, "unknown_policy")
     await _bury(world, 7, "invalid")
-    choice = Choice(reasons=["unknown_policy"])
+    choice = DeadLetterFilter(reasons=["unknown_policy"])
     figures = await replay(world.source, world.dead_letters, choice, now=clock)
     assert figures.replayed == 5
     assert await _visible(world.dead_letters) == (7, 0)
-    by_id = Choice(ids=["message-3"])  # the original's id
+    by_id = DeadLetterFilter(ids=["message-3"])  # the original's id
     assert (await replay(world.source, world.dead_letters, by_id, now=clock)).replayed == 1
     assert await _visible(world.dead_letters) == (6, 0)
-    limited = Choice(limit=4)
+    limited = DeadLetterFilter(limit=4)
     assert (await replay(world.source, world.dead_letters, limited, now=clock)).replayed == 4
     assert await _visible(world.dead_letters) == (2, 0)
 
@@ -115,8 +121,8 @@ class _Failing(Queue):
         self.sizes.append(len(messages))
         return await self._some("send", messages, super().send)
 
-    async def delete(self, deliveries: Any) -> list[AWSError | None]:
-        return await self._some("delete", deliveries, super().delete)
+    async def delete(self, messages: Any) -> list[AWSError | None]:
+        return await self._some("delete", messages, super().delete)
 
     async def _some(self, operation: str, entries: Any, call: Any) -> list[AWSError | None]:
         error = self.failing.get(operation)
@@ -131,7 +137,7 @@ async def test_what_cannot_be_sent_stays_dead_and_the_error_is_told() -> None:
     world = await open_world()
     await _bury(world, 15)
     source = _Failing(world.source, send=AWSRejectedError("too large"))
-    figures = await replay(source, world.dead_letters, Choice(), now=clock)
+    figures = await replay(source, world.dead_letters, DeadLetterFilter(), now=clock)
     assert figures.figures() == ReplayFigures(matched=15, replayed=14, failed=1).figures()
     assert figures.last_error == "too large"
     assert [json.loads(each)["event_id"] for each in world.bodies(DEAD_LETTERS)] == ["event-3"]
@@ -144,7 +150,7 @@ async def test_a_passing_failure_is_retried_entry_by_entry() -> None:
     world = await open_world()
     await _bury(world, 10)
     source = _Failing(world.source, send=AWSThrottledError("slow down"))
-    task = asyncio.create_task(replay(source, world.dead_letters, Choice(), now=clock))
+    task = asyncio.create_task(replay(source, world.dead_letters, DeadLetterFilter(), now=clock))
     while len(source.sizes) < 3:  # noqa: ASYNC110 - virtual time, and nothing tells us
         await asyncio.sleep(0.1)
     source.failing.clear()
@@ -160,7 +166,7 @@ async def test_what_was_sent_but_not_deleted_is_told_and_in_both_queues() -> Non
     await _bury(world, 5)
     # The body of a delivery that is to be deleted says which one it is.
     dead_letters = _Failing(world.dead_letters, delete=AWSRejectedError("no"))
-    figures = await replay(world.source, dead_letters, Choice(), now=clock)
+    figures = await replay(world.source, dead_letters, DeadLetterFilter(), now=clock)
     assert figures.figures() == ReplayFigures(matched=5, replayed=4, undeleted=1).figures()
     assert (len(world.bodies(SOURCE)), len(world.bodies(DEAD_LETTERS))) == (5, 1)
 
@@ -172,7 +178,9 @@ def test_a_replay_interrupted_at_any_moment_loses_nothing(step: int) -> None:
         world = await open_world()
         await _bury(world, 12)
         everything = set(world.bodies(DEAD_LETTERS))
-        task = asyncio.create_task(replay(world.source, world.dead_letters, Choice(), now=clock))
+        task = asyncio.create_task(
+            replay(world.source, world.dead_letters, DeadLetterFilter(), now=clock)
+        )
         await asyncio.sleep(step * 0.004)
         task.cancel()
         await asyncio.wait([task])
@@ -187,9 +195,9 @@ def test_a_replay_interrupted_at_any_moment_loses_nothing(step: int) -> None:
 async def test_large_letters_are_replayed_in_batches_within_the_limit() -> None:
     world = await open_world()
     for number in range(5):
-        given = delivery(number, body=str(number) + "x" * 400_000)
-        await world.dead_letters.send([bury(given, "malformed", "", dead_at=clock())])
-    figures = await replay(world.source, world.dead_letters, Choice(), now=clock)
+        given = received_message(number, body=str(number) + "x" * 400_000)
+        await world.dead_letters.send([to_dead_letter(given, "malformed", "", dead_at=clock())])
+    figures = await replay(world.source, world.dead_letters, DeadLetterFilter(), now=clock)
     assert figures.replayed == 5
     assert len(world.bodies(SOURCE)) == 5
 
@@ -200,9 +208,9 @@ def test_figures_start_at_nothing() -> None:
 
 async def _noted(world: World, path: Path, **options: Any) -> ReplayFigures:
     with opened(path, ARN, "all", world.source.url) as journal:
-        how = Manner(journal=journal)
+        how = ReplayOptions(journal=journal)
         return await replay(
-            world.source, world.dead_letters, Choice(), how=how, now=clock, **options
+            world.source, world.dead_letters, DeadLetterFilter(), how=how, now=clock, **options
         )
 
 
@@ -225,7 +233,9 @@ async def test_a_second_run_deletes_what_the_first_has_sent_and_does_not_send_it
         opened(path, ARN, "all", world.source.url) as journal,
         pytest.raises(asyncio.CancelledError),
     ):
-        await replay(world.source, deaf, Choice(), how=Manner(journal=journal), now=clock)
+        await replay(
+            world.source, deaf, DeadLetterFilter(), how=ReplayOptions(journal=journal), now=clock
+        )
     assert len(world.bodies(SOURCE)) == 10
     figures = await _noted(world, path)
     assert (figures.matched, figures.replayed, figures.earlier) == (25, 25, 10)
@@ -241,15 +251,15 @@ async def test_what_was_not_sent_is_not_noted_and_sent_by_the_second_run(tmp_pat
     path = tmp_path / "journal.jsonl"
     refusing = _Failing(world.source, send=AWSRejectedError("no"))
     with opened(path, ARN, "all", world.source.url) as journal:
-        how = Manner(journal=journal)
-        figures = await replay(refusing, world.dead_letters, Choice(), how=how, now=clock)
+        how = ReplayOptions(journal=journal)
+        figures = await replay(refusing, world.dead_letters, DeadLetterFilter(), how=how, now=clock)
     assert (figures.replayed, figures.failed) == (4, 1)
     figures = await _noted(world, path)
     assert (figures.replayed, figures.failed) == (1, 0)
     assert len(world.bodies(SOURCE)) == 5
 
 
-class _Waiting(Watcher):
+class _Waiting(ReplayObserver):
     """Note when the replay waits."""
 
     def __init__(self) -> None:
@@ -294,8 +304,8 @@ async def test_a_rate_is_kept_and_leaves_no_letter_hidden_too_shortly() -> None:
     world = await open_world()
     await _bury(world, 20)
     began = clock()
-    how = Manner(rate_per_second=0.1)
-    figures = await replay(world.source, world.dead_letters, Choice(), how=how, now=clock)
+    how = ReplayOptions(rate_per_second=0.1)
+    figures = await replay(world.source, world.dead_letters, DeadLetterFilter(), how=how, now=clock)
     assert (figures.replayed, figures.undeleted) == (20, 0)
     assert clock() - began >= timedelta(seconds=190)
     assert len(world.bodies(SOURCE)) == 20
@@ -305,13 +315,15 @@ async def test_a_rate_is_kept_and_leaves_no_letter_hidden_too_shortly() -> None:
 async def test_who_edited_what_and_when_is_told_and_how_often_it_was_replayed() -> None:
     world = await open_world()
     await _bury(world, 3)
-    how = Manner(repair=setting([assignment("user_id=u-1")]), operator="alice", max_replays=2)
+    how = ReplayOptions(
+        repair=setting([assignment("user_id=u-1")]), operator="alice", max_replays=2
+    )
     for _ in range(2):
-        await replay(world.source, world.dead_letters, Choice(), how=how, now=clock)
+        await replay(world.source, world.dead_letters, DeadLetterFilter(), how=how, now=clock)
         for message in await world.source.receive(
             10, wait_seconds=0, visibility_timeout_seconds=60
         ):
-            await world.dead_letters.send([bury(message, "invalid", "", dead_at=clock())])
+            await world.dead_letters.send([to_dead_letter(message, "invalid", "", dead_at=clock())])
             await world.source.delete([message])
     letters = {letter.user_id: letter for letter in await _walked(world)}
     history = letters["u-1"].history
@@ -319,7 +331,7 @@ async def test_who_edited_what_and_when_is_told_and_how_often_it_was_replayed() 
     edits = {edit.changed for letter in await _walked(world) for edit in letter.history.edits}
     assert edits == {("user_id",)}
     assert {e.by for letter in await _walked(world) for e in letter.history.edits} == {"alice"}
-    figures = await replay(world.source, world.dead_letters, Choice(), how=how, now=clock)
+    figures = await replay(world.source, world.dead_letters, DeadLetterFilter(), how=how, now=clock)
     assert (figures.matched, figures.skipped, figures.replayed) == (3, 3, 0)
     assert "replayed 2 times already (--max-replays 2)" in figures.notes[0]
 
@@ -334,12 +346,14 @@ async def test_beside_a_quick_worker_that_refuses_them_again_it_ends() -> None:
             for message in await world.source.receive(
                 10, wait_seconds=1, visibility_timeout_seconds=60
             ):
-                await world.dead_letters.send([bury(message, "invalid", "", dead_at=clock())])
+                await world.dead_letters.send(
+                    [to_dead_letter(message, "invalid", "", dead_at=clock())]
+                )
                 await world.source.delete([message])
 
     worker = asyncio.create_task(refuse())
     figures = await asyncio.wait_for(
-        replay(world.source, world.dead_letters, Choice(), now=clock), 60
+        replay(world.source, world.dead_letters, DeadLetterFilter(), now=clock), 60
     )
     worker.cancel()
     assert figures.replayed == 12
@@ -352,8 +366,8 @@ async def test_dead_letter_beyond_the_limit_of_the_destination_is_not_sent() -> 
     await _bury(world, 1, body=body(9, note="x" * 2000))
     world.sqs.queue(SOURCE).configure({"MaximumMessageSize": "1024"})
     limit = (await world.source.state()).message_max_bytes
-    how = Manner(max_bytes=limit)
-    figures = await replay(world.source, world.dead_letters, Choice(), how=how, now=clock)
+    how = ReplayOptions(max_bytes=limit)
+    figures = await replay(world.source, world.dead_letters, DeadLetterFilter(), how=how, now=clock)
     assert (figures.replayed, figures.failed) == (3, 1)
     assert "the queue takes at most 1,024" in figures.last_error
     assert len(world.bodies(SOURCE)) == 3
@@ -364,8 +378,8 @@ async def test_dead_letter_beyond_the_limit_of_the_destination_is_not_sent() -> 
 async def test_edit_with_a_character_that_sqs_refuses_is_not_sent() -> None:
     world = await open_world()
     await _bury(world, 1)
-    how = Manner(repair=lambda given: OutgoingMessage(given.body + "\ufffe"))
-    figures = await replay(world.source, world.dead_letters, Choice(), how=how, now=clock)
+    how = ReplayOptions(repair=lambda given: OutgoingMessage(given.body + "\ufffe"))
+    figures = await replay(world.source, world.dead_letters, DeadLetterFilter(), how=how, now=clock)
     assert (figures.replayed, figures.failed) == (0, 1)
     assert "SQS refuses U+FFFE" in figures.last_error
     assert world.calls["SendMessageBatch"] == 1, "only the dead letter itself"
@@ -382,7 +396,7 @@ async def test_a_replay_reports_what_another_scan_hides() -> None:
     await _bury(world, 40)
     for _ in range(3):
         await _hidden_elsewhere(world)
-    figures = await replay(world.source, world.dead_letters, Choice(), now=clock)
+    figures = await replay(world.source, world.dead_letters, DeadLetterFilter(), now=clock)
     assert (figures.replayed, figures.unseen) == (10, 30)
 
 
@@ -391,7 +405,7 @@ async def test_a_limit_that_is_reached_leaves_nothing_unseen() -> None:
     world = await open_world()
     await _bury(world, 40)
     await _hidden_elsewhere(world)
-    figures = await replay(world.source, world.dead_letters, Choice(limit=5), now=clock)
+    figures = await replay(world.source, world.dead_letters, DeadLetterFilter(limit=5), now=clock)
     assert (figures.replayed, figures.unseen) == (5, 0)
 
 
@@ -399,9 +413,9 @@ async def test_a_limit_that_is_reached_leaves_nothing_unseen() -> None:
 async def test_a_slow_replay_of_many_sends_and_deletes_each_once() -> None:
     world = await open_world()
     await _bury(world, 120)
-    how = Manner(rate_per_second=2)
+    how = ReplayOptions(rate_per_second=2)
     figures = await replay(
-        world.source, world.dead_letters, Choice(), how=how, now=clock, look_seconds=2
+        world.source, world.dead_letters, DeadLetterFilter(), how=how, now=clock, look_seconds=2
     )
     assert (figures.replayed, figures.unseen) == (120, 0)
     assert (len(world.bodies(SOURCE)), world.bodies(DEAD_LETTERS)) == (120, [])
@@ -417,7 +431,9 @@ async def test_what_was_sent_and_is_not_seen_does_not_count_as_deleted(tmp_path:
         opened(path, ARN, "all", world.source.url) as journal,
         pytest.raises(asyncio.CancelledError),
     ):
-        await replay(world.source, deaf, Choice(), how=Manner(journal=journal), now=clock)
+        await replay(
+            world.source, deaf, DeadLetterFilter(), how=ReplayOptions(journal=journal), now=clock
+        )
     sent = set(peek(path, ARN, "all", world.source.url).outstanding)
     hidden: set[str] = set()
     while not hidden & sent:
@@ -439,7 +455,9 @@ async def test_what_was_sent_to_another_queue_only_is_sent_to_the_source_too(
     path = tmp_path / "journal.jsonl"
     deaf = _Deaf(world.dead_letters._client, world.dead_letters.url)
     with opened(path, ARN, "all", scratch.url) as journal, pytest.raises(asyncio.CancelledError):
-        await replay(scratch, deaf, Choice(), how=Manner(journal=journal), now=clock)
+        await replay(
+            scratch, deaf, DeadLetterFilter(), how=ReplayOptions(journal=journal), now=clock
+        )
     assert len(world.bodies("scratch")) == 10
     figures = await _noted(world, path)
     assert (figures.replayed, figures.earlier) == (13, 0)
@@ -454,17 +472,17 @@ async def test_what_was_sent_with_another_edit_is_sent_again(tmp_path: Path) -> 
     deaf = _Deaf(world.dead_letters._client, world.dead_letters.url)
     for value, failing, count in (("a", deaf, 5), ("b", deaf, 10), ("b", world.dead_letters, 10)):
         with opened(path, ARN, value, world.source.url) as journal:
-            how = Manner(journal=journal, repair=setting([assignment(f"method={value}")]))
+            how = ReplayOptions(journal=journal, repair=setting([assignment(f"method={value}")]))
             try:
-                await replay(world.source, failing, Choice(), how=how, now=clock)
+                await replay(world.source, failing, DeadLetterFilter(), how=how, now=clock)
             except asyncio.CancelledError:
                 assert failing is deaf
         assert len(world.bodies(SOURCE)) == count
     assert world.bodies(DEAD_LETTERS) == []
 
 
-def _foreseeing(ledger: FakeLedger) -> Manner:
-    return Manner(forecast=Forecast(ledger, clock_skew_seconds=300, now=clock))
+def _foreseeing(store: FakeAcceptanceStore) -> ReplayOptions:
+    return ReplayOptions(forecast=DryRun(store, clock_skew_seconds=300, now=clock))
 
 
 @simulated
@@ -472,10 +490,10 @@ async def test_what_would_be_dead_lettered_again_is_held_back() -> None:
     world = await open_world()
     await _bury(world, 4)
     for text in ("{", body(7, version="2026-09")):
-        given = delivery(9, body=text)
-        await world.dead_letters.send([bury(given, "malformed", "", dead_at=clock())])
-    how = _foreseeing(FakeLedger(policy()))
-    figures = await replay(world.source, world.dead_letters, Choice(), how=how, now=clock)
+        given = received_message(9, body=text)
+        await world.dead_letters.send([to_dead_letter(given, "malformed", "", dead_at=clock())])
+    how = _foreseeing(FakeAcceptanceStore(policy()))
+    figures = await replay(world.source, world.dead_letters, DeadLetterFilter(), how=how, now=clock)
     assert (figures.replayed, figures.skipped, figures.held_back) == (4, 2, 2)
     assert all("would be dead-lettered again: " in note for note in figures.notes)
     assert sorted(world.bodies(DEAD_LETTERS)) == sorted(["{", body(7, version="2026-09")])
@@ -485,9 +503,9 @@ async def test_what_would_be_dead_lettered_again_is_held_back() -> None:
 async def test_everything_is_sent_where_policies_cannot_be_read_and_nothing_else_is_wrong() -> None:
     world = await open_world()
     await _bury(world, 4)
-    ledger = FakeLedger()
-    ledger.policy_error = AWSDeniedError("GetItem: denied")
+    store = FakeAcceptanceStore()
+    store.policy_error = AWSDeniedError("GetItem: denied")
     figures = await replay(
-        world.source, world.dead_letters, Choice(), how=_foreseeing(ledger), now=clock
+        world.source, world.dead_letters, DeadLetterFilter(), how=_foreseeing(store), now=clock
     )
     assert (figures.replayed, figures.held_back) == (4, 0)

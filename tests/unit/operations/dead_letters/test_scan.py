@@ -11,18 +11,18 @@ import pytest
 
 from tests.simulation.faults import FaultRates
 from tests.simulation.virtual_clock import START, simulated
-from tests.unit.fakes import World, body, clock, delivery, open_world
+from tests.unit.fakes import World, body, clock, open_world, received_message
 from worker.aws.sqs import Queue
-from worker.domain.dead_letter import bury
-from worker.domain.message import Delivery
+from worker.domain.dead_letter import to_dead_letter
+from worker.domain.message import ReceivedMessage
 from worker.errors import AWSDeniedError, AWSError, AWSThrottledError
 from worker.operations.dead_letters.scan import UNEXPLAINED, DeadLetter, Scan, describe, walk
 
 
 async def _bury(world: World, count: int, reason: str = "invalid", **changes: Any) -> None:
     for number in range(count):
-        given = delivery(number, body=body(number, reason=reason), **changes)
-        letter = bury(given, reason, f"detail {number}", dead_at=clock())
+        given = received_message(number, body=body(number, reason=reason), **changes)
+        letter = to_dead_letter(given, reason, f"detail {number}", dead_at=clock())
         assert await world.dead_letters.send([letter]) == [None]
 
 
@@ -36,14 +36,14 @@ async def _visible(queue: Queue) -> tuple[int, int]:
     return state.visible, state.in_flight
 
 
-def _describe(given: Delivery) -> DeadLetter:
+def _describe(given: ReceivedMessage) -> DeadLetter:
     return describe(given, retention_seconds=1_209_600, now=START + timedelta(hours=1))
 
 
 def test_a_letter_tells_reason_age_and_expiry() -> None:
-    died = delivery(receive_count=4, sent_at=START - timedelta(days=1))
-    sent = bury(died, "conflict", "why", dead_at=START)
-    letter = _describe(delivery(9, body=sent.body, attributes=sent.attributes))
+    died = received_message(receive_count=4, sent_at=START - timedelta(days=1))
+    sent = to_dead_letter(died, "conflict", "why", dead_at=START)
+    letter = _describe(received_message(9, body=sent.body, attributes=sent.attributes))
     assert (letter.message_id, letter.original_message_id) == ("message-9", "message-0")
     assert letter.expires_at == START + timedelta(days=14)
     assert letter.summary(START + timedelta(hours=1)) == {
@@ -64,9 +64,9 @@ def test_a_letter_tells_reason_age_and_expiry() -> None:
 
 
 def test_what_sqs_itself_moved_is_explained_by_its_body() -> None:
-    assert _describe(delivery(body="{")).reason == "malformed"
-    assert _describe(delivery(body="{}")).reason == "invalid"
-    assert _describe(delivery()).reason == UNEXPLAINED
+    assert _describe(received_message(body="{")).reason == "malformed"
+    assert _describe(received_message(body="{}")).reason == "invalid"
+    assert _describe(received_message()).reason == UNEXPLAINED
 
 
 @simulated
@@ -154,12 +154,12 @@ class _Limited(Queue):
         super().__init__(queue._client, queue.url)
         self.left = most
 
-    async def receive(self, *arguments: Any, **options: Any) -> list[Delivery]:
+    async def receive(self, *arguments: Any, **options: Any) -> list[ReceivedMessage]:
         if self.left <= 0:
             raise AWSThrottledError("OverLimit: too many messages in flight")
-        deliveries = await super().receive(*arguments, **options)
-        self.left -= len(deliveries)
-        return deliveries
+        messages = await super().receive(*arguments, **options)
+        self.left -= len(messages)
+        return messages
 
 
 @simulated
@@ -179,7 +179,7 @@ class _Reluctant(Queue):
 
     asked = 0
 
-    async def receive(self, *arguments: Any, **options: Any) -> list[Delivery]:
+    async def receive(self, *arguments: Any, **options: Any) -> list[ReceivedMessage]:
         self.asked += 1
         return [] if self.asked == 1 else await super().receive(*arguments, **options)
 
@@ -259,7 +259,7 @@ class _Unextended(Queue):
 
     polls = 0
 
-    async def receive(self, *arguments: Any, **options: Any) -> list[Delivery]:
+    async def receive(self, *arguments: Any, **options: Any) -> list[ReceivedMessage]:
         self.polls += 1
         return await super().receive(*arguments, **options)
 
@@ -293,33 +293,33 @@ async def test_a_scan_ends_where_the_queue_hides_nothing() -> None:
 
 
 class _Unhiding(Queue):
-    async def receive(self, *arguments: Any, **options: Any) -> list[Delivery]:
+    async def receive(self, *arguments: Any, **options: Any) -> list[ReceivedMessage]:
         await asyncio.sleep(0.1)
         return await super().receive(*arguments, **{**options, "visibility_timeout_seconds": 0})
 
 
 def test_a_scan_knows_the_newest_handle_of_a_message() -> None:
-    scan, old = Scan(), delivery(1)
-    scan.saw([old, delivery(1, receipt_handle="newer")])
+    scan, old = Scan(), received_message(1)
+    scan.saw([old, received_message(1, receipt_handle="newer")])
     assert scan.newest(old).receipt_handle == "newer"
-    assert scan.newest(delivery(2)).receipt_handle == "handle-2"
+    assert scan.newest(received_message(2)).receipt_handle == "handle-2"
 
 
 class _Scripted(Queue):
     """Return one response after the other, and report that the queue is empty."""
 
-    def __init__(self, queue: Queue, *responses: list[Delivery]) -> None:
+    def __init__(self, queue: Queue, *responses: list[ReceivedMessage]) -> None:
         super().__init__(queue._client, queue.url)
         self.responses = list(responses)
 
-    async def receive(self, *_: Any, **__: Any) -> list[Delivery]:
+    async def receive(self, *_: Any, **__: Any) -> list[ReceivedMessage]:
         return self.responses.pop(0)
 
 
 @simulated
 async def test_a_poll_of_messages_seen_before_is_no_empty_poll_whatever_the_queue_reports() -> None:
     world = await open_world()
-    one, other = delivery(1), delivery(2)
+    one, other = received_message(1), received_message(2)
     ids, scan = await _scanned(_Scripted(world.dead_letters, [one], [one], [one], [other], []))
     assert ids == ["message-1", "message-2"]
     assert scan.complete

@@ -15,7 +15,7 @@ from botocore.parsers import ResponseParserError
 from tests.unit.fakes import aws_settings
 from worker.operations.doctor import account
 from worker.operations.doctor.clock import clock
-from worker.operations.doctor.responses import Answers
+from worker.operations.doctor.responses import Responses
 from worker.operations.doctor.result import Verdict
 
 PASS, WARN, FAIL, UNKNOWN = Verdict.PASS, Verdict.WARN, Verdict.FAIL, Verdict.UNKNOWN
@@ -194,8 +194,8 @@ def test_a_clock_with_which_the_worker_is_not_ready_fails(
     assert ("AUP_CLOCK_SKEW_SECONDS" in finding.found) == (verdict is FAIL)
 
 
-def _answers(*ahead_seconds: float) -> Answers:
-    answers = Answers(clock=NOW.timestamp)
+def _answers(*ahead_seconds: float) -> Responses:
+    answers = Responses(clock=NOW.timestamp)
     for seconds in ahead_seconds:
         told = NOW - timedelta(seconds=seconds)
         answers.note("sqs", format_datetime(told, usegmt=True))
@@ -210,7 +210,7 @@ def test_the_clock_is_compared_with_the_date_of_every_answer() -> None:
 
 
 def test_an_answer_without_a_readable_date_is_an_answer_all_the_same() -> None:
-    answers = Answers()
+    answers = Responses()
     answers.note("dynamodb", "yesterday")
     answers.note("sqs", "")
     assert (answers.services, answers.offset_seconds()) == ({"dynamodb", "sqs"}, None)

@@ -20,7 +20,7 @@ from worker.errors import (
     LeaseLostError,
 )
 from worker.operations.doctor import permissions
-from worker.operations.doctor.result import Finding, Verdict
+from worker.operations.doctor.result import CheckResult, Verdict
 
 PASS, FAIL, UNKNOWN = Verdict.PASS, Verdict.FAIL, Verdict.UNKNOWN
 
@@ -79,8 +79,8 @@ async def test_a_message_that_waits_is_neither_taken_nor_counted() -> None:
     await world.push(body(1))
     findings = await permissions.on_source(world.source)
     assert {each.verdict for each in findings} == {PASS}
-    (delivery,) = await world.source.receive(10, wait_seconds=0, visibility_timeout_seconds=30)
-    assert delivery.receive_count == 1
+    (message,) = await world.source.receive(10, wait_seconds=0, visibility_timeout_seconds=30)
+    assert message.receive_count == 1
 
 
 @simulated
@@ -102,7 +102,7 @@ def _client_error(code: str) -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": "no"}}, "BatchExecuteStatement")
 
 
-async def _written(**spoilt: Any) -> Finding:
+async def _written(**spoilt: Any) -> CheckResult:
     world = await open_world()
     for name, value in spoilt.items():
         setattr(world.dynamodb, name, value)

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.fakes import aws_settings, settings
 from worker.aws.sqs import QueueState, _state
 from worker.operations.doctor import queues
-from worker.operations.doctor.result import Finding, Verdict
+from worker.operations.doctor.result import CheckResult, Verdict
 
 ARN = "arn:aws:sqs:eu-west-1:123456789012:"
 ARNS = {"source": f"{ARN}acceptances", "dead": f"{ARN}acceptances-dead"}
@@ -90,7 +90,7 @@ def test_a_queue_is_checked_as_far_as_the_other_is_known() -> None:
     assert "dead-letter queue: retention" not in _checks(queues.of_dead_letters(dead(), None))
 
 
-def _checks(findings: list[Finding]) -> list[str]:
+def _checks(findings: list[CheckResult]) -> list[str]:
     return [each.check for each in findings]
 
 
@@ -165,7 +165,7 @@ def _checks(findings: list[Finding]) -> list[str]:
     ],
 )
 def test_what_is_not_as_it_should_be_is_told_with_its_remedy(
-    judged: Callable[[], Finding], verdict: Verdict, words: str
+    judged: Callable[[], CheckResult], verdict: Verdict, words: str
 ) -> None:
     finding = judged()
     assert finding.verdict is verdict

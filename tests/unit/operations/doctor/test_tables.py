@@ -8,7 +8,7 @@ import pytest
 
 from worker.errors import AWSDeniedError, AWSNotFoundError, AWSUnavailableError
 from worker.operations.doctor import tables
-from worker.operations.doctor.result import Finding, Verdict
+from worker.operations.doctor.result import CheckResult, Verdict
 from worker.repository.inspection import TableState
 
 PASS, WARN, FAIL, UNKNOWN = Verdict.PASS, Verdict.WARN, Verdict.FAIL, Verdict.UNKNOWN
@@ -21,7 +21,7 @@ GOOD: dict[str, Any] = {
 }
 
 
-def _by_check(**changes: Any) -> dict[str, Finding]:
+def _by_check(**changes: Any) -> dict[str, CheckResult]:
     state = TableState(**(GOOD | changes))
     findings = tables.of_table(tables.ACCEPTANCES, state, tables.USER_KEYS)
     return {each.check: each for each in findings}

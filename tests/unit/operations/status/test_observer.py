@@ -11,9 +11,9 @@ import pytest
 
 from tests.simulation.faults import FaultRates
 from tests.simulation.virtual_clock import simulated
-from tests.unit.fakes import World, body, clock, delivery, open_world
+from tests.unit.fakes import World, body, clock, open_world, received_message
 from worker.aws.cloudwatch import CloudWatch
-from worker.domain.dead_letter import bury
+from worker.domain.dead_letter import to_dead_letter
 from worker.domain.message import OutgoingMessage
 from worker.errors import AWSDeniedError, AWSError
 from worker.operations.status.observer import (
@@ -47,7 +47,9 @@ class _Ages:
 
 async def _bury(world: World, count: int, reason: str) -> None:
     for number in range(count):
-        letter = bury(delivery(number, body=body(number)), reason, "why", dead_at=clock())
+        letter = to_dead_letter(
+            received_message(number, body=body(number)), reason, "why", dead_at=clock()
+        )
         assert await world.dead_letters.send([letter]) == [None]
 
 

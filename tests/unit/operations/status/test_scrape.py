@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from tests.unit.monitoring import Watched, view_of
-from worker.domain.message import Fate, Outcome
+from worker.domain.message import Outcome, OutcomeKind
 from worker.errors import UsageError
 from worker.observability.endpoints import serving
 from worker.observability.prometheus import exposition
@@ -57,26 +57,31 @@ async def test_a_worker_tells_what_it_settled_what_it_holds_and_whether_it_is_re
         assert (first.problem, first.ready, first.reasons) == ("", False, ("starting",))
         watched = Watched()
         view.begin(watched, lambda: 1)
-        books = view.metrics.books
-        for fate in (Fate.RECORDED, Fate.RECORDED, Fate.DUPLICATE):
-            books.open()
-            books.close(Outcome(fate))
-        books.open()
+        accounting = view.metrics.accounting
+        for kind in (OutcomeKind.RECORDED, OutcomeKind.RECORDED, OutcomeKind.DUPLICATE):
+            accounting.open()
+            accounting.close(Outcome(kind))
+        accounting.open()
         second = await scrape(where)
     assert (second.problem, second.ready, second.reasons, second.held) == ("", True, (), 1)
     assert second.version
     rates = second.rates(first)
     assert rates is not None
     seconds = second.at_seconds - first.at_seconds
-    counts = {fate: round(rate * seconds, 6) for fate, rate in rates.items()}
-    assert counts == {Fate.RECORDED: 2, Fate.DUPLICATE: 1, Fate.DEAD: 0, Fate.RETURNED: 0}
+    counts = {kind: round(rate * seconds, 6) for kind, rate in rates.items()}
+    assert counts == {
+        OutcomeKind.RECORDED: 2,
+        OutcomeKind.DUPLICATE: 1,
+        OutcomeKind.DEAD_LETTERED: 0,
+        OutcomeKind.RETURNED: 0,
+    }
 
 
 def test_rates_take_two_samples_of_one_run() -> None:
     def sample(count: float, at_seconds: float, problem: str = "") -> Sample:
-        return Sample("w", at_seconds, problem=problem, settled=dict.fromkeys(Fate, count))
+        return Sample("w", at_seconds, problem=problem, settled=dict.fromkeys(OutcomeKind, count))
 
-    assert sample(30, 12).rates(sample(10, 2)) == dict.fromkeys(Fate, 2.0)
+    assert sample(30, 12).rates(sample(10, 2)) == dict.fromkeys(OutcomeKind, 2.0)
     assert sample(30, 12).rates(None) is None
     assert sample(5, 12).rates(sample(10, 2)) is None, "started anew"
     assert sample(30, 2).rates(sample(10, 2)) is None

@@ -25,7 +25,7 @@ ACCEPTANCE_KEY = {"user_id": "S", "policy_version": "S"}
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class AcceptanceStore:
     """A server, the way to write to it, and whether the calls go past most of the SDK."""
 
     server: str
@@ -37,17 +37,17 @@ class Ledger:
 
 
 LEDGERS = [
-    pytest.param(ledger, id=str(ledger), marks=marks)
-    for ledger, marks in (
-        (Ledger("simulated", "batch"), []),
-        (Ledger("simulated", "put"), []),
-        (Ledger("moto", "put"), []),
-        (Ledger("moto", "put", fast_calls=False), []),
-        (Ledger("dynamodb_local", "batch"), [pytest.mark.servers]),
-        (Ledger("dynamodb_local", "batch", fast_calls=False), [pytest.mark.servers]),
-        (Ledger("dynamodb_local", "put"), [pytest.mark.servers]),
-        (Ledger("ministack", "batch"), [pytest.mark.servers]),
-        (Ledger("ministack", "put"), [pytest.mark.servers]),
+    pytest.param(store, id=str(store), marks=marks)
+    for store, marks in (
+        (AcceptanceStore("simulated", "batch"), []),
+        (AcceptanceStore("simulated", "put"), []),
+        (AcceptanceStore("moto", "put"), []),
+        (AcceptanceStore("moto", "put", fast_calls=False), []),
+        (AcceptanceStore("dynamodb_local", "batch"), [pytest.mark.servers]),
+        (AcceptanceStore("dynamodb_local", "batch", fast_calls=False), [pytest.mark.servers]),
+        (AcceptanceStore("dynamodb_local", "put"), [pytest.mark.servers]),
+        (AcceptanceStore("ministack", "batch"), [pytest.mark.servers]),
+        (AcceptanceStore("ministack", "put"), [pytest.mark.servers]),
     )
 ]
 
@@ -64,27 +64,27 @@ def real_session() -> aioboto3.Session:
 class LedgerPlace:
     """Two table names that nobody else uses, and the session that leads to them."""
 
-    def __init__(self, ledger: Ledger, servers: RunningServers) -> None:
+    def __init__(self, store: AcceptanceStore, servers: RunningServers) -> None:
         unique = uuid4().hex[:12]
-        self.ledger = ledger
+        self.store = store
         self.simulated: SimulatedDynamoDB | None = None
         self.session: Any = real_session()
         self._values: dict[str, Any] = {
             "region": "us-east-1",
             "table_name": f"policies-{unique}",
             "user_table_name": f"acceptances-{unique}",
-            "write_api": ledger.write_api,
-            "fast_calls": ledger.fast_calls,
+            "write_api": store.write_api,
+            "fast_calls": store.fast_calls,
         }
-        if ledger.server == "simulated":
+        if store.server == "simulated":
             faults = Faults(1)
             self.simulated = SimulatedDynamoDB(
                 faults, amendable_tables=[self._values["table_name"]]
             )
             self.session = SimulatedSession(SimulatedSQS(faults), self.simulated)
         else:
-            self._values["dynamodb_endpoint_url"] = servers.url(ledger.server)
-        if ledger.server == "moto":
+            self._values["dynamodb_endpoint_url"] = servers.url(store.server)
+        if store.server == "moto":
             # Its conditional put is not atomic: of two at once, both may win.
             self._values["write_concurrency"] = 1
 
