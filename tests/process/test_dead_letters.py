@@ -402,6 +402,7 @@ def test_a_purge_exports_first_asks_for_the_number_and_deletes_what_was_chosen(
 def test_what_another_scan_hides_is_reported_by_every_verb_and_never_counts_as_done(
     operated: Workplace, tmp_path: Path
 ) -> None:
+    operated.constants["worker.operations.dead_letters.scan:RETRY_SECONDS"] = 1.5
     for each in range(40):
         die(operated, body(each), "invalid", "method: missing")
     url = operated.url(DEAD)
