@@ -17,7 +17,7 @@ from tests.golden.conftest import REGION
 from tests.golden.golden import Golden, document, lines, masked
 from tests.golden.verbs import Verbs
 from tests.unit.fakes import acceptance, body, received_message
-from tests.unit.monitoring import Watched, view_of
+from tests.unit.monitoring import FakePipeline, status_of
 from worker.cli import demo
 from worker.demo.run import DemoReport
 from worker.domain.dead_letter import to_dead_letter
@@ -215,8 +215,8 @@ async def test_documents_of_a_health_check(
 ) -> None:
     port = _closed_port()
     monkeypatch.setenv("AUP_HEALTH_PORT", str(port))
-    watched = Watched()
-    view = view_of(watched, health_port=port)
+    watched = FakePipeline()
+    view = status_of(watched, health_port=port)
     texts: dict[str, str] = {}
 
     async def ask(name: str, *options: str) -> None:

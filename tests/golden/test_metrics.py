@@ -13,7 +13,7 @@ import pytest
 from tests.golden.golden import Golden, document, lines, masked
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import IP, FakeQueue, body, open_world, received_message
-from tests.unit.monitoring import Watched, view_of
+from tests.unit.monitoring import FakePipeline, status_of
 from tests.unit.observability.test_tracing import Recorded, carried
 from worker.domain.message import DUPLICATE, RECORDED, Outcome, OutgoingMessage
 from worker.errors import AWSThrottledError, AWSUnavailableError, Reason
@@ -22,9 +22,9 @@ from worker.observability.endpoints import serving
 from worker.observability.prometheus import exposition
 
 
-def _busy() -> Watched:
+def _busy() -> FakePipeline:
     """Return a flow with a non-zero value in every counter."""
-    watched = Watched()
+    watched = FakePipeline()
     metrics = watched.metrics
     outcomes = [
         RECORDED,
@@ -46,7 +46,7 @@ def _busy() -> Watched:
 
 
 async def test_prometheus_metrics_with_labels_and_help(golden: Golden) -> None:
-    text = exposition(view_of(_busy()))().decode()
+    text = exposition(status_of(_busy()))().decode()
     # Those of the process are the library's, and not the same on every system.
     ours = [line for line in text.splitlines() if not re.match(r"(# \w+ )?process_", line)]
     series = [line if line.startswith("#") else line.rpartition(" ")[0] for line in ours]
@@ -56,7 +56,7 @@ async def test_prometheus_metrics_with_labels_and_help(golden: Golden) -> None:
 
 async def test_emf_documents(golden: Golden) -> None:
     seconds = iter(range(1_800_000_000, 1_900_000_000, 10))
-    emf = EMF(view_of(_busy()), now=lambda: float(next(seconds)))
+    emf = EMF(status_of(_busy()), now=lambda: float(next(seconds)))
     golden.check(
         "emf",
         {
@@ -82,7 +82,7 @@ async def _asked(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
 async def test_health_reports(golden: Golden) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = int(listening.getsockname()[1])
-    watched, view = _busy(), view_of(None, health_port=port)
+    watched, view = _busy(), status_of(None, health_port=port)
     url = f"http://127.0.0.1:{port}"
     found: dict[str, Any] = {}
 

@@ -12,7 +12,7 @@ from worker.pipeline.slots import Slots
 from worker.runtime.loop_watchdog import EventLoopWatchdog
 
 
-class Judged:
+class FakeHealth:
     """Say of the health what the test wants said."""
 
     def __init__(self) -> None:
@@ -27,16 +27,16 @@ class Judged:
         return self.not_live + self.not_ready
 
 
-class Watched:
+class FakePipeline:
     """A flow, as far as it is looked at."""
 
     def __init__(self, metrics: Metrics | None = None) -> None:
         self.metrics = metrics or Metrics()
         self.slots = Slots(10)
-        self.health = Judged()
+        self.health = FakeHealth()
 
 
-def view_of(watched: Watched | None, **changes: Any) -> ServiceStatus:
+def status_of(watched: FakePipeline | None, **changes: Any) -> ServiceStatus:
     """Show a flow, or a service that starts, on the clock of the loop."""
     view = ServiceStatus(
         settings(**changes), asyncio.Event(), EventLoopWatchdog(60), asyncio.get_running_loop().time

@@ -24,7 +24,7 @@ _log: Final = structlog.get_logger()
 
 
 @asynccontextmanager
-async def accompanied(view: ServiceStatus) -> AsyncIterator[None]:
+async def background_tasks(view: ServiceStatus) -> AsyncIterator[None]:
     """Show the service to those who operate it as long as the block lasts.
 
     Endpoints by the settings, systemd and ECS by what they put into the environment. None of them

@@ -25,7 +25,7 @@ class HealthCheck(Protocol):
         """Say what keeps the service from taking in messages."""
 
 
-class Watched(Protocol):
+class PipelineStatus(Protocol):
     """The flow, as far as it is looked at."""
 
     @property
@@ -74,7 +74,7 @@ class ServiceStatus:
         self._judge: HealthCheck | None = None
         self._write_concurrency: Callable[[], int] = lambda: settings.aws.write_concurrency
 
-    def begin(self, flow: Watched, write_concurrency: Callable[[], int]) -> None:
+    def begin(self, flow: PipelineStatus, write_concurrency: Callable[[], int]) -> None:
         """Show this flow from now on.
 
         Args:

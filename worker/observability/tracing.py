@@ -53,7 +53,7 @@ _XRAY_ROOT: Final = re.compile(r"1-([0-9a-f]{8})-([0-9a-f]{24})")
 _XRAY_PARENT: Final = re.compile(r"[0-9a-f]{16}")
 _NO_PARENT: Final = Context()
 
-Carry = Callable[[ReceivedMessage, Lease, Slot], Coroutine[Any, Any, Outcome]]
+Process = Callable[[ReceivedMessage, Lease, Slot], Coroutine[Any, Any, Outcome]]
 Attributes = dict[str, str | int]
 ResultsT = TypeVar("ResultsT", bound=Sequence[object])
 
@@ -105,7 +105,7 @@ class OpenTelemetry:
 
         return traced
 
-    def carrying(self, carry: Carry, source: MessageQueue) -> Carry:
+    def handler(self, process: Process, source: MessageQueue) -> Process:
         """Follow each message of a queue from its receipt to its fate."""
         shared = _of_queue(source.url, "process", "process")
         name = f"process {_name(source.url)}"
@@ -121,7 +121,7 @@ class OpenTelemetry:
                 # The task is this message's own, and so is its context.
                 attach(trace.set_span_in_context(span))
                 try:
-                    outcome = await carry(message, lease, slot)
+                    outcome = await process(message, lease, slot)
                 finally:
                     self.held.pop(message.receipt_handle, None)
                 _tell_outcome(span, lease, outcome)

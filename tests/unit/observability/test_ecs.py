@@ -12,7 +12,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from tests.private import IP, SESSION_ID
-from tests.unit.monitoring import Watched, view_of
+from tests.unit.monitoring import FakePipeline, status_of
 from worker.domain.message import RECORDED
 from worker.observability.ecs import ScaleInProtection, identity
 
@@ -89,11 +89,11 @@ async def test_an_agent_that_names_no_task_costs_a_second_at_most(agent: Agent, 
 
 class _Trial:
     def __init__(self, agent_uri: str = "http://127.0.0.1:9") -> None:
-        self.watched = Watched()
+        self.watched = FakePipeline()
         self.accounting = self.watched.metrics.accounting
         self.now = 1000.0
         self.protection = ScaleInProtection(
-            agent_uri, view_of(self.watched, ecs_protection_minutes=10), lambda: self.now
+            agent_uri, status_of(self.watched, ecs_protection_minutes=10), lambda: self.now
         )
 
     def after(self, seconds: float, *, failure: str | None = None) -> bool | None:

@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from structlog.testing import capture_logs
 
-from tests.unit.monitoring import Watched, view_of
+from tests.unit.monitoring import FakePipeline, status_of
 from worker.domain.message import DUPLICATE, RECORDED, Outcome
 from worker.errors import Reason
 from worker.observability.emf import EMF
@@ -89,8 +89,8 @@ def check_specification(document: dict[str, Any]) -> None:
 class _Trial:
     def __init__(self, **changes: Any) -> None:
         self.metrics = Metrics()
-        self.watched = Watched(self.metrics)
-        self.view: ServiceStatus = view_of(self.watched, **changes)
+        self.watched = FakePipeline(self.metrics)
+        self.view: ServiceStatus = status_of(self.watched, **changes)
         self.stream = io.StringIO()
         self.now = 1_700_000_000.0
         self.emf = EMF(self.view, self.stream, lambda: self.now)

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.unit.monitoring import Watched, view_of
+from tests.unit.monitoring import FakePipeline, status_of
 from worker.errors import SettingsError
 from worker.observability.endpoints import serving
 from worker.observability.service_status import ServiceStatus
@@ -32,8 +32,8 @@ def _exposition() -> bytes:
 async def test_a_start_is_live_and_not_ready_and_a_flow_is_what_its_health_says(
     unused_port: int,
 ) -> None:
-    watched = Watched()
-    view: ServiceStatus = view_of(None, health_port=unused_port)
+    watched = FakePipeline()
+    view: ServiceStatus = status_of(None, health_port=unused_port)
     async with serving(view, _exposition):
         assert (await _asked(unused_port, "/livez"))[0] == 200
         assert await _asked(unused_port, "/readyz") == (
@@ -54,8 +54,8 @@ async def test_a_start_is_live_and_not_ready_and_a_flow_is_what_its_health_says(
 
 
 async def test_liveness_tells_of_polls_the_loop_and_the_balance(unused_port: int) -> None:
-    watched = Watched()
-    view = view_of(watched, health_port=unused_port, stall_seconds=10)
+    watched = FakePipeline()
+    view = status_of(watched, health_port=unused_port, stall_seconds=10)
     watched.health.polled_at = view._clock()
     watched.metrics.accounting.open()
     watched.slots.filled = 1
@@ -77,7 +77,7 @@ async def test_liveness_tells_of_polls_the_loop_and_the_balance(unused_port: int
 
 async def test_metrics_are_in_prometheus_own_format(unused_port: int) -> None:
     async with (
-        serving(view_of(None, health_port=unused_port), _exposition),
+        serving(status_of(None, health_port=unused_port), _exposition),
         aiohttp.ClientSession() as session,
         session.get(f"http://127.0.0.1:{unused_port}/metrics") as answer,
     ):
@@ -89,12 +89,12 @@ async def test_a_port_in_use_is_told_in_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         with pytest.raises(SettingsError, match=f"AUP_HEALTH_PORT={port}: .*in use.*is free$"):
-            async with serving(view_of(None, health_port=port), _exposition):
+            async with serving(status_of(None, health_port=port), _exposition):
                 pass
 
 
 async def test_nobody_who_keeps_a_connection_delays_the_end(unused_port: int) -> None:
-    view = view_of(None, health_port=unused_port)
+    view = status_of(None, health_port=unused_port)
     async with serving(view, lambda: b"x" * 50_000_000):
         _, idle = await asyncio.open_connection("127.0.0.1", unused_port)
         _, half = await asyncio.open_connection("127.0.0.1", unused_port)
@@ -109,8 +109,8 @@ async def test_nobody_who_keeps_a_connection_delays_the_end(unused_port: int) ->
 
 
 async def test_silent_connections_keep_no_probe_from_its_response(unused_port: int) -> None:
-    watched = Watched()
-    async with serving(view_of(watched, health_port=unused_port), _exposition):
+    watched = FakePipeline()
+    async with serving(status_of(watched, health_port=unused_port), _exposition):
         silent = [await asyncio.open_connection("127.0.0.1", unused_port) for _ in range(300)]
         for _, writer in silent[::2]:
             writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
@@ -130,7 +130,7 @@ async def test_slow_connection_is_closed_in_time_whatever_it_sends_or_does_not_r
     unused_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.observability.endpoints._CONNECTION_SECONDS", 0.1)
-    view = view_of(None, health_port=unused_port)
+    view = status_of(None, health_port=unused_port)
     async with serving(view, lambda: b"x" * 50_000_000):
         slow, dripping = await asyncio.open_connection("127.0.0.1", unused_port)
         deaf, asking = await asyncio.open_connection("127.0.0.1", unused_port, limit=1)
@@ -151,7 +151,7 @@ async def test_slow_connection_is_closed_in_time_whatever_it_sends_or_does_not_r
 
 
 async def test_connection_serves_one_request(unused_port: int) -> None:
-    async with serving(view_of(None, health_port=unused_port), _exposition):
+    async with serving(status_of(None, health_port=unused_port), _exposition):
         for path in ("/livez", "/metrics", "/nothing"):
             reader, writer = await asyncio.open_connection("127.0.0.1", unused_port)
             writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())

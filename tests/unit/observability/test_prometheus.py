@@ -8,7 +8,7 @@ import time
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.unit.monitoring import Watched, view_of
+from tests.unit.monitoring import FakePipeline, status_of
 from worker.domain.message import RECORDED, Outcome
 from worker.errors import Reason
 from worker.observability.prometheus import BUCKETS_SECONDS, exposition
@@ -33,8 +33,8 @@ def _scraped(view: ServiceStatus) -> Samples:
 
 
 async def test_the_figures_are_the_books_at_the_moment_of_the_scrape() -> None:
-    watched = Watched()
-    view = view_of(watched)
+    watched = FakePipeline()
+    view = status_of(watched)
     for outcome in (RECORDED, RECORDED, Outcome.dead_lettered(Reason.CONFLICT, "")):
         watched.metrics.accounting.open()
         watched.metrics.accounting.close(outcome)
@@ -63,7 +63,7 @@ async def test_the_figures_are_the_books_at_the_moment_of_the_scrape() -> None:
 
 
 async def test_what_did_not_happen_yet_is_told_as_zero_so_that_rates_see_the_first() -> None:
-    samples = _scraped(view_of(None))
+    samples = _scraped(status_of(None))
     for outcome in ("recorded", "duplicate", "dead", "returned"):
         assert samples["aup_messages_settled_total", outcome] == 0
     for reason in Reason:
@@ -73,10 +73,10 @@ async def test_what_did_not_happen_yet_is_told_as_zero_so_that_rates_see_the_fir
 
 
 async def test_durations_are_a_histogram_in_seconds() -> None:
-    watched = Watched()
+    watched = FakePipeline()
     for seconds in (0.001, 0.02, 0.02, 3.0, 4000.0):
         watched.metrics.settling.add(seconds)
-    samples = _scraped(view_of(watched))
+    samples = _scraped(status_of(watched))
     name = "messaging_process_duration_seconds"
     counts = [samples[f"{name}_bucket", str(bound)] for bound in BUCKETS_SECONDS]
     assert counts == sorted(counts)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from tests.unit.monitoring import Watched, view_of
+from tests.unit.monitoring import FakePipeline, status_of
 from worker.observability.systemd import Systemd, watchdog_seconds
 
 
@@ -47,8 +47,8 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[_Manager
 
 
 async def test_from_start_to_stop_it_is_told_in_order(manager: _Manager) -> None:
-    watched = Watched()
-    view = view_of(None, summary_seconds=0.2)
+    watched = FakePipeline()
+    view = status_of(None, summary_seconds=0.2)
     telling = asyncio.create_task(Systemd(manager.address, view, 0.2).run())
     # What is sent before it listens for it waits in its socket.
     assert await manager.hears("STATUS=") == (
@@ -78,8 +78,8 @@ def _told(systemd: Systemd, now: float) -> list[str]:
 
 
 async def test_the_watchdog_is_fed_by_progress_alone_until_it_drains() -> None:
-    watched = Watched()
-    view = view_of(watched)
+    watched = FakePipeline()
+    view = status_of(watched)
     systemd = Systemd("@unheard", view, 4.0)
     assert "WATCHDOG" in _told(systemd, 100.0)
     assert "WATCHDOG" not in _told(systemd, 100.5)
@@ -93,8 +93,8 @@ async def test_the_watchdog_is_fed_by_progress_alone_until_it_drains() -> None:
 
 
 async def test_it_is_ready_without_a_poll_once_one_had_its_time() -> None:
-    watched = Watched()
-    view = view_of(watched, wait_seconds=1)
+    watched = FakePipeline()
+    view = status_of(watched, wait_seconds=1)
     systemd = Systemd("@unheard", view, None)
     watched.health.not_ready = ["no poll was answered yet"]
     assert "READY" not in _told(systemd, 100.0)
@@ -104,8 +104,8 @@ async def test_it_is_ready_without_a_poll_once_one_had_its_time() -> None:
 
 
 async def test_the_status_is_told_on_every_change_and_with_every_summary() -> None:
-    watched = Watched()
-    systemd = Systemd("@unheard", view_of(watched, summary_seconds=30), None)
+    watched = FakePipeline()
+    systemd = Systemd("@unheard", status_of(watched, summary_seconds=30), None)
     assert "STATUS" in _told(systemd, 100.0)
     watched.metrics.accounting.received += 90
     assert "STATUS" not in _told(systemd, 129.0)
@@ -117,7 +117,7 @@ async def test_the_status_is_told_on_every_change_and_with_every_summary() -> No
 
 
 async def test_a_socket_that_nobody_reads_ends_nothing_and_is_told_of_once(tmp_path: Path) -> None:
-    view = view_of(Watched(), summary_seconds=0.01)
+    view = status_of(FakePipeline(), summary_seconds=0.01)
     with capture_logs() as logs:
         telling = asyncio.create_task(Systemd(str(tmp_path / "nobody"), view, 0.02).run())
         await asyncio.sleep(0.1)
@@ -141,6 +141,6 @@ def test_the_watchdog_is_ours_only_if_it_names_us() -> None:
 
 
 async def test_without_a_socket_there_is_nothing_to_tell() -> None:
-    view = view_of(None)
+    view = status_of(None)
     for environment in ({}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "vsock:2:1"}):
         assert Systemd.from_environment(view, environment) is None
