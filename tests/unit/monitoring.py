@@ -1,8 +1,9 @@
-"""A service to look at, without any of its work."""
+"""Fakes of a pipeline for tests of monitoring."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from tests.unit.fakes import settings
@@ -13,7 +14,7 @@ from worker.runtime.loop_watchdog import EventLoopWatchdog
 
 
 class FakeHealth:
-    """Say of the health what the test wants said."""
+    """Health check with settable reasons."""
 
     def __init__(self) -> None:
         self.polled_at: float | None = None
@@ -28,7 +29,7 @@ class FakeHealth:
 
 
 class FakePipeline:
-    """A flow, as far as it is looked at."""
+    """The parts of a pipeline that monitoring reads."""
 
     def __init__(self, metrics: Metrics | None = None) -> None:
         self.metrics = metrics or Metrics()
@@ -36,11 +37,35 @@ class FakePipeline:
         self.health = FakeHealth()
 
 
-def status_of(watched: FakePipeline | None, **changes: Any) -> ServiceStatus:
-    """Show a flow, or a service that starts, on the clock of the loop."""
-    view = ServiceStatus(
-        settings(**changes), asyncio.Event(), EventLoopWatchdog(60), asyncio.get_running_loop().time
+class FakeWatchdog(EventLoopWatchdog):
+    """Event-loop watchdog with a settable lag."""
+
+    lag_seconds = 0.0
+
+    def __init__(self) -> None:
+        super().__init__(60)
+
+
+def status_of(
+    pipeline: FakePipeline | None,
+    watchdog: EventLoopWatchdog | None = None,
+    clock: Callable[[], float] | None = None,
+    **changes: Any,
+) -> ServiceStatus:
+    """Return the status of a service with a pipeline, or of one that is starting.
+
+    Args:
+        pipeline: the running pipeline, or None.
+        watchdog: event-loop watchdog; one without lag by default.
+        clock: returns monotonic seconds; the clock of the event loop by default.
+        changes: settings.
+    """
+    status = ServiceStatus(
+        settings(**changes),
+        asyncio.Event(),
+        watchdog or FakeWatchdog(),
+        clock or asyncio.get_running_loop().time,
     )
-    if watched is not None:
-        view.begin(watched, lambda: 7)
-    return view
+    if pipeline is not None:
+        status.begin(pipeline, lambda: 7)
+    return status

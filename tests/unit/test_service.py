@@ -228,7 +228,7 @@ async def test_a_failing_companion_is_told_of_and_ends_nothing(
         signal.raise_signal(signal.SIGTERM)
         await asyncio.wait_for(task, 10)
     events = [each["event"] for each in logs]
-    assert events.count("a companion of the service failed") == 1
+    assert events.count("background task failed") == 1
     assert events[-1] == "stopped"
 
 
