@@ -11,6 +11,7 @@ _CONTEXT: Final = "worker/observability/trace_context.py"
 _EXPORT: Final = "worker/observability/trace_export.py"
 _TESTS: Final = ("tests/unit/observability/test_tracing.py",)
 _CONTEXT_TESTS: Final = ("tests/unit/observability/test_trace_context.py",)
+_BACKGROUND_TESTS: Final = ("tests/unit/observability/test_background.py",)
 _EXPORT_TESTS: Final = ("tests/unit/observability/test_trace_export.py",)
 
 MUTANTS: Final = (
@@ -75,6 +76,6 @@ MUTANTS: Final = (
         "worker/observability/background.py",
         'return exporter != "none" if exporter else any(map(environment.get, endpoints))',
         'return exporter != "none"',
-        _EXPORT_TESTS,
+        _BACKGROUND_TESTS,
     ),
 )

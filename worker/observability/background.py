@@ -1,6 +1,6 @@
 """Background tasks of the service, and optional traces and EMF documents.
 
-Each runs only if settings or the environment ask for it.
+Each runs only if settings or environment variables enable it.
 """
 
 from __future__ import annotations

@@ -98,8 +98,8 @@ class Systemd:
     def _is_started(self) -> bool:
         """Return whether a poll got a response, or the first poll has exceeded its deadline.
 
-        Queues and tables have responded by then. Polls that fail later are retried, so they do not
-        make the start fail.
+        Queues and tables have responded by then. Polls that fail later are retried and do not
+        fail the start.
         """
         service = self._service
         deadline = service.settings.wait_seconds + service.settings.aws.call_timeout_seconds

@@ -46,9 +46,9 @@ async def exporting(report: Callable[[str], None]) -> AsyncIterator[OpenTelemetr
 
 
 def service_resource() -> Resource:
-    """Return the resource of all spans; OTEL_SERVICE_NAME takes precedence over our name."""
-    ours = Resource.create({"service.name": "aup-worker", "service.version": __version__})
-    return ours.merge(OTELResourceDetector().detect())
+    """Return the resource of all spans; OTEL_SERVICE_NAME takes precedence."""
+    default = Resource.create({"service.name": "aup-worker", "service.version": __version__})
+    return default.merge(OTELResourceDetector().detect())
 
 
 async def _flush(provider: TracerProvider, problems: ExportProblems) -> None:

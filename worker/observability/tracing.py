@@ -233,7 +233,7 @@ class _TracedQueue:
 
 
 class _PublishingQueue(_TracedQueue):
-    """Queue with traced calls, whose messages carry the context of the span that sends them."""
+    """Queue with traced calls, whose sends add the context of their span to each message."""
 
     async def send(self, messages: Sequence[OutgoingMessage], /) -> list[AWSError | None]:
         """Send messages with the context of the span of their batch."""

@@ -88,7 +88,7 @@ async def test_durations_are_a_histogram_in_seconds() -> None:
     assert samples[f"{name}_sum", ""] == pytest.approx(4003.041, rel=0.06)
 
 
-def test_durations_since_a_copy_are_those_added_after_it() -> None:
+def test_durations_since_a_copy_exclude_earlier_ones() -> None:
     durations = Durations()
     durations.add(1.0)
     before = durations.copy()

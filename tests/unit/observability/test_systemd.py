@@ -56,7 +56,7 @@ async def test_notifications_from_start_to_stop(manager: _Manager) -> None:
     )
     assert manager.received[0].startswith("EXTEND_TIMEOUT_USEC=")
     status.begin(pipeline, lambda: 1)
-    pipeline.health.not_ready = ["no poll was answered yet"]
+    pipeline.health.not_ready = ["no response to a poll yet"]
     await manager.wait_for("WATCHDOG=1")
     assert "READY=1" not in manager.received
     pipeline.health.polled_at, pipeline.health.not_ready = asyncio.get_running_loop().time(), []
@@ -97,7 +97,7 @@ async def test_service_is_ready_after_the_deadline_of_the_first_poll() -> None:
     now = [0.0]
     status = status_of(pipeline, clock=lambda: now[0], wait_seconds=1)
     systemd = Systemd("@unused", status, None)
-    pipeline.health.not_ready = ["no poll was answered yet"]
+    pipeline.health.not_ready = ["no response to a poll yet"]
     assert "READY" not in _names(systemd, 100.0)
     now[0] = 1 + status.settings.aws.call_timeout_seconds + 0.1
     assert "READY" in _names(systemd, 101.0)

@@ -68,9 +68,9 @@ async def test_published_message_has_the_context_of_its_span_if_attributes_allow
     )
     [span] = spans
     assert (span.kind, held(span)["messaging.operation.type"]) == (SpanKind.PRODUCER, "send")
-    ours = attribute(f"00-{context(span)[0]}-{context(span)[1]}-{span.context.trace_flags:02x}")
+    added = attribute(f"00-{context(span)[0]}-{context(span)[1]}-{span.context.trace_flags:02x}")
     sent = [message.attributes.get("traceparent") for message in fake.entries("send")]
-    assert sent == [ours, ours, None, earlier]
+    assert sent == [added, added, None, earlier]
 
 
 async def test_context_does_not_exceed_the_size_limit_of_a_batch() -> None:

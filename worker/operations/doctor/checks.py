@@ -101,21 +101,21 @@ async def _queues(
         except AWSError as error:
             return error
 
-    source, dead = await asyncio.gather(
+    source, dead_letters = await asyncio.gather(
         describe(settings.queue), describe(settings.dead_letter_queue)
     )
-    states = [None if isinstance(each, AWSError) else each[1] for each in (source, dead)]
+    states = [None if isinstance(each, AWSError) else each[1] for each in (source, dead_letters)]
     if isinstance(source, AWSError):
         results = [_not_found(queues.SOURCE, "AUP_QUEUE", source)]
     else:
         results = queues.of_source(source[1], states[1], settings)
-    if isinstance(dead, AWSError):
-        results.append(_not_found(queues.DEAD_LETTERS, "AUP_DEAD_LETTER_QUEUE", dead))
+    if isinstance(dead_letters, AWSError):
+        results.append(_not_found(queues.DEAD_LETTERS, "AUP_DEAD_LETTER_QUEUE", dead_letters))
     else:
-        results += queues.of_dead_letters(dead[1], states[0])
+        results += queues.of_dead_letters(dead_letters[1], states[0])
     permitted = await asyncio.gather(
         _permitted(source, queues.SOURCE, permissions.on_source),
-        _permitted(dead, queues.DEAD_LETTERS, permissions.on_dead_letters),
+        _permitted(dead_letters, queues.DEAD_LETTERS, permissions.on_dead_letters),
     )
     return results, [*permitted[0], *permitted[1]]
 

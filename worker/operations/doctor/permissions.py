@@ -89,7 +89,7 @@ class Attempt:
 
 
 async def attempt(probes: Sequence[Probe]) -> list[Attempt]:
-    """Make the calls of all probes concurrently."""
+    """Attempt all probes concurrently."""
     errors = await asyncio.gather(*(probe.error() for probe in probes))
     return [Attempt(probe, error) for probe, error in zip(probes, errors, strict=True)]
 

@@ -62,7 +62,7 @@ def of_dead_letters(state: QueueState, source: QueueState | None) -> list[CheckR
 
 
 def at_start(source: QueueState, dead_letters: QueueState, settings: Settings) -> list[CheckResult]:
-    """Run the checks that decide whether messages are processed, and dead letters kept."""
+    """Run the checks that decide whether messages are processed and dead letters are kept."""
     return [
         kind(SOURCE, source),
         redrive(source, settings),
