@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import asdict
 from typing import Annotated, Any, Final
 
 import typer
@@ -13,15 +12,15 @@ from rich.text import Text
 
 from worker.cli import screen
 from worker.cli.running import run_async
-from worker.operations.doctor.checks import Groups, examine
-from worker.operations.doctor.result import CheckResult, Verdict
+from worker.operations.doctor.checks import Groups, run_checks
+from worker.operations.doctor.result import CheckResult, CheckStatus
 from worker.settings import load
 
 _STYLES: Final = {
-    Verdict.PASS: "green",
-    Verdict.WARN: "yellow",
-    Verdict.FAIL: "bold red",
-    Verdict.UNKNOWN: "magenta",
+    CheckStatus.PASS: "green",
+    CheckStatus.WARN: "yellow",
+    CheckStatus.FAIL: "bold red",
+    CheckStatus.UNKNOWN: "magenta",
 }
 
 
@@ -39,26 +38,34 @@ def doctor(
 
     Example: aup-worker doctor --unit aup-worker.service
     """
-    groups = run_async(examine(load(), unit=unit))
-    counts = Counter(each.verdict for findings in groups.values() for each in findings)
+    groups = run_async(run_checks(load(), unit=unit))
+    counts = Counter(each.status for findings in groups.values() for each in findings)
     if as_json:
         screen.print_json(_document(groups, counts))
     else:
         out = screen.stdout()
         out.print(_table(groups))
         out.print(_sum(counts))
-    if counts[Verdict.FAIL]:
+    if counts[CheckStatus.FAIL]:
         raise typer.Exit(1)
 
 
-def _document(groups: Groups, counts: Counter[Verdict]) -> dict[str, Any]:
+def _document(groups: Groups, counts: Counter[CheckStatus]) -> dict[str, Any]:
     return {
-        "counts": {verdict: counts[verdict] for verdict in Verdict},
+        "counts": {status: counts[status] for status in CheckStatus},
         "checks": [
-            {"group": group, **asdict(finding)}
-            for group, findings in groups.items()
-            for finding in findings
+            _row(group, finding) for group, findings in groups.items() for finding in findings
         ],
+    }
+
+
+def _row(group: str, result: CheckResult) -> dict[str, str]:
+    return {
+        "group": group,
+        "check": result.check,
+        "verdict": result.status,
+        "found": result.found,
+        "remedy": result.remedy,
     }
 
 
@@ -70,8 +77,8 @@ def _table(groups: Groups) -> Table:
             table.add_row()
         table.add_row(Text(group, style="bold"))
         for finding in findings:
-            verdict = Text(finding.verdict, style=_STYLES[finding.verdict])
-            table.add_row(verdict, screen.plain(finding.check), _told(finding))
+            status = Text(finding.status, style=_STYLES[finding.status])
+            table.add_row(status, screen.plain(finding.check), _told(finding))
     return table
 
 
@@ -84,6 +91,6 @@ def _told(finding: CheckResult) -> Text:
     return told
 
 
-def _sum(counts: Counter[Verdict]) -> Text:
-    parts = [f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict]]
+def _sum(counts: Counter[CheckStatus]) -> Text:
+    parts = [f"{counts[status]} {status}" for status in CheckStatus if counts[status]]
     return Text(f"\n{counts.total()} checks: {', '.join(parts)}")

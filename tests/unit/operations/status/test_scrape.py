@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.unit.monitoring import Watched, view_of
+from tests.unit.monitoring import FakePipeline, status_of
 from worker.domain.message import Outcome, OutcomeKind
 from worker.errors import UsageError
 from worker.observability.endpoints import serving
@@ -51,11 +51,11 @@ def test_a_worker_that_listens_everywhere_is_asked_here() -> None:
 async def test_a_worker_tells_what_it_settled_what_it_holds_and_whether_it_is_ready(
     unused_port: int,
 ) -> None:
-    view, where = view_of(None, health_port=unused_port), f"127.0.0.1:{unused_port}"
+    view, where = status_of(None, health_port=unused_port), f"127.0.0.1:{unused_port}"
     async with serving(view, exposition(view)):
         first = await scrape(where)
         assert (first.problem, first.ready, first.reasons) == ("", False, ("starting",))
-        watched = Watched()
+        watched = FakePipeline()
         view.begin(watched, lambda: 1)
         accounting = view.metrics.accounting
         for kind in (OutcomeKind.RECORDED, OutcomeKind.RECORDED, OutcomeKind.DUPLICATE):
