@@ -1,7 +1,7 @@
 """Write the bill of materials of what the service runs on: CycloneDX JSON, on stdout.
 
 Run by `make sbom`, in the environment that holds cyclonedx-py. The components are those of
-requirements-run.lock on Linux, each with the hashes that its archives are checked against.
+infra/locks/requirements-run.lock on Linux, with the hashes that their archives are checked against.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any, Final
 from packaging.requirements import Requirement
 
 _ROOT: Final = Path(__file__).resolve().parents[1]
-_LOCK: Final = _ROOT / "requirements-run.lock"
+_LOCK: Final = _ROOT / "infra/locks/requirements-run.lock"
 _LINUX: Final = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
 
 

@@ -33,9 +33,9 @@ fi
 "$python" -m venv "$build"
 umask 022
 "$build/bin/python" -m venv --without-pip "$release"
-pip install --require-hashes --no-deps -r requirements-build.lock
+pip install --require-hashes --no-deps -r infra/locks/requirements-build.lock
 pip wheel --no-deps --no-build-isolation --wheel-dir "$build/wheel" .
-pip --python "$release/bin/python" install --no-compile --require-hashes --no-deps -r requirements-run.lock
+pip --python "$release/bin/python" install --no-compile --require-hashes --no-deps -r infra/locks/requirements-run.lock
 pip --python "$release/bin/python" install --no-compile --no-index --no-deps "$build"/wheel/*.whl
 "$release/bin/python" -m compileall -q "$release/lib"
 "$release/bin/aup-worker" --help >"$build/help"
