@@ -1,4 +1,4 @@
-"""The service on a real systemd, installed as the README says."""
+"""The service on a real systemd, installed as infra/README.md describes."""
 
 from __future__ import annotations
 
