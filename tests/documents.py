@@ -61,24 +61,39 @@ def documents() -> list[Document]:
     return [Document(str(path.relative_to(ROOT))) for path in sorted(paths)]
 
 
+def blocks(text: str, language: str) -> list[str]:
+    """Return the fenced blocks of one language."""
+    return [block for each, block in _FENCE.findall(text) if each == language]
+
+
 def commands(text: str) -> list[str]:
     """Return the shell commands of the `sh` and `console` blocks of a text, in order."""
-    found: list[str] = []
+    return [command for command, _ in session(text)]
+
+
+def session(text: str) -> list[tuple[str, list[str]]]:
+    """Return the shell commands of a text in order, each with the output that is shown for it."""
+    steps: list[tuple[str, list[str]]] = []
     for language, block in _FENCE.findall(text):
         if language in {"sh", "console"}:
-            found += _commands(block, prompts=("$ ", "# ") if language == "console" else ("",))
-    return found
+            steps += _steps(block, prompts=("$ ", "# ") if language == "console" else ("",))
+    return steps
 
 
-def _commands(block: str, *, prompts: tuple[str, ...]) -> Iterator[str]:
+def _steps(block: str, *, prompts: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
     lines = iter(block.splitlines())
+    output: list[str] = []
     for line in lines:
-        if not line or not line.startswith(prompts):
+        if not line:
+            continue
+        if not line.startswith(prompts):
+            output.append(line)
             continue
         command = line if prompts == ("",) else line[2:]
         while _continues(command):
             command += "\n" + next(lines)
-        yield command
+        output = []
+        yield command, output
 
 
 def _continues(command: str) -> bool:

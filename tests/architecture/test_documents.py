@@ -1,4 +1,4 @@
-"""What the documents name exists: links, files, tests, verbs, settings, figures and commands."""
+"""What the documents name exists: links, files, tests, verbs, figures and commands."""
 
 from __future__ import annotations
 
@@ -100,14 +100,6 @@ def test_every_verb_is_in_the_readme() -> None:
     assert len(VERBS) >= 8
     for verb in VERBS:
         assert f"| `{verb}` |" in README.text, verb
-
-
-def test_table_of_settings_has_every_setting_with_its_default() -> None:
-    rows = re.findall(
-        r"^\| `(A(?:UP|WS)_\w+)` \|", Document("infra/settings.md").text, re.MULTILINE
-    )
-    assert set(rows) == _known_settings() - _OF_AWS - {"AWS_ENDPOINT_URL_SQS"}
-    assert len(rows) == len(set(rows))
 
 
 def test_packages_in_the_architecture_are_the_layers_that_import_linter_checks() -> None:
