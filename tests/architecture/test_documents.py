@@ -116,6 +116,18 @@ def test_packages_in_the_architecture_are_the_layers_that_import_linter_checks()
     ]
 
 
+@pytest.mark.parametrize("document", PRESENT, ids=_names)
+def test_a_default_that_a_document_states_is_the_default(document: Document) -> None:
+    for name, stated in re.findall(r"`(AUP_\w+)` \((\d[\d.]*)(?: s)?\)", document.prose):
+        [default] = {
+            str(field.default).removesuffix(".0")
+            for model in (Settings, AWSSettings)
+            for attribute, field in model.model_fields.items()
+            if attribute != "aws" and variable(model, attribute) == name
+        }
+        assert stated == default, name
+
+
 def test_costs_in_the_readme_are_those_of_the_benchmark() -> None:
     results = Document("tests/bench/RESULTS.md").text
     section = README.section("## What it costs")
