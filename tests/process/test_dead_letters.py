@@ -41,7 +41,7 @@ def die(
     history: Mapping[str, Any] | None = None,
     original_id: str = "",
 ) -> str:
-    """Put a dead letter where the worker would have, in the format of the README; give its id."""
+    """Put a dead letter where the worker would have, in the documented format; return its id."""
     note = {
         "reason": reason,
         "detail": detail,
