@@ -6,11 +6,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Part of what the tests do is waiting; many more processes than cores would starve each other.
 SPREAD := -n 3 --dist worksteal
+# The folders that hold such tests: collecting the others takes longer than it seems.
+WITH_SERVERS := tests/contract tests/faults tests/infra tests/integration tests/process tests/servers
 UV := .cache/uv/bin/uv
 IMAGE ?= aup-worker
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format contract servers infra-check host-tests image image-tests sbom simulate mutants fuzz bench scaling soak lock clean
+.PHONY: help demo quick test check format contract servers infra-check host-tests image image-tests sbom simulate mutants fuzz bench scaling soak lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +22,11 @@ demo: $(VENV)/.run ## the whole job on an embedded AWS, in under a minute
 
 test: $(VENV)/.develop ## every test that needs nothing but pip
 	$(BIN)/python -m pytest -m "not servers and not hosts" $(SPREAD) $(ARGS)
+
+quick: $(VENV)/.develop ## lint what changed, then the unit and architecture tests
+	@changed=$$(git diff --name-only --diff-filter=d HEAD -- '*.py'; git ls-files --others --exclude-standard -- '*.py'); \
+	test -z "$$changed" || { $(BIN)/ruff check --quiet $$changed && $(BIN)/ruff format --check --quiet $$changed; }
+	@$(BIN)/python -m pytest tests/unit tests/architecture -n 2 --dist worksteal -q $(ARGS)
 
 check: $(VENV)/.develop ## lint, format, types and the layers of the architecture
 	$(BIN)/ruff check .
@@ -35,7 +42,7 @@ servers: $(VENV)/.develop ## download the real servers that the contract is test
 	@$(BIN)/python -m tests.servers.download
 
 contract: servers ## the contract on DynamoDB Local, ministack and fauxqs
-	$(BIN)/python -m pytest -m servers $(SPREAD) $(ARGS)
+	$(BIN)/python -m pytest -m servers $(SPREAD) $(ARGS) $(WITH_SERVERS)
 
 simulate: $(VENV)/.develop ## 10,000 simulated disasters (SEEDS=n for another number, SEED=n for one with its story)
 	@$(BIN)/python -m tests.simulation
@@ -61,7 +68,7 @@ infra-check: $(VENV)/.develop .cache/tools/hadolint/.complete ## check what infr
 	@$(BIN)/python -m tests.infra.check_hosts
 
 host-tests: $(VENV)/.develop ## boot a systemd and run the service on it (needs root on Linux)
-	$(BIN)/python -m pytest -m hosts $(ARGS)
+	$(BIN)/python -m pytest -m hosts $(ARGS) tests/infra
 
 image-tests: $(VENV)/.develop ## build and run the image in a host made for it (needs root, debootstrap, `make servers`)
 	@$(BIN)/python -m tests.infra.image_host $(ARGS)
