@@ -189,7 +189,7 @@ async def test_a_key_that_comes_twice_in_one_call_is_inserted_once(
     repository: AUPRepository, place: LedgerPlace
 ) -> None:
     items = [{"user_id": user, "policy_version": "p#1"} for user in ("a", "b", "a")]
-    results = await repository._insert(items)
+    results = await repository._acceptances._insert(items)
     # DynamoDB Local refuses such a call and has written some of it: `record` finds its own writes.
     assert set(results) <= {Inserted.NEW, Inserted.EXISTS}
     assert Inserted.EXISTS in {results[0], results[2]}
@@ -200,7 +200,9 @@ async def test_an_item_that_the_table_refuses_fails_alone(
     repository: AUPRepository, place: LedgerPlace
 ) -> None:
     good = [{"user_id": f"u{n}", "policy_version": "p#1"} for n in range(4)]
-    results = await repository._insert([*good[:2], {"policy_version": "p#1"}, *good[2:]])
+    results = await repository._acceptances._insert(
+        [*good[:2], {"policy_version": "p#1"}, *good[2:]]
+    )
     assert [results[n] for n in (0, 1, 3, 4)] == [Inserted.NEW] * 4
     assert isinstance(results[2], AWSRejectedError)
     assert len(await place.items()) == 4
@@ -210,7 +212,7 @@ async def test_an_item_beyond_the_size_limit_is_refused_for_good(
     repository: AUPRepository, place: LedgerPlace
 ) -> None:
     key = {"user_id": "u", "policy_version": "p#1"}
-    (result,) = await repository._insert([key | {"extra": "x" * 410_000}])
+    (result,) = await repository._acceptances._insert([key | {"extra": "x" * 410_000}])
     assert isinstance(result, AWSRejectedError)
     assert await place.items() == []
 
@@ -618,7 +620,7 @@ async def test_nothing_is_erased_of_a_record_that_changes_between_read_and_updat
     async def read_before_the_change(_: object) -> dict[str, Any]:
         return {**item, **change}
 
-    monkeypatch.setattr(repository, "_kept", read_before_the_change)
+    monkeypatch.setattr(repository._acceptances, "_stored", read_before_the_change)
     with pytest.raises(AWSRejectedError, match="has changed or is gone"):
         await repository.erase(item, ["ip"])
     assert await place.items() == before

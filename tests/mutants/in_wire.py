@@ -102,10 +102,10 @@ _RESULTS: Final = (
     ),
     Mutant(
         "an item of another key believed",
-        "worker/repository/aup.py",
+        "worker/repository/tables.py",
         "if item is not None and any(item[name] != value",
         "if item is not None and any(item is value",
-        ("tests/unit/repository/test_aup.py",),
+        ("tests/unit/repository/test_tables.py",),
     ),
     Mutant(
         "surplus messages end the service",

@@ -18,6 +18,8 @@ from worker.errors import (
     AWSUnavailableError,
     AWSUnsupportedError,
 )
+from worker.runtime.backoff import full_jitter
+from worker.settings import AWSSettings
 
 if TYPE_CHECKING:
     from worker.aws.fast_path.caller import Caller
@@ -28,6 +30,8 @@ Item = Mapping[str, Any]
 
 # DynamoDB API reference, BatchExecuteStatement.
 STATEMENTS_MAX: Final = 25
+_RETRY_BASE_SECONDS: Final = 0.1
+_RETRY_CAP_SECONDS: Final = 2.0
 # A key that no policy and no acceptance has.
 PROBE: Final = "aup-worker-probe"
 # DynamoDB names its errors. A nameless 500 may pass, and is also how moto breaks at PartiQL.
@@ -216,6 +220,39 @@ def _result(outcome: Any) -> InsertResult:
     if isinstance(outcome, Inserted | AWSError):
         return outcome
     raise outcome
+
+
+async def insert_with_retries(
+    insert: Callable[[Item], Awaitable[Inserted]],
+    item: Item,
+    aws_settings: AWSSettings,
+    loop: asyncio.AbstractEventLoop,
+) -> Inserted:
+    """Insert an item; retry with full jitter while the table throttles or is unavailable.
+
+    Args:
+        insert: Inserts one item.
+        item: Item to insert.
+        aws_settings: Attempts, and the deadline of a call, which bounds all attempts together.
+        loop: Running event loop; looking it up would cost a system call for every item.
+
+    Raises:
+        AWSError: The last attempt failed, or no retry would help.
+    """
+    deadline = loop.time() + aws_settings.call_timeout_seconds
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            return await insert(item)
+        except (AWSThrottledError, AWSUnavailableError):
+            delay = full_jitter(
+                attempt, base_seconds=_RETRY_BASE_SECONDS, cap_seconds=_RETRY_CAP_SECONDS
+            )
+            out_of_time = loop.time() + delay >= deadline
+            if attempt >= aws_settings.write_attempts or out_of_time:
+                raise
+        await asyncio.sleep(delay)
 
 
 class AdaptiveConcurrency:
