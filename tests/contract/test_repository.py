@@ -576,7 +576,7 @@ async def test_an_acceptance_for_a_table_keyed_otherwise_is_refused(
 # --- erasing and counting ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ledger", REAL_LEDGERS)
+@pytest.mark.parametrize("store", REAL_LEDGERS)
 async def test_erased_fields_are_gone_with_their_salts_and_the_rest_verifies(
     repository: AUPRepository, place: LedgerPlace
 ) -> None:
@@ -594,7 +594,7 @@ async def test_erased_fields_are_gone_with_their_salts_and_the_rest_verifies(
     assert not set(ERASABLE) & set(again)
 
 
-@pytest.mark.parametrize("ledger", REAL_LEDGERS)
+@pytest.mark.parametrize("store", REAL_LEDGERS)
 async def test_nothing_is_erased_of_a_record_that_is_another_or_gone(
     repository: AUPRepository, place: LedgerPlace
 ) -> None:
@@ -606,7 +606,7 @@ async def test_nothing_is_erased_of_a_record_that_is_another_or_gone(
     assert await place.items() == before
 
 
-@pytest.mark.parametrize("ledger", REAL_LEDGERS)
+@pytest.mark.parametrize("store", REAL_LEDGERS)
 @pytest.mark.parametrize("change", [{"ip": "192.0.2.1"}, {"ip_salt": b"another salt 16b"}], ids=str)
 async def test_nothing_is_erased_of_a_record_that_changes_between_read_and_update(
     change: dict[str, Any],
@@ -626,7 +626,7 @@ async def test_nothing_is_erased_of_a_record_that_changes_between_read_and_updat
     assert await place.items() == before
 
 
-@pytest.mark.parametrize("ledger", REAL_LEDGERS)
+@pytest.mark.parametrize("store", REAL_LEDGERS)
 async def test_fields_erased_by_several_at_once_are_all_gone_for_every_caller(
     repository: AUPRepository,
 ) -> None:
@@ -641,7 +641,7 @@ async def test_fields_erased_by_several_at_once_are_all_gone_for_every_caller(
     assert not [each for each in (erased[0], erased[3]) if "ip" in each or "ip_salt" in each]
 
 
-@pytest.mark.parametrize("ledger", REAL_LEDGERS)
+@pytest.mark.parametrize("store", REAL_LEDGERS)
 async def test_a_scan_in_segments_and_pages_gives_every_acceptance_of_a_version_once(
     repository: AUPRepository,
 ) -> None:
