@@ -133,8 +133,8 @@ _ENDS: Final = (
     Mutant(
         "callers cancelled by the end of the repository",
         "worker/repository/dynamodb.py",
-        "borrower.interrupted = True",
-        "borrower.interrupted = False",
+        "use.interrupted = True",
+        "use.interrupted = False",
         ("tests/unit/repository/test_aup.py", "-k", "every_kind_of_call"),
     ),
 )

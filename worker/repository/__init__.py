@@ -1,4 +1,4 @@
-"""The ledger of acceptances and the table of policies, behind one shared object."""
+"""Acceptances and policies in DynamoDB, behind one shared object."""
 
 from worker.repository.acceptances import RecordResult, ScanKey, ScanPage, TableSize
 from worker.repository.aup import AUPRepository

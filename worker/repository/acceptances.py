@@ -32,9 +32,9 @@ from worker.repository.writes import (
 from worker.runtime.batcher import Batcher
 from worker.settings import AWSSettings
 
-# On the wire a character takes six bytes at most, and DynamoDB takes 16 MB in a request.
+# A character takes at most six bytes in JSON, and a request at most 16 MB.
 _BATCH_MAX_CHARACTERS: Final = 1_000_000
-# One removes, one confirms; the rest is for others who erase the same record at this moment.
+# One to remove and one to confirm; the others allow for concurrent erasures of the same record.
 _ERASE_ATTEMPTS: Final = 5
 
 
@@ -81,7 +81,7 @@ class Acceptances:
         tables: Calls to the tables.
         insert: Inserts into the table of acceptances.
         aws_settings: Table name, attempts, concurrency and privacy.
-        check_owner: Raises unless the caller may use the repository; calls `adopt` on a new loop.
+        check_owner: Raises unless the caller may use the repository; calls `bind` on a new loop.
         now: Returns the current time, timezone-aware.
     """
 
@@ -106,14 +106,14 @@ class Acceptances:
         self._concurrency = AdaptiveConcurrency(aws_settings.write_concurrency, lambda: 0.0)
         self._lookups = asyncio.Semaphore(aws_settings.write_concurrency)
 
-    def adopt(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Create what belongs to one event loop: the batches, their concurrency, the lookups."""
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Create what belongs to one event loop: the batcher and the limits of concurrency."""
         limit = self._settings.write_concurrency
         self._loop = loop
         self._concurrency = AdaptiveConcurrency(limit, loop.time)
         self._lookups = asyncio.Semaphore(limit)
         self._writes = Batcher(
-            self._insert_and_learn,
+            self._insert_batch,
             max_entries=self._insert.max_items,
             concurrency=limit,
             max_bytes=_BATCH_MAX_CHARACTERS,
@@ -142,22 +142,22 @@ class Acceptances:
         item = build_item(
             acceptance, received_at=received_at or now, recorded_at=now, reductions=reductions
         )
-        assert self._writes is not None  # noqa: S101 - _check_owner has adopted a loop
+        assert self._writes is not None  # noqa: S101 - _check_owner has bound a loop
         assert self._loop is not None  # noqa: S101 - the same
         inserted = await insert_with_retries(self._writes.submit, item, self._settings, self._loop)
         if inserted is Inserted.NEW:
             return RecordResult.RECORDED
         existing = await self._existing(item)
         if existing.get("record_id") == item["record_id"]:
-            return RecordResult.RECORDED  # our own write had landed, its answer was lost
-        # An item of another program may name no event: then it contradicts none.
+            return RecordResult.RECORDED  # an earlier attempt succeeded, its response was lost
+        # An item of another program may lack event_id: then there is nothing to conflict with.
         same_event = existing.get("event_id") == item["event_id"]
         if same_event and not same_content(existing, acceptance, reductions):
             return RecordResult.CONFLICT
         return RecordResult.DUPLICATE
 
-    async def _insert_and_learn(self, items: Sequence[Item]) -> Sequence[InsertResult]:
-        assert self._writes is not None  # noqa: S101 - it calls us
+    async def _insert_batch(self, items: Sequence[Item]) -> Sequence[InsertResult]:
+        assert self._writes is not None  # noqa: S101 - the batcher calls this method
         results: Sequence[InsertResult]
         try:
             results = await self._insert(items)
@@ -167,7 +167,7 @@ class Acceptances:
             self._tables.observe(Operation.WRITE, [error])
             raise
         self._tables.observe(Operation.WRITE, results)
-        self._concurrency.learn(results)
+        self._concurrency.adjust(results)
         self._writes.concurrency = self._concurrency.allowed
         return results
 
@@ -176,8 +176,8 @@ class Acceptances:
         async with self._lookups:
             existing = await self._tables.get(Operation.LOOK_UP, self._table_name, key)
         if existing is None:
-            # The insert said that it exists and nothing deletes: this answer is not to be believed.
-            raise AWSUnavailableError("GetItem: the record that exists was not answered")
+            # The insert found the key and nothing deletes records: the response must be wrong.
+            raise AWSUnavailableError("GetItem: existing record missing from the response")
         return existing
 
     async def exists(self, user_id: str, policy_id: str, version: str) -> bool:
@@ -210,8 +210,8 @@ class Acceptances:
     async def erase(self, item: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
         """Remove fields and their salts from a record; see `AUPRepository.erase`.
 
-        The condition names nothing but what is removed, so that the eraser's role need not be
-        allowed to name, and so to set, anything else.
+        The condition names only the removed attributes: what the eraser's role may name in a
+        condition, it may also set.
         """
         key = {name: item[name] for name in ("user_id", "policy_version")}
         wanted = [each for name in fields for each in (name, f"{name}_salt")]
@@ -239,8 +239,8 @@ class Acceptances:
             self._tables.resource() as resource,
             self._tables.call("DescribeTable", self._table_name),
         ):
-            answer = await resource.meta.client.describe_table(TableName=self._table_name)
-            table = answer["Table"]
+            response = await resource.meta.client.describe_table(TableName=self._table_name)
+            table = response["Table"]
             return TableSize(int(table.get("ItemCount", 0)), int(table.get("TableSizeBytes", 0)))
 
     async def scan(
@@ -262,12 +262,12 @@ class Acceptances:
             self._tables.resource() as resource,
             self._tables.call("Scan", self._table_name),
         ):
-            answer = await resource.meta.client.scan(**request)
+            response = await resource.meta.client.scan(**request)
             return ScanPage(
-                [str(item.get("accepted_at", "")) for item in answer.get("Items", [])],
-                int(answer.get("ScannedCount", 0)),
-                float(answer.get("ConsumedCapacity", {}).get("CapacityUnits", 0)),
-                answer.get("LastEvaluatedKey") or None,
+                [str(item.get("accepted_at", "")) for item in response.get("Items", [])],
+                int(response.get("ScannedCount", 0)),
+                float(response.get("ConsumedCapacity", {}).get("CapacityUnits", 0)),
+                response.get("LastEvaluatedKey") or None,
             )
 
     def probes(self) -> list[Probe]:

@@ -1,4 +1,4 @@
-"""The one repository of acceptances and policies."""
+"""Repository of acceptances and policies, one per process."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ class AUPRepository(DynamoDBRepository):
             self.dynamodb_caller, table_name, timeout_seconds, self.calls, key_name=key_name
         )
 
-    def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
-        super()._adopt(loop)
-        self._policies.adopt()
-        self._acceptances.adopt(loop)
+    def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        super()._bind(loop)
+        self._policies.bind()
+        self._acceptances.bind(loop)
 
     @property
     def write_concurrency(self) -> int:
@@ -132,7 +132,7 @@ class AUPRepository(DynamoDBRepository):
             The version as the table holds it.
 
         Raises:
-            PolicyConflictError: The version is published with another text, title or start.
+            PolicyConflictError: The version is published with a different text, title or start.
             AWSError: The table cannot be reached, found or written.
         """
         return await self._policies.publish(policy)
@@ -238,7 +238,7 @@ class AUPRepository(DynamoDBRepository):
         return [*self._policies.probes(), *self._acceptances.probes()]
 
     async def aclose(self) -> None:
-        """Stop writing and close the resource; callers get RepositoryClosedError."""
+        """Cancel writes and close the resource; callers get RepositoryClosedError."""
         if self._loop is asyncio.get_running_loop():
             await self._acceptances.aclose(self._closed_error())
         await super().aclose()

@@ -35,7 +35,7 @@ class Policies:
         tables: Calls to the tables.
         insert: Inserts into the table of policies.
         aws_settings: Table name, attempts and cache TTLs.
-        check_owner: Raises unless the caller may use the repository; calls `adopt` on a new loop.
+        check_owner: Raises unless the caller may use the repository; calls `bind` on a new loop.
         now: Returns the current time, timezone-aware.
     """
 
@@ -65,8 +65,8 @@ class Policies:
         )
         self._reads = asyncio.Semaphore(POLICY_READS)
 
-    def adopt(self) -> None:
-        """Start with empty caches on the event loop that now owns the repository."""
+    def bind(self) -> None:
+        """Reset for a new event loop: clear the caches."""
         self._cache.clear()
         self._versions.clear()
         self._reads = asyncio.Semaphore(POLICY_READS)
@@ -102,8 +102,8 @@ class Policies:
             first = error.errors()[0]
             name = f"{item.get('policy_id')} {item.get('version')}"
             raise AWSRejectedError(
-                f"{name} in {self._table_name} is not as "
-                f"`policy publish` writes it: {first['loc'][0]}: {first['msg']}; correct the item"
+                f"{name} in {self._table_name} is malformed: "
+                f"{first['loc'][0]}: {first['msg']}; correct the item"
             ) from None
 
     async def published(self, policy_id: str | None = None) -> list[Policy]:
@@ -129,12 +129,12 @@ class Policies:
         """Publish a version; see `AUPRepository.publish_policy`."""
         self._check_owner()
         item = _policy_item(policy)
-        policy = self._as_policy(item)  # with the precision that the table keeps
+        policy = self._as_policy(item)  # with the precision of the stored times
         loop = asyncio.get_running_loop()
         inserted = await insert_with_retries(self._insert_one, item, self._settings, loop)
         if inserted is Inserted.EXISTS:
             return await self._published_before(policy)
-        self._forget(policy.policy_id, policy.version)
+        self._invalidate(policy.policy_id, policy.version)
         return policy
 
     async def _insert_one(self, item: Item) -> Inserted:
@@ -146,14 +146,14 @@ class Policies:
     async def _published_before(self, policy: Policy) -> Policy:
         existing = await self._read(policy.policy_id, policy.version)
         if existing is None:
-            raise AWSUnavailableError("GetItem: the policy that exists was not answered")
+            raise AWSUnavailableError("GetItem: existing policy missing from the response")
         starts_with_publication = policy.effective_at == policy.published_at
         same_start = starts_with_publication or policy.effective_at == existing.effective_at
         if existing.same_text(policy) and same_start:
             return existing
         raise PolicyConflictError(
-            f"{policy.policy_id} {policy.version} is published with another text, title or start "
-            f"(its hash is {existing.content_sha256}): publish a new version instead"
+            f"{policy.policy_id} {policy.version} is already published with a different text, "
+            f"title or start (content_sha256 {existing.content_sha256}); publish a new version"
         )
 
     async def retire(
@@ -163,19 +163,20 @@ class Policies:
         key = {"policy_id": policy_id, "version": version}
         end = {"retired_at": timestamp(retired_at or self._now())}
         await self._tables.update(Update(self._table_name, key, added=end))
-        self._forget(policy_id, version)
+        self._invalidate(policy_id, version)
         stored = await self._read(policy_id, version)
         if stored is None:
             raise PolicyNotFoundError(f"{policy_id} {version} is not published")
         if stored.retired_at is None:
             raise AWSRejectedError(
-                f"{policy_id} {version} in {self._table_name}: retired_at is null; remove it"
+                f"{policy_id} {version} in {self._table_name}: retired_at is null; "
+                "remove the attribute"
             )
         return stored
 
-    def _forget(self, policy_id: str, version: str) -> None:
-        self._cache.forget(policy_id, version)
-        self._versions.forget(policy_id)
+    def _invalidate(self, policy_id: str, version: str) -> None:
+        self._cache.invalidate(policy_id, version)
+        self._versions.invalidate(policy_id)
 
     def probes(self) -> list[Probe]:
         """Return a read of a key that does not exist."""

@@ -90,13 +90,13 @@ class TableCalls:
             self.resource() as resource,
             self.call("GetItem", table_name),
         ):
-            answer = await resource.meta.client.get_item(
+            response = await resource.meta.client.get_item(
                 TableName=table_name, Key=key, ConsistentRead=True
             )
-            item: dict[str, Any] | None = answer.get("Item")
-            # Absent is only what is not there: an item of another form or key is another response.
+            item: dict[str, Any] | None = response.get("Item")
+            # Absent means a response without an item; a malformed or different item is an error.
             if item is not None and any(item[name] != value for name, value in key.items()):
-                raise AWSUnavailableError(f"GetItem {table_name}: an item of another key")
+                raise AWSUnavailableError(f"GetItem {table_name}: item with a different key")
             return item
 
     async def pages(self, operation: str, **request: Any) -> AsyncIterator[dict[str, Any]]:
@@ -115,15 +115,15 @@ class TableCalls:
                 self.call(operation, request["TableName"]),
             ):
                 call: Any = getattr(resource.meta.client, operation.lower())
-                answer = await call(**request)
-                items = answer.get("Items", [])
+                response = await call(**request)
+                items = response.get("Items", [])
                 if not isinstance(items, list) or not all(isinstance(each, dict) for each in items):
-                    raise AWSUnavailableError(f"{operation}: an item of another form")
+                    raise AWSUnavailableError(f"{operation}: malformed page of items")
             for item in items:
                 yield item
-            if not answer.get("LastEvaluatedKey"):
+            if not response.get("LastEvaluatedKey"):
                 return
-            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+            request["ExclusiveStartKey"] = response["LastEvaluatedKey"]
 
     async def update(self, update: Update) -> bool:
         """Update an item, and return whether it existed and was as expected.

@@ -287,7 +287,7 @@ async def test_a_policy_id_is_no_prefix_of_another() -> None:
 async def test_an_existing_record_that_is_not_answered_is_no_duplicate() -> None:
     world = await open_world()
     world.dynamodb.spoil_item = lambda _: "DuplicateItem"
-    with pytest.raises(AWSUnavailableError, match="not answered"):
+    with pytest.raises(AWSUnavailableError, match="missing from the response"):
         await world.repository().record(acceptance())
 
 

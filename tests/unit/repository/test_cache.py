@@ -131,7 +131,7 @@ async def test_what_is_forgotten_is_read_again() -> None:
     source = _Source(a="A", b="B")
     cache = _cache(source)
     await asyncio.gather(cache.get("a"), cache.get("b"))
-    cache.forget("a")
+    cache.invalidate("a")
     await asyncio.gather(cache.get("a"), cache.get("b"))
     assert source.reads == ["a", "b", "a"]
     cache.clear()

@@ -48,7 +48,7 @@ def test_the_repository_of_equal_settings_is_the_same_object() -> None:
 
 def test_a_repository_of_other_settings_is_refused() -> None:
     AUPRepository(aws_settings())
-    with pytest.raises(SingletonConflictError, match=r"AUPRepository exists .*aws_settings"):
+    with pytest.raises(SingletonConflictError, match=r"already exists .*aws_settings"):
         AUPRepository(aws_settings(table_name="another"))
 
 
@@ -167,7 +167,7 @@ async def test_use_after_close_is_refused() -> None:
     repository = _repository(_session())
     await _use(repository)
     await repository.aclose()
-    with pytest.raises(RepositoryClosedError, match="construct it anew"):
+    with pytest.raises(RepositoryClosedError, match="construct a new one"):
         await _use(repository)
     await repository.aclose()
 
@@ -205,7 +205,7 @@ async def test_closing_while_it_opens_leaves_nothing_open() -> None:
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
 def test_a_copy_of_any_kind_is_refused(copied: Any) -> None:
-    with pytest.raises(TypeError, match="one per process and cannot be copied or pickled"):
+    with pytest.raises(TypeError, match="is a singleton and cannot be copied or pickled"):
         copied(AUPRepository(aws_settings()))
 
 

@@ -85,10 +85,10 @@ def test_equal_arguments_give_the_instance_however_they_are_passed() -> None:
 def test_other_arguments_are_refused_and_named() -> None:
     _Slow(1)
     with pytest.raises(
-        SingletonConflictError, match=r"_Slow exists already with another size, name"
+        SingletonConflictError, match=r"_Slow already exists with different size, name"
     ):
         _Slow(2, name="n")
-    with pytest.raises(SingletonConflictError, match=r"another name:"):
+    with pytest.raises(SingletonConflictError, match=r"different name;"):
         _Slow(1, name="n")
 
 

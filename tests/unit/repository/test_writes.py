@@ -255,15 +255,15 @@ def test_throttling_halves_the_concurrency_and_success_restores_it() -> None:
     concurrency = AdaptiveConcurrency(16, clock)
     for expected in (8, 4, 2, 1, 1):
         clock.now += 1
-        concurrency.learn([Inserted.NEW, _THROTTLED])
+        concurrency.adjust([Inserted.NEW, _THROTTLED])
         assert concurrency.allowed == expected
     calls = 0
     while concurrency.allowed < 16:
-        concurrency.learn([Inserted.NEW])
+        concurrency.adjust([Inserted.NEW])
         calls += 1
     assert 16 <= calls <= 16 * 17 / 2
     for _ in range(100):
-        concurrency.learn([Inserted.NEW])
+        concurrency.adjust([Inserted.NEW])
     assert concurrency.allowed == 16
 
 
@@ -272,11 +272,11 @@ def test_one_wave_of_throttled_calls_halves_but_once() -> None:
     concurrency = AdaptiveConcurrency(16, clock)
     for _ in range(16):
         clock.now += 0.01
-        concurrency.learn([_THROTTLED])
+        concurrency.adjust([_THROTTLED])
     assert concurrency.allowed == 8
 
 
 def test_other_errors_do_not_lower_the_concurrency() -> None:
     concurrency = AdaptiveConcurrency(16, _Clock())
-    concurrency.learn([AWSUnavailableError("down"), AWSRejectedError("bad")])
+    concurrency.adjust([AWSUnavailableError("down"), AWSRejectedError("bad")])
     assert concurrency.allowed == 16
