@@ -1,4 +1,4 @@
-"""Check how acceptances are recorded, looked up and listed."""
+"""Tests of recording, looking up and listing acceptances."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from worker.errors import (
 from worker.repository import AUPRepository, RecordResult
 
 RECORDED, DUPLICATE, CONFLICT = RecordResult
-WAYS = pytest.mark.parametrize("write_api", ["batch", "put"])
+WRITE_APIS = pytest.mark.parametrize("write_api", ["batch", "put"])
 
 
 def _keys(items: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(item["user_id"], item["policy_version"]) for item in items]
 
 
-@WAYS
+@WRITE_APIS
 @simulated
-async def test_an_acceptance_is_recorded_whole_and_proven(write_api: str) -> None:
+async def test_record_stores_every_field_and_verifies(write_api: str) -> None:
     world = await open_world()
     repository = world.repository(write_api=write_api)
     result = await repository.record(acceptance(), received_at=START - timedelta(seconds=5))
@@ -50,9 +50,9 @@ async def test_an_acceptance_is_recorded_whole_and_proven(write_api: str) -> Non
     assert verify(item) == []
 
 
-@WAYS
+@WRITE_APIS
 @simulated
-async def test_a_second_delivery_records_nothing_new(write_api: str) -> None:
+async def test_second_delivery_is_a_duplicate(write_api: str) -> None:
     world = await open_world()
     repository = world.repository(write_api=write_api)
     await repository.record(acceptance())
@@ -62,7 +62,7 @@ async def test_a_second_delivery_records_nothing_new(write_api: str) -> None:
     world.dynamodb.verify()
 
 
-@WAYS
+@WRITE_APIS
 @simulated
 async def test_the_same_event_with_other_content_is_a_conflict(write_api: str) -> None:
     world = await open_world()
@@ -74,9 +74,9 @@ async def test_the_same_event_with_other_content_is_a_conflict(write_api: str) -
     assert (item["channel"], item["ip"]) == ("web", IP)
 
 
-@WAYS
+@WRITE_APIS
 @simulated
-async def test_a_write_that_landed_without_an_answer_counts_as_recorded_by_us(
+async def test_write_whose_response_was_lost_counts_as_recorded(
     write_api: str,
 ) -> None:
     world = await open_world()
@@ -88,7 +88,7 @@ async def test_a_write_that_landed_without_an_answer_counts_as_recorded_by_us(
 
 
 @simulated
-async def test_of_two_equal_acceptances_in_one_instant_only_one_is_recorded() -> None:
+async def test_one_of_two_concurrent_equal_acceptances_is_recorded() -> None:
     world = await open_world()
     repository = world.repository()
     twice = await asyncio.gather(repository.record(acceptance()), repository.record(acceptance()))
@@ -97,7 +97,7 @@ async def test_of_two_equal_acceptances_in_one_instant_only_one_is_recorded() ->
 
 
 @simulated
-async def test_concurrent_calls_are_gathered_into_batches_of_25() -> None:
+async def test_concurrent_calls_share_batches_of_25() -> None:
     world = await open_world()
     repository = world.repository()
     await asyncio.gather(*(repository.record(acceptance(number)) for number in range(100)))
@@ -107,20 +107,20 @@ async def test_concurrent_calls_are_gathered_into_batches_of_25() -> None:
 
 
 @simulated
-async def test_a_lone_call_waits_for_nobody() -> None:
+async def test_single_call_is_sent_without_delay() -> None:
     world = await open_world()
     repository = world.repository()
     await repository.record(acceptance(0))
     loop = asyncio.get_running_loop()
     begun_at = loop.time()
     await repository.record(acceptance(1))
-    # The fake's own 10 ms, and one way each of at most 20 ms.
+    # 10 ms in the fake, and at most 20 ms of simulated network latency in each direction.
     assert loop.time() - begun_at < 0.051
     assert [len(batch) for batch in world.dynamodb.batches] == [1, 1]
 
 
 @simulated
-async def test_the_same_key_is_never_twice_in_a_batch() -> None:
+async def test_batch_holds_each_key_at_most_once() -> None:
     world = await open_world()
     repository = world.repository()
     calls = [
@@ -132,9 +132,9 @@ async def test_the_same_key_is_never_twice_in_a_batch() -> None:
         assert max(Counter(_keys(batch)).values()) == 1
 
 
-@WAYS
+@WRITE_APIS
 @simulated
-async def test_no_more_writes_are_under_way_than_allowed(write_api: str) -> None:
+async def test_concurrent_writes_stay_within_the_limit(write_api: str) -> None:
     world = await open_world()
     repository = world.repository(write_api=write_api, write_concurrency=3)
     await asyncio.gather(*(repository.record(acceptance(number)) for number in range(300)))
@@ -143,7 +143,7 @@ async def test_no_more_writes_are_under_way_than_allowed(write_api: str) -> None
 
 
 @simulated
-async def test_not_even_rejected_batches_exceed_the_concurrency() -> None:
+async def test_rejected_batches_stay_within_the_limit() -> None:
     world = await open_world()
     world.dynamodb.spoil_call = lambda items: (
         dynamodb_error("BatchExecuteStatement", "ValidationException")
@@ -160,7 +160,7 @@ async def test_not_even_rejected_batches_exceed_the_concurrency() -> None:
 
 
 @simulated
-async def test_a_throttled_statement_is_retried_alone() -> None:
+async def test_throttled_statement_is_retried_alone() -> None:
     world = await open_world()
     throttled = ["u-1"]
 
@@ -179,7 +179,7 @@ async def test_a_throttled_statement_is_retried_alone() -> None:
 
 
 @simulated
-async def test_a_write_that_stays_throttled_is_given_up_after_its_attempts() -> None:
+async def test_throttled_write_fails_after_the_last_attempt() -> None:
     world = await open_world()
     world.dynamodb.spoil_item = lambda _: "ThrottlingError"
     repository = world.repository(write_attempts=3)
@@ -189,7 +189,7 @@ async def test_a_write_that_stays_throttled_is_given_up_after_its_attempts() -> 
 
 
 @simulated
-async def test_retries_end_with_the_deadline_of_a_call() -> None:
+async def test_retries_end_at_the_call_timeout() -> None:
     world = await open_world()
     world.dynamodb.spoil_item = lambda _: "InternalServerError"
     repository = world.repository(write_attempts=20, call_timeout_seconds=3.0)
@@ -202,7 +202,7 @@ async def test_retries_end_with_the_deadline_of_a_call() -> None:
     ("code", "kind"), [("AccessDenied", AWSDeniedError), ("ValidationError", AWSRejectedError)]
 )
 @simulated
-async def test_what_no_retry_mends_is_raised_at_once(code: str, kind: type[Exception]) -> None:
+async def test_permanent_errors_are_not_retried(code: str, kind: type[Exception]) -> None:
     world = await open_world()
     world.dynamodb.spoil_item = lambda _: code
     with pytest.raises(kind):
@@ -211,7 +211,7 @@ async def test_what_no_retry_mends_is_raised_at_once(code: str, kind: type[Excep
 
 
 @simulated
-async def test_throttling_lowers_the_write_concurrency_and_it_recovers() -> None:
+async def test_throttling_lowers_write_concurrency_and_success_restores_it() -> None:
     world = await open_world()
     world.dynamodb.spoil_call = lambda _: dynamodb_error("Batch", "ThrottlingException")
     repository = world.repository(write_concurrency=16, write_attempts=4)
@@ -230,7 +230,7 @@ async def test_throttling_lowers_the_write_concurrency_and_it_recovers() -> None
 
 
 @simulated
-async def test_lowered_concurrency_holds_for_the_calls_themselves() -> None:
+async def test_lowered_concurrency_limits_the_calls() -> None:
     world = await open_world()
     repository = world.repository(write_concurrency=16)
     world.dynamodb.spoil_call = lambda _: dynamodb_error("Batch", "ThrottlingException")
@@ -242,7 +242,7 @@ async def test_lowered_concurrency_holds_for_the_calls_themselves() -> None:
     world.dynamodb.spoil_call = lambda _: None
     world.dynamodb.most_writing = 0
     await asyncio.gather(*(repository.record(acceptance(n)) for n in range(25 * 16)))
-    # Sixteen calls that succeed may add a few.
+    # Sixteen successful calls may raise it by a few.
     assert world.dynamodb.most_writing <= allowed + 5
 
 
@@ -264,7 +264,7 @@ async def _accepted(world: World, count: int) -> AUPRepository:
 
 
 @simulated
-async def test_acceptances_of_a_user_come_page_by_page_and_in_order() -> None:
+async def test_acceptances_of_a_user_are_paged_and_ordered() -> None:
     world = await open_world()
     repository = await _accepted(world, 250)
     items = [item async for item in repository.acceptances("u")]
@@ -276,7 +276,7 @@ async def test_acceptances_of_a_user_come_page_by_page_and_in_order() -> None:
 
 
 @simulated
-async def test_a_policy_id_is_no_prefix_of_another() -> None:
+async def test_acceptances_of_a_policy_exclude_longer_policy_ids() -> None:
     repository = (await open_world()).repository()
     await repository.record(acceptance(user_id="u", policy_id="use"))
     await repository.record(acceptance(user_id="u", policy_id="use-2"))
@@ -284,7 +284,7 @@ async def test_a_policy_id_is_no_prefix_of_another() -> None:
 
 
 @simulated
-async def test_an_existing_record_that_is_not_answered_is_no_duplicate() -> None:
+async def test_existing_record_missing_from_the_response_is_an_error() -> None:
     world = await open_world()
     world.dynamodb.spoil_item = lambda _: "DuplicateItem"
     with pytest.raises(AWSUnavailableError, match="missing from the response"):
@@ -309,7 +309,7 @@ FOREIGN = {"user_id": "u-0", "policy_version": "acceptable-use#2026-01"}
     ids=str,
 )
 @simulated
-async def test_an_item_of_another_program_is_compared_like_any_other(
+async def test_items_of_other_programs_are_compared_by_the_same_rules(
     attributes: dict[str, Any], expected: RecordResult
 ) -> None:
     world = await open_world()

@@ -1,4 +1,4 @@
-"""Check the repository as a whole: probes, consistency, closing."""
+"""Tests of the whole repository: probes, consistency, closing."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from worker.errors import (
 from worker.repository import RecordResult
 
 RECORDED, DUPLICATE = RecordResult.RECORDED, RecordResult.DUPLICATE
-WAYS = pytest.mark.parametrize("write_api", ["batch", "put"])
+WRITE_APIS = pytest.mark.parametrize("write_api", ["batch", "put"])
 
 
-@WAYS
+@WRITE_APIS
 @simulated
-async def test_the_probes_read_both_tables_and_write_nothing(write_api: str) -> None:
+async def test_probes_read_both_tables_and_write_nothing(write_api: str) -> None:
     world = await open_world()
     repository = world.repository(write_api=write_api)
     assert [await probe.error() for probe in repository.probes()] == [None] * 3
@@ -38,7 +38,7 @@ async def test_the_probes_read_both_tables_and_write_nothing(write_api: str) -> 
 
 
 @simulated
-async def test_the_reads_of_tables_with_other_keys_are_rejected() -> None:
+async def test_probes_of_tables_with_other_keys_are_rejected() -> None:
     world = await open_world()
     swapped = aws_settings(table_name="aup-acceptances", user_table_name="aup-policies")
     policies, acceptances, _ = world.repository(swapped).probes()
@@ -47,7 +47,7 @@ async def test_the_reads_of_tables_with_other_keys_are_rejected() -> None:
 
 
 @simulated
-async def test_closing_ends_every_kind_of_call_by_an_error_and_cancels_no_caller() -> None:
+async def test_closing_fails_every_kind_of_call_without_cancelling_callers() -> None:
     world = await open_world()
     repository = world.repository(write_concurrency=1)
     await repository.record(acceptance())
@@ -71,13 +71,13 @@ async def _closed(call: Awaitable[object]) -> bool:
     try:
         await call
     except RepositoryClosedError:
-        await asyncio.sleep(0)  # a cancellation left behind would be raised here
+        await asyncio.sleep(0)  # a leftover cancellation would be raised here
         return True
     return False
 
 
 @simulated
-async def test_a_caller_cancelled_by_its_owner_while_it_closes_stays_cancelled() -> None:
+async def test_caller_cancelled_during_close_stays_cancelled() -> None:
     world = await open_world()
     repository = world.repository()
     await repository.record(acceptance())
@@ -90,7 +90,7 @@ async def test_a_caller_cancelled_by_its_owner_while_it_closes_stays_cancelled()
 
 
 @simulated
-async def test_closing_ends_writes_under_way_and_refuses_new_ones() -> None:
+async def test_closing_fails_writes_in_flight_and_later_calls() -> None:
     world = await open_world()
     repository = world.repository()
     await repository.record(acceptance())
@@ -110,9 +110,9 @@ async def test_closing_ends_writes_under_way_and_refuses_new_ones() -> None:
             await call
 
 
-@WAYS
+@WRITE_APIS
 @simulated
-async def test_what_was_just_written_is_read(write_api: str) -> None:
+async def test_reads_return_the_latest_writes(write_api: str) -> None:
     world = await open_world()
     world.faults.rates = FaultRates(stale_read=1.0)
     repository = world.repository(write_api=write_api)

@@ -1,4 +1,4 @@
-"""Check how policies are read, cached, published and retired."""
+"""Tests of reading, caching, publishing and retiring policies."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from worker.errors import (
     PolicyNotFoundError,
 )
 
-WAYS = pytest.mark.parametrize("write_api", ["batch", "put"])
+WRITE_APIS = pytest.mark.parametrize("write_api", ["batch", "put"])
 
 
 @simulated
-async def test_ten_thousand_acceptances_of_one_version_cost_one_read_of_the_policy() -> None:
+async def test_ten_thousand_lookups_of_one_version_cost_one_read() -> None:
     world = await open_world()
     repository = world.repository()
     await repository.publish_policy(policy())
@@ -40,7 +40,7 @@ async def test_ten_thousand_acceptances_of_one_version_cost_one_read_of_the_poli
 
 
 @simulated
-async def test_an_absent_policy_is_read_once_and_found_soon_after_its_publication() -> None:
+async def test_absence_of_a_policy_is_cached_for_a_short_time() -> None:
     world = await open_world()
     repository = world.repository(policy_absence_seconds=2.0)
     for _ in range(50):
@@ -60,7 +60,7 @@ def _item_of(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 @simulated
-async def test_a_policy_published_here_is_known_here_at_once() -> None:
+async def test_published_policy_is_visible_immediately_in_this_process() -> None:
     world = await open_world()
     repository = world.repository(policy_absence_seconds=1000.0)
     assert await repository.policy("acceptable-use", "2026-01") is None
@@ -72,7 +72,7 @@ async def test_a_policy_published_here_is_known_here_at_once() -> None:
 
 
 @simulated
-async def test_a_policy_that_was_read_survives_an_outage_of_its_table() -> None:
+async def test_cached_policy_survives_an_outage_of_its_table() -> None:
     world = await open_world()
     repository = world.repository(policy_cache_seconds=10.0)
     await repository.publish_policy(policy())
@@ -85,7 +85,7 @@ async def test_a_policy_that_was_read_survives_an_outage_of_its_table() -> None:
 
 
 @simulated
-async def test_publishing_the_same_again_changes_nothing() -> None:
+async def test_publishing_the_same_text_again_changes_nothing() -> None:
     world = await open_world()
     repository = world.repository()
     await repository.publish_policy(policy())
@@ -103,7 +103,7 @@ async def test_publishing_the_same_again_changes_nothing() -> None:
     ],
 )
 @simulated
-async def test_a_published_version_cannot_be_changed(changes: dict[str, Any]) -> None:
+async def test_published_version_cannot_be_changed(changes: dict[str, Any]) -> None:
     world = await open_world()
     repository = world.repository()
     await repository.publish_policy(policy())
@@ -112,9 +112,9 @@ async def test_a_published_version_cannot_be_changed(changes: dict[str, Any]) ->
     assert await repository.policies() == [policy()]
 
 
-@WAYS
+@WRITE_APIS
 @simulated
-async def test_retiring_sets_the_end_once(write_api: str) -> None:
+async def test_first_retirement_stays(write_api: str) -> None:
     world = await open_world()
     repository = world.repository(write_api=write_api)
     await repository.publish_policy(policy())
@@ -145,7 +145,7 @@ async def test_policies_are_listed_by_id_and_start() -> None:
 
 
 @simulated
-async def test_has_accepted_asks_for_the_version_in_force_now() -> None:
+async def test_has_accepted_uses_the_version_in_force() -> None:
     world = await open_world()
     repository = world.repository(policy_cache_seconds=10.0)
     await repository.publish_policy(policy("2026-01"))
@@ -160,9 +160,9 @@ async def test_has_accepted_asks_for_the_version_in_force_now() -> None:
     assert await repository.has_accepted("u-0", "acceptable-use")
 
 
-@WAYS
+@WRITE_APIS
 @simulated
-async def test_of_two_ends_at_once_the_first_stays_and_both_callers_are_shown_it(
+async def test_concurrent_retirements_return_the_one_that_stays(
     write_api: str,
 ) -> None:
     world = await open_world()
@@ -178,7 +178,7 @@ async def test_of_two_ends_at_once_the_first_stays_and_both_callers_are_shown_it
 
 
 @simulated
-async def test_an_end_whose_answer_was_lost_is_shown_all_the_same() -> None:
+async def test_retirement_whose_response_was_lost_is_returned() -> None:
     world = await open_world()
     repository = world.repository()
     await repository.publish_policy(policy())
@@ -186,7 +186,7 @@ async def test_an_end_whose_answer_was_lost_is_shown_all_the_same() -> None:
 
     async def twice(**request: Any) -> dict[str, Any]:
         await update(**request)
-        return await update(**request)  # as the SDK does when the first answer was lost
+        return await update(**request)  # as the SDK does after a lost response
 
     world.dynamodb.execute_statement = twice  # type: ignore[method-assign]
     retired = await repository.retire_policy("acceptable-use", "2026-01", retired_at=START)
@@ -198,7 +198,7 @@ async def test_an_end_whose_answer_was_lost_is_shown_all_the_same() -> None:
     [({"title": None}, "title"), ({"content_sha256": "AB" * 32}, "content_sha256")],
 )
 @simulated
-async def test_a_policy_that_another_program_wrote_wrongly_is_named(
+async def test_malformed_policy_item_is_named_in_the_error(
     changes: dict[str, Any], problem: str
 ) -> None:
     world = await open_world()
@@ -217,9 +217,9 @@ async def test_a_policy_that_another_program_wrote_wrongly_is_named(
             await read
 
 
-@WAYS
+@WRITE_APIS
 @simulated
-async def test_a_version_is_returned_as_precisely_as_the_table_keeps_it(write_api: str) -> None:
+async def test_times_are_returned_with_stored_precision(write_api: str) -> None:
     world = await open_world()
     repository = world.repository(write_api=write_api)
     start = START + timedelta(microseconds=1234)

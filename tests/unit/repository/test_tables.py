@@ -1,4 +1,4 @@
-"""Check how the tables are read, and what is made of malformed responses."""
+"""Tests of table reads: observation and malformed responses."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class _Observer:
 
 
 @simulated
-async def test_every_read_and_write_is_observed_also_where_the_cache_hides_its_failure() -> None:
+async def test_every_read_and_write_is_observed_even_if_the_cache_hides_its_failure() -> None:
     world, observer = await open_world(), _Observer()
     repository = world.repository(policy_cache_seconds=60)
     await repository.publish_policy(policy())
     repository.observe(observer)
     await repository.policy("acceptable-use", "2026-01")
     await repository.record(acceptance())
-    await repository.record(acceptance())  # finds itself
+    await repository.record(acceptance())  # a duplicate: causes a look-up
     await asyncio.sleep(61)
     world.dynamodb.read_error = dynamodb_error("GetItem", "AccessDeniedException")
     assert await repository.policy("acceptable-use", "2026-01") == policy()
@@ -73,19 +73,19 @@ ANOTHER = policy("2026-02").model_dump(mode="json", exclude_none=True)
 
 
 class _Reads:
-    """Respond to every read with the same."""
+    """Client that returns the same response to every read."""
 
-    def __init__(self, answer: Any) -> None:
-        self.answer = answer
+    def __init__(self, response: Any) -> None:
+        self.response = response
 
     async def get_item(self, **_: Any) -> Any:
-        return self.answer
+        return self.response
 
     query = scan = get_item
 
 
-def _reading(answer: Any) -> AUPRepository:
-    session = SimulatedSession(cast("Any", None), cast("Any", _Reads(answer)))
+def _reading(response: Any) -> AUPRepository:
+    session = SimulatedSession(cast("Any", None), cast("Any", _Reads(response)))
     return AUPRepository(aws_settings(), cast("Any", session))
 
 
@@ -97,7 +97,7 @@ def _reading(answer: Any) -> AUPRepository:
     ],
 )  # fmt: skip
 @simulated
-async def test_an_item_of_another_form_or_key_is_never_taken_for_absent(item: Any) -> None:
+async def test_malformed_or_different_item_is_not_taken_for_absent(item: Any) -> None:
     repository = _reading({"Item": item})
     with pytest.raises((AWSUnavailableError, AWSRejectedError)) as caught:
         await repository.policy("acceptable-use", "2026-01")
@@ -105,13 +105,13 @@ async def test_an_item_of_another_form_or_key_is_never_taken_for_absent(item: An
 
 
 @simulated
-async def test_an_intact_response_without_an_item_says_that_it_is_absent() -> None:
+async def test_response_without_an_item_means_absent() -> None:
     assert await _reading({}).policy("acceptable-use", "2026-01") is None
 
 
 @pytest.mark.parametrize("items", [{}, "text", 5, ["text"], [5], [ITEM]])
 @simulated
-async def test_a_malformed_page_is_unavailable(items: Any) -> None:
+async def test_malformed_page_is_unavailable(items: Any) -> None:
     for call in ("policies", "versions"):
         SingletonMeta.forget_all()
         repository = _reading({"Items": items})
