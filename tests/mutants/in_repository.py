@@ -161,7 +161,7 @@ _WRITING: Final = (
         _ACCEPTANCES,
         'stored.get("record_sha256") != expected:',
         "False:",
-        ("tests/contract/test_repository.py", "-k", "another_or_gone and moto"),
+        ("tests/contract/test_repository.py", "-k", "different_or_missing and moto"),
     ),
 )
 
