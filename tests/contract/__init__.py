@@ -1,1 +1,1 @@
-"""Hold the doors to DynamoDB and SQS to the same promises on every server."""
+"""Contract tests: the same behaviour on every DynamoDB and SQS server."""

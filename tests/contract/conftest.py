@@ -1,4 +1,4 @@
-"""Lend every test a place of its own on the server that it is parametrised with."""
+"""Fixtures: a separate environment for every test, on the server of its parameter."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.contract.queues import QUEUES, QueuePlace, QueueServer
+from tests.contract.queues import QUEUE_SERVERS, QueueEnvironment, QueueServer
 from tests.contract.running import RunningServers, running_servers
-from tests.contract.store import LEDGERS, AcceptanceStore, LedgerPlace
+from tests.contract.store import STORE_VARIANTS, StoreEnvironment, StoreVariant
 from worker.aws.sqs import Queue
 from worker.repository import AUPRepository
 
@@ -21,61 +21,63 @@ def servers(request: pytest.FixtureRequest) -> RunningServers:
 
 @pytest.fixture(autouse=True)
 def _no_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Every client would read the whole CA bundle, 50 ms each, and none of them speaks TLS here.
+    # Each client would read the whole CA bundle in 50 ms, and no server here uses TLS.
     monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda *_, **__: None)
 
 
-@pytest.fixture(params=LEDGERS)
-def store(request: pytest.FixtureRequest) -> AcceptanceStore:
-    store: AcceptanceStore = request.param
+@pytest.fixture(params=STORE_VARIANTS)
+def store(request: pytest.FixtureRequest) -> StoreVariant:
+    store: StoreVariant = request.param
     return store
 
 
 @pytest.fixture
-async def empty_place(store: AcceptanceStore, servers: RunningServers) -> LedgerPlace:
-    """Lend a place without any table."""
-    return LedgerPlace(store, servers)
+async def empty_environment(store: StoreVariant, servers: RunningServers) -> StoreEnvironment:
+    """Return an environment without tables."""
+    return StoreEnvironment(store, servers)
 
 
 @pytest.fixture
-async def place(empty_place: LedgerPlace) -> AsyncIterator[LedgerPlace]:
-    """Lend a place with both tables."""
-    await empty_place.make_tables()
-    yield empty_place
-    if empty_place.simulated is not None:
-        empty_place.simulated.verify()
+async def environment(empty_environment: StoreEnvironment) -> AsyncIterator[StoreEnvironment]:
+    """Yield an environment with both tables."""
+    await empty_environment.create_tables()
+    yield empty_environment
+    if empty_environment.simulated is not None:
+        empty_environment.simulated.verify()
 
 
 @pytest.fixture
-async def repository(place: LedgerPlace) -> AsyncIterator[AUPRepository]:
-    async with place.repository() as repository:
+async def repository(environment: StoreEnvironment) -> AsyncIterator[AUPRepository]:
+    async with environment.repository() as repository:
         yield repository
 
 
-@pytest.fixture(params=QUEUES)
+@pytest.fixture(params=QUEUE_SERVERS)
 def queue_server(request: pytest.FixtureRequest) -> QueueServer:
     server: QueueServer = request.param
     return server
 
 
 @pytest.fixture
-async def empty_queue_place(queue_server: QueueServer, servers: RunningServers) -> QueuePlace:
-    """Lend a place without any queue."""
-    return QueuePlace(queue_server, servers)
+async def empty_queue_environment(
+    queue_server: QueueServer, servers: RunningServers
+) -> QueueEnvironment:
+    """Return an environment without queues."""
+    return QueueEnvironment(queue_server, servers)
 
 
 @pytest.fixture
-async def queue_place(empty_queue_place: QueuePlace) -> QueuePlace:
-    """Lend a place with a queue and a dead-letter queue."""
-    settings = empty_queue_place.settings()
-    await empty_queue_place.make(settings.dead_letter_queue)
-    await empty_queue_place.make(settings.queue)
-    return empty_queue_place
+async def queue_environment(empty_queue_environment: QueueEnvironment) -> QueueEnvironment:
+    """Return an environment with a queue and a dead-letter queue."""
+    settings = empty_queue_environment.settings()
+    await empty_queue_environment.create_queue(settings.dead_letter_queue)
+    await empty_queue_environment.create_queue(settings.queue)
+    return empty_queue_environment
 
 
 @pytest.fixture
-async def queues(queue_place: QueuePlace) -> AsyncIterator[tuple[Queue, Queue]]:
-    async with queue_place.open() as opened:
+async def queues(queue_environment: QueueEnvironment) -> AsyncIterator[tuple[Queue, Queue]]:
+    async with queue_environment.open() as opened:
         yield opened
 
 

@@ -1,4 +1,4 @@
-"""Make acceptances and policies to record."""
+"""Acceptances and policies for the contract tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 
 def acceptance(number: int, **changes: Any) -> Acceptance:
-    """Make an acceptance of a user of its own; its address makes every record unlike any other."""
+    """Return an acceptance of user `user-{number}`.
+
+    Its address is salted, so no two records are equal.
+    """
     stated: dict[str, Any] = {
         "event_id": f"event-{number}",
         "user_id": f"user-{number}",
@@ -29,7 +32,7 @@ def acceptance(number: int, **changes: Any) -> Acceptance:
 
 
 def policy(version: str = VERSION, **changes: Any) -> Policy:
-    """Make a policy that is in force since a while."""
+    """Return a policy that has been in force since before `NOW`."""
     stated: dict[str, Any] = {
         "policy_id": POLICY,
         "version": version,

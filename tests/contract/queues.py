@@ -1,4 +1,4 @@
-"""Lend the queue a pair of queues of its own, on any of the servers."""
+"""SQS servers, and an environment of two queues on one of them."""
 
 from __future__ import annotations
 
@@ -24,31 +24,32 @@ from worker.settings import AWSSettings, Settings
 
 @dataclass(frozen=True, slots=True)
 class QueueServer:
-    """A server, and where it is known to answer otherwise than the others.
+    """SQS server and its known differences from AWS.
 
     Attributes:
-        keeps_trace_header: an AWSTraceHeader is handed out again, as on AWS.
-        keeps_trace_header_of_batch: also where it was sent by SendMessageBatch.
-        keeps_group_id: so is the MessageGroupId of a standard queue.
-        refuses_garbage: a receipt handle that was never issued fails its entry, as on AWS.
-        refuses_second_delete: deleting what is deleted fails; AWS accepts it.
-        stale_handle_deletes: an older receipt handle deletes the message all the same.
-        stale_handle_hides: it also changes its visibility.
-        refuses_control_characters: a body outside XML's characters fails, as on AWS.
-        takes_astral_characters: one inside them, beyond U+FFFF, does not.
-        fast_calls: the calls go past most of the SDK.
+        name: Name of the server.
+        keeps_trace_header: Receive returns the AWSTraceHeader, as on AWS.
+        keeps_trace_header_of_batch: It also returns one sent by SendMessageBatch.
+        keeps_group_id: Receive returns the MessageGroupId of a standard queue, as on AWS.
+        rejects_unknown_handle: A receipt handle that was never issued fails its entry, as on AWS.
+        rejects_second_delete: Deleting a deleted message fails; AWS accepts it.
+        stale_handle_deletes: An older receipt handle deletes the message.
+        stale_handle_hides: An older receipt handle changes the visibility.
+        rejects_control_characters: A body with characters outside XML's set fails, as on AWS.
+        accepts_astral_characters: A body with characters beyond U+FFFF is accepted, as on AWS.
+        fast_calls: Calls use the signed fast path instead of most of the SDK.
     """
 
     name: str
     keeps_trace_header: bool = True
     keeps_trace_header_of_batch: bool = True
     keeps_group_id: bool = True
-    refuses_garbage: bool = True
-    refuses_second_delete: bool = False
+    rejects_unknown_handle: bool = True
+    rejects_second_delete: bool = False
     stale_handle_deletes: bool = False
     stale_handle_hides: bool = False
-    refuses_control_characters: bool = True
-    takes_astral_characters: bool = True
+    rejects_control_characters: bool = True
+    accepts_astral_characters: bool = True
     fast_calls: bool = True
 
     def __str__(self) -> str:
@@ -60,19 +61,19 @@ _MOTO = QueueServer(
     keeps_trace_header_of_batch=False,
     stale_handle_deletes=True,
     stale_handle_hides=True,
-    refuses_control_characters=False,
+    rejects_control_characters=False,
 )
 _FAUXQS = QueueServer(
     "fauxqs",
     keeps_trace_header=False,
     keeps_trace_header_of_batch=False,
     keeps_group_id=False,
-    refuses_garbage=False,
-    takes_astral_characters=False,
+    rejects_unknown_handle=False,
+    accepts_astral_characters=False,
 )
-_MINISTACK = QueueServer("ministack", keeps_trace_header_of_batch=False, refuses_second_delete=True)
+_MINISTACK = QueueServer("ministack", keeps_trace_header_of_batch=False, rejects_second_delete=True)
 
-QUEUES = [
+QUEUE_SERVERS = [
     pytest.param(server, id=str(server), marks=marks)
     for server, marks in (
         (QueueServer("simulated"), []),
@@ -85,8 +86,8 @@ QUEUES = [
 ]
 
 
-class QueuePlace:
-    """Two queue names that nobody else uses, and the session that leads to them."""
+class QueueEnvironment:
+    """Two unique queue names on a server, and a session for it."""
 
     def __init__(self, server: QueueServer, servers: RunningServers) -> None:
         unique = uuid4().hex[:12]
@@ -110,49 +111,49 @@ class QueuePlace:
         }
 
     def settings(self, **changes: Any) -> Settings:
-        """Return settings that lead here."""
+        """Return settings for this environment."""
         return Settings(**(self._values | changes))
 
     def open(self, **changes: Any) -> AbstractAsyncContextManager[tuple[Queue, Queue]]:
-        """Open both queues."""
+        """Return a context manager that opens both queues."""
         return open_queues(self.settings(**changes), calls=self.calls, session=self.session)
 
     def client(self) -> Any:
-        """Return a context manager that opens a client of our own."""
+        """Return a context manager that opens a plain SQS client."""
         settings = self.settings()
         return self.session.client(
             "sqs", region_name=settings.aws.region, endpoint_url=settings.aws.sqs_endpoint_url
         )
 
-    async def make(self, name: str, **attributes: str) -> str:
-        """Make a queue and return its URL."""
+    async def create_queue(self, name: str, **attributes: str) -> str:
+        """Create a queue and return its URL."""
         async with self.client() as client:
-            answer = await client.create_queue(QueueName=name, Attributes=attributes)
-        url: str = answer["QueueUrl"]
+            response = await client.create_queue(QueueName=name, Attributes=attributes)
+        url: str = response["QueueUrl"]
         return url
 
 
-async def take(
+async def receive(
     queue: Queue, count: int, *, visibility_timeout_seconds: int = 60
 ) -> list[ReceivedMessage]:
-    """Receive exactly so many messages."""
-    taken: list[ReceivedMessage] = []
-    while len(taken) < count:
+    """Receive exactly `count` messages."""
+    received: list[ReceivedMessage] = []
+    while len(received) < count:
         messages = await queue.receive(
-            count - len(taken),
+            count - len(received),
             wait_seconds=5,
             visibility_timeout_seconds=visibility_timeout_seconds,
         )
-        assert messages, f"only {len(taken)} of {count} messages are there"
-        taken += messages
-    return taken
+        assert messages, f"received only {len(received)} of {count} messages"
+        received += messages
+    return received
 
 
 async def is_empty(queue: Queue) -> bool:
-    """Tell whether nothing can be received."""
+    """Return whether no message can be received."""
     return not await queue.receive(10, wait_seconds=0, visibility_timeout_seconds=0)
 
 
-def is_refused(error: AWSError | None) -> bool:
-    """Tell whether an entry failed for good, as one without a valid handle does."""
+def is_permanent_failure(error: AWSError | None) -> bool:
+    """Return whether an entry failed permanently, as one without a valid handle does."""
     return isinstance(error, LeaseLostError | AWSRejectedError)

@@ -1,4 +1,4 @@
-"""Start each server at most once in a whole run of tests, when the first test asks for it."""
+"""Servers that the first test that needs them starts, once per test run."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _LAUNCHES: dict[str, Callable[[], AbstractContextManager[str]]] = {
 
 
 class RunningServers:
-    """Know the servers that were started, and end them."""
+    """Servers started in this test run."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
         self._urls: dict[str, str] = {}
 
     def url(self, name: str) -> str:
-        """Return the URL of a server, starting it if need be."""
+        """Return the URL of a server, starting it if necessary."""
         if name not in self._urls:
             self._urls[name] = self._stack.enter_context(_LAUNCHES[name]())
         return self._urls[name]
 
     def close(self) -> None:
-        """End them all."""
+        """Stop all servers."""
         self._stack.close()
 
 
@@ -40,7 +40,7 @@ _KEY = pytest.StashKey[RunningServers]()
 
 
 def running_servers(config: pytest.Config) -> RunningServers:
-    """Return the servers of this run; they end with it."""
+    """Return the servers of this test run; they stop at its end."""
     if _KEY not in config.stash:
         config.stash[_KEY] = RunningServers()
         config.add_cleanup(config.stash[_KEY].close)

@@ -1,4 +1,4 @@
-"""Lend the repository a pair of tables of its own, on any of the servers."""
+"""DynamoDB servers, and an environment of two tables on one of them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ ACCEPTANCE_KEY = {"user_id": "S", "policy_version": "S"}
 
 
 @dataclass(frozen=True, slots=True)
-class AcceptanceStore:
-    """A server, the way to write to it, and whether the calls go past most of the SDK."""
+class StoreVariant:
+    """DynamoDB server, the API for writes, and whether calls use the signed fast path."""
 
     server: str
     write_api: Literal["batch", "put"]
@@ -36,35 +36,35 @@ class AcceptanceStore:
         return f"{self.server}-{self.write_api}{'' if self.fast_calls else '-stock'}"
 
 
-LEDGERS = [
+STORE_VARIANTS = [
     pytest.param(store, id=str(store), marks=marks)
     for store, marks in (
-        (AcceptanceStore("simulated", "batch"), []),
-        (AcceptanceStore("simulated", "put"), []),
-        (AcceptanceStore("moto", "put"), []),
-        (AcceptanceStore("moto", "put", fast_calls=False), []),
-        (AcceptanceStore("dynamodb_local", "batch"), [pytest.mark.servers]),
-        (AcceptanceStore("dynamodb_local", "batch", fast_calls=False), [pytest.mark.servers]),
-        (AcceptanceStore("dynamodb_local", "put"), [pytest.mark.servers]),
-        (AcceptanceStore("ministack", "batch"), [pytest.mark.servers]),
-        (AcceptanceStore("ministack", "put"), [pytest.mark.servers]),
+        (StoreVariant("simulated", "batch"), []),
+        (StoreVariant("simulated", "put"), []),
+        (StoreVariant("moto", "put"), []),
+        (StoreVariant("moto", "put", fast_calls=False), []),
+        (StoreVariant("dynamodb_local", "batch"), [pytest.mark.servers]),
+        (StoreVariant("dynamodb_local", "batch", fast_calls=False), [pytest.mark.servers]),
+        (StoreVariant("dynamodb_local", "put"), [pytest.mark.servers]),
+        (StoreVariant("ministack", "batch"), [pytest.mark.servers]),
+        (StoreVariant("ministack", "put"), [pytest.mark.servers]),
     )
 ]
 
-# The simulation's table of acceptances never changes, as the worker needs it.
-REAL_LEDGERS = [each for each in LEDGERS if not str(each.id).startswith("simulated")]
+# The simulation permits no update of recorded acceptances, like the role of the worker.
+UPDATABLE_VARIANTS = [each for each in STORE_VARIANTS if not str(each.id).startswith("simulated")]
 
 
 @cache
 def real_session() -> aioboto3.Session:
-    """Return one session for all tests: reading AWS's service models takes it a while."""
+    """Return one session for all tests: loading the service models of AWS is slow."""
     return aioboto3.Session()
 
 
-class LedgerPlace:
-    """Two table names that nobody else uses, and the session that leads to them."""
+class StoreEnvironment:
+    """Two unique table names on a server, and a session for it."""
 
-    def __init__(self, store: AcceptanceStore, servers: RunningServers) -> None:
+    def __init__(self, store: StoreVariant, servers: RunningServers) -> None:
         unique = uuid4().hex[:12]
         self.store = store
         self.simulated: SimulatedDynamoDB | None = None
@@ -85,19 +85,19 @@ class LedgerPlace:
         else:
             self._values["dynamodb_endpoint_url"] = servers.url(store.server)
         if store.server == "moto":
-            # Its conditional put is not atomic: of two at once, both may win.
+            # Its conditional put is not atomic: two concurrent ones may both succeed.
             self._values["write_concurrency"] = 1
 
     def settings(self, **changes: Any) -> AWSSettings:
-        """Return settings that lead here."""
+        """Return settings for this environment."""
         return AWSSettings(**(self._values | changes))
 
     def repository(self, **changes: Any) -> AUPRepository:
-        """Construct the repository; its present is always the same moment."""
+        """Construct the repository, whose current time is always `NOW`."""
         return AUPRepository(self.settings(**changes), self.session, now=_now)
 
     def client(self) -> Any:
-        """Return a context manager that opens a resource of our own, for its client."""
+        """Return a context manager that opens a plain resource, for its client."""
         settings = self.settings()
         return self.session.resource(
             "dynamodb",
@@ -105,14 +105,14 @@ class LedgerPlace:
             endpoint_url=settings.dynamodb_endpoint_url,
         )
 
-    async def make_tables(self) -> None:
-        """Make both tables as the repository wants them."""
+    async def create_tables(self) -> None:
+        """Create both tables as the repository requires them."""
         settings = self.settings()
-        await self.make_table(settings.table_name, POLICY_KEY)
-        await self.make_table(settings.user_table_name, ACCEPTANCE_KEY)
+        await self.create_table(settings.table_name, POLICY_KEY)
+        await self.create_table(settings.user_table_name, ACCEPTANCE_KEY)
 
-    async def make_table(self, name: str, key: Mapping[str, str]) -> None:
-        """Make a table whose key has these attributes of these types."""
+    async def create_table(self, name: str, key: Mapping[str, str]) -> None:
+        """Create a table whose key has these attributes and types."""
         async with self.client() as resource:
             await resource.meta.client.create_table(
                 TableName=name,
@@ -128,16 +128,16 @@ class LedgerPlace:
             )
 
     async def items(self) -> list[dict[str, Any]]:
-        """Read every acceptance that is kept, past the repository."""
+        """Return every stored acceptance, read without the repository."""
         found: list[dict[str, Any]] = []
         request: dict[str, Any] = {"TableName": self.settings().user_table_name}
         async with self.client() as resource:
             while True:
-                answer = await resource.meta.client.scan(**request)
-                found += answer["Items"]
-                if not answer.get("LastEvaluatedKey"):
+                response = await resource.meta.client.scan(**request)
+                found += response["Items"]
+                if not response.get("LastEvaluatedKey"):
                     return found
-                request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+                request["ExclusiveStartKey"] = response["LastEvaluatedKey"]
 
 
 def _now() -> Any:

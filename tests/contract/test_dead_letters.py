@@ -1,4 +1,4 @@
-"""Dead letters are looked at without loss and replayed without change, on every server."""
+"""Dead letters are scanned without loss and replayed unchanged, on every server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from tests.contract.facts import acceptance
-from tests.contract.queues import QueuePlace, QueueServer, is_empty, take
+from tests.contract.queues import QueueEnvironment, QueueServer, is_empty, receive
 from worker.aws.sqs import Queue
 from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE, to_dead_letter
 from worker.domain.message import OutgoingMessage, ReceivedMessage
@@ -40,28 +40,30 @@ def now() -> datetime:
 
 
 @pytest.fixture
-def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    # These servers answer an empty poll truly; on SQS itself only a long poll asks all its parts.
+def _short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    # These servers have no partitions; on SQS only a long poll queries all of them.
     monkeypatch.setattr(module, "_POLL_SECONDS", 0)
 
 
-async def look(queue: Queue) -> list[DeadLetter]:
-    async with aclosing(walk(queue, now=now)) as letters:
-        return [letter async for letter in letters]
+async def scan(queue: Queue) -> list[DeadLetter]:
+    async with aclosing(walk(queue, now=now)) as scanned:
+        return [letter async for letter in scanned]
 
 
-async def send(queue: Queue, *outgoing: OutgoingMessage) -> list[ReceivedMessage]:
-    """Send messages and receive them, in the same order."""
+async def send_and_receive(queue: Queue, *outgoing: OutgoingMessage) -> list[ReceivedMessage]:
+    """Send messages and return them as received, in the same order."""
     for start in range(0, len(outgoing), 10):
         results = await queue.send(outgoing[start : start + 10])
         assert results == [None] * len(results)
-    messages = {each.body: each for each in await take(queue, len(outgoing))}
+    messages = {each.body: each for each in await receive(queue, len(outgoing))}
     return [messages[each.body] for each in outgoing]
 
 
-async def die(source: Queue, dead_letters: Queue, *kinds: tuple[str, str]) -> list[ReceivedMessage]:
-    """Send bodies and dead-letter each for its reason, as the worker does."""
-    messages = await send(source, *(OutgoingMessage(body) for body, _ in kinds))
+async def dead_letter(
+    source: Queue, dead_letters: Queue, *kinds: tuple[str, str]
+) -> list[ReceivedMessage]:
+    """Send bodies and dead-letter each with its reason, as the worker does."""
+    messages = await send_and_receive(source, *(OutgoingMessage(body) for body, _ in kinds))
     for start in range(0, len(kinds), 10):
         letters = [
             to_dead_letter(message, reason, f"detail of {message.body}", dead_at=now())
@@ -74,84 +76,84 @@ async def die(source: Queue, dead_letters: Queue, *kinds: tuple[str, str]) -> li
     return messages
 
 
-@pytest.mark.usefixtures("_quick_looks")
-async def test_listing_tells_every_dead_letter_and_takes_none(
+@pytest.mark.usefixtures("_short_polls")
+async def test_scan_returns_every_dead_letter_and_leaves_it_visible(
     queue: Queue, dead_letters: Queue
 ) -> None:
-    originals = await die(queue, dead_letters, *((f"body {n}", "malformed") for n in range(25)))
-    letters = await look(dead_letters)
-    assert sorted(each.message.body for each in letters) == sorted(each.body for each in originals)
+    originals = await dead_letter(
+        queue, dead_letters, *((f"body {n}", "malformed") for n in range(25))
+    )
+    scanned = await scan(dead_letters)
+    assert sorted(each.message.body for each in scanned) == sorted(each.body for each in originals)
     ids = {each.body: each.message_id for each in originals}
-    assert {each.original_message_id for each in letters} == set(ids.values())
-    for letter in letters:
+    assert {each.original_message_id for each in scanned} == set(ids.values())
+    for letter in scanned:
         body = letter.message.body
         assert letter.original_message_id == ids[body]
         assert (letter.reason, letter.detail) == ("malformed", f"detail of {body}")
         assert letter.receive_count == 1
-    # All visible again, at once and to everybody.
+    # All are visible again immediately.
     state = await dead_letters.state()
     assert (state.visible, state.in_flight) == (25, 0)
-    assert {each.message_id for each in await take(dead_letters, 25)} == {
-        each.message_id for each in letters
+    assert {each.message_id for each in await receive(dead_letters, 25)} == {
+        each.message_id for each in scanned
     }
 
 
-@pytest.mark.usefixtures("_quick_looks")
-async def test_a_listing_that_is_broken_off_shows_what_it_had_taken(
+@pytest.mark.usefixtures("_short_polls")
+async def test_interrupted_scan_makes_its_messages_visible_again(
     queue: Queue, dead_letters: Queue
 ) -> None:
-    await die(queue, dead_letters, *((f"body {n}", "malformed") for n in range(12)))
-    async with aclosing(walk(dead_letters, now=now)) as letters:
-        await anext(letters)
+    await dead_letter(queue, dead_letters, *((f"body {n}", "malformed") for n in range(12)))
+    async with aclosing(walk(dead_letters, now=now)) as scanned:
+        await anext(scanned)
         assert (await dead_letters.state()).in_flight > 0
     state = await dead_letters.state()
     assert (state.visible, state.in_flight) == (12, 0)
 
 
-@pytest.mark.usefixtures("_quick_looks")
-async def test_an_empty_dead_letter_queue_has_nothing_to_tell(dead_letters: Queue) -> None:
-    assert await look(dead_letters) == []
+@pytest.mark.usefixtures("_short_polls")
+async def test_scan_of_an_empty_queue_is_empty(dead_letters: Queue) -> None:
+    assert await scan(dead_letters) == []
 
 
-async def test_everything_is_replayed_and_nothing_stays_dead(
-    queue: Queue, dead_letters: Queue
-) -> None:
+async def test_replay_empties_the_dead_letter_queue(queue: Queue, dead_letters: Queue) -> None:
     bodies = [f"body {n}" for n in range(23)]
-    await die(queue, dead_letters, *((body, "conflict") for body in bodies))
+    await dead_letter(queue, dead_letters, *((body, "conflict") for body in bodies))
     figures = await replay(queue, dead_letters, DeadLetterFilter())
     assert figures.figures() == ReplayFigures(matched=23, replayed=23).figures()
-    messages = await take(queue, 23)
+    messages = await receive(queue, 23)
     assert sorted(each.body for each in messages) == sorted(bodies)
     assert {name for each in messages for name in each.attributes} == {REPLAYS_ATTRIBUTE}
     state = await dead_letters.state()
     assert (state.visible, state.in_flight) == (0, 0)
 
 
-@pytest.mark.usefixtures("_quick_looks")
-async def test_a_replayed_message_is_never_shown_among_the_dead_again(
-    queue: Queue, dead_letters: Queue, queue_place: QueuePlace
+@pytest.mark.usefixtures("_short_polls")
+async def test_replayed_dead_letter_never_becomes_visible_again(
+    queue: Queue, dead_letters: Queue, queue_environment: QueueEnvironment
 ) -> None:
-    await die(queue, dead_letters, *((f"body {n}", "conflict") for n in range(3)))
-    queue_place.calls.clear()
+    await dead_letter(queue, dead_letters, *((f"body {n}", "conflict") for n in range(3)))
+    queue_environment.calls.clear()
     shown: list[int] = []
 
-    class Noting(ReplayObserver):
+    class CallRecorder(ReplayObserver):
         def entered(self, *_: Any) -> None:
-            shown.append(queue_place.calls["ChangeMessageVisibilityBatch"])
+            shown.append(queue_environment.calls["ChangeMessageVisibilityBatch"])
 
-    await replay(queue, dead_letters, DeadLetterFilter(), watcher=Noting())
+    await replay(queue, dead_letters, DeadLetterFilter(), watcher=CallRecorder())
     assert shown == [0, 0, 0]
 
 
-@pytest.mark.usefixtures("_quick_looks")
-async def test_a_dry_run_counts_and_moves_nothing(queue: Queue, dead_letters: Queue) -> None:
-    await die(queue, dead_letters, ("a", "malformed"), ("b", "conflict"), ("c", "conflict"))
-    choice = DeadLetterFilter(reasons=["conflict"])
-    forecast = DryRun(cast("Any", None), clock_skew_seconds=0, now=now)
+@pytest.mark.usefixtures("_short_polls")
+async def test_dry_run_moves_nothing(queue: Queue, dead_letters: Queue) -> None:
+    await dead_letter(queue, dead_letters, ("a", "malformed"), ("b", "conflict"), ("c", "conflict"))
+    filters = DeadLetterFilter(reasons=["conflict"])
+    dry_run = DryRun(cast("Any", None), clock_skew_seconds=0, now=now)
     seen = [
         verdict.code
         async for _, verdict in rehearse(
-            dead_letters, choice, ReplayOptions(), forecast, sent=Progress()
+            dead_letters, filters, ReplayOptions(), dry_run, sent=Progress()
         )
     ]
     assert seen == ["conflict", "conflict"]
@@ -159,100 +161,98 @@ async def test_a_dry_run_counts_and_moves_nothing(queue: Queue, dead_letters: Qu
     assert (await dead_letters.state()).visible == 3
 
 
-@pytest.mark.usefixtures("_quick_looks")
-async def test_only_the_chosen_reasons_are_replayed(queue: Queue, dead_letters: Queue) -> None:
-    await die(
+@pytest.mark.usefixtures("_short_polls")
+async def test_replay_filters_by_reason(queue: Queue, dead_letters: Queue) -> None:
+    await dead_letter(
         queue,
         dead_letters,
         *((f"m{n}", "malformed") for n in range(3)),
         *((f"u{n}", "unknown_policy") for n in range(4)),
         *((f"c{n}", "conflict") for n in range(5)),
     )
-    choice = DeadLetterFilter(reasons=["unknown_policy", "conflict"])
-    assert (await replay(queue, dead_letters, choice)).replayed == 9
-    assert {each.body[0] for each in await take(queue, 9)} == {"u", "c"}
-    assert Counter(each.reason for each in await look(dead_letters)) == {"malformed": 3}
+    filters = DeadLetterFilter(reasons=["unknown_policy", "conflict"])
+    assert (await replay(queue, dead_letters, filters)).replayed == 9
+    assert {each.body[0] for each in await receive(queue, 9)} == {"u", "c"}
+    assert Counter(each.reason for each in await scan(dead_letters)) == {"malformed": 3}
 
 
-@pytest.mark.usefixtures("_quick_looks")
-async def test_one_is_replayed_by_its_own_id_or_by_its_originals(
-    queue: Queue, dead_letters: Queue
-) -> None:
-    originals = await die(queue, dead_letters, *((f"body {n}", "conflict") for n in range(5)))
-    own_id = next(each for each in await look(dead_letters) if each.message.body == "body 1")
-    choice = DeadLetterFilter(ids=[own_id.message_id, originals[3].message_id])
-    assert (await replay(queue, dead_letters, choice)).replayed == 2
-    assert {each.body for each in await take(queue, 2)} == {"body 1", "body 3"}
-    left = {each.message.body for each in await look(dead_letters)}
+@pytest.mark.usefixtures("_short_polls")
+async def test_replay_filters_by_either_message_id(queue: Queue, dead_letters: Queue) -> None:
+    originals = await dead_letter(
+        queue, dead_letters, *((f"body {n}", "conflict") for n in range(5))
+    )
+    own_id = next(each for each in await scan(dead_letters) if each.message.body == "body 1")
+    filters = DeadLetterFilter(ids=[own_id.message_id, originals[3].message_id])
+    assert (await replay(queue, dead_letters, filters)).replayed == 2
+    assert {each.body for each in await receive(queue, 2)} == {"body 1", "body 3"}
+    left = {each.message.body for each in await scan(dead_letters)}
     assert left == {"body 0", "body 2", "body 4"}
 
 
-@pytest.mark.usefixtures("_quick_looks")
+@pytest.mark.usefixtures("_short_polls")
 @pytest.mark.parametrize("limit", [1, 10, 12])
-async def test_no_more_than_the_limit_are_replayed(
-    limit: int, queue: Queue, dead_letters: Queue
-) -> None:
-    await die(queue, dead_letters, *((f"body {n}", "conflict") for n in range(13)))
+async def test_replay_stops_at_the_limit(limit: int, queue: Queue, dead_letters: Queue) -> None:
+    await dead_letter(queue, dead_letters, *((f"body {n}", "conflict") for n in range(13)))
     figures = await replay(queue, dead_letters, DeadLetterFilter(limit=limit))
     assert figures.figures() == ReplayFigures(matched=limit, replayed=limit).figures()
-    assert len(await take(queue, limit)) == limit
+    assert len(await receive(queue, limit)) == limit
     assert await is_empty(queue)
     assert (await dead_letters.state()).visible == 13 - limit
 
 
-@pytest.mark.usefixtures("_quick_looks")
-async def test_a_message_with_ten_attributes_dies_and_comes_back_with_all_of_them(
+@pytest.mark.usefixtures("_short_polls")
+async def test_ten_attributes_survive_dead_lettering_and_replay(
     queue: Queue, dead_letters: Queue, queue_server: QueueServer
 ) -> None:
     trace = TRACE if queue_server.keeps_trace_header_of_batch else None
     group = "tenant-7" if queue_server.keeps_group_id else None
     body = "not JSON \t\r\n é 日本語"
-    (original,) = await send(queue, OutgoingMessage(body, TEN, trace, group))
+    (original,) = await send_and_receive(queue, OutgoingMessage(body, TEN, trace, group))
     letter = to_dead_letter(original, "malformed", "at 1", dead_at=now())
     assert await dead_letters.send([letter]) == [None]
     assert await queue.delete([original]) == [None]
 
-    (dead,) = await look(dead_letters)
-    assert dead.message.body == body
-    assert ATTRIBUTE in dead.message.attributes
-    assert len(dead.message.attributes) == 10
-    kept = {name: value for name, value in dead.message.attributes.items() if name != ATTRIBUTE}
+    (found,) = await scan(dead_letters)
+    assert found.message.body == body
+    assert ATTRIBUTE in found.message.attributes
+    assert len(found.message.attributes) == 10
+    kept = {name: value for name, value in found.message.attributes.items() if name != ATTRIBUTE}
     assert kept.items() <= TEN.items()
-    assert (dead.reason, dead.detail) == ("malformed", "at 1")
+    assert (found.reason, found.detail) == ("malformed", "at 1")
 
     assert (await replay(queue, dead_letters, DeadLetterFilter())).replayed == 1
-    (back,) = await take(queue, 1)
+    (back,) = await receive(queue, 1)
     assert (back.body, back.attributes) == (body, TEN)
     assert (back.trace_header, back.group_id) == (trace, group)
 
 
-@pytest.mark.usefixtures("_quick_looks")
-async def test_what_the_queue_itself_redrives_is_listed_and_explained_from_its_body(
-    empty_queue_place: QueuePlace,
+@pytest.mark.usefixtures("_short_polls")
+async def test_redriven_messages_get_their_reason_from_the_body(
+    empty_queue_environment: QueueEnvironment,
 ) -> None:
-    place = empty_queue_place
-    names = place.settings()
-    await place.make(names.dead_letter_queue)
-    async with place.open(queue=names.dead_letter_queue) as (dead_letters, _):
+    environment = empty_queue_environment
+    names = environment.settings()
+    await environment.create_queue(names.dead_letter_queue)
+    async with environment.open(queue=names.dead_letter_queue) as (dead_letters, _):
         arn = (await dead_letters.state()).arn
     redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 2})
-    await place.make(names.queue, RedrivePolicy=redrive)
+    await environment.create_queue(names.queue, RedrivePolicy=redrive)
     bodies = {
         acceptance(1).model_dump_json(exclude_none=True): UNEXPLAINED,
         "{": "malformed",
         "{}": "invalid",
     }
-    async with place.open() as (source, dead_letters):
+    async with environment.open() as (source, dead_letters):
         results = await source.send([OutgoingMessage(body) for body in bodies])
         assert results == [None] * 3
         for _ in range(2):
-            await take(source, 3, visibility_timeout_seconds=0)
-        # The third receive would be one too many: the queue moves them instead.
+            await receive(source, 3, visibility_timeout_seconds=0)
+        # The third receive exceeds maxReceiveCount: the queue moves them.
         assert await source.receive(10, wait_seconds=1, visibility_timeout_seconds=0) == []
-        letters = await look(dead_letters)
-        assert {each.message.body: each.reason for each in letters} == bodies
-        assert {each.original_message_id for each in letters} == {""}
+        scanned = await scan(dead_letters)
+        assert {each.message.body: each.reason for each in scanned} == bodies
+        assert {each.original_message_id for each in scanned} == {""}
         figures = await replay(source, dead_letters, DeadLetterFilter(reasons=["invalid"]))
         assert figures.replayed == 1
-        (back,) = await take(source, 1)
+        (back,) = await receive(source, 1)
         assert back.body == "{}"

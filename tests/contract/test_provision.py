@@ -1,4 +1,4 @@
-"""What `init` makes is what the worker needs, and nothing is made twice."""
+"""`init` creates what the worker needs, and nothing twice."""
 
 from __future__ import annotations
 
@@ -24,37 +24,37 @@ SERVERS = ["simulated", "moto", pytest.param("ministack", marks=pytest.mark.serv
 
 
 @pytest.mark.parametrize("server", SERVERS)
-async def test_what_is_missing_is_made_once_and_fits_the_worker(
+async def test_provision_creates_missing_resources_once_as_the_worker_needs_them(
     server: str, servers: RunningServers
 ) -> None:
     unique = uuid4().hex[:12]
-    place: dict[str, Any] = {"region": "us-east-1"}
+    aws: dict[str, Any] = {"region": "us-east-1"}
     session: Any = real_session()
     if server == "simulated":
         faults = Faults(1)
         session = SimulatedSession(SimulatedSQS(faults), SimulatedDynamoDB(faults))
     else:
         url = servers.url(server)
-        place |= {"sqs_endpoint_url": url, "dynamodb_endpoint_url": url}
+        aws |= {"sqs_endpoint_url": url, "dynamodb_endpoint_url": url}
     if server == "moto":
-        place["write_api"] = "put"  # it has no PartiQL
-    place |= {"table_name": f"policies-{unique}", "user_table_name": f"users-{unique}"}
+        aws["write_api"] = "put"  # it has no PartiQL
+    aws |= {"table_name": f"policies-{unique}", "user_table_name": f"users-{unique}"}
     settings = Settings(
-        aws=AWSSettings(**place), queue=f"source-{unique}", dead_letter_queue=f"dead-{unique}"
+        aws=AWSSettings(**aws), queue=f"source-{unique}", dead_letter_queue=f"dead-{unique}"
     )
-    made = await provision(settings, session=session)
-    assert made == {
+    created = await provision(settings, session=session)
+    assert created == {
         f"queue dead-{unique}": True,
         f"queue source-{unique}": True,
         f"table policies-{unique}": True,
         f"table users-{unique}": True,
     }
-    assert await provision(settings, session=session) == dict.fromkeys(made, False)
+    assert await provision(settings, session=session) == dict.fromkeys(created, False)
     async with (
         AUPRepository(settings.aws, session) as repository,
         open_queues(settings, session=session) as (source, dead_letters),
     ):
-        # The worker's own attempts end before the queue would move a message unexplained.
+        # The worker dead-letters, with a reason, before the redrive policy would, without one.
         assert await check(settings, source, dead_letters, repository) == settings
         states = await source.state(), await dead_letters.state()
     assert states[0].redrives_to == states[1].arn
@@ -62,7 +62,7 @@ async def test_what_is_missing_is_made_once_and_fits_the_worker(
     assert states[1].retention_seconds > states[0].retention_seconds
 
 
-async def test_a_queue_that_is_named_by_url_cannot_be_made() -> None:
+async def test_queue_given_as_url_cannot_be_created() -> None:
     url = "https://sqs.eu-west-1.amazonaws.com/000000000000/source"
     with pytest.raises(UsageError, match="is a URL: set a name"):
         await provision(Settings(queue=url))

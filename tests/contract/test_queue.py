@@ -1,4 +1,4 @@
-"""The door to SQS keeps its promises on every server."""
+"""The queue client behaves the same on every SQS server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 
-from tests.contract.queues import QueuePlace, QueueServer, is_empty, is_refused, take
+from tests.contract.queues import (
+    QueueEnvironment,
+    QueueServer,
+    is_empty,
+    is_permanent_failure,
+    receive,
+)
 from worker.aws.sqs import Queue
 from worker.domain.message import MESSAGE_MAX_BYTES, OutgoingMessage
 from worker.errors import AWSError, AWSNotFoundError, AWSRejectedError
@@ -34,7 +40,7 @@ def messages(*bodies: str) -> list[OutgoingMessage]:
     return [OutgoingMessage(body) for body in bodies]
 
 
-async def put(queue: Queue, *outgoing: OutgoingMessage) -> None:
+async def send(queue: Queue, *outgoing: OutgoingMessage) -> None:
     for start in range(0, len(outgoing), 10):
         results = await queue.send(outgoing[start : start + 10])
         assert results == [None] * len(results)
@@ -43,18 +49,18 @@ async def put(queue: Queue, *outgoing: OutgoingMessage) -> None:
 # --- send, receive, settle ---------------------------------------------------------------------
 
 
-async def test_what_is_sent_is_received_and_gone_when_deleted(
+async def test_sent_messages_are_received_and_deleted(
     queue: Queue, queue_server: QueueServer
 ) -> None:
     bodies = [f"body {n}" for n in range(10)]
     before = datetime.now(UTC)
-    await put(queue, *messages(*bodies))
-    received = await take(queue, 10)
+    await send(queue, *messages(*bodies))
+    received = await receive(queue, 10)
     assert sorted(each.body for each in received) == bodies
     assert len({each.message_id for each in received}) == 10
     assert len({each.receipt_handle for each in received}) == 10
     assert {each.receive_count for each in received} == {1}
-    if queue_server.name != "simulated":  # which has a date of its own
+    if queue_server.name != "simulated":  # it has a simulated clock
         assert all(abs(each.sent_at - before) < timedelta(seconds=30) for each in received)
     assert all(each.first_received_at >= each.sent_at for each in received)
     assert all(not each.attributes for each in received)
@@ -63,105 +69,105 @@ async def test_what_is_sent_is_received_and_gone_when_deleted(
     assert (state.visible, state.in_flight, state.delayed) == (0, 0, 0)
 
 
-async def test_a_receive_takes_no_more_than_asked_for_and_leaves_the_rest(queue: Queue) -> None:
-    await put(queue, *messages(*map(str, range(5))))
+async def test_receive_returns_at_most_the_requested_number(queue: Queue) -> None:
+    await send(queue, *messages(*map(str, range(5))))
     assert len(await queue.receive(2, wait_seconds=1, visibility_timeout_seconds=60)) <= 2
     assert len(await queue.receive(50, wait_seconds=1, visibility_timeout_seconds=60)) <= 10
 
 
-async def test_an_empty_queue_answers_nothing(queue: Queue) -> None:
+async def test_receive_from_an_empty_queue_returns_nothing(queue: Queue) -> None:
     assert await queue.receive(10, wait_seconds=0, visibility_timeout_seconds=60) == []
 
 
-async def test_a_handed_out_message_is_hidden_and_comes_back_when_its_time_is_over(
+async def test_received_message_is_hidden_until_its_visibility_timeout(
     queue: Queue,
 ) -> None:
-    await put(queue, *messages("a"))
-    (first,) = await take(queue, 1, visibility_timeout_seconds=1)
+    await send(queue, *messages("a"))
+    (first,) = await receive(queue, 1, visibility_timeout_seconds=1)
     assert await is_empty(queue)
-    (second,) = await take(queue, 1)
+    (second,) = await receive(queue, 1)
     assert second.message_id == first.message_id
     assert second.receipt_handle != first.receipt_handle
     assert (second.receive_count, second.sent_at) == (2, first.sent_at)
     assert second.first_received_at == first.first_received_at
 
 
-async def test_a_message_that_is_handed_back_is_there_at_once(queue: Queue) -> None:
-    await put(queue, *messages("a", "b"))
-    first, other = await take(queue, 2)
+async def test_returned_message_is_visible_immediately(queue: Queue) -> None:
+    await send(queue, *messages("a", "b"))
+    first, other = await receive(queue, 2)
     assert await queue.change_visibility([(first, 0.0)]) == [None]
     (again,) = await queue.receive(10, wait_seconds=1, visibility_timeout_seconds=60)
     assert again.message_id == first.message_id != other.message_id
     assert again.receive_count == 2
 
 
-async def test_an_extended_message_stays_hidden_beyond_its_first_time(queue: Queue) -> None:
-    await put(queue, *messages("extended", "left"))
-    received = await take(queue, 2, visibility_timeout_seconds=1)
+async def test_extended_message_stays_hidden_beyond_its_first_timeout(queue: Queue) -> None:
+    await send(queue, *messages("extended", "left"))
+    received = await receive(queue, 2, visibility_timeout_seconds=1)
     extended = next(each for each in received if each.body == "extended")
     assert await queue.change_visibility([(extended, 60.0)]) == [None]
-    (back,) = await take(queue, 1)  # so the first time is over
+    (back,) = await receive(queue, 1)  # so the first timeout has passed
     assert back.body == "left"
     assert await is_empty(queue)
 
 
-async def test_a_delay_beyond_twelve_hours_is_cut_to_what_sqs_takes(queue: Queue) -> None:
-    await put(queue, *messages("a"))
-    (message,) = await take(queue, 1, visibility_timeout_seconds=1)
-    # AWS counts twelve hours from the receive, and refuses a second more.
+async def test_visibility_beyond_twelve_hours_is_capped(queue: Queue) -> None:
+    await send(queue, *messages("a"))
+    (message,) = await receive(queue, 1, visibility_timeout_seconds=1)
+    # AWS counts twelve hours from the receive and rejects one second more.
     result: AWSError | None
     try:
         (result,) = await queue.change_visibility([(message, 1e9)])
     except AWSRejectedError as error:
         result = error
-    assert result is None or is_refused(result)
+    assert result is None or is_permanent_failure(result)
 
 
-async def test_a_garbage_handle_fails_alone(queue: Queue, queue_server: QueueServer) -> None:
-    await put(queue, *messages("a", "b"))
-    good = await take(queue, 2)
-    garbage = replace(good[0], receipt_handle="garbage")
-    mixed = [good[0], garbage, good[1]]
+async def test_invalid_receipt_handle_fails_only_its_entry(
+    queue: Queue, queue_server: QueueServer
+) -> None:
+    await send(queue, *messages("a", "b"))
+    good = await receive(queue, 2)
+    unknown = replace(good[0], receipt_handle="garbage")
+    mixed = [good[0], unknown, good[1]]
     changed = await queue.change_visibility([(each, 30.0) for each in mixed])
     assert (changed[0], changed[2]) == (None, None)
-    assert is_refused(changed[1])
+    assert is_permanent_failure(changed[1])
     deleted = await queue.delete(mixed)
     assert (deleted[0], deleted[2]) == (None, None)
-    assert is_refused(deleted[1]) == queue_server.refuses_garbage
+    assert is_permanent_failure(deleted[1]) == queue_server.rejects_unknown_handle
     state = await queue.state()
     assert (state.visible, state.in_flight) == (0, 0)
 
 
-async def test_deleting_a_second_time_is_no_trouble(
-    queue: Queue, queue_server: QueueServer
-) -> None:
-    await put(queue, *messages("a"))
-    (message,) = await take(queue, 1)
+async def test_deleting_twice_is_harmless(queue: Queue, queue_server: QueueServer) -> None:
+    await send(queue, *messages("a"))
+    (message,) = await receive(queue, 1)
     assert await queue.delete([message]) == [None]
     (again,) = await queue.delete([message])
-    assert is_refused(again) == queue_server.refuses_second_delete
+    assert is_permanent_failure(again) == queue_server.rejects_second_delete
     assert await is_empty(queue)
 
 
-async def test_the_visibility_of_a_deleted_message_cannot_be_changed(queue: Queue) -> None:
-    await put(queue, *messages("a", "b"))
-    gone, held = await take(queue, 2)
+async def test_visibility_of_a_deleted_message_cannot_be_changed(queue: Queue) -> None:
+    await send(queue, *messages("a", "b"))
+    gone, held = await receive(queue, 2)
     assert await queue.delete([gone]) == [None]
     results = await queue.change_visibility([(gone, 30.0), (held, 30.0)])
-    assert is_refused(results[0])
+    assert is_permanent_failure(results[0])
     assert results[1] is None
 
 
-async def test_a_stale_handle_cannot_be_trusted_and_the_newest_one_can(
+async def test_newest_receipt_handle_deletes_and_a_stale_one_may_not(
     queue: Queue, queue_server: QueueServer
 ) -> None:
-    await put(queue, *messages("a"))
-    (stale,) = await take(queue, 1, visibility_timeout_seconds=0)
-    (newest,) = await take(queue, 1)
+    await send(queue, *messages("a"))
+    (stale,) = await receive(queue, 1, visibility_timeout_seconds=0)
+    (newest,) = await receive(queue, 1)
     assert newest.message_id == stale.message_id
     (hidden,) = await queue.change_visibility([(stale, 30.0)])
     assert (hidden is None) == queue_server.stale_handle_hides
-    await queue.delete([stale])  # AWS: "succeeds", and may delete nothing
+    await queue.delete([stale])  # on AWS it succeeds, and may delete nothing
     state = await queue.state()
     assert state.in_flight == (0 if queue_server.stale_handle_deletes else 1)
     await queue.delete([newest])
@@ -186,40 +192,40 @@ async def test_a_stale_handle_cannot_be_trusted_and_the_newest_one_can(
     ],
     ids=["xml", "blank", "null", "json", "escaped", "1 MiB", "1 MiB wide", "1 MiB escaped"],
 )
-async def test_a_body_comes_out_byte_for_byte(body: str, queue: Queue) -> None:
-    await put(queue, *messages(body))
-    (message,) = await take(queue, 1)
+async def test_body_is_received_unchanged(body: str, queue: Queue) -> None:
+    await send(queue, *messages(body))
+    (message,) = await receive(queue, 1)
     assert message.body.encode() == body.encode()
 
 
-async def test_characters_beyond_the_basic_plane_come_out_byte_for_byte(
+async def test_characters_beyond_the_basic_plane_are_received_unchanged(
     queue: Queue, queue_server: QueueServer
 ) -> None:
-    error = await refusal(queue, ASTRAL_CHARACTERS)
-    assert (error is None) == queue_server.takes_astral_characters
+    error = await rejection(queue, ASTRAL_CHARACTERS)
+    assert (error is None) == queue_server.accepts_astral_characters
     if error is None:
-        (message,) = await take(queue, 1)
+        (message,) = await receive(queue, 1)
         assert message.body == ASTRAL_CHARACTERS
 
 
 @LARGE_BODY
-async def test_a_body_beyond_one_mebibyte_is_refused(queue: Queue) -> None:
-    assert (await refusal(queue, "x" * (MESSAGE_MAX_BYTES + 1))) is not None
+async def test_body_beyond_one_mebibyte_is_rejected(queue: Queue) -> None:
+    assert (await rejection(queue, "x" * (MESSAGE_MAX_BYTES + 1))) is not None
     assert await is_empty(queue)
 
 
-async def test_a_body_with_characters_that_sqs_forbids_is_not_taken_silently(
+async def test_body_with_forbidden_characters_is_rejected_or_unchanged(
     queue: Queue, queue_server: QueueServer
 ) -> None:
-    error = await refusal(queue, "a\x00b")
-    assert (error is not None) == queue_server.refuses_control_characters
+    error = await rejection(queue, "a\x00b")
+    assert (error is not None) == queue_server.rejects_control_characters
     if error is None:
-        (message,) = await take(queue, 1)
+        (message,) = await receive(queue, 1)
         assert message.body == "a\x00b"
 
 
-async def refusal(queue: Queue, body: str) -> AWSError | None:
-    """Send one message that may fail as a call or as an entry."""
+async def rejection(queue: Queue, body: str) -> AWSError | None:
+    """Send one message; return the error of the call or of the entry, or None."""
     try:
         (result,) = await queue.send(messages(body))
     except AWSRejectedError as error:
@@ -227,80 +233,82 @@ async def refusal(queue: Queue, body: str) -> AWSError | None:
     return result
 
 
-async def test_attributes_of_every_type_come_out_as_they_went_in(queue: Queue) -> None:
-    await put(queue, OutgoingMessage("a", attributes=ATTRIBUTES))
-    (message,) = await take(queue, 1)
+async def test_attributes_of_every_type_are_received_unchanged(queue: Queue) -> None:
+    await send(queue, OutgoingMessage("a", attributes=ATTRIBUTES))
+    (message,) = await receive(queue, 1)
     assert message.attributes == ATTRIBUTES
 
 
-async def test_a_trace_header_of_any_producer_is_read(
-    queue: Queue, queue_place: QueuePlace, queue_server: QueueServer
+async def test_trace_header_of_any_producer_is_received(
+    queue: Queue, queue_environment: QueueEnvironment, queue_server: QueueServer
 ) -> None:
     system = {"AWSTraceHeader": {"DataType": "String", "StringValue": TRACE}}
-    async with queue_place.client() as client:
+    async with queue_environment.client() as client:
         await client.send_message(
             QueueUrl=queue.url, MessageBody="a", MessageSystemAttributes=system
         )
-    (message,) = await take(queue, 1)
+    (message,) = await receive(queue, 1)
     assert message.trace_header == (TRACE if queue_server.keeps_trace_header else None)
 
 
-async def test_a_trace_header_travels_beside_ten_attributes(
+async def test_trace_header_is_sent_in_addition_to_ten_attributes(
     queue: Queue, queue_server: QueueServer
 ) -> None:
     ten = {f"a{n}": {"DataType": "String", "StringValue": str(n)} for n in range(10)}
-    await put(queue, OutgoingMessage("a", attributes=ten, trace_header=TRACE))
-    (message,) = await take(queue, 1)
+    await send(queue, OutgoingMessage("a", attributes=ten, trace_header=TRACE))
+    (message,) = await receive(queue, 1)
     assert message.attributes == ten
     assert message.trace_header == (TRACE if queue_server.keeps_trace_header_of_batch else None)
 
 
-async def test_the_group_of_a_fair_queue_is_handed_out(
+async def test_message_group_id_of_a_fair_queue_is_received(
     queue: Queue, queue_server: QueueServer
 ) -> None:
-    await put(queue, OutgoingMessage("a", group_id="tenant-7"))
-    (message,) = await take(queue, 1)
+    await send(queue, OutgoingMessage("a", group_id="tenant-7"))
+    (message,) = await receive(queue, 1)
     assert message.group_id == ("tenant-7" if queue_server.keeps_group_id else None)
 
 
-# --- waiting -----------------------------------------------------------------------------------
+# --- long polls --------------------------------------------------------------------------------
 
 
-async def test_a_long_poll_wakes_when_a_message_arrives(queue: Queue) -> None:
+async def test_long_poll_returns_when_a_message_arrives(queue: Queue) -> None:
     loop = asyncio.get_running_loop()
     polling = asyncio.create_task(queue.receive(10, wait_seconds=15, visibility_timeout_seconds=60))
     await asyncio.wait([polling], timeout=0.3)
     assert not polling.done()
     sent_at = loop.time()
-    await put(queue, *messages("a"))
+    await send(queue, *messages("a"))
     (message,) = await polling
     assert message.body == "a"
     assert loop.time() - sent_at < 5
 
 
-async def test_a_long_poll_ends_with_nothing_when_its_time_is_over(queue: Queue) -> None:
+async def test_long_poll_returns_nothing_after_its_wait_time(queue: Queue) -> None:
     loop = asyncio.get_running_loop()
     began_at = loop.time()
     assert await queue.receive(10, wait_seconds=1, visibility_timeout_seconds=60) == []
     assert 0.9 <= loop.time() - began_at < 5
 
 
-# --- what the queue is -------------------------------------------------------------------------
+# --- state and settings ------------------------------------------------------------------------
 
 
-async def test_the_state_tells_depths_retention_and_redrive_policy(
-    empty_queue_place: QueuePlace,
+async def test_state_has_depths_retention_and_redrive_policy(
+    empty_queue_environment: QueueEnvironment,
 ) -> None:
-    place = empty_queue_place
-    names = place.settings()
-    await place.make(names.dead_letter_queue, MessageRetentionPeriod="1209600")
-    async with place.open(queue=names.dead_letter_queue) as (dead_letters, _):
+    environment = empty_queue_environment
+    names = environment.settings()
+    await environment.create_queue(names.dead_letter_queue, MessageRetentionPeriod="1209600")
+    async with environment.open(queue=names.dead_letter_queue) as (dead_letters, _):
         target = await dead_letters.state()
     redrive = json.dumps({"deadLetterTargetArn": target.arn, "maxReceiveCount": 7})
-    await place.make(names.queue, MessageRetentionPeriod="3600", RedrivePolicy=redrive)
-    async with place.open() as (queue, _):
-        await put(queue, *messages("a", "b", "c"))
-        await take(queue, 1)
+    await environment.create_queue(
+        names.queue, MessageRetentionPeriod="3600", RedrivePolicy=redrive
+    )
+    async with environment.open() as (queue, _):
+        await send(queue, *messages("a", "b", "c"))
+        await receive(queue, 1)
         state = await queue.state()
     assert (state.visible, state.in_flight, state.delayed) == (2, 1, 0)
     assert (state.retention_seconds, target.retention_seconds) == (3600, 1209600)
@@ -311,29 +319,29 @@ async def test_the_state_tells_depths_retention_and_redrive_policy(
     assert (state.fifo, target.fifo) == (False, False)
 
 
-async def test_a_queue_may_be_named_by_its_url(queue_place: QueuePlace, queue: Queue) -> None:
-    await put(queue, *messages("a"))
-    async with queue_place.open(queue=queue.url) as (by_url, _):
+async def test_queue_may_be_given_as_url(queue_environment: QueueEnvironment, queue: Queue) -> None:
+    await send(queue, *messages("a"))
+    async with queue_environment.open(queue=queue.url) as (by_url, _):
         assert by_url.url == queue.url
-        assert len(await take(by_url, 1)) == 1
+        assert len(await receive(by_url, 1)) == 1
 
 
 @pytest.mark.parametrize("missing", ["queue", "dead_letter_queue"])
-async def test_a_queue_name_that_does_not_exist_is_told_with_the_way_out(
-    missing: str, queue_place: QueuePlace
+async def test_error_of_a_missing_queue_names_the_remedy(
+    missing: str, queue_environment: QueueEnvironment
 ) -> None:
     hint = "queue 'nowhere' does not exist: create it with `aup-worker init`, or set AUP_QUEUE"
     with pytest.raises(AWSNotFoundError, match=hint):
-        async with queue_place.open(**{missing: "nowhere"}):
+        async with queue_environment.open(**{missing: "nowhere"}):
             pass
 
 
-async def test_every_call_to_a_queue_that_is_gone_says_so(
-    queue_place: QueuePlace, queue: Queue
+async def test_every_call_to_a_missing_queue_raises_not_found(
+    queue_environment: QueueEnvironment, queue: Queue
 ) -> None:
-    await put(queue, *messages("a"))
-    (message,) = await take(queue, 1)
-    async with queue_place.open(queue=f"{queue.url}-gone") as (gone, _):
+    await send(queue, *messages("a"))
+    (message,) = await receive(queue, 1)
+    async with queue_environment.open(queue=f"{queue.url}-gone") as (gone, _):
         for call in (
             gone.receive(1, wait_seconds=0, visibility_timeout_seconds=1),
             gone.send(messages("a")),
@@ -345,13 +353,15 @@ async def test_every_call_to_a_queue_that_is_gone_says_so(
                 await call
 
 
-async def test_calls_are_counted_by_operation(queue: Queue, queue_place: QueuePlace) -> None:
-    await put(queue, *messages("a"))
-    (message,) = await take(queue, 1)
+async def test_calls_are_counted_by_operation(
+    queue: Queue, queue_environment: QueueEnvironment
+) -> None:
+    await send(queue, *messages("a"))
+    (message,) = await receive(queue, 1)
     await queue.change_visibility([(message, 30.0)])
     await queue.delete([message])
     await queue.state()
-    assert queue_place.calls == {
+    assert queue_environment.calls == {
         "SendMessageBatch": 1,
         "ReceiveMessage": 1,
         "ChangeMessageVisibilityBatch": 1,
@@ -363,44 +373,44 @@ async def test_calls_are_counted_by_operation(queue: Queue, queue_place: QueuePl
 # --- push --------------------------------------------------------------------------------------
 
 
-async def test_pushed_lines_arrive_once_each_in_batches_of_ten(
-    queue: Queue, queue_place: QueuePlace
+async def test_push_sends_each_line_once_in_batches_of_ten(
+    queue: Queue, queue_environment: QueueEnvironment
 ) -> None:
     sent = [f"line {n}" for n in range(55)]
     figures = await push(queue, (Line("stdin", n, text) for n, text in enumerate(sent, 1)))
     assert (figures.sent, figures.failed, figures.failures) == (55, 0, [])
-    assert queue_place.calls["SendMessageBatch"] == 6
-    messages = await take(queue, 55)
+    assert queue_environment.calls["SendMessageBatch"] == 6
+    messages = await receive(queue, 55)
     assert sorted(each.body for each in messages) == sorted(sent)
     assert await is_empty(queue)
 
 
 @LARGE_BODY
-async def test_pushed_lines_never_make_a_batch_beyond_one_mebibyte(
-    queue: Queue, queue_place: QueuePlace
+async def test_push_keeps_batches_within_one_mebibyte(
+    queue: Queue, queue_environment: QueueEnvironment
 ) -> None:
     half = MESSAGE_MAX_BYTES // 2
     sizes = [half, half, half + 1, half, 10, MESSAGE_MAX_BYTES, 1]
     texts = ["ä" * (size // 2) + "x" * (size % 2) for size in sizes]
     figures = await push(queue, (Line("f", n, text) for n, text in enumerate(texts, 1)))
     assert (figures.sent, figures.failed) == (7, 0)
-    assert queue_place.calls["SendMessageBatch"] == 5
-    messages = await take(queue, 7)
+    assert queue_environment.calls["SendMessageBatch"] == 5
+    messages = await receive(queue, 7)
     assert sorted(len(each.body.encode()) for each in messages) == sorted(sizes)
 
 
 @LARGE_BODY
-async def test_a_pushed_line_that_sqs_refuses_is_named_and_the_others_arrive(
+async def test_push_names_a_rejected_line_and_sends_the_others(
     queue: Queue,
 ) -> None:
     lines = [Line("f", 1, "a"), Line("f", 2, "x" * (MESSAGE_MAX_BYTES + 1)), Line("f", 3, "b")]
     figures = await push(queue, lines)
     assert (figures.sent, figures.failed) == (2, 1)
     assert figures.failures[0].startswith("f:2: ")
-    assert sorted(each.body for each in await take(queue, 2)) == ["a", "b"]
+    assert sorted(each.body for each in await receive(queue, 2)) == ["a", "b"]
 
 
-async def test_the_queue_states_its_own_message_size_limit(queue: Queue) -> None:
+async def test_state_has_the_message_size_limit(queue: Queue) -> None:
     assert (await queue.state()).message_max_bytes == MESSAGE_MAX_BYTES
     await queue._client.set_queue_attributes(
         QueueUrl=queue.url, Attributes={"MaximumMessageSize": "2048"}

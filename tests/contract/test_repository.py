@@ -1,4 +1,4 @@
-"""The repository keeps its promises on every DynamoDB, by either way of writing."""
+"""The repository behaves the same on every DynamoDB server, with either write API."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.contract.facts import NOW, POLICY, TEXT_SHA256, VERSION, acceptance, policy
-from tests.contract.store import ACCEPTANCE_KEY, POLICY_KEY, REAL_LEDGERS, LedgerPlace
+from tests.contract.store import ACCEPTANCE_KEY, POLICY_KEY, UPDATABLE_VARIANTS, StoreEnvironment
 from worker.domain.acceptance import EXTRA_MAX_BYTES
 from worker.domain.evidence import ERASABLE, verify
 from worker.domain.policy import Policy
@@ -36,7 +36,7 @@ EVERYTHING: dict[str, Any] = {
     "session_id": "session 7",
     "on_behalf_of": "company 3",
 }
-# What JSON knows and DynamoDB's numbers and nesting do not.
+# JSON values that DynamoDB's numbers and nesting cannot represent.
 UNKNOWN: dict[str, Any] = {
     "float": 0.1,
     "long": 123456789012345678901234567890123456789012345678901234567890,
@@ -46,29 +46,29 @@ UNKNOWN: dict[str, Any] = {
 }
 
 
-async def kept(repository: AUPRepository, user_id: str) -> list[dict[str, Any]]:
+async def acceptances_of(repository: AUPRepository, user_id: str) -> list[dict[str, Any]]:
     return [item async for item in repository.acceptances(user_id)]
 
 
 # --- recording ---------------------------------------------------------------------------------
 
 
-async def test_a_first_acceptance_is_recorded_and_the_same_again_is_a_duplicate(
-    repository: AUPRepository, place: LedgerPlace
+async def test_first_acceptance_is_recorded_and_a_repetition_is_a_duplicate(
+    repository: AUPRepository, environment: StoreEnvironment
 ) -> None:
     assert await repository.record(acceptance(1)) is RECORDED
-    (before,) = await place.items()
+    (before,) = await environment.items()
     assert await repository.record(acceptance(1)) is DUPLICATE
-    assert await place.items() == [before]
+    assert await environment.items() == [before]
 
 
-async def test_another_event_of_the_same_user_and_version_is_a_duplicate_and_the_first_stays(
-    repository: AUPRepository, place: LedgerPlace
+async def test_another_event_of_the_same_user_and_version_is_a_duplicate(
+    repository: AUPRepository, environment: StoreEnvironment
 ) -> None:
     assert await repository.record(acceptance(1)) is RECORDED
-    (before,) = await place.items()
+    (before,) = await environment.items()
     assert await repository.record(acceptance(1, event_id="other", channel="ios")) is DUPLICATE
-    assert await place.items() == [before]
+    assert await environment.items() == [before]
 
 
 @pytest.mark.parametrize(
@@ -82,35 +82,35 @@ async def test_another_event_of_the_same_user_and_version_is_a_duplicate_and_the
     ],
     ids=str,
 )
-async def test_the_same_event_with_other_content_is_a_conflict_and_the_first_stays(
-    change: dict[str, Any], repository: AUPRepository, place: LedgerPlace
+async def test_same_event_with_other_content_is_a_conflict(
+    change: dict[str, Any], repository: AUPRepository, environment: StoreEnvironment
 ) -> None:
     assert await repository.record(acceptance(1)) is RECORDED
-    (before,) = await place.items()
+    (before,) = await environment.items()
     assert await repository.record(acceptance(1, **change)) is CONFLICT
-    assert await place.items() == [before]
+    assert await environment.items() == [before]
 
 
-async def test_an_item_of_another_program_is_compared_like_any_other(
-    repository: AUPRepository, place: LedgerPlace
+async def test_items_of_other_programs_are_compared_by_the_same_rules(
+    repository: AUPRepository, environment: StoreEnvironment
 ) -> None:
     stated = acceptance(1)
     key = {"user_id": stated.user_id, "policy_version": stated.policy_version}
     other = {**key, "accepted_at": 7, "imported": {"by": ["a script"]}}
     same_event = {**key, **stated.stated(), "user_id": "user-2", "channel": "forged"}
-    async with place.client() as resource:
-        table = place.settings().user_table_name
+    async with environment.client() as resource:
+        table = environment.settings().user_table_name
         for item in (other, same_event):
             await resource.meta.client.put_item(TableName=table, Item=item)
-    before = await place.items()
+    before = await environment.items()
     assert await repository.record(stated) is DUPLICATE
     assert await repository.record(acceptance(1, user_id="user-2")) is CONFLICT
-    assert await place.items() == before
-    (found,) = await kept(repository, "user-1")
+    assert await environment.items() == before
+    (found,) = await acceptances_of(repository, "user-1")
     assert verify(found) == ["no record_sha256: written by another program, or altered"]
 
 
-async def test_versions_and_policies_of_one_user_are_kept_side_by_side(
+async def test_versions_and_policies_of_one_user_are_separate_records(
     repository: AUPRepository,
 ) -> None:
     stated = [
@@ -120,43 +120,47 @@ async def test_versions_and_policies_of_one_user_are_kept_side_by_side(
     ]
     results = await asyncio.gather(*map(repository.record, stated))
     assert results == [RECORDED] * 4
-    everything = [item["policy_version"] for item in await kept(repository, "user-1")]
+    everything = [item["policy_version"] for item in await acceptances_of(repository, "user-1")]
     assert everything == ["a#1", "a#2", "ab#1", "ab#2"]
     only = [item["policy_version"] async for item in repository.acceptances("user-1", "a")]
     assert only == ["a#1", "a#2"]
 
 
 async def test_a_hundred_concurrent_acceptances_are_all_recorded_in_full_batches(
-    repository: AUPRepository, place: LedgerPlace
+    repository: AUPRepository, environment: StoreEnvironment
 ) -> None:
     results = await asyncio.gather(*(repository.record(acceptance(n)) for n in range(100)))
     assert results == [RECORDED] * 100
-    assert {item["user_id"] for item in await place.items()} == {f"user-{n}" for n in range(100)}
+    assert {item["user_id"] for item in await environment.items()} == {
+        f"user-{n}" for n in range(100)
+    }
     batches = {"BatchExecuteStatement": 100 // STATEMENTS_MAX}
-    assert repository.calls == (batches if place.store.write_api == "batch" else {"PutItem": 100})
+    assert repository.calls == (
+        batches if environment.store.write_api == "batch" else {"PutItem": 100}
+    )
 
 
-async def test_a_lone_acceptance_takes_one_call(
-    repository: AUPRepository, place: LedgerPlace
+async def test_single_acceptance_takes_one_call(
+    repository: AUPRepository, environment: StoreEnvironment
 ) -> None:
     await repository.record(acceptance(1))
-    batch = place.store.write_api == "batch"
+    batch = environment.store.write_api == "batch"
     assert repository.calls == {"BatchExecuteStatement" if batch else "PutItem": 1}
 
 
 async def test_concurrent_acceptances_of_the_same_keys_are_recorded_once_each(
-    repository: AUPRepository, place: LedgerPlace
+    repository: AUPRepository, environment: StoreEnvironment
 ) -> None:
     results = await asyncio.gather(*(repository.record(acceptance(n % 20)) for n in range(100)))
     assert Counter(results) == {RECORDED: 20, DUPLICATE: 80}
-    assert len(await place.items()) == 20
-    if place.store.write_api == "batch":
-        # A call that held a key twice would be refused, and repeated item by item.
+    assert len(await environment.items()) == 20
+    if environment.store.write_api == "batch":
+        # A call with a repeated key would be rejected and repeated item by item.
         assert repository.calls["BatchExecuteStatement"] == 5
 
 
-async def test_of_concurrent_contradictions_one_is_recorded_and_the_others_conflict(
-    repository: AUPRepository, place: LedgerPlace
+async def test_one_of_concurrent_contradictions_is_recorded_and_the_others_conflict(
+    repository: AUPRepository, environment: StoreEnvironment
 ) -> None:
     stated = [acceptance(n // 5, channel=f"channel-{n % 5}") for n in range(50)]
     results = await asyncio.gather(*map(repository.record, stated))
@@ -166,63 +170,70 @@ async def test_of_concurrent_contradictions_one_is_recorded_and_the_others_confl
         for each, result in zip(stated, results, strict=True)
         if result is RECORDED
     }
-    assert {(item["user_id"], item["channel"]) for item in await place.items()} == winners
+    assert {(item["user_id"], item["channel"]) for item in await environment.items()} == winners
 
 
-async def test_two_repositories_at_once_record_an_acceptance_once(place: LedgerPlace) -> None:
+async def test_two_concurrent_repositories_record_an_acceptance_once(
+    environment: StoreEnvironment,
+) -> None:
     class Other(AUPRepository):
-        """Be a second process's repository."""
+        """Stand-in for the repository of a second process."""
 
-    at_once = asyncio.Semaphore(1 if place.store.server == "moto" else 100)
+    concurrency = asyncio.Semaphore(1 if environment.store.server == "moto" else 100)
 
     async def record(repository: AUPRepository, number: int) -> RecordResult:
-        async with at_once:
+        async with concurrency:
             return await repository.record(acceptance(number))
 
-    async with place.repository() as one, Other(place.settings(), place.session) as other:
+    async with (
+        environment.repository() as one,
+        Other(environment.settings(), environment.session) as other,
+    ):
         pairs = await asyncio.gather(*(record(each, n) for n in range(50) for each in (one, other)))
     assert Counter(pairs) == {RECORDED: 50, DUPLICATE: 50}
-    assert len(await place.items()) == 50
+    assert len(await environment.items()) == 50
 
 
-async def test_a_key_that_comes_twice_in_one_call_is_inserted_once(
-    repository: AUPRepository, place: LedgerPlace
+async def test_key_repeated_in_one_call_is_inserted_once(
+    repository: AUPRepository, environment: StoreEnvironment
 ) -> None:
     items = [{"user_id": user, "policy_version": "p#1"} for user in ("a", "b", "a")]
-    results = await repository._insert(items)
-    # DynamoDB Local refuses such a call and has written some of it: `record` finds its own writes.
+    results = await repository._acceptances._insert(items)
+    # DynamoDB Local rejects such a call after writing some of it; `record` finds its own writes.
     assert set(results) <= {Inserted.NEW, Inserted.EXISTS}
     assert Inserted.EXISTS in {results[0], results[2]}
-    assert {item["user_id"] for item in await place.items()} == {"a", "b"}
+    assert {item["user_id"] for item in await environment.items()} == {"a", "b"}
 
 
-async def test_an_item_that_the_table_refuses_fails_alone(
-    repository: AUPRepository, place: LedgerPlace
+async def test_rejected_item_fails_alone(
+    repository: AUPRepository, environment: StoreEnvironment
 ) -> None:
     good = [{"user_id": f"u{n}", "policy_version": "p#1"} for n in range(4)]
-    results = await repository._insert([*good[:2], {"policy_version": "p#1"}, *good[2:]])
+    results = await repository._acceptances._insert(
+        [*good[:2], {"policy_version": "p#1"}, *good[2:]]
+    )
     assert [results[n] for n in (0, 1, 3, 4)] == [Inserted.NEW] * 4
     assert isinstance(results[2], AWSRejectedError)
-    assert len(await place.items()) == 4
+    assert len(await environment.items()) == 4
 
 
-async def test_an_item_beyond_the_size_limit_is_refused_for_good(
-    repository: AUPRepository, place: LedgerPlace
+async def test_item_beyond_the_size_limit_is_rejected(
+    repository: AUPRepository, environment: StoreEnvironment
 ) -> None:
     key = {"user_id": "u", "policy_version": "p#1"}
-    (result,) = await repository._insert([key | {"extra": "x" * 410_000}])
+    (result,) = await repository._acceptances._insert([key | {"extra": "x" * 410_000}])
     assert isinstance(result, AWSRejectedError)
-    assert await place.items() == []
+    assert await environment.items() == []
 
 
 # --- evidence ----------------------------------------------------------------------------------
 
 
-async def test_every_field_comes_back_as_it_was_stated(repository: AUPRepository) -> None:
-    taken_at = datetime(2026, 5, 2, 8, 30, 15, 123456, tzinfo=UTC)
+async def test_every_field_is_stored_as_stated(repository: AUPRepository) -> None:
+    received_at_sqs = datetime(2026, 5, 2, 8, 30, 15, 123456, tzinfo=UTC)
     stated = acceptance(1, **EVERYTHING, **UNKNOWN)
-    assert await repository.record(stated, received_at=taken_at) is RECORDED
-    (item,) = await kept(repository, "user-1")
+    assert await repository.record(stated, received_at=received_at_sqs) is RECORDED
+    (item,) = await acceptances_of(repository, "user-1")
     named = {name: item[name] for name in stated.stated()}
     assert named == stated.stated()
     assert named == {
@@ -244,7 +255,7 @@ async def test_every_field_comes_back_as_it_was_stated(repository: AUPRepository
 
 async def test_absent_fields_stay_absent(repository: AUPRepository) -> None:
     await repository.record(acceptance(1, ip=None))
-    (item,) = await kept(repository, "user-1")
+    (item,) = await acceptances_of(repository, "user-1")
     assert set(item) == {
         "event_id",
         "user_id",
@@ -264,24 +275,24 @@ async def test_absent_fields_stay_absent(repository: AUPRepository) -> None:
 async def test_empty_strings_stay_empty_strings(repository: AUPRepository) -> None:
     stated = acceptance(1, **dict.fromkeys(EVERYTHING.keys() - {"content_sha256"}, ""))
     assert await repository.record(stated) is RECORDED
-    (item,) = await kept(repository, "user-1")
+    (item,) = await acceptances_of(repository, "user-1")
     assert {name: item[name] for name in stated.stated()} == stated.stated()
     assert verify(item) == []
     assert await repository.record(stated) is DUPLICATE
 
 
-async def test_text_of_any_script_comes_back_unchanged(repository: AUPRepository) -> None:
+async def test_text_of_any_script_is_stored_unchanged(repository: AUPRepository) -> None:
     name = "é e\u0301 ß 日本語 🇪🇸👩‍👩‍👧 \u202eright-to-left \u2028 '\"\\?{}:"
-    text = f"{name} \u0000\u0001\t\r\n"  # in names control characters are invalid
+    text = f"{name} \u0000\u0001\t\r\n"  # control characters are invalid in ids
     stated = acceptance(1, user_id=name, event_id=name, user_agent=text, **{text: text})
     assert await repository.record(stated) is RECORDED
-    (item,) = await kept(repository, name)
+    (item,) = await acceptances_of(repository, name)
     assert {name: item[name] for name in stated.stated()} == stated.stated()
     assert verify(item) == []
     assert await repository.record(stated) is DUPLICATE
 
 
-async def test_the_longest_keys_and_fields_are_taken(repository: AUPRepository) -> None:
+async def test_longest_keys_and_fields_are_recorded(repository: AUPRepository) -> None:
     wide = "🇪"  # four bytes in UTF-8
     stated = acceptance(
         1,
@@ -298,31 +309,31 @@ async def test_the_longest_keys_and_fields_are_taken(repository: AUPRepository) 
         ip=wide * 64,
     )
     assert await repository.record(stated) is RECORDED
-    (item,) = await kept(repository, stated.user_id)
+    (item,) = await acceptances_of(repository, stated.user_id)
     assert verify(item) == []
 
 
-def near_the_limit(version: str) -> Any:
+def largest_acceptance(version: str) -> Any:
     blob = {"blob": ""}
-    room = EXTRA_MAX_BYTES - len(acceptance(1, **blob).extra)
+    rest = EXTRA_MAX_BYTES - len(acceptance(1, **blob).extra)
     return acceptance(
         1,
         version=version,
         event_id=version,
         **EVERYTHING,
-        blob="ä" * (room // 2) + "x" * (room % 2),
+        blob="ä" * (rest // 2) + "x" * (rest % 2),
     )
 
 
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # aiohttp, above 1 MiB
-async def test_the_largest_acceptances_share_a_batch_and_come_back_page_by_page(
+async def test_largest_acceptances_share_a_batch_and_are_read_in_pages(
     repository: AUPRepository,
 ) -> None:
-    stated = {f"{n:02}": near_the_limit(f"{n:02}") for n in range(8)}
+    stated = {f"{n:02}": largest_acceptance(f"{n:02}") for n in range(8)}
     assert {len(each.extra.encode()) for each in stated.values()} == {EXTRA_MAX_BYTES}
     results = await asyncio.gather(*map(repository.record, stated.values()))
     assert results == [RECORDED] * 8
-    found = await kept(repository, "user-1")
+    found = await acceptances_of(repository, "user-1")
     assert [item["version"] for item in found] == list(stated)
     assert all(item["extra"] == stated[item["version"]].extra for item in found)
     assert [verify(item) for item in found] == [[]] * 8
@@ -330,26 +341,26 @@ async def test_the_largest_acceptances_share_a_batch_and_come_back_page_by_page(
     assert repository.calls["Query"] >= 3
 
 
-async def test_a_change_behind_our_back_is_seen_in_the_evidence(
+async def test_verification_detects_altered_records(
     repository: AUPRepository,
 ) -> None:
     await repository.record(acceptance(1, **EVERYTHING))
-    (item,) = await kept(repository, "user-1")
+    (item,) = await acceptances_of(repository, "user-1")
     assert verify(item | {"channel": "phone"}) == ["record_sha256 does not match the record"]
     assert verify(item | {"ip": "192.0.2.1"}) == ["ip does not match its commitment"]
     erased = {name: value for name, value in item.items() if name not in {"ip", "ip_salt"}}
     assert verify(erased) == []
 
 
-async def test_a_user_who_accepted_nothing_has_no_acceptances(repository: AUPRepository) -> None:
+async def test_user_without_acceptances_has_none(repository: AUPRepository) -> None:
     await repository.record(acceptance(1))
-    assert await kept(repository, "user-2") == []
+    assert await acceptances_of(repository, "user-2") == []
 
 
 # --- policies ----------------------------------------------------------------------------------
 
 
-async def test_a_published_policy_is_read_as_it_was_published(repository: AUPRepository) -> None:
+async def test_published_policy_is_read_as_published(repository: AUPRepository) -> None:
     published = policy(
         title="Règles 🐈",
         published_at=datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC),
@@ -377,7 +388,7 @@ async def test_publishing_the_same_text_again_changes_nothing(repository: AUPRep
     ],
     ids=lambda change: next(iter(change)),
 )
-async def test_publishing_a_version_otherwise_is_refused_and_the_first_stays(
+async def test_publishing_a_different_version_text_is_a_conflict(
     change: dict[str, Any], repository: AUPRepository
 ) -> None:
     first = await repository.publish_policy(policy())
@@ -386,7 +397,7 @@ async def test_publishing_a_version_otherwise_is_refused_and_the_first_stays(
     assert await repository.policies() == [first]
 
 
-async def test_an_unknown_version_becomes_known_by_its_publication(
+async def test_unknown_version_is_visible_after_its_publication(
     repository: AUPRepository,
 ) -> None:
     assert await repository.policy(POLICY, VERSION) is None
@@ -394,7 +405,7 @@ async def test_an_unknown_version_becomes_known_by_its_publication(
     assert await repository.policy(POLICY, VERSION) == policy()
 
 
-async def test_a_policy_is_retired_once_and_the_first_end_stays(repository: AUPRepository) -> None:
+async def test_first_retirement_stays(repository: AUPRepository) -> None:
     await repository.publish_policy(policy())
     end = NOW - timedelta(hours=1)
     retired = await repository.retire_policy(POLICY, VERSION, retired_at=end)
@@ -404,15 +415,15 @@ async def test_a_policy_is_retired_once_and_the_first_end_stays(repository: AUPR
     assert await repository.policies() == [retired]
 
 
-async def test_of_several_ends_at_once_one_stays_and_every_caller_is_shown_it(
-    repository: AUPRepository, place: LedgerPlace
+async def test_concurrent_retirements_return_the_one_that_stays(
+    repository: AUPRepository, environment: StoreEnvironment
 ) -> None:
     await repository.publish_policy(policy())
     # moto's conditional update is not atomic.
-    at_once = asyncio.Semaphore(1 if place.store.server == "moto" else 100)
+    concurrency = asyncio.Semaphore(1 if environment.store.server == "moto" else 100)
 
     async def retire(end: datetime) -> Policy:
-        async with at_once:
+        async with concurrency:
             return await repository.retire_policy(POLICY, VERSION, retired_at=end)
 
     ends = [NOW + timedelta(hours=hour) for hour in range(8)]
@@ -422,13 +433,13 @@ async def test_of_several_ends_at_once_one_stays_and_every_caller_is_shown_it(
     assert retired == [kept] * len(ends)
 
 
-async def test_retiring_what_was_never_published_is_refused(
-    repository: AUPRepository, place: LedgerPlace
+async def test_retiring_an_unpublished_version_is_an_error(
+    repository: AUPRepository, environment: StoreEnvironment
 ) -> None:
     with pytest.raises(PolicyNotFoundError, match=f"{POLICY} 1 is not published"):
         await repository.retire_policy(POLICY, "1")
     assert await repository.policies() == []
-    assert await place.items() == []
+    assert await environment.items() == []
 
 
 async def test_policies_are_listed_by_id_and_start(repository: AUPRepository) -> None:
@@ -443,7 +454,7 @@ async def test_policies_are_listed_by_id_and_start(repository: AUPRepository) ->
     assert await repository.policies("c") == []
 
 
-async def test_a_user_has_accepted_when_it_is_the_version_in_force(
+async def test_has_accepted_uses_the_version_in_force(
     repository: AUPRepository,
 ) -> None:
     def starting(version: str, start: datetime) -> Any:
@@ -451,7 +462,7 @@ async def test_a_user_has_accepted_when_it_is_the_version_in_force(
 
     with pytest.raises(PolicyNotFoundError, match="no version of acceptable-use is in force"):
         await repository.has_accepted("user-1", POLICY)
-    # Listed out of order: the version's name says nothing about its start.
+    # Published out of order: the start does not follow from the name of a version.
     await repository.publish_policy(starting("b", datetime(2026, 1, 1, tzinfo=UTC)))
     await repository.publish_policy(starting("c", NOW + timedelta(seconds=1)))
     await repository.record(acceptance(1, version="b"))
@@ -478,24 +489,24 @@ async def test_ten_thousand_acceptances_of_one_version_cost_one_read(
     assert repository.calls["GetItem"] == 1
 
 
-async def test_an_absent_version_is_not_read_for_every_message(repository: AUPRepository) -> None:
+async def test_absence_of_a_version_is_cached(repository: AUPRepository) -> None:
     assert (
         await asyncio.gather(*(repository.policy(POLICY, "x") for _ in range(100))) == [None] * 100
     )
     assert repository.calls["GetItem"] == 1
 
 
-# --- what is wrong with the tables -------------------------------------------------------------
+# --- missing and wrong tables ------------------------------------------------------------------
 
 
-async def test_the_probes_pass_on_tables_as_we_want_them_and_write_nothing(
+async def test_probes_pass_on_correct_tables_and_write_nothing(
     repository: AUPRepository,
 ) -> None:
     assert [await probe.error() for probe in repository.probes()] == [None] * 3
-    assert await kept(repository, "aup-worker-probe") == []
+    assert await acceptances_of(repository, "aup-worker-probe") == []
 
 
-async def every_verb(repository: AUPRepository) -> dict[str, AWSError]:
+async def call_every_method(repository: AUPRepository) -> dict[str, AWSError]:
     verbs = {
         "record": repository.record(acceptance(1)),
         "policy": repository.policy(POLICY, VERSION),
@@ -504,7 +515,7 @@ async def every_verb(repository: AUPRepository) -> dict[str, AWSError]:
         "publish": repository.publish_policy(policy()),
         "retire": repository.retire_policy(POLICY, VERSION),
         "has accepted": repository.has_accepted("user-1", POLICY),
-        "acceptances": kept(repository, "user-1"),
+        "acceptances": acceptances_of(repository, "user-1"),
     }
     errors: dict[str, AWSError] = {}
     for name, verb in verbs.items():
@@ -514,19 +525,21 @@ async def every_verb(repository: AUPRepository) -> dict[str, AWSError]:
     return errors
 
 
-async def test_missing_tables_are_named_so_by_every_verb(empty_place: LedgerPlace) -> None:
-    async with empty_place.repository() as repository:
-        errors = await every_verb(repository)
+async def test_every_method_raises_not_found_for_missing_tables(
+    empty_environment: StoreEnvironment,
+) -> None:
+    async with empty_environment.repository() as repository:
+        errors = await call_every_method(repository)
     assert {name: type(error) for name, error in errors.items()} == dict.fromkeys(
         errors, AWSNotFoundError
     )
 
 
-async def test_a_table_that_is_made_later_is_used(empty_place: LedgerPlace) -> None:
-    async with empty_place.repository() as repository:
+async def test_table_created_later_is_used(empty_environment: StoreEnvironment) -> None:
+    async with empty_environment.repository() as repository:
         with pytest.raises(AWSNotFoundError):
             await repository.record(acceptance(1))
-        await empty_place.make_tables()
+        await empty_environment.create_tables()
         assert await repository.record(acceptance(1)) is RECORDED
 
 
@@ -541,13 +554,13 @@ async def test_a_table_that_is_made_later_is_used(empty_place: LedgerPlace) -> N
     ],
     ids="+".join,
 )
-async def test_tables_keyed_otherwise_are_found_out_by_the_probe(
-    policy_key: dict[str, str], acceptance_key: dict[str, str], empty_place: LedgerPlace
+async def test_probes_detect_tables_with_other_keys(
+    policy_key: dict[str, str], acceptance_key: dict[str, str], empty_environment: StoreEnvironment
 ) -> None:
-    settings = empty_place.settings()
-    await empty_place.make_table(settings.table_name, policy_key)
-    await empty_place.make_table(settings.user_table_name, acceptance_key)
-    async with empty_place.repository() as repository:
+    settings = empty_environment.settings()
+    await empty_environment.create_table(settings.table_name, policy_key)
+    await empty_environment.create_table(settings.user_table_name, acceptance_key)
+    async with empty_environment.repository() as repository:
         errors = [await probe.error() for probe in repository.probes()]
         assert any(isinstance(error, AWSRejectedError) for error in errors)
 
@@ -557,90 +570,90 @@ async def test_tables_keyed_otherwise_are_found_out_by_the_probe(
     [({"user": "S", "policy_version": "S"}, True), ({"user_id": "S", "policy": "S"}, False)],
     ids=["partition key", "sort key"],
 )
-async def test_an_acceptance_for_a_table_keyed_otherwise_is_refused(
-    key: dict[str, str], checked_by_partiql: bool, empty_place: LedgerPlace
+async def test_recording_into_a_table_with_other_keys_is_rejected(
+    key: dict[str, str], checked_by_partiql: bool, empty_environment: StoreEnvironment
 ) -> None:
-    await empty_place.make_table(empty_place.settings().user_table_name, key)
-    async with empty_place.repository() as repository:
-        if str(empty_place.store) == "ministack-batch" and not checked_by_partiql:
-            # Its INSERT checks the partition key alone; there only the probe finds out.
+    await empty_environment.create_table(empty_environment.settings().user_table_name, key)
+    async with empty_environment.repository() as repository:
+        if str(empty_environment.store) == "ministack-batch" and not checked_by_partiql:
+            # Its INSERT checks only the partition key; only the probe detects the sort key.
             assert await repository.record(acceptance(1)) is RECORDED
             return
         with pytest.raises(AWSRejectedError):
             await repository.record(acceptance(1))
-    assert await empty_place.items() == []
+    assert await empty_environment.items() == []
 
 
-# --- erasing and counting ----------------------------------------------------------------------
+# --- erasing and scanning ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ledger", REAL_LEDGERS)
-async def test_erased_fields_are_gone_with_their_salts_and_the_rest_verifies(
-    repository: AUPRepository, place: LedgerPlace
+@pytest.mark.parametrize("store", UPDATABLE_VARIANTS)
+async def test_erase_removes_fields_with_salts_and_the_rest_verifies(
+    repository: AUPRepository, environment: StoreEnvironment
 ) -> None:
     assert await repository.record(acceptance(1, **EVERYTHING)) is RECORDED
-    [item] = await kept(repository, "user-1")
+    [item] = await acceptances_of(repository, "user-1")
     left = await repository.erase(item, ["ip", "session_id"])
-    assert [left] == await place.items() == await kept(repository, "user-1")
+    assert [left] == await environment.items() == await acceptances_of(repository, "user-1")
     gone = {"ip", "ip_salt", "session_id", "session_id_salt"}
     assert set(item) - set(left) == gone
     assert verify(left) == []
     assert await repository.erase(item, ERASABLE) == await repository.erase(left, ERASABLE)
-    # The same message again is what was recorded, and brings nothing back.
+    # Recording the same message again is a duplicate and restores nothing.
     assert await repository.record(acceptance(1, **EVERYTHING)) is DUPLICATE
-    [again] = await place.items()
+    [again] = await environment.items()
     assert not set(ERASABLE) & set(again)
 
 
-@pytest.mark.parametrize("ledger", REAL_LEDGERS)
-async def test_nothing_is_erased_of_a_record_that_is_another_or_gone(
-    repository: AUPRepository, place: LedgerPlace
+@pytest.mark.parametrize("store", UPDATABLE_VARIANTS)
+async def test_erase_of_a_different_or_missing_record_is_rejected(
+    repository: AUPRepository, environment: StoreEnvironment
 ) -> None:
     assert await repository.record(acceptance(1)) is RECORDED
-    before = await place.items()
-    for changes in ({"record_sha256": "ab" * 32}, {"user_id": "nobody"}):
+    before = await environment.items()
+    for changes in ({"record_sha256": "ab" * 32}, {"user_id": "user-2"}):
         with pytest.raises(AWSRejectedError, match="has changed or is gone"):
             await repository.erase({**before[0], **changes}, ["ip"])
-    assert await place.items() == before
+    assert await environment.items() == before
 
 
-@pytest.mark.parametrize("ledger", REAL_LEDGERS)
+@pytest.mark.parametrize("store", UPDATABLE_VARIANTS)
 @pytest.mark.parametrize("change", [{"ip": "192.0.2.1"}, {"ip_salt": b"another salt 16b"}], ids=str)
-async def test_nothing_is_erased_of_a_record_that_changes_between_read_and_update(
+async def test_erase_of_a_record_changed_since_its_read_is_rejected(
     change: dict[str, Any],
     repository: AUPRepository,
-    place: LedgerPlace,
+    environment: StoreEnvironment,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert await repository.record(acceptance(1)) is RECORDED
-    [item] = before = await place.items()
+    [item] = before = await environment.items()
 
     async def read_before_the_change(_: object) -> dict[str, Any]:
         return {**item, **change}
 
-    monkeypatch.setattr(repository, "_kept", read_before_the_change)
+    monkeypatch.setattr(repository._acceptances, "_stored", read_before_the_change)
     with pytest.raises(AWSRejectedError, match="has changed or is gone"):
         await repository.erase(item, ["ip"])
-    assert await place.items() == before
+    assert await environment.items() == before
 
 
-@pytest.mark.parametrize("ledger", REAL_LEDGERS)
-async def test_fields_erased_by_several_at_once_are_all_gone_for_every_caller(
+@pytest.mark.parametrize("store", UPDATABLE_VARIANTS)
+async def test_concurrent_erasures_remove_all_fields_for_every_caller(
     repository: AUPRepository,
 ) -> None:
     assert await repository.record(acceptance(1, **EVERYTHING)) is RECORDED
-    [item] = await kept(repository, "user-1")
+    [item] = await acceptances_of(repository, "user-1")
     erased = await asyncio.gather(
         *(repository.erase(item, fields) for fields in (["ip"], ["user_agent"], ERASABLE, ["ip"]))
     )
-    [left] = await kept(repository, "user-1")
+    [left] = await acceptances_of(repository, "user-1")
     assert not set(ERASABLE) & set(left)
     assert [verify(each) for each in (*erased, left)] == [[]] * 5
     assert not [each for each in (erased[0], erased[3]) if "ip" in each or "ip_salt" in each]
 
 
-@pytest.mark.parametrize("ledger", REAL_LEDGERS)
-async def test_a_scan_in_segments_and_pages_gives_every_acceptance_of_a_version_once(
+@pytest.mark.parametrize("store", UPDATABLE_VARIANTS)
+async def test_segmented_scan_returns_every_acceptance_of_a_version_once(
     repository: AUPRepository,
 ) -> None:
     count = 20

@@ -200,13 +200,14 @@ async def test_a_policy_is_read_once_for_a_hundred_acceptances(place: Place) -> 
 
     def note_reads(repository: AUPRepository) -> AUPRepository:
         # Among the calls they could not be told from a look-up after a write whose answer was lost.
-        read = repository._policies._read
+        cache = repository._policies._cache
+        read = cache._read
 
         async def noted(*key: str) -> Policy | None:
             reads.append(key)
             return await read(*key)
 
-        repository._policies._read = noted
+        cache._read = noted
         return repository
 
     async with working(place.settings(), note_reads) as flow:

@@ -11,7 +11,6 @@ _HEALTH: Final = "worker/pipeline/health.py"
 _ACCESS: Final = "worker/pipeline/access_watch.py"
 _RECEIVE: Final = "worker/pipeline/receive.py"
 _RECORD: Final = "worker/pipeline/record.py"
-_REPOSITORY: Final = "worker/repository/aup.py"
 _SETTLE: Final = "worker/pipeline/settle.py"
 _SLOTS: Final = "worker/pipeline/slots.py"
 _ACCESS_TESTS: Final = ("tests/unit/pipeline/test_access_watch.py",)
@@ -143,15 +142,15 @@ _CONNECTIONS: Final = (
     ),
     Mutant(
         "lookups without a bound",
-        _REPOSITORY,
+        "worker/repository/acceptances.py",
         "        async with self._lookups:\n            existing",
         "        if True:\n            existing",
         (*_CONNECTION_TESTS, "-k", "every_bound"),
     ),
     Mutant(
         "reads of policies without a bound",
-        _REPOSITORY,
-        "        async with self._policy_reads:\n",
+        "worker/repository/policies.py",
+        "        async with self._reads:\n",
         "        if True:\n",
         (*_CONNECTION_TESTS, "-k", "many_policies"),
     ),
@@ -207,10 +206,10 @@ _ACCESS_DENIED: Final = (
     ),
     Mutant(
         "policy reads that are not observed",
-        _REPOSITORY,
-        "            self._observe(operation, [error])\n",
+        "worker/repository/tables.py",
+        "            self.observe(operation, [error])\n",
         "",
-        ("tests/unit/repository/test_aup.py", "-k", "observed"),
+        ("tests/unit/repository/test_tables.py", "-k", "observed"),
     ),
     Mutant(
         "a success that clears the trouble of another operation",

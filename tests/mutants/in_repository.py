@@ -6,39 +6,43 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant
 
-_AUP: Final = "worker/repository/aup.py"
+_ACCEPTANCES: Final = "worker/repository/acceptances.py"
 _CACHE: Final = "worker/repository/cache.py"
 _EVIDENCE: Final = "worker/domain/evidence.py"
+_POLICIES: Final = "worker/repository/policies.py"
 _SINGLETON: Final = "worker/repository/singleton.py"
+_TABLES: Final = "worker/repository/tables.py"
 _UPDATES: Final = "worker/repository/updates.py"
 _WRITES: Final = "worker/repository/writes.py"
+_ACCEPTANCE_TESTS: Final = ("tests/unit/repository/test_acceptances.py",)
 _AUP_TESTS: Final = ("tests/unit/repository/test_aup.py",)
 _CACHE_TESTS: Final = ("tests/unit/repository/test_cache.py",)
 _EVIDENCE_TESTS: Final = ("tests/unit/domain/test_evidence.py",)
+_POLICY_TESTS: Final = ("tests/unit/repository/test_policies.py",)
 _SINGLETON_TESTS: Final = ("tests/unit/repository/test_singleton.py",)
 _WRITES_TESTS: Final = ("tests/unit/repository/test_writes.py",)
 
 _WRITING: Final = (
     Mutant(
         "a throttled statement not retried",
-        _AUP,
+        _WRITES,
         "except (AWSThrottledError, AWSUnavailableError):",
         "except AWSUnavailableError:",
-        _AUP_TESTS,
+        _ACCEPTANCE_TESTS,
     ),
     Mutant(
         "write concurrency unbounded",
-        _AUP,
+        _ACCEPTANCES,
         "            concurrency=limit,",
         "            concurrency=10_000,",
-        _AUP_TESTS,
+        _ACCEPTANCE_TESTS,
     ),
     Mutant(
         "write concurrency that no throttling lowers",
-        _AUP,
+        _ACCEPTANCES,
         "        self._writes.concurrency = self._concurrency.allowed\n",
         "",
-        _AUP_TESTS,
+        _ACCEPTANCE_TESTS,
     ),
     Mutant(
         "write concurrency that never recovers",
@@ -49,17 +53,17 @@ _WRITING: Final = (
     ),
     Mutant(
         "conflicts taken for duplicates",
-        _AUP,
+        _ACCEPTANCES,
         "if same_event and not same_content(existing, acceptance, reductions):",
         "if False:",
-        _AUP_TESTS,
+        _ACCEPTANCE_TESTS,
     ),
     Mutant(
         "our own write taken for a duplicate when its answer was lost",
-        _AUP,
+        _ACCEPTANCES,
         'if existing.get("record_id") == item["record_id"]:',
         "if False:",
-        _AUP_TESTS,
+        _ACCEPTANCE_TESTS,
     ),
     Mutant(
         "a write that exists taken for new",
@@ -91,52 +95,52 @@ _WRITING: Final = (
     ),
     Mutant(
         "an item of another program ends in a KeyError",
-        _AUP,
+        _ACCEPTANCES,
         'if existing.get("record_id") == item["record_id"]:',
         'if existing["record_id"] == item["record_id"]:',
-        _AUP_TESTS,
+        _ACCEPTANCE_TESTS,
     ),
     Mutant(
         "an item without an event taken for the same event",
-        _AUP,
+        _ACCEPTANCES,
         'existing.get("event_id") == item["event_id"]',
         'existing.get("event_id", item["event_id"]) == item["event_id"]',
-        _AUP_TESTS,
+        _ACCEPTANCE_TESTS,
     ),
     Mutant(
         "the last end of a version stays",
         _UPDATES,
         "conditions += [f'\"{name}\" IS MISSING' for name in self.added]",
         "pass",
-        _AUP_TESTS,
+        _POLICY_TESTS,
     ),
     Mutant(
         "the last end of a version stays, by UpdateItem",
         _UPDATES,
         'conditions += [f"attribute_not_exists({names[name]})" for name in self.added]',
         "pass",
-        _AUP_TESTS,
+        _POLICY_TESTS,
     ),
     Mutant(
         "an UpdateItem that creates what it was to change",
         _UPDATES,
         'conditions = [f"attribute_exists({next(iter(self.key))})"]',
         "conditions = []",
-        _AUP_TESTS,
+        _POLICY_TESTS,
     ),
     Mutant(
         "publishing gives up at the first throttling",
-        _AUP,
-        "await self._insert_patiently(self._insert_one_policy, item)",
-        "await self._insert_one_policy(item)",
-        _AUP_TESTS,
+        _POLICIES,
+        "await insert_with_retries(self._insert_one, item, self._settings, loop)",
+        "await self._insert_one(item)",
+        _POLICY_TESTS,
     ),
     Mutant(
         "received_at taken from our own clock by the repository",
-        _AUP,
+        _ACCEPTANCES,
         "received_at=received_at or now",
         "received_at=now",
-        _AUP_TESTS,
+        _ACCEPTANCE_TESTS,
     ),
     Mutant(
         "an erasure of what changed since it was read",
@@ -154,10 +158,10 @@ _WRITING: Final = (
     ),
     Mutant(
         "an erasure from another record than was shown",
-        _AUP,
-        'kept.get("record_sha256") != expected:',
+        _ACCEPTANCES,
+        'stored.get("record_sha256") != expected:',
         "False:",
-        ("tests/contract/test_repository.py", "-k", "another_or_gone and moto"),
+        ("tests/contract/test_repository.py", "-k", "different_or_missing and moto"),
     ),
 )
 
@@ -192,14 +196,14 @@ _READING: Final = (
     ),
     Mutant(
         "lookups without ConsistentRead",
-        _AUP,
+        _TABLES,
         "TableName=table_name, Key=key, ConsistentRead=True",
         "TableName=table_name, Key=key",
         _AUP_TESTS,
     ),
     Mutant(
         "versions of a policy read without ConsistentRead",
-        _AUP,
+        _POLICIES,
         'KeyConditionExpression=Key("policy_id").eq(policy_id),\n            ConsistentRead=True',
         'KeyConditionExpression=Key("policy_id").eq(policy_id)',
         _AUP_TESTS,
@@ -248,7 +252,7 @@ _READING: Final = (
     ),
     Mutant(
         "acceptances read without ConsistentRead",
-        _AUP,
+        _ACCEPTANCES,
         "KeyConditionExpression=condition,\n            ConsistentRead=True",
         "KeyConditionExpression=condition",
         _AUP_TESTS,

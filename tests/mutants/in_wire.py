@@ -102,10 +102,10 @@ _RESULTS: Final = (
     ),
     Mutant(
         "an item of another key believed",
-        "worker/repository/aup.py",
+        "worker/repository/tables.py",
         "if item is not None and any(item[name] != value",
         "if item is not None and any(item is value",
-        ("tests/unit/repository/test_aup.py",),
+        ("tests/unit/repository/test_tables.py",),
     ),
     Mutant(
         "surplus messages end the service",
@@ -133,8 +133,8 @@ _ENDS: Final = (
     Mutant(
         "callers cancelled by the end of the repository",
         "worker/repository/dynamodb.py",
-        "borrower.interrupted = True",
-        "borrower.interrupted = False",
+        "use.interrupted = True",
+        "use.interrupted = False",
         ("tests/unit/repository/test_aup.py", "-k", "every_kind_of_call"),
     ),
 )

@@ -1,6 +1,7 @@
-"""The ledger of acceptances and the table of policies, behind one shared object."""
+"""Acceptances and policies in DynamoDB, behind one shared object."""
 
-from worker.repository.aup import AUPRepository, RecordResult, ScanKey, ScanPage, TableSize
+from worker.repository.acceptances import RecordResult, ScanKey, ScanPage, TableSize
+from worker.repository.aup import AUPRepository
 from worker.repository.dynamodb import DynamoDBRepository
 from worker.repository.singleton import SingletonMeta
 

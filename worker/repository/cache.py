@@ -1,4 +1,4 @@
-"""Policies read once and believed for a while."""
+"""Read-through cache with a TTL, one read per key and negative caching."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ ValueT = TypeVar("ValueT")
 @dataclass(frozen=True, slots=True)
 class _Entry(Generic[ValueT]):
     value: ValueT | None
-    believed_until: float
+    expires_at: float
 
 
 class ReadThroughCache(Generic[ValueT]):
-    """Read each key once for all concurrent callers, and remember values and absences.
+    """Cache of values and of absences that reads each key once for all concurrent callers.
 
-    A value outlives its time when the read that should renew it fails: published policies do not
-    change, so an old one is better than none.
+    An expired value is returned when the read that should refresh it fails: published policies do
+    not change, so a stale one is better than none.
 
     Args:
-        read: reads one key; None means that there is no such thing.
-        seconds: how long a value is believed.
-        absence_seconds: how long an absence is believed.
-        max_entries: beyond which the least recently used is dropped.
+        read: Reads one key; returns None if there is no value.
+        seconds: TTL of a value.
+        absence_seconds: TTL of an absence.
+        max_entries: Maximum number of entries; the least recently used is evicted.
     """
 
     MAX_ENTRIES: Final = 10_000
@@ -50,19 +50,19 @@ class ReadThroughCache(Generic[ValueT]):
         self._reading: dict[Hashable, asyncio.Task[ValueT | None]] = {}
 
     async def get(self, *key: str) -> ValueT | None:
-        """Give the value of a key, reading it where it is not known or no longer believed.
+        """Return the value of a key, reading it if it is not cached or has expired.
 
         Raises:
-            AWSError: it was never read and cannot be read now.
+            AWSError: There is no cached value and the read failed.
         """
         entry = self._entries.get(key)
-        if entry is not None and asyncio.get_running_loop().time() < entry.believed_until:
+        if entry is not None and asyncio.get_running_loop().time() < entry.expires_at:
             self._entries.move_to_end(key)
             return entry.value
         reading = self._reading.get(key)
         if reading is None:
-            # A task of its own: a caller that is cancelled does not fail the others.
-            reading = asyncio.get_running_loop().create_task(self._renew(key))
+            # A separate task: cancelling one caller must not fail the others.
+            reading = asyncio.get_running_loop().create_task(self._refresh(key))
             self._reading[key] = reading
             reading.add_done_callback(lambda task: self._read_ended(key, task))
         try:
@@ -76,9 +76,9 @@ class ReadThroughCache(Generic[ValueT]):
         if self._reading.get(key) is task:
             del self._reading[key]
         if not task.cancelled():
-            task.exception()  # looked at, for all of its callers may have been cancelled
+            task.exception()  # mark as retrieved: all callers may have been cancelled
 
-    async def _renew(self, key: tuple[str, ...]) -> ValueT | None:
+    async def _refresh(self, key: tuple[str, ...]) -> ValueT | None:
         value = await self._read(*key)
         seconds = self._absence_seconds if value is None else self._seconds
         now = asyncio.get_running_loop().time()
@@ -88,11 +88,11 @@ class ReadThroughCache(Generic[ValueT]):
             self._entries.popitem(last=False)
         return value
 
-    def forget(self, *key: str) -> None:
-        """Drop what is remembered of a key."""
+    def invalidate(self, *key: str) -> None:
+        """Remove the entry of a key."""
         self._entries.pop(key, None)
 
     def clear(self) -> None:
-        """Drop everything; what is being read finishes for its callers alone."""
+        """Remove all entries; the results of reads in progress are not shared with new callers."""
         self._entries.clear()
         self._reading.clear()

@@ -1,4 +1,4 @@
-"""A repository that owns one DynamoDB resource and lends it."""
+"""Base of a repository that owns one shared DynamoDB resource."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from worker.settings import AWSSettings
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBServiceResource
 
-# Under way at most; beyond them a read waits for its turn and not for a connection.
+# Maximum concurrent policy reads: further ones wait here instead of for a connection.
 POLICY_READS: Final = 4
 
 
 @dataclass(eq=False, slots=True)
-class _Borrower:
-    """Task that uses the resource now."""
+class _Use:
+    """Use of the resource by one task."""
 
     task: asyncio.Task[Any]
     cancelling: int
@@ -35,14 +35,14 @@ class _Borrower:
 
 
 class DynamoDBRepository(metaclass=SingletonMeta):
-    """Own the session and the one open resource of a process.
+    """Owner of the session and of the only open resource of a process.
 
-    The resource is opened by its first user and closed by `aclose`. It belongs to the event loop
-    that opened it: once that loop is closed, the next loop opens a new one.
+    The first use opens the resource and `aclose` closes it. It belongs to the event loop that
+    opened it; once that loop is closed, the next loop opens a new resource.
 
     Args:
-        aws_settings: region, endpoint, deadlines and concurrency.
-        session: instead of one from the environment.
+        aws_settings: Region, endpoint, deadlines and concurrency.
+        session: Session to use instead of one from the environment.
     """
 
     def __init__(self, aws_settings: AWSSettings, session: aioboto3.Session | None = None) -> None:
@@ -55,30 +55,31 @@ class DynamoDBRepository(metaclass=SingletonMeta):
         self._resource: DynamoDBServiceResource | None = None
         self._caller: Caller | None = None
         self._stack = AsyncExitStack()
-        self._borrowers: set[_Borrower] = set()
+        self._uses: set[_Use] = set()
         self._closed = False
 
     @asynccontextmanager
     async def dynamodb_resource(self) -> AsyncIterator[DynamoDBServiceResource]:
-        """Lend the shared resource; it stays open afterwards.
+        """Yield the shared resource; it stays open afterwards.
 
         Raises:
-            RepositoryClosedError: `aclose` was called, before or while it was lent.
-            RepositoryLoopError: another running loop, or the parent of this process, owns it.
-            AWSError: credentials cannot be had.
+            RepositoryClosedError: `aclose` was called before or during the use.
+            RepositoryLoopError: The resource belongs to another running event loop, or to the
+                parent process.
+            AWSError: No credentials are available.
         """
         self._check_owner()
         resource = await self._open_once() if self._resource is None else self._resource
-        with self._borrowed():
+        with self._in_use():
             yield resource
 
     @contextmanager
-    def _borrowed(self) -> Iterator[None]:
-        """Let `aclose` end what the current task does, by an error and not by a cancellation."""
+    def _in_use(self) -> Iterator[None]:
+        """Let `aclose` interrupt the current task with an error instead of a cancellation."""
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - we are in a coroutine
-        borrower = _Borrower(task, task.cancelling())
-        self._borrowers.add(borrower)
+        assert task is not None  # noqa: S101 - called from a coroutine
+        use = _Use(task, task.cancelling())
+        self._uses.add(use)
         cancelled = False
         try:
             yield
@@ -86,16 +87,19 @@ class DynamoDBRepository(metaclass=SingletonMeta):
             cancelled = True
             raise
         finally:
-            self._borrowers.discard(borrower)
-            if borrower.interrupted and task.uncancel() <= borrower.cancelling and cancelled:
+            self._uses.discard(use)
+            if use.interrupted and task.uncancel() <= use.cancelling and cancelled:
                 raise self._closed_error() from None
 
     @asynccontextmanager
     async def dynamodb_caller(self) -> AsyncIterator[Caller]:
-        """Lend the short way to the shared resource's writes.
+        """Yield the caller that sends writes on the signed fast path where possible.
 
         Raises:
-            As `dynamodb_resource`.
+            RepositoryClosedError: `aclose` was called before or during the use.
+            RepositoryLoopError: The resource belongs to another running event loop, or to the
+                parent process.
+            AWSError: No credentials are available.
         """
         async with self.dynamodb_resource():
             if self._caller is None:
@@ -104,7 +108,7 @@ class DynamoDBRepository(metaclass=SingletonMeta):
 
     def _closed_error(self) -> RepositoryClosedError:
         return RepositoryClosedError(
-            f"{type(self).__name__} was closed: construct it anew after aclose()"
+            f"{type(self).__name__} is closed; construct a new one after aclose()"
         )
 
     def _check_owner(self) -> None:
@@ -112,28 +116,28 @@ class DynamoDBRepository(metaclass=SingletonMeta):
             raise self._closed_error()
         if self._process_id != os.getpid():
             raise RepositoryLoopError(
-                f"{type(self).__name__} belongs to process {self._process_id}, from which this one "
-                "was forked: construct it anew here"
+                f"{type(self).__name__} belongs to process {self._process_id}, which forked this "
+                "one; construct a new one in this process"
             )
         loop = asyncio.get_running_loop()
         if self._loop is loop:
             return
         if self._loop is not None and not self._loop.is_closed():
             raise RepositoryLoopError(
-                f"{type(self).__name__} is in use on another event loop: call it from that one"
+                f"{type(self).__name__} is in use on another event loop; use it on that loop only"
             )
-        self._adopt(loop)
+        self._bind(loop)
 
-    def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start afresh on a loop; the sockets of a closed one cannot be used any more."""
+    def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Reset for a new event loop; the sockets of a closed loop are unusable."""
         self._loop = loop
         self._resource = None
         self._opening = None
         self._stack = AsyncExitStack()
-        self._borrowers = set()
+        self._uses = set()
 
     async def _open_once(self) -> DynamoDBServiceResource:
-        # A task of its own: a first caller that is cancelled does not fail the others.
+        # A separate task: cancelling the first caller must not fail the others.
         if self._opening is None:
             self._opening = asyncio.get_running_loop().create_task(self._open())
             self._opening.add_done_callback(self._opening_ended)
@@ -142,11 +146,11 @@ class DynamoDBRepository(metaclass=SingletonMeta):
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
             if opening.cancelled() and self._closed:
-                self._check_owner()  # tells that it was closed meanwhile
+                self._check_owner()  # raises RepositoryClosedError
             raise
 
     def _opening_ended(self, task: asyncio.Task[DynamoDBServiceResource]) -> None:
-        # Where it failed, the next caller tries anew.
+        # After a failure the next caller tries again.
         if self._opening is task and (task.cancelled() or task.exception() is not None):
             self._opening = None
 
@@ -159,7 +163,7 @@ class DynamoDBRepository(metaclass=SingletonMeta):
                 region_name=settings.region,
                 endpoint_url=settings.dynamodb_endpoint_url,
                 config=client_config(
-                    # Writes, as many lookups of duplicates, and a few reads of policies.
+                    # Writes, as many look-ups of duplicates, and a few reads of policies.
                     pool=2 * settings.write_concurrency + POLICY_READS,
                     read_timeout_seconds=settings.call_timeout_seconds,
                     attempts=3,
@@ -177,9 +181,9 @@ class DynamoDBRepository(metaclass=SingletonMeta):
         return resource
 
     async def aclose(self) -> None:
-        """Close the resource; the object is then unusable and its class is free for a new one.
+        """Close the resource; the object is then unusable and a new one can be constructed.
 
-        Calls in flight are abandoned: they raise RepositoryClosedError, and no task is cancelled.
+        Calls in flight raise RepositoryClosedError; their tasks are not cancelled.
         """
         if self._closed:
             return
@@ -195,10 +199,10 @@ class DynamoDBRepository(metaclass=SingletonMeta):
         self._resource = None
 
     def _interrupt(self) -> None:
-        for borrower in self._borrowers:
-            if borrower.task is not asyncio.current_task():
-                borrower.interrupted = True
-                borrower.task.cancel()
+        for use in self._uses:
+            if use.task is not asyncio.current_task():
+                use.interrupted = True
+                use.task.cancel()
 
     async def __aenter__(self) -> Self:
         return self
@@ -207,6 +211,6 @@ class DynamoDBRepository(metaclass=SingletonMeta):
         await self.aclose()
 
     def _refuse_copy(self, *_: object) -> NoReturn:
-        raise TypeError(f"{type(self).__name__} is one per process and cannot be copied or pickled")
+        raise TypeError(f"{type(self).__name__} is a singleton and cannot be copied or pickled")
 
     __copy__ = __deepcopy__ = __reduce_ex__ = _refuse_copy

@@ -1,4 +1,4 @@
-"""The tables, looked at from outside: how they are set up."""
+"""Configuration of the tables, as DynamoDB describes it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from worker.repository.dynamodb import DynamoDBRepository
 
 @dataclass(frozen=True, slots=True)
 class TableState:
-    """What DynamoDB tells of a table.
+    """Configuration and status of a table.
 
     Attributes:
-        keys: name and type of the partition key, then of the sort key.
-        write_units: provisioned a second; None where it is on demand.
-        kms_key: the ARN of a key of the account; None for the key of DynamoDB itself.
+        name: Name of the table.
+        status: `TableStatus`, such as `ACTIVE`.
+        keys: Name and type of the partition key, then of the sort key.
+        write_units: Provisioned write units per second; None if on demand.
+        is_deletion_protected: Whether deletion protection is enabled.
+        kms_key: ARN of the account's KMS key; None if DynamoDB uses its own key.
     """
 
     name: str
@@ -36,17 +39,17 @@ def _call(
 
 
 async def table_state(repository: DynamoDBRepository, table_name: str) -> TableState:
-    """Ask how a table is set up.
+    """Return the configuration and status of a table.
 
     Raises:
-        AWSError: it does not exist, or DescribeTable is not permitted.
+        AWSError: The table does not exist, or DescribeTable is not permitted.
     """
     async with (
         repository.dynamodb_resource() as resource,
         _call(repository, "DescribeTable", table_name),
     ):
-        answer = await resource.meta.client.describe_table(TableName=table_name)
-    table: dict[str, Any] = dict(answer["Table"])
+        response = await resource.meta.client.describe_table(TableName=table_name)
+    table: dict[str, Any] = dict(response["Table"])
     types = {
         each["AttributeName"]: each["AttributeType"]
         for each in table.get("AttributeDefinitions", [])
@@ -65,16 +68,16 @@ async def table_state(repository: DynamoDBRepository, table_name: str) -> TableS
 
 
 async def has_recovery(repository: DynamoDBRepository, table_name: str) -> bool:
-    """Ask whether a table can be restored to any moment of the last days.
+    """Return whether point-in-time recovery is enabled for a table.
 
     Raises:
-        AWSError: the server has no such thing, or DescribeContinuousBackups is not permitted.
+        AWSError: The server does not support it, or DescribeContinuousBackups is not permitted.
     """
     async with (
         repository.dynamodb_resource() as resource,
         _call(repository, "DescribeContinuousBackups", table_name),
     ):
-        answer: Any = await resource.meta.client.describe_continuous_backups(TableName=table_name)
-    backups = answer.get("ContinuousBackupsDescription", {})
+        response: Any = await resource.meta.client.describe_continuous_backups(TableName=table_name)
+    backups = response.get("ContinuousBackupsDescription", {})
     recovery = backups.get("PointInTimeRecoveryDescription", {})
     return bool(recovery.get("PointInTimeRecoveryStatus") == "ENABLED")

@@ -1,4 +1,4 @@
-"""One instance of a class per process."""
+"""Metaclass for one instance of a class per process."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from worker.errors import SingletonConflictError
 
 
 class SingletonMeta(type):
-    """Make every construction of a class give the same instance.
+    """Metaclass whose classes have one instance per process.
 
-    Equal arguments give the instance, other arguments raise `SingletonConflictError`. Threads may
-    race: one constructs, the others get what it made. A forked child starts with no instance.
+    Constructing with equal arguments returns the instance; other arguments raise
+    `SingletonConflictError`. Thread-safe: of concurrent constructions one succeeds and all return
+    its instance. A forked child starts without an instance.
     """
 
     _instances: ClassVar[dict[type, tuple[object, dict[str, Any]]]] = {}
     _lock: ClassVar[threading.RLock] = threading.RLock()
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Give the one instance, constructing it where there is none.
+        """Return the instance, constructing it if there is none.
 
         Raises:
-            SingletonConflictError: the instance was constructed with other arguments.
+            SingletonConflictError: The instance was constructed with other arguments.
         """
         constructor = cls.__init__  # type: ignore[misc] # only its signature is read
         bound = inspect.signature(constructor).bind(None, *args, **kwargs)
@@ -41,32 +42,32 @@ class SingletonMeta(type):
         if arguments != constructed_with:
             changed = [name for name in arguments if arguments[name] != constructed_with[name]]
             raise SingletonConflictError(
-                f"{cls.__name__} exists already with another {', '.join(changed)}: "
-                "close it first, or pass equal settings"
+                f"{cls.__name__} already exists with different {', '.join(changed)}; "
+                "close it first or pass equal arguments"
             )
         return instance
 
     @staticmethod
     def current(kind: type) -> object | None:
-        """Give the instance of a class, if there is one."""
+        """Return the instance of a class, or None."""
         found = SingletonMeta._instances.get(kind)
         return found[0] if found else None
 
     @staticmethod
     def forget(kind: type) -> None:
-        """Drop the instance of a class, so that the next construction makes a new one."""
+        """Remove the instance of a class, so that the next construction creates a new one."""
         with SingletonMeta._lock:
             SingletonMeta._instances.pop(kind, None)
 
     @staticmethod
     def forget_all() -> None:
-        """Drop every instance."""
+        """Remove all instances."""
         with SingletonMeta._lock:
             SingletonMeta._instances.clear()
 
     @staticmethod
     def _start_empty() -> None:
-        # The lock may have been held by a thread that does not exist in the child.
+        # A thread of the parent, absent from the child, may have held the lock.
         SingletonMeta._lock = threading.RLock()
         SingletonMeta._instances.clear()
 

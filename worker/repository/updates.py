@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """An update that is refused unless the item exists and is as expected.
+    """Update that fails unless the item exists and has the expected attributes.
 
     Attributes:
         table_name: Table of the item.

@@ -1,4 +1,4 @@
-"""Two ways to insert items that must not exist: one list in, one result for each item out."""
+"""Inserts that never overwrite an item, in batches or one by one, with retries and AIMD limits."""
 
 from __future__ import annotations
 
@@ -18,25 +18,29 @@ from worker.errors import (
     AWSUnavailableError,
     AWSUnsupportedError,
 )
+from worker.runtime.backoff import full_jitter
+from worker.settings import AWSSettings
 
 if TYPE_CHECKING:
     from worker.aws.fast_path.caller import Caller
 
-    Lend = Callable[[], AbstractAsyncContextManager[Caller]]
+    OpenCaller = Callable[[], AbstractAsyncContextManager[Caller]]
 
 Item = Mapping[str, Any]
 
 # DynamoDB API reference, BatchExecuteStatement.
 STATEMENTS_MAX: Final = 25
-# A key that no policy and no acceptance has.
+_RETRY_BASE_SECONDS: Final = 0.1
+_RETRY_CAP_SECONDS: Final = 2.0
+# Key that no policy and no acceptance has.
 PROBE: Final = "aup-worker-probe"
-# DynamoDB names its errors. A nameless 500 may pass, and is also how moto breaks at PartiQL.
-_NAMELESS: Final = ": 500: "
+# DynamoDB's errors have a code. A 500 without one may be transient; moto fails so on PartiQL.
+_WITHOUT_CODE: Final = ": 500: "
 WITHOUT_PARTIQL: Final = "a table service without PartiQL needs AUP_WRITE_API=put"
 
 
 class Inserted(Enum):
-    """What became of one insert."""
+    """Result of one insert that did not fail."""
 
     NEW = "new"
     EXISTS = "exists"
@@ -46,38 +50,38 @@ InsertResult = Inserted | AWSError
 
 
 class Inserts(Protocol):
-    """Insert items, each on its own terms."""
+    """Inserts of items, each with a result of its own."""
 
     max_items: int
     operation: str
 
     def __call__(self, items: Sequence[Item], /) -> Awaitable[Sequence[InsertResult]]:
-        """Insert up to `max_items` items with distinct keys."""
+        """Insert up to `max_items` items with distinct keys; return one result for each."""
 
 
 class _TableInserts:
-    """Know the table and how to call it.
+    """Inserts into one table.
 
     Args:
-        lend: gives the way to call.
-        table_name: the table.
-        timeout_seconds: deadline of a call.
-        calls: where calls are counted.
-        key_name: the table's partition key.
+        open_caller: Returns the context of a caller.
+        table_name: Table to insert into.
+        timeout_seconds: Deadline of a call.
+        calls: Counter of calls by operation.
+        key_name: Partition key of the table.
     """
 
     action: str
 
     def __init__(
         self,
-        lend: Lend,
+        open_caller: OpenCaller,
         table_name: str,
         timeout_seconds: float,
         calls: Counter[str],
         *,
         key_name: str = "user_id",
     ) -> None:
-        self._lend = lend
+        self._open_caller = open_caller
         self._table_name = table_name
         self._timeout = timeout_seconds
         self._calls = calls
@@ -85,38 +89,38 @@ class _TableInserts:
 
 
 class BatchInserts(_TableInserts):
-    """Insert up to 25 items in one BatchExecuteStatement."""
+    """Inserts of up to 25 items in one BatchExecuteStatement."""
 
     max_items = STATEMENTS_MAX
     operation = "BatchExecuteStatement"
     action = "dynamodb:PartiQLInsert"
 
     async def __call__(self, items: Sequence[Item], /) -> list[InsertResult]:
-        """Insert the items; a call that is rejected as a whole is repeated in halves."""
+        """Insert the items; split a call that is rejected as a whole and repeat it."""
         return await split_if_rejected(self._execute, items)
 
     async def attempt(self) -> None:
-        """Try an insert that cannot succeed, for it lacks the partition key.
+        """Try an insert that cannot succeed because it lacks the partition key.
 
         Raises:
-            AWSError: the insert is not permitted, or the server cannot do such inserts.
+            AWSError: The insert is not permitted, or the server does not support PartiQL inserts.
         """
         try:
             (result,) = await self._execute([{"policy_version": PROBE}])
         except AWSRejectedError:
             return
         except AWSUnavailableError as error:
-            if _NAMELESS not in str(error):
+            if _WITHOUT_CODE not in str(error):
                 raise
             raise AWSUnavailableError(f"{error}; {WITHOUT_PARTIQL}") from None
         if isinstance(result, AWSError) and not isinstance(result, AWSRejectedError):
             raise result
 
     async def _execute(self, items: Sequence[Item]) -> list[InsertResult]:
-        with _advised():
-            answer = await self._call(items)
-        responses = answer.get("Responses")
-        # They are told apart by their places alone: with one too many or too few, none is known.
+        with _advising_put():
+            response = await self._call(items)
+        responses = response.get("Responses")
+        # Only the position relates a response to its statement: a wrong count makes all unknown.
         if not isinstance(responses, list) or len(responses) != len(items):
             count = len(responses) if isinstance(responses, list) else "unreadable"
             raise AWSUnavailableError(
@@ -126,7 +130,7 @@ class BatchInserts(_TableInserts):
 
     async def _call(self, items: Sequence[Item]) -> dict[str, Any]:
         async with (
-            self._lend() as caller,
+            self._open_caller() as caller,
             calling("BatchExecuteStatement", self._timeout, self._calls, target=self._table_name),
         ):
             statements = [
@@ -140,22 +144,22 @@ class BatchInserts(_TableInserts):
 
 
 class ConditionalPuts(_TableInserts):
-    """Insert one item by a PutItem that requires its absence."""
+    """Inserts of one item each by a PutItem conditional on its absence."""
 
     max_items = 1
     operation = "PutItem"
     action = "dynamodb:PutItem"
 
     async def __call__(self, items: Sequence[Item], /) -> list[InsertResult]:
-        """Insert the items, one call each."""
+        """Insert the items concurrently, one call each."""
         done = await asyncio.gather(*map(self._put, items), return_exceptions=True)
         return [_result(outcome) for outcome in done]
 
     async def attempt(self) -> None:
-        """Try a put that cannot succeed, for its conditions contradict each other.
+        """Try a put that cannot succeed because its conditions contradict each other.
 
         Raises:
-            AWSError: the put is not permitted.
+            AWSError: The put is not permitted.
         """
         item = {"user_id": PROBE, "policy_version": PROBE}
         with suppress(AWSRejectedError):
@@ -163,7 +167,7 @@ class ConditionalPuts(_TableInserts):
 
     async def _put_if(self, item: Item, condition: str) -> None:
         async with (
-            self._lend() as caller,
+            self._open_caller() as caller,
             calling("PutItem", self._timeout, self._calls, target=self._table_name),
         ):
             request = {
@@ -184,17 +188,17 @@ class ConditionalPuts(_TableInserts):
 
 
 @contextmanager
-def _advised() -> Iterator[None]:
-    """Advise another kind of write where the server does not support PartiQL."""
+def _advising_put() -> Iterator[None]:
+    """Add advice to the error of a server that does not support PartiQL."""
     try:
         yield
     except AWSUnsupportedError as error:
         raise AWSUnsupportedError(f"{error}; {WITHOUT_PARTIQL}") from None
 
 
-@lru_cache(maxsize=1024)  # producers state the same fields every time
+@lru_cache(maxsize=1024)  # the items of one producer have the same attributes
 def insert_statement(table_name: str, names: tuple[str, ...]) -> str:
-    """Write the PartiQL statement for an item's attributes, values as parameters."""
+    """Return the PartiQL statement for an item's attributes, values as parameters."""
     attributes = ", ".join(f"'{name}': ?" for name in names)
     return f'INSERT INTO "{table_name}" VALUE {{{attributes}}}'
 
@@ -205,7 +209,7 @@ def _statement_result(response: Any) -> InsertResult:
         return Inserted.NEW
     code = error.get("Code") if isinstance(error, dict) else None
     if not isinstance(code, str):
-        return AWSUnavailableError("BatchExecuteStatement: a malformed response to a statement")
+        return AWSUnavailableError("BatchExecuteStatement: malformed response to a statement")
     if code in {"DuplicateItem", "ConditionalCheckFailed"}:
         return Inserted.EXISTS
     message = error.get("Message")
@@ -218,15 +222,48 @@ def _result(outcome: Any) -> InsertResult:
     raise outcome
 
 
-class AdaptiveConcurrency:
-    """Keep writes under way between one and a limit: halved by throttling, grown by success.
-
-    Additive increase, multiplicative decrease: a limit L grows by one in L unthrottled calls, and
-    is halved at most once in the time of a call (Chiu and Jain, 1989).
+async def insert_with_retries(
+    insert: Callable[[Item], Awaitable[Inserted]],
+    item: Item,
+    aws_settings: AWSSettings,
+    loop: asyncio.AbstractEventLoop,
+) -> Inserted:
+    """Insert an item; retry with full jitter while the table throttles or is unavailable.
 
     Args:
-        limit: the most calls under way.
-        clock: gives seconds that only grow.
+        insert: Inserts one item.
+        item: Item to insert.
+        aws_settings: Attempts, and the deadline of a call, which bounds all attempts together.
+        loop: Running event loop; looking it up would cost a system call for every item.
+
+    Raises:
+        AWSError: The last attempt failed, or no retry would help.
+    """
+    deadline = loop.time() + aws_settings.call_timeout_seconds
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            return await insert(item)
+        except (AWSThrottledError, AWSUnavailableError):
+            delay = full_jitter(
+                attempt, base_seconds=_RETRY_BASE_SECONDS, cap_seconds=_RETRY_CAP_SECONDS
+            )
+            out_of_time = loop.time() + delay >= deadline
+            if attempt >= aws_settings.write_attempts or out_of_time:
+                raise
+        await asyncio.sleep(delay)
+
+
+class AdaptiveConcurrency:
+    """Limit of concurrent calls that throttling lowers and success raises.
+
+    Additive increase, multiplicative decrease (Chiu and Jain, 1989): the limit L grows by one in L
+    unthrottled calls, and is halved at most once per cool-down.
+
+    Args:
+        limit: Maximum of concurrent calls.
+        clock: Returns monotonic seconds.
     """
 
     COOL_DOWN_SECONDS: Final = 0.5
@@ -239,11 +276,11 @@ class AdaptiveConcurrency:
 
     @property
     def allowed(self) -> int:
-        """How many calls may be under way now."""
+        """Current limit of concurrent calls."""
         return int(self._allowed)
 
-    def learn(self, results: Sequence[InsertResult]) -> None:
-        """Take in how a call ended."""
+    def adjust(self, results: Sequence[InsertResult]) -> None:
+        """Adjust the limit to the results of one call."""
         if not any(isinstance(result, AWSThrottledError) for result in results):
             self._allowed = min(self._limit, self._allowed + 1 / self._allowed)
             return

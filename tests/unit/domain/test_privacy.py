@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.store import AcceptanceStore, LedgerPlace
+from tests.contract.store import StoreEnvironment, StoreVariant
 from tests.unit.fakes import IP, USER_AGENT, acceptance
 from worker.domain.evidence import verify
 from worker.domain.privacy import network
@@ -36,11 +36,11 @@ def test_an_address_is_truncated_to_its_network_and_other_text_is_not_kept(
 
 
 @pytest.fixture
-def place() -> LedgerPlace:
-    return LedgerPlace(AcceptanceStore("simulated", "batch"), None)  # type: ignore[arg-type] # no server
+def place() -> StoreEnvironment:
+    return StoreEnvironment(StoreVariant("simulated", "batch"), None)  # type: ignore[arg-type] # no server
 
 
-async def _record(place: LedgerPlace, changes: dict[str, Any], **stated: Any) -> RecordResult:
+async def _record(place: StoreEnvironment, changes: dict[str, Any], **stated: Any) -> RecordResult:
     async with place.repository(**changes) as repository:
         return await repository.record(acceptance(**stated))
 
@@ -57,9 +57,9 @@ async def _record(place: LedgerPlace, changes: dict[str, Any], **stated: Any) ->
     ids=str,
 )  # fmt: skip
 async def test_less_is_written_as_the_settings_say_and_the_record_proves_that(
-    changes: dict[str, Any], kept: dict[str, str], place: LedgerPlace
+    changes: dict[str, Any], kept: dict[str, str], place: StoreEnvironment
 ) -> None:
-    await place.make_tables()
+    await place.create_tables()
     assert await _record(place, changes) is RECORDED
     [item] = await place.items()
     names = ("ip", "ip_reduced", "user_agent", "user_agent_reduced")
@@ -70,8 +70,8 @@ async def test_less_is_written_as_the_settings_say_and_the_record_proves_that(
         assert verify({**item, name: "forged"}), f"a forged {name} went unseen"
 
 
-async def test_what_was_not_stated_is_not_said_to_be_reduced(place: LedgerPlace) -> None:
-    await place.make_tables()
+async def test_what_was_not_stated_is_not_said_to_be_reduced(place: StoreEnvironment) -> None:
+    await place.create_tables()
     less = {"ip": "omit", "user_agent": "omit"}
     assert await _record(place, less, ip=None, user_agent=None) is RECORDED
     [item] = await place.items()
@@ -88,9 +88,9 @@ SETTINGS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("later", SETTINGS, ids=str)
 @pytest.mark.parametrize("first", SETTINGS, ids=str)
 async def test_the_same_message_again_is_a_duplicate_whatever_the_settings_became(
-    first: dict[str, Any], later: dict[str, Any], place: LedgerPlace
+    first: dict[str, Any], later: dict[str, Any], place: StoreEnvironment
 ) -> None:
-    await place.make_tables()
+    await place.create_tables()
     assert await _record(place, first) is RECORDED
     [before] = await place.items()
     assert await _record(place, later) is DUPLICATE
@@ -98,8 +98,10 @@ async def test_the_same_message_again_is_a_duplicate_whatever_the_settings_becam
     assert await place.items() == [before]
 
 
-async def test_with_nothing_reduced_another_address_is_still_a_conflict(place: LedgerPlace) -> None:
-    await place.make_tables()
+async def test_with_nothing_reduced_another_address_is_still_a_conflict(
+    place: StoreEnvironment,
+) -> None:
+    await place.create_tables()
     assert await _record(place, {}) is RECORDED
     assert await _record(place, {}, ip="198.51.100.1") is CONFLICT
     assert await _record(place, {"user_agent": "omit"}, ip="198.51.100.1") is CONFLICT

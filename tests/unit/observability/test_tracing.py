@@ -239,7 +239,7 @@ async def test_without_tracing_the_flow_calls_the_very_same_functions() -> None:
     assert inspect.unwrap(flow._settler._deletes._flush) == world.source.delete
     assert inspect.unwrap(flow._settler._letters._flush) == world.dead_letters.send
     assert inspect.unwrap(flow.leases._extend) == world.source.change_visibility
-    assert isinstance(repository._insert, BatchInserts)
+    assert isinstance(repository._acceptances._insert, BatchInserts)
     tracing = Recorded().tracing
     other = Flow(
         world.source,

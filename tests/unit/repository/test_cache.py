@@ -1,4 +1,4 @@
-"""State what the cache of policies believes, and for how long."""
+"""Tests of the read-through cache."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_concurrent_callers_share_one_read() -> None:
 
 
 @simulated
-async def test_a_value_is_believed_for_its_time_and_then_read_again() -> None:
+async def test_value_is_read_again_after_its_ttl() -> None:
     source = _Source(a="A")
     cache = _cache(source)
     await cache.get("a")
@@ -51,7 +51,7 @@ async def test_a_value_is_believed_for_its_time_and_then_read_again() -> None:
 
 
 @simulated
-async def test_an_absence_is_believed_for_a_shorter_time() -> None:
+async def test_absence_has_a_shorter_ttl() -> None:
     source = _Source()
     cache = _cache(source)
     assert await cache.get("a") is None
@@ -64,7 +64,7 @@ async def test_an_absence_is_believed_for_a_shorter_time() -> None:
 
 
 @simulated
-async def test_a_first_caller_that_is_cancelled_does_not_fail_the_others() -> None:
+async def test_cancelling_the_first_caller_does_not_fail_the_others() -> None:
     source = _Source(a="A")
     cache = _cache(source)
     first = asyncio.create_task(cache.get("a"))
@@ -77,7 +77,7 @@ async def test_a_first_caller_that_is_cancelled_does_not_fail_the_others() -> No
 
 
 @simulated
-async def test_a_stale_value_is_served_when_the_renewing_read_fails() -> None:
+async def test_stale_value_is_returned_when_the_refresh_fails() -> None:
     source = _Source(a="A")
     cache = _cache(source)
     await cache.get("a")
@@ -91,7 +91,7 @@ async def test_a_stale_value_is_served_when_the_renewing_read_fails() -> None:
 
 
 @simulated
-async def test_a_stale_absence_is_not_served_when_the_read_fails() -> None:
+async def test_stale_absence_is_not_returned_when_the_refresh_fails() -> None:
     source = _Source()
     cache = _cache(source)
     await cache.get("a")
@@ -102,7 +102,7 @@ async def test_a_stale_absence_is_not_served_when_the_read_fails() -> None:
 
 
 @simulated
-async def test_a_failed_first_read_is_an_error_for_all_and_not_remembered() -> None:
+async def test_failed_first_read_fails_all_callers_and_is_not_cached() -> None:
     source = _Source(a="A")
     source.fails = True
     cache = _cache(source)
@@ -113,25 +113,25 @@ async def test_a_failed_first_read_is_an_error_for_all_and_not_remembered() -> N
 
 
 @simulated
-async def test_a_failed_read_that_nobody_waits_for_any_more_is_silent() -> None:
+async def test_failed_read_without_callers_is_not_reported() -> None:
     source = _Source()
     source.fails = True
     cache = _cache(source)
     caller = asyncio.create_task(cache.get("a"))
     await asyncio.sleep(0.05)
     caller.cancel()
-    complaints: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    reports: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
     await asyncio.sleep(1)
-    assert complaints == []
+    assert reports == []
 
 
 @simulated
-async def test_what_is_forgotten_is_read_again() -> None:
+async def test_invalidated_key_is_read_again() -> None:
     source = _Source(a="A", b="B")
     cache = _cache(source)
     await asyncio.gather(cache.get("a"), cache.get("b"))
-    cache.forget("a")
+    cache.invalidate("a")
     await asyncio.gather(cache.get("a"), cache.get("b"))
     assert source.reads == ["a", "b", "a"]
     cache.clear()
@@ -140,7 +140,7 @@ async def test_what_is_forgotten_is_read_again() -> None:
 
 
 @simulated
-async def test_the_least_recently_used_is_dropped_beyond_the_limit() -> None:
+async def test_least_recently_used_key_is_evicted_beyond_the_limit() -> None:
     source = _Source(a="A", b="B", c="C")
     cache = _cache(source, max_entries=2)
     for key in "abac":

@@ -1,4 +1,4 @@
-"""State how the one open resource is shared, and how every other use is refused."""
+"""Tests of the shared resource and of the errors of improper use."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ async def _use(repository: DynamoDBRepository) -> object:
         return resource
 
 
-def test_the_repository_of_equal_settings_is_the_same_object() -> None:
+def test_equal_settings_return_the_same_repository() -> None:
     assert AUPRepository(aws_settings()) is AUPRepository(aws_settings())
 
 
-def test_a_repository_of_other_settings_is_refused() -> None:
+def test_other_settings_raise_a_conflict() -> None:
     AUPRepository(aws_settings())
-    with pytest.raises(SingletonConflictError, match=r"AUPRepository exists .*aws_settings"):
+    with pytest.raises(SingletonConflictError, match=r"already exists .*aws_settings"):
         AUPRepository(aws_settings(table_name="another"))
 
 
@@ -56,15 +56,15 @@ def test_a_repository_of_other_settings_is_refused() -> None:
 async def test_a_hundred_concurrent_first_users_open_one_resource() -> None:
     session = _session()
     repository = _repository(session)
-    lent = await asyncio.gather(*(_use(repository) for _ in range(100)))
-    assert len({id(each) for each in lent}) == 1
+    resources = await asyncio.gather(*(_use(repository) for _ in range(100)))
+    assert len({id(each) for each in resources}) == 1
     assert len(session.openings) == 1
     await _use(repository)
     assert len(session.openings) == 1
 
 
 @simulated
-async def test_the_resource_stays_open_until_the_repository_is_closed() -> None:
+async def test_resource_stays_open_until_the_repository_is_closed() -> None:
     session = _session()
     async with _repository(session) as repository:
         await _use(repository)
@@ -73,7 +73,7 @@ async def test_the_resource_stays_open_until_the_repository_is_closed() -> None:
 
 
 @simulated
-async def test_a_first_user_that_is_cancelled_does_not_fail_the_others() -> None:
+async def test_cancelling_the_first_user_does_not_fail_the_others() -> None:
     session = _session()
     repository = _repository(session)
     first = asyncio.create_task(_use(repository))
@@ -98,7 +98,7 @@ class _Failing(SimulatedSession):
 
 
 @simulated
-async def test_after_an_opening_that_failed_the_next_user_tries_anew() -> None:
+async def test_next_user_opens_again_after_a_failed_opening() -> None:
     repository = _repository(_Failing(PartialCredentialsError(provider="env", cred_var="key")))
     with pytest.raises(AWSDeniedError, match="credentials"):
         await _use(repository)
@@ -106,12 +106,12 @@ async def test_after_an_opening_that_failed_the_next_user_tries_anew() -> None:
 
 
 @simulated
-async def test_a_missing_region_is_a_settings_error() -> None:
+async def test_missing_region_is_a_settings_error() -> None:
     with pytest.raises(SettingsError, match="AWS_REGION"):
         await _use(_repository(_Failing(NoRegionError())))
 
 
-def test_a_second_event_loop_works_once_the_first_is_closed() -> None:
+def test_second_event_loop_works_once_the_first_is_closed() -> None:
     session = _session()
     repository = _repository(session)
     first = run(lambda: _use(repository))
@@ -120,7 +120,7 @@ def test_a_second_event_loop_works_once_the_first_is_closed() -> None:
     assert len(session.openings) == 2
 
 
-def test_a_second_event_loop_beside_the_first_is_a_clear_error() -> None:
+def test_second_concurrent_event_loop_is_an_error() -> None:
     repository = _repository(_session())
     caught: list[BaseException] = []
 
@@ -142,7 +142,7 @@ def test_a_second_event_loop_beside_the_first_is_a_clear_error() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_after_a_fork_the_inherited_repository_refuses_and_a_new_one_works() -> None:
+def test_forked_child_needs_a_new_repository() -> None:
     session = _session()
     repository = _repository(session)
     run(lambda: _use(repository))
@@ -154,7 +154,7 @@ def test_after_a_fork_the_inherited_repository_refuses_and_a_new_one_works() -> 
             refused = "forked" in str(error)
         else:
             return False
-        run(repository.aclose)  # and it may be closed here, which closes nothing of the parent's
+        run(repository.aclose)  # allowed here; closes nothing of the parent
         own = _repository(session)
         return refused and own is not repository and run(lambda: _use(own)) is not None
 
@@ -163,17 +163,17 @@ def test_after_a_fork_the_inherited_repository_refuses_and_a_new_one_works() -> 
 
 
 @simulated
-async def test_use_after_close_is_refused() -> None:
+async def test_use_after_close_is_an_error() -> None:
     repository = _repository(_session())
     await _use(repository)
     await repository.aclose()
-    with pytest.raises(RepositoryClosedError, match="construct it anew"):
+    with pytest.raises(RepositoryClosedError, match="construct a new one"):
         await _use(repository)
     await repository.aclose()
 
 
 @simulated
-async def test_after_close_the_class_is_free_for_a_new_one() -> None:
+async def test_new_repository_can_be_constructed_after_close() -> None:
     first = _repository(_session())
     await first.aclose()
     second = _repository(_session(), table_name="another")
@@ -183,7 +183,7 @@ async def test_after_close_the_class_is_free_for_a_new_one() -> None:
 
 
 @simulated
-async def test_closing_an_older_one_leaves_the_present_one_in_place() -> None:
+async def test_closing_an_older_instance_keeps_the_current_one() -> None:
     older = _repository(_session())
     SingletonMeta.forget(DynamoDBRepository)
     present = _repository(_session())
@@ -192,7 +192,7 @@ async def test_closing_an_older_one_leaves_the_present_one_in_place() -> None:
 
 
 @simulated
-async def test_closing_while_it_opens_leaves_nothing_open() -> None:
+async def test_closing_during_opening_leaves_nothing_open() -> None:
     session = _session()
     repository = _repository(session)
     user = asyncio.create_task(_use(repository))
@@ -204,13 +204,13 @@ async def test_closing_while_it_opens_leaves_nothing_open() -> None:
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
-def test_a_copy_of_any_kind_is_refused(copied: Any) -> None:
-    with pytest.raises(TypeError, match="one per process and cannot be copied or pickled"):
+def test_copying_and_pickling_are_errors(copied: Any) -> None:
+    with pytest.raises(TypeError, match="is a singleton and cannot be copied or pickled"):
         copied(AUPRepository(aws_settings()))
 
 
 @simulated
-async def test_the_pool_is_as_large_as_what_uses_it_and_every_call_has_a_deadline() -> None:
+async def test_pool_covers_the_concurrency_and_calls_have_a_timeout() -> None:
     session = _session()
     await _use(_repository(session, write_concurrency=30, call_timeout_seconds=7))
     _, _, options = session.openings[0]
@@ -220,6 +220,6 @@ async def test_the_pool_is_as_large_as_what_uses_it_and_every_call_has_a_deadlin
 
 
 @pytest.mark.parametrize("attempt", [1, 2])
-def test_no_repository_leaks_from_one_test_into_the_next(attempt: int) -> None:
+def test_repository_does_not_leak_between_tests(attempt: int) -> None:
     assert SingletonMeta.current(AUPRepository) is None
     AUPRepository(aws_settings(table_name=f"table-{attempt}"))

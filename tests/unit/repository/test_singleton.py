@@ -1,4 +1,4 @@
-"""State what SingletonMeta guarantees."""
+"""Tests of SingletonMeta."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _FORKS = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
 class _Slow(metaclass=SingletonMeta):
-    """Takes a while to construct, as whatever opens things does."""
+    """Singleton that is slow to construct."""
 
-    made: ClassVar[int] = 0
+    constructed: ClassVar[int] = 0
 
     def __init__(self, size: int = 1, *, name: str = "") -> None:
         time.sleep(0.02)
-        type(self).made += 1
+        type(self).constructed += 1
         self.size = size
         self.name = name
 
@@ -40,8 +40,8 @@ class _Broken(metaclass=SingletonMeta):
             raise OSError("no luck")
 
 
-def test_threads_that_race_to_construct_get_one_instance() -> None:
-    before = _Slow.made
+def test_racing_threads_get_one_instance() -> None:
+    before = _Slow.constructed
     barrier = threading.Barrier(16)
 
     def construct(_: int) -> _Slow:
@@ -51,10 +51,10 @@ def test_threads_that_race_to_construct_get_one_instance() -> None:
     with ThreadPoolExecutor(16) as pool:
         instances = set(pool.map(construct, range(16)))
     assert len(instances) == 1
-    assert _Slow.made == before + 1
+    assert _Slow.constructed == before + 1
 
 
-def test_threads_that_race_with_other_arguments_get_the_winner_or_an_error() -> None:
+def test_racing_threads_with_other_arguments_get_an_error() -> None:
     barrier = threading.Barrier(8)
 
     def construct(size: int) -> int | None:
@@ -75,38 +75,38 @@ def _current() -> _Slow:
     return current
 
 
-def test_equal_arguments_give_the_instance_however_they_are_passed() -> None:
+def test_equal_arguments_return_the_instance_however_passed() -> None:
     instance = _Slow(1, name="")
     assert _Slow() is instance
     assert _Slow(1) is instance
     assert _Slow(size=1, name="") is instance
 
 
-def test_other_arguments_are_refused_and_named() -> None:
+def test_error_names_the_arguments_that_differ() -> None:
     _Slow(1)
     with pytest.raises(
-        SingletonConflictError, match=r"_Slow exists already with another size, name"
+        SingletonConflictError, match=r"_Slow already exists with different size, name"
     ):
         _Slow(2, name="n")
-    with pytest.raises(SingletonConflictError, match=r"another name:"):
+    with pytest.raises(SingletonConflictError, match=r"different name;"):
         _Slow(1, name="n")
 
 
-def test_wrong_arguments_are_a_type_error_even_where_the_instance_exists() -> None:
+def test_wrong_arguments_are_a_type_error_even_if_the_instance_exists() -> None:
     _Slow(1)
     with pytest.raises(TypeError, match="colour"):
-        _Slow(colour="red")  # type: ignore[call-arg] # the point
+        _Slow(colour="red")  # type: ignore[call-arg] # intended
 
 
 def test_each_class_has_its_own_instance() -> None:
     first, second = _Slow(), _Other()
-    assert first is not second  # type: ignore[comparison-overlap] # the point
+    assert first is not second  # type: ignore[comparison-overlap] # intended
     SingletonMeta.forget(_Other)
     assert _Slow() is first
     assert _Other() is not second
 
 
-def test_a_constructor_that_fails_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_constructor_leaves_no_instance(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OSError, match="no luck"):
         _Broken()
     assert SingletonMeta.current(_Broken) is None
@@ -114,7 +114,7 @@ def test_a_constructor_that_fails_leaves_nothing_behind(monkeypatch: pytest.Monk
     assert _Broken() is _Broken()
 
 
-def test_after_forget_the_next_construction_makes_a_new_one() -> None:
+def test_construction_after_forget_creates_a_new_instance() -> None:
     first = _Slow(1)
     SingletonMeta.forget(_Slow)
     assert SingletonMeta.current(_Slow) is None
@@ -122,7 +122,7 @@ def test_after_forget_the_next_construction_makes_a_new_one() -> None:
 
 
 @_FORKS
-def test_a_forked_child_starts_empty() -> None:
+def test_forked_child_starts_without_instances() -> None:
     parents = _Slow(1)
 
     def check() -> bool:
@@ -133,7 +133,7 @@ def test_a_forked_child_starts_empty() -> None:
 
 
 @_FORKS
-def test_a_child_forked_while_a_thread_constructs_does_not_deadlock() -> None:
+def test_child_forked_during_construction_does_not_deadlock() -> None:
     holds, may_end = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -152,6 +152,6 @@ def test_a_child_forked_while_a_thread_constructs_does_not_deadlock() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_no_instance_leaks_from_one_test_into_the_next(size: int) -> None:
+def test_instance_does_not_leak_between_tests(size: int) -> None:
     assert SingletonMeta.current(_Slow) is None
     assert _Slow(size).size == size

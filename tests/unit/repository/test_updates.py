@@ -1,4 +1,4 @@
-"""State what the conditional updates ask of DynamoDB."""
+"""Tests of the requests of conditional updates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ERASURE = Update("users-1", KEY, removed={"ip": "203.0.113.7", "ip_salt": b"salt
 END = Update("policies", {"policy_id": "p", "version": "1"}, added={"retired_at": "now"})
 
 
-def test_statement_sets_only_what_is_missing() -> None:
+def test_statement_sets_only_missing_attributes() -> None:
     assert END.execute_statement() == {
         "Statement": 'UPDATE "policies" SET "retired_at" = ? '
         'WHERE "policy_id" = ? AND "version" = ? AND "retired_at" IS MISSING',
@@ -19,7 +19,7 @@ def test_statement_sets_only_what_is_missing() -> None:
     }
 
 
-def test_statement_removes_only_what_is_as_it_was_read() -> None:
+def test_statement_removes_only_unchanged_attributes() -> None:
     assert ERASURE.execute_statement() == {
         "Statement": 'UPDATE "users-1" REMOVE "ip" REMOVE "ip_salt" '
         'WHERE "user_id" = ? AND "policy_version" = ? AND "ip" = ? AND "ip_salt" = ?',
@@ -27,7 +27,7 @@ def test_statement_removes_only_what_is_as_it_was_read() -> None:
     }
 
 
-def test_update_item_demands_the_same_and_that_the_item_exists() -> None:
+def test_update_item_has_the_same_conditions_and_requires_the_item() -> None:
     assert END.update_item() == {
         "TableName": "policies",
         "Key": {"policy_id": "p", "version": "1"},
@@ -46,7 +46,7 @@ def test_update_item_demands_the_same_and_that_the_item_exists() -> None:
     }
 
 
-def test_an_erasure_names_nothing_but_the_key_and_what_it_removes() -> None:
-    # The eraser's role may name nothing else: what an update may ask for it may also set.
+def test_erasure_names_only_the_key_and_the_removed_attributes() -> None:
+    # The eraser's role may name nothing else: what it may name in a condition, it may also set.
     named = set(re.findall(r'"([a-z_]+)"', ERASURE.execute_statement()["Statement"]))
     assert named == {"user_id", "policy_version", "ip", "ip_salt"}

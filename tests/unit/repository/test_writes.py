@@ -1,4 +1,4 @@
-"""State how inserts fare, one statement at a time."""
+"""Tests of inserts, their results and their concurrency."""
 
 from __future__ import annotations
 
@@ -60,19 +60,19 @@ async def _dynamodb() -> WatchedDynamoDB:
     return (await open_world()).dynamodb
 
 
-def _inserts(dynamodb: Any, way: type[Any] = BatchInserts, seconds: float = 10) -> Any:
+def _inserts(dynamodb: Any, kind: type[Any] = BatchInserts, seconds: float = 10) -> Any:
     @asynccontextmanager
-    async def lend() -> AsyncIterator[Any]:
+    async def open_caller() -> AsyncIterator[Any]:
         yield StockCaller(dynamodb)
 
-    return way(lend, "aup-acceptances", seconds, Counter())
+    return kind(open_caller, "aup-acceptances", seconds, Counter())
 
 
 _ADVICE = "a table service without PartiQL needs AUP_WRITE_API=put"
 
 
 @simulated
-async def test_a_table_service_without_partiql_is_named_with_the_setting_that_helps() -> None:
+async def test_error_of_a_server_without_partiql_names_the_setting() -> None:
     dynamodb = await _dynamodb()
     dynamodb.spoil_call = lambda _: dynamodb_error("Batch", "UnknownOperationException")
     inserts = _inserts(dynamodb)
@@ -83,7 +83,7 @@ async def test_a_table_service_without_partiql_is_named_with_the_setting_that_he
 
 @pytest.mark.parametrize(("code", "advised"), [("500", True), ("InternalServerError", False)])
 @simulated
-async def test_a_nameless_failure_of_the_attempt_may_be_a_lack_of_partiql(
+async def test_failed_attempt_without_an_error_code_advises_the_setting(
     code: str, advised: bool
 ) -> None:
     dynamodb = await _dynamodb()
@@ -93,28 +93,28 @@ async def test_a_nameless_failure_of_the_attempt_may_be_a_lack_of_partiql(
     assert (_ADVICE in str(caught.value)) is advised
 
 
-@pytest.mark.parametrize("way", [BatchInserts, ConditionalPuts])
+@pytest.mark.parametrize("kind", [BatchInserts, ConditionalPuts])
 @pytest.mark.parametrize("code", ["AccessDeniedException", "ResourceNotFoundException"])
 @simulated
-async def test_the_attempt_fails_where_the_insert_would(way: type[Any], code: str) -> None:
+async def test_attempt_fails_when_inserts_are_not_permitted(kind: type[Any], code: str) -> None:
     dynamodb = await _dynamodb()
-    await _inserts(dynamodb, way).attempt()
+    await _inserts(dynamodb, kind).attempt()
     assert len(dynamodb.tables["aup-acceptances"]) == 0
     dynamodb.spoil_call = lambda _: dynamodb_error("Batch", code)
     with pytest.raises(AWSAccessError):
-        await _inserts(dynamodb, way).attempt()
+        await _inserts(dynamodb, kind).attempt()
 
 
-def test_the_statement_names_every_attribute_and_holds_no_value() -> None:
+def test_statement_names_every_attribute_and_contains_no_value() -> None:
     statement = insert_statement("my-table", ("user_id", "ip"))
     assert statement == """INSERT INTO "my-table" VALUE {'user_id': ?, 'ip': ?}"""
 
 
-@pytest.mark.parametrize("way", [BatchInserts, ConditionalPuts])
+@pytest.mark.parametrize("kind", [BatchInserts, ConditionalPuts])
 @simulated
-async def test_both_ways_insert_once_and_then_say_that_it_exists(way: type[Any]) -> None:
+async def test_second_insert_of_an_item_reports_that_it_exists(kind: type[Any]) -> None:
     dynamodb = await _dynamodb()
-    inserts = _inserts(dynamodb, way)
+    inserts = _inserts(dynamodb, kind)
     items = _items(3)
     assert await inserts(items[:2]) == [Inserted.NEW, Inserted.NEW]
     assert await inserts(items[1:]) == [Inserted.EXISTS, Inserted.NEW]
@@ -124,21 +124,21 @@ async def test_both_ways_insert_once_and_then_say_that_it_exists(way: type[Any])
 
 @pytest.mark.parametrize(("code", "expected"), CODES.items())
 @simulated
-async def test_each_statement_error_concerns_its_own_item(code: str, expected: Any) -> None:
+async def test_statement_error_affects_only_its_item(code: str, expected: Any) -> None:
     dynamodb = await _dynamodb()
     dynamodb.spoil_item = lambda item: code if item["user_id"] == "u-1" else None
-    before, spoilt, after = await _inserts(dynamodb)(_items(3))
+    before, failed, after = await _inserts(dynamodb)(_items(3))
     assert (before, after) == (Inserted.NEW, Inserted.NEW)
     if isinstance(expected, Inserted):
-        assert spoilt is expected
+        assert failed is expected
     else:
-        assert type(spoilt) is expected
-        assert code in str(spoilt)
+        assert type(failed) is expected
+        assert code in str(failed)
     assert len(dynamodb.batches) == 1
 
 
 @simulated
-async def test_a_call_rejected_whole_is_narrowed_down_to_the_item_that_spoils_it() -> None:
+async def test_rejected_call_is_split_down_to_the_rejected_item() -> None:
     dynamodb = await _dynamodb()
     dynamodb.spoil_call = lambda items: (
         dynamodb_error("BatchExecuteStatement", "ValidationException")
@@ -148,11 +148,11 @@ async def test_a_call_rejected_whole_is_narrowed_down_to_the_item_that_spoils_it
     results = await _inserts(dynamodb)(_items(25))
     assert isinstance(results.pop(7), AWSRejectedError)
     assert results == [Inserted.NEW] * 24
-    assert dynamodb.most_writing == 1, "narrowing down must not multiply the calls under way"
+    assert dynamodb.most_writing == 1, "splitting a call must not add concurrent calls"
 
 
 @simulated
-async def test_while_narrowing_down_a_failed_part_fails_only_its_own_items() -> None:
+async def test_failed_part_of_a_split_call_fails_only_its_items() -> None:
     dynamodb = await _dynamodb()
 
     def spoil(items: Sequence[dict[str, Any]]) -> Exception | None:
@@ -180,7 +180,7 @@ async def test_while_narrowing_down_a_failed_part_fails_only_its_own_items() -> 
     ],
 )
 @simulated
-async def test_another_error_of_the_whole_call_is_not_repeated_item_by_item(
+async def test_other_errors_of_a_call_are_not_retried_item_by_item(
     code: str, kind: type[AWSError]
 ) -> None:
     dynamodb = await _dynamodb()
@@ -191,7 +191,7 @@ async def test_another_error_of_the_whole_call_is_not_repeated_item_by_item(
 
 
 class _Responding:
-    """Respond to every batch with the same."""
+    """Client that returns the same responses to every batch."""
 
     def __init__(self, responses: Any) -> None:
         self.responses = responses
@@ -202,7 +202,7 @@ class _Responding:
 
 @pytest.mark.parametrize("responses", [[], [{}], [{}, {}, {}], {"0": {}, "1": {}}, "no", None, 2])
 @simulated
-async def test_without_one_response_for_each_statement_the_call_is_unknown(responses: Any) -> None:
+async def test_wrong_number_of_responses_makes_the_call_unavailable(responses: Any) -> None:
     with pytest.raises(AWSUnavailableError, match="2 statements"):
         await _inserts(_Responding(responses))(_items(2))
 
@@ -216,7 +216,7 @@ async def test_without_one_response_for_each_statement_the_call_is_unknown(respo
     ],
 )  # fmt: skip
 @simulated
-async def test_a_malformed_response_to_a_statement_makes_only_that_one_unknown(
+async def test_malformed_response_to_a_statement_affects_only_its_item(
     malformed: Any,
 ) -> None:
     good = {"TableName": "t"}
@@ -226,14 +226,14 @@ async def test_a_malformed_response_to_a_statement_makes_only_that_one_unknown(
 
 
 @simulated
-async def test_a_call_without_an_answer_ends_at_its_deadline() -> None:
+async def test_call_without_a_response_ends_at_its_timeout() -> None:
     dynamodb = await _dynamodb()
     with pytest.raises(AWSUnavailableError, match=r"no answer within 0\.005 s"):
         await _inserts(dynamodb, seconds=0.005)(_items(1))
 
 
 @simulated
-async def test_a_put_that_is_rejected_for_another_reason_is_an_error() -> None:
+async def test_put_rejected_for_another_reason_is_an_error() -> None:
     dynamodb = await _dynamodb()
     dynamodb.spoil_call = lambda _: dynamodb_error("PutItem", "ValidationException")
     (result,) = await _inserts(dynamodb, ConditionalPuts)(_items(1))
@@ -255,28 +255,28 @@ def test_throttling_halves_the_concurrency_and_success_restores_it() -> None:
     concurrency = AdaptiveConcurrency(16, clock)
     for expected in (8, 4, 2, 1, 1):
         clock.now += 1
-        concurrency.learn([Inserted.NEW, _THROTTLED])
+        concurrency.adjust([Inserted.NEW, _THROTTLED])
         assert concurrency.allowed == expected
     calls = 0
     while concurrency.allowed < 16:
-        concurrency.learn([Inserted.NEW])
+        concurrency.adjust([Inserted.NEW])
         calls += 1
     assert 16 <= calls <= 16 * 17 / 2
     for _ in range(100):
-        concurrency.learn([Inserted.NEW])
+        concurrency.adjust([Inserted.NEW])
     assert concurrency.allowed == 16
 
 
-def test_one_wave_of_throttled_calls_halves_but_once() -> None:
+def test_one_burst_of_throttled_calls_halves_the_concurrency_once() -> None:
     clock = _Clock()
     concurrency = AdaptiveConcurrency(16, clock)
     for _ in range(16):
         clock.now += 0.01
-        concurrency.learn([_THROTTLED])
+        concurrency.adjust([_THROTTLED])
     assert concurrency.allowed == 8
 
 
 def test_other_errors_do_not_lower_the_concurrency() -> None:
     concurrency = AdaptiveConcurrency(16, _Clock())
-    concurrency.learn([AWSUnavailableError("down"), AWSRejectedError("bad")])
+    concurrency.adjust([AWSUnavailableError("down"), AWSRejectedError("bad")])
     assert concurrency.allowed == 16

@@ -1,0 +1,195 @@
+"""Policies: read through a cache, publish, retire and list."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from boto3.dynamodb.conditions import Key
+from pydantic import ValidationError
+
+from worker.aws.access import Operation, Probe
+from worker.domain.evidence import timestamp
+from worker.domain.policy import Policy, in_force
+from worker.errors import (
+    AWSError,
+    AWSRejectedError,
+    AWSUnavailableError,
+    PolicyConflictError,
+    PolicyNotFoundError,
+)
+from worker.repository.cache import ReadThroughCache
+from worker.repository.dynamodb import POLICY_READS
+from worker.repository.tables import TableCalls
+from worker.repository.updates import Update
+from worker.repository.writes import PROBE, Inserted, Inserts, Item, insert_with_retries
+from worker.settings import AWSSettings
+
+
+class Policies:
+    """Table of policies.
+
+    Args:
+        tables: Calls to the tables.
+        insert: Inserts into the table of policies.
+        aws_settings: Table name, attempts and cache TTLs.
+        check_owner: Raises unless the caller may use the repository; calls `bind` on a new loop.
+        now: Returns the current time, timezone-aware.
+    """
+
+    def __init__(
+        self,
+        tables: TableCalls,
+        insert: Inserts,
+        aws_settings: AWSSettings,
+        check_owner: Callable[[], None],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._tables = tables
+        self._table_name = aws_settings.table_name
+        self._insert = insert
+        self._settings = aws_settings
+        self._check_owner = check_owner
+        self._now = now
+        self._cache = ReadThroughCache[Policy](
+            self._read,
+            seconds=aws_settings.policy_cache_seconds,
+            absence_seconds=aws_settings.policy_absence_seconds,
+        )
+        self._versions = ReadThroughCache[list[Policy]](
+            self._read_versions,
+            seconds=aws_settings.policy_cache_seconds,
+            absence_seconds=aws_settings.policy_absence_seconds,
+        )
+        self._reads = asyncio.Semaphore(POLICY_READS)
+
+    def bind(self) -> None:
+        """Reset for a new event loop: clear the caches."""
+        self._cache.clear()
+        self._versions.clear()
+        self._reads = asyncio.Semaphore(POLICY_READS)
+
+    async def get(self, policy_id: str, version: str) -> Policy | None:
+        """Return a published version, from the cache if possible; see `AUPRepository.policy`."""
+        self._check_owner()
+        return await self._cache.get(policy_id, version)
+
+    async def in_force(self, policy_id: str) -> Policy:
+        """Return the version of a policy that is in force now.
+
+        Raises:
+            PolicyNotFoundError: No version is in force.
+            AWSError: The versions are not cached and cannot be read now.
+        """
+        self._check_owner()
+        current = in_force(await self._versions.get(policy_id) or [], self._now())
+        if current is None:
+            raise PolicyNotFoundError(f"no version of {policy_id} is in force")
+        return current
+
+    async def _read(self, policy_id: str, version: str) -> Policy | None:
+        key = {"policy_id": policy_id, "version": version}
+        async with self._reads:
+            item = await self._tables.get(Operation.READ_POLICY, self._table_name, key)
+        return self._as_policy(item) if item is not None else None
+
+    def _as_policy(self, item: Mapping[str, Any]) -> Policy:
+        try:
+            return Policy.model_validate(item)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = f"{item.get('policy_id')} {item.get('version')}"
+            raise AWSRejectedError(
+                f"{name} in {self._table_name} is malformed: "
+                f"{first['loc'][0]}: {first['msg']}; correct the item"
+            ) from None
+
+    async def published(self, policy_id: str | None = None) -> list[Policy]:
+        """Return the published versions of one policy or of all, without the cache."""
+        if policy_id is not None:
+            return await self._read_versions(policy_id) or []
+        pages = self._tables.pages("Scan", TableName=self._table_name, ConsistentRead=True)
+        found = [item async for item in pages]
+        policies = [self._as_policy(item) for item in found]
+        return sorted(policies, key=lambda policy: (policy.policy_id, policy.effective_at))
+
+    async def _read_versions(self, policy_id: str) -> list[Policy] | None:
+        pages = self._tables.pages(
+            "Query",
+            TableName=self._table_name,
+            KeyConditionExpression=Key("policy_id").eq(policy_id),
+            ConsistentRead=True,
+        )
+        found = [self._as_policy(item) async for item in pages]
+        return sorted(found, key=lambda policy: policy.effective_at) or None
+
+    async def publish(self, policy: Policy) -> Policy:
+        """Publish a version; see `AUPRepository.publish_policy`."""
+        self._check_owner()
+        item = _policy_item(policy)
+        policy = self._as_policy(item)  # with the precision of the stored times
+        loop = asyncio.get_running_loop()
+        inserted = await insert_with_retries(self._insert_one, item, self._settings, loop)
+        if inserted is Inserted.EXISTS:
+            return await self._published_before(policy)
+        self._invalidate(policy.policy_id, policy.version)
+        return policy
+
+    async def _insert_one(self, item: Item) -> Inserted:
+        (result,) = await self._insert([item])
+        if isinstance(result, AWSError):
+            raise result
+        return result
+
+    async def _published_before(self, policy: Policy) -> Policy:
+        existing = await self._read(policy.policy_id, policy.version)
+        if existing is None:
+            raise AWSUnavailableError("GetItem: existing policy missing from the response")
+        starts_with_publication = policy.effective_at == policy.published_at
+        same_start = starts_with_publication or policy.effective_at == existing.effective_at
+        if existing.same_text(policy) and same_start:
+            return existing
+        raise PolicyConflictError(
+            f"{policy.policy_id} {policy.version} is already published with a different text, "
+            f"title or start (content_sha256 {existing.content_sha256}); publish a new version"
+        )
+
+    async def retire(
+        self, policy_id: str, version: str, *, retired_at: datetime | None = None
+    ) -> Policy:
+        """Retire a version; see `AUPRepository.retire_policy`."""
+        key = {"policy_id": policy_id, "version": version}
+        end = {"retired_at": timestamp(retired_at or self._now())}
+        await self._tables.update(Update(self._table_name, key, added=end))
+        self._invalidate(policy_id, version)
+        stored = await self._read(policy_id, version)
+        if stored is None:
+            raise PolicyNotFoundError(f"{policy_id} {version} is not published")
+        if stored.retired_at is None:
+            raise AWSRejectedError(
+                f"{policy_id} {version} in {self._table_name}: retired_at is null; "
+                "remove the attribute"
+            )
+        return stored
+
+    def _invalidate(self, policy_id: str, version: str) -> None:
+        self._cache.invalidate(policy_id, version)
+        self._versions.invalidate(policy_id)
+
+    def probes(self) -> list[Probe]:
+        """Return a read of a key that does not exist."""
+        target = f"table {self._table_name}"
+        return [Probe(Operation.READ_POLICY, "dynamodb:GetItem", target, self._read_nothing)]
+
+    async def _read_nothing(self) -> None:
+        await self._tables.read(self._table_name, {"policy_id": PROBE, "version": PROBE})
+
+
+def _policy_item(policy: Policy) -> dict[str, Any]:
+    item: dict[str, Any] = policy.model_dump(exclude_none=True)
+    return {
+        name: timestamp(value) if isinstance(value, datetime) else value
+        for name, value in item.items()
+    }

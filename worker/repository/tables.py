@@ -1,0 +1,149 @@
+"""Reads and conditional updates of the tables, through the shared resource."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from worker.aws.access import CallObserver, Operation
+from worker.aws.calls import Calling, calling
+from worker.errors import AWSError, AWSRejectedError, AWSUnavailableError
+from worker.repository.dynamodb import DynamoDBRepository
+from worker.repository.updates import Update
+from worker.repository.writes import Inserts
+
+
+class TableTracing(Protocol):
+    """Tracing of the calls to the tables."""
+
+    def inserts(self, inserts: Inserts, table_name: str) -> Inserts:
+        """Return equivalent inserts that are traced."""
+
+    def calling(self, calling: Calling) -> Calling:
+        """Return an equivalent call context that is traced."""
+
+
+class TableCalls:
+    """Calls to the tables: each with a deadline, counted, and traced and observed on request.
+
+    Args:
+        repository: Owner of the shared resource, of the settings and of the call counter.
+
+    Attributes:
+        resource: Returns the context in which the shared resource may be used.
+    """
+
+    def __init__(self, repository: DynamoDBRepository) -> None:
+        self.resource = repository.dynamodb_resource
+        self._timeout_seconds = repository.aws_settings.call_timeout_seconds
+        self._partiql = repository.aws_settings.write_api == "batch"
+        self._calls = repository.calls
+        self._calling: Calling = calling
+        self._observer: CallObserver | None = None
+
+    def trace(self, tracing: TableTracing) -> None:
+        """Trace every call from now on."""
+        self._calling = tracing.calling(self._calling)
+
+    def set_observer(self, observer: CallObserver) -> None:
+        """Report the results of every read and write from now on to an observer."""
+        self._observer = observer
+
+    def observe(self, operation: Operation, results: Sequence[object]) -> None:
+        """Report the results of one call to the observer, if there is one."""
+        if self._observer is not None:
+            self._observer.observe(operation, results)
+
+    def call(self, operation: str, table_name: str) -> AbstractAsyncContextManager[None]:
+        """Return the context of one call, which translates its errors.
+
+        Args:
+            operation: Name of the API operation, such as `GetItem`.
+            table_name: Table to name in errors and traces.
+        """
+        return self._calling(operation, self._timeout_seconds, self._calls, target=table_name)
+
+    async def get(
+        self, operation: Operation, table_name: str, key: dict[str, str]
+    ) -> dict[str, Any] | None:
+        """Read one item consistently and report the result to the observer.
+
+        Raises:
+            AWSError: The table cannot be reached, found or read.
+        """
+        try:
+            item = await self.read(table_name, key)
+        except AWSError as error:
+            self.observe(operation, [error])
+            raise
+        self.observe(operation, [item])
+        return item
+
+    async def read(self, table_name: str, key: dict[str, str]) -> dict[str, Any] | None:
+        """Read one item consistently, without reporting to the observer.
+
+        Raises:
+            AWSError: The table cannot be reached, found or read.
+        """
+        async with (
+            self.resource() as resource,
+            self.call("GetItem", table_name),
+        ):
+            response = await resource.meta.client.get_item(
+                TableName=table_name, Key=key, ConsistentRead=True
+            )
+            item: dict[str, Any] | None = response.get("Item")
+            # Absent means a response without an item; a malformed or different item is an error.
+            if item is not None and any(item[name] != value for name, value in key.items()):
+                raise AWSUnavailableError(f"GetItem {table_name}: item with a different key")
+            return item
+
+    async def pages(self, operation: str, **request: Any) -> AsyncIterator[dict[str, Any]]:
+        """Yield the items of a Query or Scan, reading one page at a time.
+
+        Args:
+            operation: `Query` or `Scan`.
+            request: Parameters of the operation.
+
+        Raises:
+            AWSError: The table cannot be reached, found or read.
+        """
+        while True:
+            async with (
+                self.resource() as resource,
+                self.call(operation, request["TableName"]),
+            ):
+                call: Any = getattr(resource.meta.client, operation.lower())
+                response = await call(**request)
+                items = response.get("Items", [])
+                if not isinstance(items, list) or not all(isinstance(each, dict) for each in items):
+                    raise AWSUnavailableError(f"{operation}: malformed page of items")
+            for item in items:
+                yield item
+            if not response.get("LastEvaluatedKey"):
+                return
+            request["ExclusiveStartKey"] = response["LastEvaluatedKey"]
+
+    async def update(self, update: Update) -> bool:
+        """Update an item, and return whether it existed and was as expected.
+
+        Raises:
+            AWSError: The table cannot be reached, or the update is not permitted.
+        """
+        operation = "ExecuteStatement" if self._partiql else "UpdateItem"
+        try:
+            async with (
+                self.resource() as resource,
+                self.call(operation, update.table_name),
+            ):
+                client: Any = resource.meta.client
+                if self._partiql:
+                    await client.execute_statement(**update.execute_statement())
+                else:
+                    await client.update_item(**update.update_item())
+        except AWSRejectedError as error:
+            if "ConditionalCheckFailed" not in str(error):
+                raise
+            return False
+        return True
