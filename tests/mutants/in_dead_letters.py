@@ -41,7 +41,7 @@ _LOOKING: Final = (
     Mutant(
         "a scan that reports nothing as unseen",
         _WALK,
-        "self._scan.unseen = max(0, reported - self._scan.left)",
+        "self._scan.unseen = max(0, state.depth - self._scan.left)",
         "self._scan.unseen = 0",
         _WALK_TESTS,
     ),

@@ -256,7 +256,7 @@ async def _take_stock(stage: _Stage) -> None:
     copies = Counter(event for body in stage.sent if (event := event_of(body)) is not None)
     report.duplicates = sum(times - 1 for event, times in copies.items() if event in recorded)
     state = await stage.source.state()
-    report.lost += state.visible + state.in_flight + state.delayed
+    report.lost += state.depth
 
 
 async def _scan(settings: Settings) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from typing import IO, Annotated, Final
 import typer
 from rich.text import Text
 
-from worker.aws.sqs import QueueState, open_queues
+from worker.aws.sqs import open_queues
 from worker.cli import screen
 from worker.cli.running import run_async
 from worker.operations.dead_letters.export_file import new_file, to_line
@@ -56,7 +56,7 @@ async def look(description: str, take: Callable[[DeadLetter], bool]) -> Sight:
     sight, scan = Sight(), Scan()
     with screen.progress(description) as bar:
         async with open_queues(settings) as (_, queue):
-            sight.known = _depth(await queue.state())
+            sight.known = (await queue.state()).depth
             task = bar.add_task(description, total=sight.known, rate="")
             walking = walk(
                 queue,
@@ -83,10 +83,6 @@ def note_unseen(count: int) -> bool:
             "hands out no more at once (120,000); run this again later"
         )
     return bool(count)
-
-
-def _depth(state: QueueState) -> int:
-    return state.visible + state.in_flight + state.delayed
 
 
 def expiry(expires_at: datetime, at: datetime) -> Text:

@@ -411,8 +411,7 @@ class _Looking:
     async def _compare(self) -> None:
         """Compare what was seen with what the queue reports; go on polling where that is more."""
         state = await self._queue.state()
-        reported = state.visible + state.in_flight + state.delayed
-        self._scan.unseen = max(0, reported - self._scan.left)
+        self._scan.unseen = max(0, state.depth - self._scan.left)
         self.over = self._is_limited or not self._scan.unseen or self._has_waited()
         self._pausing = self._is_limited
 

@@ -92,7 +92,7 @@ class QueueStatus:
     @property
     def depth(self) -> int:
         """What is in it, visible or not."""
-        return depth(self.state)
+        return self.state.depth
 
     def report(self) -> dict[str, Any]:
         """Give all of it under its names in JSON."""
@@ -168,11 +168,6 @@ class Status:
             },
             "workers": [each.report() for each in self.workers],
         }
-
-
-def depth(state: QueueState) -> int:
-    """Count what is in a queue, visible or not."""
-    return state.visible + state.in_flight + state.delayed
 
 
 def _rounded(value: float | None) -> float | None:
@@ -272,12 +267,12 @@ class Observer:
         nets: tuple[float | None, float | None] = None, None
         if before.depths is not None and seconds > 0:
             was = before.depths
-            nets = (depth(source) - was[0]) / seconds, (depth(dead) - was[1]) / seconds
+            nets = (source.depth - was[0]) / seconds, (dead.depth - was[1]) / seconds
         workers = tuple(
             WorkerStatus(each, each.rates(before.samples.get(each.address))) for each in samples
         )
         samples_by_address = {each.address: each for each in samples}
-        self._before = _Before(now, (depth(source), depth(dead)), samples_by_address)
+        self._before = _Before(now, (source.depth, dead.depth), samples_by_address)
         return Status(
             at=self._now(),
             queue=self._aged(QueueStatus(source, nets[0]), 0),
@@ -324,17 +319,17 @@ class Observer:
             return True
         since = now - self._looked_at
         # What is in flight is looked at by somebody else, whom a look would disturb.
-        changed = depth(dead) != self._census.known and not dead.in_flight
+        changed = dead.depth != self._census.known and not dead.in_flight
         return since >= (LOOK_AGAIN_SECONDS if changed else LOOK_ANYWAY_SECONDS)
 
     async def _look(self, dead: QueueState) -> None:
         try:
             self._census = await self._counted(dead)
         except AWSError as error:
-            self._census = Census(unknown=str(error), known=depth(dead))
+            self._census = Census(unknown=str(error), known=dead.depth)
 
     async def _counted(self, dead: QueueState) -> Census:
-        known = depth(dead)
+        known = dead.depth
         if dead.max_receive_count is not None:
             return Census(known=known, unknown=_REDRIVEN)
         counts: Counter[str] = Counter()
