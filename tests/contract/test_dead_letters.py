@@ -16,16 +16,15 @@ from worker.aws.sqs import Queue
 from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE, to_dead_letter
 from worker.domain.message import OutgoingMessage, ReceivedMessage
 from worker.operations.dead_letters import scan as module
+from worker.operations.dead_letters.dead_letter import UNEXPLAINED, DeadLetter
 from worker.operations.dead_letters.dry_run import DryRun
+from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.journal import Progress
-from worker.operations.dead_letters.replay import (
-    ReplayFigures,
-    ReplayObserver,
-    ReplayOptions,
-    rehearse,
-    replay,
-)
-from worker.operations.dead_letters.scan import UNEXPLAINED, DeadLetter, DeadLetterFilter, walk
+from worker.operations.dead_letters.replay import replay
+from worker.operations.dead_letters.replay_dry_run import rehearse
+from worker.operations.dead_letters.replay_options import ReplayOptions
+from worker.operations.dead_letters.replay_progress import ReplayFigures, ReplayObserver
+from worker.operations.dead_letters.scan import walk
 
 TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1"
 TEN: dict[str, Any] = {

@@ -21,9 +21,9 @@ from worker import __version__
 from worker.domain.dead_letter import Edit, mark_replayed, original, to_dead_letter
 from worker.domain.evidence import build_item
 from worker.domain.message import MESSAGE_MAX_BYTES, OutgoingMessage, ReceivedMessage
+from worker.operations.dead_letters.dead_letter import describe
 from worker.operations.dead_letters.export_file import to_line
 from worker.operations.dead_letters.journal import Sent, content_digest, digest, opened
-from worker.operations.dead_letters.scan import describe
 from worker.runtime.logs import configure
 from worker.settings import AWSSettings, Settings, variable
 

@@ -7,12 +7,14 @@ from typing import Final
 from tests.mutants.mutant import Mutant
 
 _FILE: Final = "worker/operations/dead_letters/export_file.py"
+_FILTER: Final = "worker/operations/dead_letters/filter.py"
 _FORECAST: Final = "worker/operations/dead_letters/dry_run.py"
 _JOURNAL: Final = "worker/operations/dead_letters/journal.py"
 _LOOK: Final = "worker/cli/dead_letters/scanning.py"
 _PURGE: Final = "worker/operations/dead_letters/purge.py"
 _REPAIR: Final = "worker/operations/dead_letters/edit.py"
 _REPLAY: Final = "worker/operations/dead_letters/replay.py"
+_REPLAY_OPTIONS: Final = "worker/operations/dead_letters/replay_options.py"
 _WALK: Final = "worker/operations/dead_letters/scan.py"
 _CHOOSING_TESTS: Final = ("tests/unit/cli/test_filters.py",)
 _FILE_TESTS: Final = ("tests/unit/operations/dead_letters/test_export_file.py",)
@@ -75,21 +77,21 @@ _LOOKING: Final = (
     ),
     Mutant(
         "a filter that leaves out what it should choose",
-        _WALK,
+        _FILTER,
         "not wanted or value in wanted for",
         "not wanted or value not in wanted for",
         _CHOOSING_TESTS,
     ),
     Mutant(
         "until taken for since",
-        _WALK,
+        _FILTER,
         "letter.dead_at < self.until",
         "letter.dead_at >= self.until",
         _CHOOSING_TESTS,
     ),
     Mutant(
         "attributes that grep does not search",
-        _WALK,
+        _FILTER,
         '        yield bytes(value.get("BinaryValue", b"")).decode(errors="replace")\n',
         "",
         _CHOOSING_TESTS,
@@ -144,7 +146,7 @@ _EDITING: Final = (
     ),
     Mutant(
         "an edit that nobody is told of",
-        _REPLAY,
+        _REPLAY_OPTIONS,
         "self.operator, names) if names else None",
         "self.operator, names) if False else None",
         _REPLAY_TESTS,

@@ -11,6 +11,7 @@ _LETTERS: Final = "worker/operations/dead_letters/scan.py"
 _QUEUE: Final = "worker/aws/sqs.py"
 _RECORD: Final = "worker/pipeline/record.py"
 _REPLAY: Final = "worker/operations/dead_letters/replay.py"
+_REPLAY_OPTIONS: Final = "worker/operations/dead_letters/replay_options.py"
 _SETTLE: Final = "worker/pipeline/settle.py"
 _FOUND_TESTS: Final = ("tests/fuzz/test_found.py",)
 _LETTER_TESTS: Final = ("tests/unit/domain/test_dead_letter.py",)
@@ -271,7 +272,7 @@ _DEAD: Final = (
     ),
     Mutant(
         "a replay that drops attributes",
-        _REPLAY,
+        _REPLAY_OPTIONS,
         "message = mark_replayed(wanted, at, edit, max_bytes=self.max_bytes)",
         "message = OutgoingMessage(wanted.body)",
         _REPLAY_TESTS,
@@ -292,7 +293,7 @@ _DEAD: Final = (
     ),
     Mutant(
         "a message replayed for ever",
-        _REPLAY,
+        _REPLAY_OPTIONS,
         "if self.max_replays is None or count < self.max_replays:",
         "if True:",
         _REPLAY_TESTS,
@@ -400,7 +401,7 @@ _LIMITS: Final = (
     ),
     Mutant(
         "a replay that knows no limit but SQS's",
-        _REPLAY,
+        _REPLAY_OPTIONS,
         "refused = message.why_refused(self.max_bytes)",
         "refused = message.why_refused()",
         _REPLAY_TESTS,

@@ -29,8 +29,11 @@ from tests.unit.fakes import (
 from worker.domain.dead_letter import ATTRIBUTE
 from worker.domain.message import OutcomeKind
 from worker.errors import AWSUnavailableError, Reason
-from worker.operations.dead_letters.replay import ReplayFigures, replay
-from worker.operations.dead_letters.scan import LOOK_SECONDS, DeadLetter, DeadLetterFilter, walk
+from worker.operations.dead_letters.dead_letter import DeadLetter
+from worker.operations.dead_letters.filter import DeadLetterFilter
+from worker.operations.dead_letters.replay import replay
+from worker.operations.dead_letters.replay_progress import ReplayFigures
+from worker.operations.dead_letters.scan import LOOK_SECONDS, walk
 
 TEN: dict[str, Any] = {
     **{f"text-{n}": {"DataType": "String.x", "StringValue": f"välue {n}"} for n in range(5)},

@@ -36,19 +36,17 @@ from worker.cli.running import run_async
 from worker.domain.dead_letter import original
 from worker.domain.message import OutgoingMessage
 from worker.errors import AWSDeniedError, AWSRejectedError, UsageError
+from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.dry_run import SUCCEEDS, DryRun
 from worker.operations.dead_letters.edit import Repair, assignment, replacing, setting
 from worker.operations.dead_letters.export_file import read_letters
+from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.journal import Journal, default_path, digest, opened, peek
-from worker.operations.dead_letters.replay import (
-    ReplayFigures,
-    ReplayObserver,
-    ReplayOptions,
-    Result,
-    rehearse,
-)
 from worker.operations.dead_letters.replay import replay as send_back
-from worker.operations.dead_letters.scan import DeadLetter, DeadLetterFilter, Scan
+from worker.operations.dead_letters.replay_dry_run import rehearse
+from worker.operations.dead_letters.replay_options import ReplayOptions
+from worker.operations.dead_letters.replay_progress import ReplayFigures, ReplayObserver, Result
+from worker.operations.dead_letters.scan import Scan
 from worker.repository import AUPRepository
 from worker.settings import Settings, check_queue, load
 

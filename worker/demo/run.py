@@ -29,8 +29,10 @@ from worker.demo.process import ServiceProcess, service_process
 from worker.domain.message import BATCH_MAX_ENTRIES, OutgoingMessage
 from worker.domain.policy import Policy
 from worker.errors import AUPError, Reason
+from worker.operations.dead_letters.dead_letter import DeadLetter
+from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.replay import replay
-from worker.operations.dead_letters.scan import DeadLetter, DeadLetterFilter, walk
+from worker.operations.dead_letters.scan import walk
 from worker.repository import AUPRepository
 from worker.settings import Settings, load
 

@@ -16,8 +16,10 @@ from rich.text import Text
 from worker.aws.sqs import open_queues
 from worker.cli import screen
 from worker.cli.running import run_async
+from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.export_file import new_file, to_line
-from worker.operations.dead_letters.scan import DeadLetter, DeadLetterFilter, Scan, walk
+from worker.operations.dead_letters.filter import DeadLetterFilter
+from worker.operations.dead_letters.scan import Scan, walk
 from worker.settings import load
 
 _SOON_SECONDS: Final = 86_400

@@ -17,7 +17,8 @@ from worker.cli.running import run_async
 from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE
 from worker.errors import AUPError, UsageError
 from worker.operations.dead_letters.body_view import BodyLine, BodyPart, lay_out
-from worker.operations.dead_letters.scan import DeadLetter, DeadLetterFilter
+from worker.operations.dead_letters.dead_letter import DeadLetter
+from worker.operations.dead_letters.filter import DeadLetterFilter
 
 _WRONG: Final = "bold red"
 _INDENT_MAX: Final = 40

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from worker.domain.envelope import unwrap
 from worker.errors import Reason, RefusedError
-from worker.operations.dead_letters.scan import DeadLetter
+from worker.operations.dead_letters.dead_letter import DeadLetter
 
 _FIELDS: Final = {
     Reason.UNKNOWN_POLICY: "version",

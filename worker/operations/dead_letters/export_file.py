@@ -17,7 +17,7 @@ from worker.domain.dead_letter import original
 from worker.domain.message import MESSAGE_MAX_BYTES, OutgoingMessage
 from worker.domain.strict_json import DuplicateNameError, read_text
 from worker.errors import AUPError, UsageError
-from worker.operations.dead_letters.scan import DeadLetter
+from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.push import BadLine, Line, lines
 
 # JSON escapes a byte of a message in six characters at most, and what surrounds it needs some too.

@@ -4,159 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Final
 
 from worker.aws.sqs import Queue
-from worker.domain.dead_letter import Edit, mark_replayed, original, replays
+from worker.domain.dead_letter import replays
 from worker.domain.message import BATCH_MAX_ENTRIES, MESSAGE_MAX_BYTES, OutgoingMessage
-from worker.errors import AWSError, EditError, JournalError, Reason
-from worker.operations.dead_letters.dry_run import DryRun, Verdict
-from worker.operations.dead_letters.edit import Repair, changed
+from worker.errors import AWSError, EditError, JournalError
+from worker.operations.dead_letters.dead_letter import DeadLetter
+from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.journal import Journal, Progress, Sent, content_digest, digest
+from worker.operations.dead_letters.replay_dry_run import predict
+from worker.operations.dead_letters.replay_options import ReplayOptions
+from worker.operations.dead_letters.replay_progress import ReplayFigures, ReplayObserver, Result
 from worker.operations.dead_letters.retrying import patiently
-from worker.operations.dead_letters.scan import (
-    LOOK_SECONDS,
-    DeadLetter,
-    DeadLetterFilter,
-    Scan,
-    walk,
-)
+from worker.operations.dead_letters.scan import LOOK_SECONDS, Scan, walk
 
-_NOTES_KEPT: Final = 20
 # Of what a slow replay has taken, the last leaves this long before it shows itself again.
 _MARGIN_SECONDS: Final = 30.0
-
-
-class Result(StrEnum):
-    """What became of a dead letter that was chosen."""
-
-    REPLAYED = "replayed"
-    UNDELETED = "undeleted"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-
-
-@dataclass(slots=True)
-class ReplayFigures:
-    """What a replay did, so far, together with the runs that it goes on with.
-
-    Attributes:
-        matched: dead letters that the filters chose.
-        replayed: sent, verified and deleted from the dead letters.
-        undeleted: sent and verified, but still among the dead letters too.
-        failed: not sent, still among the dead letters.
-        skipped: replayed too often before, or held back; still among the dead letters.
-        held_back: of those skipped, what would be dead-lettered again.
-        earlier: of those replayed, what earlier runs had sent.
-        missing: ids that were asked for and are no dead letters.
-        unseen: dead letters that the queue reports and did not hand out.
-        last_error: of those that failed or were not deleted.
-        notes: a line for each of the first that were not sent.
-    """
-
-    matched: int = 0
-    replayed: int = 0
-    undeleted: int = 0
-    failed: int = 0
-    skipped: int = 0
-    earlier: int = 0
-    missing: int = 0
-    held_back: int = 0
-    unseen: int = 0
-    last_error: str = ""
-    notes: list[str] = field(default_factory=list)
-
-    def figures(self) -> dict[str, int]:
-        """Give the counts under their names."""
-        return {
-            "matched": self.matched,
-            "replayed": self.replayed,
-            "undeleted": self.undeleted,
-            "failed": self.failed,
-            "skipped": self.skipped,
-        }
-
-    def note(self, letter: DeadLetter, text: str) -> None:
-        """Keep a line on a dead letter, unless there are many."""
-        if len(self.notes) < _NOTES_KEPT:
-            self.notes.append(f"{letter.message_id}: {text}")
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayOptions:
-    """How dead letters are replayed.
-
-    Attributes:
-        rate_per_second: at most; unbounded if absent.
-        max_replays: how often a message may have been replayed before; any number if absent.
-        repair: what to send instead of the message as it was.
-        operator: who repairs.
-        journal: where it is noted what was sent.
-        max_bytes: MaximumMessageSize of the queue that they are sent to.
-        forecast: predicts what would be dead-lettered again, which is held back; if absent,
-            everything is sent.
-    """
-
-    rate_per_second: float | None = None
-    max_replays: int | None = None
-    repair: Repair | None = None
-    operator: str = ""
-    journal: Journal | None = None
-    max_bytes: int = MESSAGE_MAX_BYTES
-    forecast: DryRun | None = None
-
-    def too_often(self, letter: DeadLetter) -> str:
-        """Say why a dead letter is not to be replayed again; empty if it may be."""
-        count = replays(letter.message).count
-        if self.max_replays is None or count < self.max_replays:
-            return ""
-        return f"replayed {count} times already (--max-replays {self.max_replays})"
-
-    def was_sent(self, letter: DeadLetter, sent: Progress) -> bool:
-        """Return whether the message to send for a dead letter was sent before."""
-        if letter.message_id not in sent.outstanding:
-            return False
-        plain = original(letter.message)
-        try:
-            wanted = plain if self.repair is None else self.repair(letter.message)
-        except EditError:
-            return False
-        content = content_digest(wanted)
-        return sent.was_sent(letter.message_id, letter.message.body, content)
-
-    def prepare(self, letter: DeadLetter, at: datetime) -> OutgoingMessage:
-        """Give the message to send.
-
-        Raises:
-            UnrepairableError: it cannot be repaired, or SQS would refuse it.
-        """
-        plain = original(letter.message)
-        wanted = plain if self.repair is None else self.repair(letter.message)
-        names = changed(plain, wanted) if wanted is not plain else ()
-        edit = Edit(at.isoformat(timespec="milliseconds"), self.operator, names) if names else None
-        message = mark_replayed(wanted, at, edit, max_bytes=self.max_bytes)
-        refused = message.why_refused(self.max_bytes)
-        if refused:
-            raise EditError(refused)
-        return message
-
-
-class ReplayObserver:
-    """Told how a replay goes on; this one makes nothing of it."""
-
-    def saw(self, count: int) -> None:
-        """Take note of how many dead letters were looked at so far, chosen or not."""
-
-    def entered(self, letter: DeadLetter, result: Result, figures: ReplayFigures) -> None:
-        """Take note of what became of one that was chosen."""
-
-    def waits(self, until: datetime) -> None:
-        """Take note that nothing is left but what a killed run hides until then."""
 
 
 def _now() -> datetime:
@@ -197,62 +65,6 @@ async def replay(
         taken_seconds = 2 * BATCH_MAX_ENTRIES / how.rate_per_second
         look_seconds = max(look_seconds, math.ceil(taken_seconds + _MARGIN_SECONDS))
     return await run.run(look_seconds)
-
-
-async def rehearse(
-    dead_letters: Queue,
-    choice: DeadLetterFilter,
-    how: ReplayOptions,
-    forecast: DryRun,
-    *,
-    sent: Progress,
-    look_seconds: int = LOOK_SECONDS,
-    scan: Scan | None = None,
-) -> AsyncGenerator[tuple[DeadLetter, Verdict], None]:
-    """Say of each dead letter what a replay would do and how it would end; send nothing.
-
-    Args:
-        dead_letters: where they are.
-        choice: which.
-        how: as they would be replayed.
-        forecast: judges what would be sent.
-        sent: what earlier runs have sent.
-        look_seconds: how long a message stays hidden if the walk is killed.
-        scan: receives what was seen.
-    """
-    count = 0
-    walking = walk(dead_letters, now=_now, look_seconds=look_seconds, scan=scan)
-    async with aclosing(walking) as letters:
-        async for letter in letters:
-            before = how.was_sent(letter, sent)
-            if not before and not choice.matches(letter):
-                continue
-            verdict = await _verdict(letter, how, forecast)
-            if before:
-                verdict = Verdict("sent before", "an earlier run sent it; it is only deleted")
-            yield letter, verdict
-            count += verdict.code != Result.SKIPPED
-            if choice.limit is not None and count >= choice.limit:
-                break
-
-
-async def _verdict(letter: DeadLetter, how: ReplayOptions, forecast: DryRun) -> Verdict:
-    reason = how.too_often(letter)
-    if reason:
-        return Verdict(Result.SKIPPED.value, reason)
-    try:
-        message = how.prepare(letter, _now())
-    except EditError as error:
-        return Verdict(Result.FAILED.value, str(error))
-    return await _judged(letter, message, forecast)
-
-
-async def _judged(letter: DeadLetter, message: OutgoingMessage, forecast: DryRun) -> Verdict:
-    unchanged = message.body == letter.message.body
-    if unchanged and letter.reason == Reason.CONFLICT:
-        # The record it contradicts is there to stay.
-        return Verdict(letter.reason, letter.detail)
-    return await forecast.judge(message.body, sent_at=letter.dead_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,7 +231,7 @@ class _Run:
         """Leave a dead letter where it is if its message would be dead-lettered again."""
         if self._how.forecast is None:
             return False
-        verdict = await _judged(letter, message, self._how.forecast)
+        verdict = await predict(letter, message, self._how.forecast)
         if verdict.is_dead_end:
             self.figures.held_back += 1
             why = f"would be dead-lettered again: {verdict.code}: {verdict.detail}"

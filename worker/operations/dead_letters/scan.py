@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 from collections import deque
 from collections.abc import (
     AsyncGenerator,
     Awaitable,
     Callable,
-    Collection,
     Iterable,
-    Iterator,
     Sequence,
 )
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from worker.aws.sqs import Queue
-from worker.domain.dead_letter import Replays, read, replays
-from worker.domain.envelope import decode, unwrap
 from worker.domain.message import BATCH_MAX_ENTRIES, ReceivedMessage
-from worker.errors import AWSError, AWSThrottledError, RefusedError
+from worker.errors import AWSError, AWSThrottledError
+from worker.operations.dead_letters.dead_letter import DeadLetter, describe
 
 LOOK_SECONDS: Final = 120
 # How long a scan goes on asking for what the queue reports and does not hand out.
@@ -33,199 +29,6 @@ RETRY_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 1
 _EMPTY_POLLS: Final = 2
 _QUICK_SECONDS: Final = 0.5
-# No good name is longer; Python refuses to write out absurdly long numbers.
-_NAME_MAX_CHARACTERS: Final = 256
-_NUMBER_MAX_BITS: Final = 1024
-UNEXPLAINED: Final = "unexplained"
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetterFilter:
-    """Which dead letters are meant.
-
-    Attributes:
-        ids: only these, by their own or their original's id; all, if empty.
-        reasons: only these; all, if empty.
-        users: only those of these users, as the body names them; all, if empty.
-        policies: only those of these policies; all, if empty.
-        versions: only those of these versions; all, if empty.
-        since: only what died then or later; aware.
-        until: only what died before then; aware.
-        grep: only where this is found in the body, the detail or an attribute.
-        limit: how many at most.
-    """
-
-    ids: Collection[str] = ()
-    reasons: Collection[str] = ()
-    users: Collection[str] = ()
-    policies: Collection[str] = ()
-    versions: Collection[str] = ()
-    since: datetime | None = None
-    until: datetime | None = None
-    grep: re.Pattern[str] | None = None
-    limit: int | None = None
-
-    def matches(self, letter: DeadLetter) -> bool:
-        """Say whether a dead letter is meant, the limit aside."""
-        by_id = not self.ids or not {letter.message_id, letter.original_message_id}.isdisjoint(
-            self.ids
-        )
-        return by_id and self._by_name(letter) and self._by_time(letter) and self._by_text(letter)
-
-    def _by_name(self, letter: DeadLetter) -> bool:
-        pairs = (
-            (self.reasons, letter.reason),
-            (self.users, letter.user_id),
-            (self.policies, letter.policy_id),
-            (self.versions, letter.version),
-        )
-        return all(not wanted or value in wanted for wanted, value in pairs)
-
-    def _by_time(self, letter: DeadLetter) -> bool:
-        after = self.since is None or letter.dead_at >= self.since
-        return after and (self.until is None or letter.dead_at < self.until)
-
-    def _by_text(self, letter: DeadLetter) -> bool:
-        if self.grep is None:
-            return True
-        return any(self.grep.search(text) for text in _texts(letter))
-
-
-def _texts(letter: DeadLetter) -> Iterator[str]:
-    yield letter.message.body
-    yield letter.detail
-    for name, value in letter.message.attributes.items():
-        yield name
-        yield value.get("StringValue", "")
-        yield bytes(value.get("BinaryValue", b"")).decode(errors="replace")
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """One dead letter as a person wants to see it.
-
-    Attributes:
-        message_id: what the dead-letter queue calls it; `show` and `replay` take it, or the
-            original's id.
-        original_message_id: what the source queue called the message; empty if nobody said.
-        reason: the worker's reason, or what its body tells where SQS itself moved it.
-        sent_at: when the original was sent, as far as known.
-        dead_at: when it came into the dead-letter queue, as far as known.
-        expires_at: when SQS deletes it for good.
-        receive_count: how often the original was received before it was dead-lettered.
-        user_id: of the acceptance, as the body has it; None where it cannot tell.
-        policy_id: the same.
-        version: the same.
-        history: how often it was replayed, and what was edited then.
-    """
-
-    message: ReceivedMessage
-    message_id: str
-    original_message_id: str
-    reason: str
-    detail: str
-    sent_at: datetime
-    dead_at: datetime
-    expires_at: datetime
-    receive_count: int
-    user_id: str | None = None
-    policy_id: str | None = None
-    version: str | None = None
-    history: Replays = field(default_factory=Replays)
-
-    def bare(self) -> DeadLetter:
-        """Give it without body and attributes: a large queue must not fill the memory."""
-        return replace(self, message=replace(self.message, body="", attributes={}))
-
-    def summary(self, now: datetime) -> dict[str, Any]:
-        """Give everything but the body, for a report."""
-        return {
-            "id": self.message_id,
-            "original_id": self.original_message_id,
-            "reason": self.reason,
-            "detail": self.detail,
-            "sent_at": self.sent_at.isoformat(timespec="seconds"),
-            "age_seconds": round((now - self.sent_at).total_seconds()),
-            "expires_at": self.expires_at.isoformat(timespec="seconds"),
-            "expires_in_seconds": round((self.expires_at - now).total_seconds()),
-            "receive_count": self.receive_count,
-            "user_id": self.user_id,
-            "policy_id": self.policy_id,
-            "version": self.version,
-            "replays": self.history.count,
-        }
-
-
-def describe(message: ReceivedMessage, *, retention_seconds: int, now: datetime) -> DeadLetter:
-    """Tell what a message of the dead-letter queue is.
-
-    Args:
-        message: as the dead-letter queue handed it out.
-        retention_seconds: of the dead-letter queue.
-        now: the present time, aware.
-    """
-    death = read(message)
-    if death is None:
-        reason, detail = _diagnose(message, now)
-    else:
-        reason, detail = death.reason, death.detail
-    sent_at = message.sent_at
-    if death is not None and death.sent_at:
-        sent_at = _moment(death.sent_at, sent_at)
-    user_id, policy_id, version = _names(message.body)
-    return DeadLetter(
-        message=message,
-        message_id=message.message_id,
-        original_message_id=death.message_id if death else "",
-        reason=reason,
-        detail=detail,
-        sent_at=sent_at,
-        dead_at=message.sent_at,
-        expires_at=message.sent_at + timedelta(seconds=retention_seconds),
-        receive_count=death.receive_count if death else 0,
-        user_id=user_id,
-        policy_id=policy_id,
-        version=version,
-        history=replays(message),
-    )
-
-
-def _diagnose(message: ReceivedMessage, now: datetime) -> tuple[str, str]:
-    """Find the reason in the body, where no worker wrote it down."""
-    try:
-        # A purge may go by this reason, so a slow clock of this host must not find it.
-        passed = max(now, message.first_received_at, message.sent_at)
-        decode(message.body, now=passed, clock_skew_seconds=0)
-    except RefusedError as refused:
-        return refused.reason.value, refused.detail
-    return UNEXPLAINED, "moved by SQS itself after its last receive; the message reads well"
-
-
-def _names(body: str) -> tuple[str | None, str | None, str | None]:
-    """Find user, policy and version, where the body is good enough to tell."""
-    try:
-        payload, _ = unwrap(body)
-    except RefusedError:
-        return None, None, None
-    user_id, policy_id, version = map(payload.get, ("user_id", "policy_id", "version"))
-    return _name(user_id), _name(policy_id), _name(version)
-
-
-def _name(value: object) -> str | None:
-    # A number in the place of a name still tells whose message it is.
-    if isinstance(value, str):
-        return value[:_NAME_MAX_CHARACTERS]
-    if not isinstance(value, int) or isinstance(value, bool):
-        return None
-    return str(value) if value.bit_length() <= _NUMBER_MAX_BITS else None
-
-
-def _moment(text: str, otherwise: datetime) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return otherwise
-    return moment if moment.tzinfo else otherwise
 
 
 @dataclass(slots=True)

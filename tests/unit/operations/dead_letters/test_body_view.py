@@ -17,7 +17,7 @@ from worker.domain.dead_letter import to_dead_letter
 from worker.domain.envelope import decode
 from worker.errors import RefusedError
 from worker.operations.dead_letters.body_view import BodyPart, lay_out
-from worker.operations.dead_letters.scan import UNEXPLAINED, describe
+from worker.operations.dead_letters.dead_letter import UNEXPLAINED, describe
 
 
 def _parts(body: str, reason: str = "", detail: str = "") -> list[BodyPart]:

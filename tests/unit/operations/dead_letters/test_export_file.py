@@ -18,8 +18,8 @@ from tests.unit.fakes import received_message
 from worker.domain.dead_letter import to_dead_letter
 from worker.domain.message import OutgoingMessage
 from worker.errors import UsageError
+from worker.operations.dead_letters.dead_letter import DeadLetter, describe
 from worker.operations.dead_letters.export_file import from_line, new_file, to_line
-from worker.operations.dead_letters.scan import DeadLetter, describe
 
 
 def _letter(**changes: Any) -> DeadLetter:

@@ -27,17 +27,15 @@ from worker.aws.sqs import Queue
 from worker.domain.dead_letter import to_dead_letter
 from worker.domain.message import OutgoingMessage
 from worker.errors import AWSDeniedError, AWSError, AWSRejectedError, AWSThrottledError
+from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.dry_run import DryRun
 from worker.operations.dead_letters.edit import assignment, setting
+from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.journal import opened, peek
-from worker.operations.dead_letters.replay import (
-    ReplayFigures,
-    ReplayObserver,
-    ReplayOptions,
-    Result,
-    replay,
-)
-from worker.operations.dead_letters.scan import DeadLetter, DeadLetterFilter, walk
+from worker.operations.dead_letters.replay import replay
+from worker.operations.dead_letters.replay_options import ReplayOptions
+from worker.operations.dead_letters.replay_progress import ReplayFigures, ReplayObserver, Result
+from worker.operations.dead_letters.scan import walk
 
 ARN = "arn:aws:sqs:eu-west-1:123456789012:dead"
 

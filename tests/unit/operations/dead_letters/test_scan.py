@@ -16,7 +16,8 @@ from worker.aws.sqs import Queue
 from worker.domain.dead_letter import to_dead_letter
 from worker.domain.message import ReceivedMessage
 from worker.errors import AWSDeniedError, AWSError, AWSThrottledError
-from worker.operations.dead_letters.scan import UNEXPLAINED, DeadLetter, Scan, describe, walk
+from worker.operations.dead_letters.dead_letter import UNEXPLAINED, DeadLetter, describe
+from worker.operations.dead_letters.scan import Scan, walk
 
 
 async def _bury(world: World, count: int, reason: str = "invalid", **changes: Any) -> None:
