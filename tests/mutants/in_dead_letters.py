@@ -29,8 +29,8 @@ _LOOKING: Final = (
     Mutant(
         "what polls under way bring at the end stays hidden",
         _WALK,
-        "        await asyncio.gather(*self._under_way, return_exceptions=True)\n",
-        "        for polling in self._under_way:\n            polling.cancel()\n",
+        "        await asyncio.gather(*self._polling, return_exceptions=True)\n",
+        "        for poll in self._polling:\n            poll.cancel()\n",
         _WALK_TESTS,
     ),
     Mutant(
@@ -43,7 +43,7 @@ _LOOKING: Final = (
     Mutant(
         "a scan that reports nothing as unseen",
         _WALK,
-        "self._scan.unseen = max(0, state.depth - self._scan.left)",
+        "self._scan.unseen = max(0, state.depth - self._scan.remaining)",
         "self._scan.unseen = 0",
         _WALK_TESTS,
     ),
@@ -85,8 +85,8 @@ _LOOKING: Final = (
     Mutant(
         "until taken for since",
         _FILTER,
-        "letter.dead_at < self.until",
-        "letter.dead_at >= self.until",
+        "dead_letter.dead_at < self.until",
+        "dead_letter.dead_at >= self.until",
         _CHOOSING_TESTS,
     ),
     Mutant(
@@ -102,7 +102,7 @@ _FILING: Final = (
     Mutant(
         "an export that loses the trace header",
         _FILE,
-        '"trace_header": given.trace_header,',
+        '"trace_header": message.trace_header,',
         '"trace_header": None,',
         _FILE_TESTS,
     ),
@@ -130,7 +130,7 @@ _FILING: Final = (
     Mutant(
         "a purge of what nobody named",
         _PURGE,
-        "            if letter.message_id not in left:\n                continue\n",
+        "            if dead_letter.message_id not in remaining:\n                continue\n",
         "",
         _PURGE_TESTS,
     ),
@@ -140,7 +140,7 @@ _EDITING: Final = (
     Mutant(
         "a number set where a field holds text",
         _REPAIR,
-        "parsed if _suits(path, parsed) else value",
+        "parsed if _is_allowed(path, parsed) else value",
         "parsed",
         _REPAIR_TESTS,
     ),
@@ -178,8 +178,8 @@ _GOING_ON: Final = (
     Mutant(
         "a replay beside a quick worker has no end",
         _REPLAY,
-        "if not self._choice.matches(letter) or self._is_back(letter):",
-        "if not self._choice.matches(letter):",
+        "if not self._filters.matches(dead_letter) or self._came_back(dead_letter):",
+        "if not self._filters.matches(dead_letter):",
         _REPLAY_TESTS,
     ),
     Mutant(
@@ -213,8 +213,8 @@ _GOING_ON: Final = (
     Mutant(
         "a journal that forgets what was sent when something else is asked for",
         _JOURNAL,
-        "self.done, self.runs, self._asked, self.to = {}, 0, for_what, to",
-        "self.done, self.runs, self._asked, self.to = {}, 0, for_what, to\n"
+        "self.done, self.runs, self._request, self.to = {}, 0, request, to",
+        "self.done, self.runs, self._request, self.to = {}, 0, request, to\n"
         "            self.outstanding = {}",
         _JOURNAL_TESTS,
     ),
@@ -249,7 +249,7 @@ _GOING_ON: Final = (
     Mutant(
         "a replay that sends what would be dead-lettered again",
         _REPLAY,
-        "        if await self._hold_back(letter, message):\n            return None\n",
+        "        if await self._hold_back(dead_letter, message):\n            return None\n",
         "",
         _REPLAY_TESTS,
     ),

@@ -258,9 +258,9 @@ _DEAD: Final = (
     Mutant(
         "a replay that deletes before it sends",
         _REPLAY,
-        "        sent = await patiently(self._send, sending)\n",
+        "        sent = await retry_entries(self._send, sending)\n",
         "        await self._delete(sending)\n"
-        "        sent = await patiently(self._send, sending)\n",
+        "        sent = await retry_entries(self._send, sending)\n",
         _REPLAY_TESTS,
     ),
     Mutant(
@@ -280,15 +280,15 @@ _DEAD: Final = (
     Mutant(
         "a replay that sends again what its journal has",
         _REPLAY,
-        "if self._how.was_sent(letter, self._sent):",
+        "if self._options.was_sent(dead_letter, self._sent):",
         "if False:",
         _REPLAY_TESTS,
     ),
     Mutant(
         "a journal that notes what was not sent",
         _REPLAY,
-        "zip(entries, answers, strict=True) if not error]\n            self._how.journal.sent",
-        "zip(entries, answers, strict=True)]\n            self._how.journal.sent",
+        "zip(entries, errors, strict=True) if not error]\n            journal.sent",
+        "zip(entries, errors, strict=True)]\n            journal.sent",
         _REPLAY_TESTS,
     ),
     Mutant(
@@ -308,7 +308,7 @@ _DEAD: Final = (
     Mutant(
         "a walk that does not show again what it hid",
         _LETTERS,
-        "await asyncio.shield(looking.show_again())",
+        "await asyncio.shield(poller.release())",
         "pass",
         _LETTERS_TESTS,
     ),
@@ -395,7 +395,7 @@ _LIMITS: Final = (
     Mutant(
         "a line read whole, however long",
         "worker/operations/push.py",
-        "        line = stream.readline(most)\n",
+        "        line = stream.readline(limit)\n",
         "        line = stream.readline()\n",
         ("tests/unit/operations/test_push.py",),
     ),

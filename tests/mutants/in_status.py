@@ -15,7 +15,7 @@ MUTANTS: Final = (
     Mutant(
         "CloudWatch asked at every look",
         _STATUS,
-        "now - self._ages_at >= AGES_SECONDS",
+        "now - self._ages_at >= AGES_INTERVAL_SECONDS",
         "now >= self._ages_at",
         _STATUS_TESTS,
     ),

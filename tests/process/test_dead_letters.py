@@ -275,7 +275,7 @@ def test_a_field_set_at_a_replay_is_mended_and_the_message_tells_by_whom(
     die(operated, "{", "malformed", "not JSON: EOF")
     done = operated.run("replay", "--set", "method=clickwrap", "--set", "locale=es", USER="alice")
     assert done.returncode == 1
-    assert "its body is not JSON: export it, edit it, replay --from" in done.stderr
+    assert "the body is not JSON; export it, edit the file, then use replay --from" in done.stderr
     assert "replayed 2 of 3 in" in done.stderr
     assert "1 not sent, still dead letters" in done.stderr
     assert operated.visible(DEAD) == 1

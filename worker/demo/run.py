@@ -32,7 +32,7 @@ from worker.errors import AUPError, Reason
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.replay import replay
-from worker.operations.dead_letters.scan import walk
+from worker.operations.dead_letters.scan import scan_dead_letters
 from worker.repository import AUPRepository
 from worker.settings import Settings, load
 
@@ -204,7 +204,9 @@ class _Stage:
         )
 
     async def _dead(self) -> list[DeadLetter]:
-        async with aclosing(walk(self.dead_letters, now=lambda: datetime.now(UTC))) as letters:
+        async with aclosing(
+            scan_dead_letters(self.dead_letters, now=lambda: datetime.now(UTC))
+        ) as letters:
             return [letter async for letter in letters]
 
 

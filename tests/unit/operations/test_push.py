@@ -21,11 +21,19 @@ from worker.errors import (
     AWSUnavailableError,
     UsageError,
 )
-from worker.operations.push import BadLine, Line, PushFigures, examine, examine_raw, lines, push
+from worker.operations.push import (
+    InvalidLine,
+    Line,
+    PushFigures,
+    push,
+    read_lines,
+    validate_acceptance,
+    validate_raw,
+)
 
 
-def _lines(content: bytes) -> list[Line | BadLine]:
-    return list(lines("file", io.BytesIO(content)))
+def _lines(content: bytes) -> list[Line | InvalidLine]:
+    return list(read_lines("file", io.BytesIO(content)))
 
 
 def test_lines_are_numbered_as_an_editor_does_and_blank_ones_left_out() -> None:
@@ -54,27 +62,29 @@ def test_a_line_that_is_not_utf8_is_bad_and_the_others_are_read() -> None:
     ],
 )
 def test_a_bad_line_is_named_with_its_reason(text: str, problem: str) -> None:
-    bad = examine(Line("file", 7, text), clock_skew_seconds=300)
+    bad = validate_acceptance(Line("file", 7, text), clock_skew_seconds=300)
     assert str(bad).startswith(f"file:7: {problem}")
     assert IP not in str(bad)
 
 
 def test_a_line_from_the_future_is_refused_with_the_clock_that_says_so() -> None:
-    bad = examine(Line("file", 7, body(accepted_at="2999-01-01T00:00:00Z")), clock_skew_seconds=300)
+    bad = validate_acceptance(
+        Line("file", 7, body(accepted_at="2999-01-01T00:00:00Z")), clock_skew_seconds=300
+    )
     now = f"{datetime.now(UTC):%Y-%m-%dT}"
     assert f"is in the future: more than 300 s after {now}" in str(bad)
-    assert str(bad).endswith("Z (this host's clock)")
+    assert str(bad).endswith("Z (by this host's clock)")
 
 
 def test_a_good_line_has_no_problem() -> None:
     good = body(accepted_at="2020-01-01T00:00:00Z")
-    assert examine(Line("file", 1, good), clock_skew_seconds=300) is None
+    assert validate_acceptance(Line("file", 1, good), clock_skew_seconds=300) is None
 
 
 def test_without_validation_only_what_sqs_cannot_carry_is_refused() -> None:
-    assert examine_raw(Line("file", 1, "{")) is None
-    assert examine_raw(Line("file", 1, "é" * 600_000)) is not None
-    assert examine_raw(BadLine("file", 1, "x")) == BadLine("file", 1, "x")
+    assert validate_raw(Line("file", 1, "{")) is None
+    assert validate_raw(Line("file", 1, "é" * 600_000)) is not None
+    assert validate_raw(InvalidLine("file", 1, "x")) == InvalidLine("file", 1, "x")
 
 
 def _messages(count: int, size: int = 10) -> Iterator[Line]:
@@ -183,7 +193,7 @@ def test_figures_start_at_nothing() -> None:
     "character", ["\x00", "\x0b", "\x0c", "\x1f", "\ufffe", "\uffff", "\ud800"]
 )
 def test_line_with_a_character_that_sqs_refuses_is_bad(character: str) -> None:
-    bad = examine_raw(Line("file", 7, f"abc{character}"))
+    bad = validate_raw(Line("file", 7, f"abc{character}"))
     expected = f"file:7: SQS refuses U+{ord(character):04X} at character 4: "
     assert str(bad).startswith(expected)
 
@@ -192,27 +202,27 @@ def test_line_with_a_character_that_sqs_refuses_is_bad(character: str) -> None:
     "character", ["\t", "\r", " ", "\x7f", "\x85", "\ud7ff", "\ue000", "\ufffd", "\U0010ffff"]
 )
 def test_line_with_a_character_that_sqs_takes_is_good(character: str) -> None:
-    assert examine_raw(Line("file", 7, f"abc{character}d")) is None
+    assert validate_raw(Line("file", 7, f"abc{character}d")) is None
 
 
 def test_line_is_checked_against_the_limit_of_the_queue() -> None:
     line = Line("file", 7, "é" * 1000)
-    assert examine_raw(line, 2000) is None
-    assert str(examine_raw(line, 1999)) == (
+    assert validate_raw(line, 2000) is None
+    assert str(validate_raw(line, 1999)) == (
         "file:7: 2,000 bytes: the queue takes at most 1,999 (MaximumMessageSize)"
     )
     good = Line("file", 7, body(accepted_at="2020-01-01T00:00:00Z"))
-    assert examine(good, 200, clock_skew_seconds=300) is not None
+    assert validate_acceptance(good, 200, clock_skew_seconds=300) is not None
 
 
 def test_line_beyond_the_limit_is_bad_and_the_next_one_is_read() -> None:
     content = b"a\n" + b"x" * 10 + b"\r\n" + b"y" * 11 + b"\n" + b"z" * 100 + b"\nlast"
-    read = list(lines("file", io.BytesIO(content), 10))
+    read = list(read_lines("file", io.BytesIO(content), 10))
     assert read == [
         Line("file", 1, "a"),
         Line("file", 2, "x" * 10),
-        BadLine("file", 3, "longer than 10 bytes, the limit of a line"),
-        BadLine("file", 4, "longer than 10 bytes, the limit of a line"),
+        InvalidLine("file", 3, "longer than the limit of 10 bytes"),
+        InvalidLine("file", 4, "longer than the limit of 10 bytes"),
         Line("file", 5, "last"),
     ]
 
@@ -235,7 +245,7 @@ class _Endless(io.RawIOBase):
 def test_endless_line_is_refused_in_bounded_memory() -> None:
     stream = _Endless()
     with pytest.raises(UsageError, match=r"stdin:1: no line ending within .* nothing was sent"):
-        list(lines("stdin", stream))  # type: ignore[arg-type] # all that is used of it
+        list(read_lines("stdin", stream))  # type: ignore[arg-type] # all that is used of it
     assert stream.given < 66 * MESSAGE_MAX_BYTES
     assert stream.most <= MESSAGE_MAX_BYTES + 2
 
@@ -250,7 +260,7 @@ async def test_unknown_limit_is_reported_where_a_line_may_exceed_it(
     size: int, noted: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     inputs: Inputs = [("file", io.BytesIO(b"x" * size + b"\n"))]
-    source = Source(inputs, examine_raw, skip_invalid=False)
+    source = Source(inputs, validate_raw, skip_invalid=False)
     source.examine(MESSAGE_MAX_BYTES)
     await check_limit(_Destination(), source)
     told = capsys.readouterr().err
@@ -260,6 +270,6 @@ async def test_unknown_limit_is_reported_where_a_line_may_exceed_it(
 
 async def test_bad_lines_are_kept_in_bounded_memory() -> None:
     inputs: Inputs = [("file", io.BytesIO(b"\x01\n" * 500))]
-    source = Source(inputs, examine_raw, skip_invalid=True)
+    source = Source(inputs, validate_raw, skip_invalid=True)
     source.examine(MESSAGE_MAX_BYTES)
     assert (source.bad, len(source.shown), list(source.lines())) == (500, 20, [])

@@ -49,7 +49,7 @@ class _Summaries:
             self.counts[letter.reason] += 1
             first = self.first_expiry.setdefault(letter.reason, letter.expires_at)
             self.first_expiry[letter.reason] = min(first, letter.expires_at)
-            self._kept.append(letter.bare())
+            self._kept.append(letter.without_content())
             if self._most is not None and len(self._kept) > 2 * self._most:
                 self._kept = self.shown()
         return True

@@ -19,7 +19,7 @@ from worker.cli.running import run_async
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.export_file import new_file, to_line
 from worker.operations.dead_letters.filter import DeadLetterFilter
-from worker.operations.dead_letters.scan import Scan, walk
+from worker.operations.dead_letters.scan import Scan, scan_dead_letters
 from worker.settings import load
 
 _SOON_SECONDS: Final = 86_400
@@ -60,14 +60,14 @@ async def look(description: str, take: Callable[[DeadLetter], bool]) -> Sight:
         async with open_queues(settings) as (_, queue):
             sight.known = (await queue.state()).depth
             task = bar.add_task(description, total=sight.known, rate="")
-            walking = walk(
+            scanning = scan_dead_letters(
                 queue,
                 now=now,
-                look_seconds=settings.look_seconds,
+                visibility_timeout_seconds=settings.look_seconds,
                 polls=settings.poll_concurrency,
                 scan=scan,
             )
-            async with aclosing(walking) as letters:
+            async with aclosing(scanning) as letters:
                 async for letter in letters:
                     sight.seen += 1
                     bar.update(task, completed=sight.seen)

@@ -1,4 +1,4 @@
-"""A dead letter as it is shown to an operator."""
+"""Dead letters as operators see them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from worker.domain.envelope import decode, unwrap
 from worker.domain.message import ReceivedMessage
 from worker.errors import RefusedError
 
-# No good name is longer; Python refuses to write out absurdly long numbers.
+# No valid name is longer, and Python refuses to convert very long integers to text.
 _NAME_MAX_CHARACTERS: Final = 256
 _NUMBER_MAX_BITS: Final = 1024
 UNEXPLAINED: Final = "unexplained"
@@ -19,21 +19,23 @@ UNEXPLAINED: Final = "unexplained"
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One dead letter as a person wants to see it.
+    """A dead letter with everything that is known about it.
 
     Attributes:
-        message_id: what the dead-letter queue calls it; `show` and `replay` take it, or the
-            original's id.
-        original_message_id: what the source queue called the message; empty if nobody said.
-        reason: the worker's reason, or what its body tells where SQS itself moved it.
-        sent_at: when the original was sent, as far as known.
-        dead_at: when it came into the dead-letter queue, as far as known.
-        expires_at: when SQS deletes it for good.
-        receive_count: how often the original was received before it was dead-lettered.
-        user_id: of the acceptance, as the body has it; None where it cannot tell.
-        policy_id: the same.
-        version: the same.
-        history: how often it was replayed, and what was edited then.
+        message: The message as received from the dead-letter queue.
+        message_id: Its id in the dead-letter queue. `show` and `replay` accept this id or
+            `original_message_id`.
+        original_message_id: The message's id in the source queue; empty if unknown.
+        reason: The worker's reason code, or the one found in the body if SQS moved the message.
+        detail: One line of explanation.
+        sent_at: When the original message was sent, as far as known.
+        dead_at: When the message entered the dead-letter queue, as far as known.
+        expires_at: When SQS deletes the message.
+        receive_count: How often the original was received before it was dead-lettered.
+        user_id: User in the body; None if the body does not name one.
+        policy_id: Policy in the body; None if the body does not name one.
+        version: Policy version in the body; None if the body does not name one.
+        history: Number of replays, and the edits made at each.
     """
 
     message: ReceivedMessage
@@ -50,12 +52,12 @@ class DeadLetter:
     version: str | None = None
     history: Replays = field(default_factory=Replays)
 
-    def bare(self) -> DeadLetter:
-        """Give it without body and attributes: a large queue must not fill the memory."""
+    def without_content(self) -> DeadLetter:
+        """Return a copy without body and attributes, to limit the memory that a scan needs."""
         return replace(self, message=replace(self.message, body="", attributes={}))
 
     def summary(self, now: datetime) -> dict[str, Any]:
-        """Give everything but the body, for a report."""
+        """Return everything but the body and the attributes, for JSON."""
         return {
             "id": self.message_id,
             "original_id": self.original_message_id,
@@ -74,32 +76,32 @@ class DeadLetter:
 
 
 def describe(message: ReceivedMessage, *, retention_seconds: int, now: datetime) -> DeadLetter:
-    """Tell what a message of the dead-letter queue is.
+    """Create a `DeadLetter` from a message of the dead-letter queue.
 
     Args:
-        message: as the dead-letter queue handed it out.
-        retention_seconds: of the dead-letter queue.
-        now: the present time, aware.
+        message: Message as received from the dead-letter queue.
+        retention_seconds: Retention period of the dead-letter queue.
+        now: Current time, timezone-aware.
     """
-    death = read(message)
-    if death is None:
+    info = read(message)
+    if info is None:
         reason, detail = _diagnose(message, now)
     else:
-        reason, detail = death.reason, death.detail
+        reason, detail = info.reason, info.detail
     sent_at = message.sent_at
-    if death is not None and death.sent_at:
-        sent_at = _moment(death.sent_at, sent_at)
+    if info is not None and info.sent_at:
+        sent_at = _parse_time(info.sent_at, sent_at)
     user_id, policy_id, version = _names(message.body)
     return DeadLetter(
         message=message,
         message_id=message.message_id,
-        original_message_id=death.message_id if death else "",
+        original_message_id=info.message_id if info else "",
         reason=reason,
         detail=detail,
         sent_at=sent_at,
         dead_at=message.sent_at,
         expires_at=message.sent_at + timedelta(seconds=retention_seconds),
-        receive_count=death.receive_count if death else 0,
+        receive_count=info.receive_count if info else 0,
         user_id=user_id,
         policy_id=policy_id,
         version=version,
@@ -108,18 +110,18 @@ def describe(message: ReceivedMessage, *, retention_seconds: int, now: datetime)
 
 
 def _diagnose(message: ReceivedMessage, now: datetime) -> tuple[str, str]:
-    """Find the reason in the body, where no worker wrote it down."""
+    """Return reason and detail of a message that SQS moved, from its body."""
     try:
-        # A purge may go by this reason, so a slow clock of this host must not find it.
+        # A purge may filter by this reason, so a slow local clock must not produce it.
         passed = max(now, message.first_received_at, message.sent_at)
         decode(message.body, now=passed, clock_skew_seconds=0)
     except RefusedError as refused:
         return refused.reason.value, refused.detail
-    return UNEXPLAINED, "moved by SQS itself after its last receive; the message reads well"
+    return UNEXPLAINED, "moved by SQS after the maximum number of receives; the message is valid"
 
 
 def _names(body: str) -> tuple[str | None, str | None, str | None]:
-    """Find user, policy and version, where the body is good enough to tell."""
+    """Return user, policy and version as far as the body can be read."""
     try:
         payload, _ = unwrap(body)
     except RefusedError:
@@ -129,7 +131,7 @@ def _names(body: str) -> tuple[str | None, str | None, str | None]:
 
 
 def _name(value: object) -> str | None:
-    # A number in the place of a name still tells whose message it is.
+    # A number in place of a name still identifies the user or the policy.
     if isinstance(value, str):
         return value[:_NAME_MAX_CHARACTERS]
     if not isinstance(value, int) or isinstance(value, bool):
@@ -137,9 +139,9 @@ def _name(value: object) -> str | None:
     return str(value) if value.bit_length() <= _NUMBER_MAX_BITS else None
 
 
-def _moment(text: str, otherwise: datetime) -> datetime:
+def _parse_time(text: str, default: datetime) -> datetime:
     try:
-        moment = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except ValueError:
-        return otherwise
-    return moment if moment.tzinfo else otherwise
+        return default
+    return time if time.tzinfo else default

@@ -12,18 +12,18 @@ from worker.operations.dead_letters.dead_letter import DeadLetter
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterFilter:
-    """Which dead letters are meant.
+    """Conditions that a dead letter must meet; an empty condition matches everything.
 
     Attributes:
-        ids: only these, by their own or their original's id; all, if empty.
-        reasons: only these; all, if empty.
-        users: only those of these users, as the body names them; all, if empty.
-        policies: only those of these policies; all, if empty.
-        versions: only those of these versions; all, if empty.
-        since: only what died then or later; aware.
-        until: only what died before then; aware.
-        grep: only where this is found in the body, the detail or an attribute.
-        limit: how many at most.
+        ids: Ids of the dead letters or of their original messages.
+        reasons: Reason codes.
+        users: Users named in the body.
+        policies: Policies named in the body.
+        versions: Policy versions named in the body.
+        since: Earliest `dead_at`, inclusive; timezone-aware.
+        until: Latest `dead_at`, exclusive; timezone-aware.
+        grep: Pattern to find in the body, the detail or an attribute.
+        limit: Maximum number of dead letters. `matches` does not apply it.
     """
 
     ids: Collection[str] = ()
@@ -36,36 +36,42 @@ class DeadLetterFilter:
     grep: re.Pattern[str] | None = None
     limit: int | None = None
 
-    def matches(self, letter: DeadLetter) -> bool:
-        """Say whether a dead letter is meant, the limit aside."""
-        by_id = not self.ids or not {letter.message_id, letter.original_message_id}.isdisjoint(
-            self.ids
+    def matches(self, dead_letter: DeadLetter) -> bool:
+        """Return whether a dead letter meets all conditions but the limit."""
+        return (
+            self._matches_id(dead_letter)
+            and self._matches_names(dead_letter)
+            and self._matches_time(dead_letter)
+            and self._matches_text(dead_letter)
         )
-        return by_id and self._by_name(letter) and self._by_time(letter) and self._by_text(letter)
 
-    def _by_name(self, letter: DeadLetter) -> bool:
+    def _matches_id(self, dead_letter: DeadLetter) -> bool:
+        ids = {dead_letter.message_id, dead_letter.original_message_id}
+        return not self.ids or not ids.isdisjoint(self.ids)
+
+    def _matches_names(self, dead_letter: DeadLetter) -> bool:
         pairs = (
-            (self.reasons, letter.reason),
-            (self.users, letter.user_id),
-            (self.policies, letter.policy_id),
-            (self.versions, letter.version),
+            (self.reasons, dead_letter.reason),
+            (self.users, dead_letter.user_id),
+            (self.policies, dead_letter.policy_id),
+            (self.versions, dead_letter.version),
         )
         return all(not wanted or value in wanted for wanted, value in pairs)
 
-    def _by_time(self, letter: DeadLetter) -> bool:
-        after = self.since is None or letter.dead_at >= self.since
-        return after and (self.until is None or letter.dead_at < self.until)
+    def _matches_time(self, dead_letter: DeadLetter) -> bool:
+        after = self.since is None or dead_letter.dead_at >= self.since
+        return after and (self.until is None or dead_letter.dead_at < self.until)
 
-    def _by_text(self, letter: DeadLetter) -> bool:
+    def _matches_text(self, dead_letter: DeadLetter) -> bool:
         if self.grep is None:
             return True
-        return any(self.grep.search(text) for text in _texts(letter))
+        return any(self.grep.search(text) for text in _texts(dead_letter))
 
 
-def _texts(letter: DeadLetter) -> Iterator[str]:
-    yield letter.message.body
-    yield letter.detail
-    for name, value in letter.message.attributes.items():
+def _texts(dead_letter: DeadLetter) -> Iterator[str]:
+    yield dead_letter.message.body
+    yield dead_letter.detail
+    for name, value in dead_letter.message.attributes.items():
         yield name
         yield value.get("StringValue", "")
         yield bytes(value.get("BinaryValue", b"")).decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Dry run of a replay: what it would send, and how that would end."""
+"""Dry run of a replay: the messages that it would send, and their outcomes."""
 
 from __future__ import annotations
 
@@ -15,65 +15,71 @@ from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.journal import Progress
 from worker.operations.dead_letters.replay_options import ReplayOptions
 from worker.operations.dead_letters.replay_progress import Result
-from worker.operations.dead_letters.scan import LOOK_SECONDS, Scan, walk
+from worker.operations.dead_letters.scan import (
+    VISIBILITY_TIMEOUT_SECONDS,
+    Scan,
+    scan_dead_letters,
+)
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
-async def rehearse(
-    dead_letters: Queue,
-    choice: DeadLetterFilter,
-    how: ReplayOptions,
-    forecast: DryRun,
+async def replay_dry_run(
+    queue: Queue,
+    filters: DeadLetterFilter,
+    options: ReplayOptions,
+    dry_run: DryRun,
     *,
     sent: Progress,
-    look_seconds: int = LOOK_SECONDS,
+    visibility_timeout_seconds: int = VISIBILITY_TIMEOUT_SECONDS,
     scan: Scan | None = None,
 ) -> AsyncGenerator[tuple[DeadLetter, Verdict], None]:
-    """Say of each dead letter what a replay would do and how it would end; send nothing.
+    """Yield each dead letter that a replay would process, with its verdict; send nothing.
 
     Args:
-        dead_letters: where they are.
-        choice: which.
-        how: as they would be replayed.
-        forecast: judges what would be sent.
-        sent: what earlier runs have sent.
-        look_seconds: how long a message stays hidden if the walk is killed.
-        scan: receives what was seen.
+        queue: The dead-letter queue.
+        filters: Which dead letters to process.
+        options: Options of the replay.
+        dry_run: Predicts the outcome of a message.
+        sent: Messages that earlier runs sent.
+        visibility_timeout_seconds: How long a message stays hidden if the dry run is killed.
+        scan: State of the scan to update.
     """
     count = 0
-    walking = walk(dead_letters, now=_now, look_seconds=look_seconds, scan=scan)
-    async with aclosing(walking) as letters:
-        async for letter in letters:
-            before = how.was_sent(letter, sent)
-            if not before and not choice.matches(letter):
+    scanning = scan_dead_letters(
+        queue, now=_now, visibility_timeout_seconds=visibility_timeout_seconds, scan=scan
+    )
+    async with aclosing(scanning) as dead_letters:
+        async for dead_letter in dead_letters:
+            was_sent = options.was_sent(dead_letter, sent)
+            if not was_sent and not filters.matches(dead_letter):
                 continue
-            verdict = await _verdict(letter, how, forecast)
-            if before:
-                verdict = Verdict("sent before", "an earlier run sent it; it is only deleted")
-            yield letter, verdict
+            verdict = await _verdict(dead_letter, options, dry_run)
+            if was_sent:
+                verdict = Verdict("sent before", "sent by an earlier run; will only be deleted")
+            yield dead_letter, verdict
             count += verdict.code != Result.SKIPPED
-            if choice.limit is not None and count >= choice.limit:
+            if filters.limit is not None and count >= filters.limit:
                 break
 
 
-async def _verdict(letter: DeadLetter, how: ReplayOptions, forecast: DryRun) -> Verdict:
-    reason = how.too_often(letter)
+async def _verdict(dead_letter: DeadLetter, options: ReplayOptions, dry_run: DryRun) -> Verdict:
+    reason = options.skip_reason(dead_letter)
     if reason:
         return Verdict(Result.SKIPPED.value, reason)
     try:
-        message = how.prepare(letter, _now())
+        message = options.prepare(dead_letter, _now())
     except EditError as error:
         return Verdict(Result.FAILED.value, str(error))
-    return await predict(letter, message, forecast)
+    return await predict(dead_letter, message, dry_run)
 
 
-async def predict(letter: DeadLetter, message: OutgoingMessage, forecast: DryRun) -> Verdict:
-    """Return how sending a message for a dead letter would end."""
-    unchanged = message.body == letter.message.body
-    if unchanged and letter.reason == Reason.CONFLICT:
-        # The record it contradicts is there to stay.
-        return Verdict(letter.reason, letter.detail)
-    return await forecast.judge(message.body, sent_at=letter.dead_at)
+async def predict(dead_letter: DeadLetter, message: OutgoingMessage, dry_run: DryRun) -> Verdict:
+    """Return the predicted outcome of a message that would be sent for a dead letter."""
+    unchanged = message.body == dead_letter.message.body
+    if unchanged and dead_letter.reason == Reason.CONFLICT:
+        # The record that it contradicts is never deleted.
+        return Verdict(dead_letter.reason, dead_letter.detail)
+    return await dry_run.judge(message.body, sent_at=dead_letter.dead_at)

@@ -1,4 +1,4 @@
-"""Options of a replay, and the message that they make of a dead letter."""
+"""Options of a replay, and the message that they produce for a dead letter."""
 
 from __future__ import annotations
 
@@ -10,64 +10,66 @@ from worker.domain.message import MESSAGE_MAX_BYTES, OutgoingMessage
 from worker.errors import EditError
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.dry_run import DryRun
-from worker.operations.dead_letters.edit import Repair, changed
+from worker.operations.dead_letters.edit import EditFunction, changed_names
 from worker.operations.dead_letters.journal import Journal, Progress, content_digest
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayOptions:
-    """How dead letters are replayed.
+    """Options of a replay.
 
     Attributes:
-        rate_per_second: at most; unbounded if absent.
-        max_replays: how often a message may have been replayed before; any number if absent.
-        repair: what to send instead of the message as it was.
-        operator: who repairs.
-        journal: where it is noted what was sent.
-        max_bytes: MaximumMessageSize of the queue that they are sent to.
-        forecast: predicts what would be dead-lettered again, which is held back; if absent,
-            everything is sent.
+        rate_per_second: Maximum rate of messages; None for no limit.
+        max_replays: Skip messages that were replayed this often; None for no limit.
+        edit: Returns the message to send for a dead letter; None to send the original.
+        operator: Name of the person who edits.
+        journal: Journal that records what was sent; None for none.
+        max_bytes: MaximumMessageSize of the destination queue.
+        dry_run: Predicts which messages would be dead-lettered again, to hold them back; None to
+            send all of them.
     """
 
     rate_per_second: float | None = None
     max_replays: int | None = None
-    repair: Repair | None = None
+    edit: EditFunction | None = None
     operator: str = ""
     journal: Journal | None = None
     max_bytes: int = MESSAGE_MAX_BYTES
-    forecast: DryRun | None = None
+    dry_run: DryRun | None = None
 
-    def too_often(self, letter: DeadLetter) -> str:
-        """Say why a dead letter is not to be replayed again; empty if it may be."""
-        count = replays(letter.message).count
+    def skip_reason(self, dead_letter: DeadLetter) -> str:
+        """Return why a dead letter must not be replayed again; empty if it may be."""
+        count = replays(dead_letter.message).count
         if self.max_replays is None or count < self.max_replays:
             return ""
         return f"replayed {count} times already (--max-replays {self.max_replays})"
 
-    def was_sent(self, letter: DeadLetter, sent: Progress) -> bool:
-        """Return whether the message to send for a dead letter was sent before."""
-        if letter.message_id not in sent.outstanding:
+    def was_sent(self, dead_letter: DeadLetter, sent: Progress) -> bool:
+        """Return whether an earlier run sent the message for a dead letter."""
+        if dead_letter.message_id not in sent.outstanding:
             return False
-        plain = original(letter.message)
         try:
-            wanted = plain if self.repair is None else self.repair(letter.message)
+            wanted = self._edited(dead_letter, original(dead_letter.message))
         except EditError:
             return False
         content = content_digest(wanted)
-        return sent.was_sent(letter.message_id, letter.message.body, content)
+        return sent.was_sent(dead_letter.message_id, dead_letter.message.body, content)
 
-    def prepare(self, letter: DeadLetter, at: datetime) -> OutgoingMessage:
-        """Give the message to send.
+    def prepare(self, dead_letter: DeadLetter, at: datetime) -> OutgoingMessage:
+        """Return the message to send for a dead letter, marked as replayed.
 
         Raises:
-            UnrepairableError: it cannot be repaired, or SQS would refuse it.
+            EditError: The dead letter cannot be edited, or SQS would refuse the message.
         """
-        plain = original(letter.message)
-        wanted = plain if self.repair is None else self.repair(letter.message)
-        names = changed(plain, wanted) if wanted is not plain else ()
+        plain = original(dead_letter.message)
+        wanted = self._edited(dead_letter, plain)
+        names = changed_names(plain, wanted) if wanted is not plain else ()
         edit = Edit(at.isoformat(timespec="milliseconds"), self.operator, names) if names else None
         message = mark_replayed(wanted, at, edit, max_bytes=self.max_bytes)
         refused = message.why_refused(self.max_bytes)
         if refused:
             raise EditError(refused)
         return message
+
+    def _edited(self, dead_letter: DeadLetter, plain: OutgoingMessage) -> OutgoingMessage:
+        return plain if self.edit is None else self.edit(dead_letter.message)

@@ -1,4 +1,4 @@
-"""Counts and progress of a replay."""
+"""Results, counts and progress of a replay."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NOTES_KEPT: Final = 20
 
 
 class Result(StrEnum):
-    """What became of a dead letter that was chosen."""
+    """Result of the replay of one dead letter."""
 
     REPLAYED = "replayed"
     UNDELETED = "undeleted"
@@ -23,20 +23,20 @@ class Result(StrEnum):
 
 @dataclass(slots=True)
 class ReplayFigures:
-    """What a replay did, so far, together with the runs that it goes on with.
+    """Counts of a replay so far, including the earlier runs that it resumes.
 
     Attributes:
-        matched: dead letters that the filters chose.
-        replayed: sent, verified and deleted from the dead letters.
-        undeleted: sent and verified, but still among the dead letters too.
-        failed: not sent, still among the dead letters.
-        skipped: replayed too often before, or held back; still among the dead letters.
-        held_back: of those skipped, what would be dead-lettered again.
-        earlier: of those replayed, what earlier runs had sent.
-        missing: ids that were asked for and are no dead letters.
-        unseen: dead letters that the queue reports and did not hand out.
-        last_error: of those that failed or were not deleted.
-        notes: a line for each of the first that were not sent.
+        matched: Dead letters that match the filters.
+        replayed: Sent, confirmed and deleted from the dead-letter queue.
+        undeleted: Sent and confirmed, but not deleted from the dead-letter queue.
+        failed: Not sent; still in the dead-letter queue.
+        skipped: Replayed too often before, or held back; still in the dead-letter queue.
+        earlier: Those of `replayed` that an earlier run sent.
+        missing: Requested ids that are not in the dead-letter queue.
+        held_back: Those of `skipped` that would be dead-lettered again.
+        unseen: Dead letters that the queue counts and did not return.
+        last_error: Error of the last one that failed or was not deleted.
+        notes: One line for each dead letter that was not sent, limited in number.
     """
 
     matched: int = 0
@@ -51,8 +51,8 @@ class ReplayFigures:
     last_error: str = ""
     notes: list[str] = field(default_factory=list)
 
-    def figures(self) -> dict[str, int]:
-        """Give the counts under their names."""
+    def counts(self) -> dict[str, int]:
+        """Return the main counts by name, for JSON."""
         return {
             "matched": self.matched,
             "replayed": self.replayed,
@@ -61,20 +61,20 @@ class ReplayFigures:
             "skipped": self.skipped,
         }
 
-    def note(self, letter: DeadLetter, text: str) -> None:
-        """Keep a line on a dead letter, unless there are many."""
+    def note(self, dead_letter: DeadLetter, text: str) -> None:
+        """Add a line about a dead letter unless the limit is reached."""
         if len(self.notes) < _NOTES_KEPT:
-            self.notes.append(f"{letter.message_id}: {text}")
+            self.notes.append(f"{dead_letter.message_id}: {text}")
 
 
 class ReplayObserver:
-    """Told how a replay goes on; this one makes nothing of it."""
+    """Progress callbacks of a replay; no-ops by default."""
 
-    def saw(self, count: int) -> None:
-        """Take note of how many dead letters were looked at so far, chosen or not."""
+    def on_scanned(self, count: int) -> None:
+        """Handle the number of dead letters scanned so far, whether they match or not."""
 
-    def entered(self, letter: DeadLetter, result: Result, figures: ReplayFigures) -> None:
-        """Take note of what became of one that was chosen."""
+    def on_result(self, dead_letter: DeadLetter, result: Result, figures: ReplayFigures) -> None:
+        """Handle the result of a dead letter that matches the filters."""
 
-    def waits(self, until: datetime) -> None:
-        """Take note that nothing is left but what a killed run hides until then."""
+    def on_wait(self, until: datetime) -> None:
+        """Handle the start of a wait for dead letters that a killed run keeps hidden."""

@@ -28,7 +28,7 @@ _CAP_SECONDS: Final = 15.0
 Sleep = Callable[[float], Awaitable[None]]
 
 
-class Scanned(Protocol):
+class AcceptanceScanner(Protocol):
     """What a coverage needs of the repository."""
 
     async def scan_acceptances(
@@ -132,7 +132,7 @@ class _Allowance:
         self._free_at = max(self._free_at, self._clock()) + units / self._rate
 
 
-class Scan:
+class CoverageScan:
     """Read all segments of the table at once, within one allowance.
 
     Args:
@@ -147,7 +147,7 @@ class Scan:
 
     def __init__(
         self,
-        table: Scanned,
+        table: AcceptanceScanner,
         policy_version: str,
         size: TableSize,
         *,

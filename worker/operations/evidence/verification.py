@@ -102,7 +102,7 @@ class Verification:
         }
 
 
-def check(
+def verify_record(
     item: Mapping[str, Any], policy: Policy | None, clock_skew_seconds: float = CLOCK_SKEW_SECONDS
 ) -> Verification:
     """Check a record against its own hash and the published policy.
@@ -156,7 +156,7 @@ def _text(stated: object, policy: Policy | None) -> TextCheck:
     return TextCheck.MATCHES if same else TextCheck.DIFFERS
 
 
-async def prove(
+async def verify_records(
     repository: AUPRepository,
     items: Sequence[Mapping[str, Any]],
     clock_skew_seconds: float = CLOCK_SKEW_SECONDS,
@@ -171,7 +171,10 @@ async def prove(
     Raises:
         AWSError: a policy cannot be read.
     """
-    return [check(item, await _policy_of(repository, item), clock_skew_seconds) for item in items]
+    return [
+        verify_record(item, await _policy_of(repository, item), clock_skew_seconds)
+        for item in items
+    ]
 
 
 async def _policy_of(repository: AUPRepository, item: Mapping[str, Any]) -> Policy | None:

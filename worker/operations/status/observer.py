@@ -15,17 +15,17 @@ from worker.aws.cloudwatch import CloudWatch
 from worker.aws.sqs import Queue, QueueState
 from worker.domain.message import OutcomeKind
 from worker.errors import AWSError
-from worker.operations.dead_letters.scan import walk
+from worker.operations.dead_letters.scan import scan_dead_letters
 from worker.operations.status.scrape import Sample, scrape_all
 
 # GetMetricData is billed by the metric, and SQS tells CloudWatch no more often.
-AGES_SECONDS: Final = 60.0
+AGES_INTERVAL_SECONDS: Final = 60.0
 # A look through the dead letters is billed by the receive and hides them for its time.
-LOOK_AGAIN_SECONDS: Final = 15.0
-LOOK_ANYWAY_SECONDS: Final = 300.0
-LOOK_MOST: Final = 1000
-LOOK_LONGEST_SECONDS: Final = 5.0
-_LOOK_POLLS: Final = 4
+SCAN_AFTER_CHANGE_SECONDS: Final = 15.0
+SCAN_INTERVAL_SECONDS: Final = 300.0
+SCAN_MAX_DEAD_LETTERS: Final = 1000
+SCAN_MAX_SECONDS: Final = 5.0
+_SCAN_POLLS: Final = 4
 _NOT_ASKED: Final = "not asked yet"
 _HELD: Final = "all of them are held elsewhere for now"
 _REDRIVEN: Final = (
@@ -46,7 +46,7 @@ _REPORTED: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
+class ReasonCounts:
     """The dead letters by reason, as one look saw them.
 
     Attributes:
@@ -142,7 +142,7 @@ class Status:
     at: datetime
     queue: QueueStatus
     dead_letters: QueueStatus
-    census: Census
+    reason_counts: ReasonCounts
     workers: tuple[WorkerStatus, ...] = ()
 
     @property
@@ -153,18 +153,18 @@ class Status:
 
     def report(self) -> dict[str, Any]:
         """Give all of it under its names in JSON."""
-        census = self.census
+        reason_counts = self.reason_counts
         return {
             "at": self.at.isoformat(timespec="seconds"),
             "queue": self.queue.report(),
             "dead_letters": {
                 **self.dead_letters.report(),
-                "reasons": census.counts,
-                "reasons_seen": census.seen,
-                "reasons_whole": census.whole,
-                "reasons_unknown": census.unknown,
-                "reasons_at": _written(census.looked_at),
-                "first_expires_at": _written(census.expires_at),
+                "reasons": reason_counts.counts,
+                "reasons_seen": reason_counts.seen,
+                "reasons_whole": reason_counts.whole,
+                "reasons_unknown": reason_counts.unknown,
+                "reasons_at": _written(reason_counts.looked_at),
+                "first_expires_at": _written(reason_counts.expires_at),
             },
             "workers": [each.report() for each in self.workers],
         }
@@ -203,7 +203,7 @@ class Observer:
         cloudwatch: tells ages.
         workers: where each is asked, HOST:PORT.
         reasons: whether to look through the dead letters.
-        look_seconds: how long a dead letter stays hidden if the look is killed.
+        visibility_timeout_seconds: how long a dead letter stays hidden if the look is killed.
         now: gives the present time, aware.
         clock: gives seconds that only grow.
     """
@@ -216,20 +216,22 @@ class Observer:
         *,
         workers: Sequence[str] = (),
         reasons: bool = True,
-        look_seconds: int = 120,
+        visibility_timeout_seconds: int = 120,
         now: Callable[[], datetime] = _now,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queues = queue, dead_letters
         self._cloudwatch = cloudwatch
         self._workers = list(workers)
-        self._look_seconds = look_seconds
+        self._visibility_timeout_seconds = visibility_timeout_seconds
         self._now = now
         self._clock = clock
         self._before = _Before()
         self._ages: list[float | None] = [None, None]
         self._ages_unknown = _NOT_ASKED
-        self._census = Census(unknown=_NOT_ASKED if reasons else "not looked at (--no-reasons)")
+        self._census = ReasonCounts(
+            unknown=_NOT_ASKED if reasons else "not looked at (--no-reasons)"
+        )
         self._reasons = reasons
         self._ages_at: float | None = None
         self._looked_at: float | None = None
@@ -277,7 +279,7 @@ class Observer:
             at=self._now(),
             queue=self._aged(QueueStatus(source, nets[0]), 0),
             dead_letters=self._aged(QueueStatus(dead, nets[1]), 1),
-            census=self._census,
+            reason_counts=self._census,
             workers=workers,
         )
 
@@ -298,7 +300,7 @@ class Observer:
                 task.result()
                 del self._behind[name]
         now = self._clock()
-        if self._ages_at is None or now - self._ages_at >= AGES_SECONDS:
+        if self._ages_at is None or now - self._ages_at >= AGES_INTERVAL_SECONDS:
             self._ages_at = now
             self._behind["ages"] = asyncio.create_task(self._ask_ages())
         if self._reasons and "look" not in self._behind and self._look_is_due(dead, now):
@@ -320,32 +322,32 @@ class Observer:
         since = now - self._looked_at
         # What is in flight is looked at by somebody else, whom a look would disturb.
         changed = dead.depth != self._census.known and not dead.in_flight
-        return since >= (LOOK_AGAIN_SECONDS if changed else LOOK_ANYWAY_SECONDS)
+        return since >= (SCAN_AFTER_CHANGE_SECONDS if changed else SCAN_INTERVAL_SECONDS)
 
     async def _look(self, dead: QueueState) -> None:
         try:
             self._census = await self._counted(dead)
         except AWSError as error:
-            self._census = Census(unknown=str(error), known=dead.depth)
+            self._census = ReasonCounts(unknown=str(error), known=dead.depth)
 
-    async def _counted(self, dead: QueueState) -> Census:
+    async def _counted(self, dead: QueueState) -> ReasonCounts:
         known = dead.depth
         if dead.max_receive_count is not None:
-            return Census(known=known, unknown=_REDRIVEN)
+            return ReasonCounts(known=known, unknown=_REDRIVEN)
         counts: Counter[str] = Counter()
         sent, expiring = [], []
         if dead.visible:
-            walking = walk(
+            scanning = scan_dead_letters(
                 self._queues[1],
                 now=self._now,
-                look_seconds=self._look_seconds,
-                polls=_LOOK_POLLS,
+                visibility_timeout_seconds=self._visibility_timeout_seconds,
+                polls=_SCAN_POLLS,
                 retry_seconds=0,  # a sample is enough, and the next one comes soon
             )
-            most = min(dead.visible, LOOK_MOST)
+            most = min(dead.visible, SCAN_MAX_DEAD_LETTERS)
             # Left between two letters and never cancelled, it shows again all that it hid.
-            ends_at = self._clock() + LOOK_LONGEST_SECONDS
-            async with aclosing(walking) as letters:
+            ends_at = self._clock() + SCAN_MAX_SECONDS
+            async with aclosing(scanning) as letters:
                 async for letter in letters:
                     counts[letter.reason] += 1
                     sent.append(letter.dead_at)
@@ -353,8 +355,8 @@ class Observer:
                     if counts.total() >= most or self._clock() >= ends_at or self._closing:
                         break
         if known and not counts:
-            return Census(known=known, unknown=_HELD)
-        return Census(
+            return ReasonCounts(known=known, unknown=_HELD)
+        return ReasonCounts(
             counts=dict(counts.most_common()),
             seen=counts.total(),
             known=known,

@@ -23,7 +23,7 @@ _FOREIGN: Final = "is not this service's health endpoint"
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked, not listened on
 
 
-def address(host: str, port: int) -> str:
+def format_address(host: str, port: int) -> str:
     """Write where a worker is asked, from its AUP_HEALTH_HOST and AUP_HEALTH_PORT."""
     host = _EVERYWHERE.get(host, host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -45,7 +45,7 @@ def parse_address(text: str) -> str:
     known = port.isdecimal() and port.isascii() and 1 <= int(port[:6]) <= _PORT_MAX
     if not (named and known):
         raise UsageError(f"--worker {text}: must be HOST:PORT, such as 127.0.0.1:8080")
-    return address(bare, int(port))
+    return format_address(bare, int(port))
 
 
 @dataclass(frozen=True, slots=True)

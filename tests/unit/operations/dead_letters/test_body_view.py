@@ -16,7 +16,7 @@ from tests.unit.fakes import message, received_message
 from worker.domain.dead_letter import to_dead_letter
 from worker.domain.envelope import decode
 from worker.errors import RefusedError
-from worker.operations.dead_letters.body_view import BodyPart, lay_out
+from worker.operations.dead_letters.body_view import BodyPart, format_body
 from worker.operations.dead_letters.dead_letter import UNEXPLAINED, describe
 
 
@@ -31,7 +31,7 @@ def _parts(body: str, reason: str = "", detail: str = "") -> list[BodyPart]:
     letter = describe(
         received_message(body=body, attributes=sent.attributes), retention_seconds=60, now=START
     )
-    return lay_out(letter)
+    return format_body(letter)
 
 
 def _marks(part: BodyPart) -> list[tuple[str, str]]:
@@ -183,7 +183,7 @@ def test_a_text_of_an_envelope_that_holds_something_else_is_marked_as_a_whole() 
 def test_what_nobody_explained_bears_no_mark() -> None:
     letter = describe(received_message(), retention_seconds=60, now=START + timedelta(hours=1))
     assert letter.reason == UNEXPLAINED
-    assert not any(line.note for part in lay_out(letter) for line in part.lines)
+    assert not any(line.note for part in format_body(letter) for line in part.lines)
 
 
 _JSON = st.recursive(

@@ -84,7 +84,7 @@ def test_whatever_the_message_was_a_line_gives_it_back(
     [
         ("{", "not JSON: "),
         ("[" * 100_000, "not JSON: "),
-        ("[]", "no JSON object"),
+        ("[]", "not a JSON object"),
         (json.dumps(_fields())[:-1] + ', "body": "another"}', "body: duplicate name"),
         (json.dumps(_fields(body=...)), "body: missing"),
         (json.dumps(_fields(body={"a": 1})), r"body: must be a string \(JSON written as"),

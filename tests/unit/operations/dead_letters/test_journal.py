@@ -16,18 +16,19 @@ from worker.domain.dead_letter import mark_replayed
 from worker.domain.message import OutgoingMessage
 from worker.errors import JournalError, UsageError
 from worker.operations.dead_letters.journal import (
-    Sent,
+    SentDeadLetter,
     content_digest,
     default_path,
     digest,
-    opened,
-    peek,
+    open_journal,
+    read_journal,
 )
 
 ARN = "arn:aws:sqs:eu-west-1:123456789012:aup-acceptances-dead"
 TO = "https://sqs.test/source"
 A, B, C = (
-    Sent(name, f"original-{name}", digest(f"body {name}"), f"sent {name}", TO) for name in "abc"
+    SentDeadLetter(name, f"original-{name}", digest(f"body {name}"), f"sent {name}", TO)
+    for name in "abc"
 )
 
 
@@ -38,7 +39,7 @@ def path(tmp_path: Path) -> Path:
 
 def _killed_run(path: Path, asked: str = "all") -> None:
     """Send two, delete one, and be killed."""
-    with opened(path, ARN, asked, TO) as journal:
+    with open_journal(path, ARN, asked, TO) as journal:
         journal.begin(START, 120)
         journal.sent([A, B], START + timedelta(seconds=1))
         journal.deleted(["a"], START + timedelta(seconds=2))
@@ -46,7 +47,7 @@ def _killed_run(path: Path, asked: str = "all") -> None:
 
 def test_the_next_run_knows_what_was_sent_and_what_was_deleted_too(path: Path) -> None:
     _killed_run(path)
-    with opened(path, ARN, "all", TO) as journal:
+    with open_journal(path, ARN, "all", TO) as journal:
         progress = journal.progress
         assert progress.was_sent("b", "body b", "sent b")
         assert not progress.was_sent(
@@ -62,30 +63,30 @@ def test_the_next_run_knows_what_was_sent_and_what_was_deleted_too(path: Path) -
 
 def test_who_asks_for_something_else_hears_only_of_what_is_left_to_delete(path: Path) -> None:
     _killed_run(path)
-    progress = peek(path, ARN, "only invalid", TO)
+    progress = read_journal(path, ARN, "only invalid", TO)
     assert (progress.done, progress.runs) == ({}, 0)
     assert progress.was_sent("b", "body b", "sent b")
-    assert peek(path, ARN, "all", TO).has_done("a")
+    assert read_journal(path, ARN, "all", TO).has_done("a")
 
 
 def test_a_run_that_ended_by_itself_hides_nothing_and_one_that_did_all_leaves_no_file(
     path: Path,
 ) -> None:
     _killed_run(path)
-    with opened(path, ARN, "all", TO) as journal:
+    with open_journal(path, ARN, "all", TO) as journal:
         journal.begin(START, 120)
         journal.stop(START)
-    assert peek(path, ARN, "all", TO).hidden_until is None
-    with opened(path, ARN, "all", TO) as journal:
+    assert read_journal(path, ARN, "all", TO).hidden_until is None
+    with open_journal(path, ARN, "all", TO) as journal:
         journal.begin(START, 120)
         journal.end(START)  # b is not known to be deleted
     assert path.exists()
-    with opened(path, ARN, "all", TO) as journal:
+    with open_journal(path, ARN, "all", TO) as journal:
         journal.begin(START, 120)
         journal.deleted(["b"], START)
         journal.end(START)
     assert not path.exists()
-    assert peek(path, ARN, "all", TO).runs == 0
+    assert read_journal(path, ARN, "all", TO).runs == 0
 
 
 @pytest.mark.parametrize("torn", [1, 10, 40])
@@ -95,19 +96,19 @@ def test_a_line_that_a_crash_tore_off_is_none_and_the_next_one_is_whole(
     _killed_run(path)
     whole = path.read_bytes()
     path.write_bytes(whole[:-torn])
-    with opened(path, ARN, "all", TO) as journal:
+    with open_journal(path, ARN, "all", TO) as journal:
         assert set(journal.progress.outstanding) == {"a", "b"}
         journal.sent([C], START)
     lines = path.read_text().splitlines()
     assert [next(iter(json.loads(line))) for line in lines] == ["journal", "run", "sent", "sent"]
-    assert set(peek(path, ARN, "all", TO).outstanding) == {"a", "b", "c"}
+    assert set(read_journal(path, ARN, "all", TO).outstanding) == {"a", "b", "c"}
 
 
 def test_two_replays_do_not_share_a_journal(path: Path) -> None:
     with (
-        opened(path, ARN, "all", TO),
-        pytest.raises(JournalError, match="another replay is at work"),
-        opened(path, ARN, "all", TO),
+        open_journal(path, ARN, "all", TO),
+        pytest.raises(JournalError, match="in use by another replay"),
+        open_journal(path, ARN, "all", TO),
     ):
         pass
 
@@ -115,11 +116,11 @@ def test_two_replays_do_not_share_a_journal(path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "arn", "problem"),
     [
-        ("something else\n", ARN, "is no journal of a replay"),
-        ('{"journal": "aup-worker replay"}\n', ARN, "is no journal of a replay"),
-        (None, f"{ARN}-other", "belongs to the dead letters of"),
-        ("+nonsense\n", ARN, "jsonl:5: no line of a journal"),
-        ('+{"at": "2026-11-22T10:00:00+00:00", "sent": 7}\n', ARN, "jsonl:5: no line of a journal"),
+        ("something else\n", ARN, "not a replay journal"),
+        ('{"journal": "aup-worker replay"}\n', ARN, "not a replay journal"),
+        (None, f"{ARN}-other", "belongs to the dead-letter queue"),
+        ("+nonsense\n", ARN, "jsonl:5: invalid line"),
+        ('+{"at": "2026-11-22T10:00:00+00:00", "sent": 7}\n', ARN, "jsonl:5: invalid line"),
     ],
 )
 def test_what_is_no_journal_is_left_alone(
@@ -130,10 +131,10 @@ def test_what_is_no_journal_is_left_alone(
     if content is not None:
         before = before + content[1:] if content.startswith("+") else content
         path.write_text(before)
-    with pytest.raises(UsageError, match=problem), opened(path, arn, "all", TO):
+    with pytest.raises(UsageError, match=problem), open_journal(path, arn, "all", TO):
         pass
     with pytest.raises(UsageError, match=problem):
-        peek(path, arn, "all", TO)
+        read_journal(path, arn, "all", TO)
     assert path.read_text() == before
 
 
@@ -148,15 +149,15 @@ def test_it_holds_no_body_and_is_kept_apart_by_queue() -> None:
 
 def test_another_destination_or_another_edit_counts_as_not_sent(path: Path) -> None:
     _killed_run(path)
-    assert not peek(path, ARN, "all", f"{TO}-scratch").was_sent("b", "body b", "sent b")
-    progress = peek(path, ARN, "all", TO)
+    assert not read_journal(path, ARN, "all", f"{TO}-scratch").was_sent("b", "body b", "sent b")
+    progress = read_journal(path, ARN, "all", TO)
     assert not progress.was_sent("b", "body b", "edited b")
     assert progress.was_sent("b", "body b", "sent b")
 
 
 def test_a_run_to_another_destination_does_not_report_what_was_replayed_here(path: Path) -> None:
     _killed_run(path)
-    assert not peek(path, ARN, "all", f"{TO}-scratch").has_done("a")
+    assert not read_journal(path, ARN, "all", f"{TO}-scratch").has_done("a")
 
 
 def test_what_a_journal_of_version_1_lists_counts_as_not_sent(path: Path) -> None:
@@ -169,13 +170,13 @@ def test_what_a_journal_of_version_1_lists_counts_as_not_sent(path: Path) -> Non
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
     path.write_text(text)
     for to in (TO, ""):
-        progress = peek(path, ARN, "all", to)
+        progress = read_journal(path, ARN, "all", to)
         assert set(progress.outstanding) == {"b"}
         assert not progress.was_sent("b", "body b", "")
-    with opened(path, ARN, "all", TO) as journal:
+    with open_journal(path, ARN, "all", TO) as journal:
         journal.begin(START, 120)
         journal.sent([C], START)
-    assert peek(path, ARN, "all", TO).was_sent("c", "body c", "sent c")
+    assert read_journal(path, ARN, "all", TO).was_sent("c", "body c", "sent c")
 
 
 def test_the_digest_of_a_message_covers_all_but_the_marks_of_replays() -> None:
@@ -206,27 +207,27 @@ def test_a_line_that_a_full_disk_cuts_off_is_an_error_and_leaves_the_journal_who
 ) -> None:
     _killed_run(path)
     whole = path.read_bytes()
-    with opened(path, ARN, "all", TO) as journal:
+    with open_journal(path, ARN, "all", TO) as journal:
         with _full_at(len(whole) + 20), pytest.raises(JournalError, match="File too large"):
             journal.sent([C], START)
         assert path.read_bytes() == whole
         assert set(journal.progress.outstanding) == {"b"}
         journal.stop(START)
-    assert peek(path, ARN, "all", TO).hidden_until is None
+    assert read_journal(path, ARN, "all", TO).hidden_until is None
 
 
 def test_a_journal_that_cannot_be_begun_is_an_error_of_one_line(path: Path) -> None:
     with (
         _full_at(10),
         pytest.raises(JournalError, match="File too large"),
-        opened(path, ARN, "all", TO),
+        open_journal(path, ARN, "all", TO),
     ):
         pass
 
 
 def test_a_device_is_refused_as_a_journal() -> None:
     full = Path("/dev/full")
-    with pytest.raises(UsageError, match="not a regular file"), opened(full, ARN, "all", TO):
+    with pytest.raises(UsageError, match="not a regular file"), open_journal(full, ARN, "all", TO):
         pass
     with pytest.raises(UsageError, match="not a regular file"):
-        peek(full, ARN, "all", TO)
+        read_journal(full, ARN, "all", TO)

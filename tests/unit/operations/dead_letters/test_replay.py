@@ -29,13 +29,13 @@ from worker.domain.message import OutgoingMessage
 from worker.errors import AWSDeniedError, AWSError, AWSRejectedError, AWSThrottledError
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.dry_run import DryRun
-from worker.operations.dead_letters.edit import assignment, setting
+from worker.operations.dead_letters.edit import edit_fields, parse_assignment
 from worker.operations.dead_letters.filter import DeadLetterFilter
-from worker.operations.dead_letters.journal import opened, peek
+from worker.operations.dead_letters.journal import open_journal, read_journal
 from worker.operations.dead_letters.replay import replay
 from worker.operations.dead_letters.replay_options import ReplayOptions
 from worker.operations.dead_letters.replay_progress import ReplayFigures, ReplayObserver, Result
-from worker.operations.dead_letters.scan import walk
+from worker.operations.dead_letters.scan import scan_dead_letters
 
 ARN = "arn:aws:sqs:eu-west-1:123456789012:dead"
 
@@ -48,7 +48,7 @@ async def _bury(world: World, count: int, reason: str = "invalid", **changes: An
 
 
 async def _walked(world: World) -> list[DeadLetter]:
-    async with aclosing(walk(world.dead_letters, now=clock)) as letters:
+    async with aclosing(scan_dead_letters(world.dead_letters, now=clock)) as letters:
         return [letter async for letter in letters]
 
 
@@ -61,7 +61,7 @@ class _Telling(ReplayObserver):
     def __init__(self, told: list[int]) -> None:
         self.told = told
 
-    def entered(self, _letter: DeadLetter, _result: Result, figures: ReplayFigures) -> None:
+    def on_result(self, _letter: DeadLetter, _result: Result, figures: ReplayFigures) -> None:
         self.told.append(figures.replayed)
 
 
@@ -77,10 +77,10 @@ async def test_a_replay_sends_everything_back_as_it_was() -> None:
         world.source,
         world.dead_letters,
         DeadLetterFilter(),
-        watcher=_Telling(told),
+        observer=_Telling(told),
         now=clock,
     )
-    assert figures.figures() == ReplayFigures(matched=23, replayed=23).figures()
+    assert figures.counts() == ReplayFigures(matched=23, replayed=23).counts()
     assert told[-1] == 23
     assert world.bodies(DEAD_LETTERS) == []
     assert sorted(world.bodies(SOURCE)) == sorted(
@@ -136,7 +136,7 @@ async def test_what_cannot_be_sent_stays_dead_and_the_error_is_told() -> None:
     await _bury(world, 15)
     source = _Failing(world.source, send=AWSRejectedError("too large"))
     figures = await replay(source, world.dead_letters, DeadLetterFilter(), now=clock)
-    assert figures.figures() == ReplayFigures(matched=15, replayed=14, failed=1).figures()
+    assert figures.counts() == ReplayFigures(matched=15, replayed=14, failed=1).counts()
     assert figures.last_error == "too large"
     assert [json.loads(each)["event_id"] for each in world.bodies(DEAD_LETTERS)] == ["event-3"]
     assert len(world.bodies(SOURCE)) == 14
@@ -165,7 +165,7 @@ async def test_what_was_sent_but_not_deleted_is_told_and_in_both_queues() -> Non
     # The body of a delivery that is to be deleted says which one it is.
     dead_letters = _Failing(world.dead_letters, delete=AWSRejectedError("no"))
     figures = await replay(world.source, dead_letters, DeadLetterFilter(), now=clock)
-    assert figures.figures() == ReplayFigures(matched=5, replayed=4, undeleted=1).figures()
+    assert figures.counts() == ReplayFigures(matched=5, replayed=4, undeleted=1).counts()
     assert (len(world.bodies(SOURCE)), len(world.bodies(DEAD_LETTERS))) == (5, 1)
 
 
@@ -201,14 +201,14 @@ async def test_large_letters_are_replayed_in_batches_within_the_limit() -> None:
 
 
 def test_figures_start_at_nothing() -> None:
-    assert set(ReplayFigures().figures().values()) == {0}
+    assert set(ReplayFigures().counts().values()) == {0}
 
 
 async def _noted(world: World, path: Path, **options: Any) -> ReplayFigures:
-    with opened(path, ARN, "all", world.source.url) as journal:
+    with open_journal(path, ARN, "all", world.source.url) as journal:
         how = ReplayOptions(journal=journal)
         return await replay(
-            world.source, world.dead_letters, DeadLetterFilter(), how=how, now=clock, **options
+            world.source, world.dead_letters, DeadLetterFilter(), options=how, now=clock, **options
         )
 
 
@@ -228,11 +228,15 @@ async def test_a_second_run_deletes_what_the_first_has_sent_and_does_not_send_it
     path = tmp_path / "journal.jsonl"
     deaf = _Deaf(world.dead_letters._client, world.dead_letters.url)
     with (
-        opened(path, ARN, "all", world.source.url) as journal,
+        open_journal(path, ARN, "all", world.source.url) as journal,
         pytest.raises(asyncio.CancelledError),
     ):
         await replay(
-            world.source, deaf, DeadLetterFilter(), how=ReplayOptions(journal=journal), now=clock
+            world.source,
+            deaf,
+            DeadLetterFilter(),
+            options=ReplayOptions(journal=journal),
+            now=clock,
         )
     assert len(world.bodies(SOURCE)) == 10
     figures = await _noted(world, path)
@@ -248,9 +252,11 @@ async def test_what_was_not_sent_is_not_noted_and_sent_by_the_second_run(tmp_pat
     await _bury(world, 5)
     path = tmp_path / "journal.jsonl"
     refusing = _Failing(world.source, send=AWSRejectedError("no"))
-    with opened(path, ARN, "all", world.source.url) as journal:
+    with open_journal(path, ARN, "all", world.source.url) as journal:
         how = ReplayOptions(journal=journal)
-        figures = await replay(refusing, world.dead_letters, DeadLetterFilter(), how=how, now=clock)
+        figures = await replay(
+            refusing, world.dead_letters, DeadLetterFilter(), options=how, now=clock
+        )
     assert (figures.replayed, figures.failed) == (4, 1)
     figures = await _noted(world, path)
     assert (figures.replayed, figures.failed) == (1, 0)
@@ -263,7 +269,7 @@ class _Waiting(ReplayObserver):
     def __init__(self) -> None:
         self.until: list[datetime] = []
 
-    def waits(self, until: datetime) -> None:
+    def on_wait(self, until: datetime) -> None:
         self.until.append(until)
 
 
@@ -274,10 +280,10 @@ async def test_a_clock_that_jumped_back_does_not_prolong_the_wait_for_a_killed_r
 ) -> None:
     path = tmp_path / "journal.jsonl"
     world = await open_world()
-    with opened(path, ARN, "all", world.source.url) as journal:
+    with open_journal(path, ARN, "all", world.source.url) as journal:
         journal.begin(clock() - jump, 60)  # and then it was killed
     began, waiting = clock(), _Waiting()
-    await _noted(world, path, watcher=waiting)
+    await _noted(world, path, observer=waiting)
     assert timedelta(seconds=59) < clock() - began < timedelta(seconds=70)
     assert timedelta() <= waiting.until[0] - began <= timedelta(seconds=61)
 
@@ -287,11 +293,11 @@ async def test_it_waits_for_what_a_killed_run_keeps_hidden(tmp_path: Path) -> No
     world = await open_world()
     await _bury(world, 15)
     path = tmp_path / "journal.jsonl"
-    with opened(path, ARN, "all", world.source.url) as journal:
+    with open_journal(path, ARN, "all", world.source.url) as journal:
         journal.begin(clock(), 60)  # and then it was killed
     await world.dead_letters.receive(10, wait_seconds=0, visibility_timeout_seconds=60)
     began, waiting = clock(), _Waiting()
-    figures = await _noted(world, path, watcher=waiting)
+    figures = await _noted(world, path, observer=waiting)
     assert figures.replayed == 15
     assert len(waiting.until) == 1
     assert timedelta(seconds=59) < clock() - began < timedelta(seconds=70)
@@ -303,7 +309,9 @@ async def test_a_rate_is_kept_and_leaves_no_letter_hidden_too_shortly() -> None:
     await _bury(world, 20)
     began = clock()
     how = ReplayOptions(rate_per_second=0.1)
-    figures = await replay(world.source, world.dead_letters, DeadLetterFilter(), how=how, now=clock)
+    figures = await replay(
+        world.source, world.dead_letters, DeadLetterFilter(), options=how, now=clock
+    )
     assert (figures.replayed, figures.undeleted) == (20, 0)
     assert clock() - began >= timedelta(seconds=190)
     assert len(world.bodies(SOURCE)) == 20
@@ -314,10 +322,10 @@ async def test_who_edited_what_and_when_is_told_and_how_often_it_was_replayed() 
     world = await open_world()
     await _bury(world, 3)
     how = ReplayOptions(
-        repair=setting([assignment("user_id=u-1")]), operator="alice", max_replays=2
+        edit=edit_fields([parse_assignment("user_id=u-1")]), operator="alice", max_replays=2
     )
     for _ in range(2):
-        await replay(world.source, world.dead_letters, DeadLetterFilter(), how=how, now=clock)
+        await replay(world.source, world.dead_letters, DeadLetterFilter(), options=how, now=clock)
         for message in await world.source.receive(
             10, wait_seconds=0, visibility_timeout_seconds=60
         ):
@@ -329,7 +337,9 @@ async def test_who_edited_what_and_when_is_told_and_how_often_it_was_replayed() 
     edits = {edit.changed for letter in await _walked(world) for edit in letter.history.edits}
     assert edits == {("user_id",)}
     assert {e.by for letter in await _walked(world) for e in letter.history.edits} == {"alice"}
-    figures = await replay(world.source, world.dead_letters, DeadLetterFilter(), how=how, now=clock)
+    figures = await replay(
+        world.source, world.dead_letters, DeadLetterFilter(), options=how, now=clock
+    )
     assert (figures.matched, figures.skipped, figures.replayed) == (3, 3, 0)
     assert "replayed 2 times already (--max-replays 2)" in figures.notes[0]
 
@@ -365,7 +375,9 @@ async def test_dead_letter_beyond_the_limit_of_the_destination_is_not_sent() -> 
     world.sqs.queue(SOURCE).configure({"MaximumMessageSize": "1024"})
     limit = (await world.source.state()).message_max_bytes
     how = ReplayOptions(max_bytes=limit)
-    figures = await replay(world.source, world.dead_letters, DeadLetterFilter(), how=how, now=clock)
+    figures = await replay(
+        world.source, world.dead_letters, DeadLetterFilter(), options=how, now=clock
+    )
     assert (figures.replayed, figures.failed) == (3, 1)
     assert "the queue takes at most 1,024" in figures.last_error
     assert len(world.bodies(SOURCE)) == 3
@@ -376,8 +388,10 @@ async def test_dead_letter_beyond_the_limit_of_the_destination_is_not_sent() -> 
 async def test_edit_with_a_character_that_sqs_refuses_is_not_sent() -> None:
     world = await open_world()
     await _bury(world, 1)
-    how = ReplayOptions(repair=lambda given: OutgoingMessage(given.body + "\ufffe"))
-    figures = await replay(world.source, world.dead_letters, DeadLetterFilter(), how=how, now=clock)
+    how = ReplayOptions(edit=lambda given: OutgoingMessage(given.body + "\ufffe"))
+    figures = await replay(
+        world.source, world.dead_letters, DeadLetterFilter(), options=how, now=clock
+    )
     assert (figures.replayed, figures.failed) == (0, 1)
     assert "SQS refuses U+FFFE" in figures.last_error
     assert world.calls["SendMessageBatch"] == 1, "only the dead letter itself"
@@ -413,7 +427,12 @@ async def test_a_slow_replay_of_many_sends_and_deletes_each_once() -> None:
     await _bury(world, 120)
     how = ReplayOptions(rate_per_second=2)
     figures = await replay(
-        world.source, world.dead_letters, DeadLetterFilter(), how=how, now=clock, look_seconds=2
+        world.source,
+        world.dead_letters,
+        DeadLetterFilter(),
+        options=how,
+        now=clock,
+        visibility_timeout_seconds=2,
     )
     assert (figures.replayed, figures.unseen) == (120, 0)
     assert (len(world.bodies(SOURCE)), world.bodies(DEAD_LETTERS)) == (120, [])
@@ -426,20 +445,24 @@ async def test_what_was_sent_and_is_not_seen_does_not_count_as_deleted(tmp_path:
     path = tmp_path / "journal.jsonl"
     deaf = _Deaf(world.dead_letters._client, world.dead_letters.url)
     with (
-        opened(path, ARN, "all", world.source.url) as journal,
+        open_journal(path, ARN, "all", world.source.url) as journal,
         pytest.raises(asyncio.CancelledError),
     ):
         await replay(
-            world.source, deaf, DeadLetterFilter(), how=ReplayOptions(journal=journal), now=clock
+            world.source,
+            deaf,
+            DeadLetterFilter(),
+            options=ReplayOptions(journal=journal),
+            now=clock,
         )
-    sent = set(peek(path, ARN, "all", world.source.url).outstanding)
+    sent = set(read_journal(path, ARN, "all", world.source.url).outstanding)
     hidden: set[str] = set()
     while not hidden & sent:
         hidden |= await _hidden_elsewhere(world)
     figures = await _noted(world, path)
     assert figures.unseen == len(hidden)
     assert figures.replayed == 25 - len(hidden)
-    assert set(peek(path, ARN, "all", world.source.url).outstanding) == hidden & sent
+    assert set(read_journal(path, ARN, "all", world.source.url).outstanding) == hidden & sent
 
 
 @simulated
@@ -452,9 +475,12 @@ async def test_what_was_sent_to_another_queue_only_is_sent_to_the_source_too(
     await _bury(world, 13)
     path = tmp_path / "journal.jsonl"
     deaf = _Deaf(world.dead_letters._client, world.dead_letters.url)
-    with opened(path, ARN, "all", scratch.url) as journal, pytest.raises(asyncio.CancelledError):
+    with (
+        open_journal(path, ARN, "all", scratch.url) as journal,
+        pytest.raises(asyncio.CancelledError),
+    ):
         await replay(
-            scratch, deaf, DeadLetterFilter(), how=ReplayOptions(journal=journal), now=clock
+            scratch, deaf, DeadLetterFilter(), options=ReplayOptions(journal=journal), now=clock
         )
     assert len(world.bodies("scratch")) == 10
     figures = await _noted(world, path)
@@ -469,10 +495,12 @@ async def test_what_was_sent_with_another_edit_is_sent_again(tmp_path: Path) -> 
     path = tmp_path / "journal.jsonl"
     deaf = _Deaf(world.dead_letters._client, world.dead_letters.url)
     for value, failing, count in (("a", deaf, 5), ("b", deaf, 10), ("b", world.dead_letters, 10)):
-        with opened(path, ARN, value, world.source.url) as journal:
-            how = ReplayOptions(journal=journal, repair=setting([assignment(f"method={value}")]))
+        with open_journal(path, ARN, value, world.source.url) as journal:
+            how = ReplayOptions(
+                journal=journal, edit=edit_fields([parse_assignment(f"method={value}")])
+            )
             try:
-                await replay(world.source, failing, DeadLetterFilter(), how=how, now=clock)
+                await replay(world.source, failing, DeadLetterFilter(), options=how, now=clock)
             except asyncio.CancelledError:
                 assert failing is deaf
         assert len(world.bodies(SOURCE)) == count
@@ -480,7 +508,7 @@ async def test_what_was_sent_with_another_edit_is_sent_again(tmp_path: Path) -> 
 
 
 def _foreseeing(store: FakeAcceptanceStore) -> ReplayOptions:
-    return ReplayOptions(forecast=DryRun(store, clock_skew_seconds=300, now=clock))
+    return ReplayOptions(dry_run=DryRun(store, clock_skew_seconds=300, now=clock))
 
 
 @simulated
@@ -491,7 +519,9 @@ async def test_what_would_be_dead_lettered_again_is_held_back() -> None:
         given = received_message(9, body=text)
         await world.dead_letters.send([to_dead_letter(given, "malformed", "", dead_at=clock())])
     how = _foreseeing(FakeAcceptanceStore(policy()))
-    figures = await replay(world.source, world.dead_letters, DeadLetterFilter(), how=how, now=clock)
+    figures = await replay(
+        world.source, world.dead_letters, DeadLetterFilter(), options=how, now=clock
+    )
     assert (figures.replayed, figures.skipped, figures.held_back) == (4, 2, 2)
     assert all("would be dead-lettered again: " in note for note in figures.notes)
     assert sorted(world.bodies(DEAD_LETTERS)) == sorted(["{", body(7, version="2026-09")])
@@ -504,6 +534,6 @@ async def test_everything_is_sent_where_policies_cannot_be_read_and_nothing_else
     store = FakeAcceptanceStore()
     store.policy_error = AWSDeniedError("GetItem: denied")
     figures = await replay(
-        world.source, world.dead_letters, DeadLetterFilter(), how=_foreseeing(store), now=clock
+        world.source, world.dead_letters, DeadLetterFilter(), options=_foreseeing(store), now=clock
     )
     assert (figures.replayed, figures.held_back) == (4, 0)

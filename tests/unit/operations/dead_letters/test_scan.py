@@ -17,7 +17,7 @@ from worker.domain.dead_letter import to_dead_letter
 from worker.domain.message import ReceivedMessage
 from worker.errors import AWSDeniedError, AWSError, AWSThrottledError
 from worker.operations.dead_letters.dead_letter import UNEXPLAINED, DeadLetter, describe
-from worker.operations.dead_letters.scan import Scan, walk
+from worker.operations.dead_letters.scan import Scan, scan_dead_letters
 
 
 async def _bury(world: World, count: int, reason: str = "invalid", **changes: Any) -> None:
@@ -28,7 +28,7 @@ async def _bury(world: World, count: int, reason: str = "invalid", **changes: An
 
 
 async def _walked(world: World, polls: int = 1) -> list[DeadLetter]:
-    async with aclosing(walk(world.dead_letters, now=clock, polls=polls)) as letters:
+    async with aclosing(scan_dead_letters(world.dead_letters, now=clock, polls=polls)) as letters:
         return [letter async for letter in letters]
 
 
@@ -85,7 +85,7 @@ async def test_looking_at_dead_letters_takes_nothing() -> None:
 async def test_a_walk_that_is_left_early_shows_everything_again() -> None:
     world = await open_world()
     await _bury(world, 25)
-    async with aclosing(walk(world.dead_letters, now=clock)) as letters:
+    async with aclosing(scan_dead_letters(world.dead_letters, now=clock)) as letters:
         async for _ in letters:
             assert await _visible(world.dead_letters) == (15, 10)
             break
@@ -167,11 +167,15 @@ class _Limited(Queue):
 async def test_where_too_many_are_hidden_the_walk_ends_with_what_it_saw() -> None:
     world = await open_world()
     await _bury(world, 50)
-    async with aclosing(walk(_Limited(world.dead_letters, 20), now=clock, polls=2)) as letters:
+    async with aclosing(
+        scan_dead_letters(_Limited(world.dead_letters, 20), now=clock, polls=2)
+    ) as letters:
         assert 20 <= len([letter async for letter in letters]) < 50
     assert await _visible(world.dead_letters) == (50, 0)
     with pytest.raises(AWSThrottledError):
-        async with aclosing(walk(_Limited(world.dead_letters, 0), now=clock)) as letters:
+        async with aclosing(
+            scan_dead_letters(_Limited(world.dead_letters, 0), now=clock)
+        ) as letters:
             await anext(letters)
 
 
@@ -190,14 +194,14 @@ async def test_one_empty_answer_ends_a_walk_only_where_all_that_is_known_was_see
     world = await open_world()
     await _bury(world, 5)
     queue = _Reluctant(world.dead_letters._client, world.dead_letters.url)
-    async with aclosing(walk(queue, now=clock)) as letters:
+    async with aclosing(scan_dead_letters(queue, now=clock)) as letters:
         assert len([letter async for letter in letters]) == 5
     assert queue.asked == 3
 
 
 async def _scanned(queue: Queue, **options: Any) -> tuple[list[str], Scan]:
     scan = Scan()
-    async with aclosing(walk(queue, now=clock, scan=scan, **options)) as letters:
+    async with aclosing(scan_dead_letters(queue, now=clock, scan=scan, **options)) as letters:
         return [letter.message_id async for letter in letters], scan
 
 
@@ -229,7 +233,7 @@ async def test_a_scan_that_is_left_early_has_nothing_unseen() -> None:
     world = await open_world()
     await _bury(world, 25)
     scan = Scan()
-    async with aclosing(walk(world.dead_letters, now=clock, scan=scan)) as letters:
+    async with aclosing(scan_dead_letters(world.dead_letters, now=clock, scan=scan)) as letters:
         await anext(letters)
     assert (scan.ended, scan.complete, scan.unseen) == (False, False, 0)
 
@@ -241,8 +245,10 @@ def test_messages_stay_hidden_however_long_a_scan_takes(polls: int) -> None:
         world = await open_world()
         await _bury(world, 60)
         scan, ids = Scan(), []
-        walking = walk(world.dead_letters, now=clock, look_seconds=8, polls=polls, scan=scan)
-        async with aclosing(walking) as letters:
+        scanning = scan_dead_letters(
+            world.dead_letters, now=clock, visibility_timeout_seconds=8, polls=polls, scan=scan
+        )
+        async with aclosing(scanning) as letters:
             async for letter in letters:
                 ids.append(letter.message_id)
                 await asyncio.sleep(1)
@@ -275,7 +281,9 @@ async def test_polls_of_messages_seen_before_do_not_end_a_scan() -> None:
     queue = _Unextended(world.dead_letters._client, world.dead_letters.url)
     world.faults.rates = FaultRates(out_of_order=0.5)
     ids, scan = set(), Scan()
-    async with aclosing(walk(queue, now=clock, look_seconds=4, scan=scan)) as letters:
+    async with aclosing(
+        scan_dead_letters(queue, now=clock, visibility_timeout_seconds=4, scan=scan)
+    ) as letters:
         async for letter in letters:
             ids.add(letter.message_id)
             await asyncio.sleep(0.3)
@@ -301,7 +309,7 @@ class _Unhiding(Queue):
 
 def test_a_scan_knows_the_newest_handle_of_a_message() -> None:
     scan, old = Scan(), received_message(1)
-    scan.saw([old, received_message(1, receipt_handle="newer")])
+    scan.received([old, received_message(1, receipt_handle="newer")])
     assert scan.newest(old).receipt_handle == "newer"
     assert scan.newest(received_message(2)).receipt_handle == "handle-2"
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.simulation.virtual_clock import simulated
 from worker.errors import AWSDeniedError, AWSError, AWSThrottledError
-from worker.operations.evidence.coverage import Scan, estimate
+from worker.operations.evidence.coverage import CoverageScan, estimate
 from worker.repository import ScanKey, ScanPage, TableSize
 
 ITEM_BYTES = 1024
@@ -46,7 +46,7 @@ async def test_a_scan_reads_everything_once_and_keeps_to_its_rate() -> None:
     told: list[int] = []
     clock = asyncio.get_running_loop().time
     begun = clock()
-    scan = Scan(
+    scan = CoverageScan(
         table, "aup#1", SIZE, units_per_second=100, segments=4,
         progress=lambda found: told.append(found.scanned),
     )  # fmt: skip
@@ -62,19 +62,23 @@ async def test_a_scan_reads_everything_once_and_keeps_to_its_rate() -> None:
 @simulated
 async def test_a_throttled_scan_backs_off_and_loses_no_page() -> None:
     table = _Table(*(AWSThrottledError("slow down") for _ in range(10)))
-    found = await Scan(table, "aup#1", SIZE, units_per_second=1e6, segments=4).run()
+    found = await CoverageScan(table, "aup#1", SIZE, units_per_second=1e6, segments=4).run()
     assert (found.scanned, found.throttled) == (ITEMS, 10)
 
 
 @simulated
 async def test_what_does_not_pass_ends_the_scan_with_its_own_error() -> None:
-    with pytest.raises(AWSDeniedError, match="Scan: no"):
-        await Scan(
-            _Table(AWSDeniedError("Scan: no")), "aup#1", SIZE, units_per_second=10, segments=4
+    with pytest.raises(AWSDeniedError, match="CoverageScan: no"):
+        await CoverageScan(
+            _Table(AWSDeniedError("CoverageScan: no")),
+            "aup#1",
+            SIZE,
+            units_per_second=10,
+            segments=4,
         ).run()
     forever = _Table(*(AWSThrottledError("slow down") for _ in range(100)))
     with pytest.raises(AWSThrottledError):
-        await Scan(forever, "aup#1", SIZE, units_per_second=10, segments=2).run()
+        await CoverageScan(forever, "aup#1", SIZE, units_per_second=10, segments=2).run()
 
 
 @simulated
@@ -83,7 +87,9 @@ async def test_a_time_that_is_none_is_counted_apart() -> None:
         async def scan_acceptances(self, *_: object, **__: object) -> ScanPage:
             return ScanPage(["never", "", "0001-01-01T00:00:00+14:00"], 3, 0.5, None)
 
-    found = await Scan(_Altered(), "aup#1", TableSize(0, 0), units_per_second=1, segments=1).run()
+    found = await CoverageScan(
+        _Altered(), "aup#1", TableSize(0, 0), units_per_second=1, segments=1
+    ).run()
     assert (found.users, found.undated, dict(found.days)) == (3, 3, {})
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.simulation.virtual_clock import START
 from tests.unit.fakes import acceptance, policy
 from worker.domain.evidence import build_item
-from worker.operations.evidence.verification import check
+from worker.operations.evidence.verification import verify_record
 
 DAY = 86_400
 
@@ -23,7 +23,7 @@ def _remarks(
         received_at=START + timedelta(seconds=received_seconds),
         recorded_at=START + timedelta(seconds=received_seconds + recorded_seconds),
     )
-    proof = check(item, policy(), tolerance_seconds)
+    proof = verify_record(item, policy(), tolerance_seconds)
     assert proof.sound  # the user did accept
     assert proof.result()["remarks"] == proof.remarks
     return proof.remarks
@@ -55,7 +55,7 @@ def test_the_tolerance_is_that_of_the_settings() -> None:
 @pytest.mark.parametrize("value", [None, "", "soon", 12, b"x", "2026-11-22T10:00:00"])
 def test_what_is_no_time_is_left_to_the_hash(value: Any) -> None:
     item = build_item(acceptance(), received_at=START, recorded_at=START - timedelta(days=2))
-    assert len(check(item, policy()).remarks) == 1
-    assert check({**item, "received_at": value}, policy()).remarks == []
+    assert len(verify_record(item, policy()).remarks) == 1
+    assert verify_record({**item, "received_at": value}, policy()).remarks == []
     del item["recorded_at"]
-    assert check(item, policy()).remarks == []
+    assert verify_record(item, policy()).remarks == []

@@ -17,9 +17,9 @@ from worker.domain.dead_letter import to_dead_letter
 from worker.domain.message import OutgoingMessage
 from worker.errors import AWSDeniedError, AWSError
 from worker.operations.status.observer import (
-    LOOK_AGAIN_SECONDS,
-    LOOK_ANYWAY_SECONDS,
-    LOOK_MOST,
+    SCAN_AFTER_CHANGE_SECONDS,
+    SCAN_INTERVAL_SECONDS,
+    SCAN_MAX_DEAD_LETTERS,
     Observer,
     Status,
 )
@@ -78,8 +78,12 @@ async def test_dead_letters_are_counted_by_reason_and_none_is_taken() -> None:
     await _bury(world, 3, "conflict")
     await asyncio.sleep(50)
     status = await _seen(world)
-    census = status.census
-    assert (census.counts, census.seen, census.whole) == ({"invalid": 12, "conflict": 3}, 15, True)
+    reason_counts = status.reason_counts
+    assert (reason_counts.counts, reason_counts.seen, reason_counts.whole) == (
+        {"invalid": 12, "conflict": 3},
+        15,
+        True,
+    )
     age = status.dead_letters.oldest_age_seconds
     assert age is not None
     assert 50 <= age < 70
@@ -91,15 +95,15 @@ async def test_dead_letters_are_counted_by_reason_and_none_is_taken() -> None:
 
 @simulated
 async def test_a_look_is_bounded_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert LOOK_MOST == 1000
-    monkeypatch.setattr("worker.operations.status.observer.LOOK_MOST", 20)
+    assert SCAN_MAX_DEAD_LETTERS == 1000
+    monkeypatch.setattr("worker.operations.status.observer.SCAN_MAX_DEAD_LETTERS", 20)
     world = await open_world()
     await _bury(world, 90, "invalid")
     seen = await _seen(world)
-    census = seen.census
-    assert census.known == 90
-    assert 20 <= census.seen < 90
-    assert not census.whole
+    reason_counts = seen.reason_counts
+    assert reason_counts.known == 90
+    assert 20 <= reason_counts.seen < 90
+    assert not reason_counts.whole
     assert seen.dead_letters.oldest_age_seconds is None, "an older one may be among the others"
     state = await world.dead_letters.state()
     assert (state.visible, state.in_flight) == (90, 0)
@@ -109,11 +113,11 @@ async def test_a_look_is_bounded_and_says_so(monkeypatch: pytest.MonkeyPatch) ->
 async def test_a_look_ends_in_time_and_shows_again_what_it_hid(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("worker.operations.status.observer.LOOK_LONGEST_SECONDS", 0.15)
+    monkeypatch.setattr("worker.operations.status.observer.SCAN_MAX_SECONDS", 0.15)
     world = await open_world()
     await _bury(world, 300, "invalid")
-    census = (await _seen(world)).census
-    assert census.seen < 300
+    reason_counts = (await _seen(world)).reason_counts
+    assert reason_counts.seen < 300
     assert (await world.dead_letters.state()).visible == 300
 
 
@@ -121,17 +125,20 @@ async def test_a_look_ends_in_time_and_shows_again_what_it_hid(
 async def test_nobody_looks_where_there_is_nothing_or_nobody_may_or_wants() -> None:
     world = await open_world()
     empty = await _seen(world)
-    assert (empty.census.counts, empty.dead_letters.age_unknown) == ({}, "")
+    assert (empty.reason_counts.counts, empty.dead_letters.age_unknown) == ({}, "")
     await _bury(world, 3, "invalid")
     unwanted = await _seen(world, reasons=False)
-    assert (unwanted.census.counts, unwanted.census.unknown) == (
+    assert (unwanted.reason_counts.counts, unwanted.reason_counts.unknown) == (
         None, "not looked at (--no-reasons)",
     )  # fmt: skip
     assert world.calls["ReceiveMessage"] == 0
     held = await world.dead_letters.receive(10, wait_seconds=0, visibility_timeout_seconds=3600)
     assert len(held) == 3
     elsewhere = await _seen(world)
-    assert (elsewhere.census.counts, "held elsewhere" in elsewhere.census.unknown) == (None, True)
+    assert (
+        elsewhere.reason_counts.counts,
+        "held elsewhere" in elsewhere.reason_counts.unknown,
+    ) == (None, True)
 
 
 @simulated
@@ -142,10 +149,10 @@ async def test_a_queue_that_counts_looks_against_its_letters_is_not_looked_at() 
         now=clock, clock=asyncio.get_running_loop().time,
     )  # fmt: skip
     await world.source.send([OutgoingMessage(body(1))])
-    census = (await observer.observe(settle=True)).census
+    reason_counts = (await observer.observe(settle=True)).reason_counts
     await observer.aclose()
-    assert census.counts is None
-    assert "redrive policy of its own" in census.unknown
+    assert reason_counts.counts is None
+    assert "redrive policy of its own" in reason_counts.unknown
     assert world.calls["ReceiveMessage"] == 0
 
 
@@ -167,8 +174,8 @@ async def test_what_cannot_be_asked_is_unknown_with_the_reason_and_the_rest_is_t
     assert status.queue.state.visible == 1
     assert status.queue.oldest_age_seconds is None
     assert status.queue.age_unknown.startswith("GetMetricData")
-    assert status.census.counts is None
-    assert status.census.unknown.startswith("ReceiveMessage")
+    assert status.reason_counts.counts is None
+    assert status.reason_counts.unknown.startswith("ReceiveMessage")
     assert ages.closed
 
 
@@ -198,21 +205,21 @@ async def test_dead_letters_are_looked_at_again_when_their_number_changed_and_no
         end = clock().timestamp() + seconds
         while clock().timestamp() < end:
             status = await observer.observe(settle=True)
-            looks.add(status.census.looked_at)
+            looks.add(status.reason_counts.looked_at)
             await asyncio.sleep(1)
         return len(looks)
 
-    assert await observed(LOOK_ANYWAY_SECONDS - 30) == 1
+    assert await observed(SCAN_INTERVAL_SECONDS - 30) == 1
     await _bury(world, 1, "conflict")
     assert await observed(5) == 2
     await _bury(world, 1, "conflict")
-    assert await observed(LOOK_AGAIN_SECONDS - 10) == 2
+    assert await observed(SCAN_AFTER_CHANGE_SECONDS - 10) == 2
     assert await observed(15) == 3
     # While others hold some, a look would take them away from those.
     await world.dead_letters.receive(1, wait_seconds=0, visibility_timeout_seconds=3600)
     await _bury(world, 1, "conflict")
     assert await observed(60) == 3
-    assert await observed(LOOK_ANYWAY_SECONDS) == 4
+    assert await observed(SCAN_INTERVAL_SECONDS) == 4
     await observer.aclose()
 
 

@@ -16,7 +16,13 @@ from worker.errors import UsageError
 from worker.observability.endpoints import serving
 from worker.observability.prometheus import exposition
 from worker.operations.status import scrape as scraping
-from worker.operations.status.scrape import Sample, address, parse_address, scrape, scrape_all
+from worker.operations.status.scrape import (
+    Sample,
+    format_address,
+    parse_address,
+    scrape,
+    scrape_all,
+)
 
 
 @pytest.mark.parametrize(
@@ -44,8 +50,8 @@ def test_anything_else_is_a_wrong_usage(text: str) -> None:
 
 
 def test_a_worker_that_listens_everywhere_is_asked_here() -> None:
-    assert address("0.0.0.0", 80) == "127.0.0.1:80"  # noqa: S104 - asked, not listened on
-    assert address("::", 80) == "[::1]:80"
+    assert format_address("0.0.0.0", 80) == "127.0.0.1:80"  # noqa: S104 - asked, not listened on
+    assert format_address("::", 80) == "[::1]:80"
 
 
 async def test_a_worker_tells_what_it_settled_what_it_holds_and_whether_it_is_ready(
