@@ -22,7 +22,7 @@ MUTANTS: Final = (
     Mutant(
         "dead letters looked through without a bound",
         _STATUS,
-        "counts.total() >= most or ",
+        "counts.total() >= limit or ",
         "",
         _STATUS_TESTS,
     ),
@@ -43,14 +43,14 @@ MUTANTS: Final = (
     Mutant(
         "an interruption that reaches a look",
         _STATUS,
-        "await asyncio.shield(asyncio.gather(*self._behind.values()))",
-        "await asyncio.gather(*self._behind.values())",
+        "await asyncio.shield(asyncio.gather(*self._background.values()))",
+        "await asyncio.gather(*self._background.values())",
         _STATUS_TESTS,
     ),
     Mutant(
         "rates over the new start of a worker",
         _SCRAPE,
-        "if seconds <= 0 or min(grown.values()) < 0:",
+        "if seconds <= 0 or min(increases.values()) < 0:",
         "if seconds <= 0:",
         ("tests/unit/operations/status/test_scrape.py",),
     ),

@@ -178,7 +178,7 @@ def _of(worker: WorkerStatus, kind: OutcomeKind) -> float | None:
 
 def _state(worker: WorkerStatus) -> str:
     if worker.sample.problem:
-        return "no answer" if worker.sample.problem.startswith("no answer") else "no worker"
+        return "no answer" if worker.sample.problem.startswith("no response") else "no worker"
     return "ready" if worker.sample.ready else "not ready"
 
 
@@ -254,14 +254,14 @@ def _reasons(status: Status, columns: int) -> Iterator[RenderableType]:
 
 def _about(status: Status) -> Iterator[str]:
     reason_counts = status.reason_counts
-    if not reason_counts.whole:
+    if not reason_counts.complete:
         seen, known = reason_counts.seen, reason_counts.known
         yield f"saw {seen:,} of about {known:,}: `dead-letters list` counts all"
     if reason_counts.expires_at is not None:
         left = (reason_counts.expires_at - status.at).total_seconds()
         yield f"the first expires in {screen.duration(left)}"
-    if reason_counts.looked_at is not None:
-        ago = (status.at - reason_counts.looked_at).total_seconds()
+    if reason_counts.scanned_at is not None:
+        ago = (status.at - reason_counts.scanned_at).total_seconds()
         if ago >= 1:
             yield f"looked at {screen.duration(ago)} ago"
 

@@ -82,8 +82,7 @@ async def _observer(
             dead_letters,
             CloudWatch(settings),
             workers=workers,
-            reasons=reasons,
-            visibility_timeout_seconds=settings.look_seconds,
+            visibility_timeout_seconds=settings.look_seconds if reasons else None,
         )
         try:
             yield observer

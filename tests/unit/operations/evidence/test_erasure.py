@@ -65,4 +65,4 @@ async def test_what_went_wrong_is_noted(
 async def test_a_record_that_does_not_verify_is_not_touched() -> None:
     [planned] = plan([{**_item(), "channel": "forged"}], ["ip"])
     await erase(cast("AUPRepository", None), planned)
-    assert planned.problem == "record_sha256 does not match the record; not touched"
+    assert planned.problem == "record_sha256 does not match the record; not changed"

@@ -79,7 +79,7 @@ async def test_dead_letters_are_counted_by_reason_and_none_is_taken() -> None:
     await asyncio.sleep(50)
     status = await _seen(world)
     reason_counts = status.reason_counts
-    assert (reason_counts.counts, reason_counts.seen, reason_counts.whole) == (
+    assert (reason_counts.counts, reason_counts.seen, reason_counts.complete) == (
         {"invalid": 12, "conflict": 3},
         15,
         True,
@@ -103,7 +103,7 @@ async def test_a_look_is_bounded_and_says_so(monkeypatch: pytest.MonkeyPatch) ->
     reason_counts = seen.reason_counts
     assert reason_counts.known == 90
     assert 20 <= reason_counts.seen < 90
-    assert not reason_counts.whole
+    assert not reason_counts.complete
     assert seen.dead_letters.oldest_age_seconds is None, "an older one may be among the others"
     state = await world.dead_letters.state()
     assert (state.visible, state.in_flight) == (90, 0)
@@ -127,9 +127,9 @@ async def test_nobody_looks_where_there_is_nothing_or_nobody_may_or_wants() -> N
     empty = await _seen(world)
     assert (empty.reason_counts.counts, empty.dead_letters.age_unknown) == ({}, "")
     await _bury(world, 3, "invalid")
-    unwanted = await _seen(world, reasons=False)
+    unwanted = await _seen(world, visibility_timeout_seconds=None)
     assert (unwanted.reason_counts.counts, unwanted.reason_counts.unknown) == (
-        None, "not looked at (--no-reasons)",
+        None, "not scanned (--no-reasons)",
     )  # fmt: skip
     assert world.calls["ReceiveMessage"] == 0
     held = await world.dead_letters.receive(10, wait_seconds=0, visibility_timeout_seconds=3600)
@@ -137,7 +137,7 @@ async def test_nobody_looks_where_there_is_nothing_or_nobody_may_or_wants() -> N
     elsewhere = await _seen(world)
     assert (
         elsewhere.reason_counts.counts,
-        "held elsewhere" in elsewhere.reason_counts.unknown,
+        "in flight elsewhere" in elsewhere.reason_counts.unknown,
     ) == (None, True)
 
 
@@ -152,7 +152,7 @@ async def test_a_queue_that_counts_looks_against_its_letters_is_not_looked_at() 
     reason_counts = (await observer.observe(settle=True)).reason_counts
     await observer.aclose()
     assert reason_counts.counts is None
-    assert "redrive policy of its own" in reason_counts.unknown
+    assert "its own redrive policy" in reason_counts.unknown
     assert world.calls["ReceiveMessage"] == 0
 
 
@@ -205,7 +205,7 @@ async def test_dead_letters_are_looked_at_again_when_their_number_changed_and_no
         end = clock().timestamp() + seconds
         while clock().timestamp() < end:
             status = await observer.observe(settle=True)
-            looks.add(status.reason_counts.looked_at)
+            looks.add(status.reason_counts.scanned_at)
             await asyncio.sleep(1)
         return len(looks)
 
@@ -243,7 +243,7 @@ async def test_an_observer_that_is_closed_in_mid_look_leaves_everything_visible(
 @simulated
 async def test_the_net_is_arrivals_less_departures_per_second() -> None:
     world = await open_world()
-    observer = _observer(world, reasons=False)
+    observer = _observer(world, visibility_timeout_seconds=None)
     first = await observer.observe()
     await world.source.send([OutgoingMessage(body(number)) for number in range(10)])
     await asyncio.sleep(4)

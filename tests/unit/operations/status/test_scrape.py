@@ -133,7 +133,7 @@ async def test_what_is_no_worker_is_told_as_such(
 async def test_who_does_not_answer_is_told_as_such_and_holds_up_nobody(
     unused_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scraping, "_ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(scraping, "_RESPONSE_TIMEOUT_SECONDS", 0.2)
     silent = web.Application()
 
     async def wait(_: web.Request) -> web.Response:
@@ -146,5 +146,5 @@ async def test_who_does_not_answer_is_told_as_such_and_holds_up_nobody(
     await web.TCPSite(runner, "127.0.0.1", unused_port).start()
     slow, refused = await scrape_all([f"127.0.0.1:{unused_port}", "127.0.0.1:1"])
     await runner.cleanup()
-    assert slow.problem == "no answer within 0.2 s"
-    assert refused.problem == "no answer (Connection refused)"
+    assert slow.problem == "no response within 0.2 s"
+    assert refused.problem == "no response (Connection refused)"
