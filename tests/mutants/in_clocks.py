@@ -97,6 +97,6 @@ MUTANTS: Final = (
         "worker/operations/dead_letters/journal.py",
         "min(self._visibility_timeout, self.hidden_until - now)",
         "(self.hidden_until - now)",
-        ("tests/unit/operations/dead_letters/test_replay.py", "-k", "clock"),
+        ("tests/unit/operations/dead_letters/test_replay_resumed.py", "-k", "clock"),
     ),
 )

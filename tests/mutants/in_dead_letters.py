@@ -16,12 +16,15 @@ _REPAIR: Final = "worker/operations/dead_letters/edit.py"
 _REPLAY: Final = "worker/operations/dead_letters/replay.py"
 _REPLAY_OPTIONS: Final = "worker/operations/dead_letters/replay_options.py"
 _WALK: Final = "worker/operations/dead_letters/scan.py"
-_CHOOSING_TESTS: Final = ("tests/unit/cli/test_filters.py",)
+_FILTER_TESTS: Final = ("tests/unit/operations/dead_letters/test_filter.py",)
 _FILE_TESTS: Final = ("tests/unit/operations/dead_letters/test_export_file.py",)
 _JOURNAL_TESTS: Final = ("tests/unit/operations/dead_letters/test_journal.py",)
 _PURGE_TESTS: Final = ("tests/unit/operations/dead_letters/test_purge.py",)
 _REPAIR_TESTS: Final = ("tests/unit/operations/dead_letters/test_edit.py",)
-_REPLAY_TESTS: Final = ("tests/unit/operations/dead_letters/test_replay.py",)
+_REPLAY_TESTS: Final = (
+    "tests/unit/operations/dead_letters/test_replay.py",
+    "tests/unit/operations/dead_letters/test_replay_resumed.py",
+)
 _VERBS_TESTS: Final = ("tests/unit/cli/test_dead_letters.py",)
 _WALK_TESTS: Final = ("tests/unit/operations/dead_letters/test_scan.py",)
 
@@ -80,21 +83,21 @@ _LOOKING: Final = (
         _FILTER,
         "not wanted or value in wanted for",
         "not wanted or value not in wanted for",
-        _CHOOSING_TESTS,
+        _FILTER_TESTS,
     ),
     Mutant(
         "until taken for since",
         _FILTER,
         "dead_letter.dead_at < self.until",
         "dead_letter.dead_at >= self.until",
-        _CHOOSING_TESTS,
+        _FILTER_TESTS,
     ),
     Mutant(
         "attributes that grep does not search",
         _FILTER,
         '        yield bytes(value.get("BinaryValue", b"")).decode(errors="replace")\n',
         "",
-        _CHOOSING_TESTS,
+        _FILTER_TESTS,
     ),
 )
 

@@ -18,7 +18,10 @@ _LETTER_TESTS: Final = ("tests/unit/domain/test_dead_letter.py",)
 _LETTERS_TESTS: Final = ("tests/unit/operations/dead_letters/test_scan.py",)
 _QUEUE_TESTS: Final = ("tests/unit/aws/test_sqs.py",)
 _RECORD_TESTS: Final = ("tests/unit/pipeline/test_record.py",)
-_REPLAY_TESTS: Final = ("tests/unit/operations/dead_letters/test_replay.py",)
+_REPLAY_TESTS: Final = (
+    "tests/unit/operations/dead_letters/test_replay.py",
+    "tests/unit/operations/dead_letters/test_replay_resumed.py",
+)
 _SETTLE_TESTS: Final = ("tests/unit/pipeline/test_settle.py",)
 
 _ANSWERS: Final = (
