@@ -39,16 +39,16 @@ def _remaining(world: World) -> set[str]:
 async def test_purge_deletes_only_the_given_ids() -> None:
     world, events = await _world_with_dead_letters(35)
     ids = [key for key, event in events.items() if event not in {"event-3", "event-30"}]
-    told: list[int] = []
+    counts: list[int] = []
     figures = await purge(
         world.dead_letters,
-        [*ids, "nobody"],
+        [*ids, "unknown"],
         now=clock,
         polls=4,
-        progress=lambda so_far: told.append(so_far.deleted),
+        progress=lambda so_far: counts.append(so_far.deleted),
     )
     assert figures == PurgeFigures(deleted=33)
-    assert told[-1] == 33
+    assert counts[-1] == 33
     assert _remaining(world) == {"event-3", "event-30"}
     assert (await world.dead_letters.state()).in_flight == 0
 
@@ -100,7 +100,7 @@ async def test_deleted_message_that_sqs_returns_again_is_deleted_again() -> None
     world, events = await _world_with_dead_letters(25)
     world.faults.rates = FaultRates(reappearance=1.0)
     world.faults.durations = replace(world.faults.durations, reappearance_seconds=0.5)
-    figures = await purge(_Slow(world), [*events, "nobody"], now=clock)
+    figures = await purge(_Slow(world), [*events, "unknown"], now=clock)
     assert figures.deleted == 25
     assert _remaining(world) == set()
 

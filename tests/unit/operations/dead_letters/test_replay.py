@@ -78,8 +78,8 @@ async def test_replay_sends_only_dead_letters_that_match_the_filters() -> None:
     world = await open_world()
     await send_dead_letters(world, 5, "unknown_policy")
     await send_dead_letters(world, 7, "invalid")
-    choice = DeadLetterFilter(reasons=["unknown_policy"])
-    figures = await replay(world.source, world.dead_letters, choice, now=clock)
+    filters = DeadLetterFilter(reasons=["unknown_policy"])
+    figures = await replay(world.source, world.dead_letters, filters, now=clock)
     assert figures.replayed == 5
     assert await visible_and_in_flight(world.dead_letters) == (7, 0)
     by_id = DeadLetterFilter(ids=["message-3"])  # the original's id
@@ -109,7 +109,7 @@ async def test_transient_failure_is_retried_by_entry() -> None:
     await send_dead_letters(world, 10)
     source = FailingQueue(world.source, send=AWSThrottledError("slow down"))
     task = asyncio.create_task(replay(source, world.dead_letters, DeadLetterFilter(), now=clock))
-    while len(source.sizes) < 3:  # noqa: ASYNC110 - virtual time, and nothing tells us
+    while len(source.sizes) < 3:  # noqa: ASYNC110 - virtual time without an event to wait for
         await asyncio.sleep(0.1)
     source.failing.clear()
     figures = await task
