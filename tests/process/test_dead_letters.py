@@ -232,7 +232,7 @@ def test_an_export_is_whole_and_what_is_edited_in_it_comes_back_with_who_edited_
     assert file.stat().st_mode & 0o777 == 0o600
     assert operated.visible(DEAD) == 3
     refused = operated.run("dead-letters", "export", str(file))
-    assert (refused.returncode, "--force overwrites it" in refused.stderr) == (2, True)
+    assert (refused.returncode, "pass --force to overwrite it" in refused.stderr) == (2, True)
     letters = {each["id"]: each for each in map(json.loads, file.read_text().splitlines())}
     assert {each["body"] for each in letters.values()} == {"{", UGLY}
     packed = letters[torn]["attributes"]["raw"]
