@@ -123,9 +123,9 @@ def test_file_and_directory_are_synced_before_the_export_returns(
     assert synced == [(False, False), (True, True)]
 
 
-def test_export_to_a_device_is_rejected() -> None:
-    with (
-        pytest.raises(UsageError, match="not a regular file"),
-        new_file(Path("/dev/full"), overwrite=True),
-    ):
+def test_export_to_a_special_file_is_rejected(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(UsageError, match="not a regular file"), new_file(pipe, overwrite=True):
         pass
+    assert pipe.is_fifo()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -227,9 +228,11 @@ def test_full_disk_raises_when_the_journal_is_created(path: Path) -> None:
         pass
 
 
-def test_device_is_rejected_as_a_journal() -> None:
-    full = Path("/dev/full")
-    with pytest.raises(UsageError, match="not a regular file"), open_journal(full, ARN, "all", TO):
+def test_special_file_is_rejected_as_a_journal(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(UsageError, match="not a regular file"), open_journal(pipe, ARN, "all", TO):
         pass
     with pytest.raises(UsageError, match="not a regular file"):
-        read_journal(full, ARN, "all", TO)
+        read_journal(pipe, ARN, "all", TO)
+    assert pipe.is_fifo()
