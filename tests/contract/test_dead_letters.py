@@ -1,4 +1,4 @@
-"""Dead letters are scanned without loss and replayed unchanged, on every server."""
+"""Dead letters are looked at without loss and replayed without change, on every server."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from worker.aws.sqs import Queue
 from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE, to_dead_letter
 from worker.domain.message import OutgoingMessage, ReceivedMessage
 from worker.operations.dead_letters import scan as module
+from worker.operations.dead_letters.dead_letter import UNEXPLAINED, DeadLetter
 from worker.operations.dead_letters.dry_run import DryRun
+from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.journal import Progress
-from worker.operations.dead_letters.replay import (
-    ReplayFigures,
-    ReplayObserver,
-    ReplayOptions,
-    rehearse,
-    replay,
-)
-from worker.operations.dead_letters.scan import UNEXPLAINED, DeadLetter, DeadLetterFilter, walk
+from worker.operations.dead_letters.replay import replay
+from worker.operations.dead_letters.replay_dry_run import replay_dry_run
+from worker.operations.dead_letters.replay_options import ReplayOptions
+from worker.operations.dead_letters.replay_progress import ReplayFigures, ReplayObserver
+from worker.operations.dead_letters.scan import scan_dead_letters
 
 TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1"
 TEN: dict[str, Any] = {
@@ -41,17 +40,17 @@ def now() -> datetime:
 
 @pytest.fixture
 def _short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    # These servers have no partitions; on SQS only a long poll queries all of them.
+    # These servers answer an empty poll truly; on SQS itself only a long poll asks all its parts.
     monkeypatch.setattr(module, "_POLL_SECONDS", 0)
 
 
 async def scan(queue: Queue) -> list[DeadLetter]:
-    async with aclosing(walk(queue, now=now)) as scanned:
+    async with aclosing(scan_dead_letters(queue, now=now)) as scanned:
         return [letter async for letter in scanned]
 
 
 async def send_and_receive(queue: Queue, *outgoing: OutgoingMessage) -> list[ReceivedMessage]:
-    """Send messages and return them as received, in the same order."""
+    """Send messages and receive them, in the same order."""
     for start in range(0, len(outgoing), 10):
         results = await queue.send(outgoing[start : start + 10])
         assert results == [None] * len(results)
@@ -62,7 +61,7 @@ async def send_and_receive(queue: Queue, *outgoing: OutgoingMessage) -> list[Rec
 async def dead_letter(
     source: Queue, dead_letters: Queue, *kinds: tuple[str, str]
 ) -> list[ReceivedMessage]:
-    """Send bodies and dead-letter each with its reason, as the worker does."""
+    """Send bodies and dead-letter each for its reason, as the worker does."""
     messages = await send_and_receive(source, *(OutgoingMessage(body) for body, _ in kinds))
     for start in range(0, len(kinds), 10):
         letters = [
@@ -92,7 +91,7 @@ async def test_scan_returns_every_dead_letter_and_leaves_it_visible(
         assert letter.original_message_id == ids[body]
         assert (letter.reason, letter.detail) == ("malformed", f"detail of {body}")
         assert letter.receive_count == 1
-    # All are visible again immediately.
+    # All visible again, at once and to everybody.
     state = await dead_letters.state()
     assert (state.visible, state.in_flight) == (25, 0)
     assert {each.message_id for each in await receive(dead_letters, 25)} == {
@@ -105,7 +104,7 @@ async def test_interrupted_scan_makes_its_messages_visible_again(
     queue: Queue, dead_letters: Queue
 ) -> None:
     await dead_letter(queue, dead_letters, *((f"body {n}", "malformed") for n in range(12)))
-    async with aclosing(walk(dead_letters, now=now)) as scanned:
+    async with aclosing(scan_dead_letters(dead_letters, now=now)) as scanned:
         await anext(scanned)
         assert (await dead_letters.state()).in_flight > 0
     state = await dead_letters.state()
@@ -121,7 +120,7 @@ async def test_replay_empties_the_dead_letter_queue(queue: Queue, dead_letters: 
     bodies = [f"body {n}" for n in range(23)]
     await dead_letter(queue, dead_letters, *((body, "conflict") for body in bodies))
     figures = await replay(queue, dead_letters, DeadLetterFilter())
-    assert figures.figures() == ReplayFigures(matched=23, replayed=23).figures()
+    assert figures.counts() == ReplayFigures(matched=23, replayed=23).counts()
     messages = await receive(queue, 23)
     assert sorted(each.body for each in messages) == sorted(bodies)
     assert {name for each in messages for name in each.attributes} == {REPLAYS_ATTRIBUTE}
@@ -138,10 +137,10 @@ async def test_replayed_dead_letter_never_becomes_visible_again(
     shown: list[int] = []
 
     class CallRecorder(ReplayObserver):
-        def entered(self, *_: Any) -> None:
+        def on_result(self, *_: Any) -> None:
             shown.append(queue_environment.calls["ChangeMessageVisibilityBatch"])
 
-    await replay(queue, dead_letters, DeadLetterFilter(), watcher=CallRecorder())
+    await replay(queue, dead_letters, DeadLetterFilter(), observer=CallRecorder())
     assert shown == [0, 0, 0]
 
 
@@ -152,7 +151,7 @@ async def test_dry_run_moves_nothing(queue: Queue, dead_letters: Queue) -> None:
     dry_run = DryRun(cast("Any", None), clock_skew_seconds=0, now=now)
     seen = [
         verdict.code
-        async for _, verdict in rehearse(
+        async for _, verdict in replay_dry_run(
             dead_letters, filters, ReplayOptions(), dry_run, sent=Progress()
         )
     ]
@@ -194,7 +193,7 @@ async def test_replay_filters_by_either_message_id(queue: Queue, dead_letters: Q
 async def test_replay_stops_at_the_limit(limit: int, queue: Queue, dead_letters: Queue) -> None:
     await dead_letter(queue, dead_letters, *((f"body {n}", "conflict") for n in range(13)))
     figures = await replay(queue, dead_letters, DeadLetterFilter(limit=limit))
-    assert figures.figures() == ReplayFigures(matched=limit, replayed=limit).figures()
+    assert figures.counts() == ReplayFigures(matched=limit, replayed=limit).counts()
     assert len(await receive(queue, limit)) == limit
     assert await is_empty(queue)
     assert (await dead_letters.state()).visible == 13 - limit
@@ -247,7 +246,7 @@ async def test_redriven_messages_get_their_reason_from_the_body(
         assert results == [None] * 3
         for _ in range(2):
             await receive(source, 3, visibility_timeout_seconds=0)
-        # The third receive exceeds maxReceiveCount: the queue moves them.
+        # The third receive would be one too many: the queue moves them instead.
         assert await source.receive(10, wait_seconds=1, visibility_timeout_seconds=0) == []
         scanned = await scan(dead_letters)
         assert {each.message.body: each.reason for each in scanned} == bodies

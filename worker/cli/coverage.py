@@ -16,7 +16,7 @@ from worker.cli import screen
 from worker.cli.names import check_policy
 from worker.cli.running import run_async
 from worker.errors import PolicyNotFoundError, UsageError
-from worker.operations.evidence.coverage import Coverage, Estimate, Scan, estimate
+from worker.operations.evidence.coverage import Coverage, CoverageScan, Estimate, estimate
 from worker.repository import AUPRepository, TableSize
 from worker.settings import load
 
@@ -93,7 +93,7 @@ async def _count(policy_version: str, size: TableSize, *, units: float, segments
             )
 
         async with AUPRepository(load().aws) as repository:
-            scan = Scan(
+            scan = CoverageScan(
                 repository,
                 policy_version,
                 size,

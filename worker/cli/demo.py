@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from worker.cli import screen
 from worker.demo.run import DemoReport, run_demo
-from worker.operations.dead_letters.scan import DeadLetter
+from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.runtime.logs import configure
 
 

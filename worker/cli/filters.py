@@ -11,7 +11,8 @@ import typer
 
 from worker.domain.acceptance import parse_time
 from worker.errors import Reason, UsageError
-from worker.operations.dead_letters.scan import UNEXPLAINED, DeadLetterFilter
+from worker.operations.dead_letters.dead_letter import UNEXPLAINED
+from worker.operations.dead_letters.filter import DeadLetterFilter
 
 
 def complete_reason(incomplete: str) -> list[str]:

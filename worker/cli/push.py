@@ -26,13 +26,13 @@ from worker.domain.message import MESSAGE_MAX_BYTES
 from worker.errors import UsageError
 from worker.observability.background import traced
 from worker.operations.push import (
-    BadLine,
+    InvalidLine,
     Line,
     PushFigures,
-    examine,
-    examine_raw,
-    lines,
-    raw_lines,
+    read_lines,
+    read_raw_lines,
+    validate_acceptance,
+    validate_raw,
 )
 from worker.operations.push import push as send
 from worker.settings import Settings, load
@@ -72,7 +72,7 @@ def push(  # noqa: PLR0913, PLR0917 - one parameter an option
     """
     settings = load()
     skew = settings.clock_skew_seconds
-    check = partial(examine, clock_skew_seconds=skew) if validate else examine_raw
+    check = partial(validate_acceptance, clock_skew_seconds=skew) if validate else validate_raw
     with ExitStack() as stack:
         if user or policy or version:
             inputs = _one(user, policy, version, event_id, files)
@@ -99,13 +99,13 @@ class Source:
     """
 
     inputs: Inputs
-    check: Callable[[Line | BadLine, int], BadLine | None]
+    check: Callable[[Line | InvalidLine, int], InvalidLine | None]
     skip_invalid: bool
     max_bytes: int = MESSAGE_MAX_BYTES
     good: int = 0
     bad: int = 0
     largest_bytes: int = 0
-    shown: list[BadLine] = field(default_factory=list)
+    shown: list[InvalidLine] = field(default_factory=list)
 
     def examine(self, max_bytes: int) -> None:
         """Check all lines against the limit of a message.
@@ -185,7 +185,7 @@ def _spooled(name: str, stream: IO[bytes], stack: ExitStack) -> IO[bytes]:
     """Copy a stream that cannot be read twice, such as a pipe; lines too long are cut short."""
     spool = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES))  # noqa: SIM115 - the stack closes it
     try:
-        for line, length in raw_lines(name, stream):
+        for line, length in read_raw_lines(name, stream):
             spool.write(line)
             if length > len(line):
                 spool.write(b"\n")
@@ -200,13 +200,13 @@ def _spooled(name: str, stream: IO[bytes], stack: ExitStack) -> IO[bytes]:
     return spool
 
 
-def _lines(inputs: Inputs) -> Iterator[Line | BadLine]:
+def _lines(inputs: Inputs) -> Iterator[Line | InvalidLine]:
     for name, stream in inputs:
         stream.seek(0)
-        yield from lines(name, stream)
+        yield from read_lines(name, stream)
 
 
-def _show(shown: list[BadLine], bad: int) -> None:
+def _show(shown: list[InvalidLine], bad: int) -> None:
     for problem in shown:
         screen.note(str(problem))
     if bad > len(shown):

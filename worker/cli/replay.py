@@ -36,19 +36,28 @@ from worker.cli.running import run_async
 from worker.domain.dead_letter import original
 from worker.domain.message import OutgoingMessage
 from worker.errors import AWSDeniedError, AWSRejectedError, UsageError
+from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.dry_run import SUCCEEDS, DryRun
-from worker.operations.dead_letters.edit import Repair, assignment, replacing, setting
-from worker.operations.dead_letters.export_file import read_letters
-from worker.operations.dead_letters.journal import Journal, default_path, digest, opened, peek
-from worker.operations.dead_letters.replay import (
-    ReplayFigures,
-    ReplayObserver,
-    ReplayOptions,
-    Result,
-    rehearse,
+from worker.operations.dead_letters.edit import (
+    EditFunction,
+    edit_fields,
+    parse_assignment,
+    replace_with_export,
+)
+from worker.operations.dead_letters.export_file import read_dead_letters
+from worker.operations.dead_letters.filter import DeadLetterFilter
+from worker.operations.dead_letters.journal import (
+    Journal,
+    default_path,
+    digest,
+    open_journal,
+    read_journal,
 )
 from worker.operations.dead_letters.replay import replay as send_back
-from worker.operations.dead_letters.scan import DeadLetter, DeadLetterFilter, Scan
+from worker.operations.dead_letters.replay_dry_run import replay_dry_run
+from worker.operations.dead_letters.replay_options import ReplayOptions
+from worker.operations.dead_letters.replay_progress import ReplayFigures, ReplayObserver, Result
+from worker.operations.dead_letters.scan import Scan
 from worker.repository import AUPRepository
 from worker.settings import Settings, check_queue, load
 
@@ -208,17 +217,17 @@ def _user() -> str:
 
 def _repair(
     filed: Mapping[str, OutgoingMessage] | None, assignments: list[str] | None
-) -> Repair | None:
+) -> EditFunction | None:
     if filed is not None:
-        return replacing(filed)
+        return replace_with_export(filed)
     if assignments:
-        return setting([assignment(each) for each in assignments])
+        return edit_fields([parse_assignment(each) for each in assignments])
     return None
 
 
 def _read(path: Path) -> dict[str, OutgoingMessage]:
     """Read an export, all of it before anything is sent."""
-    letters, bad = read_letters(path)
+    letters, bad = read_dead_letters(path)
     for each in bad[:_BAD_LINES_SHOWN]:
         screen.note(str(each))
     if len(bad) > _BAD_LINES_SHOWN:
@@ -275,15 +284,15 @@ async def _rehearse(order: _Order) -> DryRunReport:
             to = await _destination(source)
             forecast = order.forecast(repository, settings)
             task = bar.add_task("looking", total=order.total or state.visible, rate="")
-            rehearsal = rehearse(
+            rehearsal = replay_dry_run(
                 queue, order.choice, manner, forecast,
-                sent=peek(order.path(state.arn), state.arn, order.asked, to),
-                look_seconds=settings.look_seconds, scan=scan,
+                sent=read_journal(order.path(state.arn), state.arn, order.asked, to),
+                visibility_timeout_seconds=settings.look_seconds, scan=scan,
             )  # fmt: skip
             async with aclosing(rehearsal) as judged:
                 async for letter, verdict in judged:
                     missing -= {letter.message_id, letter.original_message_id}
-                    found.letters.append((letter.bare(), verdict))
+                    found.letters.append((letter.without_content(), verdict))
                     bar.update(task, completed=len(found.letters))
             found.unreadable = forecast.error
     found.missing = len(missing)
@@ -335,12 +344,12 @@ class _Done(ReplayObserver):
         self._total = depth if total is None else total
         self._task = bar.add_task("replaying", total=self._total, rate="")
 
-    def saw(self, count: int) -> None:
+    def on_scanned(self, count: int) -> None:
         """Go on by what was looked at: how many the filters choose, nobody knows."""
         if not self._by_letters:
             self._bar.update(self._task, completed=min(count, self._total))
 
-    def entered(self, letter: DeadLetter, result: Result, figures: ReplayFigures) -> None:
+    def on_result(self, letter: DeadLetter, result: Result, figures: ReplayFigures) -> None:
         """Note what became of a letter, and the rate."""
         self.letters.append({**letter.summary(_now()), "result": result.value})
         self.figures = figures
@@ -351,7 +360,7 @@ class _Done(ReplayObserver):
         if self._by_letters:
             self._bar.update(self._task, completed=len(self.letters))
 
-    def waits(self, until: datetime) -> None:
+    def on_wait(self, until: datetime) -> None:
         """Say why nothing moves."""
         text = f"waiting until {until.astimezone():%H:%M:%S} for what a killed run hides"
         self._bar.update(self._task, description=text)
@@ -374,8 +383,8 @@ async def _replay(order: _Order) -> _Done:
             manner = await _fitted(order, source)
             path = order.path(state.arn)
             to = await _destination(source)
-            how = replace(manner, forecast=order.check(repository, settings))
-            with opened(path, state.arn, order.asked, to) as journal:
+            how = replace(manner, dry_run=order.check(repository, settings))
+            with open_journal(path, state.arn, order.asked, to) as journal:
                 _note_earlier(journal, bar)
                 done = _Done(bar, order.total, state.visible)
                 try:
@@ -383,9 +392,9 @@ async def _replay(order: _Order) -> _Done:
                         source,
                         dead_letters,
                         order.choice,
-                        how=replace(how, journal=journal),
-                        watcher=done,
-                        look_seconds=settings.look_seconds,
+                        options=replace(how, journal=journal),
+                        observer=done,
+                        visibility_timeout_seconds=settings.look_seconds,
                     )
                 except asyncio.CancelledError:
                     screen.note(f"replayed {done.figures.replayed:,} so far", bar)
@@ -414,7 +423,7 @@ def _report(done: _Done, *, as_json: bool) -> None:
     if as_json:
         screen.print_json(
             {
-                **figures.figures(),
+                **figures.counts(),
                 "earlier": figures.earlier,
                 "held_back": figures.held_back,
                 "missing": figures.missing,

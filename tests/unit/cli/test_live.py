@@ -21,7 +21,7 @@ from worker.aws.sqs import QueueState
 from worker.cli.live import History, Sparkline, draw, line, repeat, watch
 from worker.domain.message import OutcomeKind
 from worker.errors import AWSError, AWSUnavailableError
-from worker.operations.status.observer import Census, QueueStatus, Status, WorkerStatus
+from worker.operations.status.observer import QueueStatus, ReasonCounts, Status, WorkerStatus
 from worker.operations.status.scrape import Sample
 
 
@@ -45,13 +45,13 @@ _READY = WorkerStatus(
 _THROTTLED = WorkerStatus(
     Sample("10.0.0.2:8080", 0, reasons=("table throttles", "no poll"), held=3), None
 )
-_SILENT = WorkerStatus(Sample("10.0.0.3:8080", 0, problem="no answer (Connection refused)"))
-_CENSUS = Census(
+_SILENT = WorkerStatus(Sample("10.0.0.3:8080", 0, problem="no response (Connection refused)"))
+_REASON_COUNTS = ReasonCounts(
     counts={"invalid": 30, "unknown_policy": 10},
     seen=40,
     known=1200,
     unknown="",
-    looked_at=START - timedelta(seconds=12),
+    scanned_at=START - timedelta(seconds=12),
     expires_at=START + timedelta(days=13),
 )
 
@@ -61,7 +61,7 @@ def _status(workers: Sequence[WorkerStatus] = (_READY, _THROTTLED, _SILENT)) -> 
         at=START,
         queue=_queue(123_456, oldest_age_seconds=200.0),
         dead_letters=_queue(1150, age_unknown="denied"),
-        census=_CENSUS,
+        reason_counts=_REASON_COUNTS,
         workers=tuple(workers),
     )
 
@@ -83,7 +83,7 @@ def test_everything_that_is_known_is_drawn() -> None:
     assert re.search(r"10.0.0.1:8080 +ready +1,120.5 +0.5 +0.2 +0.0 +42\n", shown)
     assert "1,120.5" in shown
     assert "10.0.0.2:8080: table throttles; no poll" in shown
-    assert "10.0.0.3:8080: no answer (Connection refused)" in shown
+    assert "10.0.0.3:8080: no response (Connection refused)" in shown
     assert re.search(r"together +1 of 3 +1,120.5 .* 45\n", shown)
     assert "unknown_policy             10" in shown
     about = [
@@ -144,20 +144,20 @@ def test_without_workers_their_place_is_taken_by_the_net_rate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("census", "told"),
+    ("reason_counts", "told"),
     [
-        (Census(unknown="denied"), "dead letters by reason: unknown (denied)"),
-        (Census(counts={}, unknown=""), "dead letters by reason: none"),
+        (ReasonCounts(unknown="denied"), "dead letters by reason: unknown (denied)"),
+        (ReasonCounts(counts={}, unknown=""), "dead letters by reason: none"),
     ],
 )
-def test_without_reasons_a_line_says_why(census: Census, told: str) -> None:
-    assert told in _drawn(replace(_status(), census=census))
+def test_without_reasons_a_line_says_why(reason_counts: ReasonCounts, told: str) -> None:
+    assert told in _drawn(replace(_status(), reason_counts=reason_counts))
 
 
 def test_text_of_others_is_shown_and_not_obeyed() -> None:
-    census = replace(_CENSUS, counts={"\x1b[31m[bold]x": 1})
+    reason_counts = replace(_REASON_COUNTS, counts={"\x1b[31m[bold]x": 1})
     worker = WorkerStatus(Sample("w:1", 0, reasons=("\x1b]0;x\x07",)))
-    status = replace(_status([worker]), census=census)
+    status = replace(_status([worker]), reason_counts=reason_counts)
     for shown in (_drawn(status), line(status)):
         assert "[bold]x" in shown
     assert "\\x1b[31m" in _drawn(status)
@@ -170,7 +170,7 @@ def test_a_line_holds_everything() -> None:
         "net -12.3/s; dead letters 1,207 (invalid 30, unknown_policy 10); "
         "10.0.0.1:8080 ready, recorded 1,120.5/s, 42 held; "
         "10.0.0.2:8080 not ready, recorded unknown, 3 held; "
-        "10.0.0.3:8080 no answer (Connection refused)"
+        "10.0.0.3:8080 no response (Connection refused)"
     )
 
 

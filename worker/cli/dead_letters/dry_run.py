@@ -10,8 +10,8 @@ from typing import Any, Final
 from rich.console import Console
 
 from worker.cli import screen
+from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.dry_run import Verdict
-from worker.operations.dead_letters.scan import DeadLetter
 
 # On a terminal, however low it is.
 _SHOWN_MIN: Final = 5

@@ -16,7 +16,8 @@ from worker.cli import screen
 from worker.cli.dead_letters.scanning import AsJSON, Sight, expiry, look, note_unseen, now
 from worker.cli.filters import Grep, Policies, Reasons, Since, Until, Users, Versions, choice
 from worker.cli.running import run_async
-from worker.operations.dead_letters.scan import DeadLetter, DeadLetterFilter
+from worker.operations.dead_letters.dead_letter import DeadLetter
+from worker.operations.dead_letters.filter import DeadLetterFilter
 
 _TABLE_MIN_COLUMNS: Final = 150
 _CELL_MAX_COLUMNS: Final = 36
@@ -48,7 +49,7 @@ class _Summaries:
             self.counts[letter.reason] += 1
             first = self.first_expiry.setdefault(letter.reason, letter.expires_at)
             self.first_expiry[letter.reason] = min(first, letter.expires_at)
-            self._kept.append(letter.bare())
+            self._kept.append(letter.without_content())
             if self._most is not None and len(self._kept) > 2 * self._most:
                 self._kept = self.shown()
         return True

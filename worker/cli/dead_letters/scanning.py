@@ -13,11 +13,13 @@ from typing import IO, Annotated, Final
 import typer
 from rich.text import Text
 
-from worker.aws.sqs import QueueState, open_queues
+from worker.aws.sqs import open_queues
 from worker.cli import screen
 from worker.cli.running import run_async
+from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.export_file import new_file, to_line
-from worker.operations.dead_letters.scan import DeadLetter, DeadLetterFilter, Scan, walk
+from worker.operations.dead_letters.filter import DeadLetterFilter
+from worker.operations.dead_letters.scan import Scan, scan_dead_letters
 from worker.settings import load
 
 _SOON_SECONDS: Final = 86_400
@@ -56,16 +58,16 @@ async def look(description: str, take: Callable[[DeadLetter], bool]) -> Sight:
     sight, scan = Sight(), Scan()
     with screen.progress(description) as bar:
         async with open_queues(settings) as (_, queue):
-            sight.known = _depth(await queue.state())
+            sight.known = (await queue.state()).depth
             task = bar.add_task(description, total=sight.known, rate="")
-            walking = walk(
+            scanning = scan_dead_letters(
                 queue,
                 now=now,
-                look_seconds=settings.look_seconds,
+                visibility_timeout_seconds=settings.look_seconds,
                 polls=settings.poll_concurrency,
                 scan=scan,
             )
-            async with aclosing(walking) as letters:
+            async with aclosing(scanning) as letters:
                 async for letter in letters:
                     sight.seen += 1
                     bar.update(task, completed=sight.seen)
@@ -83,10 +85,6 @@ def note_unseen(count: int) -> bool:
             "hands out no more at once (120,000); run this again later"
         )
     return bool(count)
-
-
-def _depth(state: QueueState) -> int:
-    return state.visible + state.in_flight + state.delayed
 
 
 def expiry(expires_at: datetime, at: datetime) -> Text:

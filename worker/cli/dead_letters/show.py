@@ -16,8 +16,9 @@ from worker.cli.dead_letters.scanning import AsJSON, expiry, look, now
 from worker.cli.running import run_async
 from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE
 from worker.errors import AUPError, UsageError
-from worker.operations.dead_letters.body_view import BodyLine, BodyPart, lay_out
-from worker.operations.dead_letters.scan import DeadLetter, DeadLetterFilter
+from worker.operations.dead_letters.body_view import BodyLine, BodyPart, format_body
+from worker.operations.dead_letters.dead_letter import DeadLetter
+from worker.operations.dead_letters.filter import DeadLetterFilter
 
 _WRONG: Final = "bold red"
 _INDENT_MAX: Final = 40
@@ -49,7 +50,7 @@ def show(
         return
     out = screen.stdout()
     _print_facts(out, letter)
-    for part in lay_out(letter):
+    for part in format_body(letter):
         out.print()
         out.print(Text(screen.plain(_title(part)).plain, style="bold"))
         for line in part.lines:
