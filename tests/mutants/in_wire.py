@@ -7,10 +7,10 @@ from typing import Final
 from tests.mutants.mutant import Mutant
 
 _CONNECTION: Final = "worker/aws/connection.py"
-_QUEUE: Final = "worker/aws/sqs.py"
+_QUEUE_RESPONSES: Final = "worker/aws/sqs_responses.py"
 _WRITES: Final = "worker/repository/writes.py"
 _MISBEHAVING: Final = "tests/wire/test_misbehaving.py"
-_QUEUE_TESTS: Final = ("tests/unit/aws/test_sqs.py",)
+_QUEUE_TESTS: Final = ("tests/unit/aws/test_sqs_responses.py",)
 _WRITES_TESTS: Final = ("tests/unit/repository/test_writes.py",)
 
 _CONNECTIONS: Final = (
@@ -58,14 +58,14 @@ _CONNECTIONS: Final = (
     ),
     Mutant(
         "another object taken for a response",
-        "worker/aws/calls.py",
+        "worker/aws/responses.py",
         "return bool(answer) and members is not None and members.isdisjoint(answer)",
         "return False",
         (_MISBEHAVING, "-k", "no_other_success"),
     ),
     Mutant(
         "an empty body taken for a success of every call",
-        "worker/aws/calls.py",
+        "worker/aws/responses.py",
         "return not body and status_code == _OK and operation in _HARMLESS_IF_EMPTY",
         "return not body and status_code == _OK",
         (_MISBEHAVING, "-k", "empty_body"),
@@ -74,14 +74,14 @@ _CONNECTIONS: Final = (
 _RESULTS: Final = (
     Mutant(
         "an entry's id that is no string",
-        _QUEUE,
+        _QUEUE_RESPONSES,
         "if isinstance(found, str) and found in indexes:",
         "if found in indexes:",
         _QUEUE_TESTS,
     ),
     Mutant(
         "lists of a batch that are none",
-        _QUEUE,
+        _QUEUE_RESPONSES,
         "    if not isinstance(value, list):\n        raise",
         "    if value is structure:\n        raise",
         _QUEUE_TESTS,
@@ -155,14 +155,14 @@ _PRIVACY: Final = (
     ),
     Mutant(
         "values quoted by AWS logged",
-        "worker/aws/calls.py",
+        "worker/aws/error_codes.py",
         'else _QUOTED.sub("…", message)',
         "else message",
-        ("tests/unit/aws/test_calls.py",),
+        ("tests/unit/aws/test_error_codes.py",),
     ),
     Mutant(
         "the text of an error page logged",
-        "worker/aws/calls.py",
+        "worker/aws/responses.py",
         'text = f"no JSON object: {digest(body)}"',
         'text = body.decode(errors="replace")',
         (_MISBEHAVING, "-k", "no_log_quotes"),

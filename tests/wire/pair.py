@@ -13,7 +13,7 @@ from aiobotocore.config import AioConfig
 from botocore.loaders import Loader
 
 from tests.wire.recorder import Recorded, Recorder, Step
-from worker.aws.calls import new_session
+from worker.aws.client import new_session
 from worker.aws.connection import StrictSession
 from worker.aws.fast_path.caller import Caller, SignedCaller, StockCaller
 

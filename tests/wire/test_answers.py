@@ -23,8 +23,8 @@ from structlog.testing import capture_logs
 
 from tests.wire.pair import QUEUE, REQUESTS, SQS, Outcome, outcome_of, paired
 from tests.wire.recorder import Recorder, Step, Trouble, Truncated, answer
-from worker.aws.calls import NoResponseError
 from worker.aws.fast_path.caller import SignedCaller, StockCaller
+from worker.aws.responses import NoResponseError
 from worker.aws.sqs import Queue
 
 BINARY = bytes(range(256))

@@ -18,8 +18,9 @@ from tests.unit.fakes import received_message
 from tests.wire.pair import DYNAMODB, QUEUE, REQUESTS, Pair, opened_client, outcome_of, paired
 from tests.wire.recorder import Early, Pieces, Recorder, Step, Trouble, Truncated, answer
 from worker.aws import connection
-from worker.aws.calls import NoResponseError, calling
+from worker.aws.calls import calling
 from worker.aws.fast_path.caller import Caller
+from worker.aws.responses import NoResponseError
 from worker.aws.sqs import Queue
 from worker.domain.message import OutgoingMessage
 from worker.errors import AWSError, AWSUnavailableError

@@ -25,7 +25,7 @@ from structlog.testing import capture_logs
 
 from tests.wire.pair import DYNAMODB, REQUESTS, SQS, opened_client, outcome_of, paired
 from tests.wire.recorder import Recorder, Trouble, answer, recording
-from worker.aws.calls import new_session
+from worker.aws.client import new_session
 from worker.aws.fast_path.caller import SignedCaller, StockCaller, open_caller
 from worker.runtime.event_loop import run_on_loop
 

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from worker.aws.calls import calling, client_config, new_session, opened
+from worker.aws.calls import calling
+from worker.aws.client import client_config, new_session, opened
 from worker.errors import AWSUnavailableError, SettingsError
 from worker.settings import Settings
 

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import aioboto3
 
-from worker.aws.calls import calling, new_session, opened
+from worker.aws.calls import calling
+from worker.aws.client import new_session, opened
 from worker.domain.message import MESSAGE_MAX_BYTES
 from worker.errors import AWSNotFoundError, AWSRejectedError, UsageError
 from worker.settings import Settings

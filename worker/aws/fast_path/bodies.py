@@ -13,7 +13,7 @@ from typing import Any, Final
 from boto3.dynamodb.types import TypeSerializer
 from pydantic_core import from_json
 
-from worker.aws.calls import NoResponseError, is_empty, is_foreign
+from worker.aws.responses import NoResponseError, is_empty, is_foreign
 
 _OK: Final = 200
 _QUEUE: Final = {"QueueUrl": "https://sqs.invalid/1/queue"}

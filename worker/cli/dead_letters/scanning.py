@@ -13,7 +13,8 @@ from typing import IO, Annotated, Final
 import typer
 from rich.text import Text
 
-from worker.aws.sqs import QueueState, open_queues
+from worker.aws.queue_lookup import open_queues
+from worker.aws.queue_state import QueueState
 from worker.cli import screen
 from worker.cli.running import run_async
 from worker.operations.dead_letters.export_file import new_file, to_line

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from worker.aws.calls import calling, client_config, code_of, opened
+from worker.aws.calls import calling
+from worker.aws.client import client_config, opened
+from worker.aws.sdk_errors import code_of
 from worker.aws.sdk_files import config_problems
 from worker.errors import AWSDeniedError, AWSError, AWSUnsupportedError
 from worker.operations.doctor.result import CheckResult, failed, passed, unknown, warned

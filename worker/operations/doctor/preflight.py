@@ -9,8 +9,10 @@ from typing import Final
 import structlog
 
 from worker.aws.access import Operation, Probe
-from worker.aws.calls import GRANT_ADVICE
-from worker.aws.sqs import Queue, QueueState, dead_letter_probes, source_probes
+from worker.aws.error_codes import GRANT_ADVICE
+from worker.aws.queue_probes import dead_letter_probes, source_probes
+from worker.aws.queue_state import QueueState
+from worker.aws.sqs import Queue
 from worker.domain.dead_letter import ATTRIBUTE_ROOM_BYTES
 from worker.domain.message import MESSAGE_MAX_BYTES
 from worker.errors import (
