@@ -120,7 +120,7 @@ _PROGRESS: Final = (
     Mutant(
         "a message in no known form ends the poller",
         "worker/aws/sqs.py",
-        "except UNREADABLE as error:",
+        "except MALFORMED as error:",
         "except ZeroDivisionError as error:",
         ("tests/unit/aws/test_sqs_responses.py",),
     ),

@@ -49,15 +49,15 @@ _ANSWERS: Final = (
     Mutant(
         "an entry that the answer leaves out counts as done",
         _QUEUE_RESPONSES,
-        "else _unknown(each) for each in said",
-        "else None for each in said",
+        "else _unknown(each) for each in results",
+        "else None for each in results",
         _QUEUE_TESTS,
     ),
     Mutant(
         "another body than was sent is taken for sent",
         _QUEUE,
-        "stated == body_md5(messages[index].body)",
-        "stated != index",
+        "md5 == body_md5(messages[index].body)",
+        "md5 != index",
         _QUEUE_TESTS,
     ),
     Mutant(

@@ -38,7 +38,7 @@ _CONNECTIONS: Final = (
     Mutant(
         "part of another response passed over",
         _CONNECTION,
-        "if self._has_begun_another():",
+        "if self._has_bytes_left():",
         "if self.spoiled:",
         (_MISBEHAVING, "-k", "bytes_after_a_response"),
     ),
@@ -59,7 +59,7 @@ _CONNECTIONS: Final = (
     Mutant(
         "another object taken for a response",
         "worker/aws/responses.py",
-        "return bool(answer) and members is not None and members.isdisjoint(answer)",
+        "return bool(response) and members is not None and members.isdisjoint(response)",
         "return False",
         (_MISBEHAVING, "-k", "no_other_success"),
     ),
@@ -75,8 +75,8 @@ _RESULTS: Final = (
     Mutant(
         "an entry's id that is no string",
         _QUEUE_RESPONSES,
-        "if isinstance(found, str) and found in indexes:",
-        "if found in indexes:",
+        "if isinstance(entry_id, str) and entry_id in indexes:",
+        "if entry_id in indexes:",
         _QUEUE_TESTS,
     ),
     Mutant(
@@ -163,7 +163,7 @@ _PRIVACY: Final = (
     Mutant(
         "the text of an error page logged",
         "worker/aws/responses.py",
-        'text = f"no JSON object: {digest(body)}"',
+        'text = f"not a JSON object: {digest(body)}"',
         'text = body.decode(errors="replace")',
         (_MISBEHAVING, "-k", "no_log_quotes"),
     ),

@@ -23,7 +23,7 @@ from structlog.testing import capture_logs
 
 from tests.wire.pair import QUEUE, REQUESTS, SQS, Outcome, outcome_of, paired
 from tests.wire.recorder import Recorder, Step, Trouble, Truncated, answer
-from worker.aws.fast_path.caller import SignedCaller, StockCaller
+from worker.aws.fast_path.caller import SDKCaller, SignedCaller
 from worker.aws.responses import NoResponseError
 from worker.aws.sqs import Queue
 
@@ -349,7 +349,7 @@ async def test_a_message_of_another_md5_is_left_in_the_queue(recorder: Recorder)
                 taken = await queue.receive(10, wait_seconds=0, visibility_timeout_seconds=30)
             assert [message.body for message in taken] == ["one", "three"]
             assert [line["why"] for line in logs] == [
-                "the body is not what was sent, by its MD5",
+                "the body does not match its MD5",
                 "MessageId, ReceiptHandle, Body: missing or not a string",
             ]
             assert "tow" not in str(logs)
@@ -390,8 +390,8 @@ async def test_after_a_failure_the_sdk_sees_ten_successes_that_refill_its_retrie
     request = REQUESTS["DeleteMessageBatch"][0]
     async with paired(recorder, "DeleteMessageBatch") as pair:
         assert isinstance(pair.signed, SignedCaller)
-        stock = pair.signed._stock
-        assert isinstance(stock, StockCaller)
+        stock = pair.signed._sdk
+        assert isinstance(stock, SDKCaller)
         seen: list[str] = []
         stock._client.meta.events.register(
             "after-call.sqs", lambda model, **_: seen.append(model.name)

@@ -205,7 +205,7 @@ async def test_a_slow_response_ends_at_the_deadline_of_the_call(
     recorder.play(Pieces(tuple(bytes([each]) for each in _said("a")), pause_seconds=0.02))
     async with paired(recorder, "DeleteMessageBatch", **one_connection) as pair:
         queue = _queue(pair, way)
-        with pytest.raises(AWSUnavailableError, match="no answer within"):
+        with pytest.raises(AWSUnavailableError, match="no response within"):
             await queue.delete([received_message()])
 
 

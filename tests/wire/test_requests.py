@@ -74,7 +74,7 @@ async def test_with_awss_own_endpoints_our_signature_is_the_sdks(
     monkeypatch.setenv("AWS_ACCOUNT_ID", account)
     async with opened_client(service, None) as client:
         caller = await SignedCaller.open(client, operations)
-    urls = {form.url for form, _, _ in caller._ways.values()}
+    urls = {form.url for form, _, _ in caller._prepared.values()}
     host = f"{account}.ddb" if account and service == "dynamodb" else service
     assert urls == {f"https://{host}.eu-west-1.amazonaws.com/"}
 
@@ -112,5 +112,5 @@ def test_items_are_written_byte_for_byte_as_the_sdk_writes_them(item: dict[str, 
 
 
 def test_what_no_request_can_hold_is_an_error() -> None:
-    with pytest.raises(TypeError, match="object has no place"):
+    with pytest.raises(TypeError, match="object is not allowed"):
         request_body("SendMessageBatch", {"Entries": [object()]})

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError, CredentialRetrievalError, NoCredent
 
 from tests.wire.pair import NOW, REQUESTS, SQS, opened_client, outcome_of
 from tests.wire.recorder import Recorder, answer
-from worker.aws.fast_path.caller import SignedCaller, StockCaller
+from worker.aws.fast_path.caller import SDKCaller, SignedCaller
 
 DELETE = REQUESTS["DeleteMessageBatch"][0]
 DELETED = answer(b'{"Successful": [{"Id": "0"}]}')
@@ -43,7 +43,7 @@ def _session(credentials: AioCredentials | None) -> aioboto3.Session:
 async def test_new_credentials_sign_the_very_next_request(recorder: Recorder) -> None:
     credentials = _Rotating("AKIDONE", "first")
     async with opened_client("sqs", recorder.url, _session(credentials)) as client:
-        ways = (StockCaller(client), await SignedCaller.open(client, SQS, clock=NOW.timestamp))
+        ways = (SDKCaller(client), await SignedCaller.open(client, SQS, clock=NOW.timestamp))
         seen = []
         for key, secret, token in [
             ("AKIDONE", "first", None),
@@ -72,7 +72,7 @@ async def test_credentials_that_cannot_be_renewed_fail_the_call_and_send_nothing
 ) -> None:
     credentials = _Rotating("AKID", "secret")
     async with opened_client("sqs", recorder.url, _session(credentials)) as client:
-        ways = (StockCaller(client), await SignedCaller.open(client, SQS))
+        ways = (SDKCaller(client), await SignedCaller.open(client, SQS))
         credentials.failure = failure
         for way in ways:
             outcome = await outcome_of(recorder, way, "DeleteMessageBatch", DELETE, DELETED)

@@ -1,4 +1,4 @@
-"""Calls to AWS with a deadline, and batches that are rejected as a whole."""
+"""Calls to AWS with a deadline, and recovery from batches rejected as a whole."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ ResultT = TypeVar("ResultT")
 Calling = Callable[..., AbstractAsyncContextManager[None]]
 
 
-class calling:  # noqa: N801 - used like a function; a generator would cost three times as much
-    """Context of one call to AWS: a deadline, and errors that say what to do.
+class calling:  # noqa: N801 - used like a function; a generator costs three times as much
+    """Context of one call to AWS, with a deadline and translated errors.
 
     Args:
-        operation: AWS's name of the call.
-        timeout_seconds: when the call is abandoned, its retries included.
-        calls: where the call is counted.
-        target: the queue or table, named in errors.
+        operation: AWS's name of the operation.
+        timeout_seconds: Deadline of the call, including its retries.
+        calls: Counter of calls by operation.
+        target: Queue or table, named in errors.
 
     Raises:
-        AWSError: of the subclass that says what to do; its text names operation and target.
-        SettingsError: region or profile are missing or wrong.
+        AWSError: Of the subclass for the failure; its text starts with operation and target.
+        SettingsError: The region or profile is missing or wrong.
     """
 
     __slots__ = ("_calls", "_deadline", "_operation", "_seconds", "_target")
@@ -68,30 +68,32 @@ class calling:  # noqa: N801 - used like a function; a generator would cost thre
         if error is None:
             await self._deadline.__aexit__(None, None, None)
             return
-        what = f"{self._operation} {self._target}" if self._target else self._operation
+        prefix = f"{self._operation} {self._target}" if self._target else self._operation
         try:
             try:
-                with translating(what):
-                    raise error  # noqa: TRY301 - to be translated
-            except BaseException as found:
-                await self._deadline.__aexit__(type(found), found, found.__traceback__)
+                with translating(prefix):
+                    raise error  # noqa: TRY301 - raised to be translated
+            except BaseException as translated:
+                await self._deadline.__aexit__(
+                    type(translated), translated, translated.__traceback__
+                )
                 raise
-        except TimeoutError as late:
-            if NO_CREDENTIALS in getattr(late.__cause__, "__notes__", ()):
+        except TimeoutError as timeout:
+            if NO_CREDENTIALS in getattr(timeout.__cause__, "__notes__", ()):
                 raise AWSDeniedError(
-                    f"{what}: {NO_CREDENTIALS}: none came within {self._seconds:g} s; "
+                    f"{prefix}: {NO_CREDENTIALS}: none received within {self._seconds:g} s; "
                     f"{CREDENTIALS_ADVICE}"
                 ) from None
-            raise AWSUnavailableError(f"{what}: no answer within {self._seconds:g} s") from None
+            raise AWSUnavailableError(f"{prefix}: no response within {self._seconds:g} s") from None
 
 
 async def split_if_rejected(
     call: Callable[[Sequence[EntryT]], Awaitable[Sequence[ResultT]]], entries: Sequence[EntryT]
 ) -> list[ResultT | AWSError]:
-    """Call with all entries, and in halves where they are rejected together.
+    """Call with all entries, and with halves of them if the batch is rejected as a whole.
 
-    One entry can cause the rejection of a whole batch: halved again and again, it fails alone. One
-    half follows the other, because the caller counts on one call in flight.
+    One entry can cause the rejection of a whole batch; repeated halving isolates it. The halves are
+    sent one after the other, because the caller budgets for one call in flight.
 
     Args:
         call: Takes entries, returns one result for each, in order.

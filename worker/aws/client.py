@@ -1,4 +1,4 @@
-"""Sessions and clients of the SDK, as the worker configures them."""
+"""Sessions and clients of the AWS SDK, configured for the worker."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ ClientT = TypeVar("ClientT")
 
 
 def new_session() -> aioboto3.Session:
-    """Make a session that believes no answer which AWS cannot have given.
+    """Create a session that rejects responses which AWS cannot have sent.
 
-    The SDK takes a page of HTML, or nothing, for an answer without fields: so a write that never
-    happened would have succeeded, and a policy would be absent. And what is no text it raises past
-    every handler of its errors, as it does with what goes wrong on the way to credentials.
+    The SDK takes an HTML page or an empty body for a response without members: a write that never
+    happened would count as a success, and a policy would be absent. Bytes that are not text, and
+    failures to retrieve credentials, it raises as exceptions outside its own hierarchy.
 
     Raises:
-        SettingsError: the profile does not exist; or its file, that of certificates or that of a
-            token cannot be read.
+        SettingsError: The profile does not exist, or a file of profiles, certificates or tokens
+            cannot be read.
     """
     with translating("AWS"):
         core = CredentialsSession()
@@ -46,7 +46,7 @@ def _check_files(core: CredentialsSession) -> None:
     name = "AWS_CA_BUNDLE" if os.environ.get("AWS_CA_BUNDLE") else "ca_bundle of the profile"
     if not bundle:
         bundle, name = os.environ.get("REQUESTS_CA_BUNDLE"), "REQUESTS_CA_BUNDLE"
-        # An empty variable would turn off the verification of certificates.
+        # An empty variable would disable the verification of certificates.
         core.set_config_variable("ca_bundle", bundle or True)
     problems = token_problems()
     problem = certificate_problem(name, bundle) if bundle else None
@@ -55,12 +55,12 @@ def _check_files(core: CredentialsSession) -> None:
 
 
 def client_config(*, pool: int, read_timeout_seconds: float, attempts: int) -> Any:
-    """Configure one client.
+    """Return the configuration of one client.
 
     Args:
-        pool: connections at most; as many as calls may be under way.
-        read_timeout_seconds: must exceed the wait of a long poll.
-        attempts: tries of the SDK itself, the first included.
+        pool: Maximum number of connections; at least the number of concurrent calls.
+        read_timeout_seconds: Must exceed the wait time of a long poll.
+        attempts: Attempts of the SDK, including the first one.
     """
     return AioConfig(
         connect_timeout=3,
@@ -77,16 +77,20 @@ def client_config(*, pool: int, read_timeout_seconds: float, attempts: int) -> A
 async def opened(
     context: AbstractAsyncContextManager[ClientT], service: str
 ) -> AsyncIterator[ClientT]:
-    """Open a client or resource of the SDK, and close it at the end.
+    """Open a client or resource of the SDK and close it on exit.
+
+    Args:
+        context: Unopened client or resource, as the session returns it.
+        service: Name of the service; starts the text of errors.
 
     Raises:
-        AWSError: credentials cannot be had.
-        SettingsError: region, profile or endpoint are missing or wrong.
+        AWSError: Credentials cannot be retrieved.
+        SettingsError: The region, profile or endpoint is missing or wrong.
     """
     async with AsyncExitStack() as stack:
         with translating(service):
             try:
                 client = await stack.enter_async_context(context)
-            except ValueError as error:  # an endpoint of the profile that the SDK cannot call
+            except ValueError as error:  # invalid endpoint in the profile
                 raise SettingsError([f"{service}: {error}: correct endpoint_url"]) from None
         yield client

@@ -1,4 +1,4 @@
-"""Credentials that all calls of a session share."""
+"""Credentials shared by all calls of a session."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from botocore.exceptions import CredentialRetrievalError
 from worker.aws.sdk_errors import CREDENTIALS_MISSING, NO_CREDENTIALS, WRONG_SETTINGS
 from worker.runtime.redaction import error_text
 
-# It has no handler of its own: without one Python prints what it logs, traceback and all, each time
-# that credentials cannot be renewed. Whoever calls gets the same as an error.
+# Without a handler Python prints each failed renewal of credentials to stderr with its traceback.
+# The caller gets the same failure as an error.
 logging.getLogger("aiobotocore").addHandler(logging.NullHandler())
 
-# botocore.credentials: with less than that left to credentials, calls wait for new ones.
-_HELD_BACK_SECONDS: Final = 600
-# How long a failure to fetch them answers for the next calls too.
-_PAUSE_SECONDS: Final = 1.0
+# Calls wait for new credentials if the current ones expire sooner (botocore.credentials).
+_MANDATORY_REFRESH_SECONDS: Final = 600
+# How long a failed renewal fails the next calls too, without another request.
+_FAILURE_CACHE_SECONDS: Final = 1.0
 _MEMBER: Final = re.compile(r"'[A-Z][A-Za-z]{2,30}'")
 
 
 class CredentialsSession(AioSession):
-    """Hand out credentials that are ours to fetch."""
+    """SDK session whose refreshable credentials are `SharedCredentials`."""
 
     _shared: SharedCredentials | None = None
 
-    async def get_credentials(  # type: ignore[override] # no subclass, but a stand-in
+    async def get_credentials(  # type: ignore[override] # a wrapper, not a subclass
         self,
     ) -> AioCredentials | SharedCredentials | None:
-        """Return the credentials of this session, shared if they must be renewed.
+        """Return the credentials of this session; shared ones if they expire.
 
         Raises:
-            CredentialRetrievalError: Their source failed.
+            CredentialRetrievalError: The source of the credentials failed.
         """
         if self._shared is not None:
             return self._shared
-        with _seeking_credentials():
+        with _translating_retrieval():
             found: (
                 AioCredentials | AioRefreshableCredentials | None
             ) = await super().get_credentials()
@@ -54,11 +54,14 @@ class CredentialsSession(AioSession):
 
 
 class SharedCredentials:
-    """Credentials renewed once for all the calls that wait for them.
+    """Credentials that are renewed once for all waiting calls.
 
-    The SDK lets each of a hundred calls ask a failing source anew, one after the other, and raises
-    what its providers happen to stumble over: KeyError for an answer without a key, RuntimeError
-    for credentials that come expired.
+    In the SDK each of a hundred waiting calls queries a failing source again, one after the other,
+    and gets whatever exception the provider raises: KeyError for a response without a key,
+    RuntimeError for credentials that are expired on arrival.
+
+    Args:
+        credentials: Refreshable credentials of the SDK.
     """
 
     def __init__(self, credentials: AioRefreshableCredentials) -> None:
@@ -69,53 +72,55 @@ class SharedCredentials:
         return getattr(self._credentials, name)
 
     async def get_account_id(self) -> str | None:
-        """Give the account, as the SDK's own do."""
+        """Return the account id, or None if it is unknown."""
         return (await self.get_frozen_credentials()).account_id
 
     async def get_frozen_credentials(self) -> ReadOnlyCredentials:
-        """Give what a call is signed with.
+        """Return the keys and token to sign a call with.
 
         Raises:
-            CredentialRetrievalError: it cannot be had; or could not, a moment ago.
+            CredentialRetrievalError: They cannot be retrieved, or could not within the last second.
         """
-        with _seeking_credentials():
-            if not self._credentials.refresh_needed(_HELD_BACK_SECONDS):
-                # Good for a while: the SDK renews them in one call only, and forgives a failure.
+        with _translating_retrieval():
+            if not self._credentials.refresh_needed(_MANDATORY_REFRESH_SECONDS):
+                # Still valid: the SDK renews them within one call only and tolerates a failure.
                 return await self._credentials.get_frozen_credentials()
             if self._renewing is None:
                 self._renewing = asyncio.get_running_loop().create_task(self._renew())
             return await asyncio.shield(self._renewing)
 
     async def _renew(self) -> ReadOnlyCredentials:
-        pause_seconds = _PAUSE_SECONDS
+        pause_seconds = _FAILURE_CACHE_SECONDS
         try:
             renewed = await self._credentials.get_frozen_credentials()
             pause_seconds = 0.0
         finally:
-            asyncio.get_running_loop().call_later(pause_seconds, self._may_renew)
+            asyncio.get_running_loop().call_later(pause_seconds, self._allow_renewal)
         return renewed
 
-    def _may_renew(self) -> None:
+    def _allow_renewal(self) -> None:
         renewing, self._renewing = self._renewing, None
         if renewing is not None and not renewing.cancelled():
-            renewing.exception()  # looked at, for all who waited may have been cancelled
+            renewing.exception()  # retrieved: every waiting call may have been cancelled
 
 
-def _said(error: Exception) -> str:
+def _description(error: Exception) -> str:
     text = error_text(error)
     if isinstance(error, KeyError) and _MEMBER.fullmatch(str(error)):
-        text = str(error)  # what a provider of the SDK looked for, and not what it found
+        text = str(error)  # the member that the provider expected, not data that it found
     return text if text.startswith(type(error).__name__) else f"{type(error).__name__}: {text}"
 
 
 @contextmanager
-def _seeking_credentials() -> Iterator[None]:
+def _translating_retrieval() -> Iterator[None]:
     try:
         yield
     except asyncio.CancelledError as cancelled:
-        cancelled.add_note(NO_CREDENTIALS)  # for the deadline, should it be its doing
+        cancelled.add_note(NO_CREDENTIALS)  # read by the deadline of the call, if it cancelled
         raise
     except (*WRONG_SETTINGS, *CREDENTIALS_MISSING):
         raise
     except Exception as error:
-        raise CredentialRetrievalError(provider="their source", error_msg=_said(error)) from error
+        raise CredentialRetrievalError(
+            provider="their source", error_msg=_description(error)
+        ) from error

@@ -1,4 +1,4 @@
-"""Error codes of AWS, and the errors of this program that they become."""
+"""Mapping of AWS error codes to the errors of this program."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _REJECTED: Final = {
     "ResourceInUseException",
     "SerializationException", "ValidationError", "ValidationException",
 }  # fmt: skip
-# Servers other than AWS: an operation that they lack (PartiQL, for one).
+# Operations that servers other than AWS may not implement, such as PartiQL.
 _UNSUPPORTED: Final = {
     "501", "InvalidAction", "NotImplemented", "UnknownOperation", "UnknownOperationException",
     "UnsupportedOperation", "UnsupportedOperationException",
@@ -71,8 +71,8 @@ _BY_CODE: Final[dict[str, type[AWSError]]] = {
     )
     for code in codes
 }
-# What AWS writes under codes that a wrong key has too; in both services' common errors.
-_CLOCK_WORDS: Final = ("signature expired", "signature not yet current")
+# AWS reports clock skew under the codes of a wrong key too ("Common errors" of both services).
+_CLOCK_SKEW_TEXTS: Final = ("signature expired", "signature not yet current")
 _KMS_DENIED: Final = {"KMS.AccessDeniedException", "KmsAccessDenied"}
 _KMS_UNUSABLE: Final = {
     "KMS.DisabledException", "KMS.InvalidStateException", "KMS.NotFoundException", "KmsDisabled",
@@ -84,27 +84,29 @@ _KMS_KEY: Final = re.compile(
 )
 KMS_ADVICE: Final = "; allow "
 GRANT_ADVICE: Final = "; grant the permissions that the README lists"
-CREDENTIALS_ADVICE: Final = "give this process a role, a profile or keys that work"
-# AWS quotes the value that it finds wrong, which may be a message's own.
+CREDENTIALS_ADVICE: Final = "configure a role, a profile or valid access keys for this process"
+# AWS quotes the value that it rejects, which may be part of a message.
 _QUOTED: Final = re.compile(r"(?<!\w)([\"'`]).*\1(?!\w)|(?<=Value ).*(?= for parameter)", re.DOTALL)
 _NEVER_QUOTING: Final = (AWSDeniedError, AWSNotFoundError)
 
 
 def error_of(code: str, message: str) -> AWSError:
-    """Turn AWS's error code into the error that says what to do.
+    """Return the error for an AWS error code.
 
     Args:
-        code: as in `Error.Code`, or of one entry of a batch; namespaces are dropped.
-        message: AWS's own words; values that it quotes are left out where they may be private.
+        code: `Error.Code` of a response, or the code of one entry of a batch; namespaces are
+            ignored.
+        message: Message from AWS; quoted values are left out if they may be private.
 
     Returns:
-        An unknown code counts as passing: the call is tried again.
+        An error of the subclass for the code. An unknown code counts as a temporary failure, so
+        that the call is retried.
     """
     short = code.rsplit("#", maxsplit=1)[-1]
     kind = _BY_CODE.get(short) or _BY_CODE.get(short.rsplit(".", maxsplit=1)[-1])
     kind = kind or AWSUnavailableError
-    words = message if kind in _NEVER_QUOTING else _QUOTED.sub("…", message)
-    return kind(f"{error_code(short)}: {one_line(words) or 'no message'}{_hint(short, message)}")
+    text = message if kind in _NEVER_QUOTING else _QUOTED.sub("…", message)
+    return kind(f"{error_code(short)}: {one_line(text) or 'no message'}{_hint(short, message)}")
 
 
 def one_line(text: str) -> str:
@@ -113,18 +115,18 @@ def one_line(text: str) -> str:
 
 
 def _hint(code: str, message: str) -> str:
-    """Say what to do where AWS does not."""
-    if code in _SKEWED_CLOCK or any(words in message.lower() for words in _CLOCK_WORDS):
+    """Return what to do about an error, if the message from AWS does not say it."""
+    if code in _SKEWED_CLOCK or any(text in message.lower() for text in _CLOCK_SKEW_TEXTS):
         return "; check this machine's clock"
     if code in _STALE_CREDENTIALS:
-        return f"; {CREDENTIALS_ADVICE}, and check its clock"
+        return f"; {CREDENTIALS_ADVICE}, and check this machine's clock"
     key = _KMS_KEY.search(message)
     if code in _KMS_DENIED or key:
         action, arn = (key["action"], key["key"]) if key else ("", "")
         actions = action or "kms:Decrypt to receive or read, kms:GenerateDataKey to send"
         return f"{KMS_ADVICE}{actions} on {arn or 'the KMS key of the queue or table'}"
     if code in _KMS_UNUSABLE:
-        return "; see whether the KMS key of the queue or table exists and is enabled"
+        return "; check that the KMS key of the queue or table exists and is enabled"
     if code in _NO_PERMISSION:
         return GRANT_ADVICE
     return ""

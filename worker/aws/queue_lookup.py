@@ -1,4 +1,4 @@
-"""Opening of queues, by URL or by name."""
+"""Clients for queues, and lookup of queues by URL or by name."""
 
 from __future__ import annotations
 
@@ -32,19 +32,24 @@ async def open_queues(
     events: Counter[str] | None = None,
     session: aioboto3.Session | None = None,
 ) -> AsyncIterator[tuple[Queue, Queue]]:
-    """Open the queue of acceptances and the dead-letter queue, on one pool each for polls and rest.
+    """Open the queue of acceptances and the dead-letter queue.
+
+    Long polls and all other calls have separate connection pools.
 
     Args:
-        settings: name the queues, by URL or by name.
-        calls: where calls are counted by operation.
-        events: where messages that cannot be read are counted.
-        session: instead of one from the environment.
+        settings: Settings with the URLs or names of the queues.
+        calls: Counter of calls by operation.
+        events: Counter of events, such as malformed messages.
+        session: Session of the SDK; by default a new one.
+
+    Yields:
+        The source queue and the dead-letter queue.
 
     Raises:
-        AWSError: a queue that is named is not found, or cannot be asked for.
+        AWSError: A queue does not exist, or its lookup failed.
     """
-    async with open_finder(settings, calls=calls, events=events, session=session) as found:
-        yield await found(settings.queue), await found(settings.dead_letter_queue)
+    async with open_finder(settings, calls=calls, events=events, session=session) as find:
+        yield await find(settings.queue), await find(settings.dead_letter_queue)
 
 
 @asynccontextmanager
@@ -55,20 +60,20 @@ async def open_finder(
     events: Counter[str] | None = None,
     session: aioboto3.Session | None = None,
 ) -> AsyncIterator[Callable[[str], Awaitable[Queue]]]:
-    """Open the pools of `open_queues`, and give what finds a queue by URL or by name.
+    """Open the clients of queues and yield a function that finds a queue by URL or by name.
 
     Args:
-        settings: concurrency, deadlines and place.
-        calls: where calls are counted by operation.
-        events: where messages that cannot be read are counted.
-        session: instead of one from the environment.
+        settings: Settings with concurrency, deadlines, region and endpoint.
+        calls: Counter of calls by operation.
+        events: Counter of events, such as malformed messages.
+        session: Session of the SDK; by default a new one.
 
     Raises:
-        AWSError: credentials cannot be had.
+        AWSError: Credentials cannot be retrieved.
     """
     session = session or new_session()
     timeout = settings.aws.call_timeout_seconds
-    place: dict[str, Any] = {
+    location: dict[str, Any] = {
         "region_name": settings.aws.region,
         "endpoint_url": settings.aws.sqs_endpoint_url,
     }
@@ -77,19 +82,19 @@ async def open_finder(
         read_timeout_seconds=settings.wait_seconds + timeout,
         attempts=1,
     )
-    rest = client_config(
+    others = client_config(
         pool=4 * settings.settle_concurrency, read_timeout_seconds=timeout, attempts=3
     )
     async with (
-        opened(session.client("sqs", config=polls, **place), "SQS") as poll_client,
-        opened(session.client("sqs", config=rest, **place), "SQS") as client,
+        opened(session.client("sqs", config=polls, **location), "SQS") as poll_client,
+        opened(session.client("sqs", config=others, **location), "SQS") as client,
     ):
         fast = settings.aws.fast_calls
         with translating("SQS"):
             caller = await open_caller(client, _BATCHES, fast=fast)
             poll_caller = await open_caller(poll_client, ("ReceiveMessage",), fast=fast)
 
-        async def found(name: str) -> Queue:
+        async def find(name: str) -> Queue:
             return Queue(
                 client,
                 await _url(client, name, timeout),
@@ -100,7 +105,7 @@ async def open_finder(
                 events=events,
             )
 
-        yield found
+        yield find
 
 
 async def _url(client: SQSClient, name: str, timeout_seconds: float) -> str:
@@ -108,8 +113,8 @@ async def _url(client: SQSClient, name: str, timeout_seconds: float) -> str:
         return name
     try:
         async with calling("GetQueueUrl", timeout_seconds):
-            answer = await client.get_queue_url(QueueName=name)
-            return string_member(answer, "QueueUrl")
+            response = await client.get_queue_url(QueueName=name)
+            return string_member(response, "QueueUrl")
     except AWSNotFoundError:
         raise AWSNotFoundError(
             f"queue {name!r} does not exist: create it with `aup-worker init`, or set AUP_QUEUE "

@@ -1,4 +1,4 @@
-"""Attempts at the calls of a queue that change nothing."""
+"""Probes of the permissions for a queue."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _PROBE: Final = "aup-worker-probe"
 
 
 def source_probes(queue: MessageQueue) -> list[Probe]:
-    """Return attempts to settle a message that does not exist."""
+    """Return probes that delete and change the visibility of a message that does not exist."""
     epoch = datetime.fromtimestamp(0, tz=UTC)
-    nothing = ReceivedMessage(_PROBE, _PROBE, "", sent_at=epoch, first_received_at=epoch)
+    missing = ReceivedMessage(_PROBE, _PROBE, "", sent_at=epoch, first_received_at=epoch)
 
     async def delete() -> None:
-        _raise_first(await queue.delete([nothing]))
+        _raise_first(await queue.delete([missing]))
 
     async def change_visibility() -> None:
-        _raise_first(await queue.change_visibility([(nothing, 0)]))
+        _raise_first(await queue.change_visibility([(missing, 0)]))
 
     target = f"queue {queue_name(queue.url)}"
     return [
@@ -33,7 +33,7 @@ def source_probes(queue: MessageQueue) -> list[Probe]:
 
 
 def dead_letter_probes(queue: MessageQueue) -> list[Probe]:
-    """Return an attempt to send a batch without entries."""
+    """Return a probe that sends a batch without entries."""
     target = f"queue {queue_name(queue.url)}"
     return [
         Probe(Operation.DEAD_LETTER, "sqs:SendMessage", target, lambda: queue.send([])),
@@ -42,6 +42,6 @@ def dead_letter_probes(queue: MessageQueue) -> list[Probe]:
 
 def _raise_first(results: Sequence[AWSError | None]) -> None:
     for error in results:
-        # Refused for what it asks: so it was permitted.
+        # Rejected for its content, so the call is permitted.
         if error is not None and not isinstance(error, AWSRejectedError | LeaseLostError):
             raise error

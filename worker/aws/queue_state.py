@@ -1,4 +1,4 @@
-"""Attributes of a queue."""
+"""State and attributes of a queue."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from worker.domain.message import MESSAGE_MAX_BYTES
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """What SQS tells of a queue; counts are approximate.
+    """State of a queue as SQS reports it; counts are approximate.
 
     Attributes:
-        max_receive_count: of the redrive policy; None where there is none.
-        visibility_timeout_seconds: of whoever receives without naming one.
-        encryption: the KMS key, or `SSE-SQS`; empty for none, None where it is not told.
-        policy: who may do what with it; None where there is none.
-        redrive_allow: whose dead-letter queue it may be; None where that is not restricted.
-        message_max_bytes: MaximumMessageSize, of a message's body and attributes together.
+        max_receive_count: From the redrive policy; None without one.
+        redrives_to: ARN of the dead-letter queue in the redrive policy; None without one.
+        visibility_timeout_seconds: Default for receives that specify none.
+        encryption: KMS key, or `SSE-SQS`; empty if not encrypted, None if not reported.
+        policy: Access policy; None without one.
+        redrive_allow: Redrive allow policy; None without one.
+        message_max_bytes: MaximumMessageSize: limit of a message's body and attributes together.
     """
 
     url: str
@@ -40,11 +41,11 @@ class QueueState:
 
 
 def read_queue_state(url: str, attributes: Mapping[Any, str]) -> QueueState:
-    """Read the response to GetQueueAttributes.
+    """Return the state of a queue from its attributes.
 
     Args:
         url: URL of the queue.
-        attributes: By their names.
+        attributes: Attributes by name, from GetQueueAttributes.
 
     Raises:
         ValueError: A number or the redrive policy is malformed.
@@ -71,7 +72,7 @@ def read_queue_state(url: str, attributes: Mapping[Any, str]) -> QueueState:
 
 
 def _document(text: str | None) -> Mapping[str, Any] | None:
-    # What cannot be read is no reason not to start.
+    # A malformed policy must not prevent the start.
     try:
         document = json.loads(text or "null")
     except ValueError:

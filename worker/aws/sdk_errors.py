@@ -1,4 +1,4 @@
-"""Translation of the exceptions of the AWS SDK into errors of this program."""
+"""Translation of exceptions of the AWS SDK into errors of this program."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CREDENTIALS_MISSING: Final = (
     NoCredentialsError, PartialCredentialsError, CredentialRetrievalError,
 )  # fmt: skip
 NO_CREDENTIALS: Final = "no usable AWS credentials"
-# What reading a response raises whose shape is not the operation's, in the SDK and in this code.
+# Exceptions raised while a response of an unexpected shape is read, in the SDK and in this code.
 _UNREADABLE: Final = (
     AttributeError, DecimalException, LookupError, RecursionError, TypeError, ValueError,
 )  # fmt: skip
@@ -46,11 +46,14 @@ _UNREADABLE: Final = (
 
 @contextmanager
 def translating(operation: str) -> Iterator[None]:
-    """Translate what the SDK raises, and what reading a malformed response raises.
+    """Translate exceptions of the SDK and of reading a malformed response.
+
+    Args:
+        operation: AWS's name of the operation; starts the text of the error.
 
     Raises:
-        AWSError: of the subclass that says what to do; its text names the operation.
-        SettingsError: region or profile are missing or wrong.
+        AWSError: Of the subclass for the failure.
+        SettingsError: The region or profile is missing or wrong.
     """
     try:
         yield
@@ -58,14 +61,14 @@ def translating(operation: str) -> Iterator[None]:
         problem = f"{error} Set AWS_REGION (or AWS_PROFILE)."
         raise SettingsError(config_problems() or [problem]) from None
     except NoCredentialsError as error:
-        # Never at a later call: what once gave credentials fails in another way.
+        # Raised only by the first call: a source that once provided credentials fails differently.
         problems = config_problems()
         if problems:
             raise SettingsError(problems) from None
         raise _named(operation, error) from error
     except ResponseParserError:
-        # Its text holds the response, which may be anything.
-        raise AWSUnavailableError(f"{operation}: a response that is not XML") from None
+        # The text of the exception quotes the response, which may hold private data.
+        raise AWSUnavailableError(f"{operation}: the response is not XML") from None
     except (ClientError, BotoCoreError, aiohttp.ClientError, OSError, *_UNREADABLE) as error:
         raise _named(operation, error) from error
 
@@ -80,7 +83,7 @@ def _translate(error: Exception) -> AWSError:
         known = error.response.get("Error", {})
         code = str(known.get("Code", "Unknown"))
         message = str(known.get("Message", ""))
-        # SQS names an error twice, by its code of old and by today's, which the SDK keeps aside.
+        # SQS sends the code of its old query protocol too; the SDK keeps the other one separately.
         other_code = str(known.get("QueryErrorCode", ""))
         found = error_of(code, message)
         if type(found) is AWSUnavailableError and other_code:
@@ -98,6 +101,6 @@ def _translate(error: Exception) -> AWSError:
 
 
 def code_of(error: AWSError) -> str:
-    """Return AWS's code of an error that `translating` raised; empty if it had none."""
+    """Return the AWS error code of an error raised by `translating`; empty if it has none."""
     cause = error.__cause__
     return str(cause.response["Error"]["Code"]) if isinstance(cause, ClientError) else ""

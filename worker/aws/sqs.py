@@ -1,4 +1,4 @@
-"""Calls to one SQS queue."""
+"""Client of one SQS queue."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import structlog
 
 from worker.aws.calls import calling, split_if_rejected
-from worker.aws.fast_path.caller import Caller, StockCaller
+from worker.aws.fast_path.caller import Caller, SDKCaller
 from worker.aws.queue_state import QueueState, read_queue_state
 from worker.aws.sqs_responses import (
-    UNREADABLE,
+    MALFORMED,
     Confirmed,
     batch_results,
     body_md5,
@@ -46,7 +46,7 @@ _SYSTEM_ATTRIBUTES: Final = [
 
 
 class MessageQueue(Protocol):
-    """What the stages need of a queue."""
+    """Operations on a queue that the pipeline needs."""
 
     url: str
 
@@ -57,43 +57,45 @@ class MessageQueue(Protocol):
     async def receive(
         self, max_messages: int, *, wait_seconds: int, visibility_timeout_seconds: int
     ) -> list[ReceivedMessage]:
-        """Take up to 10 messages."""
+        """Receive up to 10 messages."""
 
     async def delete(self, messages: Sequence[ReceivedMessage], /) -> list[AWSError | None]:
-        """Delete messages for good."""
+        """Delete messages."""
 
     async def change_visibility(
         self, changes: Sequence[tuple[ReceivedMessage, float]], /
     ) -> list[AWSError | None]:
-        """Let each message reappear after so many seconds."""
+        """Make each message visible again after a number of seconds."""
 
     async def send(self, messages: Sequence[OutgoingMessage], /) -> list[AWSError | None]:
         """Send messages."""
 
 
 class Queue:
-    """One SQS queue.
+    """SQS queue.
 
-    Batch calls take at most 10 entries and give one result or error for each, in order. A batch
-    that SQS rejects as a whole is repeated in halves, so that an entry fails alone.
+    Batch calls take at most 10 entries and return one result for each, in order: None for success,
+    or an error. A batch that SQS rejects as a whole is repeated in halves, so that only the entry
+    at fault fails.
 
     Args:
-        client: for everything but long polls.
-        url: the queue.
-        poll_client: for long polls, which keep their connections busy; `client` if absent.
-        caller: for batches; without it they go the SDK's own way.
-        poll_caller: for long polls; without it they go the SDK's own way.
-        call_timeout_seconds: deadline of every call; a poll's wait comes on top. Well below the
-            visibility timeout, or an answer could be redelivered while it is still arriving.
-        calls: where calls are counted by operation.
-        events: where messages that cannot be read are counted.
+        client: Client of the SDK for all calls except long polls.
+        url: URL of the queue.
+        poll_client: Client for long polls, which occupy their connections; by default `client`.
+        caller: Caller for batches; by default the SDK.
+        poll_caller: Caller for long polls; by default the SDK.
+        call_timeout_seconds: Deadline of a call; for a poll, in addition to its wait time. Must be
+            well below the visibility timeout, or messages could become visible again while the
+            response is still being received.
+        calls: Counter of calls by operation.
+        events: Counter of events, such as malformed messages.
 
     Attributes:
-        message_max_bytes: MaximumMessageSize, as `state` read it last; until then the largest that
-            SQS allows.
+        message_max_bytes: MaximumMessageSize from the last call of `state`; before that, the limit
+            of SQS.
     """
 
-    def __init__(  # noqa: PLR0913 - wiring, named at its one call
+    def __init__(  # noqa: PLR0913 - called in one place, with keywords
         self,
         client: SQSClient,
         url: str,
@@ -106,8 +108,8 @@ class Queue:
         events: Counter[str] | None = None,
     ) -> None:
         self._client = client
-        self._caller = caller or StockCaller(client)
-        self._poll_caller = poll_caller or StockCaller(poll_client or client)
+        self._caller = caller or SDKCaller(client)
+        self._poll_caller = poll_caller or SDKCaller(poll_client or client)
         self.url = url
         self.message_max_bytes = MESSAGE_MAX_BYTES
         self._timeout = call_timeout_seconds
@@ -124,19 +126,27 @@ class Queue:
         self, operation: str, entries: list[dict[str, Any]], confirmed: Confirmed | None = None
     ) -> list[AWSError | None]:
         async with self._call(operation):
-            answer = await self._caller.call(operation, {"QueueUrl": self.url, "Entries": entries})
-            return batch_results(answer, len(entries), confirmed)
+            response = await self._caller.call(
+                operation, {"QueueUrl": self.url, "Entries": entries}
+            )
+            return batch_results(response, len(entries), confirmed)
 
     async def receive(
         self, max_messages: int, *, wait_seconds: int, visibility_timeout_seconds: int
     ) -> list[ReceivedMessage]:
-        """Take up to 10 messages, waiting for the first one.
+        """Receive up to 10 messages, waiting for the first one.
+
+        Args:
+            max_messages: Maximum number of messages to request.
+            wait_seconds: Wait time of the long poll.
+            visibility_timeout_seconds: Visibility timeout of the messages.
 
         Returns:
-            More than that where the server sends more; messages that cannot be read are left out.
+            All messages of the response, even more than requested, without malformed ones.
 
         Raises:
-            AWSError: the poll failed; whatever it was about to hand out reappears by itself.
+            AWSError: The poll failed. Messages it may have received become visible again after
+                their visibility timeout.
         """
         deadline = wait_seconds + self._timeout
         async with self._call("ReceiveMessage", deadline):
@@ -148,28 +158,28 @@ class Queue:
                 "MessageAttributeNames": ["All"],
                 "MessageSystemAttributeNames": _SYSTEM_ATTRIBUTES,
             }
-            answer = await self._poll_caller.call("ReceiveMessage", request)
-            return self._received(list_member(answer, "Messages"), response_date(answer))
+            response = await self._poll_caller.call("ReceiveMessage", request)
+            return self._received(list_member(response, "Messages"), response_date(response))
 
     def _received(self, entries: Sequence[Any], date: str) -> list[ReceivedMessage]:
-        """Read messages; those that cannot be read stay in the queue, whatever the others are."""
+        """Return the messages of a response; log and leave malformed ones in the queue."""
         messages = []
         for entry in entries:
             try:
                 messages.append(read_message(entry, date))
-            except UNREADABLE as error:
+            except MALFORMED as error:
                 self._events["unreadable_messages"] += 1
                 _log.warning(
-                    "message left in the queue: it cannot be read",
+                    "malformed message left in queue",
                     message_id=uuid_of(entry),
-                    event_id=None,  # whatever is in there is not to be believed
+                    event_id=None,  # no part of a malformed message is trusted
                     outcome="left",
                     why=error_text(error),
                 )
         return messages
 
     async def delete(self, messages: Sequence[ReceivedMessage]) -> list[AWSError | None]:
-        """Delete messages for good."""
+        """Delete messages."""
         return await split_if_rejected(self._delete, messages)
 
     async def _delete(self, messages: Sequence[ReceivedMessage]) -> list[AWSError | None]:
@@ -182,7 +192,7 @@ class Queue:
     async def change_visibility(
         self, changes: Sequence[tuple[ReceivedMessage, float]]
     ) -> list[AWSError | None]:
-        """Let each message reappear after so many seconds from now; 0 hands it back at once."""
+        """Make each message visible again after a number of seconds; 0 returns it immediately."""
         return await split_if_rejected(self._change_visibility, changes)
 
     async def _change_visibility(
@@ -199,36 +209,37 @@ class Queue:
         return await self._batch("ChangeMessageVisibilityBatch", entries)
 
     async def send(self, messages: Sequence[OutgoingMessage]) -> list[AWSError | None]:
-        """Send messages; an entry counts as sent only when SQS states its id and the body's MD5."""
+        """Send messages; one is sent only if SQS returns a message id and the MD5 of its body."""
         return await split_if_rejected(self._send, messages)
 
     async def _send(self, messages: Sequence[OutgoingMessage]) -> list[AWSError | None]:
         entries = [_entry(index, message) for index, message in enumerate(messages)]
 
         def confirmed(index: int, success: Mapping[str, Any]) -> bool:
-            stated = success.get("MD5OfMessageBody")
-            return bool(success.get("MessageId")) and stated == body_md5(messages[index].body)
+            md5 = success.get("MD5OfMessageBody")
+            return bool(success.get("MessageId")) and md5 == body_md5(messages[index].body)
 
         return await self._batch("SendMessageBatch", entries, confirmed)
 
     async def state(self) -> QueueState:
-        """Ask for depth, retention, redrive policy and message size limit."""
+        """Return the state of the queue: depth, retention, redrive policy, message size limit."""
         async with self._call("GetQueueAttributes"):
-            answer = await self._client.get_queue_attributes(
+            response = await self._client.get_queue_attributes(
                 QueueUrl=self.url, AttributeNames=["All"]
             )
-            state = read_queue_state(self.url, answer["Attributes"])
+            state = read_queue_state(self.url, response["Attributes"])
         self.message_max_bytes = state.message_max_bytes
         return state
 
     async def check_destination(self) -> str:
-        """Check that messages can be sent to the queue, and read its message size limit.
+        """Check that the queue is a possible destination and read its message size limit.
 
         Returns:
-            Why the limit could not be read, so that SQS's own is assumed; empty if it was.
+            Why the limit could not be read, in which case the limit of SQS applies; empty if it
+            was read.
 
         Raises:
-            UsageError: It is a FIFO queue.
+            UsageError: The queue is a FIFO queue.
             AWSError: The queue does not exist, or SQS does not respond.
         """
         problem = ""
@@ -240,13 +251,13 @@ class Queue:
                 problem = str(error)
         if fifo:
             raise UsageError(
-                f"{self.url}: is a FIFO queue; name a standard queue, nothing was sent"
+                f"{self.url} is a FIFO queue; name a standard queue (nothing was sent)"
             )
         return problem
 
 
 def queue_name(url: str) -> str:
-    """Return the last part of a queue's URL."""
+    """Return the name of a queue from its URL."""
     return url.rsplit("/", 1)[-1]
 
 

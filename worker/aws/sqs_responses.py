@@ -1,4 +1,4 @@
-"""Strict readers of the batches and messages that SQS returns."""
+"""Strict readers of batch results and messages in SQS responses."""
 
 from __future__ import annotations
 
@@ -12,51 +12,56 @@ from worker.aws.error_codes import error_of
 from worker.domain.message import ReceivedMessage
 from worker.errors import AWSError, AWSUnavailableError
 
-# What reading a message raises that is not as SQS sends it.
-UNREADABLE: Final = (AttributeError, LookupError, OSError, OverflowError, TypeError, ValueError)
+# Exceptions raised by reading a malformed message.
+MALFORMED: Final = (AttributeError, LookupError, OSError, OverflowError, TypeError, ValueError)
 _REQUIRED: Final = ("MessageId", "ReceiptHandle", "Body")
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 Confirmed = Callable[[int, Mapping[str, Any]], bool]
 
 
 class _MalformedError(ValueError):
-    """Part of a response is not as SQS sends it; the text names the part and quotes nothing."""
+    """Part of a response is malformed; the text names the part and quotes no value."""
 
     quotes_no_response = True
 
 
 def batch_results(
-    answer: Mapping[str, Any], count: int, confirmed: Confirmed | None = None
+    response: Mapping[str, Any], count: int, confirmed: Confirmed | None = None
 ) -> list[AWSError | None]:
-    """Read the response to a batch, strictly.
+    """Return the results of a batch.
 
     Args:
-        answer: what SQS responded.
-        count: of entries, whose ids are their indexes.
-        confirmed: whether a success proves what was asked for.
+        response: Response of SQS.
+        count: Number of entries; their ids are their indexes.
+        confirmed: Check of a success; by default every success counts.
 
     Returns:
-        One result for each entry, in order: what is said of it, if exactly one list names it and
-        once; otherwise that its result is unknown.
+        One result for each entry, in order: None for success, or an error. The result of an entry
+        that the response does not name exactly once is unknown, which is an error.
+
+    Raises:
+        ValueError: A list of the response is not an array.
     """
-    said: list[list[AWSError | None]] = [[] for _ in range(count)]
+    results: list[list[AWSError | None]] = [[] for _ in range(count)]
     indexes = {str(index): index for index in range(count)}
-    for success in _named(answer, "Successful", indexes):
+    for success in _known_entries(response, "Successful", indexes):
         index = indexes[success["Id"]]
-        proves = confirmed is None or confirmed(index, success)
-        said[index].append(None if proves else AWSUnavailableError("SQS confirmed another body"))
-    for failure in _named(answer, "Failed", indexes):
-        said[indexes[failure["Id"]]].append(_failure(failure))
-    return [each[0] if len(each) == 1 else _unknown(each) for each in said]
+        error = None
+        if confirmed is not None and not confirmed(index, success):
+            error = AWSUnavailableError("SQS confirmed a different body")
+        results[index].append(error)
+    for failure in _known_entries(response, "Failed", indexes):
+        results[indexes[failure["Id"]]].append(_failure(failure))
+    return [each[0] if len(each) == 1 else _unknown(each) for each in results]
 
 
-def _named(
-    answer: Mapping[str, Any], name: str, indexes: Mapping[str, int]
+def _known_entries(
+    response: Mapping[str, Any], name: str, indexes: Mapping[str, int]
 ) -> Iterator[Mapping[str, Any]]:
-    """Return the entries of a list that name one of ours; any other disturbs none of these."""
-    for entry in list_member(answer, name):
-        found = entry.get("Id") if isinstance(entry, dict) else None
-        if isinstance(found, str) and found in indexes:
+    """Yield the entries of a list whose id is that of a request entry; ignore all others."""
+    for entry in list_member(response, name):
+        entry_id = entry.get("Id") if isinstance(entry, dict) else None
+        if isinstance(entry_id, str) and entry_id in indexes:
             yield entry
 
 
@@ -67,29 +72,29 @@ def _failure(failure: Mapping[str, Any]) -> AWSError:
     return error_of(code, message if isinstance(message, str) else "")
 
 
-def _unknown(said: Sequence[object]) -> AWSError:
-    problem = "contradicted itself on" if said else "did not mention"
-    return AWSUnavailableError(f"SQS {problem} this entry: its result is unknown")
+def _unknown(results: Sequence[object]) -> AWSError:
+    returned = "contradictory results" if results else "no result"
+    return AWSUnavailableError(f"SQS returned {returned} for this entry")
 
 
 def read_message(message: Mapping[str, Any], date: str) -> ReceivedMessage:
-    """Read one message of a ReceiveMessage response.
+    """Return a message from an entry of a ReceiveMessage response.
 
     Args:
-        message: As SQS sends it, with decoded binary attributes.
+        message: Entry of the response, with decoded binary attributes.
         date: Date header of the response.
 
     Raises:
-        One of `UNREADABLE`: It is malformed.
+        Any of MALFORMED: The message is malformed.
     """
     message_id, receipt_handle, body = map(message.get, _REQUIRED)
     if not (
         isinstance(message_id, str) and isinstance(receipt_handle, str) and isinstance(body, str)
     ):
         raise _MalformedError(f"{', '.join(_REQUIRED)}: missing or not a string")
-    stated = message.get("MD5OfBody")
-    if stated is not None and stated != body_md5(body):
-        raise _MalformedError("the body is not what was sent, by its MD5")
+    expected = message.get("MD5OfBody")
+    if expected is not None and expected != body_md5(body):
+        raise _MalformedError("the body does not match its MD5")
     system = message.get("Attributes", {})
     attributes = message.get("MessageAttributes", {})
     for attribute in attributes.values():
@@ -98,8 +103,8 @@ def read_message(message: Mapping[str, Any], date: str) -> ReceivedMessage:
         message_id=message_id,
         receipt_handle=receipt_handle,
         body=body,
-        sent_at=_moment(system.get("SentTimestamp", "0")),
-        first_received_at=_moment(system.get("ApproximateFirstReceiveTimestamp", "0")),
+        sent_at=_timestamp(system.get("SentTimestamp", "0")),
+        first_received_at=_timestamp(system.get("ApproximateFirstReceiveTimestamp", "0")),
         receive_count=max(1, int(system.get("ApproximateReceiveCount", "1"))),
         attributes=attributes,
         trace_header=string_member(system, "AWSTraceHeader")
@@ -114,23 +119,23 @@ def _check_attribute(attribute: Mapping[str, Any]) -> None:
     string_member(attribute, "DataType")
     for name, kind in (("StringValue", str), ("BinaryValue", bytes)):
         if not isinstance(attribute.get(name), kind | None):
-            raise _MalformedError(f"MessageAttributes: {name}: not what its type says")
+            raise _MalformedError(f"MessageAttributes: {name}: wrong type")
 
 
-def _moment(milliseconds: str) -> datetime:
+def _timestamp(milliseconds: str) -> datetime:
     return datetime.fromtimestamp(int(milliseconds) / 1000, tz=UTC)
 
 
-def response_date(answer: Mapping[str, Any]) -> str:
+def response_date(response: Mapping[str, Any]) -> str:
     """Return the Date header of a response; empty if it has none."""
-    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     return str(headers.get("date", ""))
 
 
 def uuid_of(message: Any) -> str | None:
-    """Return the message id if it cannot be anything else."""
-    found = message.get("MessageId") if isinstance(message, dict) else None
-    return found if isinstance(found, str) and _UUID.fullmatch(found) else None
+    """Return the message id if it is a UUID, which cannot be private data."""
+    message_id = message.get("MessageId") if isinstance(message, dict) else None
+    return message_id if isinstance(message_id, str) and _UUID.fullmatch(message_id) else None
 
 
 def list_member(structure: Mapping[str, Any], name: str) -> list[Any]:
@@ -160,6 +165,6 @@ def string_member(structure: Mapping[str, Any], name: str) -> str:
 
 
 def body_md5(body: str) -> str:
-    """Return the MD5 of a body as SQS states it, in hexadecimal digits."""
-    # SQS states an MD5 as a checksum; nothing depends on its strength.
+    """Return the MD5 of a body in hexadecimal digits, as SQS returns it."""
+    # SQS uses MD5 as a checksum; security does not depend on it.
     return hashlib.md5(body.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()

@@ -18,7 +18,7 @@ from worker.errors import (
 
 @simulated
 async def test_a_call_that_hangs_ends_at_its_deadline() -> None:
-    with pytest.raises(AWSUnavailableError, match=r"^Call: no answer within 2\.5 s$"):
+    with pytest.raises(AWSUnavailableError, match=r"^Call: no response within 2\.5 s$"):
         async with calling("Call", 2.5):
             await asyncio.Event().wait()
     assert asyncio.get_running_loop().time() == pytest.approx(2.5)

@@ -172,7 +172,7 @@ async def test_a_call_that_waits_for_credentials_until_its_deadline_is_denied() 
     source = Source()
     source.answer_seconds = 60
     credentials = source.shared(left_seconds=0)
-    with pytest.raises(AWSDeniedError, match=r"^Call: no usable AWS credentials: none came within"):
+    with pytest.raises(AWSDeniedError, match=r"^Call: no usable AWS credentials: none received"):
         async with calling("Call", 2.5):
             await credentials.get_frozen_credentials()
     assert asyncio.get_running_loop().time() == pytest.approx(2.5)
@@ -185,7 +185,7 @@ async def test_a_call_that_is_late_after_its_credentials_came_is_not_denied() ->
             await Source().shared(left_seconds=0).get_frozen_credentials()
             await asyncio.Event().wait()
 
-    with pytest.raises(AWSUnavailableError, match=r"no answer within 2\.5 s"):
+    with pytest.raises(AWSUnavailableError, match=r"no response within 2\.5 s"):
         await call()
 
 

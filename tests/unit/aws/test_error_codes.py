@@ -75,7 +75,10 @@ def test_the_error_is_one_line_and_bounded() -> None:
 _LATE = "Signature expired: 20261101T100000Z is now earlier than 20261101T101500Z"
 _EARLY = "Signature not yet current: 20261101T100000Z is still later than 20261101T094500Z"
 _CLOCK = "check this machine's clock"
-_FRESH = "give this process a role, a profile or keys that work, and check its clock"
+_FRESH = (
+    "configure a role, a profile or valid access keys for this process, "
+    "and check this machine's clock"
+)
 _GRANT = "grant the permissions that the README lists"
 
 
@@ -171,7 +174,7 @@ _KMS_DENIAL = "User: arn:aws:iam::123456789012:user/worker is not authorized to 
         (
             "KMS.DisabledException",
             "key is disabled",
-            "; see whether the KMS key of the queue or table exists and is enabled",
+            "; check that the KMS key of the queue or table exists and is enabled",
         ),
     ],
 )

@@ -95,7 +95,7 @@ def test_a_source_of_credentials_that_fails_at_length_is_told_in_one_bounded_lin
     error = CredentialRetrievalError(provider="p", error_msg="first\nsecond " + "x" * 1000)
     text = str(_translated(error))
     assert "no usable AWS credentials: Error when retrieving credentials from p: first sec" in text
-    assert text.endswith("; give this process a role, a profile or keys that work")
+    assert text.endswith("; configure a role, a profile or valid access keys for this process")
     assert "\n" not in text
     assert len(text) < 500
 
@@ -146,4 +146,4 @@ def test_our_own_mistakes_are_not_taken_for_awss() -> None:
 def test_a_response_that_cannot_be_parsed_is_not_quoted() -> None:
     with pytest.raises(AWSUnavailableError) as caught, translating("GetCallerIdentity"):
         raise ResponseParserError("invalid XML received: b'secret'")
-    assert str(caught.value) == "GetCallerIdentity: a response that is not XML"
+    assert str(caught.value) == "GetCallerIdentity: the response is not XML"
