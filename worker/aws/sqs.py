@@ -14,7 +14,7 @@ from worker.aws.fast_path.caller import Caller, SDKCaller
 from worker.aws.queue_state import QueueState, read_queue_state
 from worker.aws.sqs_responses import (
     MALFORMED,
-    Confirmed,
+    SuccessCheck,
     batch_results,
     body_md5,
     list_member,
@@ -123,7 +123,7 @@ class Queue:
         return calling(operation, timeout, self._calls, target=queue_name(self.url))
 
     async def _batch(
-        self, operation: str, entries: list[dict[str, Any]], confirmed: Confirmed | None = None
+        self, operation: str, entries: list[dict[str, Any]], confirmed: SuccessCheck | None = None
     ) -> list[AWSError | None]:
         async with self._call(operation):
             response = await self._caller.call(

@@ -16,7 +16,7 @@ from worker.errors import AWSError, AWSUnavailableError
 MALFORMED: Final = (AttributeError, LookupError, OSError, OverflowError, TypeError, ValueError)
 _REQUIRED: Final = ("MessageId", "ReceiptHandle", "Body")
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-Confirmed = Callable[[int, Mapping[str, Any]], bool]
+SuccessCheck = Callable[[int, Mapping[str, Any]], bool]
 
 
 class _MalformedError(ValueError):
@@ -26,7 +26,7 @@ class _MalformedError(ValueError):
 
 
 def batch_results(
-    response: Mapping[str, Any], count: int, confirmed: Confirmed | None = None
+    response: Mapping[str, Any], count: int, confirmed: SuccessCheck | None = None
 ) -> list[AWSError | None]:
     """Return the results of a batch.
 

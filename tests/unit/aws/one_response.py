@@ -9,15 +9,15 @@ from worker.domain.message import ReceivedMessage
 
 
 class OneResponse:
-    """Give one answer to every call and note the request."""
+    """Client that returns one response to every call and records the requests."""
 
-    def __init__(self, answer: dict[str, Any]) -> None:
-        self.answer = answer
+    def __init__(self, response: dict[str, Any]) -> None:
+        self.response = response
         self.requests: list[dict[str, Any]] = []
 
     async def _call(self, **request: Any) -> dict[str, Any]:
         self.requests.append(request)
-        return self.answer
+        return self.response
 
     receive_message = delete_message_batch = send_message_batch = _call
     change_message_visibility_batch = get_queue_attributes = get_queue_url = _call

@@ -17,7 +17,7 @@ from worker.errors import (
 
 
 @simulated
-async def test_a_call_that_hangs_ends_at_its_deadline() -> None:
+async def test_hanging_call_ends_at_its_deadline() -> None:
     with pytest.raises(AWSUnavailableError, match=r"^Call: no response within 2\.5 s$"):
         async with calling("Call", 2.5):
             await asyncio.Event().wait()
@@ -25,7 +25,7 @@ async def test_a_call_that_hangs_ends_at_its_deadline() -> None:
 
 
 @simulated
-async def test_a_call_is_counted_even_when_it_fails() -> None:
+async def test_failed_call_is_counted() -> None:
     calls = Counter[str]()
     async with calling("Call", 1, calls):
         pass
@@ -36,7 +36,7 @@ async def test_a_call_is_counted_even_when_it_fails() -> None:
 
 
 @simulated
-async def test_a_cancelled_call_stays_cancelled() -> None:
+async def test_cancelled_call_stays_cancelled() -> None:
     async def call() -> None:
         async with calling("Call", 60):
             await asyncio.Event().wait()

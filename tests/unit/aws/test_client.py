@@ -1,4 +1,4 @@
-"""Sessions check what the environment names; clients are configured."""
+"""Checks of a new session, and configuration of clients."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from worker.errors import (
 )
 
 
-def test_a_client_is_configured_with_its_pool_deadline_and_attempts() -> None:
+def test_client_configuration_has_pool_timeout_and_attempts() -> None:
     config = client_config(pool=36, read_timeout_seconds=28.0, attempts=1)
     assert config.max_pool_connections == 36
     assert config.read_timeout == 28
@@ -28,15 +28,15 @@ def test_a_client_is_configured_with_its_pool_deadline_and_attempts() -> None:
     assert config.user_agent_extra.startswith("aup-worker/")
 
 
-def test_a_profile_that_does_not_exist_is_a_settings_error(
+def test_missing_profile_is_a_settings_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    monkeypatch.setenv("AWS_PROFILE", "missing")
     with pytest.raises(SettingsError, match="AWS_PROFILE"):
         new_session()
 
 
-def test_a_file_of_profiles_that_cannot_be_read_is_a_settings_error(
+def test_malformed_profile_file_is_a_settings_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = tmp_path / "config"
@@ -68,7 +68,7 @@ def broken_files(tmp_path: Path) -> dict[str, str]:
         ("not PEM", "must contain CA certificates in PEM format"),
     ],
 )
-def test_a_certificate_file_that_cannot_be_loaded_is_named_with_its_variable(
+def test_unusable_certificate_file_is_reported_with_its_variable(
     name: str,
     kind: str,
     problem: str,
@@ -81,7 +81,7 @@ def test_a_certificate_file_that_cannot_be_loaded_is_named_with_its_variable(
     assert caught.value.problems == [f"{name}={broken_files[kind]}: {problem}"]
 
 
-def test_a_certificate_file_of_the_profile_is_checked_too(
+def test_certificate_file_of_the_profile_is_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "config").write_text("[default]\nca_bundle = /nowhere.pem\n")
@@ -120,7 +120,7 @@ _CONTAINER = (
 
 
 @pytest.mark.parametrize(("name", "others"), [_WEB, _CONTAINER])
-def test_a_token_file_that_cannot_be_read_is_named_where_credentials_come_from_it(
+def test_unreadable_token_file_is_reported_if_it_is_used(
     name: str, others: dict[str, str], broken_files: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, broken_files["missing"])
@@ -138,22 +138,22 @@ def test_a_token_file_that_cannot_be_read_is_named_where_credentials_come_from_i
 
 
 @pytest.mark.parametrize("name", ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"])
-def test_a_missing_file_of_profiles_is_named_when_something_is_missing(
+def test_missing_profile_file_is_reported_if_credentials_or_profile_are_missing(
     name: str, broken_files: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, broken_files["missing"])
-    new_session()  # nothing is missing: many set these variables to a file that does not exist
+    new_session()  # no error: these variables are often set to a file that does not exist
     problem = f"{name}={broken_files['missing']}: No such file or directory"
     with pytest.raises(SettingsError) as caught, translating("GetQueueUrl"):
         raise NoCredentialsError
     assert caught.value.problems == [problem]
-    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    monkeypatch.setenv("AWS_PROFILE", "missing")
     with pytest.raises(SettingsError) as caught:
         new_session()
     assert caught.value.problems == [problem]
 
 
-def test_a_pipe_is_not_read_before_the_sdk_reads_it(
+def test_pipe_is_not_read_before_the_sdk_reads_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.mkfifo(tmp_path / "token")
@@ -164,7 +164,7 @@ def test_a_pipe_is_not_read_before_the_sdk_reads_it(
     new_session()
 
 
-async def test_an_endpoint_of_the_profile_that_the_sdk_cannot_call_is_a_settings_error(
+async def test_invalid_endpoint_of_the_profile_is_a_settings_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "config").write_text("[default]\nendpoint_url = http://bad_host:1\n")

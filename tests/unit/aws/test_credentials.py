@@ -1,4 +1,4 @@
-"""Calls share credentials, and one renewal of them."""
+"""Calls share credentials and their renewal."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ Metadata = dict[str, str | None]
 
 
 class Source:
-    """Hands out credentials by the loop's time, or fails.
+    """Source of credentials at the time of the event loop.
 
     Attributes:
-        asked: how often.
-        life_seconds: of what it hands out.
-        failure: raised instead.
-        answer_seconds: how long it takes.
+        request_count: Number of requests.
+        lifetime_seconds: Lifetime of the credentials that it returns.
+        failure: Exception raised in place of credentials.
+        response_seconds: Duration of a request.
     """
 
     def __init__(self) -> None:
-        self.asked = 0
-        self.life_seconds = 3600.0
+        self.request_count = 0
+        self.lifetime_seconds = 3600.0
         self.failure: Exception | None = None
-        self.answer_seconds = 1.0
+        self.response_seconds = 1.0
 
     async def __call__(self) -> Metadata:
-        self.asked += 1
-        await asyncio.sleep(self.answer_seconds)
+        self.request_count += 1
+        await asyncio.sleep(self.response_seconds)
         if self.failure is not None:
             raise self.failure
-        expires_at = WallClock().now() + timedelta(seconds=self.life_seconds)
+        expires_at = WallClock().now() + timedelta(seconds=self.lifetime_seconds)
         return {
-            "access_key": f"key{self.asked}",
+            "access_key": f"key{self.request_count}",
             "secret_key": "secret",
             "token": "token",
             "expiry_time": expires_at.isoformat(),
@@ -55,7 +55,7 @@ class Source:
         }
 
     def shared(self, *, left_seconds: float) -> SharedCredentials:
-        """Give credentials that are to be renewed here."""
+        """Return shared credentials that are renewed from this source."""
         return SharedCredentials(
             AioRefreshableCredentials(
                 "key0",
@@ -79,20 +79,20 @@ async def _keys(credentials: SharedCredentials, count: int) -> set[str]:
 
 
 @simulated
-async def test_a_hundred_calls_wait_for_one_renewal_of_credentials() -> None:
+async def test_a_hundred_calls_wait_for_one_renewal() -> None:
     source = Source()
     credentials = source.shared(left_seconds=599)
     assert await _keys(credentials, 100) == {"key1"}
     assert await _keys(credentials, 100) == {"key1"}
-    assert source.asked == 1
+    assert source.request_count == 1
     assert await credentials.get_account_id() == "123456789012"
     assert credentials.method == "source"
 
 
 @simulated
-async def test_credentials_that_come_short_of_life_are_renewed_for_the_next_call() -> None:
+async def test_short_lived_credentials_are_renewed_for_the_next_call() -> None:
     source = Source()
-    source.life_seconds = 60
+    source.lifetime_seconds = 60
     credentials = source.shared(left_seconds=0)
     assert await _keys(credentials, 1) == {"key1"}
     await asyncio.sleep(0.1)
@@ -100,30 +100,30 @@ async def test_credentials_that_come_short_of_life_are_renewed_for_the_next_call
 
 
 @simulated
-async def test_a_failed_renewal_answers_all_who_wait_and_those_of_the_next_second() -> None:
+async def test_failed_renewal_fails_all_waiting_calls_and_those_of_the_next_second() -> None:
     source = Source()
     source.failure = CredentialRetrievalError(provider="p", error_msg="out of order")
     credentials = source.shared(left_seconds=599)
     assert await _keys(credentials, 100) == {str(source.failure)}
     await asyncio.sleep(0.9)
     assert await _keys(credentials, 100) == {str(source.failure)}
-    assert source.asked == 1
+    assert source.request_count == 1
     source.failure = None
     await asyncio.sleep(0.2)
     assert await _keys(credentials, 100) == {"key2"}
 
 
 @simulated
-async def test_a_failed_renewal_is_forgiven_while_credentials_are_good() -> None:
+async def test_failed_renewal_is_ignored_while_credentials_are_valid() -> None:
     source = Source()
     source.failure = CredentialRetrievalError(provider="p", error_msg="out of order")
     credentials = source.shared(left_seconds=700)
     assert await _keys(credentials, 10) == {"key0"}
-    assert source.asked == 1
+    assert source.request_count == 1
 
 
 @simulated
-async def test_one_call_renews_credentials_that_are_still_good_and_the_others_do_not_wait() -> None:
+async def test_one_call_renews_valid_credentials_and_the_others_do_not_wait() -> None:
     source = Source()
     credentials = source.shared(left_seconds=700)
     first = asyncio.create_task(_keys(credentials, 1))
@@ -134,18 +134,18 @@ async def test_one_call_renews_credentials_that_are_still_good_and_the_others_do
 
 
 @simulated
-async def test_who_is_cancelled_while_credentials_are_renewed_fails_nobody_else() -> None:
+async def test_call_cancelled_during_renewal_does_not_fail_the_others() -> None:
     source = Source()
     credentials = source.shared(left_seconds=0)
     first = asyncio.create_task(_keys(credentials, 1))
     await asyncio.sleep(0.5)
     first.cancel()
     assert await _keys(credentials, 1) == {"key1"}
-    assert source.asked == 1
+    assert source.request_count == 1
 
 
 @pytest.mark.parametrize(
-    ("failure", "life_seconds", "words"),
+    ("failure", "lifetime_seconds", "expected"),
     [
         (KeyError("AccessKeyId"), 3600, "KeyError: 'AccessKeyId'"),
         (TypeError("no object"), 3600, r"TypeError \(text of 9 bytes"),
@@ -153,14 +153,14 @@ async def test_who_is_cancelled_while_credentials_are_renewed_fails_nobody_else(
         (None, -1, "refreshed credentials are still expired"),
     ],
 )
-def test_whatever_keeps_credentials_away_is_a_denial(
-    failure: Exception | None, life_seconds: float, words: str
+def test_any_failure_to_retrieve_credentials_is_a_denial(
+    failure: Exception | None, lifetime_seconds: float, expected: str
 ) -> None:
     @simulated
     async def denied() -> None:
         source = Source()
-        source.failure, source.life_seconds = failure, life_seconds
-        with pytest.raises(AWSDeniedError, match=words):
+        source.failure, source.lifetime_seconds = failure, lifetime_seconds
+        with pytest.raises(AWSDeniedError, match=expected):
             async with calling("Call", 10):
                 await source.shared(left_seconds=0).get_frozen_credentials()
 
@@ -168,9 +168,9 @@ def test_whatever_keeps_credentials_away_is_a_denial(
 
 
 @simulated
-async def test_a_call_that_waits_for_credentials_until_its_deadline_is_denied() -> None:
+async def test_call_that_waits_for_credentials_until_its_deadline_is_denied() -> None:
     source = Source()
-    source.answer_seconds = 60
+    source.response_seconds = 60
     credentials = source.shared(left_seconds=0)
     with pytest.raises(AWSDeniedError, match=r"^Call: no usable AWS credentials: none received"):
         async with calling("Call", 2.5):
@@ -179,7 +179,7 @@ async def test_a_call_that_waits_for_credentials_until_its_deadline_is_denied() 
 
 
 @simulated
-async def test_a_call_that_is_late_after_its_credentials_came_is_not_denied() -> None:
+async def test_timeout_after_credentials_were_received_is_not_a_denial() -> None:
     async def call() -> None:
         async with calling("Call", 2.5):
             await Source().shared(left_seconds=0).get_frozen_credentials()
@@ -189,11 +189,11 @@ async def test_a_call_that_is_late_after_its_credentials_came_is_not_denied() ->
         await call()
 
 
-async def test_a_source_of_credentials_that_is_set_wrongly_is_a_denial(
+async def test_invalid_source_of_credentials_is_a_denial(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    # Refused by the SDK without a look at the network.
+    # The SDK refuses it without a request.
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://192.0.2.1/credentials")
     with pytest.raises(AWSDeniedError, match=r"^SQS: no usable AWS credentials: .*Unsupported"):
         async with opened(new_session().client("sqs", region_name="us-east-1"), "SQS"):

@@ -1,4 +1,4 @@
-"""Error codes become the errors that say what to do."""
+"""Mapping of error codes to errors, and the hints in their texts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worker.errors import (
     LeaseLostError,
 )
 
-KINDS: dict[type[AWSError], list[str]] = {
+CODES: dict[type[AWSError], list[str]] = {
     AWSThrottledError: [
         "RequestThrottled", "OverLimit", "KmsThrottled", "KMS.ThrottlingException",
         "ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded",
@@ -55,17 +55,17 @@ KINDS: dict[type[AWSError], list[str]] = {
 
 
 @pytest.mark.parametrize(
-    ("kind", "code"), [(kind, code) for kind, codes in KINDS.items() for code in codes]
+    ("kind", "code"), [(kind, code) for kind, codes in CODES.items() for code in codes]
 )
-def test_a_code_becomes_the_error_that_says_what_to_do(kind: type[AWSError], code: str) -> None:
-    assert type(error_of(code, "words")) is kind
+def test_error_class_depends_on_the_code(kind: type[AWSError], code: str) -> None:
+    assert type(error_of(code, "text")) is kind
 
 
-def test_an_error_without_a_message_says_so() -> None:
+def test_error_without_a_message_says_so() -> None:
     assert str(error_of("UnknownOperationException", "")) == "UnknownOperationException: no message"
 
 
-def test_the_error_is_one_line_and_bounded() -> None:
+def test_error_is_one_line_of_limited_length() -> None:
     text = str(error_of("ValidationException", "first\nsecond " + "x" * 1000))
     assert text.startswith("ValidationException: first second x")
     assert "\n" not in text
@@ -75,7 +75,7 @@ def test_the_error_is_one_line_and_bounded() -> None:
 _LATE = "Signature expired: 20261101T100000Z is now earlier than 20261101T101500Z"
 _EARLY = "Signature not yet current: 20261101T100000Z is still later than 20261101T094500Z"
 _CLOCK = "check this machine's clock"
-_FRESH = (
+_CREDENTIALS = (
     "configure a role, a profile or valid access keys for this process, "
     "and check this machine's clock"
 )
@@ -90,18 +90,18 @@ _GRANT = "grant the permissions that the README lists"
         ("RequestInTheFuture", "no", _CLOCK),
         ("InvalidSignatureException", _LATE, _CLOCK),
         ("SignatureDoesNotMatch", _EARLY, _CLOCK),
-        ("com.amazon.coral.service#ExpiredTokenException", "no", _FRESH),
-        ("InvalidClientTokenId", "no", _FRESH),
-        ("UnrecognizedClientException", "no", _FRESH),
+        ("com.amazon.coral.service#ExpiredTokenException", "no", _CREDENTIALS),
+        ("InvalidClientTokenId", "no", _CREDENTIALS),
+        ("UnrecognizedClientException", "no", _CREDENTIALS),
         ("AccessDeniedException", "no", _GRANT),
     ],
 )
-def test_a_denial_says_what_to_do(code: str, message: str, hint: str) -> None:
+def test_denial_says_what_to_do(code: str, message: str, hint: str) -> None:
     assert str(error_of(code, message)).endswith(f"{message}; {hint}")
 
 
 @pytest.mark.parametrize("code", ["InvalidSignatureException", "SignatureDoesNotMatch"])
-def test_a_wrong_key_is_not_blamed_on_the_clock(code: str) -> None:
+def test_wrong_key_has_no_hint_about_the_clock(code: str) -> None:
     message = "The request signature we calculated does not match the signature you provided."
     assert str(error_of(code, message)) == f"{code}: {message}"
 
@@ -110,7 +110,7 @@ PRIVATE_BYTES = f"{private.IP} {private.SESSION_ID}"
 
 
 @pytest.mark.parametrize(
-    ("code", "message", "said"),
+    ("code", "message", "expected"),
     [
         (
             "ValidationException",
@@ -124,16 +124,16 @@ PRIVATE_BYTES = f"{private.IP} {private.SESSION_ID}"
         ),
         ("InternalFailure", f'{{"ip": "{PRIVATE_BYTES}", "a": 1}}', "{…: 1}"),
         ("InvalidMessageContents", "It wasn't the table's fault.", "It wasn't the table's fault."),
-        (PRIVATE_BYTES, "words", "words"),
+        (PRIVATE_BYTES, "text", "text"),
     ],
 )
-def test_values_that_aws_quotes_are_left_out(code: str, message: str, said: str) -> None:
+def test_values_quoted_by_aws_are_left_out(code: str, message: str, expected: str) -> None:
     text = str(error_of(code, message))
-    assert text.endswith(f": {said}")
+    assert text.endswith(f": {expected}")
     assert not betrayed(text)
 
 
-def test_a_denial_names_who_may_not_do_what() -> None:
+def test_denial_names_user_and_action() -> None:
     message = "User: 'arn:aws:iam::1:role/r' may not perform: 'sqs:DeleteMessage'"
     assert message in str(error_of("AccessDenied", message))
 
@@ -178,7 +178,7 @@ _KMS_DENIAL = "User: arn:aws:iam::123456789012:user/worker is not authorized to 
         ),
     ],
 )
-def test_a_denial_by_kms_names_permission_and_key(code: str, message: str, advice: str) -> None:
+def test_denial_by_kms_names_permission_and_key(code: str, message: str, advice: str) -> None:
     error = error_of(code, message)
     assert type(error) is AWSDeniedError
     assert str(error).endswith(advice)

@@ -16,11 +16,11 @@ from worker.errors import (
 
 
 @simulated
-async def test_queues_are_opened_by_name_with_pools_of_their_own() -> None:
+async def test_queues_are_opened_by_name_with_separate_pools() -> None:
     world = await open_world()
-    chosen = settings(poll_concurrency=13, settle_concurrency=5, wait_seconds=20)
+    configured = settings(poll_concurrency=13, settle_concurrency=5, wait_seconds=20)
     session = cast("Any", world.session)
-    async with open_queues(chosen, session=session) as (source, dead_letters):
+    async with open_queues(configured, session=session) as (source, dead_letters):
         assert source.url == world.sqs.queue(SOURCE).url
         assert dead_letters.url == world.sqs.queue(DEAD_LETTERS).url
         await world.push("a")
@@ -30,15 +30,15 @@ async def test_queues_are_opened_by_name_with_pools_of_their_own() -> None:
     assert polls.max_pool_connections >= 13
     assert polls.read_timeout > 20
     assert polls.retries["total_max_attempts"] == 1
-    # Deletes, returns, dead letters and extensions, each of that concurrency.
+    # Deletes, returns, dead_letters letters and extensions, each of that concurrency.
     assert rest.max_pool_connections >= 4 * 5
 
 
 @simulated
-async def test_a_queue_that_does_not_exist_is_named_with_what_to_do() -> None:
+async def test_error_for_a_missing_queue_says_what_to_do() -> None:
     world = await open_world()
-    chosen = settings(queue="missing")
+    configured = settings(queue="missing")
     with pytest.raises(AWSNotFoundError, match=r"'missing' does not exist.*AUP_QUEUE"):
-        async with open_queues(chosen, session=cast("Any", world.session)):
+        async with open_queues(configured, session=cast("Any", world.session)):
             pass
     assert world.session.open_count == 0

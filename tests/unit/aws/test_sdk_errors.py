@@ -1,4 +1,4 @@
-"""Exceptions of the SDK become errors of this program."""
+"""Translation of exceptions of the SDK, which never quotes a response."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def _translated(error: Exception) -> AWSError:
     return caught.value
 
 
-def test_an_unknown_code_is_looked_up_by_the_other_that_sqs_sends_with_it() -> None:
-    answer = {
+def test_unknown_code_falls_back_to_the_second_code_of_sqs() -> None:
+    http_response = {
         "body": b'{"__type": "com.amazonaws.sqs#QueueDoesNotExist", "message": "m"}',
         "headers": {"x-amzn-query-error": "Unheard.Of;Sender"},
         "status_code": 400,
     }
-    response = JSONParser().parse(answer, Shape("Answer", {"type": "structure"}))
+    response = JSONParser().parse(http_response, Shape("Response", {"type": "structure"}))
     assert response["Error"]["Code"] == "Unheard.Of"
     assert type(_translated(ClientError(response, "Call"))) is AWSNotFoundError
 
@@ -79,19 +79,17 @@ def test_an_unknown_code_is_looked_up_by_the_other_that_sqs_sends_with_it() -> N
         (ConnectionResetError("reset"), AWSUnavailableError),
     ],
 )
-def test_whatever_the_sdk_raises_becomes_an_error_of_ours(
-    error: Exception, kind: type[AWSError]
-) -> None:
+def test_exceptions_of_the_sdk_become_aws_errors(error: Exception, kind: type[AWSError]) -> None:
     assert type(_translated(error)) is kind
 
 
 @pytest.mark.parametrize("error", [NoRegionError(), ProfileNotFound(profile="p")])
-def test_a_missing_region_or_profile_is_a_settings_error(error: Exception) -> None:
+def test_missing_region_or_profile_is_a_settings_error(error: Exception) -> None:
     with pytest.raises(SettingsError, match="AWS_REGION"), translating("Call"):
         raise error
 
 
-def test_a_source_of_credentials_that_fails_at_length_is_told_in_one_bounded_line() -> None:
+def test_failure_to_retrieve_credentials_is_one_line_of_limited_length() -> None:
     error = CredentialRetrievalError(provider="p", error_msg="first\nsecond " + "x" * 1000)
     text = str(_translated(error))
     assert "no usable AWS credentials: Error when retrieving credentials from p: first sec" in text
@@ -119,31 +117,31 @@ PRIVATE_BYTES = f"{private.IP} {private.SESSION_ID}"
     ],
 )
 def test_no_error_quotes_a_response(error: Exception) -> None:
-    found = _translated(error)
-    assert type(found) is AWSUnavailableError
-    assert not betrayed(str(found))
-    assert re.search(r"\d+ bytes, SHA-256 [0-9a-f]{12}…", str(found))
+    translated = _translated(error)
+    assert type(translated) is AWSUnavailableError
+    assert not betrayed(str(translated))
+    assert re.search(r"\d+ bytes, SHA-256 [0-9a-f]{12}…", str(translated))
 
 
-def test_what_the_sdk_finds_wrong_in_a_request_is_rejected_and_not_quoted() -> None:
-    found = _translated(ParamValidationError(report=f"Invalid type, value: {PRIVATE_BYTES}"))
-    assert type(found) is AWSRejectedError
-    assert not betrayed(str(found))
+def test_request_rejected_by_the_sdk_is_not_quoted() -> None:
+    translated = _translated(ParamValidationError(report=f"Invalid type, value: {PRIVATE_BYTES}"))
+    assert type(translated) is AWSRejectedError
+    assert not betrayed(str(translated))
 
 
-def test_what_a_metadata_service_responded_is_not_quoted() -> None:
+def test_response_of_a_metadata_service_is_not_quoted() -> None:
     text = f"Received non 200 response 500 from container metadata: {PRIVATE_BYTES}"
-    found = _translated(CredentialRetrievalError(provider="container-role", error_msg=text))
-    assert type(found) is AWSDeniedError
-    assert "response 500 from container metadata: 27 bytes, SHA-256" in str(found)
+    translated = _translated(CredentialRetrievalError(provider="container-role", error_msg=text))
+    assert type(translated) is AWSDeniedError
+    assert "response 500 from container metadata: 27 bytes, SHA-256" in str(translated)
 
 
-def test_our_own_mistakes_are_not_taken_for_awss() -> None:
+def test_programming_errors_are_not_translated() -> None:
     with pytest.raises(ZeroDivisionError), translating("Call"):
         raise ZeroDivisionError
 
 
-def test_a_response_that_cannot_be_parsed_is_not_quoted() -> None:
+def test_response_that_is_not_xml_is_not_quoted() -> None:
     with pytest.raises(AWSUnavailableError) as caught, translating("GetCallerIdentity"):
         raise ResponseParserError("invalid XML received: b'secret'")
     assert str(caught.value) == "GetCallerIdentity: the response is not XML"

@@ -26,7 +26,7 @@ from worker.errors import (
 
 
 @simulated
-async def test_what_is_sent_is_received_whole() -> None:
+async def test_sent_message_is_received_unchanged() -> None:
     world = await open_world()
     attributes = {
         "kind": {"DataType": "String", "StringValue": "é"},
@@ -35,22 +35,22 @@ async def test_what_is_sent_is_received_whole() -> None:
     }
     sent = OutgoingMessage("bödy\n", attributes, trace_header="Root=1-2-3", group_id="tenant")
     assert await world.source.send([sent]) == [None]
-    (taken,) = await receive(world.source)
-    assert (taken.body, taken.attributes) == ("bödy\n", attributes)
-    assert (taken.trace_header, taken.group_id) == ("Root=1-2-3", "tenant")
-    assert taken.receive_count == 1
-    assert 0 <= (taken.sent_at - START).total_seconds() < 1
-    assert taken.first_received_at >= taken.sent_at
+    (received,) = await receive(world.source)
+    assert (received.body, received.attributes) == ("bödy\n", attributes)
+    assert (received.trace_header, received.group_id) == ("Root=1-2-3", "tenant")
+    assert received.receive_count == 1
+    assert 0 <= (received.sent_at - START).total_seconds() < 1
+    assert received.first_received_at >= received.sent_at
 
 
 @simulated
-async def test_an_empty_answer_is_no_message() -> None:
+async def test_empty_response_has_no_messages() -> None:
     world = await open_world()
     assert await receive(world.source) == []
 
 
 @simulated
-async def test_a_poll_asks_for_ten_at_most() -> None:
+async def test_poll_requests_at_most_ten_messages() -> None:
     client = OneResponse({})
     await receive(queue_of(client), 500)
     assert client.requests[0]["MaxNumberOfMessages"] == 10
@@ -59,7 +59,7 @@ async def test_a_poll_asks_for_ten_at_most() -> None:
 
 
 @simulated
-async def test_the_polls_go_through_their_own_client() -> None:
+async def test_polls_use_their_own_client() -> None:
     polls, rest = OneResponse({}), OneResponse({})
     queue = Queue(cast("Any", rest), "https://sqs.test/q", poll_client=cast("Any", polls))
     await receive(queue)
@@ -67,7 +67,7 @@ async def test_the_polls_go_through_their_own_client() -> None:
 
 
 @simulated
-async def test_a_poll_has_its_wait_and_a_margin_before_it_is_given_up() -> None:
+async def test_poll_times_out_after_its_wait_time_and_a_margin() -> None:
     class Hanging(OneResponse):
         async def receive_message(self, **_: Any) -> dict[str, Any]:
             await asyncio.sleep(10_000)
@@ -79,7 +79,7 @@ async def test_a_poll_has_its_wait_and_a_margin_before_it_is_given_up() -> None:
 
 
 @simulated
-async def test_visibility_is_in_whole_seconds_up_to_twelve_hours() -> None:
+async def test_visibility_timeout_is_in_whole_seconds_up_to_twelve_hours() -> None:
     client = OneResponse({})
     changes = [(received_message(), seconds) for seconds in (0.0, 0.6, 29.6, 99_999.0)]
     await queue_of(client).change_visibility(changes)
@@ -96,8 +96,8 @@ async def test_calls_are_counted_by_operation() -> None:
     assert world.bodies(SOURCE) == []
 
 
-class _Refusing(SimulatedSQS):
-    """Refuse every batch that has a certain entry, as a whole."""
+class _RejectingSQS(SimulatedSQS):
+    """SQS that rejects every batch with a certain entry as a whole."""
 
     code = "BatchRequestTooLong"
 
@@ -106,25 +106,29 @@ class _Refusing(SimulatedSQS):
         self.sizes: list[int] = []
 
     async def send_message_batch(self, **request: Any) -> dict[str, Any]:
-        return await self._judged("SendMessageBatch", super().send_message_batch, request)
+        return await self._call_unless_bad("SendMessageBatch", super().send_message_batch, request)
 
     async def delete_message_batch(self, **request: Any) -> dict[str, Any]:
-        return await self._judged("DeleteMessageBatch", super().delete_message_batch, request)
+        return await self._call_unless_bad(
+            "DeleteMessageBatch", super().delete_message_batch, request
+        )
 
     async def change_message_visibility_batch(self, **request: Any) -> dict[str, Any]:
         name = "ChangeMessageVisibilityBatch"
-        return await self._judged(name, super().change_message_visibility_batch, request)
+        return await self._call_unless_bad(name, super().change_message_visibility_batch, request)
 
-    async def _judged(self, name: str, call: Any, request: dict[str, Any]) -> dict[str, Any]:
+    async def _call_unless_bad(
+        self, name: str, call: Any, request: dict[str, Any]
+    ) -> dict[str, Any]:
         self.sizes.append(len(request["Entries"]))
         if any("bad" in json.dumps(entry) for entry in request["Entries"]):
             raise sqs_error(name, self.code)
-        answer: dict[str, Any] = await call(**request)
-        return answer
+        response: dict[str, Any] = await call(**request)
+        return response
 
 
-async def _refusing(code: str) -> tuple[_Refusing, Queue]:
-    sqs = _Refusing(Faults(0))
+async def _rejecting_queue(code: str) -> tuple[_RejectingSQS, Queue]:
+    sqs = _RejectingSQS(Faults(0))
     sqs.code = code
     url = (await sqs.create_queue(QueueName=SOURCE))["QueueUrl"]
     return sqs, queue_of(sqs, url)
@@ -134,8 +138,8 @@ async def _refusing(code: str) -> tuple[_Refusing, Queue]:
     "code", ["BatchRequestTooLong", "InvalidParameterValue", "InvalidMessageContents"]
 )
 @simulated
-async def test_batch_refused_as_a_whole_fails_only_the_entry_that_caused_it(code: str) -> None:
-    sqs, queue = await _refusing(code)
+async def test_batch_rejected_as_a_whole_fails_only_the_entry_that_caused_it(code: str) -> None:
+    sqs, queue = await _rejecting_queue(code)
     bodies = [f"good {number}" for number in range(10)]
     bodies[6] = "bad"
     results = await queue.send([OutgoingMessage(each) for each in bodies])
@@ -148,22 +152,22 @@ async def test_batch_refused_as_a_whole_fails_only_the_entry_that_caused_it(code
 
 @pytest.mark.parametrize("operation", ["delete", "change_visibility"])
 @simulated
-async def test_handle_refused_with_its_whole_batch_fails_alone(operation: str) -> None:
-    _, queue = await _refusing("ReceiptHandleIsInvalid")
+async def test_receipt_handle_rejected_with_its_whole_batch_fails_alone(operation: str) -> None:
+    _, queue = await _rejecting_queue("ReceiptHandleIsInvalid")
     await queue.send([OutgoingMessage(str(number)) for number in range(10)])
-    taken = await receive(queue)
-    taken[3] = replace(taken[3], receipt_handle="bad")
+    received = await receive(queue)
+    received[3] = replace(received[3], receipt_handle="bad")
     if operation == "delete":
-        results = await queue.delete(taken)
+        results = await queue.delete(received)
     else:
-        results = await queue.change_visibility([(each, 60) for each in taken])
+        results = await queue.change_visibility([(each, 60) for each in received])
     assert isinstance(results[3], LeaseLostError)
     assert results[:3] + results[4:] == [None] * 9
 
 
 @simulated
-async def test_single_refused_entry_and_an_empty_batch_are_not_split() -> None:
-    sqs, queue = await _refusing("InvalidParameterValue")
+async def test_single_rejected_entry_is_not_split() -> None:
+    sqs, queue = await _rejecting_queue("InvalidParameterValue")
     with pytest.raises(AWSRejectedError):
         await queue.send([OutgoingMessage("bad")])
     assert sqs.sizes == [1]
@@ -171,7 +175,7 @@ async def test_single_refused_entry_and_an_empty_batch_are_not_split() -> None:
 
 @pytest.mark.parametrize("url", ["https://sqs.test/q.fifo", "https://sqs.test/q"])
 @simulated
-async def test_fifo_queue_is_refused_as_a_destination(url: str) -> None:
+async def test_fifo_queue_is_rejected_as_a_destination(url: str) -> None:
     queue = queue_of(OneResponse({"Attributes": {"FifoQueue": "true"}}), url)
     with pytest.raises(UsageError, match=r"is a FIFO queue; name a standard queue"):
         await queue.check_destination()

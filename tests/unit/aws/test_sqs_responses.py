@@ -55,7 +55,7 @@ _RECEIVED = {"MessageId": "m-1", "ReceiptHandle": "h-1", "Body": "{}"}
     ],
 )
 @simulated
-async def test_a_message_that_cannot_be_read_is_left_and_the_others_are_received(
+async def test_malformed_message_is_left_and_the_others_are_received(
     message: Any,
 ) -> None:
     if message:
@@ -63,12 +63,12 @@ async def test_a_message_that_cannot_be_read_is_left_and_the_others_are_received
     if isinstance(message, dict):
         message = {name: value for name, value in message.items() if value is not ABSENT}
     events = Counter[str]()
-    answer = {"Messages": [_RECEIVED, message, {**_RECEIVED, "MessageId": "m-2"}]}
-    queue = Queue(cast("Any", OneResponse(answer)), "https://sqs.test/q", events=events)
+    response = {"Messages": [_RECEIVED, message, {**_RECEIVED, "MessageId": "m-2"}]}
+    queue = Queue(cast("Any", OneResponse(response)), "https://sqs.test/q", events=events)
     with capture_logs() as logs:
-        taken = await receive(queue)
-    assert [each.message_id for each in taken] == ["m-1", "m-2"]
-    assert all(each.memory_bytes > 0 for each in taken)
+        received = await receive(queue)
+    assert [each.message_id for each in received] == ["m-1", "m-2"]
+    assert all(each.memory_bytes > 0 for each in received)
     assert events == {"unreadable_messages": 1}
     (line,) = logs
     assert line["outcome"] == "left"
@@ -76,44 +76,44 @@ async def test_a_message_that_cannot_be_read_is_left_and_the_others_are_received
 
 
 @simulated
-async def test_the_log_names_a_message_that_cannot_be_read_by_nothing_but_a_uuid() -> None:
+async def test_log_identifies_a_malformed_message_only_by_a_uuid() -> None:
     named = "1ba64e23-9d2e-4b5b-8d5a-3f2f3c7b9a10"
     ids = [named, private.IP, private.SESSION_ID, None]
-    answer = {"Messages": [{"MessageId": each, "Body": 5} for each in ids]}
+    response = {"Messages": [{"MessageId": each, "Body": 5} for each in ids]}
     with capture_logs() as logs:
-        assert await receive(queue_of(OneResponse(answer))) == []
+        assert await receive(queue_of(OneResponse(response))) == []
     assert [line["message_id"] for line in logs] == [named, None, None, None]
 
 
 @pytest.mark.parametrize("messages", [{"0": _RECEIVED}, "text", 5, True])
 @simulated
-async def test_messages_that_are_no_list_are_unavailable(messages: Any) -> None:
+async def test_messages_that_are_not_an_array_are_an_error(messages: Any) -> None:
     with pytest.raises(AWSUnavailableError, match=r"ReceiveMessage q: .*Messages: not an array"):
         await receive(queue_of(OneResponse({"Messages": messages})))
 
 
 @simulated
-async def test_more_messages_than_requested_are_all_returned_to_the_caller() -> None:
-    answer = {"Messages": [{**_RECEIVED, "MessageId": f"m-{number}"} for number in range(12)]}
-    assert len(await receive(queue_of(OneResponse(answer)), 1)) == 12
+async def test_more_messages_than_requested_are_all_returned() -> None:
+    response = {"Messages": [{**_RECEIVED, "MessageId": f"m-{number}"} for number in range(12)]}
+    assert len(await receive(queue_of(OneResponse(response)), 1)) == 12
 
 
 @simulated
-async def test_a_server_that_tells_little_is_believed_in_what_it_tells() -> None:
+async def test_message_without_attributes_is_received() -> None:
     client = OneResponse({"Messages": [{"MessageId": "m", "ReceiptHandle": "h", "Body": "b"}]})
-    (taken,) = await receive(queue_of(client))
+    (received,) = await receive(queue_of(client))
     epoch = datetime.fromtimestamp(0, UTC)
-    assert taken == ReceivedMessage("m", "h", "b", sent_at=epoch, first_received_at=epoch)
+    assert received == ReceivedMessage("m", "h", "b", sent_at=epoch, first_received_at=epoch)
 
 
 @simulated
-async def test_a_message_brings_the_date_of_its_response() -> None:
+async def test_message_has_the_date_of_its_response() -> None:
     date = "Sun, 22 Nov 2026 10:00:00 GMT"
     metadata = {"HTTPHeaders": {"date": date}}
     client = OneResponse({"Messages": [_RECEIVED, _RECEIVED], "ResponseMetadata": metadata})
     assert [each.date for each in await receive(queue_of(client))] == [date, date]
-    nothings: list[dict[str, Any]] = [{}, {"HTTPHeaders": {}}]
-    for nothing in nothings:
+    metadata_without_date: list[dict[str, Any]] = [{}, {"HTTPHeaders": {}}]
+    for nothing in metadata_without_date:
         client = OneResponse({"Messages": [_RECEIVED], "ResponseMetadata": nothing})
         assert [each.date for each in await receive(queue_of(client))] == [""]
 
@@ -130,20 +130,20 @@ ENTRIES = {
 
 @pytest.mark.parametrize("operation", ["delete", "change_visibility"])
 @simulated
-async def test_every_entry_of_a_batch_answer_is_read(operation: str) -> None:
+async def test_every_entry_of_a_batch_response_is_read(operation: str) -> None:
     queue = queue_of(OneResponse(ENTRIES))
     messages = [received_message(number) for number in range(5)]
     entries = messages if operation == "delete" else [(each, 5.0) for each in messages]
     results = await getattr(queue, operation)(entries)
     assert results[0] is None
     kinds = [type(result) for result in results[1:]]
-    # The last one is not mentioned at all: that is no success.
+    # The response does not name the last entry, which is not a success.
     assert kinds == [LeaseLostError, AWSUnavailableError, AWSThrottledError, AWSUnavailableError]
 
 
 @pytest.mark.parametrize("operation", ["delete", "change_visibility", "send"])
 @simulated
-async def test_entry_in_both_lists_has_not_succeeded(operation: str) -> None:
+async def test_entry_in_both_lists_is_a_failure(operation: str) -> None:
     success = {"Id": "0", "MessageId": "m", "MD5OfMessageBody": md5(b"abc").hexdigest()}  # noqa: S324 - SQS's
     failure = {"Id": "0", "Code": "InternalError", "SenderFault": False}
     queue = queue_of(OneResponse({"Successful": [success], "Failed": [failure]}))
@@ -154,7 +154,7 @@ async def test_entry_in_both_lists_has_not_succeeded(operation: str) -> None:
 
 _OK_0, _OK_1 = {"Id": "0"}, {"Id": "1"}
 _FAILED_1 = {"Id": "1", "Code": "ReceiptHandleIsInvalid"}
-# What the entries 0 and 1 came to; the third one is always told to have succeeded.
+# Lists of a response and the results of entries 0 and 1; the third entry always succeeds.
 MALFORMED: dict[str, tuple[Any, list[type[AWSError] | None]]] = {
     "in both lists": (([_OK_0, _OK_1], [_FAILED_1]), [None, AWSUnavailableError]),
     "succeeded twice": (([_OK_0, _OK_1, _OK_1], []), [None, AWSUnavailableError]),
@@ -164,20 +164,20 @@ MALFORMED: dict[str, tuple[Any, list[type[AWSError] | None]]] = {
         ([_OK_0, {"Id": "3"}, {"Id": "-1"}, {"Id": "01"}, {"Id": ""}, {"Id": "x"}], [_FAILED_1]),
         [None, LeaseLostError],
     ),
-    "ids that are no strings": (
+    "ids that are not strings": (
         ([_OK_0, {"Id": 1}, {"Id": True}, {"Id": None}, {"Id": ["1"]}, {}], []),
         [None, AWSUnavailableError],
     ),
-    "entries that are no objects": (
+    "entries that are not objects": (
         ([_OK_0, "1", 1, None, ["1"]], ["1", _FAILED_1]),
         [None, LeaseLostError],
     ),
     "no code": (([_OK_0], [{"Id": "1"}]), [None, AWSUnavailableError]),
-    "a code that is no string": (
+    "a code that is not a string": (
         ([_OK_0], [{"Id": "1", "Code": 5}]),
         [None, AWSUnavailableError],
     ),
-    "a code and a text that are none": (
+    "a message that is not a string": (
         ([_OK_0], [{"Id": "1", "Code": "OverLimit", "Message": {"ip": private.IP}}]),
         [None, AWSThrottledError],
     ),
@@ -187,14 +187,14 @@ MALFORMED: dict[str, tuple[Any, list[type[AWSError] | None]]] = {
 @pytest.mark.parametrize("operation", ["delete", "change_visibility"])
 @pytest.mark.parametrize("name", MALFORMED)
 @simulated
-async def test_an_entry_named_other_than_once_is_unknown_and_disturbs_no_other(
+async def test_entry_not_named_exactly_once_is_a_failure_of_this_entry_only(
     operation: str, name: str
 ) -> None:
     (successful, failed), expected = MALFORMED[name]
-    answer = {"Successful": [*successful, {"Id": "2"}], "Failed": failed}
+    response = {"Successful": [*successful, {"Id": "2"}], "Failed": failed}
     messages = [received_message(number) for number in range(3)]
     entries = messages if operation == "delete" else [(each, 5.0) for each in messages]
-    results = await getattr(queue_of(OneResponse(answer)), operation)(entries)
+    results = await getattr(queue_of(OneResponse(response)), operation)(entries)
     kinds = [type(result) if result is not None else None for result in results]
     assert kinds == [*expected, None]
     assert not betrayed(str(results))
@@ -203,18 +203,16 @@ async def test_an_entry_named_other_than_once_is_unknown_and_disturbs_no_other(
 @pytest.mark.parametrize("name", ["Successful", "Failed"])
 @pytest.mark.parametrize("value", [{"0": _OK_0}, "0", 5, True])
 @simulated
-async def test_a_batch_response_whose_lists_are_none_is_unknown_as_a_whole(
-    name: str, value: Any
-) -> None:
+async def test_batch_response_without_arrays_fails_as_a_whole(name: str, value: Any) -> None:
     queue = queue_of(OneResponse({"Successful": [_OK_0], name: value}))
     with pytest.raises(AWSUnavailableError, match=f"{name}: not an array"):
         await queue.delete([received_message()])
 
 
 @simulated
-async def test_an_entry_counts_as_sent_only_with_an_id_and_the_bodys_digest() -> None:
+async def test_entry_is_sent_only_with_a_message_id_and_the_md5_of_its_body() -> None:
     good = "900150983cd24fb0d6963f7d28e17f72"  # MD5 of abc
-    answer = {
+    response = {
         "Successful": [
             {"Id": "0", "MessageId": "m", "MD5OfMessageBody": good},
             {"Id": "1", "MessageId": "m", "MD5OfMessageBody": "0" * 32},
@@ -227,7 +225,7 @@ async def test_an_entry_counts_as_sent_only_with_an_id_and_the_bodys_digest() ->
             {"Id": "5", "Code": "InternalError", "SenderFault": False},
         ],
     }
-    results = await queue_of(OneResponse(answer)).send([OutgoingMessage("abc")] * 7)
+    results = await queue_of(OneResponse(response)).send([OutgoingMessage("abc")] * 7)
     assert results[0] is None
     assert [type(result) for result in results[1:]] == [
         *[AWSUnavailableError] * 3,
