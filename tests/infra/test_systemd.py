@@ -79,7 +79,7 @@ class Worker:
 def host() -> Iterator[Host]:
     with booted() as host:
         host.shell(f"{CLONE}/infra/systemd/install.sh")
-        host.write("/etc/credstore/aup-worker.aws.calls-credentials", _KEYS)
+        host.write("/etc/credstore/aup-worker.aws-credentials", _KEYS)
         yield host
 
 
