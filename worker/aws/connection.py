@@ -11,7 +11,7 @@ import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
 from aiohttp.client_proto import ResponseHandler
 
-# Ten messages of 1 MiB in which JSON writes six bytes for each, and their attributes.
+# Ten messages of 1 MiB whose JSON escapes take six bytes for each byte, and their attributes.
 RESPONSE_MAX_BYTES: Final = 67_108_864
 _SWITCHING_PROTOCOLS: Final = 101
 _FIRST_FINAL: Final = 200
@@ -123,10 +123,10 @@ class StrictConnection(ResponseHandler):
         except Exception:  # noqa: BLE001 - any error means that bytes were left
             return True
 
-    def _refuse(self, what: str) -> None:
+    def _refuse(self, received: str) -> None:
         self.spoiled = True
         self._expecting = False
-        problem = f"the server sent {what}"
+        problem = f"the server sent {received}"
         if self._body is not None:
             self._body.set_exception(aiohttp.ClientPayloadError(problem))
         self.set_exception(aiohttp.ServerDisconnectedError(problem))

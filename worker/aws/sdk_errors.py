@@ -83,7 +83,7 @@ def _translate(error: Exception) -> AWSError:
         known = error.response.get("Error", {})
         code = str(known.get("Code", "Unknown"))
         message = str(known.get("Message", ""))
-        # SQS sends the code of its old query protocol too; the SDK keeps the other one separately.
+        # For SQS, `Code` is the code of the old query protocol; the current code is separate.
         other_code = str(known.get("QueryErrorCode", ""))
         found = error_of(code, message)
         if type(found) is AWSUnavailableError and other_code:

@@ -79,11 +79,10 @@ class Queue:
     at fault fails.
 
     Args:
-        client: Client of the SDK for all calls except long polls.
+        client: Client of the SDK.
         url: URL of the queue.
-        poll_client: Client for long polls, which occupy their connections; by default `client`.
         caller: Caller for batches; by default the SDK.
-        poll_caller: Caller for long polls; by default the SDK.
+        poll_caller: Caller for long polls, which occupy their connections; by default the SDK.
         call_timeout_seconds: Deadline of a call; for a poll, in addition to its wait time. Must be
             well below the visibility timeout, or messages could become visible again while the
             response is still being received.
@@ -95,12 +94,11 @@ class Queue:
             of SQS.
     """
 
-    def __init__(  # noqa: PLR0913 - called in one place, with keywords
+    def __init__(
         self,
         client: SQSClient,
         url: str,
         *,
-        poll_client: SQSClient | None = None,
         caller: Caller | None = None,
         poll_caller: Caller | None = None,
         call_timeout_seconds: float = 10.0,
@@ -109,7 +107,7 @@ class Queue:
     ) -> None:
         self._client = client
         self._caller = caller or SDKCaller(client)
-        self._poll_caller = poll_caller or SDKCaller(poll_client or client)
+        self._poll_caller = poll_caller or SDKCaller(client)
         self.url = url
         self.message_max_bytes = MESSAGE_MAX_BYTES
         self._timeout = call_timeout_seconds

@@ -58,7 +58,7 @@ class Exchange:
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         connector: Any = session.connector
         if not is_strict(connector):
-            raise TypeError("its connections are not strict")
+            raise TypeError("the connections of the session are not strict")
         self._connector = connector
         self._timeout = session.timeout
         self._url = url
