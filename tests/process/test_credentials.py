@@ -128,7 +128,7 @@ def test_it_outlives_an_endpoint_that_fails_for_a_while(
     [
         (absent, "Received non 200 response 404", "10"),
         # The SDK's own patience is longer than that.
-        (CredentialsEndpoint.hang, "none came within 2 s", "1"),
+        (CredentialsEndpoint.hang, "none received within 2 s", "1"),
         (expired, "still expired", "10"),
     ],
 )
@@ -204,7 +204,7 @@ def test_it_outlives_a_refusal_that_is_taken_back(
     ("service_name", "code", "words"),
     [
         ("sqs", "AccessDeniedException", "grant the permissions that the README lists"),
-        ("dynamodb", "ExpiredTokenException", "keys that work, and check its clock"),
+        ("dynamodb", "ExpiredTokenException", "and check this machine's clock"),
     ],
 )
 def test_it_gives_up_on_a_refusal_that_stays(

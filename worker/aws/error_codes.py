@@ -85,6 +85,7 @@ _KMS_KEY: Final = re.compile(
 KMS_ADVICE: Final = "; allow "
 GRANT_ADVICE: Final = "; grant the permissions that the README lists"
 CREDENTIALS_ADVICE: Final = "configure a role, a profile or valid access keys for this process"
+STALE_CREDENTIALS_ADVICE: Final = f"; {CREDENTIALS_ADVICE}, and check this machine's clock"
 # AWS quotes the value that it rejects, which may be part of a message.
 _QUOTED: Final = re.compile(r"(?<!\w)([\"'`]).*\1(?!\w)|(?<=Value ).*(?= for parameter)", re.DOTALL)
 _NEVER_QUOTING: Final = (AWSDeniedError, AWSNotFoundError)
@@ -119,7 +120,7 @@ def _hint(code: str, message: str) -> str:
     if code in _SKEWED_CLOCK or any(text in message.lower() for text in _CLOCK_SKEW_TEXTS):
         return "; check this machine's clock"
     if code in _STALE_CREDENTIALS:
-        return f"; {CREDENTIALS_ADVICE}, and check this machine's clock"
+        return STALE_CREDENTIALS_ADVICE
     key = _KMS_KEY.search(message)
     if code in _KMS_DENIED or key:
         action, arn = (key["action"], key["key"]) if key else ("", "")

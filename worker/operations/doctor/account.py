@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from worker.aws.calls import calling
 from worker.aws.client import client_config, opened
+from worker.aws.error_codes import CREDENTIALS_ADVICE, STALE_CREDENTIALS_ADVICE
 from worker.aws.sdk_errors import code_of
 from worker.aws.sdk_files import config_problems
 from worker.errors import AWSDeniedError, AWSError, AWSUnsupportedError
@@ -19,7 +20,6 @@ from worker.settings import AWSSettings
 if TYPE_CHECKING:
     import aioboto3
 
-_GIVE: Final = "give this process a role, a profile or keys that work"
 _LOCAL: Final = {"localhost", "127.0.0.1", "::1"}
 # Everybody may ask who they are, so these come from something in between.
 _NO_WORD_ON_KEYS: Final = {"403", "AccessDenied", "AccessDeniedException"}
@@ -70,9 +70,9 @@ async def credentials(session: aioboto3.Session, aws: AWSSettings) -> CheckResul
     try:
         found = await credentials_of(session, aws.call_timeout_seconds)
     except AWSError as error:
-        return failed(check, str(error).removesuffix(f"; {_GIVE}"), _GIVE)
+        return failed(check, str(error).removesuffix(f"; {CREDENTIALS_ADVICE}"), CREDENTIALS_ADVICE)
     if found is None:
-        return failed(check, "; ".join(["there are none", *config_problems()]), _GIVE)
+        return failed(check, "; ".join(["there are none", *config_problems()]), CREDENTIALS_ADVICE)
     return passed(check, f"from {found.source}, access key id …{found.key_end}")
 
 
@@ -98,10 +98,10 @@ async def identity(
         async with opened(context, "STS") as client, calling("GetCallerIdentity", timeout):
             answer = await client.get_caller_identity()
     except AWSDeniedError as error:
-        told = str(error).removesuffix(f"; {_GIVE}, and check its clock")
+        told = str(error).removesuffix(STALE_CREDENTIALS_ADVICE)
         if code_of(error) in _NO_WORD_ON_KEYS:
             return unknown(check, told, "see the policy of the VPC endpoint of STS, or the proxy")
-        return failed(check, told, _GIVE)
+        return failed(check, told, CREDENTIALS_ADVICE)
     except AWSUnsupportedError as error:
         return unknown(check, str(error), "set AWS_ENDPOINT_URL_STS, if there is an STS")
     except AWSError as error:

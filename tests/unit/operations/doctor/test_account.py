@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError, CredentialRetrievalError, EndpointC
 from botocore.parsers import ResponseParserError
 
 from tests.unit.fakes import aws_settings
+from worker.aws.error_codes import CREDENTIALS_ADVICE
 from worker.operations.doctor import account
 from worker.operations.doctor.clock import clock
 from worker.operations.doctor.responses import Responses
@@ -214,3 +215,9 @@ def test_an_answer_without_a_readable_date_is_an_answer_all_the_same() -> None:
     answers.note("dynamodb", "yesterday")
     answers.note("sqs", "")
     assert (answers.services, answers.offset_seconds()) == ({"dynamodb", "sqs"}, None)
+
+
+async def test_advice_about_rejected_credentials_is_given_once() -> None:
+    result = await account.identity(_session(failure=_refusal("ExpiredToken")), aws_settings(), {})
+    assert result.remedy == CREDENTIALS_ADVICE
+    assert CREDENTIALS_ADVICE not in result.found
