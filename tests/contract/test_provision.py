@@ -64,5 +64,5 @@ async def test_what_is_missing_is_made_once_and_fits_the_worker(
 
 async def test_a_queue_that_is_named_by_url_cannot_be_made() -> None:
     url = "https://sqs.eu-west-1.amazonaws.com/000000000000/source"
-    with pytest.raises(UsageError, match="is a URL: set a name"):
+    with pytest.raises(UsageError, match="is a URL; set a name"):
         await provision(Settings(queue=url))
