@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import structlog
 
 from worker import __version__
-from worker.aws.sqs import Queue, open_queues
+from worker.aws.queue_lookup import open_queues
+from worker.aws.sqs import Queue
 from worker.errors import AWSThrottledError, AWSUnavailableError, GaveUpError
 from worker.observability.background import background_tasks, embedded_metrics, traced
 from worker.observability.service_status import ServiceStatus

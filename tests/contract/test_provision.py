@@ -14,7 +14,7 @@ from tests.simulation.simulated_dynamodb import SimulatedDynamoDB
 from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.simulated_sqs import SimulatedSQS
 from worker.aws.provision import provision
-from worker.aws.sqs import open_queues
+from worker.aws.queue_lookup import open_queues
 from worker.errors import UsageError
 from worker.operations.doctor.preflight import check
 from worker.repository import AUPRepository
@@ -64,5 +64,5 @@ async def test_provision_creates_missing_resources_once_as_the_worker_needs_them
 
 async def test_queue_given_as_url_cannot_be_created() -> None:
     url = "https://sqs.eu-west-1.amazonaws.com/000000000000/source"
-    with pytest.raises(UsageError, match="is a URL: set a name"):
+    with pytest.raises(UsageError, match="is a URL; set a name"):
         await provision(Settings(queue=url))

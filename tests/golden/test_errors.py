@@ -13,7 +13,7 @@ from tests.golden.golden import Golden, masked, table
 from tests.golden.verbs import Verbs
 from tests.unit.domain.test_hints import SENT_BY_MISTAKE
 from tests.unit.fakes import ABSENT, body, fixed_now, message, received_message
-from worker.aws.calls import error_of
+from worker.aws.error_codes import error_of
 from worker.domain.envelope import decode
 from worker.domain.message import OutgoingMessage
 from worker.errors import AUPError, RefusedError, SettingsError

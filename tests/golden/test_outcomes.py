@@ -19,7 +19,7 @@ from tests.unit.fakes import (
     received_message,
     settings,
 )
-from worker.aws.sqs import QueueState
+from worker.aws.queue_state import QueueState
 from worker.domain.message import Outcome
 from worker.errors import (
     AWSDeniedError,

@@ -11,7 +11,8 @@ from typing import Any
 
 from worker import service
 from worker.aws.access import CallObserver, Probe
-from worker.aws.sqs import Queue, open_queues
+from worker.aws.queue_lookup import open_queues
+from worker.aws.sqs import Queue
 from worker.domain.acceptance import Acceptance
 from worker.domain.message import OutcomeKind
 from worker.domain.policy import Policy

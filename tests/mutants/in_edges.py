@@ -163,10 +163,10 @@ MUTANTS: Final = (
     ),
     Mutant(
         "an empty certificate variable turns off verification",
-        "worker/aws/calls.py",
+        "worker/aws/client.py",
         'core.set_config_variable("ca_bundle", bundle or True)',
         "pass",
-        ("tests/unit/aws/test_calls.py", "-k", "certificates"),
+        ("tests/unit/aws/test_client.py", "-k", "certificates"),
     ),
     Mutant(
         "an endpoint without a host",

@@ -119,23 +119,23 @@ _PROGRESS: Final = (
     Mutant(
         "a message in no known form ends the poller",
         "worker/aws/sqs.py",
-        "except _UNREADABLE as error:",
+        "except MALFORMED as error:",
         "except ZeroDivisionError as error:",
-        ("tests/unit/aws/test_sqs.py",),
+        ("tests/unit/aws/test_sqs_responses.py",),
     ),
 )
 
 _CONNECTIONS: Final = (
     Mutant(
         "a pool smaller than the calls under way",
-        "worker/aws/sqs.py",
+        "worker/aws/queue_lookup.py",
         "pool=4 * settings.settle_concurrency",
         "pool=4 * settings.settle_concurrency - 1",
         (*_CONNECTION_TESTS, "-k", "every_bound"),
     ),
     Mutant(
         "polls on the common pool",
-        "worker/aws/sqs.py",
+        "worker/aws/queue_lookup.py",
         "open_caller(poll_client, ",
         "open_caller(client, ",
         (*_CONNECTION_TESTS, "-k", "every_bound"),
@@ -291,10 +291,10 @@ _ACCESS_DENIED: Final = (
     ),
     Mutant(
         "an operation that the server lacks is tried for ever",
-        "worker/aws/calls.py",
+        "worker/aws/error_codes.py",
         "        (AWSUnsupportedError, _UNSUPPORTED),\n",
         "",
-        ("tests/unit/aws/test_calls.py",),
+        ("tests/unit/aws/test_error_codes.py",),
     ),
 )
 

@@ -9,6 +9,7 @@ from tests.mutants.mutant import Mutant
 _LETTER: Final = "worker/domain/dead_letter.py"
 _LETTERS: Final = "worker/operations/dead_letters/scan.py"
 _QUEUE: Final = "worker/aws/sqs.py"
+_QUEUE_RESPONSES: Final = "worker/aws/sqs_responses.py"
 _RECORD: Final = "worker/pipeline/record.py"
 _REPLAY: Final = "worker/operations/dead_letters/replay.py"
 _REPLAY_OPTIONS: Final = "worker/operations/dead_letters/replay_options.py"
@@ -16,7 +17,10 @@ _SETTLE: Final = "worker/pipeline/settle.py"
 _FOUND_TESTS: Final = ("tests/fuzz/test_found.py",)
 _LETTER_TESTS: Final = ("tests/unit/domain/test_dead_letter.py",)
 _LETTERS_TESTS: Final = ("tests/unit/operations/dead_letters/test_scan.py",)
-_QUEUE_TESTS: Final = ("tests/unit/aws/test_sqs.py",)
+_QUEUE_TESTS: Final = (
+    "tests/unit/aws/test_sqs.py",
+    "tests/unit/aws/test_sqs_responses.py",
+)
 _RECORD_TESTS: Final = ("tests/unit/pipeline/test_record.py",)
 _REPLAY_TESTS: Final = (
     "tests/unit/operations/dead_letters/test_replay.py",
@@ -48,16 +52,16 @@ _ANSWERS: Final = (
     ),
     Mutant(
         "an entry that the answer leaves out counts as done",
-        _QUEUE,
-        "else _unknown(each) for each in said",
-        "else None for each in said",
+        _QUEUE_RESPONSES,
+        "else _unknown(each) for each in results",
+        "else None for each in results",
         _QUEUE_TESTS,
     ),
     Mutant(
         "another body than was sent is taken for sent",
         _QUEUE,
-        "stated == _md5(messages[index].body)",
-        "stated != index",
+        "md5 == body_md5(messages[index].body)",
+        "md5 != index",
         _QUEUE_TESTS,
     ),
     Mutant(
@@ -69,7 +73,7 @@ _ANSWERS: Final = (
     ),
     Mutant(
         "an id in both lists counts as done",
-        _QUEUE,
+        _QUEUE_RESPONSES,
         "each[0] if len(each) == 1 else",
         "each[0] if each else",
         _QUEUE_TESTS,
@@ -337,7 +341,7 @@ _LIMITS: Final = (
         _QUEUE,
         "        self.message_max_bytes = state.message_max_bytes\n",
         "",
-        _QUEUE_TESTS,
+        ("tests/unit/aws/test_queue_state.py",),
     ),
     Mutant(
         "a batch refused as a whole fails all of its entries",

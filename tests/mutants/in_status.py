@@ -57,7 +57,7 @@ MUTANTS: Final = (
     Mutant(
         "AWS asked about queues that are elsewhere",
         _CLOUDWATCH,
-        "return host is None or host.endswith(_AWS_HOSTS) or named",
+        "return host is None or host.endswith(_AWS_HOSTS) or configured",
         "return True",
         ("tests/unit/aws/test_cloudwatch.py",),
     ),

@@ -7,10 +7,10 @@ from typing import Final
 from tests.mutants.mutant import Mutant
 
 _CONNECTION: Final = "worker/aws/connection.py"
-_QUEUE: Final = "worker/aws/sqs.py"
+_QUEUE_RESPONSES: Final = "worker/aws/sqs_responses.py"
 _WRITES: Final = "worker/repository/writes.py"
 _MISBEHAVING: Final = "tests/wire/test_misbehaving.py"
-_QUEUE_TESTS: Final = ("tests/unit/aws/test_sqs.py",)
+_QUEUE_TESTS: Final = ("tests/unit/aws/test_sqs_responses.py",)
 _WRITES_TESTS: Final = ("tests/unit/repository/test_writes.py",)
 
 _CONNECTIONS: Final = (
@@ -38,7 +38,7 @@ _CONNECTIONS: Final = (
     Mutant(
         "part of another response passed over",
         _CONNECTION,
-        "if self._has_begun_another():",
+        "if self._has_bytes_left():",
         "if self.spoiled:",
         (_MISBEHAVING, "-k", "bytes_after_a_response"),
     ),
@@ -58,14 +58,14 @@ _CONNECTIONS: Final = (
     ),
     Mutant(
         "another object taken for a response",
-        "worker/aws/calls.py",
-        "return bool(answer) and members is not None and members.isdisjoint(answer)",
+        "worker/aws/responses.py",
+        "return bool(response) and members is not None and members.isdisjoint(response)",
         "return False",
         (_MISBEHAVING, "-k", "no_other_success"),
     ),
     Mutant(
         "an empty body taken for a success of every call",
-        "worker/aws/calls.py",
+        "worker/aws/responses.py",
         "return not body and status_code == _OK and operation in _HARMLESS_IF_EMPTY",
         "return not body and status_code == _OK",
         (_MISBEHAVING, "-k", "empty_body"),
@@ -74,14 +74,14 @@ _CONNECTIONS: Final = (
 _RESULTS: Final = (
     Mutant(
         "an entry's id that is no string",
-        _QUEUE,
-        "if isinstance(found, str) and found in indexes:",
-        "if found in indexes:",
+        _QUEUE_RESPONSES,
+        "if isinstance(entry_id, str) and entry_id in indexes:",
+        "if entry_id in indexes:",
         _QUEUE_TESTS,
     ),
     Mutant(
         "lists of a batch that are none",
-        _QUEUE,
+        _QUEUE_RESPONSES,
         "    if not isinstance(value, list):\n        raise",
         "    if value is structure:\n        raise",
         _QUEUE_TESTS,
@@ -155,15 +155,15 @@ _PRIVACY: Final = (
     ),
     Mutant(
         "values quoted by AWS logged",
-        "worker/aws/calls.py",
+        "worker/aws/error_codes.py",
         'else _QUOTED.sub("…", message)',
         "else message",
-        ("tests/unit/aws/test_calls.py",),
+        ("tests/unit/aws/test_error_codes.py",),
     ),
     Mutant(
         "the text of an error page logged",
-        "worker/aws/calls.py",
-        'text = f"no JSON object: {digest(body)}"',
+        "worker/aws/responses.py",
+        'text = f"not a JSON object: {digest(body)}"',
         'text = body.decode(errors="replace")',
         (_MISBEHAVING, "-k", "no_log_quotes"),
     ),

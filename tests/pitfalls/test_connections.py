@@ -15,7 +15,7 @@ from tests.pitfalls.holding_server import HoldingServer, holding_server
 from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import DEAD_LETTERS, SOURCE, body, clock, open_world, policy, settings
-from worker.aws.sqs import open_queues
+from worker.aws.queue_lookup import open_queues
 from worker.domain.message import OutcomeKind
 from worker.pipeline.flow import Flow
 from worker.pipeline.metrics import Metrics
@@ -125,7 +125,7 @@ async def test_sessions_and_clients_are_made_once_however_many_messages_come_and
         sessions.append(SimulatedSession(world.sqs, world.dynamodb))
         return sessions[-1]
 
-    monkeypatch.setattr("worker.aws.sqs.new_session", new_session)
+    monkeypatch.setattr("worker.aws.queue_lookup.new_session", new_session)
     monkeypatch.setattr("worker.repository.dynamodb.new_session", new_session)
     chosen = settings()
     repository = AUPRepository(chosen.aws, now=clock)

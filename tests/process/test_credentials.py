@@ -128,7 +128,7 @@ def test_it_outlives_an_endpoint_that_fails_for_a_while(
     [
         (absent, "Received non 200 response 404", "10"),
         # The SDK's own patience is longer than that.
-        (CredentialsEndpoint.hang, "none came within 2 s", "1"),
+        (CredentialsEndpoint.hang, "none received within 2 s", "1"),
         (expired, "still expired", "10"),
     ],
 )
@@ -150,7 +150,7 @@ def test_it_gives_up_on_an_endpoint_that_fails_for_good(
     last = service.log[-1]["text"]
     assert "no usable AWS credentials" in last
     assert words in last
-    assert last.endswith("give this process a role, a profile or keys that work")
+    assert last.endswith("configure a role, a profile or valid access keys for this process")
     assert_told_well(service, endpoint)
 
 
@@ -170,7 +170,7 @@ def test_no_credentials_at_all_end_it_with_one_line_and_exit_code_1(workplace: W
     done = workplace.run("run", AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "Unable to locate credentials; give this process a role" in done.stderr
+    assert "Unable to locate credentials; configure a role" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_it_outlives_a_refusal_that_is_taken_back(
     ("service_name", "code", "words"),
     [
         ("sqs", "AccessDeniedException", "grant the permissions that the README lists"),
-        ("dynamodb", "ExpiredTokenException", "keys that work, and check its clock"),
+        ("dynamodb", "ExpiredTokenException", "and check this machine's clock"),
     ],
 )
 def test_it_gives_up_on_a_refusal_that_stays(

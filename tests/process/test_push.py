@@ -151,7 +151,7 @@ def test_push_and_replay_refuse_a_fifo_queue_in_one_line(workplace: Workplace, n
     for done in (pushed, *replays):
         assert done.returncode == 2, done.stderr
         assert done.stderr == (
-            f"aup-worker: {url}: is a FIFO queue; name a standard queue, nothing was sent\n"
+            f"aup-worker: {url} is a FIFO queue; name a standard queue (nothing was sent)\n"
         )
     assert workplace.depth("AUP_DEAD_LETTER_QUEUE") == 1
 

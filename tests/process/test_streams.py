@@ -261,7 +261,7 @@ def test_character_that_the_encoding_lacks_is_replaced_and_json_stays_valid(
 def test_warning_of_a_verb_is_on_stderr_and_not_in_its_data(workplace: Workplace) -> None:
     done = workplace.run("status", "--json", HTTP_PROXY=workplace.environment["AWS_ENDPOINT_URL"])
     assert json.loads(done.stdout)["queue"]
-    assert "slower way" in done.stderr
+    assert "signed fast path unavailable" in done.stderr
 
 
 def _run(

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from tests.simulation.audit import CALLER, SafetyError
 from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.virtual_clock import WallClock, abandon
-from worker.aws.sqs import Queue, open_queues
+from worker.aws.queue_lookup import open_queues
+from worker.aws.sqs import Queue
 from worker.domain.message import BATCH_MAX_ENTRIES, OutcomeKind
 from worker.errors import (
     AUPError,

@@ -1,1 +1,1 @@
-"""The signed caller against the SDK's own way: the same requests, answers and errors."""
+"""Comparison of the signed fast path with the SDK: requests, responses and errors."""

@@ -1,4 +1,4 @@
-"""One recorder a test, the SDK's clock at a standstill, and no waiting between attempts."""
+"""A recorder for each test, a fixed clock of the SDK and no delay between attempts."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ async def recorder() -> AsyncIterator[Recorder]:
 
 
 @pytest.fixture(autouse=True)
-def _standing_still(monkeypatch: pytest.MonkeyPatch) -> None:
+def _fixed_clock_and_no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     def now(remove_tzinfo: bool = True) -> datetime:
         return NOW.replace(tzinfo=None) if remove_tzinfo else NOW
 
-    at_once: Callable[..., Any] = lambda *_: 0.0  # noqa: E731 - a lambda says it all
+    no_delay: Callable[..., Any] = lambda *_: 0.0  # noqa: E731 - short enough
     monkeypatch.setattr(botocore.auth, "get_current_datetime", now)
-    monkeypatch.setattr(ExponentialBackoff, "delay_amount", at_once)
+    monkeypatch.setattr(ExponentialBackoff, "delay_amount", no_delay)

@@ -1,4 +1,4 @@
-"""Both ways to call, each over a client of its own, at a clock that stands still."""
+"""SDK caller and signed caller, each with its own client, at a fixed time."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from aiobotocore.config import AioConfig
 from botocore.loaders import Loader
 
 from tests.wire.recorder import Recorded, Recorder, Step
-from worker.aws.calls import new_session
+from worker.aws.client import new_session
 from worker.aws.connection import StrictSession
-from worker.aws.fast_path.caller import Caller, SignedCaller, StockCaller
+from worker.aws.fast_path.caller import Caller, SDKCaller, SignedCaller
 
-# Reading the models of the services takes longer than all else.
+# Shared, because loading the service models dominates the run time.
 _LOADER = Loader(include_default_search_paths=True)
 NOW = datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC)
 SQS = ("ReceiveMessage", "DeleteMessageBatch", "ChangeMessageVisibilityBatch", "SendMessageBatch")
@@ -78,19 +78,21 @@ REQUESTS: dict[str, list[dict[str, Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a call ended.
+    """Outcome of a call.
 
     Attributes:
-        answer: without what the signed caller leaves out of the metadata.
+        response: Response with the metadata that both callers return; None after an error.
+        error: Exception of the call.
+        requests: Requests that the server recorded.
     """
 
-    answer: dict[str, Any] | None
+    response: dict[str, Any] | None
     error: Exception | None
     requests: list[Recorded]
 
 
 def config(**changes: Any) -> AioConfig:
-    """Configure a client as the service does, but for shorter deadlines."""
+    """Return the configuration of the service with shorter timeouts."""
     attempts = changes.pop("attempts", 3)
     return AioConfig(
         **{
@@ -109,43 +111,43 @@ def config(**changes: Any) -> AioConfig:
 async def opened_client(
     service: str, url: str | None, session: aioboto3.Session | None = None, **changes: Any
 ) -> AsyncIterator[Any]:
-    """Open a client as the service does: for DynamoDB that of a resource."""
+    """Open a client as the service does; for DynamoDB, the client of a resource."""
     session = session or new_session()
     session._session.register_component("data_loader", _LOADER)
-    place: Any = {
+    location: Any = {
         "endpoint_url": url,
         "region_name": "eu-west-1",
         **({"verify": changes.pop("verify")} if "verify" in changes else {}),
         "config": config(**changes),
     }
     if service == "sqs":
-        async with session.client("sqs", **place) as client:
+        async with session.client("sqs", **location) as client:
             yield client
     else:
-        async with session.resource("dynamodb", **place) as resource:
+        async with session.resource("dynamodb", **location) as resource:
             yield resource.meta.client
 
 
 class Pair:
-    """Call both ways.
+    """SDK caller and signed caller of the same server.
 
     Args:
-        recorder: what they call.
-        stock: the SDK's way.
-        signed: ours.
+        recorder: Server that is called.
+        sdk: Caller that uses the SDK.
+        signed: Caller on the signed fast path.
     """
 
-    def __init__(self, recorder: Recorder, stock: Caller, signed: Caller) -> None:
+    def __init__(self, recorder: Recorder, sdk: Caller, signed: Caller) -> None:
         self.recorder = recorder
-        self.stock = stock
+        self.sdk = sdk
         self.signed = signed
 
     async def call(
         self, operation: str, request: Mapping[str, Any], *script: Step
     ) -> tuple[Outcome, Outcome]:
-        """Call both ways, by the same script, and give the SDK's outcome and ours."""
+        """Call with both, with the same script, and return both outcomes, the SDK's first."""
         return (
-            await outcome_of(self.recorder, self.stock, operation, request, *script),
+            await outcome_of(self.recorder, self.sdk, operation, request, *script),
             await outcome_of(self.recorder, self.signed, operation, request, *script),
         )
 
@@ -153,35 +155,35 @@ class Pair:
 async def outcome_of(
     recorder: Recorder, caller: Caller, operation: str, request: Mapping[str, Any], *script: Step
 ) -> Outcome:
-    """Call one way."""
+    """Play a script, call and return the outcome."""
     recorder.play(*script)
-    given, error = None, None
+    response, error = None, None
     try:
-        given = await caller.call(operation, request)
-    except Exception as caught:  # noqa: BLE001 - whatever the SDK raises is compared
+        response = await caller.call(operation, request)
+    except Exception as caught:  # noqa: BLE001 - any exception is compared
         error = caught
-    if given is not None:
+    if response is not None:
         known = {"HTTPStatusCode", "RequestId", "RetryAttempts"}
-        headers = given["ResponseMetadata"].get("HTTPHeaders", {})
-        given["Date"] = headers.get("date")  # the only header that is used
-        metadata = given["ResponseMetadata"].items()
-        given["ResponseMetadata"] = {key: value for key, value in metadata if key in known}
-    return Outcome(given, error, recorder.requests)
+        headers = response["ResponseMetadata"].get("HTTPHeaders", {})
+        response["Date"] = headers.get("date")  # the only header that is used
+        metadata = response["ResponseMetadata"].items()
+        response["ResponseMetadata"] = {key: value for key, value in metadata if key in known}
+    return Outcome(response, error, recorder.requests)
 
 
 @asynccontextmanager
 async def paired(recorder: Recorder, operation: str, **changes: Any) -> AsyncIterator[Pair]:
-    """Open both ways, each over a client of its own.
+    """Open both callers, each with its own client.
 
     Args:
-        recorder: what they call.
-        operation: tells the service.
-        changes: of the clients' configuration.
+        recorder: Server that is called.
+        operation: Operation that determines the service.
+        changes: Changes to the configuration of the clients.
     """
     service, operations = ("sqs", SQS) if operation in SQS else ("dynamodb", DYNAMODB)
     async with (
-        opened_client(service, recorder.url, **changes) as stock,
+        opened_client(service, recorder.url, **changes) as sdk,
         opened_client(service, recorder.url, **changes) as client,
     ):
         signed = await SignedCaller.open(client, operations, clock=NOW.timestamp)
-        yield Pair(recorder, StockCaller(stock), signed)
+        yield Pair(recorder, SDKCaller(sdk), signed)

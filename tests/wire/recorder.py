@@ -1,4 +1,4 @@
-"""A server that keeps what it is sent, byte for byte, and answers by a script."""
+"""HTTP server that records requests and responds by a script."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 
-class Trouble(Enum):
-    """What may happen in place of an answer."""
+class Failure(Enum):
+    """Failures in place of a response."""
 
     CLOSED = auto()
     RESET = auto()
@@ -22,18 +22,18 @@ class Trouble(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Truncated:
-    """Bytes, after which the connection ends."""
+    """Bytes after which the server closes the connection."""
 
     sent: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """Bytes that are sent one after the other, each when the client may have read those before.
+    """Pieces of a response, sent separately.
 
     Attributes:
-        pause_seconds: between two of them.
-        endless: repeated until the client closes the connection.
+        pause_seconds: Pause between two pieces.
+        endless: Whether to repeat the pieces until the client closes the connection.
     """
 
     sent: tuple[bytes, ...]
@@ -43,20 +43,21 @@ class Pieces:
 
 @dataclass(frozen=True, slots=True)
 class Early:
-    """Bytes that are sent when the head of the request has come, before its body is read."""
+    """Bytes sent after the head of the request has arrived, before its body is read."""
 
     sent: bytes
 
 
-Step = bytes | Trouble | Truncated | Pieces | Early
+Step = bytes | Failure | Truncated | Pieces | Early
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """One request as it came.
+    """Request as received.
 
     Attributes:
-        headers: by their names in lower case.
+        line: Request line.
+        headers: Headers by lower-case name.
     """
 
     line: str
@@ -64,32 +65,35 @@ class Recorded:
     body: bytes
 
     def without(self, *names: str) -> Recorded:
-        """Give the same without some headers."""
+        """Return the request without some headers."""
         kept = {name: value for name, value in self.headers.items() if name not in names}
         return Recorded(self.line, kept, self.body)
 
 
-def answer(
-    body: bytes, status: int = 200, headers: dict[str, str] | None = None, reason: str = "Said"
+def http_response(
+    body: bytes, status: int = 200, headers: dict[str, str] | None = None, reason: str = "Status"
 ) -> bytes:
-    """Write an HTTP answer."""
-    given = {"x-amzn-RequestId": "a-request", "Content-Type": "application/x-amz-json-1.0"}
-    given["Date"] = "Sun, 22 Nov 2026 10:00:00 GMT"
-    given |= headers or {}
-    lines = [f"{name}: {value}" for name, value in given.items()]
+    """Return an HTTP response."""
+    fields = {"x-amzn-RequestId": "a-request", "Content-Type": "application/x-amz-json-1.0"}
+    fields["Date"] = "Sun, 22 Nov 2026 10:00:00 GMT"
+    fields |= headers or {}
+    lines = [f"{name}: {value}" for name, value in fields.items()]
     head = [f"HTTP/1.1 {status} {reason}", *lines, f"Content-Length: {len(body)}", "", ""]
     return "\r\n".join(head).encode() + body
 
 
 class Recorder:
-    """Answer each request with the next step of the script; the last one is repeated.
+    """Server that responds to each request with the next step of a script.
+
+    The last step is repeated.
 
     Attributes:
-        requests: since the last `play`.
-        connections: opened since the start.
-        arrived: set by every request.
-        writers: of the connections that are open.
-        closed: set when one of them has ended.
+        url: URL of the server.
+        requests: Requests since the last `play`.
+        connections: Number of connections opened since the start.
+        arrived: Set by every request.
+        writers: Writers of the open connections.
+        closed: Set when a connection has ended.
     """
 
     def __init__(self) -> None:
@@ -102,13 +106,13 @@ class Recorder:
         self._script: list[Step] = []
 
     def play(self, *script: Step) -> None:
-        """Begin a script."""
+        """Start a script and clear the recorded requests."""
         self.requests = []
         self.arrived.clear()
         self._script = list(script)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry one connection."""
+        """Serve one connection."""
         self.connections += 1
         self.writers.add(writer)
         try:
@@ -135,9 +139,9 @@ class Recorder:
                 await _send_pieces(step, writer)
             case Truncated():
                 await _send(writer, step.sent)
-            case Trouble.STALLED:
+            case Failure.STALLED:
                 await reader.read()
-            case Trouble.RESET:
+            case Failure.RESET:
                 linger = struct.pack("ii", 1, 0)
                 connection: socket.socket = writer.get_extra_info("socket")
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -150,8 +154,8 @@ class Recorder:
                 self.closed.clear()
                 await self.closed.wait()
 
-    def send_unasked(self, sent: bytes) -> None:
-        """Send on every open connection what no request asked for."""
+    def send_unsolicited(self, sent: bytes) -> None:
+        """Send bytes that belong to no request on every open connection."""
         for writer in self.writers:
             writer.write(sent)
 

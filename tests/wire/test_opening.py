@@ -1,4 +1,4 @@
-"""The signed caller is opened where it does what the SDK does, and nowhere else."""
+"""The fast path is used only where it sends what the SDK sends; otherwise the SDK is."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from cryptography.x509.oid import NameOID
 from structlog.testing import capture_logs
 
 from tests.wire.pair import DYNAMODB, REQUESTS, SQS, opened_client, outcome_of, paired
-from tests.wire.recorder import Recorder, Trouble, answer, recording
-from worker.aws.calls import new_session
-from worker.aws.fast_path.caller import SignedCaller, StockCaller, open_caller
+from tests.wire.recorder import Failure, Recorder, http_response, recording
+from worker.aws.client import new_session
+from worker.aws.fast_path.caller import SDKCaller, SignedCaller, open_caller
 from worker.runtime.event_loop import run_on_loop
 
 DELETE = REQUESTS["DeleteMessageBatch"][0]
-DELETED = answer(b'{"Successful": [{"Id": "0"}]}')
+DELETED = http_response(b'{"Successful": [{"Id": "0"}]}')
 
 
 async def _opened(client: Any, operations: tuple[str, ...] = SQS) -> tuple[Any, list[Any]]:
@@ -40,7 +40,7 @@ async def _opened(client: Any, operations: tuple[str, ...] = SQS) -> tuple[Any, 
 
 
 @pytest.mark.parametrize(("service", "operations"), [("sqs", SQS), ("dynamodb", DYNAMODB)])
-async def test_a_client_as_we_configure_it_is_called_fast_and_nothing_is_sent_for_that(
+async def test_configured_client_gets_the_fast_path_without_sending_a_request(
     recorder: Recorder, service: str, operations: tuple[str, ...]
 ) -> None:
     async with opened_client(service, recorder.url) as client:
@@ -50,90 +50,90 @@ async def test_a_client_as_we_configure_it_is_called_fast_and_nothing_is_sent_fo
     assert recorder.connections == 0
 
 
-async def test_switched_off_it_says_nothing(recorder: Recorder) -> None:
+async def test_disabled_fast_path_logs_nothing(recorder: Recorder) -> None:
     async with opened_client("sqs", recorder.url) as client:
         with capture_logs() as logs:
             caller = await open_caller(client, SQS, fast=False)
         recorder.play(DELETED)
         await caller.call("DeleteMessageBatch", DELETE)
-    assert type(caller) is StockCaller
+    assert type(caller) is SDKCaller
     assert logs == []
 
 
-def _falls_back(caller: Any, logs: list[Any]) -> None:
-    assert type(caller) is StockCaller
+def _assert_fallback(caller: Any, logs: list[Any]) -> None:
+    assert type(caller) is SDKCaller
     assert [line["log_level"] for line in logs] == ["warning"]
     assert logs[0]["reason"]
 
 
-async def test_what_is_no_client_is_called_as_it_is() -> None:
+async def test_object_that_is_not_a_client_falls_back() -> None:
     class _Client:
         async def delete_message_batch(self, **_: Any) -> Any:
             return {"Successful": []}
 
     caller, logs = await _opened(_Client())
-    _falls_back(caller, logs)
+    _assert_fallback(caller, logs)
     assert await caller.call("DeleteMessageBatch", DELETE) == {"Successful": []}
 
 
 @pytest.mark.parametrize("operation", ["GetQueueAttributes", "Nonsense"])
-async def test_an_operation_that_is_not_known_is_left_to_the_sdk(
+async def test_unsupported_operation_falls_back_to_the_sdk(
     recorder: Recorder, operation: str
 ) -> None:
     async with opened_client("sqs", recorder.url) as client:
-        _falls_back(*await _opened(client, (operation,)))
+        _assert_fallback(*await _opened(client, (operation,)))
 
 
-async def test_a_proxy_is_left_to_the_sdk(
+async def test_proxy_falls_back_to_the_sdk(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     async with opened_client("sqs", None) as client:
-        _falls_back(*await _opened(client))
+        _assert_fallback(*await _opened(client))
     async with opened_client("sqs", recorder.url, proxies={"http": "127.0.0.1:1"}) as client:
-        _falls_back(*await _opened(client))
+        _assert_fallback(*await _opened(client))
     monkeypatch.setenv("NO_PROXY", "amazonaws.com")
     async with opened_client("sqs", None) as client:
         caller, _ = await _opened(client)
     assert type(caller) is SignedCaller
 
 
-async def test_another_http_library_is_left_to_the_sdk(recorder: Recorder) -> None:
+async def test_another_http_library_falls_back_to_the_sdk(recorder: Recorder) -> None:
     class _Session(AIOHTTPSession):
         pass
 
     async with opened_client("sqs", recorder.url, http_session_cls=_Session) as client:
-        _falls_back(*await _opened(client))
+        _assert_fallback(*await _opened(client))
 
 
-async def test_a_client_for_typed_values_is_left_to_the_sdk(recorder: Recorder) -> None:
+async def test_client_for_typed_values_falls_back_to_the_sdk(recorder: Recorder) -> None:
     async with new_session().client(
         "dynamodb", endpoint_url=recorder.url, region_name="eu-west-1"
     ) as client:
-        _falls_back(*await _opened(client, DYNAMODB))
+        _assert_fallback(*await _opened(client, DYNAMODB))
 
 
-async def test_an_endpoint_whose_path_is_signed_otherwise_is_left_to_the_sdk(
+async def test_endpoint_with_an_escaped_path_falls_back_to_the_sdk(
     recorder: Recorder,
 ) -> None:
     async with opened_client("sqs", f"{recorder.url}/a%20b/") as client:
-        _falls_back(*await _opened(client))
+        _assert_fallback(*await _opened(client))
 
 
-def _new(_: Any, __: Any) -> None:
-    """Take other arguments."""
+def _other_arguments(_: Any, __: Any) -> None:
+    """Have other parameters than the real function."""
 
 
-def _renamed(monkeypatch: pytest.MonkeyPatch) -> None:
+def _missing_method(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(AIOHTTPSession, "_get_session")
 
 
-def _signing_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def _different_signature(monkeypatch: pytest.MonkeyPatch) -> None:
     signature = SigV4Auth.signature
     monkeypatch.setattr(SigV4Auth, "signature", lambda *args: signature(*args)[::-1])
 
 
-def _signing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def _more_signed_headers(monkeypatch: pytest.MonkeyPatch) -> None:
     def all_headers(self: SigV4Auth, request: Any) -> Any:
         headers = to_sign(self, request)
         headers["x-amz-new"] = "new"
@@ -143,7 +143,7 @@ def _signing_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SigV4Auth, "headers_to_sign", all_headers)
 
 
-def _writing_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def _different_body(monkeypatch: pytest.MonkeyPatch) -> None:
     def compact(self: JSONSerializer, *args: Any) -> Any:
         request = serialize(self, *args)
         request["body"] = request["body"].replace(b": ", b":")
@@ -153,47 +153,47 @@ def _writing_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(JSONSerializer, "serialize_to_request", compact)
 
 
-def _parsing_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ResponseHandler, "set_response_params", _new)
+def _different_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ResponseHandler, "set_response_params", _other_arguments)
 
 
-def _connecting_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aiohttp.TCPConnector, "connect", _new)
+def _different_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aiohttp.TCPConnector, "connect", _other_arguments)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        _renamed,
-        _signing_otherwise,
-        _signing_more,
-        _writing_otherwise,
-        _parsing_otherwise,
-        _connecting_otherwise,
+        _missing_method,
+        _different_signature,
+        _more_signed_headers,
+        _different_body,
+        _different_parser,
+        _different_connect,
     ],
 )
-async def test_a_version_of_the_libraries_that_works_otherwise_is_left_to_the_sdk(
+async def test_incompatible_library_version_falls_back_to_the_sdk(
     recorder: Recorder,
     monkeypatch: pytest.MonkeyPatch,
     change: Callable[[pytest.MonkeyPatch], None],
 ) -> None:
     async with opened_client("sqs", recorder.url) as client:
         change(monkeypatch)
-        _falls_back(*await _opened(client))
+        _assert_fallback(*await _opened(client))
 
 
-async def test_the_sdks_connections_are_shared(recorder: Recorder) -> None:
+async def test_connections_of_the_sdk_are_shared(recorder: Recorder) -> None:
     async with opened_client("sqs", recorder.url) as client:
         caller = await SignedCaller.open(client, SQS)
         recorder.play(DELETED)
         for _ in range(3):
             await caller.call("DeleteMessageBatch", DELETE)
-            await StockCaller(client).call("DeleteMessageBatch", DELETE)
+            await SDKCaller(client).call("DeleteMessageBatch", DELETE)
     assert len(recorder.requests) == 6
     assert recorder.connections == 1
 
 
-async def test_no_more_connections_are_opened_than_the_client_may(recorder: Recorder) -> None:
+async def test_connections_are_limited_by_the_pool_of_the_client(recorder: Recorder) -> None:
     async with opened_client("sqs", recorder.url, max_pool_connections=2) as client:
         caller = await SignedCaller.open(client, SQS)
         recorder.play(DELETED)
@@ -202,8 +202,8 @@ async def test_no_more_connections_are_opened_than_the_client_may(recorder: Reco
     assert recorder.connections == 2
 
 
-async def test_a_connection_that_the_server_gives_up_is_not_used_again(recorder: Recorder) -> None:
-    last = answer(b"{}", headers={"Connection": "close"})
+async def test_connection_closed_by_the_server_is_not_reused(recorder: Recorder) -> None:
+    last = http_response(b"{}", headers={"Connection": "close"})
     async with opened_client("sqs", recorder.url, attempts=1) as client:
         caller = await SignedCaller.open(client, SQS)
         recorder.play(last, DELETED)
@@ -212,24 +212,24 @@ async def test_a_connection_that_the_server_gives_up_is_not_used_again(recorder:
     assert recorder.connections == 2
 
 
-async def test_the_answer_to_a_call_that_was_cancelled_reaches_no_other_call(
+async def test_response_to_a_cancelled_call_reaches_no_other_call(
     recorder: Recorder,
 ) -> None:
     async with opened_client("sqs", recorder.url, max_pool_connections=1, attempts=1) as client:
         caller = await SignedCaller.open(client, SQS)
-        recorder.play(Trouble.STALLED, DELETED)
+        recorder.play(Failure.STALLED, DELETED)
         cancelled = asyncio.create_task(caller.call("DeleteMessageBatch", DELETE))
         await recorder.arrived.wait()
         cancelled.cancel()
         with pytest.raises(asyncio.CancelledError):
             await cancelled
-        answered = await caller.call("DeleteMessageBatch", DELETE)
-    assert answered["Successful"] == [{"Id": "0"}]
+        response = await caller.call("DeleteMessageBatch", DELETE)
+    assert response["Successful"] == [{"Id": "0"}]
     assert recorder.connections == 2
 
 
 class _Authority:
-    """A certificate for 127.0.0.1 that is its own authority."""
+    """Self-signed certificate for 127.0.0.1."""
 
     def __init__(self, folder: Path) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
@@ -274,24 +274,24 @@ async def secure(authority: _Authority) -> AsyncIterator[Recorder]:
         yield running
 
 
-async def test_a_private_authority_is_trusted_where_the_sdk_trusts_it(
+async def test_private_authority_is_trusted_like_in_the_sdk(
     secure: Recorder, authority: _Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.certificate))
     async with paired(secure, "DeleteMessageBatch") as pair:
-        stock, signed = await pair.call("DeleteMessageBatch", DELETE, DELETED)
-    assert stock.answer is not None
-    assert stock.answer == signed.answer
+        sdk, signed = await pair.call("DeleteMessageBatch", DELETE, DELETED)
+    assert sdk.response is not None
+    assert sdk.response == signed.response
 
 
-async def test_an_authority_that_is_not_known_is_refused(secure: Recorder) -> None:
+async def test_unknown_authority_is_rejected(secure: Recorder) -> None:
     async with paired(secure, "DeleteMessageBatch", attempts=1) as pair:
-        stock, signed = await pair.call("DeleteMessageBatch", DELETE, DELETED)
-    assert type(stock.error) is type(signed.error) is SSLError
-    assert stock.requests == signed.requests == []
+        sdk, signed = await pair.call("DeleteMessageBatch", DELETE, DELETED)
+    assert type(sdk.error) is type(signed.error) is SSLError
+    assert sdk.requests == signed.requests == []
 
 
-async def test_without_verification_any_certificate_will_do(secure: Recorder) -> None:
+async def test_any_certificate_is_accepted_without_verification(secure: Recorder) -> None:
     async with opened_client("sqs", secure.url, verify=False) as client:
         caller = await SignedCaller.open(client, SQS)
         outcome = await outcome_of(secure, caller, "DeleteMessageBatch", DELETE, DELETED)
@@ -305,16 +305,16 @@ async def _calls_over_tls(authority: _Authority) -> int:
             recorder.play(DELETED)
             for _ in range(5):
                 await caller.call("DeleteMessageBatch", DELETE)
-                await StockCaller(client).call("DeleteMessageBatch", DELETE)
+                await SDKCaller(client).call("DeleteMessageBatch", DELETE)
             assert recorder.connections == 1
-            recorder.send_unasked(DELETED)
+            recorder.send_unsolicited(DELETED)
             await recorder.all_closed()
             await caller.call("DeleteMessageBatch", DELETE)
         return recorder.connections
 
 
 @pytest.mark.parametrize("run", [run_on_loop, asyncio.run])
-def test_a_clean_connection_is_used_again_on_every_loop_and_over_tls(
+def test_clean_connection_is_reused_on_every_loop_over_tls(
     authority: _Authority, run: Callable[..., int]
 ) -> None:
     assert run(_calls_over_tls(authority)) == 2

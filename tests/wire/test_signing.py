@@ -1,4 +1,4 @@
-"""Credentials and clock are those of the moment."""
+"""Requests are signed with the current credentials and the current time."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import ClientError, CredentialRetrievalError, NoCredentialsError
 
 from tests.wire.pair import NOW, REQUESTS, SQS, opened_client, outcome_of
-from tests.wire.recorder import Recorder, answer
-from worker.aws.fast_path.caller import SignedCaller, StockCaller
+from tests.wire.recorder import Recorder, http_response
+from worker.aws.fast_path.caller import SDKCaller, SignedCaller
 
 DELETE = REQUESTS["DeleteMessageBatch"][0]
-DELETED = answer(b'{"Successful": [{"Id": "0"}]}')
+DELETED = http_response(b'{"Successful": [{"Id": "0"}]}')
 
 
 class _Rotating(AioCredentials):
-    """Credentials that a test changes."""
+    """Credentials that a test can change or make fail."""
 
     failure: Exception | None = None
 
@@ -35,15 +35,15 @@ class _Rotating(AioCredentials):
 
 def _session(credentials: AioCredentials | None) -> aioboto3.Session:
     session = aioboto3.Session()
-    inside: Any = session._session
-    inside._credentials = credentials
+    private: Any = session._session
+    private._credentials = credentials
     return session
 
 
-async def test_new_credentials_sign_the_very_next_request(recorder: Recorder) -> None:
+async def test_new_credentials_sign_the_next_request(recorder: Recorder) -> None:
     credentials = _Rotating("AKIDONE", "first")
     async with opened_client("sqs", recorder.url, _session(credentials)) as client:
-        ways = (StockCaller(client), await SignedCaller.open(client, SQS, clock=NOW.timestamp))
+        callers = (SDKCaller(client), await SignedCaller.open(client, SQS, clock=NOW.timestamp))
         seen = []
         for key, secret, token in [
             ("AKIDONE", "first", None),
@@ -54,8 +54,8 @@ async def test_new_credentials_sign_the_very_next_request(recorder: Recorder) ->
         ]:
             credentials.access_key, credentials.secret_key, credentials.token = key, secret, token
             headers = []
-            for way in ways:
-                outcome = await outcome_of(recorder, way, "DeleteMessageBatch", DELETE, DELETED)
+            for caller in callers:
+                outcome = await outcome_of(recorder, caller, "DeleteMessageBatch", DELETE, DELETED)
                 headers.append(outcome.requests[0].without("amz-sdk-invocation-id"))
             assert headers[0] == headers[1]
             assert f"Credential={key}/" in headers[1].headers["authorization"]
@@ -67,20 +67,22 @@ async def test_new_credentials_sign_the_very_next_request(recorder: Recorder) ->
 @pytest.mark.parametrize(
     "failure", [CredentialRetrievalError(provider="p", error_msg="gone"), NoCredentialsError()]
 )
-async def test_credentials_that_cannot_be_renewed_fail_the_call_and_send_nothing(
+async def test_call_without_renewed_credentials_fails_and_sends_nothing(
     recorder: Recorder, failure: Exception
 ) -> None:
     credentials = _Rotating("AKID", "secret")
     async with opened_client("sqs", recorder.url, _session(credentials)) as client:
-        ways = (StockCaller(client), await SignedCaller.open(client, SQS))
+        callers = (SDKCaller(client), await SignedCaller.open(client, SQS))
         credentials.failure = failure
-        for way in ways:
-            outcome = await outcome_of(recorder, way, "DeleteMessageBatch", DELETE, DELETED)
+        for caller in callers:
+            outcome = await outcome_of(recorder, caller, "DeleteMessageBatch", DELETE, DELETED)
             assert outcome.error is failure
             assert outcome.requests == []
 
 
-async def test_a_failure_that_the_sdk_never_saw_befalls_no_other_call(recorder: Recorder) -> None:
+async def test_failure_that_the_sdk_did_not_see_does_not_affect_the_next_call(
+    recorder: Recorder,
+) -> None:
     credentials = _Rotating("AKID", "secret")
     async with opened_client("sqs", recorder.url, _session(credentials)) as client:
         caller = await SignedCaller.open(client, SQS)
@@ -89,17 +91,17 @@ async def test_a_failure_that_the_sdk_never_saw_befalls_no_other_call(recorder: 
             credentials.failure = NoCredentialsError()
 
         client.meta.events.register("before-call.sqs", lose)
-        failed = answer(b"", 500)
+        failed = http_response(b"", 500)
         outcome = await outcome_of(recorder, caller, "DeleteMessageBatch", DELETE, failed)
         assert type(outcome.error) is NoCredentialsError
         client.meta.events.unregister("before-call.sqs", lose)
         credentials.failure = None
         outcome = await outcome_of(recorder, caller, "DeleteMessageBatch", DELETE, DELETED)
-    assert outcome.answer is not None
-    assert outcome.answer["ResponseMetadata"]["RetryAttempts"] == 0
+    assert outcome.response is not None
+    assert outcome.response["ResponseMetadata"]["RetryAttempts"] == 0
 
 
-async def test_without_credentials_it_is_the_opening_that_fails(
+async def test_opening_fails_without_credentials(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
@@ -110,7 +112,9 @@ async def test_without_credentials_it_is_the_opening_that_fails(
 
 
 @pytest.mark.parametrize("token", ["x3\r\nHost: elsewhere", "x3 b", " x3"])
-async def test_a_token_cannot_break_the_request_apart(recorder: Recorder, token: str) -> None:
+async def test_token_with_white_space_is_rejected_and_not_sent(
+    recorder: Recorder, token: str
+) -> None:
     credentials = _Rotating("AKID", "secret")
     async with opened_client("sqs", recorder.url, _session(credentials)) as client:
         caller = await SignedCaller.open(client, SQS, clock=NOW.timestamp)
@@ -128,13 +132,13 @@ def _stamps(recorder: Recorder) -> list[str]:
 @pytest.mark.parametrize(
     "code", ["RequestTimeTooSkewed", "RequestExpired", "InvalidSignatureException"]
 )
-async def test_a_wrong_clock_is_told_and_never_worked_around(recorder: Recorder, code: str) -> None:
-    # A worker that signs by another clock than its own would state a false time in the evidence.
+async def test_clock_skew_is_an_error_and_not_corrected(recorder: Recorder, code: str) -> None:
+    # Signing with a corrected clock would hide that the times in the evidence are wrong.
     date = {"Date": format_datetime(NOW + timedelta(minutes=17), usegmt=True)}
     body = json.dumps({"__type": f"com.amazonaws.x#{code}", "message": "m"}).encode()
     async with opened_client("sqs", recorder.url, attempts=1) as client:
         caller = await SignedCaller.open(client, SQS, clock=NOW.timestamp)
-        recorder.play(answer(body, 400, date), DELETED)
+        recorder.play(http_response(body, 400, date), DELETED)
         with pytest.raises(ClientError, match=code):
             await caller.call("DeleteMessageBatch", DELETE)
     assert _stamps(recorder) == ["20261122T100000Z"]

@@ -1,4 +1,4 @@
-"""Access to AWS: the operations that the worker needs, and harmless attempts at each."""
+"""Access to AWS: the operations that the worker needs, and harmless probes of each."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class CallObserver(Protocol):
     """Observer of every call's result."""
 
     def observe(self, operation: Operation, results: Sequence[object], /) -> None:
-        """Take in the results of one call: an AWSError for each entry that failed."""
+        """Process the results of one call: an AWSError for each entry that failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A call that changes nothing and that AWS refuses only for want of access.
+    """Call that changes nothing and tests whether an operation is permitted.
 
-    AWS checks permissions before it looks for what is wrong with a well-formed request: an error
-    about the request itself means that the call is permitted.
+    AWS checks permissions before it validates a well-formed request. An error about the request
+    itself therefore means that the call is permitted.
 
     Attributes:
-        action: the IAM action that the operation needs.
-        target: the queue or table, such as `queue aup-acceptances`.
-        attempt: makes the call; raises AWSError.
+        action: IAM action that the operation needs.
+        target: Queue or table, such as `queue aup-acceptances`.
+        attempt: Makes the call; raises AWSError.
     """
 
     operation: Operation
@@ -48,7 +48,7 @@ class Probe:
     attempt: Callable[[], Awaitable[object]]
 
     async def error(self) -> AWSError | None:
-        """Return the error that the attempt ended with, or None."""
+        """Make the call and return its error, or None."""
         try:
             await self.attempt()
         except AWSError as error:

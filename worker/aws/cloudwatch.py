@@ -1,4 +1,4 @@
-"""What SQS tells CloudWatch alone: how old the oldest message of a queue is."""
+"""Age of the oldest message of a queue, which SQS reports only to CloudWatch."""
 
 from __future__ import annotations
 
@@ -9,30 +9,31 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from worker.aws.calls import calling, client_config, new_session, opened
+from worker.aws.calls import calling
+from worker.aws.client import client_config, new_session, opened
 from worker.errors import AWSUnavailableError, SettingsError
 from worker.settings import Settings
 
 if TYPE_CHECKING:
     import aioboto3
 
-# Amazon SQS developer guide, "Available CloudWatch metrics": told every minute, some minutes late.
+# Amazon SQS developer guide, "Available CloudWatch metrics": one value a minute, with delay.
 _PERIOD_SECONDS: Final = 60
 _WINDOW: Final = timedelta(minutes=15)
 _CALL_MAX_SECONDS: Final = 3.0
 _AWS_HOSTS: Final = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
-_ELSEWHERE: Final = (
-    "SQS is no AWS endpoint, and neither AWS_ENDPOINT_URL_CLOUDWATCH nor AWS_ENDPOINT_URL is set"
+_OTHER_SERVER: Final = (
+    "the SQS endpoint is not AWS: set AWS_ENDPOINT_URL_CLOUDWATCH or AWS_ENDPOINT_URL"
 )
 
 
 class CloudWatch:
-    """Ask CloudWatch for ages; opened at the first question, closed by `aclose`.
+    """Client of CloudWatch metrics, opened by its first call and closed by `aclose`.
 
     Args:
-        settings: name region and endpoints.
-        environment: may name another CloudWatch than AWS's own.
-        session: instead of one from the environment.
+        settings: Settings with region and endpoints.
+        environment: Environment variables that may set the endpoint of CloudWatch.
+        session: Session of the SDK; by default a new one.
     """
 
     def __init__(
@@ -49,44 +50,44 @@ class CloudWatch:
         self._client: Any = None
 
     async def oldest_ages(self, queue_names: Sequence[str], now: datetime) -> list[float | None]:
-        """Give the newest ApproximateAgeOfOldestMessage of each queue, in seconds.
+        """Return the newest ApproximateAgeOfOldestMessage of each queue, in seconds.
 
-        SQS leaves out of it what was received three times or more.
+        SQS leaves messages that were received three times or more out of this metric.
 
         Args:
-            queue_names: as in their URLs.
-            now: the present time, aware.
+            queue_names: Names of the queues, as in their URLs.
+            now: Current time, timezone-aware.
 
         Returns:
-            None for a queue of which nothing was told in the last quarter of an hour.
+            One age for each queue; None if there is no value in the last 15 minutes.
 
         Raises:
-            AWSError: CloudWatch cannot be asked, or gave no answer that can be read.
+            AWSError: The call failed, or its response is malformed.
         """
-        if not self._known():
-            raise AWSUnavailableError(_ELSEWHERE)
+        if not self._is_same_server():
+            raise AWSUnavailableError(_OTHER_SERVER)
         try:
-            client = await self._opened()
+            client = await self._open()
             async with calling("GetMetricData", self._timeout_seconds):
-                answer = await client.get_metric_data(
+                response = await client.get_metric_data(
                     MetricDataQueries=[_query(*each) for each in enumerate(queue_names)],
                     StartTime=now - _WINDOW,
                     EndTime=now,
                     ScanBy="TimestampDescending",
                 )
-                # Another server may respond with anything; the SDK does not report it as an error.
-                return _newest(answer, len(queue_names))
+                # The SDK accepts a malformed response of another server; reading it fails here.
+                return _newest(response, len(queue_names))
         except SettingsError as error:
             raise AWSUnavailableError(str(error)) from None
 
-    def _known(self) -> bool:
-        """Say whether the CloudWatch that would be asked is that of the queues."""
+    def _is_same_server(self) -> bool:
+        """Return whether CloudWatch's endpoint belongs to the same server as the queues."""
         host = urlsplit(self._settings.aws.sqs_endpoint_url or "").hostname
         names = ("AWS_ENDPOINT_URL_CLOUDWATCH", "AWS_ENDPOINT_URL")
-        named = any(self._environment.get(name) for name in names)
-        return host is None or host.endswith(_AWS_HOSTS) or named
+        configured = any(self._environment.get(name) for name in names)
+        return host is None or host.endswith(_AWS_HOSTS) or configured
 
-    async def _opened(self) -> Any:
+    async def _open(self) -> Any:
         if self._client is None:
             session = self._session or new_session()
             config = client_config(pool=1, read_timeout_seconds=self._timeout_seconds, attempts=1)
@@ -97,7 +98,7 @@ class CloudWatch:
         return self._client
 
     async def aclose(self) -> None:
-        """Close the client, if one was opened."""
+        """Close the client if it is open."""
         self._client = None
         await self._stack.aclose()
 
@@ -117,7 +118,7 @@ def _query(index: int, queue_name: str) -> dict[str, Any]:
     }
 
 
-def _newest(answer: Mapping[str, Any], count: int) -> list[float | None]:
-    series = {each["Id"]: each["Values"] for each in answer["MetricDataResults"]}
+def _newest(response: Mapping[str, Any], count: int) -> list[float | None]:
+    series = {each["Id"]: each["Values"] for each in response["MetricDataResults"]}
     values = [series[f"q{index}"] for index in range(count)]
     return [float(each[0]) if each else None for each in values]

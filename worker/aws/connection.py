@@ -1,4 +1,4 @@
-"""Connections that carry one response for one request, for every client of the SDK."""
+"""HTTP connections that accept exactly one response for each request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
 from aiohttp.client_proto import ResponseHandler
 
-# Ten messages of 1 MiB in which JSON escapes every character by six, and their attributes.
+# Ten messages of 1 MiB whose JSON escapes take six bytes for each byte, and their attributes.
 RESPONSE_MAX_BYTES: Final = 67_108_864
 _SWITCHING_PROTOCOLS: Final = 101
 _FIRST_FINAL: Final = 200
@@ -19,14 +19,14 @@ _FIRST_ERROR: Final = 400
 
 
 class StrictConnection(ResponseHandler):
-    """Connection that accepts bytes only as the one response to its one request.
+    """Connection that accepts bytes only as the single response to a request.
 
-    aiohttp keeps what arrives on an idle connection and returns it as the response to the next
-    request, so that from then on every response is that of the request before. Here any other byte
-    closes the connection, and fails the call that waits for its response.
+    aiohttp keeps bytes that arrive on an idle connection and returns them as the response to the
+    next request; from then on every response belongs to the previous request. Here any unexpected
+    byte closes the connection and fails the call that waits for a response.
 
     Attributes:
-        spoiled: bytes arrived that belong to no request, or too many of them.
+        spoiled: Whether unexpected bytes arrived, or more than a response may have.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -45,7 +45,7 @@ class StrictConnection(ResponseHandler):
         return self.spoiled or super().should_close
 
     def is_connected(self) -> bool:
-        """Return whether a request may be written; the pool asks before it reuses a connection."""
+        """Return whether a request may be written; the pool checks this before reuse."""
         return (
             super().is_connected()
             and not self.spoiled
@@ -53,7 +53,7 @@ class StrictConnection(ResponseHandler):
         )
 
     def _has_unread_bytes(self) -> bool:
-        # The loop may not have read yet what the kernel has received, an end of stream included.
+        # The kernel may have received bytes or an end of stream that the loop has not read yet.
         if self._poll is None:
             transport: Any = self.transport
             self._poll = select.poll()
@@ -74,8 +74,8 @@ class StrictConnection(ResponseHandler):
         super().start_timeout()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what belongs to the expected response; refuse anything else."""
-        if not data:  # a paused parser goes on
+        """Parse bytes of the expected response; refuse all others."""
+        if not data:  # resumes a paused parser
             super().data_received(data)
             return
         self._received_bytes += len(data)
@@ -85,14 +85,14 @@ class StrictConnection(ResponseHandler):
             self._refuse(f"a response of more than {RESPONSE_MAX_BYTES} bytes")
         else:
             super().data_received(data)
-            if self._has_begun_another():
+            if self._has_bytes_left():
                 self._refuse("bytes after a response")
 
     def feed_data(self, data: Any, size: int = 0) -> None:
-        """Queue the head of a response; refuse a second one, and one that came too early."""
+        """Queue the head of a response; refuse a second response and one that came too early."""
         message, payload = data
         if message.code == _SWITCHING_PROTOCOLS:
-            self._refuse("another protocol")
+            self._refuse("a protocol switch")
         elif message.code < _FIRST_FINAL:
             super().feed_data(data, size)
         elif self._body is not None:
@@ -113,20 +113,20 @@ class StrictConnection(ResponseHandler):
         self._expecting = False
         self._served = True
 
-    def _has_begun_another(self) -> bool:
-        # Only the parser has seen what followed the response in the same packet; another one takes
-        # its place with the next request.
+    def _has_bytes_left(self) -> bool:
+        # Only the parser has seen bytes that followed the response in the same packet, and the next
+        # request gets a new parser.
         if self._expecting or self.spoiled or self._parser is None:
             return False
         try:
             return self._parser.feed_eof() is not None
-        except Exception:  # noqa: BLE001 - whatever it stumbles over was there
+        except Exception:  # noqa: BLE001 - any error means that bytes were left
             return True
 
-    def _refuse(self, what: str) -> None:
+    def _refuse(self, received: str) -> None:
         self.spoiled = True
         self._expecting = False
-        problem = f"the server sent {what}"
+        problem = f"the server sent {received}"
         if self._body is not None:
             self._body.set_exception(aiohttp.ClientPayloadError(problem))
         self.set_exception(aiohttp.ServerDisconnectedError(problem))
@@ -135,11 +135,11 @@ class StrictConnection(ResponseHandler):
 
 
 class StrictSession(AIOHTTPSession):
-    """The SDK's HTTP session with `StrictConnection`."""
+    """HTTP session of the SDK that uses `StrictConnection`."""
 
     def _create_connector(self, proxy_url: str | None) -> aiohttp.TCPConnector:
         connector: Any = super()._create_connector(proxy_url)  # type: ignore[misc] # its stub lacks it
-        connector._factory = partial(StrictConnection, connector._loop)  # noqa: SLF001 - there is no other way
+        connector._factory = partial(StrictConnection, connector._loop)  # noqa: SLF001 - no public interface
         return connector  # type: ignore[no-any-return] # a private part of it was set
 
 

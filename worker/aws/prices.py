@@ -1,4 +1,4 @@
-"""The one table of what was measured, of prices and of quotas."""
+"""Prices of AWS, quotas and measured values, used for planning."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from worker.errors import UsageError
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class _Part(BaseModel):
+class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Measured(_Part):
-    """What a message costs the worker, by the bench."""
+class Measured(_Section):
+    """Resources per message, measured by the benchmark."""
 
     measured_on: str
     cpu_us_per_message: Amount
@@ -41,8 +41,8 @@ class Measured(_Part):
     start_seconds: Amount
 
 
-class Prices(_Part):
-    """What AWS asks in one region at one date."""
+class Prices(_Section):
+    """List prices of AWS in one region on one date."""
 
     region: str
     date: str
@@ -73,8 +73,8 @@ class Prices(_Part):
     nat_gb: Amount
 
 
-class Quotas(_Part):
-    """What an account has by default; prices.toml names the source of each."""
+class Quotas(_Section):
+    """Default quotas of an account; prices.toml names the source of each."""
 
     dynamodb_table_writes: int
     dynamodb_new_table_writes: int
@@ -87,8 +87,8 @@ class Quotas(_Part):
     endpoint_gbit_per_zone: int
 
 
-class Deployment(_Part):
-    """What `infra/` makes, as far as it costs."""
+class Deployment(_Section):
+    """Resources of `infra/` that cost money."""
 
     zones: int
     endpoints: int
@@ -98,8 +98,8 @@ class Deployment(_Part):
     summary_seconds: int
 
 
-class Figures(_Part):
-    """All that planning reckons with."""
+class Figures(_Section):
+    """Input of planning: measured values, prices, quotas and resources."""
 
     measured: Measured
     prices: Prices
@@ -109,36 +109,39 @@ class Figures(_Part):
 
 @cache
 def shipped() -> Figures:
-    """Read the table that comes with the program."""
+    """Return the values shipped with the program."""
     text = files("worker.aws").joinpath("prices.toml").read_text("utf-8")
     return Figures.model_validate(tomllib.loads(text))
 
 
 def with_prices(figures: Figures, file: Path) -> Figures:
-    """Let the prices of a file go before.
+    """Return figures with the prices that a file overrides.
 
     Args:
-        figures: whose prices hold where the file has none.
-        file: TOML, some lines of the table's part `[prices]`.
+        figures: Source of the prices that the file does not have.
+        file: TOML file with some of the prices of the section `[prices]`.
+
+    Returns:
+        A copy of the figures with the overridden prices.
 
     Raises:
-        UsageError: it cannot be read, or a price is misspelt or no number.
+        UsageError: The file cannot be read, or a price is unknown or not a number.
     """
     try:
-        read = tomllib.loads(file.read_text("utf-8"))
+        document = tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from None
     except ValueError as error:
-        raise UsageError(f"{file}: is no TOML: {error}") from None
-    given = read.get("prices", read)
+        raise UsageError(f"{file}: invalid TOML: {error}") from None
+    overrides = document.get("prices", document)
     try:
-        prices = Prices.model_validate({**figures.prices.model_dump(), **given})
+        prices = Prices.model_validate({**figures.prices.model_dump(), **overrides})
     except (TypeError, ValidationError) as error:
-        raise UsageError(f"{file}: {_wrong(error)}") from None
+        raise UsageError(f"{file}: {_problem(error)}") from None
     return figures.model_copy(update={"prices": prices})
 
 
-def _wrong(error: Exception) -> str:
+def _problem(error: Exception) -> str:
     if not isinstance(error, ValidationError):
         return "prices must be lines of NAME = NUMBER"
     first = error.errors()[0]
@@ -146,4 +149,4 @@ def _wrong(error: Exception) -> str:
     if first["type"] != "extra_forbidden":
         return f"{name} = {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}"
     close = difflib.get_close_matches(name, Prices.model_fields, n=1)
-    return f"{name}: is no price" + (f"; did you mean {close[0]}?" if close else "")
+    return f"unknown price {name}" + (f" (did you mean {close[0]}?)" if close else "")

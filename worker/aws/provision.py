@@ -1,4 +1,4 @@
-"""Queues and tables made where they are missing, for development."""
+"""Creation of missing queues and tables, for development."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import aioboto3
 
-from worker.aws.calls import calling, new_session, opened
+from worker.aws.calls import calling
+from worker.aws.client import new_session, opened
 from worker.domain.message import MESSAGE_MAX_BYTES
 from worker.errors import AWSNotFoundError, AWSRejectedError, UsageError
 from worker.settings import Settings
@@ -21,48 +22,52 @@ DEAD_LETTER_RETENTION_SECONDS: Final = 14 * _DAY_SECONDS
 async def provision(
     settings: Settings, *, session: aioboto3.Session | None = None
 ) -> dict[str, bool]:
-    """Make the queues and tables that the settings name, where they are missing.
+    """Create the queues and tables of the settings that do not exist.
+
+    Args:
+        settings: Settings with the names of queues and tables.
+        session: Session of the SDK; by default a new one.
 
     Returns:
-        For each, by name, whether it was made.
+        Whether each was created, by kind and name, such as `queue aup-acceptances`.
 
     Raises:
-        UsageError: a queue is named by URL, which says where it is but not what to make.
+        UsageError: A queue is set by URL; only names can be created.
     """
     session = session or new_session()
     for queue in (settings.queue, settings.dead_letter_queue):
         if queue.startswith(("http://", "https://")):
-            raise UsageError(f"init makes queues by name, and {queue} is a URL: set a name")
-    made = await _queues(settings, session)
-    return made | await _tables(settings, session)
+            raise UsageError(f"init creates queues by name: {queue} is a URL; set a name instead")
+    created = await _queues(settings, session)
+    return created | await _tables(settings, session)
 
 
 async def _queues(settings: Settings, session: aioboto3.Session) -> dict[str, bool]:
-    made = {}
+    created = {}
     context = session.client(
         "sqs", region_name=settings.aws.region, endpoint_url=settings.aws.sqs_endpoint_url
     )
     async with opened(context, "SQS") as client:
-        dead = settings.dead_letter_queue
-        made[f"queue {dead}"] = await _queue(
+        dead_letter_queue = settings.dead_letter_queue
+        created[f"queue {dead_letter_queue}"] = await _queue(
             client,
             settings,
-            dead,
+            dead_letter_queue,
             {
                 "MessageRetentionPeriod": str(DEAD_LETTER_RETENTION_SECONDS),
                 "MaximumMessageSize": str(MESSAGE_MAX_BYTES),
             },
         )
         async with calling("GetQueueUrl", settings.aws.call_timeout_seconds):
-            url = (await client.get_queue_url(QueueName=dead))["QueueUrl"]
+            url = (await client.get_queue_url(QueueName=dead_letter_queue))["QueueUrl"]
         async with calling("GetQueueAttributes", settings.aws.call_timeout_seconds):
-            answer = await client.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
-        # Two receives more than the worker's own attempts: it acts first, and says why.
+            response = await client.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+        # Two receives more than the worker's own attempts: it dead-letters first, with a reason.
         redrive = {
-            "deadLetterTargetArn": answer["Attributes"]["QueueArn"],
+            "deadLetterTargetArn": response["Attributes"]["QueueArn"],
             "maxReceiveCount": settings.max_attempts + 2,
         }
-        made[f"queue {settings.queue}"] = await _queue(
+        created[f"queue {settings.queue}"] = await _queue(
             client,
             settings,
             settings.queue,
@@ -72,7 +77,7 @@ async def _queues(settings: Settings, session: aioboto3.Session) -> dict[str, bo
                 "RedrivePolicy": json.dumps(redrive),
             },
         )
-    return made
+    return created
 
 
 async def _queue(client: Any, settings: Settings, name: str, attributes: dict[str, str]) -> bool:
@@ -88,7 +93,7 @@ async def _queue(client: Any, settings: Settings, name: str, attributes: dict[st
 
 async def _tables(settings: Settings, session: aioboto3.Session) -> dict[str, bool]:
     aws = settings.aws
-    made = {}
+    created = {}
     context = session.client(
         "dynamodb", region_name=aws.region, endpoint_url=aws.dynamodb_endpoint_url
     )
@@ -97,8 +102,8 @@ async def _tables(settings: Settings, session: aioboto3.Session) -> dict[str, bo
             (aws.table_name, ("policy_id", "version")),
             (aws.user_table_name, ("user_id", "policy_version")),
         ):
-            made[f"table {name}"] = await _table(client, settings, name, key)
-    return made
+            created[f"table {name}"] = await _table(client, settings, name, key)
+    return created
 
 
 async def _table(client: Any, settings: Settings, name: str, key: tuple[str, str]) -> bool:
@@ -123,7 +128,7 @@ async def _table(client: Any, settings: Settings, name: str, key: tuple[str, str
     async with asyncio.timeout(120):
         while True:
             async with calling("DescribeTable", timeout):
-                answer = await client.describe_table(TableName=name)
-            if answer["Table"]["TableStatus"] == "ACTIVE":
+                response = await client.describe_table(TableName=name)
+            if response["Table"]["TableStatus"] == "ACTIVE":
                 return True
             await asyncio.sleep(1)

@@ -1,4 +1,4 @@
-"""Files that the environment names for the SDK, checked before the first call."""
+"""Checks of the files that environment variables name for the SDK."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 _CONFIG_VARIABLES: Final = ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")
-# A token file, and the variables that must be set for the SDK to read it.
+# Variables of token files, each with the variables that make the SDK read the file.
 _TOKEN_VARIABLES: Final = (
     ("AWS_WEB_IDENTITY_TOKEN_FILE", ("AWS_ROLE_ARN",)),
     (
@@ -23,11 +23,11 @@ def certificate_problem(name: str, path: str) -> str | None:
     """Check a bundle of CA certificates.
 
     Args:
-        name: the variable or setting that names the file.
-        path: the file.
+        name: Variable or setting that names the file.
+        path: Path of the file.
 
     Returns:
-        One line if the SDK cannot load it.
+        A description of the problem if the SDK cannot load the file, otherwise None.
     """
     problem = _unreadable(path)
     if problem is None and _is_regular(path):
@@ -39,10 +39,10 @@ def certificate_problem(name: str, path: str) -> str | None:
 
 
 def token_problems(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Check the token files that credentials come from.
+    """Check the token files from which credentials are retrieved.
 
     Returns:
-        One line for each that cannot be read; none where access keys take precedence over them.
+        A description of each file that cannot be read; none if access keys take precedence.
     """
     if environment.get("AWS_ACCESS_KEY_ID"):
         return []
@@ -55,22 +55,22 @@ def token_problems(environment: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def config_problems(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Check the files of profiles and credentials, which the SDK skips without a word.
+    """Check the files of profiles and credentials, which the SDK skips silently.
 
     Returns:
-        One line for each that cannot be read.
+        A description of each file that cannot be read.
     """
     return _problems(_CONFIG_VARIABLES, environment)
 
 
 def _problems(names: tuple[str, ...] | list[str], environment: Mapping[str, str]) -> list[str]:
-    found = []
+    problems = []
     for name in names:
         path = environment.get(name)
         problem = _unreadable(os.path.expanduser(path)) if path else None  # noqa: PTH111 - text
         if problem is not None:
-            found.append(f"{name}={path}: {problem}")
-    return found
+            problems.append(f"{name}={path}: {problem}")
+    return problems
 
 
 def _unreadable(path: str) -> str | None:
@@ -82,7 +82,7 @@ def _unreadable(path: str) -> str | None:
         return error.strerror
     except ValueError:
         return "not a valid path"
-    # Reading a pipe would take from the SDK what it is to read.
+    # Reading a pipe would consume the data before the SDK reads it.
     return "is a directory" if os.path.isdir(path) else None  # noqa: PTH112 - text
 
 

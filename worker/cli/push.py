@@ -19,7 +19,8 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from worker.aws.sqs import Queue, open_queues
+from worker.aws.queue_lookup import open_queues
+from worker.aws.sqs import Queue
 from worker.cli import screen
 from worker.cli.running import run_async
 from worker.domain.message import MESSAGE_MAX_BYTES

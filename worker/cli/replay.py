@@ -17,7 +17,8 @@ from typing import Annotated, Any, Final
 import typer
 from rich.progress import Progress
 
-from worker.aws.sqs import Queue, open_queues
+from worker.aws.queue_lookup import open_queues
+from worker.aws.sqs import Queue
 from worker.cli import screen
 from worker.cli.dead_letters.dry_run import DryRunReport, print_rehearsal
 from worker.cli.dead_letters.scanning import note_unseen

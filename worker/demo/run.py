@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
-from worker.aws.calls import new_session
+from worker.aws.client import new_session
 from worker.aws.provision import provision
-from worker.aws.sqs import Queue, open_queues
+from worker.aws.queue_lookup import open_queues
+from worker.aws.sqs import Queue
 from worker.demo.embedded_aws import embedded_aws
 from worker.demo.messages import (
     FORGOTTEN,

@@ -10,7 +10,8 @@ from typing import Any, Final, Protocol
 import structlog
 
 from worker.aws.access import Operation
-from worker.aws.sqs import MessageQueue, dead_letter_probes, source_probes
+from worker.aws.queue_probes import dead_letter_probes, source_probes
+from worker.aws.sqs import MessageQueue
 from worker.domain.acceptance import Acceptance
 from worker.domain.envelope import decode
 from worker.domain.message import Outcome, ReceivedMessage

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 import aioboto3
 
-from worker.aws.calls import client_config, new_session, translating
+from worker.aws.client import client_config, new_session
 from worker.aws.fast_path.caller import Caller, open_caller
+from worker.aws.sdk_errors import translating
 from worker.errors import RepositoryClosedError, RepositoryLoopError
 from worker.repository.singleton import SingletonMeta
 from worker.settings import AWSSettings

@@ -10,7 +10,8 @@ from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from worker.aws.calls import calling, error_of, split_if_rejected
+from worker.aws.calls import calling, split_if_rejected
+from worker.aws.error_codes import error_of
 from worker.errors import (
     AWSError,
     AWSRejectedError,

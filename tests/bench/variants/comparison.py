@@ -21,7 +21,7 @@ from typing import Any, Final
 from tests.bench.variants.environment import made_for_trials
 from tests.bench.variants.implementations import WAYS as PLAIN_WAYS
 from tests.bench.variants.run import Trial
-from worker.aws.sqs import open_queues
+from worker.aws.queue_lookup import open_queues
 from worker.domain.policy import Policy
 from worker.errors import BenchError
 from worker.operations.push import Line, push

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from worker.aws.calls import calling, new_session, opened
+from worker.aws.calls import calling
+from worker.aws.client import new_session, opened
 from worker.aws.provision import provision
 from worker.settings import Settings
 

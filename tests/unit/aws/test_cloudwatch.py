@@ -1,4 +1,4 @@
-"""State what CloudWatch is asked, and that whatever it cannot tell is told as an error of ours."""
+"""Requests to CloudWatch, and errors for malformed responses."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from worker.errors import AWSUnavailableError
 
 
 class _Session:
-    """Open clients that give one answer."""
+    """Session whose client returns one response."""
 
-    def __init__(self, answer: Any) -> None:
-        self.answer = answer
+    def __init__(self, response: Any) -> None:
+        self.response = response
         self.requests: list[dict[str, Any]] = []
         self.opened = 0
         self.closed = 0
@@ -35,20 +35,20 @@ class _Session:
 
     async def get_metric_data(self, **request: Any) -> Any:
         self.requests.append(request)
-        return self.answer
+        return self.response
 
 
-def _told(*series: tuple[str, list[float]]) -> dict[str, Any]:
+def _response(*series: tuple[str, list[float]]) -> dict[str, Any]:
     return {"MetricDataResults": [{"Id": name, "Values": values} for name, values in series]}
 
 
 def _cloudwatch(session: Any, url: str | None = None, **environment: str) -> CloudWatch:
-    given = settings(aws=aws_settings(sqs_endpoint_url=url))
-    return CloudWatch(given, environment, session)
+    configured = settings(aws=aws_settings(sqs_endpoint_url=url))
+    return CloudWatch(configured, environment, session)
 
 
-async def test_one_call_gives_the_newest_age_of_each_queue() -> None:
-    session = _Session(_told(("q1", []), ("q0", [61.0, 7.0])))
+async def test_one_call_returns_the_newest_age_of_each_queue() -> None:
+    session = _Session(_response(("q1", []), ("q0", [61.0, 7.0])))
     cloudwatch = _cloudwatch(session)
     assert await cloudwatch.oldest_ages(["a", "b"], START) == [61.0, None]
     assert await cloudwatch.oldest_ages(["a", "b"], START) == [61.0, None]
@@ -63,16 +63,21 @@ async def test_one_call_gives_the_newest_age_of_each_queue() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
-    [{}, {"MetricDataResults": None}, _told(("q0", [1.0])), {"MetricDataResults": [{"Id": "q0"}]}],
+    "response",
+    [
+        {},
+        {"MetricDataResults": None},
+        _response(("q0", [1.0])),
+        {"MetricDataResults": [{"Id": "q0"}]},
+    ],
 )
-async def test_an_answer_that_is_none_of_cloudwatchs_is_an_error_of_ours(answer: Any) -> None:
+async def test_malformed_response_of_cloudwatch_is_an_aws_error(response: Any) -> None:
     with pytest.raises(AWSUnavailableError, match="GetMetricData: the response cannot be read"):
-        await _cloudwatch(_Session(answer)).oldest_ages(["a", "b"], START)
+        await _cloudwatch(_Session(response)).oldest_ages(["a", "b"], START)
 
 
 @pytest.mark.parametrize(
-    ("url", "environment", "asked"),
+    ("url", "environment", "called"),
     [
         (None, {}, True),
         ("https://sqs.eu-west-1.amazonaws.com", {}, True),
@@ -83,14 +88,14 @@ async def test_an_answer_that_is_none_of_cloudwatchs_is_an_error_of_ours(answer:
         ("http://127.0.0.1:5000", {"AWS_ENDPOINT_URL_CLOUDWATCH": "http://127.0.0.1:1"}, True),
     ],
 )
-async def test_awss_own_cloudwatch_is_not_asked_about_queues_elsewhere(
-    url: str | None, environment: dict[str, str], asked: bool
+async def test_cloudwatch_of_aws_is_not_called_for_queues_on_another_server(
+    url: str | None, environment: dict[str, str], called: bool
 ) -> None:
-    session = _Session(_told(("q0", [])))
+    session = _Session(_response(("q0", [])))
     cloudwatch = _cloudwatch(session, url, **environment)
-    if asked:
+    if called:
         assert await cloudwatch.oldest_ages(["a"], START) == [None]
     else:
         with pytest.raises(AWSUnavailableError, match="AWS_ENDPOINT_URL_CLOUDWATCH"):
             await cloudwatch.oldest_ages(["a"], START)
-    assert bool(session.requests) is asked
+    assert bool(session.requests) is called

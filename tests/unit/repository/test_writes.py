@@ -12,7 +12,7 @@ import pytest
 from tests.simulation.aws_errors import dynamodb_error
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import WatchedDynamoDB, acceptance, fixed_now, open_world
-from worker.aws.fast_path.caller import StockCaller
+from worker.aws.fast_path.caller import SDKCaller
 from worker.domain.evidence import build_item
 from worker.errors import (
     AWSAccessError,
@@ -63,7 +63,7 @@ async def _dynamodb() -> WatchedDynamoDB:
 def _inserts(dynamodb: Any, kind: type[Any] = BatchInserts, seconds: float = 10) -> Any:
     @asynccontextmanager
     async def open_caller() -> AsyncIterator[Any]:
-        yield StockCaller(dynamodb)
+        yield SDKCaller(dynamodb)
 
     return kind(open_caller, "aup-acceptances", seconds, Counter())
 
@@ -228,7 +228,7 @@ async def test_malformed_response_to_a_statement_affects_only_its_item(
 @simulated
 async def test_call_without_a_response_ends_at_its_timeout() -> None:
     dynamodb = await _dynamodb()
-    with pytest.raises(AWSUnavailableError, match=r"no answer within 0\.005 s"):
+    with pytest.raises(AWSUnavailableError, match=r"no response within 0\.005 s"):
         await _inserts(dynamodb, seconds=0.005)(_items(1))
 
 

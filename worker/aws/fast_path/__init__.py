@@ -1,1 +1,1 @@
-"""The few calls that every message needs, without what the SDK spends on them."""
+"""Signed fast path: the calls that every message needs, without the overhead of the SDK."""

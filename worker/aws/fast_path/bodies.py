@@ -1,4 +1,4 @@
-"""What the calls say and what they are told, as JSON."""
+"""JSON bodies of requests and responses on the signed fast path."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any, Final
 from boto3.dynamodb.types import TypeSerializer
 from pydantic_core import from_json
 
-from worker.aws.calls import NoResponseError, is_empty, is_foreign
+from worker.aws.responses import NoResponseError, is_empty, is_foreign
 
 _OK: Final = 200
 _QUEUE: Final = {"QueueUrl": "https://sqs.invalid/1/queue"}
-# A request for each operation that is known here: the SDK and we must write the same for it.
+# A request for each supported operation, for which the SDK must write the same body.
 SAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "ReceiveMessage": {**_QUEUE, "MaxNumberOfMessages": 1, "MessageAttributeNames": ["All"]},
     "DeleteMessageBatch": {**_QUEUE, "Entries": [{"Id": "0", "ReceiptHandle": "é"}]},
@@ -38,25 +38,25 @@ SAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
 
 def _base64(value: Any) -> str:
     if not isinstance(value, bytes | bytearray):
-        raise TypeError(f"{type(value).__name__} has no place in a request")
+        raise TypeError(f"{type(value).__name__} is not allowed in a request")
     return base64.b64encode(value).decode()
 
 
-# The SDK's own way to write JSON, and so byte for byte what it would send.
+# The SDK's own JSON encoder, so that bodies are identical byte for byte.
 _encode: Final = json.JSONEncoder(default=_base64).encode
 _serialize: Final = TypeSerializer().serialize
 _quoted: Final = lru_cache(maxsize=1024)(encode_basestring_ascii)
 
 
 def request_body(operation: str, request: Mapping[str, Any]) -> bytes:
-    """Write a request's body.
+    """Return the body of a request.
 
     Args:
-        operation: one of `SAMPLES`.
-        request: what the SDK's method takes; items and parameters as plain values.
+        operation: One of `SAMPLES`.
+        request: Arguments of the SDK's method; items and parameters as plain values.
 
     Raises:
-        TypeError: a value cannot be sent.
+        TypeError: A value cannot be sent.
     """
     if operation == "BatchExecuteStatement":
         return _statements(**request)
@@ -67,7 +67,7 @@ def request_body(operation: str, request: Mapping[str, Any]) -> bytes:
 
 
 def _statements(Statements: list[Mapping[str, Any]]) -> bytes:  # noqa: N803 - AWS's name
-    # Hundreds of values in a call: written at once, not built and then written.
+    # Hundreds of values per call: written directly, without building a structure first.
     return f'{{"Statements": [{", ".join([_statement(**each) for each in Statements])}]}}'.encode()
 
 
@@ -91,35 +91,34 @@ def _value(value: Any) -> str:
     return _encode(_serialize(value))
 
 
-def read_answer(
+def read_response(
     operation: str, members: frozenset[str] | None, status_code: int, body: bytes
 ) -> dict[str, Any]:
-    """Read the response to a request that succeeded.
+    """Return the content of a successful response.
 
     Args:
-        operation: one of `SAMPLES`.
-        members: what its response may hold; None where nothing is specified.
-        status_code: of HTTP, below 300.
-        body: of the response.
+        operation: One of `SAMPLES`.
+        members: Members that the response may have; None if the operation specifies none.
+        status_code: HTTP status below 300.
+        body: Body of the response.
 
     Returns:
-        What the SDK's method returns, without metadata; of a received message that cannot be read
-        only what can be.
+        Result of the SDK's method without metadata. Malformed messages are left as they are.
 
     Raises:
-        NoAnswerError: AWS cannot have given this response.
+        NoResponseError: AWS cannot have sent the response.
     """
     if is_empty(operation, status_code, body):
         return {}
     try:
-        answer = _loaded(body)
-        if status_code != _OK or is_foreign(answer, members):
+        response = _parsed(body)
+        if status_code != _OK or is_foreign(response, members):
             raise NoResponseError(status_code, body)
-        if operation == "ReceiveMessage" and "Messages" in answer:
-            answer["Messages"] = [_message(each) for each in _list(answer["Messages"])]
+        if operation == "ReceiveMessage" and "Messages" in response:
+            response["Messages"] = [_message(each) for each in _list(response["Messages"])]
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise NoResponseError(status_code, body) from error
-    return answer
+    return response
 
 
 def _list(value: Any) -> list[Any]:
@@ -128,27 +127,27 @@ def _list(value: Any) -> list[Any]:
     return value
 
 
-def _loaded(body: bytes) -> dict[str, Any]:
+def _parsed(body: bytes) -> dict[str, Any]:
     try:
-        answer = from_json(body)
+        response = from_json(body)
     except ValueError:
-        # It refuses some text that the SDK reads, such as half a surrogate pair.
-        answer = json.loads(body.decode())
-    return _stated(answer)
+        # It rejects some text that the SDK accepts, such as half a surrogate pair.
+        response = json.loads(body.decode())
+    return _without_nulls(response)
 
 
-def _stated(structure: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what is null, which the SDK takes for absent."""
+def _without_nulls(structure: dict[str, Any]) -> dict[str, Any]:
+    """Return a structure without null members, which the SDK treats as absent."""
     if None in structure.values():
         return {name: value for name, value in structure.items() if value is not None}
     return structure
 
 
 def _message(message: Any) -> Any:
-    # What is malformed is left as it is: whoever reads the message leaves it in the queue.
+    # Malformed parts stay as they are: the reader of messages rejects the message.
     if not isinstance(message, dict):
         return message
-    message = _stated(message)
+    message = _without_nulls(message)
     attributes = message.get("MessageAttributes")
     if attributes and isinstance(attributes, dict):
         message["MessageAttributes"] = {
@@ -160,7 +159,7 @@ def _message(message: Any) -> Any:
 def _attribute(attribute: Any) -> Any:
     if not isinstance(attribute, dict):
         return attribute
-    attribute = _stated(attribute)
+    attribute = _without_nulls(attribute)
     if "BinaryValue" in attribute:
         with contextlib.suppress(ValueError, TypeError):
             attribute["BinaryValue"] = base64.b64decode(attribute["BinaryValue"])

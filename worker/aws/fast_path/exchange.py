@@ -1,4 +1,4 @@
-"""One request and its answer, over a connection of the SDK's own pool."""
+"""HTTP requests and responses over connections from the SDK's pool."""
 
 from __future__ import annotations
 
@@ -28,36 +28,37 @@ _INFORMATIONAL: Final = range(100, 200)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back."""
+class Response:
+    """HTTP response."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
     async def read(self) -> bytes:
-        """Give the body, as the SDK asks for it."""
+        """Return the body; the SDK awaits this method."""
         return self.body
 
 
 class Exchange:
-    """Post to one address.
+    """HTTP exchanges with one URL.
 
-    Of aiohttp only the pool, TLS and the parser of HTTP are used: making its request and response
-    objects would cost more than everything else that a call does.
+    Only the pool, TLS and the HTTP parser of aiohttp are used: creating its request and response
+    objects would cost more than the rest of a call.
 
     Args:
-        session: of the SDK; its pool, TLS and time limits are shared.
-        url: where to.
+        session: HTTP session of the SDK; its pool, TLS settings and timeouts are shared.
+        url: URL of the endpoint.
 
     Raises:
-        AttributeError, TypeError: this aiohttp is not known.
+        AttributeError: This version of aiohttp is not supported.
+        TypeError: This version of aiohttp is not supported, or its connections are not strict.
     """
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         connector: Any = session.connector
         if not is_strict(connector):
-            raise TypeError("its connections are not strict")
+            raise TypeError("the connections of the session are not strict")
         self._connector = connector
         self._timeout = session.timeout
         self._url = url
@@ -66,36 +67,39 @@ class Exchange:
             "auto_decompress": False,
             "read_timeout": self._timeout.sock_read,
         }
-        self._to = aiohttp.ClientRequest(
+        self._request = aiohttp.ClientRequest(
             "POST", URL(url, encoded=True), loop=asyncio.get_running_loop(), session=session
         )
-        # Whatever `post` relies on, as far as it can be told without a connection.
-        inspect.signature(self._connector.connect).bind(self._to, [], self._timeout)
+        # Checks the private interfaces that `post` uses, as far as possible without a connection.
+        inspect.signature(self._connector.connect).bind(self._request, [], self._timeout)
         inspect.signature(ResponseHandler.set_response_params).bind(None, **self._parsing)
         inspect.signature(ResponseHandler.start_timeout).bind(None)
         inspect.signature(ResponseHandler.read).bind(None)
 
-    async def post(self, request: bytes) -> Answer:
-        """Send a request, head and body, and read its answer.
+    async def post(self, request: bytes) -> Response:
+        """Send a request and return its response.
+
+        Args:
+            request: Head and body of the request.
 
         Raises:
-            BotoCoreError: of the subclass that the SDK raises for the same trouble.
+            BotoCoreError: Of the subclass that the SDK raises for the same failure.
         """
         try:
-            connection = await self._connector.connect(self._to, [], self._timeout)
+            connection = await self._connector.connect(self._request, [], self._timeout)
         except Exception as error:
             raise _sdk_error(error, self._url, ConnectTimeoutError) from error
         try:
-            answer = await self._converse(connection.protocol, request)
+            response = await self._exchange(connection.protocol, request)
         except BaseException as error:
             connection.close()
             if not isinstance(error, Exception):
                 raise
             raise _sdk_error(error, self._url, ReadTimeoutError) from error
         connection.release()
-        return answer
+        return response
 
-    async def _converse(self, protocol: ResponseHandler | None, request: bytes) -> Answer:
+    async def _exchange(self, protocol: ResponseHandler | None, request: bytes) -> Response:
         if protocol is None or protocol.transport is None:
             raise aiohttp.ServerDisconnectedError
         protocol.set_response_params(**self._parsing)
@@ -104,13 +108,13 @@ class Exchange:
         message, payload = await protocol.read()
         while message.code in _INFORMATIONAL:
             message, payload = await protocol.read()
-        return Answer(message.code, message.headers, await payload.read())
+        return Response(message.code, message.headers, await payload.read())
 
 
 def _sdk_error(
-    error: Exception, url: str, too_late: type[ConnectTimeoutError | ReadTimeoutError]
+    error: Exception, url: str, timeout: type[ConnectTimeoutError | ReadTimeoutError]
 ) -> BotoCoreError:
-    """Tell of trouble as the SDK's own session does (aiobotocore/httpsession.py)."""
+    """Return the exception that the SDK's session raises (aiobotocore/httpsession.py)."""
     kind: type[BotoCoreError]
     match error:
         case aiohttp.ClientSSLError():
@@ -118,7 +122,7 @@ def _sdk_error(
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
             kind = ConnectionClosedError
         case TimeoutError():
-            kind = too_late
+            kind = timeout
         case aiohttp.ClientConnectionError() | socket.gaierror():
             kind = EndpointConnectionError
         case _:

@@ -1,4 +1,4 @@
-"""Signed HTTP requests, prepared once for an operation and then only filled in."""
+"""Templates of signed HTTP requests, prepared once for each operation."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from worker.errors import AUPError
 
 
 class UnsupportedClientError(AUPError):
-    """The SDK does not work in the way that we could take its place."""
+    """The signed fast path cannot replace the SDK for this client."""
 
 
-class Credentials(Protocol):
-    """What the SDK's credentials are frozen to."""
+class SigningCredentials(Protocol):
+    """Frozen credentials of the SDK, which sign a request."""
 
     access_key: str
     secret_key: str
@@ -37,89 +37,92 @@ _AUTHORIZATION: Final = re.compile(
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
-class RequestForm:
-    """One operation's requests, but for time, credentials and body.
+class RequestTemplate:
+    """Template of an operation's requests, without time, credentials and body.
 
     AWS General Reference, "Signature Version 4 signing process".
 
     Args:
-        url: where the SDK sends the request.
-        headers: those of a request that the SDK has signed.
-        body: of that request.
-        credentials: that the SDK signed with.
+        url: URL to which the SDK sends a sample request.
+        headers: Headers of the sample request, signed by the SDK.
+        body: Body of the sample request.
+        credentials: Credentials with which the SDK signed it.
 
     Raises:
-        UnsupportedClientError: our signature of that request is not the SDK's.
-        KeyError: the SDK signs a header that it does not send.
+        UnsupportedClientError: The template gives the sample request another signature.
+        KeyError: The SDK signs a header that it does not send.
     """
 
     def __init__(
-        self, url: str, headers: Mapping[str, str], body: bytes, credentials: Credentials
+        self, url: str, headers: Mapping[str, str], body: bytes, credentials: SigningCredentials
     ) -> None:
-        given = {name.lower(): value for name, value in headers.items()}
-        found = _AUTHORIZATION.fullmatch(given.get("authorization", ""))
+        sample = {name.lower(): value for name, value in headers.items()}
+        found = _AUTHORIZATION.fullmatch(sample.get("authorization", ""))
         parts = urlsplit(url)
-        if found is None or parts.query or not given.keys() >= {_DATE, _INVOCATION_ID}:
-            raise UnsupportedClientError("the SDK signs its requests in another way")
+        if found is None or parts.query or not sample.keys() >= {_DATE, _INVOCATION_ID}:
+            raise UnsupportedClientError("the SDK signs its requests differently")
         self.url = url
         self._scope = found["scope"]
-        self._known: tuple[str, str, str | None] = ("", "", None)
+        self._signer: tuple[str, str, str | None] = ("", "", None)
         self._key = b""
         host = parts.netloc.lower()
         if parts.port == _DEFAULT_PORTS.get(parts.scheme):
             host = host.rpartition(":")[0]
         path = parts.path or "/"
-        kept = {name: value for name, value in given.items() if name not in _FILLED_IN}
+        kept = {name: value for name, value in sample.items() if name not in _FILLED_IN}
         kept["host"] = host
         signed = set(found["signed"].split(";")) - {_TOKEN}
-        self._plain = _forms(path, kept, signed)
-        self._with_token = _forms(path, kept, signed | {_TOKEN})
-        ours = self.fill(credentials, given[_DATE], given[_INVOCATION_ID], body)
-        if found["signature"].encode() not in ours:
-            raise UnsupportedClientError("the SDK's signature of the same request is another one")
+        self._plain = _templates(path, kept, signed)
+        self._with_token = _templates(path, kept, signed | {_TOKEN})
+        request = self.fill(credentials, sample[_DATE], sample[_INVOCATION_ID], body)
+        if found["signature"].encode() not in request:
+            raise UnsupportedClientError("the SDK's signature of the same request differs")
 
-    def fill(self, credentials: Credentials, stamp: str, invocation_id: str, body: bytes) -> bytes:
-        """Write a signed request.
+    def fill(
+        self, credentials: SigningCredentials, timestamp: str, invocation_id: str, body: bytes
+    ) -> bytes:
+        """Return a signed request, head and body.
 
         Args:
-            credentials: those of now.
-            stamp: the time, as in `X-Amz-Date`.
-            invocation_id: another one for each call.
-            body: JSON.
+            credentials: Current credentials.
+            timestamp: Current time in the format of `X-Amz-Date`.
+            invocation_id: Unique id of the call.
+            body: JSON body.
 
         Raises:
-            CredentialRetrievalError: key or token would break the request apart.
+            CredentialRetrievalError: A key or the token has white space, which would break the
+                request.
         """
-        key = self._signing_key(credentials, stamp[:8])
-        canonical_form, head_form = self._with_token if credentials.token else self._plain
-        values = (stamp, credentials.token) if credentials.token else (stamp,)
-        canonical = canonical_form % (*values, hashlib.sha256(body).hexdigest())
-        scope = f"{stamp[:8]}/{self._scope}"
+        key = self._signing_key(credentials, timestamp[:8])
+        canonical_template, head_template = self._with_token if credentials.token else self._plain
+        values = (timestamp, credentials.token) if credentials.token else (timestamp,)
+        canonical = canonical_template % (*values, hashlib.sha256(body).hexdigest())
+        scope = f"{timestamp[:8]}/{self._scope}"
         digest = hashlib.sha256(canonical.encode()).hexdigest()
-        to_sign = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}"
+        to_sign = f"AWS4-HMAC-SHA256\n{timestamp}\n{scope}\n{digest}"
         signature = hmac.digest(key, to_sign.encode(), "sha256").hex()
         credential = f"{credentials.access_key}/{scope}"
-        head = head_form % (*values, invocation_id, credential, signature, len(body))
+        head = head_template % (*values, invocation_id, credential, signature, len(body))
         return head.encode() + body
 
-    def _signing_key(self, credentials: Credentials, date: str) -> bytes:
-        asked = (date, credentials.secret_key, credentials.token)
-        if asked != self._known:
+    def _signing_key(self, credentials: SigningCredentials, date: str) -> bytes:
+        signer = (date, credentials.secret_key, credentials.token)
+        if signer != self._signer:
             for text in (credentials.access_key, credentials.token or ""):
                 if text != "".join(text.split()):
                     raise CredentialRetrievalError(
-                        provider="AWS", error_msg="a key has white space"
+                        provider="AWS", error_msg="a key or token contains white space"
                     )
             key = f"AWS4{credentials.secret_key}".encode()
             for part in (date, *self._scope.split("/")):
                 key = hmac.digest(key, part.encode(), "sha256")
-            self._known, self._key = asked, key
+            self._signer, self._key = signer, key
         return self._key
 
 
-def _forms(path: str, kept: Mapping[str, str], signed: set[str]) -> tuple[str, str]:
-    """Write the canonical request and the head of the request, with a %s for what is filled in."""
-    # In the order in which they are signed.
+def _templates(path: str, kept: Mapping[str, str], signed: set[str]) -> tuple[str, str]:
+    """Return format strings of the canonical request and of the head of the request."""
+    # In the order of signing.
     filled_in = [name for name in (_DATE, _TOKEN) if name in signed]
     values = {name: value.replace("%", "%%") for name, value in kept.items()}
     values.update(dict.fromkeys(filled_in, "%s"))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from worker.aws.sqs import open_queues
+from worker.aws.queue_lookup import open_queues
 from worker.cli import screen
 from worker.cli.dead_letters.scanning import AsJSON, counted, file_letters, note_unseen, now
 from worker.cli.filters import (

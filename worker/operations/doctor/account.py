@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from worker.aws.calls import calling, client_config, code_of, opened
+from worker.aws.calls import calling
+from worker.aws.client import client_config, opened
+from worker.aws.error_codes import CREDENTIALS_ADVICE, STALE_CREDENTIALS_ADVICE
+from worker.aws.sdk_errors import code_of
 from worker.aws.sdk_files import config_problems
 from worker.errors import AWSDeniedError, AWSError, AWSUnsupportedError
 from worker.operations.doctor.result import CheckResult, failed, passed, unknown, warned
@@ -17,8 +20,6 @@ from worker.settings import AWSSettings
 if TYPE_CHECKING:
     import aioboto3
 
-# AWS errors end with the same advice.
-_REMEDY: Final = "give this process a role, a profile or keys that work"
 _STS_REMEDY: Final = "set AWS_ENDPOINT_URL_STS if there is an STS endpoint"
 _LOCAL: Final = {"localhost", "127.0.0.1", "::1"}
 # GetCallerIdentity needs no permission, so a denial comes from a proxy or an endpoint policy.
@@ -72,9 +73,11 @@ async def credentials(session: aioboto3.Session, aws: AWSSettings) -> CheckResul
     try:
         source = await credential_source(session, aws.call_timeout_seconds)
     except AWSError as error:
-        return failed(check, str(error).removesuffix(f"; {_REMEDY}"), _REMEDY)
+        return failed(check, str(error).removesuffix(f"; {CREDENTIALS_ADVICE}"), CREDENTIALS_ADVICE)
     if source is None:
-        return failed(check, "; ".join(["no credentials found", *config_problems()]), _REMEDY)
+        return failed(
+            check, "; ".join(["no credentials found", *config_problems()]), CREDENTIALS_ADVICE
+        )
     return passed(check, f"from {source.name}, access key id …{source.key_suffix}")
 
 
@@ -96,10 +99,10 @@ async def identity(
         async with opened(context, "STS") as client, calling("GetCallerIdentity", timeout):
             response = await client.get_caller_identity()
     except AWSDeniedError as error:
-        found = str(error).removesuffix(f"; {_REMEDY}, and check its clock")
+        found = str(error).removesuffix(STALE_CREDENTIALS_ADVICE)
         if code_of(error) in _DENIED_ON_THE_WAY:
             return unknown(check, found, "check the policy of the STS VPC endpoint, or the proxy")
-        return failed(check, found, _REMEDY)
+        return failed(check, found, CREDENTIALS_ADVICE)
     except AWSUnsupportedError as error:
         return unknown(check, str(error), _STS_REMEDY)
     except AWSError as error:

@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from worker.aws.calls import GRANT_ADVICE
+from worker.aws.error_codes import GRANT_ADVICE
 from worker.aws.sqs import Queue
 from worker.errors import AWSDeniedError, SettingsError
 from worker.operations.doctor import permissions, queues

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from worker.aws.calls import KMS_ADVICE
+from worker.aws.error_codes import KMS_ADVICE
 from worker.errors import (
     AWSDeniedError,
     AWSError,

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from worker.aws.cloudwatch import CloudWatch
-from worker.aws.sqs import Queue, QueueState
+from worker.aws.queue_state import QueueState
+from worker.aws.sqs import Queue
 from worker.domain.message import OutcomeKind
 from worker.errors import AWSError
 from worker.operations.dead_letters.scan import VISIBILITY_TIMEOUT_SECONDS, scan_dead_letters

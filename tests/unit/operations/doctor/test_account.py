@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError, CredentialRetrievalError, EndpointC
 from botocore.parsers import ResponseParserError
 
 from tests.unit.fakes import aws_settings
+from worker.aws.error_codes import CREDENTIALS_ADVICE
 from worker.operations.doctor import account
 from worker.operations.doctor.result import CheckStatus
 
@@ -158,3 +159,9 @@ def test_endpoint_passes_if_it_responds_over_tls_or_locally(
     result = account.endpoint("SQS", url, answered=answered)
     assert result.status is status
     assert words in f"{result.found} {result.remedy}"
+
+
+async def test_advice_about_rejected_credentials_is_given_once() -> None:
+    result = await account.identity(_session(failure=_refusal("ExpiredToken")), aws_settings(), {})
+    assert result.remedy == CREDENTIALS_ADVICE
+    assert CREDENTIALS_ADVICE not in result.found

@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import FakeQueue, aws_settings, body, open_world
-from worker.aws.calls import error_of
+from worker.aws.error_codes import error_of
 from worker.errors import (
     AWSDeniedError,
     AWSError,

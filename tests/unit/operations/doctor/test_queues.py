@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.unit.fakes import aws_settings, settings
-from worker.aws.sqs import QueueState, _state
+from worker.aws.queue_state import QueueState, read_queue_state
 from worker.operations.doctor import queues
 from worker.operations.doctor.result import CheckResult, CheckStatus
 
@@ -247,13 +247,15 @@ def test_policy_that_allows_plain_http_to_any_caller_is_a_warning(
 def test_encryption_is_read_from_the_queue_attributes(
     attributes: dict[str, str], encryption: str | None
 ) -> None:
-    assert _state("https://sqs.test/q", attributes).encryption == encryption
+    assert read_queue_state("https://sqs.test/q", attributes).encryption == encryption
 
 
 def test_json_attributes_are_parsed_and_invalid_ones_ignored() -> None:
-    state = _state("https://sqs.test/q", {"Policy": '{"Statement": []}', "VisibilityTimeout": "7"})
+    state = read_queue_state(
+        "https://sqs.test/q", {"Policy": '{"Statement": []}', "VisibilityTimeout": "7"}
+    )
     assert (state.policy, state.visibility_timeout_seconds) == ({"Statement": []}, 7)
-    broken = _state("https://sqs.test/q", {"Policy": "{", "RedriveAllowPolicy": "[]"})
+    broken = read_queue_state("https://sqs.test/q", {"Policy": "{", "RedriveAllowPolicy": "[]"})
     assert (broken.policy, broken.redrive_allow) == (None, None)
 
 

@@ -1,0 +1,96 @@
+"""Sessions and clients of the AWS SDK, configured for the worker."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any, TypeVar
+
+import aioboto3
+from aiobotocore.config import AioConfig
+
+from worker import __version__
+from worker.aws.connection import StrictSession
+from worker.aws.credentials import CredentialsSession
+from worker.aws.responses import check_response
+from worker.aws.sdk_errors import translating
+from worker.aws.sdk_files import certificate_problem, token_problems
+from worker.errors import SettingsError
+
+ClientT = TypeVar("ClientT")
+
+
+def new_session() -> aioboto3.Session:
+    """Create a session that rejects responses which AWS cannot have sent.
+
+    The SDK takes an HTML page or an empty body for a response without members: a write that never
+    happened would count as a success, and a policy would be absent. Bytes that are not text, and
+    failures to retrieve credentials, it raises as exceptions outside its own hierarchy.
+
+    Raises:
+        SettingsError: The profile does not exist, or a file of profiles, certificates or tokens
+            cannot be read.
+    """
+    with translating("AWS"):
+        core = CredentialsSession()
+        session = aioboto3.Session(botocore_session=core)
+        _check_files(core)
+    for service in ("sqs", "dynamodb"):
+        session.events.register(f"before-parse.{service}", check_response)
+    return session
+
+
+def _check_files(core: CredentialsSession) -> None:
+    bundle = core.get_config_variable("ca_bundle")
+    name = "AWS_CA_BUNDLE" if os.environ.get("AWS_CA_BUNDLE") else "ca_bundle of the profile"
+    if not bundle:
+        bundle, name = os.environ.get("REQUESTS_CA_BUNDLE"), "REQUESTS_CA_BUNDLE"
+        # An empty variable would disable the verification of certificates.
+        core.set_config_variable("ca_bundle", bundle or True)
+    problems = token_problems()
+    problem = certificate_problem(name, bundle) if bundle else None
+    if problem or problems:
+        raise SettingsError([*([problem] if problem else []), *problems])
+
+
+def client_config(*, pool: int, read_timeout_seconds: float, attempts: int) -> Any:
+    """Return the configuration of one client.
+
+    Args:
+        pool: Maximum number of connections; at least the number of concurrent calls.
+        read_timeout_seconds: Must exceed the wait time of a long poll.
+        attempts: Attempts of the SDK, including the first one.
+    """
+    return AioConfig(
+        connect_timeout=3,
+        read_timeout=read_timeout_seconds,
+        max_pool_connections=pool,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        tcp_keepalive=True,
+        user_agent_extra=f"aup-worker/{__version__}",
+        http_session_cls=StrictSession,
+    )
+
+
+@asynccontextmanager
+async def opened(
+    context: AbstractAsyncContextManager[ClientT], service: str
+) -> AsyncIterator[ClientT]:
+    """Open a client or resource of the SDK and close it on exit.
+
+    Args:
+        context: Unopened client or resource, as the session returns it.
+        service: Name of the service; starts the text of errors.
+
+    Raises:
+        AWSError: Credentials cannot be retrieved.
+        SettingsError: The region, profile or endpoint is missing or wrong.
+    """
+    async with AsyncExitStack() as stack:
+        with translating(service):
+            try:
+                client = await stack.enter_async_context(context)
+            except ValueError as error:  # invalid endpoint in the profile
+                raise SettingsError([f"{service}: {error}: correct endpoint_url"]) from None
+        yield client

@@ -1,0 +1,106 @@
+"""Translation of exceptions of the AWS SDK into errors of this program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import DecimalException
+from typing import Final
+
+import aiohttp
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConfigParseError,
+    CredentialRetrievalError,
+    InvalidRegionError,
+    NoCredentialsError,
+    NoRegionError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+from botocore.parsers import ResponseParserError
+
+from worker.aws.error_codes import CREDENTIALS_ADVICE, error_of, one_line
+from worker.aws.sdk_files import config_problems
+from worker.errors import (
+    AWSDeniedError,
+    AWSError,
+    AWSRejectedError,
+    AWSUnavailableError,
+    SettingsError,
+)
+from worker.runtime.redaction import error_text
+
+WRONG_SETTINGS: Final = (NoRegionError, InvalidRegionError, ProfileNotFound, ConfigParseError)
+CREDENTIALS_MISSING: Final = (
+    NoCredentialsError, PartialCredentialsError, CredentialRetrievalError,
+)  # fmt: skip
+NO_CREDENTIALS: Final = "no usable AWS credentials"
+# Exceptions raised while a response of an unexpected shape is read, in the SDK and in this code.
+_UNREADABLE: Final = (
+    AttributeError, DecimalException, LookupError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
+
+
+@contextmanager
+def translating(operation: str) -> Iterator[None]:
+    """Translate exceptions of the SDK and of reading a malformed response.
+
+    Args:
+        operation: AWS's name of the operation; starts the text of the error.
+
+    Raises:
+        AWSError: Of the subclass for the failure.
+        SettingsError: The region or profile is missing or wrong.
+    """
+    try:
+        yield
+    except WRONG_SETTINGS as error:
+        problem = f"{error} Set AWS_REGION (or AWS_PROFILE)."
+        raise SettingsError(config_problems() or [problem]) from None
+    except NoCredentialsError as error:
+        # Raised only by the first call: a source that once provided credentials fails differently.
+        problems = config_problems()
+        if problems:
+            raise SettingsError(problems) from None
+        raise _named(operation, error) from error
+    except ResponseParserError:
+        # The text of the exception quotes the response, which may hold private data.
+        raise AWSUnavailableError(f"{operation}: the response is not XML") from None
+    except (ClientError, BotoCoreError, aiohttp.ClientError, OSError, *_UNREADABLE) as error:
+        raise _named(operation, error) from error
+
+
+def _named(operation: str, error: Exception) -> AWSError:
+    found = _translate(error)
+    return type(found)(f"{operation}: {found}")
+
+
+def _translate(error: Exception) -> AWSError:
+    if isinstance(error, ClientError):
+        known = error.response.get("Error", {})
+        code = str(known.get("Code", "Unknown"))
+        message = str(known.get("Message", ""))
+        # For SQS, `Code` is the code of the old query protocol; the current code is separate.
+        other_code = str(known.get("QueryErrorCode", ""))
+        found = error_of(code, message)
+        if type(found) is AWSUnavailableError and other_code:
+            found = error_of(other_code, message)
+        return found
+    if isinstance(error, CREDENTIALS_MISSING):
+        return AWSDeniedError(
+            f"{NO_CREDENTIALS}: {one_line(error_text(error))}; {CREDENTIALS_ADVICE}"
+        )
+    if isinstance(error, ParamValidationError):
+        return AWSRejectedError(one_line(error_text(error)))
+    if isinstance(error, _UNREADABLE) and not isinstance(error, OSError):
+        return AWSUnavailableError(f"the response cannot be read: {one_line(error_text(error))}")
+    return AWSUnavailableError(one_line(error_text(error)))
+
+
+def code_of(error: AWSError) -> str:
+    """Return the AWS error code of an error raised by `translating`; empty if it has none."""
+    cause = error.__cause__
+    return str(cause.response["Error"]["Code"]) if isinstance(cause, ClientError) else ""
