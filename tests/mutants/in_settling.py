@@ -204,7 +204,7 @@ _DECIDING: Final = (
     ),
     Mutant(
         "a detail of two lines",
-        "worker/domain/message.py",
+        "worker/domain/outcome.py",
         'return " ".join(text.split())',
         "return text",
         _FOUND_TESTS,
@@ -385,9 +385,9 @@ _LIMITS: Final = (
         _QUEUE_TESTS,
     ),
     Mutant(
-        "characters that SQS refuses sent all the same",
+        "characters that SQS rejects are sent",
         "worker/domain/message.py",
-        "            if refused is not None:\n",
+        "            if rejected is not None:\n",
         "            if False:\n",
         ("tests/unit/operations/test_push.py",),
     ),

@@ -27,7 +27,7 @@ from tests.unit.fakes import (
     open_world,
 )
 from worker.domain.dead_letter import ATTRIBUTE
-from worker.domain.message import OutcomeKind
+from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSUnavailableError, Reason
 from worker.operations.dead_letters.replay import ReplayFigures, replay
 from worker.operations.dead_letters.scan import LOOK_SECONDS, DeadLetter, DeadLetterFilter, walk

@@ -17,7 +17,8 @@ from tests.simulation.virtual_clock import START
 from tests.simulation.world import World
 from worker.domain.acceptance import EXTRA_MAX_BYTES
 from worker.domain.dead_letter import ATTRIBUTE
-from worker.domain.message import MESSAGE_MAX_BYTES, OutcomeKind
+from worker.domain.message import MESSAGE_MAX_BYTES
+from worker.domain.outcome import OutcomeKind
 
 WRITE_APIS = pytest.mark.parametrize("write_api", ["batch", "put"])
 LETTERS = pytest.mark.parametrize("letter", ["x", "é"])

@@ -30,13 +30,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from worker import __version__
 from worker.aws.calls import Calling
 from worker.aws.sqs import MessageQueue
-from worker.domain.message import (
-    MESSAGE_MAX_BYTES,
-    Outcome,
-    OutcomeKind,
-    OutgoingMessage,
-    ReceivedMessage,
-)
+from worker.domain.message import MESSAGE_MAX_BYTES, OutgoingMessage, ReceivedMessage
+from worker.domain.outcome import Outcome, OutcomeKind
 from worker.errors import AWSError
 from worker.pipeline.lease import Lease
 from worker.pipeline.slots import Slot

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from worker.aws.cloudwatch import CloudWatch
 from worker.aws.sqs import Queue, QueueState
-from worker.domain.message import OutcomeKind
+from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSError
 from worker.operations.dead_letters.scan import walk
 from worker.operations.status.scrape import Sample, scrape_all

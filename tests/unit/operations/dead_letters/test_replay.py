@@ -369,7 +369,7 @@ async def test_dead_letter_beyond_the_limit_of_the_destination_is_not_sent() -> 
     how = ReplayOptions(max_bytes=limit)
     figures = await replay(world.source, world.dead_letters, DeadLetterFilter(), how=how, now=clock)
     assert (figures.replayed, figures.failed) == (3, 1)
-    assert "the queue takes at most 1,024" in figures.last_error
+    assert "the queue accepts at most 1,024" in figures.last_error
     assert len(world.bodies(SOURCE)) == 3
     assert len(world.bodies(DEAD_LETTERS)) == 1
 
@@ -381,7 +381,7 @@ async def test_edit_with_a_character_that_sqs_refuses_is_not_sent() -> None:
     how = ReplayOptions(repair=lambda given: OutgoingMessage(given.body + "\ufffe"))
     figures = await replay(world.source, world.dead_letters, DeadLetterFilter(), how=how, now=clock)
     assert (figures.replayed, figures.failed) == (0, 1)
-    assert "SQS refuses U+FFFE" in figures.last_error
+    assert "SQS rejects U+FFFE" in figures.last_error
     assert world.calls["SendMessageBatch"] == 1, "only the dead letter itself"
 
 
