@@ -14,6 +14,7 @@ from worker.domain import hints, strict_json
 from worker.domain.acceptance import Acceptance, parse_time
 from worker.domain.strict_json import DuplicateNameError
 from worker.errors import FutureError, Reason, RefusedError
+from worker.runtime.validation import describe
 
 # An SNS notification may hold a CloudEvent, and so on; nobody nests deeper in earnest.
 _ENVELOPES_MAX: Final = 4
@@ -158,8 +159,7 @@ def _describe(error: ValidationError, payload: Mapping[str, Any], path: str) -> 
     problems = []
     for problem in error.errors(include_url=False, include_input=False, include_context=False):
         field = ".".join(str(part) for part in problem["loc"]) or "unknown fields"
-        text = problem["msg"].removeprefix("Value error, ")
-        text = text[0].lower() + text[1:]
+        text = describe(problem)
         if problem["type"] == "missing":
             text = f"missing{hints.of_missing(field, payload)}"
         problems.append(f"{path}{field}: {text}")

@@ -112,13 +112,13 @@ INVALID_INPUT: dict[str, tuple[dict[str, Any], str]] = {
         for field in ("event_id", "user_id", "policy_id", "version")
     },
     **{
-        f"{field} wrongly typed": ({field: 12}, f"{field}: input should be a valid string")
+        f"{field} wrongly typed": ({field: 12}, f"{field}: must be a string")
         for field in Acceptance.model_fields
     },
     **{
         f"{field} over-long": ({field: IP * 200}, f"{field}: ") for field in Acceptance.model_fields
     },
-    "event_id null": ({"event_id": None}, "event_id: input should be a valid string"),
+    "event_id null": ({"event_id": None}, "event_id: must be a string"),
     "policy_id with the joint": ({"policy_id": "a#b"}, "policy_id: must not contain '#'"),
     **{
         f"{field} with U+{ord(character):04X}": (
@@ -128,14 +128,14 @@ INVALID_INPUT: dict[str, tuple[dict[str, Any], str]] = {
         for field in ("event_id", "user_id", "policy_id", "version")
         for character in "\x00\t\n\x1f\x7f\x80\x85\x9f"
     },
-    "content_sha256 too short": ({"content_sha256": "abc"}, "content_sha256: string should match"),
+    "content_sha256 too short": ({"content_sha256": "abc"}, "content_sha256: must match"),
     "time without offset": (
         {"accepted_at": "2026-11-22T10:00:00"},
         "accepted_at: must be an RFC 3339 time with an offset",
     ),
     "no time": ({"accepted_at": "yesterday"}, "accepted_at: must be an RFC 3339 time"),
     "no such day": ({"accepted_at": "2026-02-30T10:00:00Z"}, "accepted_at: not a valid time: day"),
-    "time as a number": ({"accepted_at": 1_700_000_000}, "accepted_at: input should be"),
+    "time as a number": ({"accepted_at": 1_700_000_000}, "accepted_at: must be"),
     "time in the future": (
         {"accepted_at": "2026-11-22T10:05:01Z"},
         "accepted_at: 2026-11-22T10:05:01Z is in the future: more than 300 s after 2026-11-22",
@@ -159,7 +159,7 @@ def test_a_wrong_field_is_invalid_and_named(changes: dict[str, Any], detail: str
 def test_every_wrong_field_is_named_at_once() -> None:
     refused = _refused(body(user_id=ABSENT, ip=7, accepted_at="never"))
     assert refused.detail.startswith("user_id: missing; accepted_at: must be")
-    assert refused.detail.endswith("ip: input should be a valid string")
+    assert refused.detail.endswith("ip: must be a string")
 
 
 def test_a_time_within_the_tolerated_skew_is_taken() -> None:

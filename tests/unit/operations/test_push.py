@@ -48,7 +48,7 @@ def test_a_line_that_is_not_utf8_is_bad_and_the_others_are_read() -> None:
         ("{", "malformed: not JSON"),
         (body(user_id=ABSENT), "invalid: user_id: missing"),
         (body(accepted_at="2999-01-01T00:00:00Z"), "invalid: accepted_at: 2999"),
-        (body(ip=[IP]), "invalid: ip: input should be a valid string"),
+        (body(ip=[IP]), "invalid: ip: must be a string"),
         ('"' + "x" * 1_048_576 + '"', "1,048,578 bytes: the queue accepts at most 1,048,576"),
         (body(note="a\ufffe").replace("\\ufffe", "\ufffe"), "SQS rejects U+FFFE at character"),
     ],
