@@ -25,6 +25,8 @@ _CONFIG: Final = SettingsConfigDict(
 )
 
 
+# User name and password of a URL.
+_CREDENTIALS: Final = re.compile(r"(?<=://)[^/@\s]*@")
 _REGION: Final = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 _HOST: Final = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*\.?", re.ASCII)
 _QUEUE_NAME: Final = re.compile(r"[\w-]{1,80}|[\w-]{1,75}\.fifo", re.ASCII)
@@ -79,7 +81,7 @@ def check_queue(name: str) -> str:
     check_url(name)
     if name.endswith("/"):
         bare = name.rstrip("/")
-        instead = f"; use {bare}" if urlsplit(bare).path else ""
+        instead = f"; use {shown(bare)}" if urlsplit(bare).path else ""
         raise ValueError(f"must not end with a slash{instead}")
     if not urlsplit(name).path:
         raise ValueError("must end with the queue name, as in https://HOST/ACCOUNT/NAME")
@@ -293,12 +295,17 @@ class Settings(BaseSettings):
         return namespace
 
 
-def variable(model: type[BaseSettings], field: str) -> str:
-    """Return the name of the environment variable of a field."""
+def variables(model: type[BaseSettings], field: str) -> tuple[str, ...]:
+    """Return the environment variables of a field; the first one that is set counts."""
     alias = model.model_fields[field].validation_alias
     if isinstance(alias, AliasChoices):
-        return str(alias.choices[-1] if field.endswith("_url") else alias.choices[0])
-    return f"AUP_{field.upper()}"
+        return tuple(map(str, alias.choices))
+    return (f"AUP_{field.upper()}",)
+
+
+def variable(model: type[BaseSettings], field: str) -> str:
+    """Return the environment variable of a field; of an endpoint, the one for all services."""
+    return variables(model, field)[-1 if field.endswith("_url") else 0]
 
 
 def load(**changes: Any) -> Settings:
@@ -373,7 +380,7 @@ def _in_other_regions(settings: Settings) -> list[str]:
         named = [label for label in host.split(".") if _REGION.fullmatch(label)]
         if region and named and region not in named:
             problems.append(
-                f"{variable(Settings, field)}={getattr(settings, field)}: region {named[0]} "
+                f"{variable(Settings, field)}={shown(getattr(settings, field))}: region {named[0]} "
                 f"differs from AWS_REGION ({region})"
             )
     return problems
@@ -389,10 +396,11 @@ def _lines(model: type[BaseSettings], error: ValidationError) -> list[str]:
 
 
 def shown(value: Any) -> str:
-    """Return a value as one line of text, in the notation of environment variables."""
+    """Return a value as one line, as a variable states it, without credentials of a URL."""
     if isinstance(value, bool):
         return str(value).lower()
-    text = str(int(value) if isinstance(value, float) and value.is_integer() else value)
+    number = int(value) if isinstance(value, float) and value.is_integer() else value
+    text = _CREDENTIALS.sub("***@", str(number))
     return text if text.isprintable() else json.dumps(text)
 
 
