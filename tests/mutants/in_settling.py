@@ -6,7 +6,7 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant
 
-_LETTER: Final = "worker/domain/dead_letter.py"
+_DEAD_LETTER: Final = "worker/domain/dead_letter.py"
 _LETTERS: Final = "worker/operations/dead_letters/scan.py"
 _QUEUE: Final = "worker/aws/sqs.py"
 _RECORD: Final = "worker/pipeline/record.py"
@@ -235,22 +235,22 @@ _DECIDING: Final = (
 _DEAD: Final = (
     Mutant(
         "the reason lost",
-        _LETTER,
+        _DEAD_LETTER,
         '"reason": reason,\n        "detail"',
         '"reason": "",\n        "detail"',
         _LETTER_TESTS,
     ),
     Mutant(
         "the body altered",
-        _LETTER,
+        _DEAD_LETTER,
         "body=message.body,",
         'body=message.body.replace(": ", ":"),',
         _LETTER_TESTS,
     ),
     Mutant(
-        "attributes that found no room are lost",
-        _LETTER,
-        "folded[name] = _packed(attributes.pop(name))",
+        "attributes above the limit are lost",
+        _DEAD_LETTER,
+        "moved[name] = _packed(attributes.pop(name))",
         "attributes.pop(name)",
         _LETTER_TESTS,
     ),
@@ -323,7 +323,7 @@ _LIMITS: Final = (
     ),
     Mutant(
         "a dead letter that never gives up its attributes",
-        _LETTER,
+        _DEAD_LETTER,
         "    yield plain\n    body = replace(plain, attributes={})\n",
         "    yield plain\n    body = plain\n",
         _LETTER_TESTS,

@@ -76,7 +76,7 @@ def test_one_letter_more_is_dead_lettered_unchanged_and_spoils_nothing(
         assert world.audit.source.handed_out_count == 25
         [dead] = world.audit.dead_letters.messages.values()
         assert dead.body == large.body
-        assert _note(dead)["detail"] == "unknown fields: unknown fields exceed 350000 bytes in all"
+        assert _note(dead)["detail"] == "unknown fields: must not exceed 350000 bytes in total"
 
     played(story, write_api=write_api)
 

@@ -11,7 +11,7 @@ import structlog
 from worker.aws.access import Operation, Probe
 from worker.aws.calls import GRANT_ADVICE
 from worker.aws.sqs import Queue, QueueState, dead_letter_probes, source_probes
-from worker.domain.dead_letter import ATTRIBUTE_ROOM_BYTES
+from worker.domain.dead_letter import ATTRIBUTE_RESERVED_BYTES
 from worker.domain.message import MESSAGE_MAX_BYTES
 from worker.errors import (
     AWSDeniedError,
@@ -110,7 +110,7 @@ def _fitted(settings: Settings, source: QueueState, dead_letters: QueueState) ->
             source_seconds=source.retention_seconds,
             dead_letter_seconds=dead_letters.retention_seconds,
         )
-    needed = min(source.message_max_bytes + ATTRIBUTE_ROOM_BYTES, MESSAGE_MAX_BYTES)
+    needed = min(source.message_max_bytes + ATTRIBUTE_RESERVED_BYTES, MESSAGE_MAX_BYTES)
     if dead_letters.message_max_bytes < needed:
         _log.warning(
             "large dead letters lose their reason or cannot be sent: "
