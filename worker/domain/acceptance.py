@@ -98,7 +98,7 @@ SHA256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")]
 class Acceptance(BaseModel):
     """Acceptance of one policy version by one user.
 
-    Values are kept exactly as received. Unknown fields are kept as well, see `extra`.
+    Values are kept exactly as received. Unknown fields are kept as well.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow", title="Acceptance")

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from worker.aws.access import CallObserver, Operation, Probe
 from worker.aws.calls import Calling, calling
 from worker.domain.acceptance import Acceptance
-from worker.domain.evidence import KEPT_AS_STATED, build_item, same_content, timestamp
+from worker.domain.evidence import NO_REDUCTIONS, build_item, same_content, timestamp
 from worker.domain.policy import Policy, in_force
 from worker.domain.privacy import reduce, reduces
 from worker.errors import (
@@ -217,7 +217,7 @@ class AUPRepository(DynamoDBRepository):
         """
         self._check_owner()
         now = self._now()
-        reductions = KEPT_AS_STATED
+        reductions = NO_REDUCTIONS
         if self._reduces:
             acceptance, reductions = reduce(acceptance, self.aws_settings)
         item = build_item(

@@ -164,7 +164,7 @@ def test_a_hint_is_shown_at_the_place_where_parsing_failed() -> None:
     ("body", "note"),
     [
         ("[1]", "expected a JSON object, got an array"),
-        ('{"specversion": "1.0"}', "data: missing; this CloudEvent holds nothing"),
+        ('{"specversion": "1.0"}', "data: missing in this CloudEvent"),
         ("[" + "1," * 10_001 + "1]", "more than 10000 values"),
     ],
 )
