@@ -65,7 +65,7 @@ def _check_destination(path: Path, *, overwrite: bool) -> None:
         raise UsageError(f"{path}: not a regular file")
     # A symbolic link to nothing would be replaced as well.
     if os.path.lexists(path) and not overwrite:
-        raise UsageError(f"{path}: already exists; pass --force to overwrite it")
+        raise UsageError(f"{path}: already exists; --force overwrites it")
 
 
 def _sync_directory(path: Path) -> None:

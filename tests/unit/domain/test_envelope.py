@@ -144,7 +144,7 @@ INVALID_INPUT: dict[str, tuple[dict[str, Any], str]] = {
         {"big": "x" * 400_000},
         "unknown fields: must not exceed 350000 bytes",
     ),
-    "an infinite number": ({"big": 0}, "unknown fields: "),
+    "an infinite number": ({"big": 0}, "unknown fields: a number is out of range"),
 }
 
 
@@ -154,7 +154,7 @@ def test_invalid_field_is_reported_by_name(changes: dict[str, Any], detail: str)
     refused = _refused(text)
     assert refused.reason is INVALID
     if "unknown fields" in detail:
-        assert "unknown fields" in refused.detail
+        assert refused.detail.startswith(detail)
     else:
         _match(detail, refused.detail)
 
