@@ -1,4 +1,4 @@
-"""Every error that the program names, under one base."""
+"""Exceptions of the program, with one base class."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why a message can never be recorded, as dead letters state it."""
+    """Reason codes of dead letters: why a message can never be recorded."""
 
     MALFORMED = "malformed"
     INVALID = "invalid"
@@ -17,20 +17,20 @@ class Reason(StrEnum):
 
 
 class AUPError(Exception):
-    """Any error that this program raises on purpose; its text is one line for the user.
+    """Base class of expected errors; the text is one line for the user.
 
     Attributes:
-        quotes_no_response: whether the text may be logged as it is.
+        quotes_no_response: Whether the text may be logged unchanged.
     """
 
     quotes_no_response = True
 
 
 class SettingsError(AUPError):
-    """The settings are wrong or contradict each other.
+    """Settings are invalid or contradict each other.
 
     Attributes:
-        problems: one line for each, naming the variable, its value and what is allowed.
+        problems: One line each, with the variable, its value and the requirement.
     """
 
     def __init__(self, problems: list[str]) -> None:
@@ -39,23 +39,23 @@ class SettingsError(AUPError):
 
 
 class UsageError(AUPError):
-    """The command was given something that it cannot work with."""
+    """A command has invalid arguments or input."""
 
 
 class JournalError(AUPError):
-    """The journal of a replay is in use, or cannot be written."""
+    """The journal of a replay is in use or cannot be written."""
 
 
 class EditError(AUPError):
-    """A dead letter cannot be changed as the operator wants."""
+    """A dead letter cannot be edited as requested."""
 
 
 class RefusedError(AUPError):
     """A message can never be recorded.
 
     Attributes:
-        reason: the code that its dead letter carries.
-        detail: one line for a person, without any value from the message's evidence.
+        reason: Reason code of the dead letter.
+        detail: One line for the operator, without personal data of the message.
     """
 
     def __init__(self, reason: Reason, detail: str) -> None:
@@ -65,7 +65,7 @@ class RefusedError(AUPError):
 
 
 class FutureError(RefusedError):
-    """An acceptance is later than the clock that it was compared with allows."""
+    """The time of an acceptance is in the future by more than the tolerated clock skew."""
 
 
 class AWSError(AUPError):
@@ -73,19 +73,19 @@ class AWSError(AUPError):
 
 
 class AWSThrottledError(AWSError):
-    """AWS asks for fewer requests; the same call may succeed later."""
+    """AWS throttles the call; it may succeed later."""
 
 
 class AWSUnavailableError(AWSError):
-    """AWS did not answer, or answered that it is broken; the same call may succeed later."""
+    """AWS does not respond or reports a server error; the call may succeed later."""
 
 
 class AWSAccessError(AWSError):
-    """The call fails until somebody changes permissions, resources or settings."""
+    """The call fails until permissions, resources or settings are changed."""
 
 
 class AWSDeniedError(AWSAccessError):
-    """AWS refuses our credentials or permissions."""
+    """AWS rejects the credentials or denies access."""
 
 
 class AWSNotFoundError(AWSAccessError):
@@ -97,15 +97,15 @@ class AWSUnsupportedError(AWSAccessError):
 
 
 class AWSRejectedError(AWSError):
-    """AWS finds the request itself wrong; the same call will fail again."""
+    """AWS rejects the request as invalid; the same call will fail again."""
 
 
 class LeaseLostError(AWSError):
-    """SQS no longer accepts the receipt handle: the message may be with somebody else."""
+    """SQS no longer accepts the receipt handle; another consumer may have received the message."""
 
 
 class SingletonConflictError(AUPError):
-    """A singleton exists already, built from other arguments."""
+    """The singleton already exists with different arguments."""
 
 
 class RepositoryClosedError(AUPError):
@@ -113,7 +113,7 @@ class RepositoryClosedError(AUPError):
 
 
 class RepositoryLoopError(AUPError):
-    """The repository belongs to another running event loop, or to the parent of this process."""
+    """The repository belongs to another running event loop or to the parent process."""
 
 
 class PolicyConflictError(AUPError):
@@ -121,16 +121,16 @@ class PolicyConflictError(AUPError):
 
 
 class PolicyNotFoundError(AUPError):
-    """No such version of that policy is published."""
+    """The policy version is not published."""
 
 
 class StoppedError(AUPError):
-    """A signal ended a verb before it was done."""
+    """A signal stopped a verb before it was complete."""
 
 
 class GaveUpError(AUPError):
-    """The service cannot go on and ends, for its supervisor to start it anew or call somebody."""
+    """The service cannot continue and exits, so that the process manager restarts it or alerts."""
 
 
 class BenchError(AUPError):
-    """A measurement did not go as it must; its figures are worth nothing."""
+    """A measurement is invalid."""

@@ -13,7 +13,7 @@ from tests.faults.kinds import Fault
 from tests.faults.proxy import FaultProxy
 from tests.integration.place import Place, good, sha256, stated
 from tests.integration.running import ended, until
-from worker.domain.message import OutcomeKind
+from worker.domain.outcome import OutcomeKind
 from worker.pipeline.flow import Flow
 from worker.settings import Settings
 

@@ -18,7 +18,8 @@ from tests.unit.fakes import DEAD_LETTERS, SOURCE, World, clock, open_world, pol
 from worker.domain.acceptance import Acceptance
 from worker.domain.dead_letter import ATTRIBUTE, read
 from worker.domain.evidence import same_content, verify
-from worker.domain.message import MESSAGE_MAX_BYTES, OutcomeKind, OutgoingMessage, ReceivedMessage
+from worker.domain.message import MESSAGE_MAX_BYTES, OutgoingMessage, ReceivedMessage
+from worker.domain.outcome import OutcomeKind
 from worker.errors import Reason
 from worker.pipeline.flow import Flow
 from worker.repository import SingletonMeta

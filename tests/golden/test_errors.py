@@ -11,7 +11,7 @@ import pytest
 
 from tests.golden.golden import Golden, masked, table
 from tests.golden.verbs import Verbs
-from tests.unit.domain.test_hints import SENT_BY_MISTAKE
+from tests.unit.domain.test_hints import OTHER_FORMATS
 from tests.unit.fakes import ABSENT, body, fixed_now, message, received_message
 from worker.aws.error_codes import error_of
 from worker.domain.envelope import decode
@@ -186,7 +186,7 @@ _BODIES: dict[str, str | bytes] = {
 
 
 def test_refused_messages(golden: Golden) -> None:
-    by_mistake = {f"sent by mistake: {name}": text for name, (text, _) in SENT_BY_MISTAKE.items()}
+    by_mistake = {f"another format: {name}": text for name, (text, _) in OTHER_FORMATS.items()}
     rows: dict[str, str | list[str]] = {}
     for name, text in {**_BODIES, **by_mistake}.items():
         with pytest.raises(RefusedError) as caught:

@@ -198,10 +198,15 @@ def test_documents_of_verbs_that_call_nothing(
         return DemoReport(sent=3, recorded=1, duplicates=1, dead_lettered={"invalid": 1})
 
     monkeypatch.setattr(demo, "run_demo", run_demo)
+    monkeypatch.setenv("AUP_SLOTS", "1000")
     golden.check(
         "json-offline",
         {
             "schema.json": verbs("schema").stdout,
+            "settings.json": verbs("settings", "--json").stdout,
+            "settings.txt": lines(
+                [line.rstrip() for line in verbs("settings").stdout.splitlines()]
+            ),
             "demo.json": document(json.loads(verbs("demo", "--json").stdout)),
             "plan.json": verbs("plan", "--rate", "10000/min", "--json").stdout,
             "plan.txt": verbs("plan", "--rate", "10000/min").stdout,

@@ -15,7 +15,8 @@ from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import IP, FakeQueue, body, open_world, received_message
 from tests.unit.monitoring import FakePipeline, FakeWatchdog, status_of
 from tests.unit.observability.test_tracing import Recorded, carried
-from worker.domain.message import DUPLICATE, RECORDED, Outcome, OutgoingMessage
+from worker.domain.message import OutgoingMessage
+from worker.domain.outcome import DUPLICATE, RECORDED, Outcome
 from worker.errors import AWSThrottledError, AWSUnavailableError, Reason
 from worker.observability.emf import EMF
 from worker.observability.endpoints import serving

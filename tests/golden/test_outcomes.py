@@ -20,7 +20,7 @@ from tests.unit.fakes import (
     settings,
 )
 from worker.aws.queue_state import QueueState
-from worker.domain.message import Outcome
+from worker.domain.outcome import Outcome
 from worker.errors import (
     AWSDeniedError,
     AWSError,

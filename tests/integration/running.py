@@ -14,7 +14,7 @@ from worker.aws.access import CallObserver, Probe
 from worker.aws.queue_lookup import open_queues
 from worker.aws.sqs import Queue
 from worker.domain.acceptance import Acceptance
-from worker.domain.message import OutcomeKind
+from worker.domain.outcome import OutcomeKind
 from worker.domain.policy import Policy
 from worker.operations.doctor.preflight import check
 from worker.pipeline.flow import Flow

@@ -15,7 +15,7 @@ from tests.integration.proxy import proxy_to
 from tests.integration.running import HoldingLedger, ended, until, working
 from worker.aws.queue_lookup import open_queues
 from worker.domain.evidence import verify
-from worker.domain.message import OutcomeKind
+from worker.domain.outcome import OutcomeKind
 from worker.domain.policy import Policy
 from worker.operations.dead_letters import scan as walk_module
 from worker.operations.dead_letters.filter import DeadLetterFilter

@@ -7,11 +7,11 @@ from typing import Final
 from tests.mutants.mutant import Mutant
 
 _FLOW: Final = "worker/pipeline/flow.py"
-_GATHERER: Final = "worker/runtime/batcher.py"
+_BATCHER: Final = "worker/runtime/batcher.py"
 _LEASE: Final = "worker/pipeline/lease.py"
 _RECEIVE: Final = "worker/pipeline/receive.py"
 _FLOW_TESTS: Final = ("tests/unit/pipeline/test_flow.py",)
-_GATHERER_TESTS: Final = ("tests/unit/runtime/test_batcher.py",)
+_BATCHER_TESTS: Final = ("tests/unit/runtime/test_batcher.py",)
 _LEASE_TESTS: Final = ("tests/unit/pipeline/test_lease.py",)
 _RECEIVE_TESTS: Final = ("tests/unit/pipeline/test_receive.py",)
 _DUE: Final = (
@@ -22,52 +22,52 @@ _DUE: Final = (
 _GATHERING: Final = (
     Mutant(
         "a dropped last flush",
-        _GATHERER,
-        "if self._waiting:\n            self._pump()",
-        "if len(self._waiting) >= self._max_entries:\n            self._pump()",
-        _GATHERER_TESTS,
+        _BATCHER,
+        "if self._waiting:\n            self._send_due()",
+        "if len(self._waiting) >= self._max_entries:\n            self._send_due()",
+        _BATCHER_TESTS,
     ),
     Mutant(
         "the same key twice in a batch",
-        _GATHERER,
+        _BATCHER,
         "if (waiting.key is not None and waiting.key in keys) or not fits:",
         "if not fits:",
-        _GATHERER_TESTS,
+        _BATCHER_TESTS,
     ),
     Mutant(
-        "calls under way without a bound",
-        _GATHERER,
-        "while self._waiting and len(self._under_way) < self.concurrency:",
+        "unlimited batches in flight",
+        _BATCHER,
+        "while self._waiting and len(self._in_flight) < self.concurrency:",
         "while self._waiting:",
-        _GATHERER_TESTS,
+        _BATCHER_TESTS,
     ),
     Mutant(
-        "small batches after quick answers",
-        _GATHERER,
-        "self._waiting[0].since if self._under_way else self._left_at",
-        "self._waiting[0].since if self._under_way else -1.0",
-        _GATHERER_TESTS,
+        "small batches after fast responses",
+        _BATCHER,
+        "self._waiting[0].since if self._in_flight else self._last_sent_at",
+        "self._waiting[0].since if self._in_flight else -1.0",
+        _BATCHER_TESTS,
     ),
     Mutant(
-        "an entry's error handed over as its result",
-        _GATHERER,
+        "an entry's exception returned as its result",
+        _BATCHER,
         "if isinstance(result, Exception):",
         "if False:",
-        _GATHERER_TESTS,
+        _BATCHER_TESTS,
     ),
     Mutant(
-        "what a cancelled caller submitted is sent all the same",
-        _GATHERER,
-        "if waiting.future.done():  # its caller was cancelled",
+        "an entry of a cancelled caller is sent",
+        _BATCHER,
+        "if waiting.future.done():  # the caller was cancelled",
         "if False:",
-        _GATHERER_TESTS,
+        _BATCHER_TESTS,
     ),
     Mutant(
-        "entries passed over move to the end",
-        _GATHERER,
-        "self._waiting.extendleft(reversed(passed_over))",
-        "self._waiting.extend(passed_over)",
-        _GATHERER_TESTS,
+        "skipped entries move to the end",
+        _BATCHER,
+        "self._waiting.extendleft(reversed(skipped))",
+        "self._waiting.extend(skipped)",
+        _BATCHER_TESTS,
     ),
 )
 

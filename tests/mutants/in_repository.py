@@ -188,7 +188,7 @@ _READING: Final = (
         _EVIDENCE_TESTS,
     ),
     Mutant(
-        "erasable values in the proof",
+        "erasable values in the hash",
         _EVIDENCE,
         '{"record_sha256", *ERASABLE, ',
         '{"record_sha256", ',
@@ -225,15 +225,15 @@ _READING: Final = (
     Mutant(
         "a salt that is the same in every record",
         _EVIDENCE,
-        "drawn = random_bytes(_ID_BYTES + _SALT_BYTES * len(erasable))",
-        "drawn = random_bytes(_ID_BYTES) + bytes(range(_SALT_BYTES * len(erasable)))",
+        "entropy = random_bytes(_ID_BYTES + _SALT_BYTES * len(erasable))",
+        "entropy = random_bytes(_ID_BYTES) + bytes(range(_SALT_BYTES * len(erasable)))",
         _EVIDENCE_TESTS,
     ),
     Mutant(
         "a short salt",
         _EVIDENCE,
-        "drawn[begin : begin + _SALT_BYTES]",
-        "drawn[begin : begin + 4]",
+        "entropy[begin : begin + _SALT_BYTES]",
+        "entropy[begin : begin + 4]",
         _EVIDENCE_TESTS,
     ),
     Mutant(
@@ -246,8 +246,8 @@ _READING: Final = (
     Mutant(
         "attributes of another program compared as content",
         _EVIDENCE,
-        "if name in _STATED and name not in passed",
-        "if name not in passed",
+        "if name in _STATED and name not in ignored",
+        "if name not in ignored",
         _EVIDENCE_TESTS,
     ),
     Mutant(
@@ -258,16 +258,16 @@ _READING: Final = (
         _AUP_TESTS,
     ),
     Mutant(
-        "a field that was never stated taken for an erased one",
+        "an absent field counts as erased",
         _EVIDENCE,
         'if f"{name}_commitment" in item and name not in item]',
         "if name not in item]",
         _EVIDENCE_TESTS,
     ),
     Mutant(
-        "what is kept less exactly compared as stated",
+        "reduced fields compared as content",
         _EVIDENCE,
-        "if name in _STATED and name not in passed",
+        "if name in _STATED and name not in ignored",
         "if name in _STATED",
         ("tests/unit/domain/test_privacy.py",),
     ),

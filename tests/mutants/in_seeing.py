@@ -133,9 +133,9 @@ _PROOF: Final = (
         _PRIVACY_TESTS,
     ),
     Mutant(
-        "a record does not say what was kept less exactly",
+        "a record without its reductions",
         _PRIVACY,
-        '        reductions["ip"] = OMITTED if kept["ip"] is None else TRUNCATED\n',
+        '        reductions["ip"] = OMITTED if changes["ip"] is None else TRUNCATED\n',
         "",
         _PRIVACY_TESTS,
     ),

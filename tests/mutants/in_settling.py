@@ -6,7 +6,7 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant
 
-_LETTER: Final = "worker/domain/dead_letter.py"
+_DEAD_LETTER: Final = "worker/domain/dead_letter.py"
 _LETTERS: Final = "worker/operations/dead_letters/scan.py"
 _QUEUE: Final = "worker/aws/sqs.py"
 _QUEUE_RESPONSES: Final = "worker/aws/sqs_responses.py"
@@ -212,7 +212,7 @@ _DECIDING: Final = (
     ),
     Mutant(
         "a detail of two lines",
-        "worker/domain/message.py",
+        "worker/domain/outcome.py",
         'return " ".join(text.split())',
         "return text",
         _FOUND_TESTS,
@@ -243,22 +243,22 @@ _DECIDING: Final = (
 _DEAD: Final = (
     Mutant(
         "the reason lost",
-        _LETTER,
+        _DEAD_LETTER,
         '"reason": reason,\n        "detail"',
         '"reason": "",\n        "detail"',
         _LETTER_TESTS,
     ),
     Mutant(
         "the body altered",
-        _LETTER,
+        _DEAD_LETTER,
         "body=message.body,",
         'body=message.body.replace(": ", ":"),',
         _LETTER_TESTS,
     ),
     Mutant(
-        "attributes that found no room are lost",
-        _LETTER,
-        "folded[name] = _packed(attributes.pop(name))",
+        "attributes above the limit are lost",
+        _DEAD_LETTER,
+        "moved[name] = _packed(attributes.pop(name))",
         "attributes.pop(name)",
         _LETTER_TESTS,
     ),
@@ -331,7 +331,7 @@ _LIMITS: Final = (
     ),
     Mutant(
         "a dead letter that never gives up its attributes",
-        _LETTER,
+        _DEAD_LETTER,
         "    yield plain\n    body = replace(plain, attributes={})\n",
         "    yield plain\n    body = plain\n",
         _LETTER_TESTS,
@@ -393,9 +393,9 @@ _LIMITS: Final = (
         _QUEUE_TESTS,
     ),
     Mutant(
-        "characters that SQS refuses sent all the same",
+        "characters that SQS rejects are sent",
         "worker/domain/message.py",
-        "            if refused is not None:\n",
+        "            if rejected is not None:\n",
         "            if False:\n",
         ("tests/unit/operations/test_push.py",),
     ),

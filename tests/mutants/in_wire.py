@@ -124,7 +124,7 @@ _RESULTS: Final = (
 )
 _ENDS: Final = (
     Mutant(
-        "callers of a batch that was cancelled wait for ever",
+        "callers of a cancelled batch wait forever",
         "worker/runtime/batcher.py",
         "        except BaseException as error:\n            _fail(batch, self._closed or error)",
         "        except GeneratorExit as error:\n            _fail(batch, self._closed or error)",
@@ -140,14 +140,14 @@ _ENDS: Final = (
 )
 _PRIVACY: Final = (
     Mutant(
-        "exceptions quoted in logs",
+        "texts of exceptions in logs",
         "worker/runtime/redaction.py",
         'return f"{name} (text of {digest(text)})"',
         "return text",
         ("tests/unit/aws/test_calls.py",),
     ),
     Mutant(
-        "tracebacks that quote",
+        "texts of exceptions in tracebacks",
         "worker/runtime/redaction.py",
         "{type(error).__qualname__}: {error_text(error)}",
         "{type(error).__qualname__}: {error}",

@@ -12,7 +12,7 @@ from tests.simulation.sqs_messages import StoredMessage
 from tests.unit.fakes import SOURCE, FakeAcceptanceStore, World, clock, policy, settings
 from worker.aws.sqs import Queue
 from worker.domain.acceptance import Acceptance
-from worker.domain.message import OutcomeKind
+from worker.domain.outcome import OutcomeKind
 from worker.pipeline.flow import Flow
 from worker.pipeline.record import AcceptanceStore
 from worker.repository import AUPRepository, RecordResult

@@ -21,7 +21,7 @@ from tests.unit.fakes import (
     open_world,
     policy,
 )
-from worker.domain.message import OutcomeKind
+from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSRejectedError
 from worker.repository import RecordResult
 

@@ -16,7 +16,7 @@ from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import DEAD_LETTERS, SOURCE, body, clock, open_world, policy, settings
 from worker.aws.queue_lookup import open_queues
-from worker.domain.message import OutcomeKind
+from worker.domain.outcome import OutcomeKind
 from worker.pipeline.flow import Flow
 from worker.pipeline.metrics import Metrics
 from worker.repository import AUPRepository

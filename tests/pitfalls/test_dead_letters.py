@@ -27,7 +27,7 @@ from tests.unit.fakes import (
     open_world,
 )
 from worker.domain.dead_letter import ATTRIBUTE
-from worker.domain.message import OutcomeKind
+from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSUnavailableError, Reason
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.filter import DeadLetterFilter

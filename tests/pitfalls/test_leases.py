@@ -17,7 +17,8 @@ from tests.unit.fakes import SOURCE, FakeAcceptanceStore, body, open_world, poli
 from worker.aws.access import CallObserver, Probe
 from worker.aws.sqs import Queue
 from worker.domain.acceptance import Acceptance
-from worker.domain.message import OutcomeKind, ReceivedMessage
+from worker.domain.message import ReceivedMessage
+from worker.domain.outcome import OutcomeKind
 from worker.domain.policy import Policy
 from worker.errors import AWSError, AWSRejectedError
 from worker.pipeline.record import AcceptanceStore

@@ -14,7 +14,7 @@ from tests.simulation.traffic import plain_ones
 from tests.simulation.virtual_clock import START, run, simulated
 from tests.simulation.world import World
 from tests.unit.fakes import SOURCE, body, clock, open_world, policy
-from worker.domain.message import OutcomeKind
+from worker.domain.outcome import OutcomeKind
 from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.replay import replay
 

@@ -18,7 +18,7 @@ from tests.unit.fakes import (
     settings,
 )
 from worker.cli.app import main
-from worker.domain.message import OutcomeKind
+from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSRejectedError
 from worker.pipeline import flow as flow_module
 from worker.pipeline import settle

@@ -11,7 +11,7 @@ from tests.pitfalls.carrying import Carrying, SlowLedger, now
 from tests.simulation.faults import FaultRates
 from tests.simulation.virtual_clock import run
 from tests.unit.fakes import DEAD_LETTERS, SOURCE, body, open_world
-from worker.domain.message import OutcomeKind
+from worker.domain.outcome import OutcomeKind
 
 COUNT: Final = 60
 DRAIN_SECONDS: Final = 25.0

@@ -181,7 +181,7 @@ def test_show_tells_all_of_one_and_marks_the_place(operated: Workplace) -> None:
             {"at": "2026-11-02T10:00:00.000+00:00", "by": "alice", "changed": ["user_id", "ip"]}
         ],
     }
-    kind = ("invalid", "version: input should be a valid string; accepted_at: missing")
+    kind = ("invalid", "version: must be a string; accepted_at: missing")
     one = die(operated, UGLY, *kind, attributes=ATTRIBUTES, history=history, original_id="origin")
     shown = operated.run("dead-letters", "show", one)
     assert (shown.returncode, shown.stderr) == (0, "")
@@ -205,7 +205,7 @@ def test_show_tells_all_of_one_and_marks_the_place(operated: Workplace) -> None:
         '  "event_id": "e-50",',
         '  "user_id": "ü é",',
         '  "policy_id": "aup",',
-        '  "version": 1   <-- version: input should be a valid string',
+        '  "version": 1   <-- version: must be a string',
         "}",
     ]
     by_origin = operated.run("dead-letters", "show", "origin", "--json")
@@ -222,7 +222,7 @@ def test_an_export_is_whole_and_what_is_edited_in_it_comes_back_with_who_edited_
     file = tmp_path / "dead.jsonl"
     malformed = ("malformed", "not JSON: EOF while parsing an object at line 1 column 1")
     torn = die(operated, "{", *malformed, attributes=ATTRIBUTES)
-    die(operated, UGLY, "invalid", "version: input should be a valid string")
+    die(operated, UGLY, "invalid", "version: must be a string")
     die(operated, body(51, version="2026-02"))
     done = operated.run(
         "dead-letters", "export", str(file), "--reason", "malformed", "--reason", "invalid"
@@ -271,7 +271,7 @@ def test_a_field_set_at_a_replay_is_mended_and_the_message_tells_by_whom(
     operated: Workplace,
 ) -> None:
     for each in (61, 62):
-        die(operated, body(each, method=7), "invalid", "method: input should be a valid string")
+        die(operated, body(each, method=7), "invalid", "method: must be a string")
     die(operated, "{", "malformed", "not JSON: EOF")
     done = operated.run("replay", "--set", "method=clickwrap", "--set", "locale=es", USER="alice")
     assert done.returncode == 1

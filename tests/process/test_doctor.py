@@ -191,9 +191,9 @@ def test_a_table_service_without_partiql_is_found_before_the_first_message(
 def test_wrong_settings_end_it_with_exit_code_2(workplace: Workplace) -> None:
     done = workplace.run("doctor", AUP_WAIT_SECONDS="20", AUP_DRAIN_TIMEOUT_SECONDS="10")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "AUP_DRAIN_TIMEOUT_SECONDS=10.0: must be above AUP_WAIT_SECONDS" in done.stderr
+    assert "AUP_DRAIN_TIMEOUT_SECONDS=10: must be greater than AUP_WAIT_SECONDS" in done.stderr
     done = workplace.run("doctor", AWS_REGION="", AUP_QUEUE_URL="x")
-    assert (done.returncode, "AUP_QUEUE_URL=x: is no setting" in done.stderr) == (2, True)
+    assert (done.returncode, "unknown setting AUP_QUEUE_URL" in done.stderr) == (2, True)
 
 
 @contextmanager

@@ -64,22 +64,22 @@ def test_an_endpoint_that_cannot_be_called_and_a_queue_given_as_arn_are_named(
     }
     host, space, queue = _refused(workplace, verb, **changes)
     assert host == (
-        "AWS_ENDPOINT_URL=http://local_stack:4566: the host must consist of letters, digits, dots "
-        "and hyphens"
+        "AWS_ENDPOINT_URL=http://local_stack:4566: the host must contain only letters, digits, "
+        "dots and hyphens"
     )
     assert space == (
         'AWS_ENDPOINT_URL_SQS="http://localhost:4566\\n": must not contain white space or control '
         "characters"
     )
-    assert queue.startswith(f"AUP_QUEUE={arn}: must be a name or URL, not an ARN, use q or https:")
+    assert queue.startswith(f"AUP_QUEUE={arn}: must be a name or URL, not an ARN; use q or https:")
 
 
 @pytest.mark.parametrize(
     ("queue", "advice"),
     [
-        ("arn:aws:sqs:us-east-1:123456789012:q", "must be a name or URL, not an ARN, use q or"),
-        ("http://127.0.0.1/1/q/", "must not end with a slash, use http://127.0.0.1/1/q"),
-        ("two words", "must be a URL or a name"),
+        ("arn:aws:sqs:us-east-1:123456789012:q", "must be a name or URL, not an ARN; use q or"),
+        ("http://127.0.0.1/1/q/", "must not end with a slash; use http://127.0.0.1/1/q"),
+        ("two words", "must be a URL, or a name"),
     ],
 )
 def test_a_replay_to_what_is_not_a_queue_is_refused(

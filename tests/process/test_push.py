@@ -122,7 +122,7 @@ def test_push_checks_every_line_against_the_limit_of_the_queue_first(
     file.write_text("".join(f"{each}\n" for each in [*map(body, range(40)), large]))
     done = workplace.run("push", str(file))
     assert done.returncode == 2, done.stderr
-    assert f"{file}:41: {len(large):,} bytes: the queue takes at most 262,144" in done.stderr
+    assert f"{file}:41: {len(large):,} bytes: the queue accepts at most 262,144" in done.stderr
     assert "1 of 41 lines are bad; nothing was sent" in done.stderr
     assert workplace.depth("AUP_QUEUE") == 0
     assert workplace.run("push", str(file), "--skip-invalid").returncode == 1
@@ -136,7 +136,7 @@ def test_push_refuses_characters_that_sqs_refuses(
     bad = body(2, note="here").replace("here", "\ufffe")
     done = workplace.run("push", *options, stdin=f"{body(1)}\n{bad}\n")
     assert done.returncode == 2, done.stderr
-    assert "stdin:2: SQS refuses U+FFFE at character" in done.stderr
+    assert "stdin:2: SQS rejects U+FFFE at character" in done.stderr
     assert workplace.depth("AUP_QUEUE") == 0
 
 
@@ -165,7 +165,7 @@ def test_edited_export_is_checked_against_the_limit_of_the_queue_first(
     assert workplace.run("dead-letters", "export", str(export)).returncode == 0
     done = workplace.run("replay", "--from", str(export))
     assert done.returncode == 2, done.stderr
-    assert "2,050 bytes: the queue takes at most 2,048" in done.stderr
+    assert "2,050 bytes: the queue accepts at most 2,048" in done.stderr
     assert "1 dead letters of the file are refused; nothing was sent" in done.stderr
     assert workplace.depth("AUP_QUEUE") == 0
     assert workplace.depth("AUP_DEAD_LETTER_QUEUE") == 2

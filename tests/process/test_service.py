@@ -197,9 +197,9 @@ def test_wrong_settings_end_it_with_a_line_each_and_exit_code_2(workplace: Workp
     done = workplace.run("run", AUP_SLOT="5", AUP_WAIT_SECONDS="21", AUP_WRITE_API="post")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "aup-worker: AUP_SLOT=5: is no setting; did you mean AUP_SLOTS?",
-        "aup-worker: AUP_WRITE_API=post: input should be 'batch' or 'put'",
-        "aup-worker: AUP_WAIT_SECONDS=21: input should be less than or equal to 20",
+        "aup-worker: unknown setting AUP_SLOT (did you mean AUP_SLOTS?)",
+        "aup-worker: AUP_WRITE_API=post: must be 'batch' or 'put'",
+        "aup-worker: AUP_WAIT_SECONDS=21: must be less than or equal to 20",
     ]
 
 

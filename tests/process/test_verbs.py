@@ -49,7 +49,7 @@ def test_push_names_every_bad_line_and_sends_nothing(workplace: Workplace, tmp_p
         f"{file}:4",
         "aup-worker",
     ]
-    assert "user_id: input should be a valid string" in done.stderr
+    assert "user_id: must be a string" in done.stderr
     assert "3 of 4 lines are bad; nothing was sent" in done.stderr
     assert workplace.depth("AUP_QUEUE") == 0
     done = workplace.run("push", str(file), "--skip-invalid", "--json")

@@ -11,7 +11,8 @@ from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.virtual_clock import WallClock, abandon
 from worker.aws.queue_lookup import open_queues
 from worker.aws.sqs import Queue
-from worker.domain.message import BATCH_MAX_ENTRIES, OutcomeKind
+from worker.domain.message import BATCH_MAX_ENTRIES
+from worker.domain.outcome import OutcomeKind
 from worker.errors import (
     AUPError,
     AWSDeniedError,

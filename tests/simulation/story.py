@@ -9,7 +9,7 @@ from tests.simulation.processes import WorkerProcess
 from tests.simulation.traffic import Sending, plain_ones
 from tests.simulation.virtual_clock import START, run
 from tests.simulation.world import World
-from worker.domain.message import OutcomeKind
+from worker.domain.outcome import OutcomeKind
 
 _RESTART_SECONDS = 5.0
 

@@ -17,7 +17,8 @@ from tests.simulation.virtual_clock import START
 from tests.simulation.world import World
 from worker.domain.acceptance import EXTRA_MAX_BYTES
 from worker.domain.dead_letter import ATTRIBUTE
-from worker.domain.message import MESSAGE_MAX_BYTES, OutcomeKind
+from worker.domain.message import MESSAGE_MAX_BYTES
+from worker.domain.outcome import OutcomeKind
 
 WRITE_APIS = pytest.mark.parametrize("write_api", ["batch", "put"])
 LETTERS = pytest.mark.parametrize("letter", ["x", "é"])
@@ -75,7 +76,7 @@ def test_one_letter_more_is_dead_lettered_unchanged_and_spoils_nothing(
         assert world.audit.source.handed_out_count == 25
         [dead] = world.audit.dead_letters.messages.values()
         assert dead.body == large.body
-        assert _note(dead)["detail"] == "unknown fields: unknown fields exceed 350000 bytes in all"
+        assert _note(dead)["detail"] == "unknown fields: must not exceed 350000 bytes in total"
 
     played(story, write_api=write_api)
 

@@ -16,7 +16,7 @@ from tests.simulation.traffic import HOPELESS, NEVER, Kind, Sending, plain_ones
 from tests.simulation.virtual_clock import START
 from tests.simulation.world import World
 from worker.aws.access import Operation
-from worker.domain.message import OutcomeKind
+from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSDeniedError, GaveUpError
 
 _HOUR_SECONDS = 3600

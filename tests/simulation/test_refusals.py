@@ -16,7 +16,7 @@ from tests.simulation.story import Supervisor, drained, played, sent, started, s
 from tests.simulation.traffic import Kind, Sending, plain_ones, sha256
 from tests.simulation.virtual_clock import START
 from tests.simulation.world import World
-from worker.domain.message import OutcomeKind
+from worker.domain.outcome import OutcomeKind
 from worker.errors import GaveUpError
 
 _HOUR_SECONDS = 3600.0

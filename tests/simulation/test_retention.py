@@ -14,7 +14,7 @@ from tests.simulation.story import drained, played, sent, started, stopped
 from tests.simulation.traffic import Kind, Sending, plain_ones
 from tests.simulation.virtual_clock import START
 from tests.simulation.world import MAX_RECEIVE_COUNT, World
-from worker.domain.message import OutcomeKind
+from worker.domain.outcome import OutcomeKind
 
 _SOURCE_SECONDS = 600
 _DEAD_SECONDS = 1500

@@ -17,7 +17,8 @@ from tests.simulation.story import drained, played, sent, started, stopped
 from tests.simulation.traffic import LATE, TEXTS, Kind, Sending, drawn, plain_ones, sha256
 from tests.simulation.virtual_clock import START, WallClock, abandon, simulated
 from tests.simulation.world import World
-from worker.domain.message import OutcomeKind, ReceivedMessage
+from worker.domain.message import ReceivedMessage
+from worker.domain.outcome import OutcomeKind
 from worker.pipeline.lease import Lease, Leases
 
 WRITE_APIS = pytest.mark.parametrize("write_api", ["batch", "put"])

@@ -34,6 +34,10 @@ VERBS: Final = {
         "worker.cli.status:status", "Show how the queues and workers stand, once or live."
     ),
     "doctor": Verb("worker.cli.doctor:doctor", "Check the whole set-up and say what to mend."),
+    "settings": Verb(
+        "worker.cli.settings:settings",
+        "Show the value in force, the default and the source of each setting.",
+    ),
     "health": Verb(
         "worker.cli.health:health", "Ask the running service whether it is live, or ready."
     ),

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.cli import screen
-from worker.domain.message import OutcomeKind
+from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSError
 from worker.operations.status.observer import QueueStatus, ReasonCounts, Status, WorkerStatus
 

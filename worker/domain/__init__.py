@@ -1,1 +1,1 @@
-"""Facts and formats, without input or output."""
+"""Domain models and data formats, without I/O."""

@@ -1,8 +1,9 @@
-"""The fact that is kept: a user accepted a version of a policy at a time."""
+"""Acceptance of a policy version by a user, as the application reports it."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from datetime import datetime
@@ -20,10 +21,10 @@ from pydantic import (
 
 from worker.domain.policy import IDENTIFIER_PATTERN, PolicyId, Version, check_identifier
 
-# A DynamoDB item holds 400 KB at most; the named fields take under 20 KB of it.
+# A DynamoDB item is limited to 400 KB; the named fields need less than 20 KB.
 EXTRA_MAX_BYTES: Final = 350_000
 
-# Hours, minutes and offsets are limited here, since Python's own limits vary by release.
+# The pattern limits hours, minutes and offsets, because Python's limits differ between versions.
 _RFC3339: Final = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt](?:[01]\d|2[0-3]):[0-5]\d:(?:[0-5]\d|60)(?:\.\d+)?"
     r"(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
@@ -33,16 +34,16 @@ _LEAP_SECOND_MINUTE: Final = 23 * 60 + 59
 _DAY_MINUTES: Final = 24 * 60
 
 
-# Checked once as a field and once against the clock; and those of a busy hour are alike.
+# Cached: a field is parsed twice, for validation and for comparison with the clock.
 @lru_cache(maxsize=4096)
 def parse_time(text: str) -> datetime:
-    """Parse an RFC 3339 time, which always states its offset.
+    """Parse an RFC 3339 time.
 
     Returns:
-        An aware time, to the microsecond; a leap second counts as the last microsecond before it.
+        An aware datetime in microseconds; a leap second becomes the microsecond before it.
 
     Raises:
-        ValueError: the text is not such a time, or before the year 1.
+        ValueError: The text is not an RFC 3339 time with an offset, or is before the year 1.
 
     Source: RFC 3339, sections 5.6 and 5.7.
     """
@@ -86,7 +87,7 @@ EventId = Annotated[
 ]
 Time = Annotated[
     str,
-    # RFC 3339 bounds no fraction, a record does.
+    # RFC 3339 does not limit the fraction, but a record has limited space.
     StringConstraints(max_length=256),
     AfterValidator(_check_time),
     Field(json_schema_extra={"format": "date-time"}),
@@ -95,65 +96,64 @@ SHA256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")]
 
 
 class Acceptance(BaseModel):
-    """One user's acceptance of one version of a policy, as the application stated it.
+    """Acceptance of one policy version by one user.
 
-    Values are kept exactly as they came. Fields that are not named here are kept too, see `extra`.
+    Values are kept exactly as received. Unknown fields are kept as well.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow", title="Acceptance")
 
-    event_id: Annotated[
-        EventId, Field(description="Identifies the act of accepting, once and for all.")
+    event_id: Annotated[EventId, Field(description="Unique id of the acceptance.")]
+    user_id: Annotated[UserId, Field(description="User who accepted.")]
+    policy_id: Annotated[PolicyId, Field(description="Policy id.")]
+    version: Annotated[Version, Field(description="Policy version.")]
+    accepted_at: Annotated[
+        Time, Field(description="Time of the acceptance, RFC 3339 with an offset.")
     ]
-    user_id: Annotated[UserId, Field(description="Who accepted.")]
-    policy_id: Annotated[PolicyId, Field(description="Which policy.")]
-    version: Annotated[Version, Field(description="Which version of it.")]
-    accepted_at: Annotated[Time, Field(description="When: RFC 3339 with an offset.")]
     content_sha256: Annotated[
-        SHA256 | None, Field(description="SHA-256 of the text shown, in hexadecimal.")
+        SHA256 | None, Field(description="SHA-256 of the text shown to the user, in hexadecimal.")
     ] = None
-    locale: Annotated[str | None, Field(max_length=64, description="Language shown.")] = None
+    locale: Annotated[
+        str | None, Field(max_length=64, description="Language of the text shown to the user.")
+    ] = None
     method: Annotated[
-        str | None, Field(max_length=64, description="How it was accepted, such as clickwrap.")
+        str | None, Field(max_length=64, description="Method of acceptance, such as clickwrap.")
     ] = None
     channel: Annotated[
-        str | None, Field(max_length=64, description="Where, such as web or ios.")
+        str | None, Field(max_length=64, description="Channel, such as web or ios.")
     ] = None
-    ip: Annotated[str | None, Field(max_length=64, description="The user's address.")] = None
-    user_agent: Annotated[str | None, Field(max_length=1024, description="The user's client.")] = (
-        None
-    )
-    session_id: Annotated[str | None, Field(max_length=256, description="The user's session.")] = (
-        None
-    )
+    ip: Annotated[str | None, Field(max_length=64, description="IP address of the user.")] = None
+    user_agent: Annotated[
+        str | None, Field(max_length=1024, description="User agent of the user's client.")
+    ] = None
+    session_id: Annotated[
+        str | None, Field(max_length=256, description="Session id of the user.")
+    ] = None
     on_behalf_of: Annotated[
-        str | None, Field(max_length=256, description="Whom the user acts for.")
+        str | None, Field(max_length=256, description="Party on whose behalf the user accepts.")
     ] = None
 
     @model_validator(mode="after")
-    def _bounded_extra(self) -> Self:
+    def _check_extra(self) -> Self:
         extra = self.model_extra
         if not extra:
             return self
         if not _in_range(extra):
             raise ValueError("a number is out of range")
         if len(self.extra.encode()) > EXTRA_MAX_BYTES:
-            raise ValueError(f"unknown fields exceed {EXTRA_MAX_BYTES} bytes in all")
+            raise ValueError(f"must not exceed {EXTRA_MAX_BYTES} bytes in total")
         return self
 
     @property
     def policy_version(self) -> str:
-        """The sort key of the acceptance in the users' table."""
+        """The sort key in the table of acceptances."""
         return f"{self.policy_id}#{self.version}"
 
     @property
     def extra(self) -> str:
-        """The fields that we do not know, as one JSON object; empty where there are none.
+        """The unknown fields as one JSON object; empty if there are none.
 
-        Kept as text, because DynamoDB's own numbers and nesting are narrower than JSON's.
-
-        Raises:
-            ValueError: a number is beyond what JSON can state again.
+        It is text, because DynamoDB limits numbers and nesting more than JSON does.
         """
         if not self.model_extra:
             return ""
@@ -162,7 +162,7 @@ class Acceptance(BaseModel):
         )
 
     def stated(self) -> dict[str, str]:
-        """Give every field that the application stated, absent ones left out."""
+        """Return the fields that are present in the message."""
         fields = {name: value for name, value in self.__dict__.items() if value is not None}
         if self.model_extra:
             fields["extra"] = self.extra
@@ -170,7 +170,9 @@ class Acceptance(BaseModel):
 
 
 def _in_range(value: object) -> bool:
-    """Say whether whole numbers are within a double's range; writing longer ones takes too long."""
+    """Return whether all numbers are in the range of a double; converting longer ones is slow."""
+    if isinstance(value, float):
+        return math.isfinite(value)
     if isinstance(value, int):
         return value.bit_length() <= sys.float_info.max_exp
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The format of a dead letter: the original, why it died, and how often it was replayed."""
+"""Format of a dead letter: the original message, the reason, and the replay history."""
 
 from __future__ import annotations
 
@@ -20,26 +20,31 @@ from worker.domain.message import (
 ATTRIBUTE: Final = "aup.dead_letter"
 REPLAYS_ATTRIBUTE: Final = "aup.replay"
 DETAIL_MAX_CHARACTERS: Final = 500
-# Room for the attribute with a detail of usual length; longer details are shortened.
-ATTRIBUTE_ROOM_BYTES: Final = 1024
+# Sufficient for the attribute with a detail of usual length; longer details are shortened.
+ATTRIBUTE_RESERVED_BYTES: Final = 1024
 _SHORT_DETAIL_CHARACTERS: Final = 60
 _EDITS_MAX: Final = 10
 _CHANGED_MAX: Final = 20
 _NAME_MAX_CHARACTERS: Final = 100
-# What whoever writes an attribute may make of it.
-_UNREADABLE: Final = (
+# Exceptions from attributes that another program wrote.
+_INVALID_CONTENT: Final = (
     ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterInfo:
-    """Why, when and what was dead-lettered, as the attribute tells it.
+    """Content of the dead-letter attribute.
 
     Attributes:
-        reason: the code of a `Reason`, or of a later version of this program.
-        message_id: what SQS called the original message.
-        folded: attributes of the original that found no room beside this one.
+        reason: Value of a `Reason`, or a code of a later version of this program.
+        detail: One line for the operator.
+        message_id: Message id of the original message.
+        sent_at: Time when the original message was sent, in ISO 8601.
+        receive_count: Number of receives of the original message.
+        worker_version: Version of the program that wrote the dead letter.
+        moved_attributes: Attributes of the original message that were moved into this one, because
+            SQS allows ten attributes.
     """
 
     reason: str
@@ -48,17 +53,17 @@ class DeadLetterInfo:
     sent_at: str = ""
     receive_count: int = 0
     worker_version: str = __version__
-    folded: Mapping[str, Any] = field(default_factory=dict)
+    moved_attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """What an operator changed in a message before it was replayed.
+    """Edit of a message by an operator before a replay.
 
     Attributes:
-        at: when, in ISO 8601.
-        by: the operator's name.
-        changed: names of fields, never their values.
+        at: Time of the edit, in ISO 8601.
+        by: Name of the operator.
+        changed: Names of changed fields, never their values.
     """
 
     at: str
@@ -68,11 +73,12 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Replays:
-    """How often a message was replayed, and how it was edited then.
+    """Replay history of a message.
 
     Attributes:
-        at: when the last time, in ISO 8601.
-        edits: oldest first.
+        count: Number of replays.
+        at: Time of the last replay, in ISO 8601.
+        edits: Edits, oldest first.
     """
 
     count: int = 0
@@ -88,24 +94,24 @@ def to_dead_letter(
     dead_at: datetime,
     max_bytes: int = MESSAGE_MAX_BYTES,
 ) -> OutgoingMessage:
-    """Write the dead letter of a delivery.
+    """Create the dead letter of a message.
 
-    The body stays byte for byte, and all attributes are kept: where there are ten already, the
-    smallest moves into ours, from which `original` restores it. Near the size limit the dead letter
-    shrinks step by step (`_forms`), down to the body alone.
+    The body is unchanged and all attributes are kept. If there are ten attributes already, the
+    smallest is moved into the dead-letter attribute, from which `original` restores it. Near the
+    size limit the dead letter is reduced in steps, see `_forms`.
 
     Args:
-        message: what cannot be recorded.
-        reason: code of a `Reason`.
-        detail: one line for a person.
-        dead_at: now, for whoever reads it.
+        message: A message that can never be recorded.
+        reason: Value of a `Reason`.
+        detail: One line for the operator.
+        dead_at: Current time.
         max_bytes: MaximumMessageSize of the dead-letter queue.
 
     Returns:
-        The most complete form that fits; the body alone, larger than `max_bytes`, if none does.
+        The most complete form that fits. If none fits, the body alone, larger than `max_bytes`.
     """
-    plain = original(message)  # it may have died before
-    note: dict[str, Any] = {
+    plain = original(message)  # it may have been dead-lettered before
+    info: dict[str, Any] = {
         "reason": reason,
         "detail": " ".join(detail.split())[:DETAIL_MAX_CHARACTERS],
         "message_id": message.message_id,
@@ -114,73 +120,75 @@ def to_dead_letter(
         "dead_at": dead_at.isoformat(timespec="milliseconds"),
         "worker_version": __version__,
     }
-    for letter in _forms(plain, note):
-        if letter.size_bytes <= max_bytes:
+    for dead_letter in _forms(plain, info):
+        if dead_letter.size_bytes <= max_bytes:
             break
-    return letter
+    return dead_letter
 
 
-def _forms(plain: OutgoingMessage, note: Mapping[str, Any]) -> Iterator[OutgoingMessage]:
-    """Yield ever smaller dead letters: less about the death first, then fewer attributes."""
-    yield _noted(plain, note)
+def _forms(plain: OutgoingMessage, info: Mapping[str, Any]) -> Iterator[OutgoingMessage]:
+    """Yield smaller and smaller dead letters: with less information, then with fewer attributes."""
+    yield _with_info(plain, info)
     message = _without_edits(plain)
-    yield _noted(message, note)
-    yield _noted(message, {**note, "detail": note["detail"][:_SHORT_DETAIL_CHARACTERS]})
-    yield _noted(message, {**note, "detail": ""})
-    short = {"reason": note["reason"]}
-    yield _noted(message, short)
+    yield _with_info(message, info)
+    yield _with_info(message, {**info, "detail": info["detail"][:_SHORT_DETAIL_CHARACTERS]})
+    yield _with_info(message, {**info, "detail": ""})
+    short = {"reason": info["reason"]}
+    yield _with_info(message, short)
     message = _without_replays(plain)
-    yield _noted(message, short)
+    yield _with_info(message, short)
     yield plain
     body = replace(plain, attributes={})
-    yield _noted(body, {**short, "dropped_attributes": len(message.attributes)})
+    yield _with_info(body, {**short, "dropped_attributes": len(message.attributes)})
     yield body
 
 
-def _noted(plain: OutgoingMessage, note: Mapping[str, Any]) -> OutgoingMessage:
+def _with_info(plain: OutgoingMessage, info: Mapping[str, Any]) -> OutgoingMessage:
     attributes = dict(plain.attributes)
-    folded: dict[str, Any] = {}
+    moved: dict[str, Any] = {}
     while len(attributes) >= ATTRIBUTES_MAX:
         name = min(attributes, key=lambda name: len(str(attributes[name])))
-        folded[name] = _packed(attributes.pop(name))
-    kept = {"attributes": folded} if folded else {}
-    return replace(plain, attributes=attributes | {ATTRIBUTE: _string({**note, **kept})})
+        moved[name] = _packed(attributes.pop(name))
+    extra = {"attributes": moved} if moved else {}
+    return replace(plain, attributes=attributes | {ATTRIBUTE: _string({**info, **extra})})
 
 
 def read(message: ReceivedMessage | OutgoingMessage) -> DeadLetterInfo | None:
-    """Read why a dead letter died; None where nobody says, as after a redrive by SQS itself."""
+    """Return the content of the dead-letter attribute; None without one, as after SQS redrives."""
     value = message.attributes.get(ATTRIBUTE, {}).get("StringValue")
     if value is None:
         return None
     try:
-        note = json.loads(value)
+        content = json.loads(value)
         return DeadLetterInfo(
-            reason=str(note["reason"]),
-            detail=str(note.get("detail", "")),
-            message_id=str(note.get("message_id", "")),
-            sent_at=str(note.get("sent_at", "")),
-            receive_count=int(note.get("receive_count", 0)),
-            worker_version=str(note.get("worker_version", "")),
-            folded={name: _unpacked(each) for name, each in note.get("attributes", {}).items()},
+            reason=str(content["reason"]),
+            detail=str(content.get("detail", "")),
+            message_id=str(content.get("message_id", "")),
+            sent_at=str(content.get("sent_at", "")),
+            receive_count=int(content.get("receive_count", 0)),
+            worker_version=str(content.get("worker_version", "")),
+            moved_attributes={
+                name: _unpacked(each) for name, each in content.get("attributes", {}).items()
+            },
         )
-    except _UNREADABLE:
+    except _INVALID_CONTENT:
         return None
 
 
 def original(message: ReceivedMessage | OutgoingMessage) -> OutgoingMessage:
-    """Restore the message as it was before it was dead-lettered."""
-    death = read(message)
+    """Return the message as it was before it was dead-lettered."""
+    info = read(message)
     attributes = {name: value for name, value in message.attributes.items() if name != ATTRIBUTE}
     return OutgoingMessage(
         body=message.body,
-        attributes=attributes | dict(death.folded if death else {}),
+        attributes=attributes | dict(info.moved_attributes if info else {}),
         trace_header=message.trace_header,
         group_id=message.group_id,
     )
 
 
 def replays(message: ReceivedMessage | OutgoingMessage) -> Replays:
-    """Read how often a message was replayed, dead or alive; never, where nobody says."""
+    """Return the replay history of a message or dead letter; empty without a valid attribute."""
     return _replays(original(message))
 
 
@@ -198,7 +206,7 @@ def _replays(plain: OutgoingMessage) -> Replays:
                 for each in content.get("edits", [])
             ),
         )
-    except _UNREADABLE:
+    except _INVALID_CONTENT:
         return Replays()
 
 
@@ -209,24 +217,24 @@ def mark_replayed(
     *,
     max_bytes: int = MESSAGE_MAX_BYTES,
 ) -> OutgoingMessage:
-    """Mark a message as replayed once more, and as edited if it was.
+    """Return a message with one more replay, and an edit if there is one, in its history.
 
-    What the message brought is kept first: where its attributes or its size leave no room, the
-    edits are left out, then the mark.
+    The message itself takes precedence: if the limits on attributes or size are exceeded, the edits
+    are omitted first, then the whole history.
 
     Args:
-        plain: as `original` restored it, and edited since if `edit` says so.
-        at: now.
-        edit: what was changed, if anything was.
-        max_bytes: MaximumMessageSize of the queue that it is sent to.
+        plain: Message from `original`, edited or not.
+        at: Current time.
+        edit: The edit of this replay.
+        max_bytes: MaximumMessageSize of the destination queue.
     """
     before = _replays(plain)
     edits = before.edits if edit is None else (*before.edits, _bounded(edit))
-    marked = _marked(
+    updated = _with_replays(
         plain,
         Replays(before.count + 1, at.isoformat(timespec="milliseconds"), edits[-_EDITS_MAX:]),
     )
-    for message in (marked, _without_edits(marked)):
+    for message in (updated, _without_edits(updated)):
         fits = len(message.attributes) <= ATTRIBUTES_MAX
         if fits and message.size_bytes <= max_bytes:
             return message
@@ -235,16 +243,16 @@ def mark_replayed(
 
 def _bounded(edit: Edit) -> Edit:
     changed = tuple(name[:_NAME_MAX_CHARACTERS] for name in edit.changed[:_CHANGED_MAX])
-    left_out = len(edit.changed) - len(changed)
-    more = (f"and {left_out} more",) if left_out else ()
+    omitted = len(edit.changed) - len(changed)
+    more = (f"and {omitted} more",) if omitted else ()
     return Edit(edit.at, edit.by[:_NAME_MAX_CHARACTERS], (*changed, *more))
 
 
-def _marked(plain: OutgoingMessage, known: Replays) -> OutgoingMessage:
-    content: dict[str, Any] = {"count": known.count, "at": known.at}
-    if known.edits:
+def _with_replays(plain: OutgoingMessage, history: Replays) -> OutgoingMessage:
+    content: dict[str, Any] = {"count": history.count, "at": history.at}
+    if history.edits:
         content["edits"] = [
-            {"at": each.at, "by": each.by, "changed": list(each.changed)} for each in known.edits
+            {"at": each.at, "by": each.by, "changed": list(each.changed)} for each in history.edits
         ]
     return replace(plain, attributes={**plain.attributes, REPLAYS_ATTRIBUTE: _string(content)})
 
@@ -252,7 +260,7 @@ def _marked(plain: OutgoingMessage, known: Replays) -> OutgoingMessage:
 def _without_edits(message: OutgoingMessage) -> OutgoingMessage:
     if REPLAYS_ATTRIBUTE not in message.attributes:
         return message
-    return _marked(message, replace(_replays(message), edits=()))
+    return _with_replays(message, replace(_replays(message), edits=()))
 
 
 def _without_replays(message: OutgoingMessage) -> OutgoingMessage:

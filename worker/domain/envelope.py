@@ -1,4 +1,4 @@
-"""The stage that reads a message: bytes to an acceptance, or the reason why not."""
+"""Decoding of a message body to an acceptance, with or without an envelope."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from worker.domain import hints, strict_json
 from worker.domain.acceptance import Acceptance, parse_time
 from worker.domain.strict_json import DuplicateNameError
 from worker.errors import FutureError, Reason, RefusedError
+from worker.runtime.validation import describe
 
-# An SNS notification may hold a CloudEvent, and so on; nobody nests deeper in earnest.
+# An SNS notification may contain a CloudEvent, and so on; real messages do not nest deeper.
 _ENVELOPES_MAX: Final = 4
-# A mebibyte of brackets takes a second to read, and nobody else is served meanwhile.
+# Parsing a mebibyte of brackets would block the event loop for a second.
 _VALUES_MAX: Final = 10_000
 
 
 def decode(body: str | bytes, *, now: datetime, clock_skew_seconds: float) -> Acceptance:
-    """Read an acceptance, bare or in an envelope.
+    """Decode and validate an acceptance.
 
     Args:
-        body: JSON: the acceptance itself, a CloudEvent (structured mode), an SNS notification or an
-            EventBridge event; envelopes may be nested.
-        now: the time that `accepted_at` is compared with, aware.
-        clock_skew_seconds: how much later `accepted_at` may be.
+        body: JSON of the acceptance itself, a CloudEvent (structured mode), an SNS notification or
+            an EventBridge event. Envelopes may be nested.
+        now: Current time, aware; `accepted_at` is compared with it.
+        clock_skew_seconds: Maximum time that `accepted_at` may be in the future.
 
     Raises:
-        FutureError: `accepted_at` is later.
-        RefusedError: `malformed` with the place in the text, or `invalid` with the field's name.
-            Where the body is recognised as something else, the detail says what.
+        FutureError: `accepted_at` is too far in the future.
+        RefusedError: `malformed` with the position in the text, or `invalid` with the name of the
+            field. If the body is recognised as another format, the detail names it.
 
     Source: CloudEvents 1.0.2, JSON format; Amazon SNS and EventBridge developer guides.
     """
@@ -53,22 +54,22 @@ def decode(body: str | bytes, *, now: datetime, clock_skew_seconds: float) -> Ac
 
 
 def unwrap(body: str | bytes) -> tuple[Mapping[str, Any], str]:
-    """Take the acceptance out of its envelopes, without judging it.
+    """Return the acceptance without its envelopes and without validation.
 
     Args:
-        body: as `decode` takes it.
+        body: As in `decode`.
 
     Returns:
-        Its fields, and where in the body they are: names, each with a dot after it.
+        The fields, and the path to them in the body: names with a dot after each.
 
     Raises:
-        RefusedError: `malformed` or `invalid`, as `decode` has it.
+        RefusedError: `malformed` or `invalid`, as in `decode`.
     """
     return _unwrap(_parse(body), "")
 
 
 def _parse(text: str | bytes, path: str = "") -> Any:
-    place = f"{path}: " if path else ""
+    prefix = f"{path}: " if path else ""
     raw = b""
     try:
         if isinstance(text, str):
@@ -77,17 +78,17 @@ def _parse(text: str | bytes, path: str = "") -> Any:
             raw = text
             raw.decode()
     except UnicodeError as error:
-        problem = f"{place}not UTF-8 at character {getattr(error, 'start', 0)}"
+        problem = f"{prefix}not UTF-8 at character {getattr(error, 'start', 0)}"
         raise RefusedError(Reason.MALFORMED, _with_hint(problem, raw)) from None
-    # An upper bound, and quick; a value takes a byte at least.
+    # A fast upper bound of the number of values; each has at least one byte.
     if len(raw) > _VALUES_MAX and sum(map(raw.count, (b",", b"]", b"}"))) > _VALUES_MAX:
-        raise RefusedError(Reason.INVALID, f"{place}more than {_VALUES_MAX} values")
+        raise RefusedError(Reason.INVALID, f"{prefix}more than {_VALUES_MAX} values")
     try:
         return strict_json.read(raw)
     except DuplicateNameError as error:
         raise RefusedError(Reason.MALFORMED, f"{path}.{error}" if path else f"{error}") from None
     except ValueError as error:
-        problem = f"{place}not JSON: {error}"
+        problem = f"{prefix}not JSON: {error}"
         raise RefusedError(Reason.MALFORMED, _with_hint(problem, raw)) from None
 
 
@@ -99,10 +100,10 @@ def _with_hint(problem: str, raw: bytes) -> str:
 def _unwrap(data: Any, path: str, depth: int = 0) -> tuple[Mapping[str, Any], str]:
     if not isinstance(data, dict):
         hint = hints.of_value(data)
-        # An envelope that reads well and holds something else is no broken message.
+        # A valid envelope with other content is not a malformed message.
         reason = Reason.INVALID if depth else Reason.MALFORMED
-        place = f"{path.rstrip('.')}: " if path else ""
-        problem = f"{place}expected a JSON object, got {_kind(data)}"
+        prefix = f"{path.rstrip('.')}: " if path else ""
+        problem = f"{prefix}expected a JSON object, got {_kind(data)}"
         raise RefusedError(reason, f"{problem} ({hint})" if hint else problem)
     if "event_id" in data or depth == _ENVELOPES_MAX:
         return data, path
@@ -125,14 +126,14 @@ def _cloud_event(data: Mapping[str, Any], path: str) -> tuple[Any, str]:
             raise RefusedError(Reason.MALFORMED, f"{path}data_base64: not base64") from None
         return _parse(inner, f"{path}data_base64"), f"{path}data_base64."
     inner = _inner(data, "data", path, "CloudEvent")
-    if isinstance(inner, str):  # a producer that serialised its data twice
+    if isinstance(inner, str):  # some producers serialise their data twice
         inner = _parse(inner, f"{path}data")
     return inner, f"{path}data."
 
 
 def _sns(data: Mapping[str, Any], path: str) -> tuple[Any, str]:
     if data["Type"] != "Notification":
-        problem = hints.of_value(data) or "an SNS message other than a Notification"
+        problem = hints.of_value(data) or "not an SNS notification"
         raise RefusedError(Reason.INVALID, f"{path}Type: {problem}")
     message = _inner(data, "Message", path, "SNS notification")
     if not isinstance(message, str):
@@ -142,7 +143,7 @@ def _sns(data: Mapping[str, Any], path: str) -> tuple[Any, str]:
 
 def _inner(data: Mapping[str, Any], name: str, path: str, envelope: str) -> Any:
     if name not in data:
-        raise RefusedError(Reason.INVALID, f"{path}{name}: missing; this {envelope} holds nothing")
+        raise RefusedError(Reason.INVALID, f"{path}{name}: missing in this {envelope}")
     return data[name]
 
 
@@ -158,8 +159,7 @@ def _describe(error: ValidationError, payload: Mapping[str, Any], path: str) -> 
     problems = []
     for problem in error.errors(include_url=False, include_input=False, include_context=False):
         field = ".".join(str(part) for part in problem["loc"]) or "unknown fields"
-        text = problem["msg"].removeprefix("Value error, ")
-        text = text[0].lower() + text[1:]
+        text = describe(problem)
         if problem["type"] == "missing":
             text = f"missing{hints.of_missing(field, payload)}"
         problems.append(f"{path}{field}: {text}")

@@ -1,32 +1,31 @@
-r"""The item that keeps an acceptance, and the proof that it was not altered.
+r"""The record of an acceptance, and the verification that it is unaltered.
 
-Format 1, as `record_format` names it. A record is an item of the users' table, keyed by `user_id`
-and `policy_version`. Each of its attributes is a string, but for the binary ones named below. An
-attribute that nobody stated is absent.
+Format 1, the value of `record_format`. A record is an item of the table of acceptances, keyed by
+`user_id` and `policy_version`. Its attributes are strings, except the binary ones below. Fields
+that are absent in the message are absent in the record.
 
-Stated by the application, exactly as it came: `event_id`, `user_id`, `policy_id`, `version`,
-`accepted_at` and, where they were stated, `content_sha256`, `locale`, `method`, `channel`, `ip`,
-`user_agent`, `session_id`, `on_behalf_of`; all other fields as one JSON object in the text
-`extra`.
+Fields of the message, unchanged: `event_id`, `user_id`, `policy_id`, `version`, `accepted_at` and,
+if present, `content_sha256`, `locale`, `method`, `channel`, `ip`, `user_agent`, `session_id`,
+`on_behalf_of`; all other fields as one JSON object in the string `extra`.
 
-Added at recording: `policy_version` (`policy_id`, a `#`, `version`), `received_at` (when SQS took
-the message) and `recorded_at` (RFC 3339 in UTC with milliseconds), `record_format`, `record_id` (8
-random bytes in hexadecimal), `record_sha256`, and for each erasable field F that is kept (`ip`,
-`user_agent`, `session_id`) the binary `F_salt` (16 random bytes) and the binary `F_commitment` (32
-bytes): HMAC-SHA-256 with `F_salt` as key over the name F in ASCII, a zero byte and the value in
-UTF-8. Where the settings let less be kept than was stated, `ip_reduced` or `user_agent_reduced`
-says so: `truncated` (F is the address's network, /24 of IPv4 or /48 of IPv6) or `omitted` (F is
+Added when recorded: `policy_version` (`policy_id`, a `#`, `version`), `received_at` (time when SQS
+accepted the message) and `recorded_at` (RFC 3339 in UTC with milliseconds), `record_format`,
+`record_id` (8 random bytes in hexadecimal), `record_sha256`, and for each recorded erasable field F
+(`ip`, `user_agent`, `session_id`) the binary `F_salt` (16 random bytes) and the binary
+`F_commitment` (32 bytes): HMAC-SHA-256 with `F_salt` as key over the name F in ASCII, a zero byte
+and the value in UTF-8. If the settings reduce a field, `ip_reduced` or `user_agent_reduced` is
+`truncated` (F is the network of the address, /24 of IPv4 or /48 of IPv6) or `omitted` (F is
 absent).
 
-`record_sha256` is the SHA-256, in lower-case hexadecimal, of a JSON object in UTF-8 that holds
-every attribute of the item except `record_sha256` itself and, of each erasable field F, F and
-`F_salt`. Its keys are sorted by code point; there is no white space between its parts; each value
-is a JSON string, that of `F_commitment` in lower-case hexadecimal; of the characters only the
-quotation mark, the backslash and those below U+0020 are escaped, by their short forms or else as
-\u00xx in lower case.
+`record_sha256` is the SHA-256, in lower-case hexadecimal, of a JSON object in UTF-8 with every
+attribute of the item except `record_sha256` itself and, for each erasable field F, F and `F_salt`.
+Its keys are sorted by code point; there is no white space between tokens; each value is a JSON
+string, that of `F_commitment` in lower-case hexadecimal; the only escaped characters are the
+quotation mark, the backslash and those below U+0020, by their short forms or else as \u00xx in
+lower case.
 
-To erase F is to remove F and `F_salt`. `F_commitment` stays, so `record_sha256` holds as before,
-and without its salt it cannot be used to try out values.
+Erasing F means removing F and `F_salt`. `F_commitment` remains, so `record_sha256` stays valid, and
+without the salt the commitment cannot be used to test guessed values.
 """
 
 from __future__ import annotations
@@ -50,11 +49,11 @@ _NOT_HASHED: Final = frozenset({"record_sha256", *ERASABLE, *(f"{name}_salt" for
 _SALT_BYTES: Final = 16
 _ID_BYTES: Final = 8
 _STATED: Final = frozenset({*Acceptance.model_fields, "extra"})
-KEPT_AS_STATED: Final[Mapping[str, str]] = {}
+NO_REDUCTIONS: Final[Mapping[str, str]] = {}
 
 
 def timestamp(moment: datetime) -> str:
-    """Write a moment as RFC 3339 in UTC with milliseconds."""
+    """Return a time as RFC 3339 in UTC with milliseconds."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
 
 
@@ -67,34 +66,34 @@ def build_item(
     *,
     received_at: datetime,
     recorded_at: datetime,
-    reductions: Mapping[str, str] = KEPT_AS_STATED,
+    reductions: Mapping[str, str] = NO_REDUCTIONS,
     random_bytes: Callable[[int], bytes] = os.urandom,
 ) -> dict[str, Any]:
-    """Build the item that is written once and never changed.
+    """Create the item of an acceptance.
 
     Args:
-        acceptance: what the application stated, less what is not to be kept.
-        received_at: when SQS took the message.
-        recorded_at: now.
-        reductions: how each field is kept that is not kept as it was stated.
-        random_bytes: source of the record's id and the salts.
+        acceptance: Acceptance, reduced by the settings.
+        received_at: Time when SQS accepted the message.
+        recorded_at: Current time.
+        reductions: Kind of reduction by field name.
+        random_bytes: Source of the record id and the salts.
     """
     stated = acceptance.stated()
     erasable = [name for name in ERASABLE if name in stated]
-    # One call for all: it costs as much as eighty bytes do.
-    drawn = random_bytes(_ID_BYTES + _SALT_BYTES * len(erasable))
+    # A single call: its cost hardly depends on the number of bytes.
+    entropy = random_bytes(_ID_BYTES + _SALT_BYTES * len(erasable))
     item: dict[str, Any] = {
         **stated,
         "policy_version": acceptance.policy_version,
         "received_at": timestamp(received_at),
         "recorded_at": timestamp(recorded_at),
         "record_format": FORMAT,
-        # Tells our own write from an equal one of somebody else, when an answer was lost.
-        "record_id": drawn[:_ID_BYTES].hex(),
+        # Distinguishes our write from an equal one of another worker after a lost response.
+        "record_id": entropy[:_ID_BYTES].hex(),
     }
     for number, name in enumerate(erasable):
         begin = _ID_BYTES + _SALT_BYTES * number
-        salt = drawn[begin : begin + _SALT_BYTES]
+        salt = entropy[begin : begin + _SALT_BYTES]
         item[f"{name}_salt"] = salt
         item[f"{name}_commitment"] = _commitment(name, stated[name], salt)
     if reductions:
@@ -104,44 +103,44 @@ def build_item(
 
 
 def record_sha256(item: Mapping[str, Any]) -> str:
-    """Compute the hash of an item, as the module describes it."""
-    proven = {name: item[name] for name in sorted(item.keys() - _NOT_HASHED)}
+    """Return the hash of an item as described in the module docstring."""
+    hashed = {name: item[name] for name in sorted(item.keys() - _NOT_HASHED)}
     for name in _COMMITMENTS:
-        if name in proven:
-            proven[name] = bytes(proven[name]).hex()
-    return hashlib.sha256(to_json(proven)).hexdigest()
+        if name in hashed:
+            hashed[name] = bytes(hashed[name]).hex()
+    return hashlib.sha256(to_json(hashed)).hexdigest()
 
 
 def verify(item: Mapping[str, Any]) -> list[str]:
-    """Check that an item is as it was recorded, but for what was erased.
+    """Verify that an item is unaltered, except for erased fields.
 
     Returns:
-        One line for each thing that is wrong; none for sound evidence.
+        One line for each problem; empty if the item is valid.
     """
     if not has_hash(item):
         return ["no record_sha256: written by another program, or altered"]
     problems = []
     if item.get("record_format") != FORMAT:
         problems.append(f"record_format is {item.get('record_format')!r}, not {FORMAT!r}")
-    if not _hash_holds(item):
+    if not _is_hash_valid(item):
         problems.append("record_sha256 does not match the record")
     for name in ERASABLE:
         if name in item and f"{name}_salt" in item:
-            if not _commitment_holds(item, name):
+            if not _is_commitment_valid(item, name):
                 problems.append(f"{name} does not match its commitment")
         elif name in item:
-            problems.append(f"{name} has no salt to prove it")
+            problems.append(f"{name} has no salt, so it cannot be verified")
     return problems
 
 
 def has_hash(item: Mapping[str, Any]) -> bool:
-    """Return whether an item holds the hash that every record of this program has."""
+    """Return whether an item has the hash that this program writes in every record."""
     return "record_sha256" in item
 
 
-# Whoever wrote or altered an item may have put any type there.
-def _hash_holds(item: Mapping[str, Any]) -> bool:
-    # As JSON the number 7 would be hashed like the text "7".
+# Another program may have written any type.
+def _is_hash_valid(item: Mapping[str, Any]) -> bool:
+    # `to_json` writes a Decimal, a number of DynamoDB, as a string.
     texts = item.keys() - _NOT_HASHED - set(_COMMITMENTS)
     if not all(isinstance(item[name], str) for name in texts):
         return False
@@ -151,7 +150,7 @@ def _hash_holds(item: Mapping[str, Any]) -> bool:
         return False
 
 
-def _commitment_holds(item: Mapping[str, Any], name: str) -> bool:
+def _is_commitment_valid(item: Mapping[str, Any], name: str) -> bool:
     try:
         expected = _commitment(name, item[name], bytes(item[f"{name}_salt"]))
         return expected == bytes(item.get(f"{name}_commitment", b""))
@@ -160,36 +159,40 @@ def _commitment_holds(item: Mapping[str, Any], name: str) -> bool:
 
 
 def erased(item: Mapping[str, Any]) -> list[str]:
-    """Name the fields that were erased from an item."""
+    """Return the names of the erased fields of an item."""
     return [name for name in ERASABLE if f"{name}_commitment" in item and name not in item]
 
 
 def same_content(
-    item: Mapping[str, Any], acceptance: Acceptance, reductions: Mapping[str, str] = KEPT_AS_STATED
+    item: Mapping[str, Any], acceptance: Acceptance, reductions: Mapping[str, str] = NO_REDUCTIONS
 ) -> bool:
-    """Return whether an item states what the acceptance states.
+    """Return whether an item has the content of an acceptance.
 
-    Fields that were erased are ignored, and those that either of both keeps less exactly than
-    stated: what was stated cannot be told from them, and the settings may have changed in between.
-    So are attributes that are no field of an acceptance, whoever wrote them.
+    Ignored are erased fields, fields that are reduced on either side (the original value is
+    unknown, and the settings may have changed in between), and attributes that are not fields of an
+    acceptance.
 
     Args:
-        item: as it is kept.
-        acceptance: what is stated now, less what is not to be kept.
-        reductions: how each of its fields is kept that is not kept as it was stated.
+        item: Item of the table of acceptances.
+        acceptance: Acceptance, reduced by the settings.
+        reductions: Kind of reduction by field name.
     """
-    passed = {*erased(item), *reductions, *(name for name in ERASABLE if f"{name}_reduced" in item)}
-    recorded = {
-        name: value for name, value in item.items() if name in _STATED and name not in passed
+    ignored = {
+        *erased(item),
+        *reductions,
+        *(name for name in ERASABLE if f"{name}_reduced" in item),
     }
-    stated = {name: value for name, value in acceptance.stated().items() if name not in passed}
+    recorded = {
+        name: value for name, value in item.items() if name in _STATED and name not in ignored
+    }
+    stated = {name: value for name, value in acceptance.stated().items() if name not in ignored}
     return _ordered(recorded) == _ordered(stated)
 
 
 def _ordered(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Sort the unknown fields: a producer may state the same ones in another order."""
+    """Sort the unknown fields, because producers may send them in any order."""
     try:
         extra = json.dumps(json.loads(fields["extra"]), sort_keys=True)
     except (KeyError, TypeError, ValueError, RecursionError):
-        return dict(fields)  # absent, or not as this program writes it
+        return dict(fields)  # absent, or written by another program
     return {**fields, "extra": extra}

@@ -1,4 +1,4 @@
-"""What a body that holds no acceptance probably is, for the detail of its dead letter."""
+"""Recognition of other formats in rejected bodies, for the detail of the dead letter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 Hint = str | None
 
-# Enough to recognise any of these; a body may hold a mebibyte.
+# Enough to recognise every format; a body may have a mebibyte.
 _HEAD_BYTES: Final = 4096
 _NAMES_MAX: Final = 100
 _NAME_MAX_CHARACTERS: Final = 64
@@ -22,7 +22,7 @@ _S3_POINTERS: Final = (
     "software.amazon.payloadoffloading.PayloadS3Pointer",
     "com.amazon.sqs.javamessaging.MessageS3Pointer",
 )
-# The `eventSource` of the first record, as AWS Lambda and S3 write it.
+# `eventSource` of the first record, as written by AWS Lambda and S3.
 _RECORDS_OF: Final = {
     "aws:s3": "an S3 event notification",
     "aws:sns": "an SNS event for AWS Lambda",
@@ -30,7 +30,7 @@ _RECORDS_OF: Final = {
     "aws:kinesis": "a Kinesis event for AWS Lambda",
     "aws:dynamodb": "a DynamoDB Streams event for AWS Lambda",
 }
-# Never a name from the message itself, which may be a person's.
+# A fixed list: a name from the message may be personal data.
 _WRAPPERS: Final = (
     "acceptance", "body", "Body", "data", "detail", "event", "item", "message", "Message",
     "MessageBody", "payload", "record",
@@ -39,10 +39,10 @@ _SNS_HANDSHAKES: Final = ("SubscriptionConfirmation", "UnsubscribeConfirmation")
 
 
 def of_text(raw: bytes) -> str:
-    """Say what a text that is not JSON looks like.
+    """Return what a text that is not JSON looks like.
 
     Args:
-        raw: the text; only its beginning is examined.
+        raw: Text; only its beginning is examined.
 
     Returns:
         A few words without any part of the text; empty if nothing is recognised.
@@ -52,7 +52,7 @@ def of_text(raw: bytes) -> str:
 
 
 def of_value(data: Any) -> str:
-    """Say what JSON that holds no acceptance looks like.
+    """Return what JSON that is not an acceptance looks like.
 
     Returns:
         A few words without any value; empty if nothing is recognised.
@@ -61,21 +61,21 @@ def of_value(data: Any) -> str:
 
 
 def of_missing(field: str, data: Mapping[str, Any]) -> str:
-    """Say under which other spelling an object has a field.
+    """Return a similar name to that of a missing field.
 
     Returns:
-        Words in parentheses; empty if there is no such name.
+        Words in parentheses; empty if there is no similar name.
     """
     names = {
-        _spelled(name): name
+        _normalised(name): name
         for name in list(data)[:_NAMES_MAX]
         if name != field and _IDENTIFIER.fullmatch(name.replace(" ", ""))
     }
-    close = difflib.get_close_matches(_spelled(field), names, n=1, cutoff=0.85)
+    close = difflib.get_close_matches(_normalised(field), names, n=1, cutoff=0.85)
     return f" (found {names[close[0]]}, did you mean {field}?)" if close else ""
 
 
-def _spelled(name: str) -> str:
+def _normalised(name: str) -> str:
     return re.sub(r"[\s_.-]", "", name[:_NAME_MAX_CHARACTERS]).lower()
 
 
@@ -85,7 +85,7 @@ def _empty(head: bytes) -> Hint:
 
 def _encoded(head: bytes) -> Hint:
     if head.startswith(_GZIP):
-        return "looks like gzip, send the JSON uncompressed"
+        return "looks like gzip, send uncompressed JSON"
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "looks like UTF-16, send UTF-8"
     inner = _decoded(b"".join(head.split()))
@@ -144,13 +144,13 @@ def _text(data: Any) -> Hint:
     if not isinstance(data, str):
         return None
     if data[:_HEAD_BYTES].lstrip().startswith("{"):
-        return "JSON encoded twice, send the object and not a string"
+        return "JSON encoded twice, send an object instead of a string"
     return of_text(data[:_HEAD_BYTES].encode("utf-8", "replace")) or None
 
 
 def _s3_test(data: Any) -> Hint:
     if isinstance(data, dict) and data.get("Event") == "s3:TestEvent":
-        return "an S3 test event, sent once when a bucket's notifications are set up"
+        return "an S3 test event, sent when the notifications of a bucket are configured"
     return None
 
 
@@ -158,7 +158,7 @@ def _sns_handshake(data: Any) -> Hint:
     kind = data.get("Type") if isinstance(data, dict) else None
     if kind not in _SNS_HANDSHAKES:
         return None
-    return f"an SNS {kind}, which says that the subscription of this queue awaits confirmation"
+    return f"an SNS {kind}, check the subscription of this queue"
 
 
 def _records(data: Any) -> Hint:
@@ -178,7 +178,7 @@ def _wrapped(data: Any) -> Hint:
         value = data.get(name)
         is_text = isinstance(value, str) and value[:_HEAD_BYTES].lstrip().startswith("{")
         if is_text or (isinstance(value, dict) and _is_acceptance(value)):
-            return f"an acceptance inside {name}, send it without that wrapper"
+            return f"an acceptance inside {name}, send it without this wrapper"
     return None
 
 

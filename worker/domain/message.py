@@ -1,4 +1,4 @@
-"""One handing-out of a message by SQS, its fate, and a message on its way out."""
+"""Messages received from SQS and messages to send."""
 
 from __future__ import annotations
 
@@ -7,35 +7,32 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, Final
 
-from worker.errors import Reason
-
-# Amazon SQS developer guide, "Message quotas": body and attributes together, of a message and of a
-# batch. A queue may allow less for each message: its MaximumMessageSize.
+# Amazon SQS developer guide, "Message quotas": the limit for body and attributes together, of a
+# message and of a batch. A queue may set a lower limit per message (MaximumMessageSize).
 MESSAGE_MAX_BYTES: Final = 1_048_576
 BATCH_MAX_ENTRIES: Final = 10
 ATTRIBUTES_MAX: Final = 10
-# Amazon SQS API reference, SendMessage: characters outside this set are refused.
-_REFUSED: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# Amazon SQS API reference, SendMessage: characters outside this set are rejected.
+_REJECTED: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedMessage:
-    """A message as SQS handed it out once.
+    """A message as returned by one receive call.
 
     Attributes:
-        message_id: stays the same at every handing-out.
-        receipt_handle: differs at every handing-out; only the newest one settles.
-        body: the message, unchanged.
-        attributes: message attributes in SQS's own form.
-        sent_at: when SQS took the message; 1970 if it does not say.
-        first_received_at: when SQS first handed it out; the same.
-        receive_count: how often SQS has handed it out, this time included; approximate.
-        trace_header: AWS X-Ray's header, which counts as no attribute.
-        group_id: the tenant of a fair queue.
-        date: the Date header of the response that brought it; empty if there was none.
+        message_id: The same in every receive.
+        receipt_handle: Different in every receive; only the latest one settles the message.
+        body: The body, unchanged.
+        attributes: Message attributes in the format of the SQS API.
+        sent_at: `SentTimestamp`; 1970 if SQS does not return it.
+        first_received_at: `ApproximateFirstReceiveTimestamp`; 1970 if SQS does not return it.
+        receive_count: `ApproximateReceiveCount`, this receive included.
+        trace_header: AWS X-Ray trace header, which does not count as a message attribute.
+        group_id: Message group ID; identifies the tenant in a fair queue.
+        date: Date header of the response; empty if absent.
     """
 
     message_id: str
@@ -51,7 +48,7 @@ class ReceivedMessage:
 
     @property
     def memory_bytes(self) -> int:
-        """What its body and attributes take in memory."""
+        """The memory that the body and the attributes occupy, in bytes."""
         size = sys.getsizeof(self.body)
         if self.attributes:
             size += sum(_attribute_bytes(name, value) for name, value in self.attributes.items())
@@ -60,7 +57,7 @@ class ReceivedMessage:
 
 @dataclass(frozen=True, slots=True)
 class OutgoingMessage:
-    """A message to be sent, with everything that must survive the journey."""
+    """A message to send, with everything that must be preserved."""
 
     body: str
     attributes: Mapping[str, Any] = field(default_factory=dict)
@@ -69,32 +66,32 @@ class OutgoingMessage:
 
     @property
     def size_bytes(self) -> int:
-        """What SQS counts against its limits: the body, and attributes with names and types."""
+        """The size that SQS limits: the body, and the names, types and values of attributes."""
         return len(self.body.encode("utf-8", "surrogatepass")) + sum(
             _attribute_bytes(name, value) for name, value in self.attributes.items()
         )
 
     def why_refused(self, max_bytes: int = MESSAGE_MAX_BYTES) -> str:
-        """Return why SQS would refuse the message, in one line without its content; empty if not.
+        """Return why SQS would reject the message, in one line without its content; else "".
 
         Args:
             max_bytes: The queue's MaximumMessageSize.
         """
         if not self.body:
-            return "empty: SQS needs at least one character"
+            return "empty: SQS requires at least one character"
         texts = [("", self.body)]
         texts += [
             (f"attribute {name!a}: ", str(value.get("StringValue", "")))
             for name, value in self.attributes.items()
         ]
-        for place, text in texts:
-            refused = _REFUSED.search(text)
-            if refused is not None:
-                character = f"U+{ord(refused[0]):04X} at character {refused.start() + 1:,}"
-                return f"{place}SQS refuses {character}: remove it, or write it as a JSON escape"
+        for prefix, text in texts:
+            rejected = _REJECTED.search(text)
+            if rejected is not None:
+                character = f"U+{ord(rejected[0]):04X} at character {rejected.start() + 1:,}"
+                return f"{prefix}SQS rejects {character}: remove it or write it as a JSON escape"
         size = self.size_bytes
         if size > max_bytes:
-            return f"{size:,} bytes: the queue takes at most {max_bytes:,} (MaximumMessageSize)"
+            return f"{size:,} bytes: the queue accepts at most {max_bytes:,} (MaximumMessageSize)"
         if len(self.attributes) > ATTRIBUTES_MAX:
             return f"more than {ATTRIBUTES_MAX} attributes"
         return ""
@@ -105,47 +102,3 @@ def _attribute_bytes(name: str, value: Mapping[str, Any]) -> int:
     if content is None:
         content = str(value.get("StringValue", "")).encode("utf-8", "surrogatepass")
     return len(name.encode()) + len(str(value["DataType"]).encode()) + len(content)
-
-
-class OutcomeKind(StrEnum):
-    """How a delivery ended."""
-
-    RECORDED = "recorded"
-    DUPLICATE = "duplicate"
-    DEAD_LETTERED = "dead"
-    RETURNED = "returned"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The fate of one delivery and what explains it.
-
-    Attributes:
-        reason: set when it is dead.
-        detail: one line for a person.
-        delay_seconds: set when it is returned: how long SQS keeps it from the next receiver.
-    """
-
-    kind: OutcomeKind
-    reason: Reason | None = None
-    detail: str = ""
-    delay_seconds: float = 0.0
-
-    @classmethod
-    def dead_lettered(cls, reason: Reason, detail: str) -> Outcome:
-        """Say that the message can never be recorded."""
-        return cls(OutcomeKind.DEAD_LETTERED, reason=reason, detail=_one_line(detail))
-
-    @classmethod
-    def returned(cls, detail: str, delay_seconds: float = 0.0) -> Outcome:
-        """Say that the message goes back to the queue."""
-        return cls(OutcomeKind.RETURNED, detail=_one_line(detail), delay_seconds=delay_seconds)
-
-
-def _one_line(text: str) -> str:
-    # It may name an identifier, and so hold whatever separates lines.
-    return " ".join(text.split())
-
-
-RECORDED: Final = Outcome(OutcomeKind.RECORDED)
-DUPLICATE: Final = Outcome(OutcomeKind.DUPLICATE)

@@ -1,4 +1,4 @@
-"""A published version of a policy."""
+"""Published policy versions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
-# Unicode's category Cc. Other invisible characters can be typed, and identity providers issue them.
+# Unicode category Cc. Other invisible characters are allowed: identity providers issue them.
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -17,7 +17,7 @@ def check_identifier(text: str) -> str:
     """Return an identifier of a user, event, policy or version unchanged.
 
     Raises:
-        ValueError: it is blank or contains control characters.
+        ValueError: It is blank or contains control characters.
     """
     if text.isprintable() and not text.isspace():
         return text
@@ -28,10 +28,10 @@ def check_identifier(text: str) -> str:
     return text
 
 
-# Of the same few versions, message after message.
+# Cached: most messages have one of a few versions.
 @lru_cache(maxsize=1024)
 def _check_key_part(text: str) -> str:
-    if "#" in text:  # joins policy and version in the sort key of an acceptance
+    if "#" in text:  # separates policy and version in the sort key of an acceptance
         raise ValueError("must not contain '#'")
     return check_identifier(text)
 
@@ -57,7 +57,7 @@ Version = Annotated[
 
 
 class Policy(BaseModel):
-    """One version of a policy: its text never changes, it can only be retired.
+    """A policy version: its text never changes, but it can be retired.
 
     Times are aware. A version is in force from `effective_at` until `retired_at`.
     """
@@ -73,11 +73,11 @@ class Policy(BaseModel):
     retired_at: AwareDatetime | None = None
 
     def in_force_at(self, moment: datetime) -> bool:
-        """Say whether users are asked to accept this version at that moment."""
+        """Return whether this version is in force at a time."""
         return self.effective_at <= moment and (self.retired_at is None or moment < self.retired_at)
 
     def same_text(self, other: Policy) -> bool:
-        """Say whether both publish the same text under the same name, whenever they did."""
+        """Return whether both have the same ids, title and text, regardless of times."""
         return (self.policy_id, self.version, self.title, self.content_sha256) == (
             other.policy_id,
             other.version,
@@ -87,6 +87,6 @@ class Policy(BaseModel):
 
 
 def in_force(policies: list[Policy], moment: datetime) -> Policy | None:
-    """Pick the version in force: of those effective and not retired, the latest effective one."""
+    """Return the version in force: of those not retired, the one that became effective last."""
     candidates = [policy for policy in policies if policy.in_force_at(moment)]
     return max(candidates, key=lambda policy: (policy.effective_at, policy.version), default=None)

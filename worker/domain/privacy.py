@@ -1,4 +1,4 @@
-"""What of an acceptance is kept less exactly than it was stated, by the settings."""
+"""Reduction of personal data in acceptances, by the settings."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ _IPV6_PREFIX_BITS: Final = 48
 TRUNCATED: Final = "truncated"
 OMITTED: Final = "omitted"
 
-# How each field that was stated is kept, of those that are not kept as stated.
+# Kind of reduction by field name.
 Reductions = dict[str, str]
 
 
 def reduces(aws_settings: AWSSettings) -> bool:
-    """Say whether the settings ask for anything but keeping all as it was stated."""
+    """Return whether the settings reduce any field."""
     return aws_settings.ip != "full" or aws_settings.user_agent != "full"
 
 
 def reduce(acceptance: Acceptance, aws_settings: AWSSettings) -> tuple[Acceptance, Reductions]:
-    """Take out of an acceptance what is not to be kept.
+    """Reduce the personal data of an acceptance.
 
     Returns:
-        What may be written, and how each field that was changed is kept.
+        The reduced acceptance, and the kind of reduction by field name.
     """
-    kept: dict[str, str | None] = {}
+    changes: dict[str, str | None] = {}
     reductions: Reductions = {}
     if acceptance.ip is not None and aws_settings.ip != "full":
-        kept["ip"] = network(acceptance.ip) if aws_settings.ip == TRUNCATED else None
-        reductions["ip"] = OMITTED if kept["ip"] is None else TRUNCATED
+        changes["ip"] = network(acceptance.ip) if aws_settings.ip == TRUNCATED else None
+        reductions["ip"] = OMITTED if changes["ip"] is None else TRUNCATED
     if acceptance.user_agent is not None and aws_settings.user_agent != "full":
-        kept["user_agent"] = None
+        changes["user_agent"] = None
         reductions["user_agent"] = OMITTED
-    return (acceptance.model_copy(update=kept) if kept else acceptance), reductions
+    return (acceptance.model_copy(update=changes) if changes else acceptance), reductions
 
 
 def network(text: str) -> str | None:
-    """Give the network of an address: /24 of IPv4, /48 of IPv6; none where it is no address.
+    """Return the network of an IP address (/24 of IPv4, /48 of IPv6); None if it is invalid.
 
-    An IPv4 address that is mapped into IPv6 counts as IPv4.
+    An IPv4-mapped IPv6 address counts as IPv4.
     """
     try:
         address = ipaddress.ip_address(text.strip())

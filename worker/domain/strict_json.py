@@ -1,4 +1,4 @@
-"""JSON without ambiguity: a byte order mark is skipped, a duplicate name is an error."""
+"""Strict JSON parsing: duplicate names are errors, and a byte order mark is skipped."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _PATH_SHOWN_NAMES: Final = 8
 
 
 class DuplicateNameError(ValueError):
-    """A name occurs twice in one object, so that readers disagree on its value."""
+    """An object has two members with the same name; parsers disagree on which one counts."""
 
 
 class _Members(list[tuple[str, Any]]):
-    """The members of one object, in order, duplicates included."""
+    """Members of an object in order, including duplicates."""
 
 
 def read(raw: bytes) -> Any:
@@ -27,28 +27,28 @@ def read(raw: bytes) -> Any:
         raw: UTF-8, with or without a byte order mark.
 
     Raises:
-        DuplicateNameError: an object has two members of one name, however they are escaped.
-        ValueError: the text is not JSON.
+        DuplicateNameError: An object has two members with the same name, after unescaping.
+        ValueError: The text is not JSON.
     """
     raw = raw.removeprefix(_BOM)
     data = from_json(raw, allow_inf_nan=False, cache_strings="keys")
-    # The parser keeps the last of two members, and so loses at least one name that the text has.
+    # The parser keeps the last of two equal names, so the text has more strings than the result.
     if 2 * _strings_of(data) != _unescaped_quotes(raw):
         raise DuplicateNameError(f"{_duplicate(raw)}: duplicate name")
     return data
 
 
 def read_text(text: str, **options: Any) -> Any:
-    """Parse JSON with the standard library, which keeps numbers of any size.
+    """Parse JSON with the standard library, which preserves numbers of any size.
 
     Args:
-        text: with or without a byte order mark.
-        options: of `json.loads`.
+        text: With or without a byte order mark.
+        options: Options of `json.loads`.
 
     Raises:
-        DuplicateNameError: an object has two members of one name.
-        ValueError: the text is not JSON.
-        RecursionError: the text is nested too deeply.
+        DuplicateNameError: An object has two members with the same name.
+        ValueError: The text is not JSON.
+        RecursionError: The text is nested too deeply.
     """
     return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_unique, **options)
 
@@ -63,13 +63,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _unescaped_quotes(raw: bytes) -> int:
     if b"\\" not in raw:
         return raw.count(b'"')
-    # In valid JSON a run of backslashes begins with an escape, so removing pairs leaves `\"` whole.
+    # In valid JSON, a run of backslashes starts an escape, so `\"` remains after removing pairs.
     escapes = raw.replace(b"\\\\", b"") if b"\\\\" in raw else raw
     return raw.count(b'"') - escapes.count(b'\\"')
 
 
 def _strings_of(value: Any) -> int:
-    """Count the strings in a value, names included."""
+    """Return the number of strings in a value, names included."""
     kind = type(value)
     if kind is str:
         return 1
@@ -90,10 +90,10 @@ def _strings_of(value: Any) -> int:
 
 def _duplicate(raw: bytes) -> str:
     data = json.loads(raw, object_pairs_hook=_Members)
-    places = [_shown(name) for name in _path_to_duplicate(data) or []]
-    if len(places) > _PATH_SHOWN_NAMES:
-        places = [*places[: _PATH_SHOWN_NAMES - 2], "…", places[-1]]
-    return ".".join(places)
+    path = [_shown(name) for name in _path_to_duplicate(data) or []]
+    if len(path) > _PATH_SHOWN_NAMES:
+        path = [*path[: _PATH_SHOWN_NAMES - 2], "…", path[-1]]
+    return ".".join(path)
 
 
 def _path_to_duplicate(value: Any) -> list[str] | None:
@@ -122,7 +122,7 @@ def _repeated(pairs: list[tuple[str, Any]]) -> str:
 
 
 def _shown(name: str) -> str:
-    """Return a name as one short word, quoted and escaped where it is not plain."""
+    """Return a name for an error text: shortened, and quoted and escaped if necessary."""
     plain = name.isascii() and name.replace("_", "").replace("-", "").isalnum()
     if plain and len(name) <= _NAME_SHOWN_CHARACTERS:
         return name

@@ -15,7 +15,7 @@ from typing import Any, Final, TextIO
 
 import structlog
 
-from worker.domain.message import OutcomeKind
+from worker.domain.outcome import OutcomeKind
 from worker.observability.service_status import ServiceStatus
 from worker.pipeline.metrics import Metrics
 from worker.runtime.streams import LineWriter

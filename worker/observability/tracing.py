@@ -27,12 +27,8 @@ from opentelemetry.trace import (
 from worker import __version__
 from worker.aws.calls import Calling
 from worker.aws.sqs import MessageQueue
-from worker.domain.message import (
-    Outcome,
-    OutcomeKind,
-    OutgoingMessage,
-    ReceivedMessage,
-)
+from worker.domain.message import OutgoingMessage, ReceivedMessage
+from worker.domain.outcome import Outcome, OutcomeKind
 from worker.errors import AWSError
 from worker.observability.trace_context import NO_PARENT, inject, producer_links
 from worker.pipeline.lease import Lease

@@ -14,7 +14,8 @@ from worker.aws.queue_probes import dead_letter_probes, source_probes
 from worker.aws.sqs import MessageQueue
 from worker.domain.acceptance import Acceptance
 from worker.domain.envelope import decode
-from worker.domain.message import Outcome, ReceivedMessage
+from worker.domain.message import ReceivedMessage
+from worker.domain.outcome import Outcome
 from worker.errors import FutureError, GaveUpError, RefusedError
 from worker.pipeline.access_watch import AccessWatch
 from worker.pipeline.breaker import Breaker

@@ -9,7 +9,8 @@ from typing import Final
 
 import structlog
 
-from worker.domain.message import BATCH_MAX_ENTRIES, OutcomeKind, ReceivedMessage
+from worker.domain.message import BATCH_MAX_ENTRIES, ReceivedMessage
+from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSError, AWSNotFoundError, AWSRejectedError, LeaseLostError
 
 _log: Final = structlog.get_logger()

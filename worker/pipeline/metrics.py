@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import log
 from typing import Final
 
-from worker.domain.message import Outcome, OutcomeKind
+from worker.domain.outcome import Outcome, OutcomeKind
 
 
 @dataclass(slots=True)

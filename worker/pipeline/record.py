@@ -14,7 +14,8 @@ import structlog
 
 from worker.aws.access import CallObserver, Probe
 from worker.domain.acceptance import Acceptance
-from worker.domain.message import DUPLICATE, RECORDED, Outcome, ReceivedMessage
+from worker.domain.message import ReceivedMessage
+from worker.domain.outcome import DUPLICATE, RECORDED, Outcome
 from worker.domain.policy import Policy
 from worker.errors import AWSAccessError, AWSError, AWSRejectedError, Reason
 from worker.pipeline.breaker import Breaker

@@ -16,11 +16,10 @@ from worker.domain.dead_letter import to_dead_letter
 from worker.domain.message import (
     BATCH_MAX_ENTRIES,
     MESSAGE_MAX_BYTES,
-    Outcome,
-    OutcomeKind,
     OutgoingMessage,
     ReceivedMessage,
 )
+from worker.domain.outcome import Outcome, OutcomeKind
 from worker.errors import (
     AWSAccessError,
     AWSError,

@@ -13,7 +13,7 @@ from boto3.dynamodb.conditions import Attr, ConditionBase, Key
 
 from worker.aws.access import Operation, Probe
 from worker.domain.acceptance import Acceptance
-from worker.domain.evidence import KEPT_AS_STATED, build_item, same_content
+from worker.domain.evidence import NO_REDUCTIONS, build_item, same_content
 from worker.domain.privacy import reduce, reduces
 from worker.errors import AWSError, AWSRejectedError, AWSThrottledError, AWSUnavailableError
 from worker.repository.tables import TableCalls, TableTracing
@@ -136,7 +136,7 @@ class Acceptances:
         """Insert an acceptance unless its key exists; see `AUPRepository.record`."""
         self._check_owner()
         now = self._now()
-        reductions = KEPT_AS_STATED
+        reductions = NO_REDUCTIONS
         if self._reduces:
             acceptance, reductions = reduce(acceptance, self._settings)
         item = build_item(

@@ -1,1 +1,1 @@
-"""Building blocks for asyncio programs that know nothing of AWS."""
+"""Building blocks of asyncio programs, independent of AWS."""

@@ -13,13 +13,13 @@ def full_jitter(
     cap_seconds: float,
     random_unit: Callable[[], float] = random.random,
 ) -> float:
-    """Draw the delay before the next attempt, with exponential growth and full jitter.
+    """Return a random delay before the next attempt, by exponential backoff with full jitter.
 
     Args:
-        attempt: how many attempts have failed, from 1.
-        base_seconds: the upper end of the first delay.
-        cap_seconds: the upper end that no delay exceeds.
-        random_unit: gives a number in [0, 1).
+        attempt: Number of failed attempts, at least 1.
+        base_seconds: Upper bound of the first delay.
+        cap_seconds: Upper bound of every delay.
+        random_unit: Returns a number in [0, 1).
 
     Returns:
         Seconds in [0, min(cap, base * 2^(attempt-1))).

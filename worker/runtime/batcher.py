@@ -1,4 +1,4 @@
-"""Concurrent calls gathered into batches."""
+"""Batching of concurrent calls."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ class _Waiting(Generic[EntryT, ResultT]):
 
 
 class Batcher(Generic[EntryT, ResultT]):
-    """Gather entries that are submitted concurrently into one call.
+    """Batches of entries that are submitted concurrently.
 
-    A batch leaves at once when it is full; a partial one while another is under way, or one of
-    several entries has left just now, waits for `linger_seconds` at most (after Nagle's rule, RFC
-    896). So lone entries wait for nobody, and under load batches are full, however quick the
-    answers are.
+    A full batch is sent at once. A partial batch waits, for at most `linger_seconds`, while another
+    batch is in flight or a batch of several entries was sent recently (after Nagle's algorithm, RFC
+    896). So a single entry is sent without delay, and batches fill under load regardless of
+    latency.
 
     Args:
-        flush: sends a batch; gives one result or exception for each entry, in order.
-        max_entries: how many entries a batch holds at most.
-        max_bytes: what `size` may add up to in a batch.
-        concurrency: how many batches are under way at most; may be changed at any time.
-        linger_seconds: how long a partial batch waits behind another, and stays behind it.
-        key: entries of equal key never share a batch.
-        size: the bytes of one entry.
+        flush: Sends a batch and returns one result or exception per entry, in order.
+        max_entries: Maximum number of entries in a batch.
+        max_bytes: Maximum sum of `size` in a batch.
+        concurrency: Maximum number of batches in flight; may be changed at any time.
+        linger_seconds: Maximum wait of a partial batch.
+        key: Entries with equal keys never share a batch.
+        size: Returns the size of an entry in bytes.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Batcher(Generic[EntryT, ResultT]):
         key: Callable[[EntryT], Hashable] | None = None,
         size: Callable[[EntryT], int] | None = None,
     ) -> None:
-        # Asking for the running loop costs a call of the system, and every entry needs it.
+        # Every entry needs the loop, and `get_running_loop` is slow: it calls getpid.
         self._loop = asyncio.get_running_loop()
         self._flush = flush
         self._max_entries = max_entries
@@ -60,30 +60,30 @@ class Batcher(Generic[EntryT, ResultT]):
         self._key = key
         self._size = size
         self._waiting: deque[_Waiting[EntryT, ResultT]] = deque()
-        self._under_way: set[asyncio.Task[None]] = set()
-        self._left_at = float("-inf")
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._last_sent_at = float("-inf")
         self._scheduled: asyncio.Handle | None = None
         self._lingering: asyncio.TimerHandle | None = None
         self._closed: Exception | None = None
 
     @property
-    def under_way(self) -> int:
-        """How many batches are under way."""
-        return len(self._under_way)
+    def in_flight(self) -> int:
+        """The number of batches in flight."""
+        return len(self._in_flight)
 
     async def submit(self, entry: EntryT) -> ResultT:
-        """Send the entry in some batch.
+        """Send an entry in a batch.
 
         Returns:
-            The entry's own result.
+            The result of the entry.
 
         Raises:
-            Exception: what `flush` gave for this entry, or raised for its whole batch; what `key`
-                or `size` raised for this entry; what `aclose` was given.
+            Exception: The entry's exception from `flush`, `key` or `size`, the exception that
+                `flush` raised for the batch, or the one passed to `aclose`.
         """
         if self._closed is not None:
             raise self._closed
-        # Without parameters: with them, the type would be made anew for each entry.
+        # Subscripting the class would create a generic alias for each entry.
         waiting: _Waiting[EntryT, ResultT] = _Waiting(
             entry,
             self._key(entry) if self._key else None,
@@ -92,16 +92,16 @@ class Batcher(Generic[EntryT, ResultT]):
             self._loop.time(),
         )
         self._waiting.append(waiting)
-        # The next turn of the loop: whoever submits in this one shares the batch.
+        # In the next loop iteration, so that entries submitted in this one share the batch.
         if self._scheduled is None:
-            self._scheduled = self._loop.call_soon(self._pump)
+            self._scheduled = self._loop.call_soon(self._send_due)
         return await waiting.future
 
-    def _pump(self) -> None:
+    def _send_due(self) -> None:
         try:
             self._send_batches()
         except BaseException as error:
-            # Nothing else will send them, and their callers would wait for ever.
+            # Nothing else would send them, and their callers would wait forever.
             _fail(self._waiting, error)
             self._waiting.clear()
             raise
@@ -111,14 +111,14 @@ class Batcher(Generic[EntryT, ResultT]):
         if self._lingering is not None:
             self._lingering.cancel()
             self._lingering = None
-        while self._waiting and len(self._under_way) < self.concurrency:
+        while self._waiting and len(self._in_flight) < self.concurrency:
             if self._should_wait():
                 break
             batch = self._take_batch()
             if not batch:
                 break
-            # One entry by itself is no sign that more are to come.
-            self._left_at = self._loop.time() if len(batch) > 1 else float("-inf")
+            # A single entry does not indicate that more will follow.
+            self._last_sent_at = self._loop.time() if len(batch) > 1 else float("-inf")
             sending = self._send(batch)
             try:
                 task = self._loop.create_task(sending)
@@ -126,43 +126,43 @@ class Batcher(Generic[EntryT, ResultT]):
                 sending.close()
                 _fail(batch, error)
                 raise
-            self._under_way.add(task)
-            task.add_done_callback(self._finished)
+            self._in_flight.add(task)
+            task.add_done_callback(self._on_done)
 
     def _should_wait(self) -> bool:
         if len(self._waiting) >= self._max_entries:
             return False
-        before = self._waiting[0].since if self._under_way else self._left_at
-        ripe_at = before + self._linger_seconds
-        if self._loop.time() >= ripe_at:
+        start = self._waiting[0].since if self._in_flight else self._last_sent_at
+        due_at = start + self._linger_seconds
+        if self._loop.time() >= due_at:
             return False
-        self._lingering = self._loop.call_at(ripe_at, self._pump)
+        self._lingering = self._loop.call_at(due_at, self._send_due)
         return True
 
     def _take_batch(self) -> list[_Waiting[EntryT, ResultT]]:
         batch: list[_Waiting[EntryT, ResultT]] = []
-        passed_over: list[_Waiting[EntryT, ResultT]] = []
+        skipped: list[_Waiting[EntryT, ResultT]] = []
         keys: set[Hashable] = set()
-        room = self._max_bytes
+        free_bytes = self._max_bytes
         while self._waiting and len(batch) < self._max_entries:
             waiting = self._waiting.popleft()
-            if waiting.future.done():  # its caller was cancelled
+            if waiting.future.done():  # the caller was cancelled
                 continue
-            fits = room is None or waiting.size <= room or not batch
+            fits = free_bytes is None or waiting.size <= free_bytes or not batch
             if (waiting.key is not None and waiting.key in keys) or not fits:
-                passed_over.append(waiting)
+                skipped.append(waiting)
                 continue
             batch.append(waiting)
             keys.add(waiting.key)
-            room = None if room is None else room - waiting.size
-        self._waiting.extendleft(reversed(passed_over))
+            free_bytes = None if free_bytes is None else free_bytes - waiting.size
+        self._waiting.extendleft(reversed(skipped))
         return batch
 
     async def _send(self, batch: list[_Waiting[EntryT, ResultT]]) -> None:
         try:
             results = await self._flush([waiting.entry for waiting in batch])
             _check_length(batch, results)
-        except Exception as error:  # noqa: BLE001 - handed to every caller of the batch
+        except Exception as error:  # noqa: BLE001 - raised to every caller of the batch
             results = [error] * len(batch)
         except BaseException as error:
             _fail(batch, self._closed or error)
@@ -175,26 +175,26 @@ class Batcher(Generic[EntryT, ResultT]):
             else:
                 waiting.future.set_result(result)
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self._in_flight.discard(task)
         if self._waiting:
-            self._pump()
+            self._send_due()
 
     async def aclose(self, error: Exception) -> None:
-        """Cancel the batches under way; entries that have no result yet, and later ones, fail.
+        """Cancel the batches in flight; pending and later entries fail.
 
         Args:
-            error: raised by `submit`, in place of a cancellation that nobody asked for.
+            error: Raised by `submit`, instead of a cancellation that its caller did not request.
         """
         self._closed = error
         for handle in (self._scheduled, self._lingering):
             if handle is not None:
                 handle.cancel()
         self._scheduled = self._lingering = None
-        # First, or every batch that ends would send the next one.
+        # Before cancelling: each finished batch would send the next one.
         _fail(self._waiting, error)
         self._waiting.clear()
-        tasks = list(self._under_way)
+        tasks = list(self._in_flight)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -202,7 +202,7 @@ class Batcher(Generic[EntryT, ResultT]):
 
 def _fail(waiting: Iterable[_Waiting[EntryT, ResultT]], error: BaseException) -> None:
     if not isinstance(error, Exception):
-        error = RuntimeError(f"the batch ended by {type(error).__name__}")
+        error = RuntimeError(f"the batch was ended by {type(error).__name__}")
     for each in waiting:
         if not each.future.done():
             each.future.set_exception(error)
@@ -210,4 +210,4 @@ def _fail(waiting: Iterable[_Waiting[EntryT, ResultT]], error: BaseException) ->
 
 def _check_length(batch: Sequence[object], results: Sequence[object]) -> None:
     if len(results) != len(batch):
-        raise RuntimeError(f"{len(batch)} entries were sent, {len(results)} answered")
+        raise RuntimeError(f"flush returned {len(results)} results for {len(batch)} entries")

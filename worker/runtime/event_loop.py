@@ -1,4 +1,4 @@
-"""The event loop that everything runs on."""
+"""Choice of the event loop: uvloop if installed, asyncio otherwise."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ ResultT = TypeVar("ResultT")
 
 try:
     import uvloop as loops
-except ImportError:  # there is none for this platform
-    loops = asyncio  # type: ignore[misc] # both make event loops
+except ImportError:  # not available on this platform
+    loops = asyncio  # type: ignore[misc] # both create event loops
 
 
 def run_on_loop(main: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Run a coroutine to its end, on the fastest event loop that there is."""
+    """Run a coroutine on the fastest available event loop and return its result."""
     with asyncio.Runner(loop_factory=loops.new_event_loop) as runner:
         return runner.run(main)

@@ -17,10 +17,10 @@ LINES_DROPPED: Final = "log_lines_dropped"
 
 
 class LogSink:
-    """The end of every log line: written to stderr, or dropped and counted, and never an error.
+    """Output of log lines to stderr; lines that cannot be written are dropped and counted.
 
     Attributes:
-        events: where dropped lines are counted.
+        events: Counter of dropped lines.
     """
 
     def __init__(self) -> None:
@@ -28,11 +28,11 @@ class LogSink:
         self._lines = LineWriter(sys.stderr)
 
     def __call__(self, *_: object) -> LogSink:
-        """Return itself: structlog's factory of loggers."""
+        """Return itself, as structlog's logger factory."""
         return self
 
     def drop(self) -> None:
-        """Count a line that is lost."""
+        """Count a dropped line."""
         self.events[LINES_DROPPED] += 1
 
     def msg(self, line: str) -> None:
@@ -44,11 +44,11 @@ class LogSink:
 
 
 def configure(level: str, log_format: Literal["auto", "json", "text"]) -> None:
-    """Set up structlog: JSON lines when stderr is no terminal, readable text otherwise.
+    """Configure structlog.
 
     Args:
-        level: the least level that is logged.
-        log_format: `json` and `text` decide whatever stderr is.
+        level: Minimum level.
+        log_format: `auto` is text on a terminal and JSON lines otherwise.
     """
     as_text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
     renderer: structlog.types.Processor = (
@@ -78,14 +78,14 @@ def configure(level: str, log_format: Literal["auto", "json", "text"]) -> None:
 def _never_raising(level: int) -> type[structlog.typing.FilteringBoundLogger]:
     filtering: Any = structlog.make_filtering_bound_logger(level)
 
-    class NeverRaising(filtering):  # type: ignore[misc] # made at run time
-        """Logs the event alone where its fields cannot be rendered."""
+    class NeverRaising(filtering):  # type: ignore[misc] # created at run time
+        """A logger that logs the event alone if its fields cannot be rendered."""
 
         def _proxy_to_logger(self, method: str, event: str, **fields: Any) -> None:
             proxy = super()._proxy_to_logger
             try:
                 proxy(method, event, **fields)
-            except Exception as error:  # noqa: BLE001 - a `repr` raises whatever it likes
+            except Exception as error:  # noqa: BLE001 - a `repr` may raise anything
                 try:
                     proxy(method, event, unrendered=type(error).__name__)
                 except Exception:  # noqa: BLE001 - the same
@@ -95,7 +95,7 @@ def _never_raising(level: int) -> type[structlog.typing.FilteringBoundLogger]:
 
 
 def count_drops_in(events: Counter[str]) -> None:
-    """Count dropped lines there from now on, together with those dropped before."""
+    """Count dropped lines in a given counter, including those dropped before."""
     sink = structlog.get_config()["logger_factory"]
     if isinstance(sink, LogSink):
         events.update(sink.events)
@@ -107,7 +107,7 @@ def _write_exception(output: TextIO, exc_info: ExcInfo) -> None:
 
 
 def bind(fields: Mapping[str, str]) -> None:
-    """Add fields to every line from now on, whatever task or thread writes it."""
+    """Add fields to every later line, of all tasks and threads."""
 
     def add(
         _: structlog.types.WrappedLogger, __: str, line: structlog.types.EventDict

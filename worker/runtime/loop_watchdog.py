@@ -1,4 +1,4 @@
-"""A guard against an event loop that has stopped turning."""
+"""Watchdog that ends the process when the event loop is blocked."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from typing import Final, Self
 import structlog
 
 _log: Final = structlog.get_logger()
-_KEPT_TURNS: Final = 40
+_KEPT_LAGS: Final = 40
 _MESSAGE_SECONDS: Final = 1.0
 
 
 class EventLoopWatchdog:
-    """End the process when its event loop stands still, for its supervisor to start it anew.
+    """Ends the process when the event loop is blocked, so that the process manager restarts it.
 
-    Nothing is lost by that: what was held reappears in the queue when its visibility ends. A thread
-    watches, for nothing on a loop that stands still could.
+    No message is lost: messages in flight become visible again when their visibility timeout
+    expires. The watchdog is a thread, because a blocked event loop runs no tasks.
 
     Args:
-        seconds: how long the loop may stand still.
-        warn_seconds: from when on it is worth a warning.
+        seconds: Maximum time that the event loop may be blocked.
+        warn_seconds: Minimum blocked time that is logged as a warning.
     """
 
     def __init__(self, seconds: float, warn_seconds: float = 1.0) -> None:
         self._seconds = seconds
         self._warn_seconds = warn_seconds
-        self._turned_at = time.monotonic()
-        self._lags = deque([0.0], maxlen=_KEPT_TURNS)
+        self._last_tick_at = time.monotonic()
+        self._lags = deque([0.0], maxlen=_KEPT_LAGS)
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="stall guard", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="event-loop watchdog", daemon=True)
         self._ticking: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._turned_at = time.monotonic()
+        self._last_tick_at = time.monotonic()
         self._ticking = asyncio.get_running_loop().create_task(self._tick())
         self._thread.start()
         return self
@@ -53,7 +53,7 @@ class EventLoopWatchdog:
 
     @property
     def lag_seconds(self) -> float:
-        """How long the loop stood still, at most, in the last forty looks at it."""
+        """The longest delay of the event loop in the last forty measurements."""
         return max(self._lags)
 
     async def _tick(self) -> None:
@@ -61,29 +61,29 @@ class EventLoopWatchdog:
         while True:
             await asyncio.sleep(interval)
             now = time.monotonic()
-            stood = now - self._turned_at - interval
-            self._turned_at = now
-            self._lags.append(max(0.0, stood))
-            if stood >= self._warn_seconds:
-                _log.warning("the event loop stood still", seconds=round(stood, 3))
+            lag = now - self._last_tick_at - interval
+            self._last_tick_at = now
+            self._lags.append(max(0.0, lag))
+            if lag >= self._warn_seconds:
+                _log.warning("event loop blocked", seconds=round(lag, 3))
 
     def _watch(self) -> None:
         overdue = 0
         while not self._ended.wait(self._seconds / 10):
-            stood = time.monotonic() - self._turned_at
-            overdue = overdue + 1 if stood >= self._seconds else 0
-            # Twice in a row: a process that was suspended lets its loop turn in between.
+            blocked = time.monotonic() - self._last_tick_at
+            overdue = overdue + 1 if blocked >= self._seconds else 0
+            # Twice in a row: after a suspension of the process, the loop runs in between.
             if overdue > 1:
-                _terminate(f"aup-worker: gave up: the event loop stood still for {stood:.1f} s")
+                _terminate(f"aup-worker: gave up: the event loop was blocked for {blocked:.1f} s")
 
 
 def _terminate(message: str) -> None:
-    """Exit at once: the loop cannot unwind, so neither can the interpreter.
+    """Print a message and exit at once, since a blocked event loop cannot unwind.
 
-    What blocks the loop may be stderr itself, so the message gets a thread and a limited time.
+    Writing to stderr may be what blocks the loop, so the message has its own thread and timeout.
     """
     try:
-        with suppress(RuntimeError):  # no thread can be started
+        with suppress(RuntimeError):  # cannot start a new thread
             writing = threading.Thread(target=_write, args=(message,), daemon=True)
             writing.start()
             writing.join(_MESSAGE_SECONDS)

@@ -1,4 +1,4 @@
-"""Text about responses and exceptions that no private data can enter."""
+"""Texts about responses and exceptions without personal data."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Final
 
 _DIGEST_CHARACTERS: Final = 12
-# Exceptions whose texts name an endpoint, a provider or a local fault, and quote no response; by
-# name, so that logging does not import the AWS libraries.
+# Exceptions whose texts name an endpoint, a provider or a local fault, and never quote a response.
+# Listed by name, so that logging does not import the AWS libraries.
 _CLIENT_ERROR: Final = "botocore.exceptions.ClientError"
 _SAFE: Final = frozenset(
     {
@@ -29,27 +29,27 @@ _SAFE: Final = frozenset(
         "builtins.RuntimeError",
     }
 )
-# Except that botocore quotes what a metadata service responded.
+# The exception: botocore quotes the response of a metadata service.
 _METADATA: Final = re.compile(r"(?<=from container metadata: ).+", re.DOTALL)
-# botocore refuses an address of the environment before it asks there.
+# botocore rejects an address from the environment before it sends a request.
 _SAFE_START: Final = "Unsupported host"
 _CODE: Final = re.compile(r"[A-Za-z][A-Za-z0-9.]{0,99}|\d{3}")
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 def digest(content: bytes | str) -> str:
-    """Return length and digest, in place of what may be private."""
+    """Return length and digest as a substitute for content that may be personal data."""
     raw = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
     return f"{len(raw):,} bytes, SHA-256 {hashlib.sha256(raw).hexdigest()[:_DIGEST_CHARACTERS]}…"
 
 
 def error_code(code: str) -> str:
-    """Return an error code of AWS, or the digest of what cannot be one."""
-    return code if _CODE.fullmatch(code) else f"unreadable code ({digest(code)})"
+    """Return an AWS error code, or a digest if the text does not look like one."""
+    return code if _CODE.fullmatch(code) else f"invalid code ({digest(code)})"
 
 
 def error_text(error: BaseException) -> str:
-    """Return an exception's text if it cannot quote a response, else its type and a digest."""
+    """Return an exception's text if it cannot quote a response; otherwise its type and a digest."""
     text, name = str(error), type(error).__name__
     if not text:
         return name
@@ -65,10 +65,10 @@ def error_text(error: BaseException) -> str:
 
 
 def format_exception(exc_info: ExcInfo) -> str:
-    """Format an exception and what caused it like Python, but for texts that may be private."""
+    """Format an exception and its causes as Python does, without texts that may be private."""
     parts: list[str] = []
     error: BaseException | None = exc_info[1]
-    while error is not None and len(parts) < 10:  # noqa: PLR2004 - a chain may be a circle
+    while error is not None and len(parts) < 10:  # noqa: PLR2004 - the chain may be circular
         parts.append(_formatted(error))
         cause = error.__cause__
         error = cause or (None if error.__suppress_context__ else error.__context__)

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT on an event loop."""
+"""Handling of SIGTERM and SIGINT on an event loop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Final
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-# `timeout`, terminals and process managers send pairs; a person who insists takes longer.
+# `timeout`, terminals and process managers may send two signals at once; a person takes longer.
 _PAIR_SECONDS: Final = 1.0
 
 
@@ -20,24 +20,24 @@ def on_signals(
     """Handle SIGTERM and SIGINT inside the block; restore the earlier handlers afterwards.
 
     Args:
-        first: called on the first signal.
-        again: called on each later one, unless it comes within a second of the last that counted.
+        first: Called on the first signal.
+        again: Called on each later signal, except within one second after the last handled one.
     """
     loop = asyncio.get_running_loop()
-    counted_at: float | None = None
+    handled_at: float | None = None
 
     def handle(number: signal.Signals) -> None:
-        nonlocal counted_at
+        nonlocal handled_at
         now = loop.time()
-        if counted_at is None:
-            counted_at = now
+        if handled_at is None:
+            handled_at = now
             first(number)
-        elif now - counted_at >= _PAIR_SECONDS:
-            counted_at = now
+        elif now - handled_at >= _PAIR_SECONDS:
+            handled_at = now
             again(number)
 
     previous = {number: signal.getsignal(number) for number in _SIGNALS}
-    # SIGINT too: a shell starts background commands with it ignored.
+    # SIGINT explicitly: shells start background commands with SIGINT ignored.
     for number in _SIGNALS:
         loop.add_signal_handler(number, handle, number)
     try:
@@ -49,6 +49,6 @@ def on_signals(
 
 
 def ignore_signals() -> None:
-    """Ignore SIGTERM and SIGINT: the command is exiting already, and its exit code is decided."""
+    """Ignore SIGTERM and SIGINT while the command exits, so that they do not change its code."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Waiting that ends when the service is to stop."""
+"""Waits that end when the service stops."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ ResultT = TypeVar("ResultT")
 async def unless_stopped(
     stopping: asyncio.Event, waiting: Coroutine[Any, Any, ResultT]
 ) -> ResultT | None:
-    """Wait for something that may be given up without loss; never for a poll.
+    """Run a coroutine and cancel it when the service stops.
+
+    Not for receive calls: a cancelled one may lose the messages of its response.
 
     Args:
-        stopping: set when the service is to stop.
-        waiting: cancelled when `stopping` is set first.
+        stopping: Set when the service stops.
+        waiting: Coroutine that is safe to cancel.
 
     Returns:
-        Its result, or None when it was given up.
+        The result of the coroutine; None if it was cancelled.
     """
     if stopping.is_set():
         waiting.close()

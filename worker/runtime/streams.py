@@ -1,7 +1,8 @@
-"""Standard streams that fail in one defined way.
+"""Standard streams with defined behaviour on errors.
 
-Standard error drops what cannot be written. Standard output raises `OutputError`, which only the
-entry point handles; the service drops there too, because nothing that it writes may stop it.
+Standard error drops output that cannot be written. Standard output raises `OutputError`, which only
+the entry point handles. In the service standard output drops as well, so that a full or closed pipe
+cannot stop it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 _STDOUT: Final = 1
 _STDERR: Final = 2
-# The exit code of a command that SIGPIPE ended, as shells report it.
+# Exit code that shells report for a command ended by SIGPIPE.
 _EXIT_CLOSED: Final = 141
 _EXIT_FAILED: Final = 1
 _WAIT_SECONDS: Final = 0.25
@@ -31,7 +32,7 @@ _ESCAPE: Final = "aup_worker_escape"
 class OutputError(Exception):
     """Standard output cannot be written.
 
-    Not an `AUPError`, so that no handler of an expected failure takes it for one of its own.
+    Not an `AUPError`, so that handlers of expected failures do not catch it.
 
     Attributes:
         exit_code: 141 if the reader closed the pipe, otherwise 1.
@@ -43,7 +44,7 @@ class OutputError(Exception):
 
 
 class _Writer(io.RawIOBase):
-    """Unbuffered bytes to a descriptor, which stays open when the writer is closed."""
+    """Unbuffered binary writer; its descriptor stays open when it is closed."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
@@ -60,14 +61,14 @@ class _Writer(io.RawIOBase):
 
 
 class DroppingWriter(_Writer):
-    """Writes or drops, and never raises.
+    """Writer that drops output instead of raising an exception.
 
     Args:
-        descriptor: where to write.
+        descriptor: File descriptor to write to.
 
     Attributes:
-        wait_seconds: how long to wait for a reader that does not read. What comes after something
-            was dropped is not waited for, until a write succeeds. None: no limit.
+        wait_seconds: Maximum wait for a reader that does not read; None for no limit. After a
+            dropped write there is no wait until a write succeeds.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -77,34 +78,34 @@ class DroppingWriter(_Writer):
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
         self._is_blocked = False
-        self._is_torn = False
+        self._is_incomplete = False
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write or drop it; return its length in either case."""
+        """Write or drop the data; return its length in either case."""
         content = bytes(data)
         self.write_all(content)
         return len(content)
 
     def write_all(self, content: bytes) -> bool:
-        """Write or drop it.
+        """Write or drop the content.
 
         Returns:
-            Whether all of it was written.
+            Whether it was written completely.
         """
         if not content:
             return True
         with self._lock:
-            # The next line must not continue half a line that was written before.
-            left = memoryview(b"\n" + content if self._is_torn else content)
+            # A line must not continue an incomplete one.
+            left = memoryview(b"\n" + content if self._is_incomplete else content)
             length = len(left)
             try:
                 while left and self._is_ready():
-                    # POSIX: a pipe that is ready takes so much without blocking.
+                    # POSIX: a pipe that is ready accepts PIPE_BUF bytes without blocking.
                     left = left[os.write(self._descriptor, left[: select.PIPE_BUF]) :]
             except OSError:
                 pass
             if len(left) < length:
-                self._is_torn = bool(left)
+                self._is_incomplete = bool(left)
             return not left
 
     def _is_ready(self) -> bool:
@@ -114,10 +115,10 @@ class DroppingWriter(_Writer):
 
 
 class LineWriter:
-    """Whole lines to a text stream; a line that cannot be written is dropped.
+    """Writer of complete lines to a text stream; lines that cannot be written are dropped.
 
     Args:
-        stream: its buffers are bypassed if `prepare` replaced it.
+        stream: Output; its buffers are bypassed if `prepare` replaced it.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -136,48 +137,48 @@ class LineWriter:
         try:
             self._stream.write(text)
             self._stream.flush()
-        except (OSError, ValueError):  # ValueError: the file is closed, or lacks a character
+        except (OSError, ValueError):  # ValueError: closed, or not encodable
             return False
         return True
 
 
 class _OutputWriter(_Writer):
-    """Raises `OutputError`, which no library takes for an error of its own."""
+    """Writer that raises `OutputError`, which libraries do not catch as they do `OSError`."""
 
     def write(self, data: ReadableBuffer, /) -> int:
         while True:
             try:
                 return os.write(self._descriptor, data)
-            except BlockingIOError:  # another process made the shared pipe non-blocking
+            except BlockingIOError:  # another process set the shared pipe to non-blocking
                 select.select([], [self._descriptor], [])
             except OSError as error:
                 raise OutputError(error) from None
 
 
 def prepare() -> None:
-    """Replace the standard streams; call it before anything else opens a file.
+    """Replace the standard streams. Call this before anything else opens a file.
 
-    Missing descriptors are opened on /dev/null: otherwise the next file or socket that is opened
-    becomes standard input, output or error.
+    Missing descriptors are opened on /dev/null; otherwise the next file or socket would become
+    standard input, output or error.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
     register_escape()
     if sys.stdin is None:
-        sys.stdin = open(0, closefd=False)  # noqa: SIM115 - as Python itself opens it
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 - stays open, as in Python itself
     buffer = io.BufferedWriter(_OutputWriter(_STDOUT))
     sys.stdout = _text(buffer, sys.stdout, line_buffering=os.isatty(_STDOUT))
     sys.stderr = _text(DroppingWriter(_STDERR), sys.stderr)
 
 
 def register_escape() -> None:
-    """Register the error handler of the streams, which escapes what an encoding lacks."""
+    """Register the error handler that escapes characters missing in an encoding."""
     codecs.register_error(_ESCAPE, _escape)
 
 
 def never_block() -> None:
-    """Drop what stdout and stderr do not take within a moment; only after `prepare`."""
+    """Drop output that stdout or stderr does not accept in time; requires `prepare`."""
     if _dropping(sys.stderr) is None:
         return
     sys.stdout.flush()
@@ -188,14 +189,14 @@ def never_block() -> None:
 
 
 def run_to_exit(command: Callable[[], None]) -> None:
-    """Run a command and flush its output, which decides the exit code if it fails.
+    """Run a command and flush its output; a failed flush determines the exit code.
 
     Args:
-        command: returns, or exits with a code of its own.
+        command: Returns, or raises `SystemExit`.
 
     Raises:
-        SystemExit: the command's own, or 141 if the reader of stdout is gone, or 1 if stdout cannot
-            be written.
+        SystemExit: That of the command, 141 if the reader closed stdout, or 1 if stdout cannot be
+            written.
     """
     try:
         try:
@@ -205,15 +206,15 @@ def run_to_exit(command: Callable[[], None]) -> None:
             raise
         sys.stdout.flush()
     except OutputError as error:
-        # The interpreter flushes once more, which must not fail again.
+        # The interpreter flushes once more at exit, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
         if error.exit_code != _EXIT_CLOSED:
-            print(f"aup-worker: {error}", file=sys.stderr)  # noqa: T201 - the error's line
+            print(f"aup-worker: {error}", file=sys.stderr)  # noqa: T201 - the error message
         sys.exit(error.exit_code)
 
 
 def _text(
-    buffer: Any,  # a raw one will do, as for Python's own `-u`; the stubs do not know
+    buffer: Any,  # also unbuffered, as with Python's `-u`; the stubs do not allow that
     before: TextIO | None,
     *,
     line_buffering: bool = True,
@@ -233,7 +234,7 @@ def _dropping(stream: TextIO) -> DroppingWriter | None:
 
 
 def _escape(error: UnicodeError) -> tuple[str, int]:
-    """Escape what an encoding lacks as JSON does, so that JSON stays valid."""
+    """Escape unencodable characters as JSON does, so that JSON stays valid."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")

@@ -21,7 +21,7 @@ from typing import Any, Final
 from aiobotocore.httpsession import AIOHTTPSession
 
 from tests.bench.variants.implementations import WAYS, receive_on
-from worker.domain.message import OutcomeKind
+from worker.domain.outcome import OutcomeKind
 from worker.errors import BenchError, GaveUpError
 from worker.pipeline.flow import Flow
 from worker.pipeline.metrics import Durations

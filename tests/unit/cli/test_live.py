@@ -19,7 +19,7 @@ from rich.console import Console
 from tests.simulation.virtual_clock import START
 from worker.aws.queue_state import QueueState
 from worker.cli.live import History, Sparkline, draw, line, repeat, watch
-from worker.domain.message import OutcomeKind
+from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSError, AWSUnavailableError
 from worker.operations.status.observer import QueueStatus, ReasonCounts, Status, WorkerStatus
 from worker.operations.status.scrape import Sample

@@ -1,4 +1,4 @@
-"""State what an acceptance may hold and what it keeps."""
+"""Validation of acceptances."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ REQUIRED = ("event_id", "user_id", "policy_id", "version", "accepted_at")
         ("2026-11-22T10:00:00-23:59", datetime(2026, 11, 23, 9, 59, tzinfo=UTC)),
     ],
 )
-def test_a_time_of_rfc_3339_is_read(text: str, expected: datetime) -> None:
+def test_rfc_3339_time_is_parsed(text: str, expected: datetime) -> None:
     assert parse_time(text) == expected
 
 
@@ -84,7 +84,7 @@ def test_a_time_of_rfc_3339_is_read(text: str, expected: datetime) -> None:
         "1700000000",
     ],
 )
-def test_any_other_time_is_refused(text: str) -> None:
+def test_other_time_format_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r"must be an RFC 3339 time|not a valid time"):
         parse_time(text)
 
@@ -100,7 +100,7 @@ def test_any_other_time_is_refused(text: str) -> None:
         "0001-01-01T00:00:60+00:01",
     ],
 )
-def test_a_leap_second_is_read_as_the_end_of_its_minute_whatever_the_offset(text: str) -> None:
+def test_leap_second_is_parsed_as_the_end_of_its_minute_in_any_offset(text: str) -> None:
     before = parse_time(f"{text[:17]}59{text[19:]}".replace(".75", "").replace(".0", ""))
     assert timedelta(0) < parse_time(text) - before < timedelta(seconds=1)
 
@@ -115,12 +115,12 @@ def test_a_leap_second_is_read_as_the_end_of_its_minute_whatever_the_offset(text
         "2016-12-31T23:59:61Z",
     ],
 )
-def test_a_sixtieth_second_that_is_not_the_last_of_a_day_in_utc_is_refused(text: str) -> None:
+def test_second_60_is_rejected_except_at_the_end_of_a_utc_day(text: str) -> None:
     with pytest.raises(ValueError, match=r"must be an RFC 3339 time|leap second"):
         parse_time(text)
 
 
-def test_a_time_is_bounded_in_a_record_and_kept_as_it_came() -> None:
+def test_time_has_a_maximum_length_and_is_kept_unchanged() -> None:
     longest = f"2026-11-22T09:59:00.{'7' * 235}Z"
     for text in (longest, "2016-12-31T23:59:60Z"):
         assert acceptance(accepted_at=text).accepted_at == text
@@ -132,11 +132,11 @@ _OFFSETS = st.integers(-23 * 60, 23 * 60).map(lambda each: timezone(timedelta(mi
 
 
 @given(st.datetimes(timezones=_OFFSETS))
-def test_every_time_that_states_its_offset_is_read_as_it_is(moment: datetime) -> None:
+def test_every_time_with_an_offset_is_parsed_exactly(moment: datetime) -> None:
     assert parse_time(moment.isoformat(timespec="microseconds")) == moment
 
 
-def test_values_are_kept_exactly_as_they_came() -> None:
+def test_values_are_kept_unchanged() -> None:
     fields = {
         "user_id": " u-1 ",
         "accepted_at": "2026-11-22t10:00:00.10z",
@@ -146,19 +146,19 @@ def test_values_are_kept_exactly_as_they_came() -> None:
     assert acceptance(**fields).stated() == {**message(), **fields}
 
 
-def test_absent_and_null_fields_are_left_out() -> None:
+def test_absent_and_null_fields_are_omitted() -> None:
     stated = acceptance(ip=None, user_agent=ABSENT, on_behalf_of=None).stated()
     assert not {"ip", "user_agent", "on_behalf_of", "extra"} & set(stated)
 
 
-def test_unknown_fields_are_kept_under_extra() -> None:
+def test_unknown_fields_are_kept_in_extra() -> None:
     unknown = {"referrer": "é", "nested": {"n": [1, 2.5, None, True]}, "extra": "mine"}
     stated = acceptance(**unknown).stated()
     assert json.loads(stated["extra"]) == unknown
     assert not {"referrer", "nested"} & set(stated)
 
 
-def test_the_sort_key_joins_policy_and_version_so_that_neither_may_hold_the_joint() -> None:
+def test_sort_key_joins_policy_and_version_which_must_not_contain_the_separator() -> None:
     assert acceptance().policy_version == "acceptable-use#2026-01"
     for field in ("policy_id", "version"):
         with pytest.raises(ValidationError, match=field):
@@ -167,7 +167,7 @@ def test_the_sort_key_joins_policy_and_version_so_that_neither_may_hold_the_join
 
 @pytest.mark.parametrize("field", REQUIRED)
 @pytest.mark.parametrize("value", [ABSENT, None, "", 7, ["x"], "x" * 3000])
-def test_a_required_field_must_be_a_short_string(field: str, value: Any) -> None:
+def test_required_field_must_be_a_short_string(field: str, value: Any) -> None:
     with pytest.raises(ValidationError) as caught:
         acceptance(**{field: value})
     assert [each["loc"] for each in caught.value.errors()] == [(field,)]
@@ -175,25 +175,25 @@ def test_a_required_field_must_be_a_short_string(field: str, value: Any) -> None
 
 @pytest.mark.parametrize("field", ["event_id", "user_id", "policy_id", "version"])
 @pytest.mark.parametrize("value", [" ", "\u2003\t"])
-def test_an_identifier_is_not_blank(field: str, value: str) -> None:
+def test_identifier_must_not_be_blank(field: str, value: str) -> None:
     with pytest.raises(ValidationError, match=field):
         acceptance(**{field: value})
 
 
 @pytest.mark.parametrize("field", sorted(set(Acceptance.model_fields) - set(REQUIRED)))
 @pytest.mark.parametrize("value", [7, True, ["x"], {}, "x" * 3000])
-def test_an_optional_field_is_a_short_string_or_null(field: str, value: Any) -> None:
+def test_optional_field_must_be_a_short_string_or_null(field: str, value: Any) -> None:
     with pytest.raises(ValidationError) as caught:
         acceptance(**{field: value})
     assert caught.value.errors()[0]["loc"][0] == field
 
 
-def test_unknown_fields_are_bounded_in_all() -> None:
+def test_unknown_fields_have_a_maximum_total_size() -> None:
     acceptance(big="x" * (EXTRA_MAX_BYTES - 20))
-    with pytest.raises(ValidationError, match="unknown fields exceed 350000 bytes"):
+    with pytest.raises(ValidationError, match="must not exceed 350000 bytes in total"):
         acceptance(big="é" * (EXTRA_MAX_BYTES // 2))
 
 
-def test_an_acceptance_cannot_be_changed() -> None:
+def test_acceptance_is_immutable() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        acceptance().user_id = "another"  # type: ignore[misc] # the point
+        acceptance().user_id = "another"  # type: ignore[misc] # must fail

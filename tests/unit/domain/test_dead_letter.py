@@ -1,4 +1,4 @@
-"""State that a dead letter is the original, byte for byte, with the reason beside it."""
+"""Dead dead_letters: the unchanged message with a reason, and its replay history."""
 
 from __future__ import annotations
 
@@ -41,29 +41,31 @@ TEN: dict[str, Any] = {
 }
 
 
-def _bury(given: ReceivedMessage, reason: str = "invalid", detail: str = "user_id: missing") -> Any:
-    letter = to_dead_letter(given, reason, detail, dead_at=START)
-    assert len(letter.attributes) <= 10
-    assert letter.size_bytes <= MESSAGE_MAX_BYTES
-    assert letter.body == given.body
-    assert (letter.trace_header, letter.group_id) == (given.trace_header, given.group_id)
-    return letter
+def _dead_letter(
+    given: ReceivedMessage, reason: str = "invalid", detail: str = "user_id: missing"
+) -> Any:
+    dead_letter = to_dead_letter(given, reason, detail, dead_at=START)
+    assert len(dead_letter.attributes) <= 10
+    assert dead_letter.size_bytes <= MESSAGE_MAX_BYTES
+    assert dead_letter.body == given.body
+    assert (dead_letter.trace_header, dead_letter.group_id) == (given.trace_header, given.group_id)
+    return dead_letter
 
 
-def _received(letter: OutgoingMessage) -> ReceivedMessage:
+def _received(dead_letter: OutgoingMessage) -> ReceivedMessage:
     return received_message(
         message_id="new id",
-        body=letter.body,
-        attributes=letter.attributes,
-        trace_header=letter.trace_header,
-        group_id=letter.group_id,
+        body=dead_letter.body,
+        attributes=dead_letter.attributes,
+        trace_header=dead_letter.trace_header,
+        group_id=dead_letter.group_id,
     )
 
 
-def test_the_letter_says_why_what_and_when() -> None:
+def test_dead_letter_has_reason_message_and_times() -> None:
     given = received_message(receive_count=3)
-    note = json.loads(_bury(given).attributes[ATTRIBUTE]["StringValue"])
-    assert note == {
+    content = json.loads(_dead_letter(given).attributes[ATTRIBUTE]["StringValue"])
+    assert content == {
         "reason": "invalid",
         "detail": "user_id: missing",
         "message_id": "message-0",
@@ -72,46 +74,46 @@ def test_the_letter_says_why_what_and_when() -> None:
         "dead_at": "2026-11-22T10:00:00.000+00:00",
         "worker_version": __version__,
     }
-    death = read(_received(_bury(given)))
-    assert death is not None
-    assert (death.reason, death.detail) == ("invalid", "user_id: missing")
-    assert (death.message_id, death.receive_count) == ("message-0", 3)
+    info = read(_received(_dead_letter(given)))
+    assert info is not None
+    assert (info.reason, info.detail) == ("invalid", "user_id: missing")
+    assert (info.message_id, info.receive_count) == ("message-0", 3)
 
 
 @pytest.mark.parametrize("count", range(11))
-def test_body_and_attributes_of_every_type_survive_the_round_trip(count: int) -> None:
+def test_body_and_attributes_of_every_type_are_restored(count: int) -> None:
     attributes = dict(list(TEN.items())[:count])
     given = received_message(
         body=' {"a" :\t1}\r\n é \U0001f600', attributes=attributes, trace_header="t", group_id="g"
     )
-    restored = original(_received(_bury(given)))
+    restored = original(_received(_dead_letter(given)))
     assert restored == OutgoingMessage(given.body, attributes, "t", "g")
 
 
-def test_where_there_are_ten_attributes_the_smallest_is_folded_in() -> None:
-    letter = _bury(received_message(attributes=TEN))
-    assert len(letter.attributes) == 10
-    assert set(TEN) - set(letter.attributes) == {"whole"}
-    death = read(_received(letter))
-    assert death is not None
-    assert death.folded == {"whole": TEN["whole"]}
+def test_smallest_of_ten_attributes_is_moved_into_the_dead_letter_attribute() -> None:
+    dead_letter = _dead_letter(received_message(attributes=TEN))
+    assert len(dead_letter.attributes) == 10
+    assert set(TEN) - set(dead_letter.attributes) == {"whole"}
+    info = read(_received(dead_letter))
+    assert info is not None
+    assert info.moved_attributes == {"whole": TEN["whole"]}
 
 
-def test_ten_binary_attributes_survive_too() -> None:
+def test_ten_binary_attributes_are_restored() -> None:
     attributes = {
         f"b{number}": {"DataType": "Binary", "BinaryValue": bytes([number, 255])}
         for number in range(10)
     }
     given = received_message(attributes=attributes)
-    assert original(_received(_bury(given))).attributes == attributes
+    assert original(_received(_dead_letter(given))).attributes == attributes
 
 
-def test_a_message_that_dies_again_has_the_new_reason_and_all_it_had() -> None:
-    first = _received(_bury(received_message(attributes=TEN)))
-    again = _received(_bury(first, "conflict", "recorded already"))
-    death = read(again)
-    assert death is not None
-    assert (death.reason, death.detail) == ("conflict", "recorded already")
+def test_message_dead_lettered_again_has_the_new_reason_and_all_attributes() -> None:
+    first = _received(_dead_letter(received_message(attributes=TEN)))
+    again = _received(_dead_letter(first, "conflict", "recorded already"))
+    info = read(again)
+    assert info is not None
+    assert (info.reason, info.detail) == ("conflict", "recorded already")
     assert original(again).attributes == TEN
 
 
@@ -126,48 +128,50 @@ def _filled(free_bytes: int, attributes: dict[str, Any]) -> ReceivedMessage:
 
 @pytest.mark.parametrize("attributes", [{}, TEN], ids=["none", "ten"])
 @pytest.mark.parametrize("free_bytes", [0, 1, 10, 30, 60, 90, 120, 150, 200, 250, 300, 400])
-def test_near_the_size_limit_the_note_shrinks_and_the_original_stays(
+def test_near_the_size_limit_the_info_is_reduced_and_the_message_is_kept(
     free_bytes: int, attributes: dict[str, Any]
 ) -> None:
     given = _filled(free_bytes, attributes)
-    letter = _bury(given)
-    assert original(_received(letter)) == OutgoingMessage(given.body, attributes)
-    death = read(_received(letter))
+    dead_letter = _dead_letter(given)
+    assert original(_received(dead_letter)) == OutgoingMessage(given.body, attributes)
+    info = read(_received(dead_letter))
     if free_bytes >= 400:
-        assert death is not None
-        assert death.detail == "user_id: missing"
+        assert info is not None
+        assert info.detail == "user_id: missing"
     elif free_bytes >= 120:
-        assert death is not None
-        assert death.reason == "invalid"
+        assert info is not None
+        assert info.reason == "invalid"
     elif free_bytes == 0:
-        assert death is None
+        assert info is None
 
 
-def test_at_the_size_limit_a_stale_note_is_not_taken_for_the_new_one() -> None:
-    first = _received(_bury(_filled(60, {}), "conflict", ""))
+def test_at_the_size_limit_an_earlier_reason_is_removed() -> None:
+    first = _received(_dead_letter(_filled(60, {}), "conflict", ""))
     assert read(first) is not None
     free_bytes = MESSAGE_MAX_BYTES - OutgoingMessage(first.body, first.attributes).size_bytes
     full = replace(first, body=first.body + "x" * free_bytes)
-    death = read(_received(_bury(full, "invalid_and_long", "")))
-    assert death is None or death.reason == "invalid_and_long"
+    info = read(_received(_dead_letter(full, "invalid_and_long", "")))
+    assert info is None or info.reason == "invalid_and_long"
 
 
 @pytest.mark.parametrize("detail", ["x" * 5000, "\x07" * 5000, "\U0001f600" * 5000])
-def test_a_long_detail_is_cut(detail: str) -> None:
-    death = read(_received(_bury(received_message(), detail=detail)))
-    assert death is not None
-    assert 0 < len(death.detail) <= DETAIL_MAX_CHARACTERS
+def test_long_detail_is_truncated(detail: str) -> None:
+    info = read(_received(_dead_letter(received_message(), detail=detail)))
+    assert info is not None
+    assert 0 < len(info.detail) <= DETAIL_MAX_CHARACTERS
 
 
-def test_the_detail_is_one_line() -> None:
-    death = read(_received(_bury(received_message(), detail="event_id a\r\nb\u2028c is recorded")))
-    assert death is not None
-    assert len(death.detail.splitlines()) == 1
+def test_detail_is_one_line() -> None:
+    info = read(
+        _received(_dead_letter(received_message(), detail="event_id a\r\nb\u2028c is recorded"))
+    )
+    assert info is not None
+    assert len(info.detail.splitlines()) == 1
 
 
-def test_the_note_is_plain_ascii_and_so_valid_in_an_attribute() -> None:
+def test_attribute_is_ascii() -> None:
     assert (
-        _bury(received_message(), detail="é\x00\u2028")
+        _dead_letter(received_message(), detail="é\x00\u2028")
         .attributes[ATTRIBUTE]["StringValue"]
         .isascii()
     )
@@ -177,7 +181,7 @@ def test_the_note_is_plain_ascii_and_so_valid_in_an_attribute() -> None:
     "value",
     [
         "",
-        "no JSON",
+        "not JSON",
         "[]",
         "null",
         "{}",
@@ -189,14 +193,14 @@ def test_the_note_is_plain_ascii_and_so_valid_in_an_attribute() -> None:
         '{"reason": "x", "attributes": {"a": {"DataType": "Binary", "Base64": "A"}}}',
     ],
 )
-def test_a_note_that_others_wrote_is_no_note_and_breaks_nothing(value: str) -> None:
+def test_invalid_attribute_is_ignored(value: str) -> None:
     given = received_message(attributes={ATTRIBUTE: {"DataType": "String", "StringValue": value}})
     assert read(given) is None
     assert original(given) == OutgoingMessage(given.body, {})
-    assert read(_received(_bury(given))) is not None
+    assert read(_received(_dead_letter(given))) is not None
 
 
-def test_a_binary_note_is_no_note() -> None:
+def test_binary_attribute_is_ignored() -> None:
     given = received_message(attributes={ATTRIBUTE: {"DataType": "Binary", "BinaryValue": b"x"}})
     assert read(given) is None
 
@@ -217,76 +221,76 @@ _ATTRIBUTE = st.one_of(
     ),
     body=_VALUES,
 )
-def test_whatever_the_message_was_it_is_restored(attributes: dict[str, Any], body: str) -> None:
+def test_every_message_is_restored(attributes: dict[str, Any], body: str) -> None:
     given = received_message(body=body, attributes=attributes)
-    assert original(_received(_bury(given))) == OutgoingMessage(body, attributes)
+    assert original(_received(_dead_letter(given))) == OutgoingMessage(body, attributes)
 
 
 EDIT = Edit("2026-11-22T10:00:00.000+00:00", "ada", ("user_id", "attribute kind"))
 
 
-def test_each_replay_counts_one_more_through_every_death_and_keeps_the_edits() -> None:
+def test_replay_count_and_edits_are_kept_across_dead_letters() -> None:
     given = received_message(attributes=dict(list(TEN.items())[:3]))
     assert replays(given) == Replays()
-    dead = _received(_bury(given))
+    dead = _received(_dead_letter(given))
     for count in range(1, 4):
         edit = EDIT if count == 2 else None
         sent = mark_replayed(original(dead), START, edit)
         assert ATTRIBUTE not in sent.attributes
         assert {name: sent.attributes[name] for name in given.attributes} == given.attributes
-        dead = _received(_bury(_received(sent)))
+        dead = _received(_dead_letter(_received(sent)))
         assert replays(dead).count == replays(sent).count == count
     assert replays(dead) == Replays(3, "2026-11-22T10:00:00.000+00:00", (EDIT,))
 
 
 @pytest.mark.parametrize("count", range(11))
-def test_a_replay_adds_its_mark_only_where_there_is_room_for_one_more_attribute(count: int) -> None:
+def test_replay_history_is_added_only_if_the_attribute_limit_allows_it(count: int) -> None:
     attributes = dict(list(TEN.items())[:count])
     sent = mark_replayed(
-        original(_received(_bury(received_message(attributes=attributes)))), START, EDIT
+        original(_received(_dead_letter(received_message(attributes=attributes)))), START, EDIT
     )
     assert len(sent.attributes) <= 10
-    mark = sent.attributes.get(REPLAYS_ATTRIBUTE)
+    attribute = sent.attributes.get(REPLAYS_ATTRIBUTE)
     assert {k: v for k, v in sent.attributes.items() if k != REPLAYS_ATTRIBUTE} == attributes
-    assert (mark is None) == (count == 10)
-    # Nine and the mark are ten: the note of the next death folds one of them, and it comes back.
-    again = _received(_bury(_received(sent)))
+    assert (attribute is None) == (count == 10)
+    # Nine and the history are ten: the next dead dead_letter moves one of them, and it is restored.
+    again = _received(_dead_letter(_received(sent)))
     assert original(again).attributes == sent.attributes
     assert replays(again) == replays(sent)
 
 
 @pytest.mark.parametrize("free_bytes", [0, 30, 60, 70, 90, 120, 150, 200, 250])
-def test_near_the_size_limit_a_replay_leaves_out_the_edits_and_then_its_mark(
+def test_near_the_size_limit_a_replay_omits_the_edits_and_then_the_history(
     free_bytes: int,
 ) -> None:
     sent = mark_replayed(original(_filled(free_bytes, {})), START, EDIT)
     assert sent.size_bytes <= MESSAGE_MAX_BYTES
-    known = replays(sent)
-    assert known.count == (1 if free_bytes >= 70 else 0)
-    assert known.edits == ((EDIT,) if free_bytes >= 200 else ())
+    history = replays(sent)
+    assert history.count == (1 if free_bytes >= 70 else 0)
+    assert history.edits == ((EDIT,) if free_bytes >= 200 else ())
 
 
 @pytest.mark.parametrize("free_bytes", [0, 1, 30, 60, 90, 150, 250, 400, 600])
-def test_near_the_size_limit_a_death_leaves_out_edits_first_and_never_the_body(
+def test_near_the_size_limit_a_dead_letter_omits_the_edits_and_keeps_the_body(
     free_bytes: int,
 ) -> None:
-    mark = mark_replayed(OutgoingMessage("x"), START, EDIT).attributes
-    letter = _bury(_filled(free_bytes, dict(mark)))
-    death, known = read(letter), replays(letter)
-    assert death is not None
-    assert death.reason == "invalid"
-    assert (known.count, known.edits) == ((1, (EDIT,)) if free_bytes >= 250 else (1, ()))
-    assert (death.detail != "") == (free_bytes >= 150)
+    attribute = mark_replayed(OutgoingMessage("x"), START, EDIT).attributes
+    dead_letter = _dead_letter(_filled(free_bytes, dict(attribute)))
+    info, history = read(dead_letter), replays(dead_letter)
+    assert info is not None
+    assert info.reason == "invalid"
+    assert (history.count, history.edits) == ((1, (EDIT,)) if free_bytes >= 250 else (1, ()))
+    assert (info.detail != "") == (free_bytes >= 150)
 
 
-def test_the_history_of_edits_stays_short() -> None:
+def test_history_of_edits_is_bounded() -> None:
     many = Edit("2026-11-22T10:00:00Z", "x" * 500, tuple(f"{n}" * 300 for n in range(50)))
     message = OutgoingMessage("x")
     for _ in range(30):
         message = mark_replayed(message, START, many)
-    known = replays(message)
-    assert (known.count, len(known.edits)) == (30, 10)
-    assert known.edits[0].changed[-1] == "and 30 more"
+    history = replays(message)
+    assert (history.count, len(history.edits)) == (30, 10)
+    assert history.edits[0].changed[-1] == "and 30 more"
     assert message.size_bytes < 40_000
 
 
@@ -295,28 +299,29 @@ def test_the_history_of_edits_stays_short() -> None:
     ["", "x", "[]", "{}", '{"count": "many"}', '{"count": 1e999}', '{"count": 1, "edits": 1}',
      '{"count": 1, "edits": [{}]}', "[" * 100_000],
 )  # fmt: skip
-def test_a_mark_that_others_wrote_is_no_mark_and_is_replaced(value: str) -> None:
+def test_invalid_history_is_ignored_and_replaced(value: str) -> None:
     given = OutgoingMessage("x", {REPLAYS_ATTRIBUTE: {"DataType": "String", "StringValue": value}})
     assert replays(given) == Replays()
     assert replays(mark_replayed(given, START)).count == 1
 
 
-def test_dead_letter_shrinks_step_by_step_to_the_body_alone() -> None:
+def test_dead_letter_is_reduced_in_steps_to_the_body_alone() -> None:
     attributes = {"tenant": {"DataType": "String", "StringValue": "t" * 300}}
     given = received_message(body="x" * 2000, attributes=attributes)
     detail = "user_id: " + "missing " * 50
-    letters = [
+    dead_letters = [
         to_dead_letter(given, "invalid", detail, dead_at=START, max_bytes=limit)
         for limit in range(3400, 2000, -1)
     ]
     assert all(
-        each.size_bytes <= limit for each, limit in zip(letters, range(3400, 2000, -1), strict=True)
+        each.size_bytes <= limit
+        for each, limit in zip(dead_letters, range(3400, 2000, -1), strict=True)
     )
-    assert {each.body for each in letters} == {given.body}
+    assert {each.body for each in dead_letters} == {given.body}
     forms: list[tuple[int | None, bool]] = []
-    for each in letters:
-        death = read(_received(each))
-        form = (None if death is None else len(death.detail), "tenant" in each.attributes)
+    for each in dead_letters:
+        info = read(_received(each))
+        form = (None if info is None else len(info.detail), "tenant" in each.attributes)
         if form not in forms[-1:]:
             forms.append(form)
     assert forms == [
@@ -329,15 +334,19 @@ def test_dead_letter_shrinks_step_by_step_to_the_body_alone() -> None:
     ]
 
 
-def test_dead_letter_whose_attributes_were_dropped_says_so() -> None:
+def test_dead_letter_has_the_number_of_dropped_attributes() -> None:
     attributes = {"tenant": {"DataType": "String", "StringValue": "t" * 300}}
     given = received_message(body="x" * 2000, attributes=attributes)
-    letter = to_dead_letter(given, "invalid", "user_id: missing", dead_at=START, max_bytes=2200)
-    note = json.loads(letter.attributes[ATTRIBUTE]["StringValue"])
-    assert note == {"reason": "invalid", "dropped_attributes": 1}
+    dead_letter = to_dead_letter(
+        given, "invalid", "user_id: missing", dead_at=START, max_bytes=2200
+    )
+    content = json.loads(dead_letter.attributes[ATTRIBUTE]["StringValue"])
+    assert content == {"reason": "invalid", "dropped_attributes": 1}
 
 
-def test_body_beyond_the_limit_stays_whole_for_sqs_to_refuse() -> None:
+def test_body_above_the_limit_is_kept_complete() -> None:
     given = received_message(body="x" * 2000)
-    letter = to_dead_letter(given, "invalid", "user_id: missing", dead_at=START, max_bytes=1024)
-    assert letter == OutgoingMessage(given.body)
+    dead_letter = to_dead_letter(
+        given, "invalid", "user_id: missing", dead_at=START, max_bytes=1024
+    )
+    assert dead_letter == OutgoingMessage(given.body)

@@ -1,4 +1,4 @@
-"""State what becomes of every kind of bad input, and that no detail betrays evidence."""
+"""Decoding of valid and invalid bodies; details without personal data."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ MALFORMED_INPUT: dict[str, tuple[str | bytes, str]] = {
 
 
 @pytest.mark.parametrize(("text", "detail"), MALFORMED_INPUT.values(), ids=list(MALFORMED_INPUT))
-def test_what_cannot_be_read_is_malformed_and_the_place_is_named(
+def test_undecodable_body_is_malformed_and_its_position_is_reported(
     text: str | bytes, detail: str
 ) -> None:
     refused = _refused(text)
@@ -86,7 +86,7 @@ def _match(pattern: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("opening", ["[", '{"a":', '{"event_id":['])
-def test_a_mebibyte_of_nesting_is_refused_at_once(opening: str) -> None:
+def test_deep_nesting_is_rejected_fast(opening: str) -> None:
     bomb = opening * (1_048_576 // len(opening))
     seconds = []
     for _ in range(3):
@@ -112,14 +112,14 @@ INVALID_INPUT: dict[str, tuple[dict[str, Any], str]] = {
         for field in ("event_id", "user_id", "policy_id", "version")
     },
     **{
-        f"{field} wrongly typed": ({field: 12}, f"{field}: input should be a valid string")
+        f"{field} wrongly typed": ({field: 12}, f"{field}: must be a string")
         for field in Acceptance.model_fields
     },
     **{
         f"{field} over-long": ({field: IP * 200}, f"{field}: ") for field in Acceptance.model_fields
     },
-    "event_id null": ({"event_id": None}, "event_id: input should be a valid string"),
-    "policy_id with the joint": ({"policy_id": "a#b"}, "policy_id: must not contain '#'"),
+    "event_id null": ({"event_id": None}, "event_id: must be a string"),
+    "policy_id with the separator": ({"policy_id": "a#b"}, "policy_id: must not contain '#'"),
     **{
         f"{field} with U+{ord(character):04X}": (
             {field: f"a{character}b"},
@@ -128,51 +128,54 @@ INVALID_INPUT: dict[str, tuple[dict[str, Any], str]] = {
         for field in ("event_id", "user_id", "policy_id", "version")
         for character in "\x00\t\n\x1f\x7f\x80\x85\x9f"
     },
-    "content_sha256 too short": ({"content_sha256": "abc"}, "content_sha256: string should match"),
+    "content_sha256 too short": ({"content_sha256": "abc"}, "content_sha256: must match"),
     "time without offset": (
         {"accepted_at": "2026-11-22T10:00:00"},
         "accepted_at: must be an RFC 3339 time with an offset",
     ),
     "no time": ({"accepted_at": "yesterday"}, "accepted_at: must be an RFC 3339 time"),
     "no such day": ({"accepted_at": "2026-02-30T10:00:00Z"}, "accepted_at: not a valid time: day"),
-    "time as a number": ({"accepted_at": 1_700_000_000}, "accepted_at: input should be"),
+    "time as a number": ({"accepted_at": 1_700_000_000}, "accepted_at: must be"),
     "time in the future": (
         {"accepted_at": "2026-11-22T10:05:01Z"},
         "accepted_at: 2026-11-22T10:05:01Z is in the future: more than 300 s after 2026-11-22",
     ),
-    "unknown fields too large": ({"big": "x" * 400_000}, "unknown fields exceed 350000 bytes"),
-    "an infinite number": ({"big": 0}, "unknown fields: "),
+    "unknown fields too large": (
+        {"big": "x" * 400_000},
+        "unknown fields: must not exceed 350000 bytes",
+    ),
+    "an infinite number": ({"big": 0}, "unknown fields: a number is out of range"),
 }
 
 
 @pytest.mark.parametrize(("changes", "detail"), INVALID_INPUT.values(), ids=list(INVALID_INPUT))
-def test_a_wrong_field_is_invalid_and_named(changes: dict[str, Any], detail: str) -> None:
+def test_invalid_field_is_reported_by_name(changes: dict[str, Any], detail: str) -> None:
     text = body(**changes).replace('"big": 0', '"big": 1e999')
     refused = _refused(text)
     assert refused.reason is INVALID
     if "unknown fields" in detail:
-        assert "unknown fields" in refused.detail
+        assert refused.detail.startswith(detail)
     else:
         _match(detail, refused.detail)
 
 
-def test_every_wrong_field_is_named_at_once() -> None:
+def test_all_invalid_fields_are_reported_at_once() -> None:
     refused = _refused(body(user_id=ABSENT, ip=7, accepted_at="never"))
     assert refused.detail.startswith("user_id: missing; accepted_at: must be")
-    assert refused.detail.endswith("ip: input should be a valid string")
+    assert refused.detail.endswith("ip: must be a string")
 
 
-def test_a_time_within_the_tolerated_skew_is_taken() -> None:
+def test_time_within_the_clock_skew_is_accepted() -> None:
     for moment in ("2026-11-22T10:05:00Z", "2026-11-22T12:04:59+02:00"):
         assert _decode(body(accepted_at=moment)).accepted_at == moment
 
 
-def test_the_skew_is_counted_across_offsets() -> None:
+def test_clock_skew_is_independent_of_offsets() -> None:
     assert _refused(body(accepted_at="2026-11-22T09:00:00-02:00")).reason is INVALID
 
 
 @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
-def test_a_time_at_the_ends_of_the_calendar_breaks_nothing(moment: str) -> None:
+def test_time_at_the_ends_of_the_calendar_is_handled(moment: str) -> None:
     text = body(accepted_at=moment)
     if moment.startswith("0001"):
         assert _decode(text).accepted_at == moment
@@ -221,14 +224,14 @@ EACH_ENVELOPE = pytest.mark.parametrize(("wrap", "path"), ENVELOPES.values(), id
 
 
 @EACH_ENVELOPE
-def test_an_acceptance_is_found_in_its_envelope(wrap: Callable[[Any], Any], path: str) -> None:
+def test_acceptance_is_found_in_its_envelope(wrap: Callable[[Any], Any], path: str) -> None:
     assert path
     assert _decode(json.dumps(wrap(message()))) == acceptance()
 
 
 @EACH_ENVELOPE
 @pytest.mark.parametrize(("outer", "outer_path"), ENVELOPES.values(), ids=list(ENVELOPES))
-def test_an_acceptance_is_found_in_an_envelope_within_another(
+def test_acceptance_is_found_in_nested_envelopes(
     wrap: Callable[[Any], Any], path: str, outer: Callable[[Any], Any], outer_path: str
 ) -> None:
     assert _decode(json.dumps(outer(wrap(message())))) == acceptance()
@@ -236,7 +239,7 @@ def test_an_acceptance_is_found_in_an_envelope_within_another(
     assert (refused.reason, refused.detail) == (INVALID, f"{outer_path}.{path}.version: missing")
 
 
-def test_nesting_of_envelopes_has_an_end() -> None:
+def test_nesting_of_envelopes_is_limited() -> None:
     inner: Any = message()
     for _ in range(4):
         inner = _event_bridge(inner)
@@ -247,7 +250,7 @@ def test_nesting_of_envelopes_has_an_end() -> None:
 
 
 @EACH_ENVELOPE
-def test_the_future_is_named_with_its_place_in_the_envelope(
+def test_time_in_the_future_is_reported_with_its_path_in_the_envelope(
     wrap: Callable[[Any], Any], path: str
 ) -> None:
     refused = _refused(json.dumps(wrap(message(accepted_at="2030-01-01T00:00:00Z"))))
@@ -263,7 +266,7 @@ OTHER_ENVELOPES: dict[str, tuple[dict[str, Any], Reason, str]] = {
     "EventBridge without detail": (
         {"detail-type": "x", "source": "s"},
         INVALID,
-        "detail: missing; this EventBridge event holds nothing",
+        "detail: missing in this EventBridge event",
     ),
     "EventBridge with a null detail": (
         _event_bridge(None),
@@ -279,7 +282,7 @@ OTHER_ENVELOPES: dict[str, tuple[dict[str, Any], Reason, str]] = {
     "SNS without a message": (
         {"Type": "Notification", "TopicArn": "a"},
         INVALID,
-        "Message: missing; this SNS notification holds nothing",
+        "Message: missing in this SNS notification",
     ),
     "SNS with a message that is no text": (
         {"Type": "Notification", "TopicArn": "a", "Message": message()},
@@ -294,7 +297,7 @@ OTHER_ENVELOPES: dict[str, tuple[dict[str, Any], Reason, str]] = {
     "CloudEvent without data": (
         {"specversion": "1.0", "id": "1", "source": "s", "type": "t"},
         INVALID,
-        "data: missing; this CloudEvent holds nothing",
+        "data: missing in this CloudEvent",
     ),
     "CloudEvent with broken base64": (
         {"specversion": "1.0", "data_base64": "!!!"},
@@ -319,7 +322,7 @@ OTHER_ENVELOPES: dict[str, tuple[dict[str, Any], Reason, str]] = {
     "SNS of a later kind": (
         {"Type": "Later", "TopicArn": "a"},
         INVALID,
-        "Type: an SNS message other than a Notification",
+        "Type: not an SNS notification",
     ),
     "an empty object": ({}, INVALID, "event_id: missing"),
 }
@@ -328,7 +331,7 @@ OTHER_ENVELOPES: dict[str, tuple[dict[str, Any], Reason, str]] = {
 @pytest.mark.parametrize(
     ("data", "reason", "detail"), OTHER_ENVELOPES.values(), ids=list(OTHER_ENVELOPES)
 )
-def test_an_envelope_of_another_kind_is_refused_and_says_what_it_lacks(
+def test_other_envelope_is_rejected_with_what_it_lacks(
     data: dict[str, Any], reason: Reason, detail: str
 ) -> None:
     refused = _refused(json.dumps(data))
@@ -337,10 +340,10 @@ def test_an_envelope_of_another_kind_is_refused_and_says_what_it_lacks(
 
 
 @EACH_ENVELOPE
-def test_a_duplicate_name_in_an_envelope_is_malformed_and_named_with_its_place(
+def test_duplicate_name_in_an_envelope_is_reported_with_its_path(
     wrap: Callable[[Any], Any], path: str
 ) -> None:
-    # Written into the text after it was made, at whatever depth of escaping or encoding it is.
+    # Inserted into the complete text, at any depth of escaping or encoding.
     one, two = json.dumps(wrap(message(x="u-1"))), json.dumps(wrap(message(x="u-2")))
     inner = body()[:-1] + ', "channel": "mail"}'
     if path == "data_base64":
@@ -357,7 +360,7 @@ def test_a_duplicate_name_in_an_envelope_is_malformed_and_named_with_its_place(
 
 
 @EACH_ENVELOPE
-def test_a_byte_order_mark_is_skipped_in_every_text(wrap: Callable[[Any], Any], path: str) -> None:
+def test_byte_order_mark_is_skipped_in_every_text(wrap: Callable[[Any], Any], path: str) -> None:
     assert _decode(b"\xef\xbb\xbf" + json.dumps(wrap(message())).encode()) == acceptance()
     if path == "Message":
         text = json.dumps(_sns(0) | {"Message": "\ufeff" + body()})
@@ -367,12 +370,12 @@ def test_a_byte_order_mark_is_skipped_in_every_text(wrap: Callable[[Any], Any], 
         assert _decode(json.dumps(_cloud_event_base64(0) | {path: packed})) == acceptance()
 
 
-def test_invisible_characters_other_than_controls_are_kept_as_they_came() -> None:
+def test_invisible_characters_other_than_control_characters_are_kept() -> None:
     for character in "\u200b\u202e\u2028\u2066\ufeff\uffff\u00a0":
         assert _decode(body(user_id=f"a{character}b")).user_id == f"a{character}b"
 
 
-def test_evidence_in_a_field_of_its_own_never_comes_into_a_detail() -> None:
+def test_detail_never_contains_personal_data() -> None:
     for field in ("ip", "user_agent", "session_id"):
         for value in ([IP, USER_AGENT, SESSION_ID], (IP + USER_AGENT + SESSION_ID) * 100):
             assert _refused(body(**{field: value})).detail.startswith(f"{field}")
@@ -386,7 +389,7 @@ _JSON = st.recursive(
 
 
 @given(changes=st.dictionaries(st.sampled_from([*Acceptance.model_fields, "x"]), _JSON))
-def test_whatever_the_fields_hold_is_an_acceptance_or_refused_with_a_reason(
+def test_any_fields_are_an_acceptance_or_rejected_with_a_reason(
     changes: dict[str, Any],
 ) -> None:
     # Any other exception fails the test.
@@ -395,6 +398,6 @@ def test_whatever_the_fields_hold_is_an_acceptance_or_refused_with_a_reason(
 
 
 @given(st.binary(max_size=60))
-def test_whatever_the_bytes_are_they_are_refused_with_a_reason(content: bytes) -> None:
+def test_any_bytes_are_rejected_with_a_reason(content: bytes) -> None:
     with pytest.raises(RefusedError):
         _decode(content)

@@ -1,4 +1,4 @@
-"""State what the record proves, and what may be erased from it."""
+"""Records: verification, erasure and comparison."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _as_read(item: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_the_item_states_every_field_of_the_acceptance_and_when_it_came() -> None:
+def test_item_has_every_field_of_the_acceptance_and_its_times() -> None:
     item = _item()
     assert (item["user_id"], item["policy_version"]) == ("u-0", "acceptable-use#2026-01")
     assert (item["ip"], item["user_agent"], item["session_id"]) == (IP, USER_AGENT, SESSION_ID)
@@ -57,7 +57,7 @@ def test_the_item_states_every_field_of_the_acceptance_and_when_it_came() -> Non
     assert item["accepted_at"] == "2026-11-22T09:59:00Z"
 
 
-def test_the_format_is_as_the_module_documents_it() -> None:
+def test_format_is_as_documented_in_the_module() -> None:
     item = _item()
     for name in ERASABLE:
         expected = hmac.digest(
@@ -76,14 +76,14 @@ def test_the_format_is_as_the_module_documents_it() -> None:
 
 
 @pytest.mark.parametrize("names", [(name,) for name in ERASABLE] + [ERASABLE])
-def test_erasing_with_the_salt_leaves_the_rest_proven(names: tuple[str, ...]) -> None:
+def test_item_is_valid_after_erasing_a_field_and_its_salt(names: tuple[str, ...]) -> None:
     item = _item()
     erased = _erased(item, *names)
     assert record_sha256(erased) == item["record_sha256"]
     assert verify(erased) == []
 
 
-def test_an_item_as_dynamodb_gives_it_back_verifies() -> None:
+def test_item_returned_by_dynamodb_is_valid() -> None:
     assert verify(_as_read(_item())) == []
     assert verify(_as_read(_erased(_item(), *ERASABLE))) == []
 
@@ -104,16 +104,16 @@ def _without(item: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ERASABLE)
-def test_a_changed_erasable_value_is_detected(name: str) -> None:
+def test_changed_erasable_value_is_detected(name: str) -> None:
     item = _item()
     assert verify({**item, name: "forged"}) == [f"{name} does not match its commitment"]
     assert verify({**item, f"{name}_salt": b"\0" * 16}) == [f"{name} does not match its commitment"]
 
 
 @pytest.mark.parametrize("name", ERASABLE)
-def test_a_value_put_in_place_of_an_erased_one_is_detected(name: str) -> None:
+def test_value_added_after_erasure_is_detected(name: str) -> None:
     erased = {**_erased(_item(), name), name: "forged"}
-    assert verify(erased) == [f"{name} has no salt to prove it"]
+    assert verify(erased) == [f"{name} has no salt, so it cannot be verified"]
 
 
 def test_values_swapped_between_erasable_fields_are_detected() -> None:
@@ -133,7 +133,7 @@ def test_equal_values_have_different_salts_and_commitments() -> None:
         assert first[f"{name}_commitment"] != second[f"{name}_commitment"]
 
 
-def test_an_erasable_field_that_was_not_stated_has_no_salt_or_commitment() -> None:
+def test_absent_erasable_field_has_no_salt_or_commitment() -> None:
     item = _item(acceptance(ip=None))
     assert not [name for name in item if name.startswith("ip")]
     assert verify({**item, "ip": "forged"})
@@ -141,16 +141,16 @@ def test_an_erasable_field_that_was_not_stated_has_no_salt_or_commitment() -> No
 
 @pytest.mark.parametrize("value", [7, {"a"}, None, b"\xff"], ids=str)
 @pytest.mark.parametrize("name", ["ip", "ip_salt", "ip_commitment", "channel", "record_sha256"])
-def test_a_value_of_another_type_is_told_as_any_other_change(name: str, value: object) -> None:
+def test_value_of_another_type_is_detected(name: str, value: object) -> None:
     assert verify({**_item(), name: value})
 
 
-def test_another_format_is_named() -> None:
+def test_other_format_is_reported() -> None:
     item = {**_item(), "record_format": "2"}
     assert "record_format is '2', not '1'" in verify(item)
 
 
-def test_the_same_acceptance_has_the_same_content_and_any_other_has_not() -> None:
+def test_only_the_same_acceptance_has_the_same_content() -> None:
     stated = acceptance(referrer="newsletter")
     item = _item(stated)
     assert same_content(item, stated)
@@ -161,29 +161,29 @@ def test_the_same_acceptance_has_the_same_content_and_any_other_has_not() -> Non
         assert not same_content(item, changed)
 
 
-def test_unknown_fields_in_another_order_are_the_same_content() -> None:
+def test_order_of_unknown_fields_does_not_change_the_content() -> None:
     item = _item(acceptance(a=1, b={"x": 1, "y": 2}))
     assert same_content(item, acceptance(b={"y": 2, "x": 1}, a=1))
 
 
-def test_an_erased_field_is_passed_over_in_comparing() -> None:
+def test_erased_field_is_ignored_in_comparison() -> None:
     item = _erased(_item(acceptance()), "ip")
     assert same_content(item, acceptance())
     assert not same_content(item, acceptance(locale="en"))
 
 
-def test_a_field_that_was_never_stated_is_not_taken_for_an_erased_one() -> None:
+def test_absent_field_does_not_count_as_erased() -> None:
     item = _item(acceptance(ip=None))
     assert erased(item) == []
     assert erased(_erased(item, "session_id")) == ["session_id"]
     assert not same_content(item, acceptance())
 
 
-def test_a_salt_whose_value_is_gone_is_no_alteration() -> None:
+def test_salt_without_its_value_is_not_an_alteration() -> None:
     assert verify(_without(_item(), "ip")) == []
 
 
-def test_a_timestamp_is_utc_with_milliseconds() -> None:
+def test_timestamp_is_utc_with_milliseconds() -> None:
     assert timestamp(START) == "2026-11-22T10:00:00.000Z"
 
 
@@ -194,17 +194,17 @@ def test_a_timestamp_is_utc_with_milliseconds() -> None:
     ),
     erased=st.sets(st.sampled_from(ERASABLE)),
 )
-def test_whatever_was_stated_verifies_with_any_part_erased(
+def test_any_acceptance_is_valid_with_any_fields_erased(
     fields: dict[str, str], erased: set[str]
 ) -> None:
     item = _item(acceptance(**fields))
     assert verify(_erased(item, *erased)) == []
 
 
-# No name of ours: some of those are not hashed.
+# Other names than the program's, some of which are not hashed.
 @given(texts=st.dictionaries(st.text().map("x".__add__), st.text(), max_size=8))
-def test_the_hash_is_that_of_sorted_json_without_white_space(texts: dict[str, str]) -> None:
-    # As anybody would compute it who reads the format, with the standard library alone.
+def test_hash_is_that_of_sorted_json_without_white_space(texts: dict[str, str]) -> None:
+    # Computed from the documented format with the standard library only.
     item = {**texts, "record_format": "1"}
     document = json.dumps(item, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     assert record_sha256(item) == hashlib.sha256(document.encode()).hexdigest()
@@ -223,13 +223,13 @@ FOREIGN: dict[str, Any] = {"user_id": "u-0", "policy_version": "acceptable-use#2
     ],
     ids=["nothing", "set", "number", "older format"],
 )
-def test_an_item_of_another_program_is_reported_as_such(changes: dict[str, Any]) -> None:
+def test_item_of_another_program_is_reported(changes: dict[str, Any]) -> None:
     problems = verify({**FOREIGN, **changes})
     assert problems == ["no record_sha256: written by another program, or altered"]
 
 
 @pytest.mark.parametrize("name", ["event_id", "channel", "ip_salt", "ip_commitment"])
-def test_a_number_is_not_taken_for_its_text(name: str) -> None:
+def test_number_is_not_equal_to_its_text(name: str) -> None:
     item = {**_item(acceptance(event_id="7", channel="7")), name: Decimal(7)}
     assert verify(item)
 
@@ -239,31 +239,31 @@ def test_a_number_is_not_taken_for_its_text(name: str) -> None:
     [Decimal(7), {"a": "b"}, None, "{", "[" * 200_000, '{"a":2}', b"\xff"],
     ids=lambda extra: repr(extra)[:16],
 )
-def test_unknown_fields_of_any_type_can_be_compared(extra: object) -> None:
+def test_unknown_fields_of_any_type_are_compared(extra: object) -> None:
     item = {**_item(acceptance(a=1)), "extra": extra}
     assert not same_content(item, acceptance(a=1))
 
 
-def test_attributes_that_are_no_field_of_an_acceptance_are_not_compared() -> None:
+def test_other_attributes_are_not_compared() -> None:
     item = {**_item(acceptance()), "imported_at": "2026-01-01", "migration": {"1", "2"}}
     assert same_content(item, acceptance())
 
 
 def test_each_salt_has_16_random_bytes_of_its_own() -> None:
-    drawn = iter(range(256))  # no byte twice: whatever is shared shows
+    drawn = iter(range(256))  # all bytes differ, so shared ones are detected
     item = build_item(
         acceptance(),
         received_at=START,
         recorded_at=START,
         random_bytes=lambda count: bytes(next(drawn) for _ in range(count)),
     )
-    # The id of the record is public.
+    # The record id is public.
     parts = [bytes.fromhex(item["record_id"]), *(item[f"{name}_salt"] for name in ERASABLE)]
     assert [len(part) for part in parts] == [8, 16, 16, 16]
     assert len(set(b"".join(parts))) == 8 + 3 * 16
 
 
-def test_no_part_of_a_salt_is_found_elsewhere_in_the_record_or_in_another_record() -> None:
+def test_salt_is_not_found_elsewhere_in_any_record() -> None:
     salts, halves = [], set()
     for _ in range(50):
         item = _item()

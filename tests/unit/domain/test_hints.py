@@ -1,4 +1,4 @@
-"""The detail of a dead letter names what people send by mistake, and no value of theirs."""
+"""Recognition of other formats, without values in the detail."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _envelope(data: Any) -> str:
 
 
 _POINTER = {"s3BucketName": "s3-bucket-name", "s3Key": "k"}
-SENT_BY_MISTAKE: dict[str, tuple[str | bytes, str]] = {
+OTHER_FORMATS: dict[str, tuple[str | bytes, str]] = {
     "S3 pointer": (
         json.dumps(["software.amazon.payloadoffloading.PayloadS3Pointer", _POINTER]),
         "an S3 pointer of the SQS Extended Client Library",
@@ -104,8 +104,8 @@ SENT_BY_MISTAKE: dict[str, tuple[str | bytes, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "hint"), SENT_BY_MISTAKE.values(), ids=list(SENT_BY_MISTAKE))
-def test_what_is_sent_by_mistake_is_recognised(text: str | bytes, hint: str) -> None:
+@pytest.mark.parametrize(("text", "hint"), OTHER_FORMATS.values(), ids=list(OTHER_FORMATS))
+def test_other_format_is_recognised(text: str | bytes, hint: str) -> None:
     assert hint in _detail(text)
 
 
@@ -125,9 +125,9 @@ SPELLINGS = {
 
 
 @pytest.mark.parametrize(("name", "field"), SPELLINGS.items())
-def test_another_spelling_of_a_missing_field_is_named(name: str, field: str) -> None:
+def test_other_spelling_of_a_missing_field_is_reported(name: str, field: str) -> None:
     detail = _detail(body(**{field: ABSENT, name: IP}))
-    if name == "accepted_on":  # another word, not another spelling
+    if name == "accepted_on":  # a different word, not a spelling
         assert detail == "accepted_at: missing"
     else:
         assert detail == f"{field}: missing (found {name}, did you mean {field}?)"
@@ -136,7 +136,7 @@ def test_another_spelling_of_a_missing_field_is_named(name: str, field: str) -> 
 @pytest.mark.parametrize(
     "name", ["session_id", "id", "user", "user\nid", "u" * 300, "user_id" + "_" * 300, IP]
 )
-def test_a_name_that_is_not_a_spelling_of_the_field_is_not_offered(name: str) -> None:
+def test_dissimilar_name_is_not_suggested(name: str) -> None:
     assert _detail(body(user_id=ABSENT, **{name: "x"})) == "user_id: missing"
 
 
@@ -152,7 +152,7 @@ def test_a_name_that_is_not_a_spelling_of_the_field_is_not_offered(name: str) ->
         "[1, 2",
     ],
 )
-def test_what_is_not_recognised_is_not_guessed(text: str) -> None:
+def test_unrecognised_text_has_no_hint(text: str) -> None:
     assert "(" not in _detail(text)
 
 

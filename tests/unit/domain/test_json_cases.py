@@ -1,4 +1,4 @@
-"""What JSON is, case by case: RFC 8259's texts are read, others are malformed."""
+"""Cases of valid and invalid JSON by RFC 8259."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.unit.fakes import fixed_now
 from worker.domain.envelope import decode, unwrap
 from worker.errors import Reason, RefusedError
 
-# Each stands as the value of a field, and each within an array there.
+# Each is the value of a field, and an element of an array.
 VALUES: dict[str, str] = {
     "zero": "0",
     "minus zero": "-0",
@@ -48,7 +48,7 @@ VALUES: dict[str, str] = {
 
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=list(VALUES))
-def test_json_is_read_as_the_standard_library_reads_it(value: str) -> None:
+def test_json_is_parsed_as_by_the_standard_library(value: str) -> None:
     for text in (f'{{"event_id": {value}}}', f'\n\t{{"x": [{value}], "event_id": 1}} \r\n'):
         assert dict(unwrap(text)[0]) == json.loads(text)
 
@@ -128,8 +128,8 @@ AROUND: dict[str, str | bytes] = {
     "a lone continuation byte": b'{"event_id": "\x80"}',
 }
 
-# RFC 8259 leaves these to the reader. Each would be lost or changed in a record.
-REFUSED_BY_CHOICE: dict[str, str] = {
+# RFC 8259 leaves these to the parser; a record would lose or change them.
+STRICTLY_REJECTED: dict[str, str] = {
     "a lone leading surrogate": r'{"event_id": "\ud800"}',
     "a lone trailing surrogate": r'{"event_id": "\udc00"}',
     "surrogates in reverse order": r'{"event_id": "\ude00\ud83d"}',
@@ -142,15 +142,15 @@ REFUSED_BY_CHOICE: dict[str, str] = {
 
 @pytest.mark.parametrize(
     "text",
-    [*AROUND.values(), *REFUSED_BY_CHOICE.values()],
-    ids=[*AROUND, *REFUSED_BY_CHOICE],
+    [*AROUND.values(), *STRICTLY_REJECTED.values()],
+    ids=[*AROUND, *STRICTLY_REJECTED],
 )
-def test_a_text_that_is_not_one_json_object_in_utf_8_is_malformed(text: str | bytes) -> None:
+def test_text_other_than_one_json_object_in_utf_8_is_malformed(text: str | bytes) -> None:
     assert _reason(text) is Reason.MALFORMED
 
 
 @pytest.mark.parametrize("number", ["1e400", "-1e400", "1" * 400])
-def test_a_number_beyond_a_doubles_range_is_json_but_not_recorded(number: str) -> None:
+def test_number_beyond_the_range_of_a_double_is_invalid(number: str) -> None:
     fields: dict[str, Any] = {"event_id": "e", "user_id": "u", "policy_id": "p", "version": "1"}
     text = json.dumps({**fields, "accepted_at": "2026-11-01T00:00:00Z", "x": 0})
     assert _reason(text.replace('"x": 0', f'"x": {number}')) in {Reason.INVALID, Reason.MALFORMED}

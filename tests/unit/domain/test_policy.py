@@ -1,4 +1,4 @@
-"""State when a version of a policy is in force."""
+"""Policy versions and the version in force."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from worker.domain.policy import in_force
 _DAY = timedelta(days=1)
 
 
-def test_a_version_is_in_force_from_its_start_until_its_end() -> None:
+def test_version_is_in_force_from_its_start_to_its_end() -> None:
     version = policy(effective_at=START, retired_at=START + _DAY)
     assert not version.in_force_at(START - timedelta(seconds=1))
     assert version.in_force_at(START)
@@ -22,11 +22,11 @@ def test_a_version_is_in_force_from_its_start_until_its_end() -> None:
     assert not version.in_force_at(START + _DAY)
 
 
-def test_a_version_without_an_end_stays_in_force() -> None:
+def test_version_without_an_end_stays_in_force() -> None:
     assert policy(effective_at=START).in_force_at(START + 10_000 * _DAY)
 
 
-def test_of_several_the_latest_effective_one_is_in_force() -> None:
+def test_version_that_became_effective_last_is_in_force() -> None:
     old, new, to_come = (
         policy(name, effective_at=START + days * _DAY)
         for name, days in (("1", -2), ("2", -1), ("3", 1))
@@ -35,22 +35,22 @@ def test_of_several_the_latest_effective_one_is_in_force() -> None:
     assert in_force([new, to_come, old], START + 2 * _DAY) == to_come
 
 
-def test_a_retired_version_gives_way_to_the_one_before_it() -> None:
+def test_previous_version_is_in_force_after_retirement() -> None:
     old = policy("1", effective_at=START - 2 * _DAY)
     withdrawn = policy("2", effective_at=START - _DAY, retired_at=START)
     assert in_force([old, withdrawn], START) == old
 
 
-def test_of_versions_with_one_start_the_greater_name_is_in_force() -> None:
+def test_greater_name_is_in_force_for_equal_start_times() -> None:
     assert in_force([policy("b"), policy("c"), policy("a")], START) == policy("c")
 
 
-def test_none_is_in_force_where_none_is_effective() -> None:
+def test_no_version_is_in_force_if_none_is_effective() -> None:
     assert in_force([], START) is None
     assert in_force([policy(effective_at=START + _DAY)], START) is None
 
 
-def test_the_same_text_is_the_same_however_late_it_is_published() -> None:
+def test_same_text_does_not_depend_on_the_publication_time() -> None:
     assert policy().same_text(policy(published_at=START, effective_at=START, retired_at=START))
     assert not policy().same_text(policy(title="Another"))
     assert not policy().same_text(policy(content_sha256="0" * 64))
@@ -69,6 +69,6 @@ def test_the_same_text_is_the_same_however_late_it_is_published() -> None:
         ("effective_at", "2026-01-01T00:00:00"),
     ],
 )
-def test_a_policy_with_a_wrong_field_is_refused(field: str, value: str) -> None:
+def test_policy_with_an_invalid_field_is_rejected(field: str, value: str) -> None:
     with pytest.raises(ValidationError, match=field):
         policy(**{field: value})

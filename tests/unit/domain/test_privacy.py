@@ -1,4 +1,4 @@
-"""State what the settings keep of addresses and clients, and that they make no conflict."""
+"""Reduction of addresses and user agents, and comparison of reduced records."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RECORDED, DUPLICATE, CONFLICT = RecordResult
         ("", None),
     ],
 )
-def test_an_address_is_truncated_to_its_network_and_other_text_is_not_kept(
+def test_address_is_truncated_to_its_network_and_other_text_is_omitted(
     address: str, kept: str | None
 ) -> None:
     assert network(address) == kept
@@ -56,7 +56,7 @@ async def _record(place: StoreEnvironment, changes: dict[str, Any], **stated: An
     ],
     ids=str,
 )  # fmt: skip
-async def test_less_is_written_as_the_settings_say_and_the_record_proves_that(
+async def test_record_is_reduced_by_the_settings_and_valid(
     changes: dict[str, Any], kept: dict[str, str], place: StoreEnvironment
 ) -> None:
     await place.create_tables()
@@ -70,7 +70,7 @@ async def test_less_is_written_as_the_settings_say_and_the_record_proves_that(
         assert verify({**item, name: "forged"}), f"a forged {name} went unseen"
 
 
-async def test_what_was_not_stated_is_not_said_to_be_reduced(place: StoreEnvironment) -> None:
+async def test_absent_field_is_not_marked_as_reduced(place: StoreEnvironment) -> None:
     await place.create_tables()
     less = {"ip": "omit", "user_agent": "omit"}
     assert await _record(place, less, ip=None, user_agent=None) is RECORDED
@@ -87,7 +87,7 @@ SETTINGS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("later", SETTINGS, ids=str)
 @pytest.mark.parametrize("first", SETTINGS, ids=str)
-async def test_the_same_message_again_is_a_duplicate_whatever_the_settings_became(
+async def test_same_message_is_a_duplicate_after_a_change_of_settings(
     first: dict[str, Any], later: dict[str, Any], place: StoreEnvironment
 ) -> None:
     await place.create_tables()
@@ -98,14 +98,12 @@ async def test_the_same_message_again_is_a_duplicate_whatever_the_settings_becam
     assert await place.items() == [before]
 
 
-async def test_with_nothing_reduced_another_address_is_still_a_conflict(
-    place: StoreEnvironment,
-) -> None:
+async def test_other_address_is_a_conflict_without_reductions(place: StoreEnvironment) -> None:
     await place.create_tables()
     assert await _record(place, {}) is RECORDED
     assert await _record(place, {}, ip="198.51.100.1") is CONFLICT
     assert await _record(place, {"user_agent": "omit"}, ip="198.51.100.1") is CONFLICT
 
 
-def test_by_default_everything_is_kept() -> None:
+def test_default_settings_reduce_nothing() -> None:
     assert (AWSSettings().ip, AWSSettings().user_agent) == ("full", "full")

@@ -1,4 +1,4 @@
-"""JSON is parsed as the standard library does, except that no member is lost without an error."""
+"""Strict JSON: as the standard library, except that duplicate names are errors."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from worker.domain.strict_json import DuplicateNameError, read, read_text
 
-# Few characters, so that names collide, and those that a text escapes or that look like it.
+# Few characters, so that names collide; among them are escaped ones.
 _CHARACTERS = st.text(alphabet='ab"\\/{}[],:\u00e9\n\u2028\U0001f600', max_size=4)
 _LEAVES = st.none() | st.booleans() | st.integers(-9, 10**25) | st.floats(-9, 9) | _CHARACTERS
 
 
 class Pairs(list[tuple[str, Any]]):
-    """The members of an object, among which names may occur twice."""
+    """Members of an object; names may occur twice."""
 
 
 _DOCUMENTS = st.recursive(
@@ -65,7 +65,7 @@ def _has_duplicate(value: Any) -> bool:
 
 @settings(max_examples=1500)
 @given(document=_DOCUMENTS, escapes=_ESCAPES)
-def test_an_object_with_a_duplicate_name_is_refused_and_any_other_document_is_read(
+def test_only_objects_with_a_duplicate_name_are_rejected(
     document: Any, escapes: list[bool]
 ) -> None:
     drawn = iter(escapes * 1000)
@@ -101,14 +101,14 @@ DUPLICATES = {
 
 
 @pytest.mark.parametrize(("text", "name"), DUPLICATES.values(), ids=list(DUPLICATES))
-def test_a_duplicate_name_is_reported_with_its_place(text: str, name: str) -> None:
+def test_duplicate_name_is_reported_with_its_path(text: str, name: str) -> None:
     with pytest.raises(DuplicateNameError) as caught:
         read(text.encode())
     assert str(caught.value) == f"{name}: duplicate name"
     assert str(caught.value).isascii() or "…" in str(caught.value)
 
 
-SOUND = {
+SIMILAR = {
     "one name in two objects": '{"a": {"a": 1}, "b": [{"a": 1}, {"a": 1}]}',
     "names that differ in case": '{"a": 1, "A": 1}',
     "names that only look alike": '{"\u00e9": 1, "e\u0301": 1}',
@@ -118,12 +118,12 @@ SOUND = {
 }
 
 
-@pytest.mark.parametrize("text", SOUND.values(), ids=list(SOUND))
-def test_what_only_resembles_a_duplicate_is_read(text: str) -> None:
+@pytest.mark.parametrize("text", SIMILAR.values(), ids=list(SIMILAR))
+def test_similar_names_are_not_duplicates(text: str) -> None:
     assert read(text.encode()) == json.loads(text)
 
 
-def test_a_byte_order_mark_is_skipped_at_the_start_only() -> None:
+def test_byte_order_mark_is_skipped_only_at_the_start() -> None:
     assert read(b'\xef\xbb\xbf{"a": 1}') == {"a": 1} == read_text('\ufeff{"a": 1}')
     for text in ("\ufeff\ufeff{}", "{}\ufeff", '{\ufeff"a": 1}'):
         with pytest.raises(ValueError, match="line 1"):

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from tests.private import IP, SESSION_ID
 from tests.unit.monitoring import FakePipeline, status_of
-from worker.domain.message import RECORDED
+from worker.domain.outcome import RECORDED
 from worker.observability.ecs import ScaleInProtection, identity
 
 TASK = {

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from structlog.testing import capture_logs
 
 from tests.unit.monitoring import FakePipeline, status_of
-from worker.domain.message import DUPLICATE, RECORDED, Outcome
+from worker.domain.outcome import DUPLICATE, RECORDED, Outcome
 from worker.errors import Reason
 from worker.observability.emf import EMF
 from worker.observability.service_status import ServiceStatus

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.unit.monitoring import FakePipeline, status_of
-from worker.domain.message import RECORDED, Outcome
+from worker.domain.outcome import RECORDED, Outcome
 from worker.errors import Reason
 from worker.observability.prometheus import BUCKETS_SECONDS, exposition
 from worker.observability.service_status import ServiceStatus

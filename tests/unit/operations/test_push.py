@@ -56,9 +56,9 @@ def test_line_that_is_not_utf8_is_invalid_and_the_others_are_read() -> None:
         ("{", "malformed: not JSON"),
         (body(user_id=ABSENT), "invalid: user_id: missing"),
         (body(accepted_at="2999-01-01T00:00:00Z"), "invalid: accepted_at: 2999"),
-        (body(ip=[IP]), "invalid: ip: input should be a valid string"),
-        ('"' + "x" * 1_048_576 + '"', "1,048,578 bytes: the queue takes at most 1,048,576"),
-        (body(note="a\ufffe").replace("\\ufffe", "\ufffe"), "SQS refuses U+FFFE at character"),
+        (body(ip=[IP]), "invalid: ip: must be a string"),
+        ('"' + "x" * 1_048_576 + '"', "1,048,578 bytes: the queue accepts at most 1,048,576"),
+        (body(note="a\ufffe").replace("\\ufffe", "\ufffe"), "SQS rejects U+FFFE at character"),
     ],
 )
 def test_invalid_line_is_reported_with_its_position_and_reason(text: str, problem: str) -> None:
@@ -194,7 +194,7 @@ def test_figures_start_at_zero() -> None:
 )
 def test_line_with_a_character_that_sqs_rejects_is_invalid(character: str) -> None:
     bad = validate_raw(Line("file", 7, f"abc{character}"))
-    expected = f"file:7: SQS refuses U+{ord(character):04X} at character 4: "
+    expected = f"file:7: SQS rejects U+{ord(character):04X} at character 4: "
     assert str(bad).startswith(expected)
 
 
@@ -209,7 +209,7 @@ def test_line_is_checked_against_the_limit_of_the_queue() -> None:
     line = Line("file", 7, "é" * 1000)
     assert validate_raw(line, 2000) is None
     assert str(validate_raw(line, 1999)) == (
-        "file:7: 2,000 bytes: the queue takes at most 1,999 (MaximumMessageSize)"
+        "file:7: 2,000 bytes: the queue accepts at most 1,999 (MaximumMessageSize)"
     )
     good = Line("file", 7, body(accepted_at="2020-01-01T00:00:00Z"))
     assert validate_acceptance(good, 200, clock_skew_seconds=300) is not None

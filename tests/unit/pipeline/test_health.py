@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from worker.aws.access import Operation
-from worker.domain.message import RECORDED
+from worker.domain.outcome import RECORDED
 from worker.errors import AWSDeniedError, AWSThrottledError
 from worker.pipeline.access_watch import AccessWatch
 from worker.pipeline.breaker import Breaker

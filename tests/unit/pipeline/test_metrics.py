@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.domain.message import DUPLICATE, RECORDED, Outcome
+from worker.domain.outcome import DUPLICATE, RECORDED, Outcome
 from worker.errors import Reason
 from worker.pipeline.metrics import Accounting, Durations, Metrics
 

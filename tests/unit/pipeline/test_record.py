@@ -22,7 +22,7 @@ from tests.unit.fakes import (
     received_message,
     settings,
 )
-from worker.domain.message import DUPLICATE, RECORDED, Outcome, OutcomeKind
+from worker.domain.outcome import DUPLICATE, RECORDED, Outcome, OutcomeKind
 from worker.errors import (
     AWSDeniedError,
     AWSError,

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import Answer, FakeQueue, Script, agree, clock, health, received_message
 from worker.domain.dead_letter import ATTRIBUTE, original, read
-from worker.domain.message import DUPLICATE, RECORDED, Outcome, OutcomeKind
+from worker.domain.outcome import DUPLICATE, RECORDED, Outcome, OutcomeKind
 from worker.errors import (
     AWSDeniedError,
     AWSError,

@@ -1,4 +1,4 @@
-"""State what the log looks like, and that no traceback in it betrays a message."""
+"""Format of the log, and tracebacks without content of messages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("log_format", ["json", "auto"])
-def test_lines_are_json_where_stderr_is_no_terminal(
+def test_lines_are_json_if_stderr_is_not_a_terminal(
     log_format: Literal["json", "auto"], capsys: pytest.CaptureFixture[str]
 ) -> None:
     configure("info", log_format)
@@ -44,16 +44,16 @@ def test_lines_are_json_where_stderr_is_no_terminal(
     assert entry["timestamp"].endswith("Z")
 
 
-def test_lines_are_text_where_they_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_are_text_on_request(capsys: pytest.CaptureFixture[str]) -> None:
     configure("info", "text")
     structlog.get_logger().info("summary", recorded=3)
     (line,) = _lines(capsys)
     assert "summary" in line
     assert "recorded=3" in line
-    assert "\x1b" not in line, "no colours where there is no terminal"
+    assert "\x1b" not in line, "no colours without a terminal"
 
 
-def test_a_terminal_gets_text(
+def test_lines_are_text_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
@@ -65,7 +65,7 @@ def test_a_terminal_gets_text(
 @pytest.mark.parametrize(
     ("level", "expected"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)]
 )
-def test_lesser_lines_are_left_out(
+def test_lines_below_the_level_are_omitted(
     level: str, expected: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configure(level, "json")
@@ -80,7 +80,7 @@ def _fail(given: Any, stated: Any) -> None:
 
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
-def test_a_traceback_names_the_place_and_no_value(
+def test_traceback_has_locations_and_no_values(
     log_format: Literal["json", "text"], capsys: pytest.CaptureFixture[str]
 ) -> None:
     configure("debug", log_format)
@@ -117,7 +117,7 @@ ITEM = {"accepted_at": {"S": "2026-11-22"}}
         ({}, False),
     ],
 )
-def test_the_watch_over_all_logs_of_tests_sees_what_is_wrong(
+def test_log_check_of_all_tests_detects_private_data_and_missing_ids(
     fields: dict[str, Any], wrong: bool
 ) -> None:
     with watched_logs() as found:
@@ -125,7 +125,7 @@ def test_the_watch_over_all_logs_of_tests_sees_what_is_wrong(
     assert bool(found) is wrong
 
 
-def test_the_watch_sees_what_a_library_would_tell() -> None:
+def test_log_check_of_all_tests_covers_logs_of_libraries() -> None:
     with watched_logs() as found:
         try:
             _fail_with(ValueError(IP))
@@ -136,7 +136,7 @@ def test_the_watch_sees_what_a_library_would_tell() -> None:
 
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
-def test_a_traceback_shows_code_and_types_but_no_text_that_may_quote_a_response(
+def test_traceback_has_code_and_types_but_no_text_that_may_quote_a_response(
     capsys: pytest.CaptureFixture[str], log_format: Any
 ) -> None:
     configure("info", log_format)
@@ -154,7 +154,7 @@ def _fail_with(cause: Exception) -> None:
     raise RuntimeError from cause
 
 
-def test_what_is_bound_is_in_every_line_also_of_loggers_made_before(
+def test_bound_fields_are_in_every_line_of_earlier_loggers_too(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     log = structlog.get_logger()
@@ -177,7 +177,7 @@ class _UnprintableError(Exception):
 
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
-def test_event_is_logged_where_its_fields_cannot_be_rendered(
+def test_event_is_logged_even_if_its_fields_cannot_be_rendered(
     log_format: Literal["json", "text"], capsys: pytest.CaptureFixture[str]
 ) -> None:
     configure("info", log_format)
@@ -198,7 +198,7 @@ def test_dropped_lines_are_counted_from_the_start_and_logging_resumes(
     configure("info", "json")
     log = structlog.get_logger()
     write = stream.write
-    monkeypatch.setattr(stream, "write", _refuse)
+    monkeypatch.setattr(stream, "write", _fail_to_write)
     log.info("lost")
     events: Counter[str] = Counter()
     count_drops_in(events)
@@ -209,5 +209,5 @@ def test_dropped_lines_are_counted_from_the_start_and_logging_resumes(
     assert json.loads(stream.getvalue())["event"] == "kept"
 
 
-def _refuse(_: str) -> int:
+def _fail_to_write(_: str) -> int:
     raise OSError(errno.EPIPE, "Broken pipe")

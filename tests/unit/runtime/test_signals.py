@@ -1,4 +1,4 @@
-"""Which signals count, and which are the other half of a pair."""
+"""Handling of repeated signals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ async def _handled() -> None:
         await asyncio.sleep(0)
 
 
-async def test_later_signal_counts_only_a_second_after_the_last_that_counted(
+async def test_later_signal_is_handled_only_a_second_after_the_last_handled_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls: list[str] = []

@@ -1,4 +1,4 @@
-"""State how waiting ends when the service is to stop."""
+"""Waits that end when the service stops."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from tests.simulation.virtual_clock import simulated
 from worker.runtime.stopping import unless_stopped
 
 
-async def _answer(seconds: float) -> str:
+async def _wait(seconds: float) -> str:
     await asyncio.sleep(seconds)
-    return "answer"
+    return "result"
 
 
 @simulated
-async def test_what_ends_first_gives_its_result() -> None:
-    assert await unless_stopped(asyncio.Event(), _answer(5)) == "answer"
+async def test_result_is_returned_without_a_stop() -> None:
+    assert await unless_stopped(asyncio.Event(), _wait(5)) == "result"
 
 
 @simulated
-async def test_a_stop_cancels_the_waiting_and_leaves_no_task_behind() -> None:
+async def test_stop_cancels_the_wait_and_leaves_no_task() -> None:
     stopping = asyncio.Event()
     asyncio.get_running_loop().call_later(3, stopping.set)
-    assert await unless_stopped(stopping, _answer(5)) is None
+    assert await unless_stopped(stopping, _wait(5)) is None
     assert asyncio.get_running_loop().time() == pytest.approx(3)
     assert len(asyncio.all_tasks()) == 1
 
 
 @simulated
-async def test_after_a_stop_the_waiting_does_not_even_begin() -> None:
+async def test_wait_does_not_start_after_a_stop() -> None:
     stopping = asyncio.Event()
     stopping.set()
-    assert await unless_stopped(stopping, _answer(0)) is None
+    assert await unless_stopped(stopping, _wait(0)) is None
 
 
 @simulated
-async def test_what_fails_fails() -> None:
+async def test_exception_is_raised() -> None:
     async def fail() -> None:
         raise OSError("no")
 
@@ -46,7 +46,7 @@ async def test_what_fails_fails() -> None:
 
 
 @simulated
-async def test_a_cancelled_caller_cancels_what_it_waits_for() -> None:
+async def test_cancelled_caller_cancels_the_wait() -> None:
     ended: list[str] = []
 
     async def wait() -> None:

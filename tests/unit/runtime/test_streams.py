@@ -1,4 +1,4 @@
-"""How the standard streams fail: stderr drops, stdout raises one error of its own."""
+"""Standard streams on errors: stderr drops output, stdout raises `OutputError`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Pipe:
         self.reader, self.writer = os.pipe()
 
     def fill(self) -> None:
-        """Fill it, as a reader does that stands still."""
+        """Fill the pipe, as if its reader did not read."""
         os.set_blocking(self.writer, False)
         try:
             while True:
@@ -31,7 +31,7 @@ class _Pipe:
             os.set_blocking(self.writer, True)
 
     def drain(self) -> bytes:
-        """Read what is there."""
+        """Read the available content."""
         os.set_blocking(self.reader, False)
         parts = []
         try:
@@ -42,16 +42,16 @@ class _Pipe:
         return b"".join(parts)
 
     def close_reader(self) -> None:
-        """Go away."""
+        """Close the reading end."""
         os.close(self.reader)
         self.reader = -1
 
 
 @pytest.fixture
 def pipe() -> Iterator[_Pipe]:
-    made = _Pipe()
-    yield made
-    for each in (made.reader, made.writer):
+    created = _Pipe()
+    yield created
+    for each in (created.reader, created.writer):
         if each >= 0:
             os.close(each)
 
@@ -62,7 +62,7 @@ def _bounded(pipe: _Pipe) -> DroppingWriter:
     return writer
 
 
-def test_line_to_a_reader_that_is_gone_is_dropped_without_an_error(pipe: _Pipe) -> None:
+def test_line_to_a_closed_pipe_is_dropped_without_an_error(pipe: _Pipe) -> None:
     writer = _bounded(pipe)
     pipe.close_reader()
     assert not writer.write_all(b"lost\n")
@@ -70,7 +70,7 @@ def test_line_to_a_reader_that_is_gone_is_dropped_without_an_error(pipe: _Pipe) 
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EAGAIN, errno.EBADF])
-def test_any_error_of_the_system_drops_the_line_and_the_next_is_written(
+def test_failed_write_drops_the_line_and_the_next_is_written(
     pipe: _Pipe, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     def fail(*_: object) -> int:
@@ -84,7 +84,7 @@ def test_any_error_of_the_system_drops_the_line_and_the_next_is_written(
     assert pipe.drain() == b"kept\n"
 
 
-def test_line_after_half_a_line_begins_a_line_of_its_own(
+def test_line_after_an_incomplete_one_starts_on_a_new_line(
     pipe: _Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, writer = os.write, _bounded(pipe)
@@ -98,14 +98,14 @@ def test_line_after_half_a_line_begins_a_line_of_its_own(
 
     monkeypatch.setattr(os, "write", write_half)
     assert not writer.write_all(b'{"a": 1}\n')
-    assert not writer.write_all(b'{"b": 2}\n'), "nothing at all of this one"
+    assert not writer.write_all(b'{"b": 2}\n'), "dropped completely"
     monkeypatch.setattr(os, "write", write)
     assert writer.write_all(b'{"c": 3}\n')
     assert writer.write_all(b'{"d": 4}\n')
     assert pipe.drain() == b'{"a"\n{"c": 3}\n{"d": 4}\n'
 
 
-def test_reader_that_stands_still_is_waited_for_once_and_then_no_more(pipe: _Pipe) -> None:
+def test_blocked_reader_is_waited_for_only_once(pipe: _Pipe) -> None:
     writer = _bounded(pipe)
     pipe.fill()
     began = time.monotonic()
@@ -121,7 +121,7 @@ def test_reader_that_stands_still_is_waited_for_once_and_then_no_more(pipe: _Pip
     assert pipe.drain() == b"kept\n"
 
 
-def test_long_line_never_blocks_on_a_pipe_with_less_space(pipe: _Pipe) -> None:
+def test_long_line_never_blocks_on_a_full_pipe(pipe: _Pipe) -> None:
     writer = _bounded(pipe)
     assert not writer.write_all(b"x" * 10_000_000 + b"\n")
     assert len(pipe.drain()) >= 4096
@@ -146,9 +146,7 @@ def test_closed_stream_drops_lines() -> None:
         ("utf-8", '"é•😀'.encode() + b'\\ud800"'),
     ],
 )
-def test_character_that_an_encoding_lacks_is_escaped_as_in_json(
-    encoding: str, expected: bytes
-) -> None:
+def test_unencodable_character_is_escaped_as_in_json(encoding: str, expected: bytes) -> None:
     streams.register_escape()
     text = '"é•😀\ud800"'
     encoded = text.encode(encoding, "aup_worker_escape")
@@ -156,7 +154,7 @@ def test_character_that_an_encoding_lacks_is_escaped_as_in_json(
     assert json.loads(encoded.decode(encoding)) == text[1:-1]
 
 
-def test_output_error_is_no_error_that_libraries_handle(pipe: _Pipe) -> None:
+def test_output_error_is_not_an_os_error(pipe: _Pipe) -> None:
     writer = streams._OutputWriter(pipe.writer)
     pipe.close_reader()
     with pytest.raises(OutputError, match="Broken pipe") as caught:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from worker.aws.queue_state import QueueState
-from worker.domain.dead_letter import ATTRIBUTE_ROOM_BYTES
+from worker.domain.dead_letter import ATTRIBUTE_RESERVED_BYTES
 from worker.domain.message import MESSAGE_MAX_BYTES
 from worker.operations.doctor.result import CheckResult, failed, passed, unknown, warned
 from worker.settings import Settings
@@ -215,7 +215,7 @@ def message_size(source: QueueState, dead_letters: QueueState) -> CheckResult:
             f"{own:,} bytes, below the queue's {other:,}: larger messages cannot be dead-lettered",
             remedy,
         )
-    if own < min(other + ATTRIBUTE_ROOM_BYTES, MESSAGE_MAX_BYTES):
+    if own < min(other + ATTRIBUTE_RESERVED_BYTES, MESSAGE_MAX_BYTES):
         return failed(
             check,
             f"{own:,} bytes, the queue's {other:,}: too small for the largest messages with their "

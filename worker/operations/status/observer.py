@@ -14,7 +14,7 @@ from typing import Any, Final
 from worker.aws.cloudwatch import CloudWatch
 from worker.aws.queue_state import QueueState
 from worker.aws.sqs import Queue
-from worker.domain.message import OutcomeKind
+from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSError
 from worker.operations.dead_letters.scan import VISIBILITY_TIMEOUT_SECONDS, scan_dead_letters
 from worker.operations.status.scrape import Sample, scrape_all

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from worker.domain.message import OutcomeKind
+from worker.domain.outcome import OutcomeKind
 from worker.errors import UsageError
 from worker.runtime.redaction import error_text
 

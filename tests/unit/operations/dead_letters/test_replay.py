@@ -242,7 +242,7 @@ async def test_message_over_the_size_limit_of_the_destination_is_not_sent() -> N
         world.source, world.dead_letters, DeadLetterFilter(), options=options, now=clock
     )
     assert (figures.replayed, figures.failed) == (3, 1)
-    assert "the queue takes at most 1,024" in figures.last_error
+    assert "the queue accepts at most 1,024" in figures.last_error
     assert len(world.bodies(SOURCE)) == 3
     assert len(world.bodies(DEAD_LETTERS)) == 1
 
@@ -256,7 +256,7 @@ async def test_edit_with_a_character_that_sqs_rejects_is_not_sent() -> None:
         world.source, world.dead_letters, DeadLetterFilter(), options=options, now=clock
     )
     assert (figures.replayed, figures.failed) == (0, 1)
-    assert "SQS refuses U+FFFE" in figures.last_error
+    assert "SQS rejects U+FFFE" in figures.last_error
     assert world.calls["SendMessageBatch"] == 1, "only the dead letter itself"
 
 

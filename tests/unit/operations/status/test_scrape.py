@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from tests.unit.monitoring import FakePipeline, status_of
-from worker.domain.message import Outcome, OutcomeKind
+from worker.domain.outcome import Outcome, OutcomeKind
 from worker.errors import UsageError
 from worker.observability.endpoints import serving
 from worker.observability.prometheus import exposition
