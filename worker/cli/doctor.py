@@ -1,4 +1,4 @@
-"""The verb that checks the set-up."""
+"""Verb that checks the configuration."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.cli import screen
+from worker.cli.options import AsJSON
 from worker.cli.running import run_async
 from worker.operations.doctor.checks import Groups, examine
 from worker.operations.doctor.result import CheckResult, Verdict
@@ -28,25 +29,25 @@ _STYLES: Final = {
 def doctor(
     unit: Annotated[
         str | None,
-        typer.Option(help="Unit of systemd that runs the service; else the one we run in."),
+        typer.Option(help="systemd unit of the service (default: the current unit)."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+    as_json: AsJSON = False,
 ) -> None:
-    """Check the whole set-up and say what to mend.
+    """Check the configuration; report what to fix.
 
-    Nothing is changed. Each check passes, warns, fails or cannot tell, and says what to do. Exit
-    code 1 if one fails.
+    Changes nothing. The result of each check is pass, warn, fail or unknown, with a remedy where
+    one is needed. Exit code 1 if a check fails.
 
     Example: aup-worker doctor --unit aup-worker.service
     """
     groups = run_async(examine(load(), unit=unit))
-    counts = Counter(each.verdict for findings in groups.values() for each in findings)
+    counts = Counter(each.verdict for results in groups.values() for each in results)
     if as_json:
         screen.print_json(_document(groups, counts))
     else:
         out = screen.stdout()
         out.print(_table(groups))
-        out.print(_sum(counts))
+        out.print(_summary(counts))
     if counts[Verdict.FAIL]:
         raise typer.Exit(1)
 
@@ -55,9 +56,9 @@ def _document(groups: Groups, counts: Counter[Verdict]) -> dict[str, Any]:
     return {
         "counts": {verdict: counts[verdict] for verdict in Verdict},
         "checks": [
-            {"group": group, **asdict(finding)}
-            for group, findings in groups.items()
-            for finding in findings
+            {"group": group, **asdict(result)}
+            for group, results in groups.items()
+            for result in results
         ],
     }
 
@@ -65,25 +66,25 @@ def _document(groups: Groups, counts: Counter[Verdict]) -> dict[str, Any]:
 def _table(groups: Groups) -> Table:
     table = screen.table("", "", "")
     table.show_header = False
-    for number, (group, findings) in enumerate(groups.items()):
+    for number, (group, results) in enumerate(groups.items()):
         if number:
             table.add_row()
         table.add_row(Text(group, style="bold"))
-        for finding in findings:
-            verdict = Text(finding.verdict, style=_STYLES[finding.verdict])
-            table.add_row(verdict, screen.plain(finding.check), _told(finding))
+        for result in results:
+            verdict = Text(result.verdict, style=_STYLES[result.verdict])
+            table.add_row(verdict, screen.plain(result.check), _details(result))
     return table
 
 
-def _told(finding: CheckResult) -> Text:
-    told = screen.plain(finding.found)
-    if finding.remedy:
-        # In a pipe a check is a line; on a terminal what to do is to be seen at once.
-        told.append("\n→ " if sys.stdout.isatty() else " → ", style="bold")
-        told.append_text(screen.plain(finding.remedy))
-    return told
+def _details(result: CheckResult) -> Text:
+    details = screen.plain(result.found)
+    if result.remedy:
+        # One line per check in a pipe; on a terminal the remedy stands out on its own line.
+        details.append("\n→ " if sys.stdout.isatty() else " → ", style="bold")
+        details.append_text(screen.plain(result.remedy))
+    return details
 
 
-def _sum(counts: Counter[Verdict]) -> Text:
+def _summary(counts: Counter[Verdict]) -> Text:
     parts = [f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict]]
     return Text(f"\n{counts.total()} checks: {', '.join(parts)}")
