@@ -56,20 +56,21 @@ def accepted(
     check_recorded(user, policy)
     file_format = _format_of(export, format_, force=force)
     verified = verify or export is not None
-    proofs, current = run_async(_accepted(user, policy, verified=verified))
+    verifications, current = run_async(_accepted(user, policy, verified=verified))
     if export is not None:
-        _write(export, document(user, proofs, datetime.now(UTC)), file_format, force=force)
+        _write(export, document(user, verifications, datetime.now(UTC)), file_format, force=force)
     if as_json:
-        screen.print_json(_report(user, policy, proofs, current, verified=verified))
+        screen.print_json(_report(user, policy, verifications, current, verified=verified))
     else:
-        _show(user, policy, proofs, current, verified=verified)
-    unsound = sum(not proof.sound for proof in proofs)
+        _show(user, policy, verifications, current, verified=verified)
+    failed = sum(not each.sound for each in verifications)
     if export is not None:
         screen.note(
-            f"wrote {export}: {_counted(len(proofs), 'record')}, {len(proofs) - unsound} verified"
+            f"wrote {export}: {_counted(len(verifications), 'record')}, "
+            f"{len(verifications) - failed} verified"
         )
-    if verified and unsound:
-        screen.note(f"verification failed for {unsound} of {_counted(len(proofs), 'record')}")
+    if verified and failed:
+        screen.note(f"verification failed for {failed} of {_counted(len(verifications), 'record')}")
         raise typer.Exit(1)
 
 
@@ -98,15 +99,15 @@ async def _accepted(
     async with AUPRepository(settings.aws) as repository:
         items = [item async for item in repository.acceptances(user, policy)]
         if verified:
-            proofs = await prove(repository, items, settings.clock_skew_seconds)
+            verifications = await prove(repository, items, settings.clock_skew_seconds)
         else:
-            proofs = [check(item, None) for item in items]
+            verifications = [check(item, None) for item in items]
         if policy is None:
-            return proofs, None
+            return verifications, None
         try:
-            return proofs, await repository.has_accepted(user, policy)
+            return verifications, await repository.has_accepted(user, policy)
         except PolicyNotFoundError:
-            return proofs, None
+            return verifications, None
 
 
 def _write(path: Path, content: dict[str, Any], file_format: FileFormat, *, force: bool) -> None:
@@ -134,60 +135,60 @@ def _write(path: Path, content: dict[str, Any], file_format: FileFormat, *, forc
 def _report(
     user: str,
     policy: str | None,
-    proofs: list[Verification],
+    verifications: list[Verification],
     current: bool | None,
     *,
     verified: bool,
 ) -> dict[str, Any]:
     report: dict[str, Any] = {
         "user_id": user,
-        "acceptances": [readable(proof.item) for proof in proofs],
+        "acceptances": [readable(each.item) for each in verifications],
     }
     if policy is not None:
         report["accepted_version_in_force"] = current
     if verified:
         report["verification"] = [
-            {"policy_version": proof.item.get("policy_version"), **proof.result()}
-            for proof in proofs
+            {"policy_version": each.item.get("policy_version"), **each.result()}
+            for each in verifications
         ]
-        report["sound"] = all(proof.sound for proof in proofs)
+        report["sound"] = all(each.sound for each in verifications)
     return report
 
 
 def _show(
     user: str,
     policy: str | None,
-    proofs: list[Verification],
+    verifications: list[Verification],
     current: bool | None,
     *,
     verified: bool,
 ) -> None:
     out = screen.stdout()
-    if proofs:
+    if verifications:
         details = ["record", "text", "erased"] if verified else ["recorded", "method"]
         table = screen.table("policy", "version", "accepted", *details, "text sha256")
-        for proof in proofs:
-            table.add_row(*map(screen.plain, _cells(proof, verified=verified)))
+        for each in verifications:
+            table.add_row(*map(screen.plain, _cells(each, verified=verified)))
         out.print(table)
     else:
         of_policy = f" of {policy}" if policy else ""
         out.print(screen.plain(f"no acceptance{of_policy} by {user} recorded"))
     if verified:
-        for proof in proofs:
-            remarks = [f"remark: {each}" for each in proof.remarks]
-            for line in (*proof.problems, *remarks):
-                out.print(screen.plain(f"{proof.item.get('policy_version')}: {line}"))
+        for each in verifications:
+            remarks = [f"remark: {remark}" for remark in each.remarks]
+            for line in (*each.problems, *remarks):
+                out.print(screen.plain(f"{each.item.get('policy_version')}: {line}"))
     if policy is not None:
         results = {True: "accepted", False: "not accepted", None: "no version in force"}
         out.print(screen.plain(f"version of {policy} in force: {results[current]}"))
 
 
-def _cells(proof: Verification, *, verified: bool) -> list[str]:
-    item = proof.item
+def _cells(verification: Verification, *, verified: bool) -> list[str]:
+    item = verification.item
     cells = [str(item.get(name, "")) for name in ("policy_id", "version", "accepted_at")]
     if verified:
-        cells.append(proof.verdict)
-        cells += [proof.text.value, ", ".join(proof.erased)]
+        cells.append(verification.verdict)
+        cells += [verification.text.value, ", ".join(verification.erased)]
     else:
         cells.append(str(item.get("recorded_at", "")))
         cells.append(" ".join(str(item[name]) for name in _METHOD_FIELDS if name in item))

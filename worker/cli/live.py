@@ -188,7 +188,7 @@ def _rate_of(worker: WorkerStatus, kind: OutcomeKind) -> float | None:
 
 def _state(worker: WorkerStatus) -> str:
     if worker.sample.problem:
-        return "no answer" if worker.sample.problem.startswith("no answer") else "no worker"
+        return "no response" if worker.sample.problem.startswith("no response") else "no worker"
     return "ready" if worker.sample.ready else "not ready"
 
 

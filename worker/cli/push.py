@@ -84,9 +84,9 @@ def push(  # noqa: PLR0913, PLR0917 - one parameter per option
         else:
             inputs = _streams(files, stack)
         source = Source(inputs, check, skip_invalid)
-        source.examine(MESSAGE_MAX_BYTES)
+        source.validate(MESSAGE_MAX_BYTES)
         figures = run_async(_send(settings, source, rate))
-    _report(figures, source.bad, as_json=as_json)
+    _report(figures, source.invalid, as_json=as_json)
 
 
 Inputs = list[tuple[str, IO[bytes]]]
@@ -99,8 +99,8 @@ class Source:
     Attributes:
         check: Returns the problem of a line, or None; called with the maximum size in bytes.
         max_bytes: Maximum size of a message.
-        good: Number of valid lines.
-        bad: Number of invalid lines.
+        valid: Number of valid lines.
+        invalid: Number of invalid lines.
         largest_bytes: Size of the largest valid line.
         shown: The first invalid lines.
     """
@@ -109,12 +109,12 @@ class Source:
     check: Callable[[Line | BadLine, int], BadLine | None]
     skip_invalid: bool
     max_bytes: int = MESSAGE_MAX_BYTES
-    good: int = 0
-    bad: int = 0
+    valid: int = 0
+    invalid: int = 0
     largest_bytes: int = 0
     shown: list[BadLine] = field(default_factory=list)
 
-    def examine(self, max_bytes: int) -> None:
+    def validate(self, max_bytes: int) -> None:
         """Validate all lines.
 
         Args:
@@ -123,25 +123,25 @@ class Source:
         Raises:
             UsageError: The input is empty, or lines are invalid and must not be skipped.
         """
-        self.max_bytes, self.good, self.bad, self.largest_bytes = max_bytes, 0, 0, 0
+        self.max_bytes, self.valid, self.invalid, self.largest_bytes = max_bytes, 0, 0, 0
         self.shown.clear()
         for line in _lines(self.inputs):
             problem = self.check(line, max_bytes)
             if problem is not None:
-                self.bad += 1
+                self.invalid += 1
                 if len(self.shown) < _BAD_LINES_SHOWN:
                     self.shown.append(problem)
             elif isinstance(line, Line):
-                self.good += 1
+                self.valid += 1
                 self.largest_bytes = max(self.largest_bytes, len(line.text.encode()))
-        if not self.good and not self.bad:
+        if not self.valid and not self.invalid:
             names = ", ".join(name for name, _ in self.inputs)
             raise UsageError(f"{names}: input is empty, nothing to send")
-        _show(self.shown, self.bad)
-        if self.bad and not self.skip_invalid:
+        _show(self.shown, self.invalid)
+        if self.invalid and not self.skip_invalid:
             raise UsageError(
-                f"{self.bad} of {self.good + self.bad} lines are invalid; nothing was sent "
-                "(--skip-invalid sends the valid ones, --no-validate sends all that SQS accepts)"
+                f"{self.invalid} of {self.valid + self.invalid} lines are invalid; nothing was "
+                "sent (--skip-invalid sends the valid ones, --no-validate all that SQS accepts)"
             )
 
     def lines(self) -> Iterator[Line]:
@@ -216,11 +216,11 @@ def _lines(inputs: Inputs) -> Iterator[Line | BadLine]:
         yield from lines(name, stream)
 
 
-def _show(shown: list[BadLine], bad: int) -> None:
+def _show(shown: list[BadLine], count: int) -> None:
     for problem in shown:
         screen.note(str(problem))
-    if bad > len(shown):
-        screen.note(f"… and {bad - len(shown)} more")
+    if count > len(shown):
+        screen.note(f"… and {count - len(shown)} more")
 
 
 async def check_limit(queue: Queue, source: Source) -> None:
@@ -236,12 +236,12 @@ async def check_limit(queue: Queue, source: Source) -> None:
             f"{MESSAGE_MAX_BYTES:,} bytes: {unknown}"
         )
     if source.largest_bytes > queue.message_max_bytes:
-        source.examine(queue.message_max_bytes)
+        source.validate(queue.message_max_bytes)
 
 
 async def _send(settings: Settings, source: Source, rate: float | None) -> PushFigures:
     with screen.progress("sending") as bar:
-        task = bar.add_task("sending", total=source.good, rate="")
+        task = bar.add_task("sending", total=source.valid, rate="")
 
         def show(figures: PushFigures) -> None:
             per_second = figures.sent / max(figures.seconds, 0.001)

@@ -49,7 +49,7 @@ def test_export_writes_matching_dead_letters_completely_and_returns_their_ids(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     letters = [_dead_letter(1), _dead_letter(2, "malformed"), _dead_letter(3), _dead_letter(4)]
-    monkeypatch.setattr(scanning, "scan_dead_letters", _scan_of(*letters))
+    monkeypatch.setattr(scanning, "scan_with_progress", _scan_of(*letters))
     file = tmp_path / "dead.jsonl"
     selected = DeadLetterFilter(reasons=["invalid"], limit=2)
     assert scanning.export_dead_letters(file, selected, overwrite=False) == (

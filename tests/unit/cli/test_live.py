@@ -45,7 +45,7 @@ _READY = WorkerStatus(
 _THROTTLED = WorkerStatus(
     Sample("10.0.0.2:8080", 0, reasons=("table throttles", "no poll"), held=3), None
 )
-_SILENT = WorkerStatus(Sample("10.0.0.3:8080", 0, problem="no answer (Connection refused)"))
+_SILENT = WorkerStatus(Sample("10.0.0.3:8080", 0, problem="no response (Connection refused)"))
 _CENSUS = Census(
     counts={"invalid": 30, "unknown_policy": 10},
     seen=40,
@@ -83,7 +83,7 @@ def test_layout_contains_all_figures() -> None:
     assert re.search(r"10.0.0.1:8080 +ready +1,120.5 +0.5 +0.2 +0.0 +42\n", shown)
     assert "1,120.5" in shown
     assert "10.0.0.2:8080: table throttles; no poll" in shown
-    assert "10.0.0.3:8080: no answer (Connection refused)" in shown
+    assert "10.0.0.3:8080: no response (Connection refused)" in shown
     assert re.search(r"total +1 of 3 +1,120.5 .* 45\n", shown)
     assert "unknown_policy             10" in shown
     notes = [
@@ -170,7 +170,7 @@ def test_line_contains_all_figures() -> None:
         "net -12.3/s; dead letters 1,207 (invalid 30, unknown_policy 10); "
         "10.0.0.1:8080 ready, recorded 1,120.5/s, 42 held; "
         "10.0.0.2:8080 not ready, recorded unknown, 3 held; "
-        "10.0.0.3:8080 no answer (Connection refused)"
+        "10.0.0.3:8080 no response (Connection refused)"
     )
 
 

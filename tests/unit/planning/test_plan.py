@@ -70,7 +70,7 @@ class TestTenThousandAMinute:
             "Network: VPC endpoints": 65.86,  # 8 x 730 h x 0.01; 438 million x 1,703 bytes at 0.01
         }
         assert self.PLAN.total == pytest.approx(587.78, abs=0.01)
-        assert self.PLAN.once.amount == 0, "a new table takes it"
+        assert self.PLAN.once.amount == 0, "a new table sustains the rate"
 
     def test_no_quota_is_exceeded(self) -> None:
         assert not [each.name for each in self.PLAN.limits if each.to_raise]

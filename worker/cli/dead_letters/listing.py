@@ -19,7 +19,7 @@ from worker.cli.dead_letters.scanning import (
     expiry,
     note_unseen,
     now,
-    scan_dead_letters,
+    scan_with_progress,
 )
 from worker.cli.filters import FilterOptions
 from worker.cli.options import AsJSON, expand_options
@@ -99,7 +99,7 @@ def list_(options: ListOptions, as_json: AsJSON = False) -> None:
     on_terminal = sys.stdout.isatty() and not as_json
     out = screen.stdout()
     found = _Summaries(selected, out.height if on_terminal and limit is None else limit)
-    summary = run_async(scan_dead_letters("scanning", found.add))
+    summary = run_async(scan_with_progress("scanning", found.add))
     letters, at = found.shown(), now()
     if as_json:
         report = {

@@ -42,7 +42,7 @@ class ScanSummary:
     unseen: int = 0
 
 
-async def scan_dead_letters(description: str, visit: Callable[[DeadLetter], bool]) -> ScanSummary:
+async def scan_with_progress(description: str, visit: Callable[[DeadLetter], bool]) -> ScanSummary:
     """Scan the dead letters; each is visible again afterwards.
 
     Args:
@@ -76,8 +76,8 @@ def note_unseen(count: int) -> bool:
     """Report dead letters that a scan did not see; return whether there were any."""
     if count:
         screen.note(
-            f"{count:,} dead letters not seen: in flight in another scan or replay, or beyond the "
-            "SQS limit of 120,000 messages in flight; run this again later"
+            f"{counted(count)} not seen: in flight in another scan or replay, or beyond the SQS "
+            "limit of 120,000 messages in flight; run this again later"
         )
     return bool(count)
 
@@ -114,7 +114,7 @@ def export_dead_letters(
                 ids.append(letter.message_id)
             return selected.limit is None or len(ids) < selected.limit
 
-        summary = run_async(scan_dead_letters("exporting", visit))
+        summary = run_async(scan_with_progress("exporting", visit))
     return ids, summary.unseen
 
 

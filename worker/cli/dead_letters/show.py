@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from worker.cli import screen
-from worker.cli.dead_letters.scanning import expiry, now, scan_dead_letters
+from worker.cli.dead_letters.scanning import counted, expiry, now, scan_with_progress
 from worker.cli.options import AsJSON
 from worker.cli.running import run_async
 from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE
@@ -161,11 +161,11 @@ async def _find(message_id: str) -> DeadLetter:
             found.append(letter)
         return not found
 
-    summary = await scan_dead_letters("scanning", visit)
+    summary = await scan_with_progress("scanning", visit)
     if not found and summary.unseen:
         raise AUPError(
-            f"dead letter {message_id} not found, but {summary.unseen:,} dead letters were not "
-            "seen (in flight): run this again later"
+            f"dead letter {message_id} not found, but {counted(summary.unseen)} not seen: in "
+            "flight in another scan or replay; run this again later"
         )
     if not found:
         raise UsageError(f"dead letter {message_id} not found: see `aup-worker dead-letters list`")
