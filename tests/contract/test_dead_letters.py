@@ -16,16 +16,15 @@ from worker.aws.sqs import Queue
 from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE, to_dead_letter
 from worker.domain.message import OutgoingMessage, ReceivedMessage
 from worker.operations.dead_letters import scan as module
+from worker.operations.dead_letters.dead_letter import UNEXPLAINED, DeadLetter
 from worker.operations.dead_letters.dry_run import DryRun
+from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.journal import Progress
-from worker.operations.dead_letters.replay import (
-    ReplayFigures,
-    ReplayObserver,
-    ReplayOptions,
-    rehearse,
-    replay,
-)
-from worker.operations.dead_letters.scan import UNEXPLAINED, DeadLetter, DeadLetterFilter, walk
+from worker.operations.dead_letters.replay import replay
+from worker.operations.dead_letters.replay_dry_run import replay_dry_run
+from worker.operations.dead_letters.replay_options import ReplayOptions
+from worker.operations.dead_letters.replay_progress import ReplayFigures, ReplayObserver
+from worker.operations.dead_letters.scan import scan_dead_letters
 
 TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1"
 TEN: dict[str, Any] = {
@@ -46,7 +45,7 @@ def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def look(queue: Queue) -> list[DeadLetter]:
-    async with aclosing(walk(queue, now=now)) as letters:
+    async with aclosing(scan_dead_letters(queue, now=now)) as letters:
         return [letter async for letter in letters]
 
 
@@ -101,7 +100,7 @@ async def test_a_listing_that_is_broken_off_shows_what_it_had_taken(
     queue: Queue, dead_letters: Queue
 ) -> None:
     await die(queue, dead_letters, *((f"body {n}", "malformed") for n in range(12)))
-    async with aclosing(walk(dead_letters, now=now)) as letters:
+    async with aclosing(scan_dead_letters(dead_letters, now=now)) as letters:
         await anext(letters)
         assert (await dead_letters.state()).in_flight > 0
     state = await dead_letters.state()
@@ -119,7 +118,7 @@ async def test_everything_is_replayed_and_nothing_stays_dead(
     bodies = [f"body {n}" for n in range(23)]
     await die(queue, dead_letters, *((body, "conflict") for body in bodies))
     figures = await replay(queue, dead_letters, DeadLetterFilter())
-    assert figures.figures() == ReplayFigures(matched=23, replayed=23).figures()
+    assert figures.counts() == ReplayFigures(matched=23, replayed=23).counts()
     messages = await take(queue, 23)
     assert sorted(each.body for each in messages) == sorted(bodies)
     assert {name for each in messages for name in each.attributes} == {REPLAYS_ATTRIBUTE}
@@ -136,10 +135,10 @@ async def test_a_replayed_message_is_never_shown_among_the_dead_again(
     shown: list[int] = []
 
     class Noting(ReplayObserver):
-        def entered(self, *_: Any) -> None:
+        def on_result(self, *_: Any) -> None:
             shown.append(queue_place.calls["ChangeMessageVisibilityBatch"])
 
-    await replay(queue, dead_letters, DeadLetterFilter(), watcher=Noting())
+    await replay(queue, dead_letters, DeadLetterFilter(), observer=Noting())
     assert shown == [0, 0, 0]
 
 
@@ -150,7 +149,7 @@ async def test_a_dry_run_counts_and_moves_nothing(queue: Queue, dead_letters: Qu
     forecast = DryRun(cast("Any", None), clock_skew_seconds=0, now=now)
     seen = [
         verdict.code
-        async for _, verdict in rehearse(
+        async for _, verdict in replay_dry_run(
             dead_letters, choice, ReplayOptions(), forecast, sent=Progress()
         )
     ]
@@ -194,7 +193,7 @@ async def test_no_more_than_the_limit_are_replayed(
 ) -> None:
     await die(queue, dead_letters, *((f"body {n}", "conflict") for n in range(13)))
     figures = await replay(queue, dead_letters, DeadLetterFilter(limit=limit))
-    assert figures.figures() == ReplayFigures(matched=limit, replayed=limit).figures()
+    assert figures.counts() == ReplayFigures(matched=limit, replayed=limit).counts()
     assert len(await take(queue, limit)) == limit
     assert await is_empty(queue)
     assert (await dead_letters.state()).visible == 13 - limit

@@ -15,7 +15,7 @@ from botocore.loaders import create_loader
 from tests.golden.golden import Golden
 from tests.golden.verbs import Verbs
 from tests.servers.launch import moto_in_process
-from worker.operations.dead_letters import scan as walk
+from worker.operations.dead_letters import scan
 
 # In one process all servers of moto share their state; no other test uses this region.
 REGION: Final = "us-west-2"
@@ -66,7 +66,7 @@ def queues_and_tables(
     loader = create_loader()
     monkeypatch.setattr(botocore.session, "create_loader", lambda _: loader)
     # Nothing else sends to these queues, so there is nothing to wait for.
-    monkeypatch.setattr(walk, "_POLL_SECONDS", 0)
+    monkeypatch.setattr(scan, "_POLL_SECONDS", 0)
     # A machine that runs tests under systemd or ECS is examined like any other.
     for name in ("NOTIFY_SOCKET", "ECS_CONTAINER_METADATA_URI_V4"):
         monkeypatch.delenv(name, raising=False)

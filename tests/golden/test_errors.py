@@ -17,9 +17,9 @@ from worker.aws.calls import error_of
 from worker.domain.envelope import decode
 from worker.domain.message import OutgoingMessage
 from worker.errors import AUPError, RefusedError, SettingsError
-from worker.operations.dead_letters.edit import assignment, setting
+from worker.operations.dead_letters.edit import edit_fields, parse_assignment
 from worker.operations.dead_letters.export_file import from_line
-from worker.operations.dead_letters.journal import opened
+from worker.operations.dead_letters.journal import open_journal
 from worker.settings import load
 
 _ARN = "arn:aws:sqs:us-east-1:123456789012:q"
@@ -236,19 +236,19 @@ def test_files_and_edits_of_dead_letters(golden: Golden, tmp_path: Path) -> None
     }
     path = tmp_path / "journal.jsonl"
 
-    def open_journal(file: Path = path) -> None:
-        with opened(file, "arn:of:dead", "all", "arn:to"):
+    def open_file(file: Path = path) -> None:
+        with open_journal(file, "arn:of:dead", "all", "arn:to"):
             pass
 
     for name, text in _JOURNALS.items():
         path.write_text(text)
-        rows[f"journal: {name}"] = _problem(open_journal)
+        rows[f"journal: {name}"] = _problem(open_file)
     path.write_text(_HEADER)
-    with opened(path, "arn:of:dead", "all", "arn:to"):
-        rows["journal: in use"] = _problem(open_journal)
-    rows["journal: a directory"] = _problem(lambda: open_journal(tmp_path))
-    rows["journal: a device"] = _problem(lambda: open_journal(Path("/dev/null")))
-    edit = setting([assignment("data.user_id=u-1")])
+    with open_journal(path, "arn:of:dead", "all", "arn:to"):
+        rows["journal: in use"] = _problem(open_file)
+    rows["journal: a directory"] = _problem(lambda: open_file(tmp_path))
+    rows["journal: a device"] = _problem(lambda: open_file(Path("/dev/null")))
+    edit = edit_fields([parse_assignment("data.user_id=u-1")])
     for text in ("{", "[1]", '{"a": 1, "a": 2}', '{"data": "text"}'):
         rows[f"edit of {text}"] = _problem(lambda text=text: edit(received_message(body=text)))  # type: ignore[misc]
     shown = {cause: masked(str(text), directory=str(tmp_path)) for cause, text in rows.items()}

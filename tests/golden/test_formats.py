@@ -21,9 +21,14 @@ from worker import __version__
 from worker.domain.dead_letter import Edit, mark_replayed, original, to_dead_letter
 from worker.domain.evidence import build_item
 from worker.domain.message import MESSAGE_MAX_BYTES, OutgoingMessage, ReceivedMessage
+from worker.operations.dead_letters.dead_letter import describe
 from worker.operations.dead_letters.export_file import to_line
-from worker.operations.dead_letters.journal import Sent, content_digest, digest, opened
-from worker.operations.dead_letters.scan import describe
+from worker.operations.dead_letters.journal import (
+    SentDeadLetter,
+    content_digest,
+    digest,
+    open_journal,
+)
 from worker.runtime.logs import configure
 from worker.settings import AWSSettings, Settings, variable
 
@@ -140,8 +145,8 @@ def test_line_of_a_dead_letter_file(golden: Golden) -> None:
 def test_journal_of_a_replay(golden: Golden, tmp_path: Path) -> None:
     path, queue, to = tmp_path / "journal.jsonl", "arn:aws:sqs:eu-west-1:1:dead", "arn:to"
     message = OutgoingMessage(body(1), {"tenant": _text("t")}, "Root=1")
-    sent = Sent("dead-1", "message-1", digest(body(1)), content_digest(message), to)
-    with opened(path, queue, "all", to) as journal:
+    sent = SentDeadLetter("dead-1", "message-1", digest(body(1)), content_digest(message), to)
+    with open_journal(path, queue, "all", to) as journal:
         journal.begin(START, 120)
         journal.sent([sent], START + timedelta(seconds=1))
         journal.deleted(["dead-1"], START + timedelta(seconds=2))

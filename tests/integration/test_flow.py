@@ -18,8 +18,8 @@ from worker.domain.evidence import verify
 from worker.domain.message import OutcomeKind
 from worker.domain.policy import Policy
 from worker.operations.dead_letters import scan as walk_module
+from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.replay import replay
-from worker.operations.dead_letters.scan import DeadLetterFilter
 from worker.pipeline.flow import Flow
 from worker.repository import AUPRepository
 

@@ -95,8 +95,8 @@ MUTANTS: Final = (
     Mutant(
         "a wait for a killed replay that grows with a jump of the clock",
         "worker/operations/dead_letters/journal.py",
-        "min(self._look, self.hidden_until - now)",
+        "min(self._visibility_timeout, self.hidden_until - now)",
         "(self.hidden_until - now)",
-        ("tests/unit/operations/dead_letters/test_replay.py", "-k", "clock"),
+        ("tests/unit/operations/dead_letters/test_replay_resumed.py", "-k", "clock"),
     ),
 )

@@ -7,19 +7,24 @@ from typing import Final
 from tests.mutants.mutant import Mutant
 
 _FILE: Final = "worker/operations/dead_letters/export_file.py"
+_FILTER: Final = "worker/operations/dead_letters/filter.py"
 _FORECAST: Final = "worker/operations/dead_letters/dry_run.py"
 _JOURNAL: Final = "worker/operations/dead_letters/journal.py"
 _LOOK: Final = "worker/cli/dead_letters/scanning.py"
 _PURGE: Final = "worker/operations/dead_letters/purge.py"
 _REPAIR: Final = "worker/operations/dead_letters/edit.py"
 _REPLAY: Final = "worker/operations/dead_letters/replay.py"
+_REPLAY_OPTIONS: Final = "worker/operations/dead_letters/replay_options.py"
 _WALK: Final = "worker/operations/dead_letters/scan.py"
-_CHOOSING_TESTS: Final = ("tests/unit/cli/test_filters.py",)
+_FILTER_TESTS: Final = ("tests/unit/operations/dead_letters/test_filter.py",)
 _FILE_TESTS: Final = ("tests/unit/operations/dead_letters/test_export_file.py",)
 _JOURNAL_TESTS: Final = ("tests/unit/operations/dead_letters/test_journal.py",)
 _PURGE_TESTS: Final = ("tests/unit/operations/dead_letters/test_purge.py",)
 _REPAIR_TESTS: Final = ("tests/unit/operations/dead_letters/test_edit.py",)
-_REPLAY_TESTS: Final = ("tests/unit/operations/dead_letters/test_replay.py",)
+_REPLAY_TESTS: Final = (
+    "tests/unit/operations/dead_letters/test_replay.py",
+    "tests/unit/operations/dead_letters/test_replay_resumed.py",
+)
 _VERBS_TESTS: Final = ("tests/unit/cli/test_dead_letters.py",)
 _WALK_TESTS: Final = ("tests/unit/operations/dead_letters/test_scan.py",)
 
@@ -27,8 +32,8 @@ _LOOKING: Final = (
     Mutant(
         "what polls under way bring at the end stays hidden",
         _WALK,
-        "        await asyncio.gather(*self._under_way, return_exceptions=True)\n",
-        "        for polling in self._under_way:\n            polling.cancel()\n",
+        "        await asyncio.gather(*self._polling, return_exceptions=True)\n",
+        "        for poll in self._polling:\n            poll.cancel()\n",
         _WALK_TESTS,
     ),
     Mutant(
@@ -41,7 +46,7 @@ _LOOKING: Final = (
     Mutant(
         "a scan that reports nothing as unseen",
         _WALK,
-        "self._scan.unseen = max(0, reported - self._scan.left)",
+        "self._scan.unseen = max(0, state.depth - self._scan.remaining)",
         "self._scan.unseen = 0",
         _WALK_TESTS,
     ),
@@ -75,24 +80,24 @@ _LOOKING: Final = (
     ),
     Mutant(
         "a filter that leaves out what it should choose",
-        _WALK,
+        _FILTER,
         "not wanted or value in wanted for",
         "not wanted or value not in wanted for",
-        _CHOOSING_TESTS,
+        _FILTER_TESTS,
     ),
     Mutant(
         "until taken for since",
-        _WALK,
-        "letter.dead_at < self.until",
-        "letter.dead_at >= self.until",
-        _CHOOSING_TESTS,
+        _FILTER,
+        "dead_letter.dead_at < self.until",
+        "dead_letter.dead_at >= self.until",
+        _FILTER_TESTS,
     ),
     Mutant(
         "attributes that grep does not search",
-        _WALK,
+        _FILTER,
         '        yield bytes(value.get("BinaryValue", b"")).decode(errors="replace")\n',
         "",
-        _CHOOSING_TESTS,
+        _FILTER_TESTS,
     ),
 )
 
@@ -100,7 +105,7 @@ _FILING: Final = (
     Mutant(
         "an export that loses the trace header",
         _FILE,
-        '"trace_header": given.trace_header,',
+        '"trace_header": message.trace_header,',
         '"trace_header": None,',
         _FILE_TESTS,
     ),
@@ -128,7 +133,7 @@ _FILING: Final = (
     Mutant(
         "a purge of what nobody named",
         _PURGE,
-        "            if letter.message_id not in left:\n                continue\n",
+        "            if dead_letter.message_id not in remaining:\n                continue\n",
         "",
         _PURGE_TESTS,
     ),
@@ -138,13 +143,13 @@ _EDITING: Final = (
     Mutant(
         "a number set where a field holds text",
         _REPAIR,
-        "parsed if _suits(path, parsed) else value",
+        "parsed if _is_allowed(path, parsed) else value",
         "parsed",
         _REPAIR_TESTS,
     ),
     Mutant(
         "an edit that nobody is told of",
-        _REPLAY,
+        _REPLAY_OPTIONS,
         "self.operator, names) if names else None",
         "self.operator, names) if False else None",
         _REPLAY_TESTS,
@@ -176,8 +181,8 @@ _GOING_ON: Final = (
     Mutant(
         "a replay beside a quick worker has no end",
         _REPLAY,
-        "if not self._choice.matches(letter) or self._is_back(letter):",
-        "if not self._choice.matches(letter):",
+        "if not self._filters.matches(dead_letter) or self._came_back(dead_letter):",
+        "if not self._filters.matches(dead_letter):",
         _REPLAY_TESTS,
     ),
     Mutant(
@@ -211,8 +216,8 @@ _GOING_ON: Final = (
     Mutant(
         "a journal that forgets what was sent when something else is asked for",
         _JOURNAL,
-        "self.done, self.runs, self._asked, self.to = {}, 0, for_what, to",
-        "self.done, self.runs, self._asked, self.to = {}, 0, for_what, to\n"
+        "self.done, self.runs, self._request, self.to = {}, 0, request, to",
+        "self.done, self.runs, self._request, self.to = {}, 0, request, to\n"
         "            self.outstanding = {}",
         _JOURNAL_TESTS,
     ),
@@ -247,7 +252,7 @@ _GOING_ON: Final = (
     Mutant(
         "a replay that sends what would be dead-lettered again",
         _REPLAY,
-        "        if await self._hold_back(letter, message):\n            return None\n",
+        "        if await self._hold_back(dead_letter, message):\n            return None\n",
         "",
         _REPLAY_TESTS,
     ),

@@ -121,7 +121,7 @@ _PROOF: Final = (
     Mutant(
         "altered evidence is erased",
         _ERASURE,
-        '    if erasure.problem:\n        erasure.problem += "; not touched"\n        return\n',
+        '    if erasure.problem:\n        erasure.problem += "; not changed"\n        return\n',
         "",
         _ERASURE_TESTS,
     ),

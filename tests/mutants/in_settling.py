@@ -11,13 +11,17 @@ _LETTERS: Final = "worker/operations/dead_letters/scan.py"
 _QUEUE: Final = "worker/aws/sqs.py"
 _RECORD: Final = "worker/pipeline/record.py"
 _REPLAY: Final = "worker/operations/dead_letters/replay.py"
+_REPLAY_OPTIONS: Final = "worker/operations/dead_letters/replay_options.py"
 _SETTLE: Final = "worker/pipeline/settle.py"
 _FOUND_TESTS: Final = ("tests/fuzz/test_found.py",)
 _LETTER_TESTS: Final = ("tests/unit/domain/test_dead_letter.py",)
 _LETTERS_TESTS: Final = ("tests/unit/operations/dead_letters/test_scan.py",)
 _QUEUE_TESTS: Final = ("tests/unit/aws/test_sqs.py",)
 _RECORD_TESTS: Final = ("tests/unit/pipeline/test_record.py",)
-_REPLAY_TESTS: Final = ("tests/unit/operations/dead_letters/test_replay.py",)
+_REPLAY_TESTS: Final = (
+    "tests/unit/operations/dead_letters/test_replay.py",
+    "tests/unit/operations/dead_letters/test_replay_resumed.py",
+)
 _SETTLE_TESTS: Final = ("tests/unit/pipeline/test_settle.py",)
 
 _ANSWERS: Final = (
@@ -257,9 +261,9 @@ _DEAD: Final = (
     Mutant(
         "a replay that deletes before it sends",
         _REPLAY,
-        "        sent = await patiently(self._send, sending)\n",
+        "        sent = await retry_entries(self._send, sending)\n",
         "        await self._delete(sending)\n"
-        "        sent = await patiently(self._send, sending)\n",
+        "        sent = await retry_entries(self._send, sending)\n",
         _REPLAY_TESTS,
     ),
     Mutant(
@@ -271,7 +275,7 @@ _DEAD: Final = (
     ),
     Mutant(
         "a replay that drops attributes",
-        _REPLAY,
+        _REPLAY_OPTIONS,
         "message = mark_replayed(wanted, at, edit, max_bytes=self.max_bytes)",
         "message = OutgoingMessage(wanted.body)",
         _REPLAY_TESTS,
@@ -279,20 +283,20 @@ _DEAD: Final = (
     Mutant(
         "a replay that sends again what its journal has",
         _REPLAY,
-        "if self._how.was_sent(letter, self._sent):",
+        "if self._options.was_sent(dead_letter, self._sent):",
         "if False:",
         _REPLAY_TESTS,
     ),
     Mutant(
         "a journal that notes what was not sent",
         _REPLAY,
-        "zip(entries, answers, strict=True) if not error]\n            self._how.journal.sent",
-        "zip(entries, answers, strict=True)]\n            self._how.journal.sent",
+        "zip(entries, errors, strict=True) if not error]\n            journal.sent",
+        "zip(entries, errors, strict=True)]\n            journal.sent",
         _REPLAY_TESTS,
     ),
     Mutant(
         "a message replayed for ever",
-        _REPLAY,
+        _REPLAY_OPTIONS,
         "if self.max_replays is None or count < self.max_replays:",
         "if True:",
         _REPLAY_TESTS,
@@ -307,7 +311,7 @@ _DEAD: Final = (
     Mutant(
         "a walk that does not show again what it hid",
         _LETTERS,
-        "await asyncio.shield(looking.show_again())",
+        "await asyncio.shield(poller.release())",
         "pass",
         _LETTERS_TESTS,
     ),
@@ -394,13 +398,13 @@ _LIMITS: Final = (
     Mutant(
         "a line read whole, however long",
         "worker/operations/push.py",
-        "        line = stream.readline(most)\n",
+        "        line = stream.readline(limit)\n",
         "        line = stream.readline()\n",
         ("tests/unit/operations/test_push.py",),
     ),
     Mutant(
         "a replay that knows no limit but SQS's",
-        _REPLAY,
+        _REPLAY_OPTIONS,
         "refused = message.why_refused(self.max_bytes)",
         "refused = message.why_refused()",
         _REPLAY_TESTS,

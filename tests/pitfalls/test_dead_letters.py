@@ -29,8 +29,11 @@ from tests.unit.fakes import (
 from worker.domain.dead_letter import ATTRIBUTE
 from worker.domain.message import OutcomeKind
 from worker.errors import AWSUnavailableError, Reason
-from worker.operations.dead_letters.replay import ReplayFigures, replay
-from worker.operations.dead_letters.scan import LOOK_SECONDS, DeadLetter, DeadLetterFilter, walk
+from worker.operations.dead_letters.dead_letter import DeadLetter
+from worker.operations.dead_letters.filter import DeadLetterFilter
+from worker.operations.dead_letters.replay import replay
+from worker.operations.dead_letters.replay_progress import ReplayFigures
+from worker.operations.dead_letters.scan import VISIBILITY_TIMEOUT_SECONDS, scan_dead_letters
 
 TEN: dict[str, Any] = {
     **{f"text-{n}": {"DataType": "String.x", "StringValue": f"välue {n}"} for n in range(5)},
@@ -122,7 +125,7 @@ async def test_a_bad_message_is_dead_with_its_reason_neither_dropped_nor_tried_f
 
 
 async def _listed(world: World) -> list[DeadLetter]:
-    async with aclosing(walk(world.dead_letters, now=clock)) as letters:
+    async with aclosing(scan_dead_letters(world.dead_letters, now=clock)) as letters:
         return [letter async for letter in letters]
 
 
@@ -150,7 +153,7 @@ async def _replayed(world: World) -> ReplayFigures:
         try:
             return await replay(world.source, world.dead_letters, DeadLetterFilter(), now=clock)
         except AWSUnavailableError:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(VISIBILITY_TIMEOUT_SECONDS)
 
 
 @simulated
@@ -172,7 +175,7 @@ async def test_a_dead_letter_comes_back_whole_and_leaves_only_when_its_sending_i
     world.faults.stop()
     assert figures.failed + figures.undeleted > 0, "every entry went well"
     assert watch.too_early == []
-    await asyncio.sleep(LOOK_SECONDS)  # some may be hidden still
+    await asyncio.sleep(VISIBILITY_TIMEOUT_SECONDS)  # some may be hidden still
     await replay(world.source, world.dead_letters, DeadLetterFilter(), now=clock)
     assert watch.too_early == []
     assert world.bodies(DEAD_LETTERS) == []

@@ -15,8 +15,8 @@ from tests.simulation.virtual_clock import START, run, simulated
 from tests.simulation.world import World
 from tests.unit.fakes import SOURCE, body, clock, open_world, policy
 from worker.domain.message import OutcomeKind
+from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.replay import replay
-from worker.operations.dead_letters.scan import DeadLetterFilter
 
 
 @simulated

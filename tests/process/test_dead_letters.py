@@ -232,7 +232,7 @@ def test_an_export_is_whole_and_what_is_edited_in_it_comes_back_with_who_edited_
     assert file.stat().st_mode & 0o777 == 0o600
     assert operated.visible(DEAD) == 3
     refused = operated.run("dead-letters", "export", str(file))
-    assert (refused.returncode, "--force overwrites it" in refused.stderr) == (2, True)
+    assert (refused.returncode, "pass --force to overwrite it" in refused.stderr) == (2, True)
     letters = {each["id"]: each for each in map(json.loads, file.read_text().splitlines())}
     assert {each["body"] for each in letters.values()} == {"{", UGLY}
     packed = letters[torn]["attributes"]["raw"]
@@ -275,7 +275,7 @@ def test_a_field_set_at_a_replay_is_mended_and_the_message_tells_by_whom(
     die(operated, "{", "malformed", "not JSON: EOF")
     done = operated.run("replay", "--set", "method=clickwrap", "--set", "locale=es", USER="alice")
     assert done.returncode == 1
-    assert "its body is not JSON: export it, edit it, replay --from" in done.stderr
+    assert "the body is not JSON; export it, edit the file, then use replay --from" in done.stderr
     assert "replayed 2 of 3 in" in done.stderr
     assert "1 failed, still in the dead-letter queue" in done.stderr
     assert operated.visible(DEAD) == 1

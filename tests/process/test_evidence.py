@@ -203,7 +203,7 @@ def test_what_another_program_wrote_is_shown_and_not_taken_for_evidence(
     assert f"Not verifiable: {problem}" in file.read_text()
     refused = workplace.run("erase", "u-1", "--fields", "ip", "--yes")
     assert (refused.returncode, _item(workplace, "u-1")["ip"]) == (1, IP)
-    assert f"{problem}; not touched" in refused.stdout
+    assert f"{problem}; not changed" in refused.stdout
     # The user accepted: another click is a duplicate, not a new record and not a dead letter.
     workplace.send(_private(1))
     with workplace.service() as service:

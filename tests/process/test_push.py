@@ -87,9 +87,7 @@ def test_line_beyond_the_limit_of_a_message_is_named_and_the_rest_of_it_skipped(
     content = f"{body(1)}\n{'x' * 5 * MIB}\n{body(2)}\n"
     done = workplace.run("push", stdin=content)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[0] == (
-        "stdin:2: longer than 1,048,576 bytes, the limit of a line"
-    )
+    assert done.stderr.splitlines()[0] == "stdin:2: longer than the limit of 1,048,576 bytes"
     assert "1 of 3 lines are invalid; nothing was sent" in done.stderr
     assert workplace.depth("AUP_QUEUE") == 0
     assert workplace.run("push", "--skip-invalid", stdin=content).returncode == 1

@@ -20,8 +20,9 @@ from worker.errors import (
     AWSUnavailableError,
     GaveUpError,
 )
-from worker.operations.dead_letters.replay import ReplayFigures, replay
-from worker.operations.dead_letters.scan import DeadLetterFilter
+from worker.operations.dead_letters.filter import DeadLetterFilter
+from worker.operations.dead_letters.replay import replay
+from worker.operations.dead_letters.replay_progress import ReplayFigures
 from worker.operations.doctor.preflight import check
 from worker.pipeline.flow import Flow
 from worker.pipeline.metrics import Metrics

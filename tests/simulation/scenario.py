@@ -17,7 +17,8 @@ from tests.simulation.trace import Trace
 from tests.simulation.traffic import HOPELESS, Kind, drawn, large_ones
 from tests.simulation.virtual_clock import START, WallClock, run
 from tests.simulation.world import AMPLE_RETENTION_SECONDS, World
-from worker.operations.dead_letters.scan import LOOK_SECONDS, DeadLetterFilter
+from worker.operations.dead_letters.filter import DeadLetterFilter
+from worker.operations.dead_letters.scan import VISIBILITY_TIMEOUT_SECONDS
 
 # Within what is tolerated, beyond it, and beyond what AWS itself lets pass.
 _SKEWS_SECONDS = (200.0, 3600.0, 172_800.0)
@@ -293,7 +294,9 @@ class Scenario:
         for process in self.replays:
             await asyncio.wait([process.task])
         if self.replays:
-            await asyncio.sleep(LOOK_SECONDS + 1)  # what they have hidden shows itself again
+            await asyncio.sleep(
+                VISIBILITY_TIMEOUT_SECONDS + 1
+            )  # what they have hidden shows itself again
         # One run leaves alone what it takes for its own message come back: a copy needs another.
         for number in range(_LAST_REPLAYS):
             process = ReplayProcess(world, f"last replay {number}")

@@ -93,6 +93,11 @@ class QueueState:
     redrive_allow: Mapping[str, Any] | None = None
     message_max_bytes: int = MESSAGE_MAX_BYTES
 
+    @property
+    def depth(self) -> int:
+        """Number of messages in the queue: visible, in flight and delayed."""
+        return self.visible + self.in_flight + self.delayed
+
 
 class MessageQueue(Protocol):
     """What the stages need of a queue."""

@@ -17,7 +17,7 @@ from worker.cli.names import check_policy
 from worker.cli.options import AsJSON
 from worker.cli.running import run_async
 from worker.errors import PolicyNotFoundError, UsageError
-from worker.operations.evidence.coverage import Coverage, Estimate, Scan, estimate
+from worker.operations.evidence.coverage import Coverage, CoverageScan, Estimate, estimate
 from worker.repository import AUPRepository, TableSize
 from worker.settings import load
 
@@ -98,7 +98,7 @@ async def _count(policy_version: str, size: TableSize, *, units: float, segments
             )
 
         async with AUPRepository(load().aws) as repository:
-            scan = Scan(
+            scan = CoverageScan(
                 repository,
                 policy_version,
                 size,

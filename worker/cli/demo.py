@@ -20,7 +20,7 @@ from worker.cli import screen
 from worker.cli.options import AsJSON
 from worker.demo.run import DemoReport, run_demo
 from worker.demo.walkthrough import Walkthrough, prepare
-from worker.operations.dead_letters.scan import DeadLetter
+from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.runtime.logs import configure
 from worker.runtime.signals import ignore_signals, on_signals
 

@@ -22,7 +22,13 @@ from worker.errors import AUPError, PolicyNotFoundError, UsageError
 from worker.operations.evidence.erasure import Erasure, plan
 from worker.operations.evidence.erasure import erase as erase_one
 from worker.operations.evidence.page import page
-from worker.operations.evidence.verification import Verification, check, document, prove, readable
+from worker.operations.evidence.verification import (
+    Verification,
+    document,
+    readable,
+    verify_record,
+    verify_records,
+)
 from worker.repository import AUPRepository
 from worker.settings import load
 
@@ -99,9 +105,9 @@ async def _accepted(
     async with AUPRepository(settings.aws) as repository:
         items = [item async for item in repository.acceptances(user, policy)]
         if verified:
-            verifications = await prove(repository, items, settings.clock_skew_seconds)
+            verifications = await verify_records(repository, items, settings.clock_skew_seconds)
         else:
-            verifications = [check(item, None) for item in items]
+            verifications = [verify_record(item, None) for item in items]
         if policy is None:
             return verifications, None
         try:

@@ -12,7 +12,8 @@ import typer
 
 from worker.domain.acceptance import parse_time
 from worker.errors import Reason, UsageError
-from worker.operations.dead_letters.scan import UNEXPLAINED, DeadLetterFilter
+from worker.operations.dead_letters.dead_letter import UNEXPLAINED
+from worker.operations.dead_letters.filter import DeadLetterFilter
 
 _AGE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(s|min|m|h|d|w)", re.ASCII)
 _UNITS_SECONDS: Final = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}

@@ -23,7 +23,7 @@ from rich.text import Text
 from worker.cli import screen
 from worker.domain.message import OutcomeKind
 from worker.errors import AWSError
-from worker.operations.status.observer import Census, QueueStatus, Status, WorkerStatus
+from worker.operations.status.observer import QueueStatus, ReasonCounts, Status, WorkerStatus
 
 _HISTORY_SAMPLES: Final = 200
 _WORKER_COLUMNS: Final = 72
@@ -125,7 +125,7 @@ def line(status: Status) -> str:
         f"{state.delayed:,} delayed",
         f"oldest {_age(queue)}",
         f"net {net}",
-        f"dead letters {dead.depth:,}{_counted(status.census)}",
+        f"dead letters {dead.depth:,}{_counted(status.reason_counts)}",
     ]
     for each in status.workers:
         sample = each.sample
@@ -139,10 +139,10 @@ def line(status: Status) -> str:
     return "; ".join(parts)
 
 
-def _counted(census: Census) -> str:
-    if not census.counts:
+def _counted(reason_counts: ReasonCounts) -> str:
+    if not reason_counts.counts:
         return ""
-    return f" ({', '.join(f'{name} {count:,}' for name, count in census.counts.items())})"
+    return f" ({', '.join(f'{name} {count:,}' for name, count in reason_counts.counts.items())})"
 
 
 def _queues(status: Status) -> Table:
@@ -240,19 +240,19 @@ def _sparklines(history: History) -> Table:
 
 
 def _reasons(status: Status, columns: int) -> Iterator[RenderableType]:
-    census = status.census
+    reason_counts = status.reason_counts
     title = Text("dead letters by reason", style="bold")
-    if census.counts is None:
-        yield title + screen.plain(f": {_UNKNOWN} ({census.unknown})")
+    if reason_counts.counts is None:
+        yield title + screen.plain(f": {_UNKNOWN} ({reason_counts.unknown})")
         return
-    if not census.counts:
+    if not reason_counts.counts:
         yield title + Text(": none")
         return
     table = _figures("dead letters by reason", "count")
     table.add_column("")
-    highest = max(census.counts.values())
+    highest = max(reason_counts.counts.values())
     width = min(_BAR_COLUMNS, max(columns - 40, 8))
-    for name, count in census.counts.items():
+    for name, count in reason_counts.counts.items():
         bar = Text("#" * math.ceil(count / highest * width), style="dim")
         table.add_row(screen.plain(name), f"{count:,}", bar)
     yield table
@@ -263,14 +263,15 @@ def _reasons(status: Status, columns: int) -> Iterator[RenderableType]:
 
 
 def _notes(status: Status) -> Iterator[str]:
-    census = status.census
-    if not census.whole:
-        yield f"scanned {census.seen:,} of about {census.known:,}: `dead-letters list` counts all"
-    if census.expires_at is not None:
-        left = (census.expires_at - status.at).total_seconds()
+    reason_counts = status.reason_counts
+    if not reason_counts.complete:
+        seen, known = reason_counts.seen, reason_counts.known
+        yield f"scanned {seen:,} of about {known:,}: `dead-letters list` counts all"
+    if reason_counts.expires_at is not None:
+        left = (reason_counts.expires_at - status.at).total_seconds()
         yield f"first expires in {screen.duration(left)}"
-    if census.looked_at is not None:
-        ago = (status.at - census.looked_at).total_seconds()
+    if reason_counts.scanned_at is not None:
+        ago = (status.at - reason_counts.scanned_at).total_seconds()
         if ago >= 1:
             yield f"scanned {screen.duration(ago)} ago"
 

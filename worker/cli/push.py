@@ -27,13 +27,13 @@ from worker.domain.message import MESSAGE_MAX_BYTES
 from worker.errors import UsageError
 from worker.observability.background import traced
 from worker.operations.push import (
-    BadLine,
+    InvalidLine,
     Line,
     PushFigures,
-    examine,
-    examine_raw,
-    lines,
-    raw_lines,
+    read_lines,
+    read_raw_lines,
+    validate_acceptance,
+    validate_raw,
 )
 from worker.operations.push import push as send
 from worker.settings import Settings, load
@@ -77,7 +77,7 @@ def push(  # noqa: PLR0913, PLR0917 - one parameter per option
     """
     settings = load()
     skew = settings.clock_skew_seconds
-    check = partial(examine, clock_skew_seconds=skew) if validate else examine_raw
+    check = partial(validate_acceptance, clock_skew_seconds=skew) if validate else validate_raw
     with ExitStack() as stack:
         if user or policy or version:
             inputs = _one(user, policy, version, event_id, files)
@@ -106,13 +106,13 @@ class Source:
     """
 
     inputs: Inputs
-    check: Callable[[Line | BadLine, int], BadLine | None]
+    check: Callable[[Line | InvalidLine, int], InvalidLine | None]
     skip_invalid: bool
     max_bytes: int = MESSAGE_MAX_BYTES
     valid: int = 0
     invalid: int = 0
     largest_bytes: int = 0
-    shown: list[BadLine] = field(default_factory=list)
+    shown: list[InvalidLine] = field(default_factory=list)
 
     def validate(self, max_bytes: int) -> None:
         """Validate all lines.
@@ -195,7 +195,7 @@ def _spooled(name: str, stream: IO[bytes], stack: ExitStack) -> IO[bytes]:
     """Copy a stream that cannot be read twice, such as a pipe; truncate overlong lines."""
     spool = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES))  # noqa: SIM115 - closed by the stack
     try:
-        for line, length in raw_lines(name, stream):
+        for line, length in read_raw_lines(name, stream):
             spool.write(line)
             if length > len(line):
                 spool.write(b"\n")
@@ -210,13 +210,13 @@ def _spooled(name: str, stream: IO[bytes], stack: ExitStack) -> IO[bytes]:
     return spool
 
 
-def _lines(inputs: Inputs) -> Iterator[Line | BadLine]:
+def _lines(inputs: Inputs) -> Iterator[Line | InvalidLine]:
     for name, stream in inputs:
         stream.seek(0)
-        yield from lines(name, stream)
+        yield from read_lines(name, stream)
 
 
-def _show(shown: list[BadLine], count: int) -> None:
+def _show(shown: list[InvalidLine], count: int) -> None:
     for problem in shown:
         screen.note(str(problem))
     if count > len(shown):

@@ -32,16 +32,17 @@ from worker.cli.options import AsJSON, Rate, expand_options
 from worker.cli.running import run_async
 from worker.domain.message import OutgoingMessage
 from worker.errors import UsageError
-from worker.operations.dead_letters.edit import Repair, assignment, replacing, setting
-from worker.operations.dead_letters.journal import Journal, digest, opened
-from worker.operations.dead_letters.replay import (
-    ReplayFigures,
-    ReplayObserver,
-    ReplayOptions,
-    Result,
+from worker.operations.dead_letters.dead_letter import DeadLetter
+from worker.operations.dead_letters.edit import (
+    EditFunction,
+    edit_fields,
+    parse_assignment,
+    replace_with_export,
 )
+from worker.operations.dead_letters.journal import Journal, digest, open_journal
 from worker.operations.dead_letters.replay import replay as send_back
-from worker.operations.dead_letters.scan import DeadLetter
+from worker.operations.dead_letters.replay_options import ReplayOptions
+from worker.operations.dead_letters.replay_progress import ReplayFigures, ReplayObserver, Result
 from worker.repository import AUPRepository
 
 _MAX_REPLAYS: Final = 5
@@ -137,11 +138,11 @@ def _user() -> str:
 
 def _edit(
     from_file: Mapping[str, OutgoingMessage] | None, assignments: list[str] | None
-) -> Repair | None:
+) -> EditFunction | None:
     if from_file is not None:
-        return replacing(from_file)
+        return replace_with_export(from_file)
     if assignments:
-        return setting([assignment(each) for each in assignments])
+        return edit_fields([parse_assignment(each) for each in assignments])
     return None
 
 
@@ -164,12 +165,12 @@ class _Progress(ReplayObserver):
         self._total = depth if total is None else total
         self._task = bar.add_task("replaying", total=self._total, rate="")
 
-    def saw(self, count: int) -> None:
+    def on_scanned(self, count: int) -> None:
         """Advance the bar by scanned dead letters if the number of matches is unknown."""
         if not self._total_known:
             self._bar.update(self._task, completed=min(count, self._total))
 
-    def entered(self, letter: DeadLetter, result: Result, figures: ReplayFigures) -> None:
+    def on_result(self, letter: DeadLetter, result: Result, figures: ReplayFigures) -> None:
         """Add the result of a dead letter; update the rate."""
         self.letters.append({**letter.summary(now()), "result": result.value})
         self.figures = figures
@@ -180,7 +181,7 @@ class _Progress(ReplayObserver):
         if self._total_known:
             self._bar.update(self._task, completed=len(self.letters))
 
-    def waits(self, until: datetime) -> None:
+    def on_wait(self, until: datetime) -> None:
         """Show why the replay is waiting."""
         text = f"waiting until {until.astimezone():%H:%M:%S} for messages received by a killed run"
         self._bar.update(self._task, description=text)
@@ -203,8 +204,8 @@ async def _replay(request: ReplayRequest) -> _Progress:
             options = await options_for(request, source)
             path = request.journal_path(state.arn)
             to = await destination_name(source)
-            options = replace(options, forecast=request.check(repository, settings))
-            with opened(path, state.arn, request.request_digest, to) as journal:
+            options = replace(options, dry_run=request.check(repository, settings))
+            with open_journal(path, state.arn, request.request_digest, to) as journal:
                 _note_earlier(journal, bar)
                 progress = _Progress(bar, request.total, state.visible)
                 try:
@@ -212,9 +213,9 @@ async def _replay(request: ReplayRequest) -> _Progress:
                         source,
                         dead_letters,
                         request.selected,
-                        how=replace(options, journal=journal),
-                        watcher=progress,
-                        look_seconds=settings.look_seconds,
+                        options=replace(options, journal=journal),
+                        observer=progress,
+                        visibility_timeout_seconds=settings.look_seconds,
                     )
                 except asyncio.CancelledError:
                     screen.note(f"replayed {progress.figures.replayed:,} so far", bar)
@@ -243,7 +244,7 @@ def _report(progress: _Progress, *, as_json: bool) -> None:
     if as_json:
         screen.print_json(
             {
-                **figures.figures(),
+                **figures.counts(),
                 "earlier": figures.earlier,
                 "held_back": figures.held_back,
                 "missing": figures.missing,

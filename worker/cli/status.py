@@ -16,7 +16,7 @@ from worker.cli import screen
 from worker.cli.live import draw, line, repeat, watch
 from worker.cli.running import run_async
 from worker.operations.status.observer import Observer, Status
-from worker.operations.status.scrape import address, parse_address
+from worker.operations.status.scrape import format_address, parse_address
 from worker.settings import Settings, load
 
 _BETWEEN_SAMPLES_SECONDS: Final = 1.0
@@ -58,7 +58,7 @@ def status(
     settings = load()
     workers = list(dict.fromkeys(map(parse_address, worker or ())))
     if not workers and settings.health_port is not None:
-        workers = [address(settings.health_host, settings.health_port)]
+        workers = [format_address(settings.health_host, settings.health_port)]
     if continuous:
         run_async(_watch(settings, workers, interval_seconds, reasons=reasons, as_json=as_json))
         return
@@ -84,8 +84,7 @@ async def _observer(
             dead_letters,
             CloudWatch(settings),
             workers=workers,
-            reasons=reasons,
-            look_seconds=settings.look_seconds,
+            visibility_timeout_seconds=settings.look_seconds if reasons else None,
         )
         try:
             yield observer

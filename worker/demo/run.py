@@ -30,8 +30,10 @@ from worker.demo.process import ServiceProcess, service_process
 from worker.domain.message import BATCH_MAX_ENTRIES, OutgoingMessage
 from worker.domain.policy import Policy
 from worker.errors import AUPError, Reason
+from worker.operations.dead_letters.dead_letter import DeadLetter
+from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.replay import replay
-from worker.operations.dead_letters.scan import DeadLetter, DeadLetterFilter, walk
+from worker.operations.dead_letters.scan import scan_dead_letters
 from worker.repository import AUPRepository
 from worker.settings import Settings, load
 
@@ -189,7 +191,9 @@ class _Scenario:
 
     async def list_dead_letters(self) -> list[DeadLetter]:
         """Return all dead letters."""
-        async with aclosing(walk(self.dead_letters, now=lambda: datetime.now(UTC))) as letters:
+        async with aclosing(
+            scan_dead_letters(self.dead_letters, now=lambda: datetime.now(UTC))
+        ) as letters:
             return [letter async for letter in letters]
 
     def _check(self, service: ServiceProcess) -> None:
@@ -257,7 +261,7 @@ async def _count(scenario: _Scenario) -> None:
     copies = Counter(event for body in scenario.sent if (event := event_of(body)) is not None)
     report.duplicates = sum(times - 1 for event, times in copies.items() if event in recorded)
     state = await scenario.source.state()
-    report.lost += state.visible + state.in_flight + state.delayed
+    report.lost += state.depth
 
 
 async def _scan(settings: Settings) -> list[dict[str, Any]]:

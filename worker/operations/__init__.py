@@ -1,1 +1,1 @@
-"""What operators do beside the running service."""
+"""Tasks of operators outside the running service."""

@@ -1,4 +1,4 @@
-"""Acceptances sent to the queue from JSON Lines, validated first."""
+"""Validation and sending of acceptances from JSON Lines."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from worker.runtime.backoff import full_jitter
 
 _ATTEMPTS: Final = 6
 _FAILURES_KEPT: Final = 20
-# Batches under way at once.
+# Concurrent batches.
 _CONCURRENCY: Final = 8
-# A line that goes on for so many times its limit is taken for one without an end.
-_ENDLESS: Final = 64
+# Reading stops at a line longer than this multiple of the limit.
+_LINE_LENGTH_FACTOR_MAX: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,9 @@ class Line:
     """One line of input.
 
     Attributes:
-        source: the file's name, or `stdin`.
-        number: from 1.
-        text: without its line ending.
+        source: Name of the file, or `stdin`.
+        number: Line number, starting at 1.
+        text: The line without its line ending.
     """
 
     source: str
@@ -48,26 +48,28 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class BadLine:
-    """A line that must not be sent, and why."""
+class InvalidLine:
+    """A line that must not be sent, and the reason."""
 
     source: str
     number: int
     problem: str
 
     def __str__(self) -> str:
-        """Name the place and the reason."""
+        """Return the position and the reason."""
         return f"{self.source}:{self.number}: {self.problem}"
 
 
 @dataclass(slots=True)
 class PushFigures:
-    """What a push did, so far.
+    """Counts of a push so far.
 
     Attributes:
-        sent: confirmed by SQS.
-        failed: not sent after all attempts.
-        seconds: since it began.
+        sent: Messages confirmed by SQS.
+        failed: Messages not sent after all attempts.
+        last_error: Error of the last message that failed.
+        seconds: Elapsed time.
+        failures: One line for each failed message, limited in number.
     """
 
     sent: int = 0
@@ -77,91 +79,99 @@ class PushFigures:
     failures: list[str] = field(default_factory=list)
 
 
-def raw_lines(
+def read_raw_lines(
     name: str, stream: IO[bytes], max_bytes: int = MESSAGE_MAX_BYTES
 ) -> Iterator[tuple[bytes, int]]:
-    """Yield each line, cut behind its limit, and its whole length, so that memory stays bounded.
+    """Yield each line, truncated to its limit, and its full length, so that memory stays bounded.
 
     Args:
         name: Name of the stream in errors.
-        stream: Bytes, which need not be seekable.
-        max_bytes: Limit of a line without its line ending.
+        stream: Binary stream; it need not be seekable.
+        max_bytes: Maximum length of a line without its line ending.
 
     Raises:
-        UsageError: A line goes on for 64 times the limit.
+        UsageError: A line is longer than 64 times the limit.
     """
-    most = max_bytes + 2  # the line ending
+    limit = max_bytes + 2  # with the line ending
     for number in count(1):
-        line = stream.readline(most)
+        line = stream.readline(limit)
         if not line:
             return
         length, rest = len(line), line
-        while len(rest) == most and not rest.endswith(b"\n"):
-            rest = stream.readline(most)
+        while len(rest) == limit and not rest.endswith(b"\n"):
+            rest = stream.readline(limit)
             length += len(rest)
-            if length > _ENDLESS * max_bytes:
+            if length > _LINE_LENGTH_FACTOR_MAX * max_bytes:
                 raise UsageError(
-                    f"{name}:{number}: no line ending within {length:,} bytes; a line takes at "
-                    f"most {max_bytes:,}, nothing was sent"
+                    f"{name}:{number}: no line ending within {length:,} bytes (the limit of a line "
+                    f"is {max_bytes:,}); nothing was sent"
                 )
         yield line, length
 
 
-def lines(
+def read_lines(
     name: str, stream: IO[bytes], max_bytes: int = MESSAGE_MAX_BYTES
-) -> Iterator[Line | BadLine]:
-    """Read lines, blank ones left out, one at a time.
+) -> Iterator[Line | InvalidLine]:
+    """Yield the lines of a stream, without blank ones.
 
     Args:
-        name: what the stream is called in messages.
-        stream: bytes; each line must be UTF-8.
-        max_bytes: Limit of a line; the rest of a longer one is skipped.
+        name: Name of the stream in errors.
+        stream: Binary stream of UTF-8 lines.
+        max_bytes: Maximum length of a line; a longer one is yielded as invalid.
 
     Raises:
-        UsageError: A line has no end.
+        UsageError: A line is longer than 64 times the limit.
     """
-    for number, (raw, length) in enumerate(raw_lines(name, stream, max_bytes), start=1):
+    for number, (raw, length) in enumerate(read_raw_lines(name, stream, max_bytes), start=1):
         content = raw.rstrip(b"\r\n")
         if length > len(raw) or len(content) > max_bytes:
-            yield BadLine(name, number, f"longer than {max_bytes:,} bytes, the limit of a line")
+            yield InvalidLine(name, number, f"longer than the limit of {max_bytes:,} bytes")
             continue
         if not content.strip():
             continue
         try:
             yield Line(name, number, content.decode())
         except UnicodeDecodeError as error:
-            yield BadLine(name, number, f"malformed: not UTF-8 at byte {error.start}")
+            yield InvalidLine(name, number, f"malformed: not UTF-8 at byte {error.start}")
 
 
-def examine(
-    each: Line | BadLine, max_bytes: int = MESSAGE_MAX_BYTES, *, clock_skew_seconds: float
-) -> BadLine | None:
-    """Say what is wrong with a line that is to hold an acceptance; None if nothing is."""
-    if isinstance(each, BadLine):
+def validate_acceptance(
+    each: Line | InvalidLine, max_bytes: int = MESSAGE_MAX_BYTES, *, clock_skew_seconds: float
+) -> InvalidLine | None:
+    """Return why a line is not a valid acceptance; None if it is.
+
+    Args:
+        each: The line.
+        max_bytes: MaximumMessageSize of the queue.
+        clock_skew_seconds: How far `accepted_at` may be in the future.
+    """
+    if isinstance(each, InvalidLine):
         return each
-    unsendable = examine_raw(each, max_bytes)
-    if unsendable is not None:
-        return unsendable
+    invalid = validate_raw(each, max_bytes)
+    if invalid is not None:
+        return invalid
     try:
         decode(each.text, now=datetime.now(UTC), clock_skew_seconds=clock_skew_seconds)
     except FutureError as refused:
-        return BadLine(each.source, each.number, f"{refused} (this host's clock)")
+        return InvalidLine(each.source, each.number, f"{refused} (by this host's clock)")
     except RefusedError as refused:
-        return BadLine(each.source, each.number, str(refused))
+        return InvalidLine(each.source, each.number, str(refused))
     return None
 
 
-def examine_raw(each: Line | BadLine, max_bytes: int = MESSAGE_MAX_BYTES) -> BadLine | None:
-    """Return why SQS would refuse a line; None if it would not.
+def validate_raw(
+    each: Line | InvalidLine, max_bytes: int = MESSAGE_MAX_BYTES
+) -> InvalidLine | None:
+    """Return why SQS would reject a line; None if it would accept it.
 
     Args:
         each: The line.
         max_bytes: MaximumMessageSize of the queue.
     """
-    if isinstance(each, BadLine):
+    if isinstance(each, InvalidLine):
         return each
     problem = OutgoingMessage(each.text).why_refused(max_bytes)
-    return BadLine(each.source, each.number, problem) if problem else None
+    return InvalidLine(each.source, each.number, problem) if problem else None
 
 
 async def push(
@@ -171,13 +181,16 @@ async def push(
     rate_per_second: float | None = None,
     progress: Callable[[PushFigures], None] | None = None,
 ) -> PushFigures:
-    """Send messages in batches, retrying what failed, entry by entry.
+    """Send messages in batches; retry the entries that fail.
 
     Args:
-        queue: where to.
-        messages: read one at a time, so that memory stays constant.
-        rate_per_second: at most; unbounded if absent.
-        progress: told after each batch.
+        queue: Destination queue.
+        messages: Lines to send, read one at a time so that memory stays constant.
+        rate_per_second: Maximum rate of messages; None for no limit.
+        progress: Called after each batch.
+
+    Returns:
+        The counts.
     """
     figures = PushFigures()
     started_at = time.monotonic()
@@ -212,15 +225,15 @@ async def _paced(
 
 
 def _batches(messages: Iterable[Line], rate_per_second: float | None) -> Iterator[list[Line]]:
-    # A slow rate sends smaller batches rather than ten at once.
-    most = BATCH_MAX_ENTRIES
+    # A low rate sends smaller batches instead of ten messages at once.
+    limit = BATCH_MAX_ENTRIES
     if rate_per_second is not None:
-        most = max(1, min(most, int(rate_per_second)))
+        limit = max(1, min(limit, int(rate_per_second)))
     batch: list[Line] = []
     size = 0
     for line in messages:
         line_bytes = len(line.text.encode())
-        if batch and (len(batch) == most or size + line_bytes > MESSAGE_MAX_BYTES):
+        if batch and (len(batch) == limit or size + line_bytes > MESSAGE_MAX_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(line)
@@ -230,15 +243,15 @@ def _batches(messages: Iterable[Line], rate_per_second: float | None) -> Iterato
 
 
 async def _send(queue: MessageQueue, batch: list[Line], figures: PushFigures) -> None:
-    waiting = batch
+    pending = batch
     for attempt in range(1, _ATTEMPTS + 1):
         results: list[AWSError | None]
         try:
-            results = await queue.send([OutgoingMessage(line.text) for line in waiting])
+            results = await queue.send([OutgoingMessage(line.text) for line in pending])
         except AWSError as error:
-            results = [error] * len(waiting)
+            results = [error] * len(pending)
         again: list[Line] = []
-        for line, result in zip(waiting, results, strict=True):
+        for line, result in zip(pending, results, strict=True):
             if result is None:
                 figures.sent += 1
             elif attempt < _ATTEMPTS and isinstance(
@@ -249,7 +262,7 @@ async def _send(queue: MessageQueue, batch: list[Line], figures: PushFigures) ->
                 _note_failure(figures, line, result)
         if not again:
             return
-        waiting = again
+        pending = again
         await asyncio.sleep(full_jitter(attempt, base_seconds=0.2, cap_seconds=5.0))
 
 

@@ -20,8 +20,9 @@ from worker.cli.dead_letters import dry_run, listing, purge, scanning, show
 from worker.domain.dead_letter import to_dead_letter
 from worker.errors import AUPError
 from worker.operations.dead_letters.body_view import BodyLine
+from worker.operations.dead_letters.dead_letter import DeadLetter, describe
 from worker.operations.dead_letters.dry_run import SUCCEEDS, Verdict
-from worker.operations.dead_letters.scan import DeadLetter, DeadLetterFilter, describe
+from worker.operations.dead_letters.filter import DeadLetterFilter
 
 
 def _dead_letter(number: int, reason: str = "invalid", minutes: int = 0) -> DeadLetter:

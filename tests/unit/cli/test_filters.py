@@ -14,7 +14,7 @@ from tests.unit.fakes import ABSENT, body, received_message
 from worker.cli.filters import FilterOptions, parse_moment
 from worker.domain.dead_letter import to_dead_letter
 from worker.errors import UsageError
-from worker.operations.dead_letters.scan import DeadLetter, describe
+from worker.operations.dead_letters.dead_letter import DeadLetter, describe
 
 
 def _dead_letter(text: str, *, reason: str = "invalid", attributes: Any = None) -> DeadLetter:

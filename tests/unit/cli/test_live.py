@@ -21,7 +21,7 @@ from worker.aws.sqs import QueueState
 from worker.cli.live import History, Sparkline, draw, line, repeat, watch
 from worker.domain.message import OutcomeKind
 from worker.errors import AWSError, AWSUnavailableError
-from worker.operations.status.observer import Census, QueueStatus, Status, WorkerStatus
+from worker.operations.status.observer import QueueStatus, ReasonCounts, Status, WorkerStatus
 from worker.operations.status.scrape import Sample
 
 
@@ -46,12 +46,12 @@ _THROTTLED = WorkerStatus(
     Sample("10.0.0.2:8080", 0, reasons=("table throttles", "no poll"), held=3), None
 )
 _SILENT = WorkerStatus(Sample("10.0.0.3:8080", 0, problem="no response (Connection refused)"))
-_CENSUS = Census(
+_REASON_COUNTS = ReasonCounts(
     counts={"invalid": 30, "unknown_policy": 10},
     seen=40,
     known=1200,
     unknown="",
-    looked_at=START - timedelta(seconds=12),
+    scanned_at=START - timedelta(seconds=12),
     expires_at=START + timedelta(days=13),
 )
 
@@ -61,7 +61,7 @@ def _status(workers: Sequence[WorkerStatus] = (_READY, _THROTTLED, _SILENT)) -> 
         at=START,
         queue=_queue(123_456, oldest_age_seconds=200.0),
         dead_letters=_queue(1150, age_unknown="denied"),
-        census=_CENSUS,
+        reason_counts=_REASON_COUNTS,
         workers=tuple(workers),
     )
 
@@ -144,20 +144,20 @@ def test_net_rate_is_shown_if_there_are_no_workers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("census", "text"),
+    ("reason_counts", "text"),
     [
-        (Census(unknown="denied"), "dead letters by reason: unknown (denied)"),
-        (Census(counts={}, unknown=""), "dead letters by reason: none"),
+        (ReasonCounts(unknown="denied"), "dead letters by reason: unknown (denied)"),
+        (ReasonCounts(counts={}, unknown=""), "dead letters by reason: none"),
     ],
 )
-def test_missing_reasons_are_explained(census: Census, text: str) -> None:
-    assert text in _drawn(replace(_status(), census=census))
+def test_missing_reasons_are_explained(reason_counts: ReasonCounts, text: str) -> None:
+    assert text in _drawn(replace(_status(), reason_counts=reason_counts))
 
 
 def test_untrusted_text_is_escaped() -> None:
-    census = replace(_CENSUS, counts={"\x1b[31m[bold]x": 1})
+    reason_counts = replace(_REASON_COUNTS, counts={"\x1b[31m[bold]x": 1})
     worker = WorkerStatus(Sample("w:1", 0, reasons=("\x1b]0;x\x07",)))
-    status = replace(_status([worker]), census=census)
+    status = replace(_status([worker]), reason_counts=reason_counts)
     for shown in (_drawn(status), line(status)):
         assert "[bold]x" in shown
     assert "\\x1b[31m" in _drawn(status)

@@ -1,4 +1,4 @@
-"""State what is sent, what is refused first, and what is retried."""
+"""Lines are validated before sending, sent in batches, and retried by entry."""
 
 from __future__ import annotations
 
@@ -21,14 +21,22 @@ from worker.errors import (
     AWSUnavailableError,
     UsageError,
 )
-from worker.operations.push import BadLine, Line, PushFigures, examine, examine_raw, lines, push
+from worker.operations.push import (
+    InvalidLine,
+    Line,
+    PushFigures,
+    push,
+    read_lines,
+    validate_acceptance,
+    validate_raw,
+)
 
 
-def _lines(content: bytes) -> list[Line | BadLine]:
-    return list(lines("file", io.BytesIO(content)))
+def _lines(content: bytes) -> list[Line | InvalidLine]:
+    return list(read_lines("file", io.BytesIO(content)))
 
 
-def test_lines_are_numbered_as_an_editor_does_and_blank_ones_left_out() -> None:
+def test_lines_are_numbered_from_one_and_blank_ones_are_skipped() -> None:
     assert _lines(b'\n{"a": 1}\r\n  \n\n{"b": 2}') == [
         Line("file", 2, '{"a": 1}'),
         Line("file", 5, '{"b": 2}'),
@@ -36,7 +44,7 @@ def test_lines_are_numbered_as_an_editor_does_and_blank_ones_left_out() -> None:
     assert _lines(b"") == []
 
 
-def test_a_line_that_is_not_utf8_is_bad_and_the_others_are_read() -> None:
+def test_line_that_is_not_utf8_is_invalid_and_the_others_are_read() -> None:
     first, bad, last = _lines(b"a\nb\xff\nc\n")
     assert (first, last) == (Line("file", 1, "a"), Line("file", 3, "c"))
     assert str(bad) == "file:2: malformed: not UTF-8 at byte 1"
@@ -53,28 +61,30 @@ def test_a_line_that_is_not_utf8_is_bad_and_the_others_are_read() -> None:
         (body(note="a\ufffe").replace("\\ufffe", "\ufffe"), "SQS refuses U+FFFE at character"),
     ],
 )
-def test_a_bad_line_is_named_with_its_reason(text: str, problem: str) -> None:
-    bad = examine(Line("file", 7, text), clock_skew_seconds=300)
+def test_invalid_line_is_reported_with_its_position_and_reason(text: str, problem: str) -> None:
+    bad = validate_acceptance(Line("file", 7, text), clock_skew_seconds=300)
     assert str(bad).startswith(f"file:7: {problem}")
     assert IP not in str(bad)
 
 
-def test_a_line_from_the_future_is_refused_with_the_clock_that_says_so() -> None:
-    bad = examine(Line("file", 7, body(accepted_at="2999-01-01T00:00:00Z")), clock_skew_seconds=300)
+def test_acceptance_from_the_future_is_rejected_naming_the_clock() -> None:
+    bad = validate_acceptance(
+        Line("file", 7, body(accepted_at="2999-01-01T00:00:00Z")), clock_skew_seconds=300
+    )
     now = f"{datetime.now(UTC):%Y-%m-%dT}"
     assert f"is in the future: more than 300 s after {now}" in str(bad)
-    assert str(bad).endswith("Z (this host's clock)")
+    assert str(bad).endswith("Z (by this host's clock)")
 
 
-def test_a_good_line_has_no_problem() -> None:
+def test_valid_line_has_no_problem() -> None:
     good = body(accepted_at="2020-01-01T00:00:00Z")
-    assert examine(Line("file", 1, good), clock_skew_seconds=300) is None
+    assert validate_acceptance(Line("file", 1, good), clock_skew_seconds=300) is None
 
 
-def test_without_validation_only_what_sqs_cannot_carry_is_refused() -> None:
-    assert examine_raw(Line("file", 1, "{")) is None
-    assert examine_raw(Line("file", 1, "é" * 600_000)) is not None
-    assert examine_raw(BadLine("file", 1, "x")) == BadLine("file", 1, "x")
+def test_without_validation_only_lines_that_sqs_rejects_are_invalid() -> None:
+    assert validate_raw(Line("file", 1, "{")) is None
+    assert validate_raw(Line("file", 1, "é" * 600_000)) is not None
+    assert validate_raw(InvalidLine("file", 1, "x")) == InvalidLine("file", 1, "x")
 
 
 def _messages(count: int, size: int = 10) -> Iterator[Line]:
@@ -82,7 +92,7 @@ def _messages(count: int, size: int = 10) -> Iterator[Line]:
 
 
 @simulated
-async def test_messages_go_in_batches_of_ten_and_each_once() -> None:
+async def test_each_message_is_sent_once_in_batches_of_ten() -> None:
     queue = FakeQueue()
     figures = await push(queue, _messages(95))
     assert [len(batch) for batch in queue.of("send")] == [10] * 9 + [5]
@@ -91,14 +101,14 @@ async def test_messages_go_in_batches_of_ten_and_each_once() -> None:
 
 
 @simulated
-async def test_a_batch_stays_within_a_mebibyte() -> None:
+async def test_batch_size_stays_within_one_mebibyte() -> None:
     queue = FakeQueue()
     await push(queue, _messages(7, size=400_000))
     assert [len(batch) for batch in queue.of("send")] == [2, 2, 2, 1]
 
 
 @simulated
-async def test_input_is_read_as_it_is_sent_and_not_hoarded() -> None:
+async def test_input_is_read_no_faster_than_it_is_sent() -> None:
     queue = FakeQueue()
     ahead = [0]
 
@@ -128,7 +138,7 @@ def _failing(number: int, error: AWSError, times: int) -> Script:
 
 
 @simulated
-async def test_only_the_entry_that_failed_is_sent_again() -> None:
+async def test_only_failed_entries_are_sent_again() -> None:
     queue = FakeQueue()
     queue.on_send = _failing(3, AWSUnavailableError("internal"), times=2)
     figures = await push(queue, _messages(10))
@@ -137,7 +147,7 @@ async def test_only_the_entry_that_failed_is_sent_again() -> None:
 
 
 @simulated
-async def test_an_entry_that_keeps_failing_is_told_with_its_line() -> None:
+async def test_entry_that_keeps_failing_is_reported_with_its_line() -> None:
     queue = FakeQueue()
     queue.on_send = _failing(3, AWSThrottledError("slow down"), times=100)
     figures = await push(queue, _messages(10))
@@ -147,7 +157,7 @@ async def test_an_entry_that_keeps_failing_is_told_with_its_line() -> None:
 
 
 @simulated
-async def test_a_queue_that_is_gone_fails_every_line_without_repeating() -> None:
+async def test_missing_queue_fails_every_line_without_retries() -> None:
     queue = FakeQueue()
     queue.on_send = lambda _: AWSNotFoundError("no queue")
     figures = await push(queue, _messages(100))
@@ -157,33 +167,33 @@ async def test_a_queue_that_is_gone_fails_every_line_without_repeating() -> None
 
 
 @simulated
-async def test_progress_is_told_after_every_batch() -> None:
-    told: list[int] = []
-    await push(FakeQueue(), _messages(35), progress=lambda figures: told.append(figures.sent))
-    assert told == sorted(told)
-    assert (len(told), told[-1]) == (4, 35)
+async def test_progress_is_reported_after_every_batch() -> None:
+    reported: list[int] = []
+    await push(FakeQueue(), _messages(35), progress=lambda figures: reported.append(figures.sent))
+    assert reported == sorted(reported)
+    assert (len(reported), reported[-1]) == (4, 35)
 
 
-async def test_a_rate_is_kept() -> None:
+async def test_rate_limit_is_kept() -> None:
     figures = await push(FakeQueue(seconds=0.0), _messages(30), rate_per_second=500)
     assert 0.03 < figures.seconds < 2
     assert figures.sent == 30
 
 
-def test_a_json_line_of_any_kind_survives() -> None:
+def test_line_with_a_unicode_line_separator_is_one_line() -> None:
     text = json.dumps({"a": "\u2028 line"}, ensure_ascii=False)
     assert _lines(text.encode()) == [Line("file", 1, text)]
 
 
-def test_figures_start_at_nothing() -> None:
+def test_figures_start_at_zero() -> None:
     assert PushFigures() == PushFigures(0, 0, "", 0.0, [])
 
 
 @pytest.mark.parametrize(
     "character", ["\x00", "\x0b", "\x0c", "\x1f", "\ufffe", "\uffff", "\ud800"]
 )
-def test_line_with_a_character_that_sqs_refuses_is_bad(character: str) -> None:
-    bad = examine_raw(Line("file", 7, f"abc{character}"))
+def test_line_with_a_character_that_sqs_rejects_is_invalid(character: str) -> None:
+    bad = validate_raw(Line("file", 7, f"abc{character}"))
     expected = f"file:7: SQS refuses U+{ord(character):04X} at character 4: "
     assert str(bad).startswith(expected)
 
@@ -191,28 +201,28 @@ def test_line_with_a_character_that_sqs_refuses_is_bad(character: str) -> None:
 @pytest.mark.parametrize(
     "character", ["\t", "\r", " ", "\x7f", "\x85", "\ud7ff", "\ue000", "\ufffd", "\U0010ffff"]
 )
-def test_line_with_a_character_that_sqs_takes_is_good(character: str) -> None:
-    assert examine_raw(Line("file", 7, f"abc{character}d")) is None
+def test_line_with_a_character_that_sqs_accepts_is_valid(character: str) -> None:
+    assert validate_raw(Line("file", 7, f"abc{character}d")) is None
 
 
 def test_line_is_checked_against_the_limit_of_the_queue() -> None:
     line = Line("file", 7, "é" * 1000)
-    assert examine_raw(line, 2000) is None
-    assert str(examine_raw(line, 1999)) == (
+    assert validate_raw(line, 2000) is None
+    assert str(validate_raw(line, 1999)) == (
         "file:7: 2,000 bytes: the queue takes at most 1,999 (MaximumMessageSize)"
     )
     good = Line("file", 7, body(accepted_at="2020-01-01T00:00:00Z"))
-    assert examine(good, 200, clock_skew_seconds=300) is not None
+    assert validate_acceptance(good, 200, clock_skew_seconds=300) is not None
 
 
-def test_line_beyond_the_limit_is_bad_and_the_next_one_is_read() -> None:
+def test_line_over_the_limit_is_invalid_and_the_next_one_is_read() -> None:
     content = b"a\n" + b"x" * 10 + b"\r\n" + b"y" * 11 + b"\n" + b"z" * 100 + b"\nlast"
-    read = list(lines("file", io.BytesIO(content), 10))
+    read = list(read_lines("file", io.BytesIO(content), 10))
     assert read == [
         Line("file", 1, "a"),
         Line("file", 2, "x" * 10),
-        BadLine("file", 3, "longer than 10 bytes, the limit of a line"),
-        BadLine("file", 4, "longer than 10 bytes, the limit of a line"),
+        InvalidLine("file", 3, "longer than the limit of 10 bytes"),
+        InvalidLine("file", 4, "longer than the limit of 10 bytes"),
         Line("file", 5, "last"),
     ]
 
@@ -232,10 +242,10 @@ class _Endless(io.RawIOBase):
         return bytes(size)
 
 
-def test_endless_line_is_refused_in_bounded_memory() -> None:
+def test_endless_line_is_rejected_in_bounded_memory() -> None:
     stream = _Endless()
     with pytest.raises(UsageError, match=r"stdin:1: no line ending within .* nothing was sent"):
-        list(lines("stdin", stream))  # type: ignore[arg-type] # all that is used of it
+        list(read_lines("stdin", stream))  # type: ignore[arg-type] # all that is used of it
     assert stream.given < 66 * MESSAGE_MAX_BYTES
     assert stream.most <= MESSAGE_MAX_BYTES + 2
 
@@ -246,11 +256,11 @@ class _Destination(FakeQueue):
 
 
 @pytest.mark.parametrize(("size", "noted"), [(1024, False), (1025, True)])
-async def test_unknown_limit_is_reported_where_a_line_may_exceed_it(
+async def test_unknown_limit_is_reported_if_a_line_may_exceed_it(
     size: int, noted: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     inputs: Inputs = [("file", io.BytesIO(b"x" * size + b"\n"))]
-    source = Source(inputs, examine_raw, skip_invalid=False)
+    source = Source(inputs, validate_raw, skip_invalid=False)
     source.validate(MESSAGE_MAX_BYTES)
     await check_limit(_Destination(), source)
     told = capsys.readouterr().err
@@ -258,8 +268,8 @@ async def test_unknown_limit_is_reported_where_a_line_may_exceed_it(
     assert source.valid == 1
 
 
-async def test_bad_lines_are_kept_in_bounded_memory() -> None:
+async def test_invalid_lines_are_kept_in_bounded_memory() -> None:
     inputs: Inputs = [("file", io.BytesIO(b"\x01\n" * 500))]
-    source = Source(inputs, examine_raw, skip_invalid=True)
+    source = Source(inputs, validate_raw, skip_invalid=True)
     source.validate(MESSAGE_MAX_BYTES)
     assert (source.invalid, len(source.shown), list(source.lines())) == (500, 20, [])

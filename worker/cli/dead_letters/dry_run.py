@@ -20,10 +20,11 @@ from worker.cli.dead_letters.replay_request import (
     options_for,
 )
 from worker.cli.dead_letters.scanning import note_unseen, now
+from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.dry_run import SUCCEEDS, Verdict
-from worker.operations.dead_letters.journal import peek
-from worker.operations.dead_letters.replay import rehearse
-from worker.operations.dead_letters.scan import DeadLetter, Scan
+from worker.operations.dead_letters.journal import read_journal
+from worker.operations.dead_letters.replay_dry_run import replay_dry_run
+from worker.operations.dead_letters.scan import Scan
 from worker.repository import AUPRepository
 
 # Shown on a terminal of any height.
@@ -88,17 +89,17 @@ async def run_dry(request: ReplayRequest) -> DryRunReport:
             to = await destination_name(source)
             dry_run = request.dry_run(repository, settings)
             task = bar.add_task("scanning", total=request.total or state.visible, rate="")
-            predicting = rehearse(
+            predicting = replay_dry_run(
                 queue, request.selected, options, dry_run,
-                sent=peek(
+                sent=read_journal(
                     request.journal_path(state.arn), state.arn, request.request_digest, to
                 ),
-                look_seconds=settings.look_seconds, scan=scan,
+                visibility_timeout_seconds=settings.look_seconds, scan=scan,
             )  # fmt: skip
             async with aclosing(predicting) as predictions:
                 async for letter, verdict in predictions:
                     missing -= {letter.message_id, letter.original_message_id}
-                    report.letters.append((letter.bare(), verdict))
+                    report.letters.append((letter.without_content(), verdict))
                     bar.update(task, completed=len(report.letters))
             report.unreadable = dry_run.error
     report.missing = len(missing)

@@ -24,7 +24,8 @@ from worker.cli.dead_letters.scanning import (
 from worker.cli.filters import FilterOptions
 from worker.cli.options import AsJSON, expand_options
 from worker.cli.running import run_async
-from worker.operations.dead_letters.scan import DeadLetter, DeadLetterFilter
+from worker.operations.dead_letters.dead_letter import DeadLetter
+from worker.operations.dead_letters.filter import DeadLetterFilter
 
 _TABLE_MIN_COLUMNS: Final = 150
 _CELL_MAX_COLUMNS: Final = 36
@@ -61,7 +62,7 @@ class _Summaries:
             self.counts[letter.reason] += 1
             first = self.first_expiry.setdefault(letter.reason, letter.expires_at)
             self.first_expiry[letter.reason] = min(first, letter.expires_at)
-            self._kept.append(letter.bare())
+            self._kept.append(letter.without_content())
             if self._limit is not None and len(self._kept) > 2 * self._limit:
                 self._kept = self.shown()
         return True

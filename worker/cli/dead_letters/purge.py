@@ -72,7 +72,7 @@ async def _purge(ids: list[str]) -> PurgeFigures:
                 queue,
                 ids,
                 now=now,
-                look_seconds=settings.look_seconds,
+                visibility_timeout_seconds=settings.look_seconds,
                 polls=settings.poll_concurrency,
                 progress=lambda figures: bar.update(task, completed=figures.deleted),
             )

@@ -15,10 +15,10 @@ from worker.domain.dead_letter import original
 from worker.domain.message import OutgoingMessage
 from worker.errors import AWSDeniedError, AWSRejectedError, UsageError
 from worker.operations.dead_letters.dry_run import DryRun
-from worker.operations.dead_letters.export_file import read_letters
+from worker.operations.dead_letters.export_file import read_dead_letters
+from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.journal import default_path
-from worker.operations.dead_letters.replay import ReplayOptions
-from worker.operations.dead_letters.scan import DeadLetterFilter
+from worker.operations.dead_letters.replay_options import ReplayOptions
 from worker.repository import AUPRepository
 from worker.settings import Settings, check_queue, load
 
@@ -86,7 +86,7 @@ def read_export(path: Path) -> dict[str, OutgoingMessage]:
     Raises:
         UsageError: A line is invalid.
     """
-    messages, invalid = read_letters(path)
+    messages, invalid = read_dead_letters(path)
     for each in invalid[:_ERRORS_SHOWN_MAX]:
         screen.note(str(each))
     if len(invalid) > _ERRORS_SHOWN_MAX:

@@ -12,11 +12,13 @@ from typing import IO, Final
 
 from rich.text import Text
 
-from worker.aws.sqs import QueueState, open_queues
+from worker.aws.sqs import open_queues
 from worker.cli import screen
 from worker.cli.running import run_async
+from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.export_file import new_file, to_line
-from worker.operations.dead_letters.scan import DeadLetter, DeadLetterFilter, Scan, walk
+from worker.operations.dead_letters.filter import DeadLetterFilter
+from worker.operations.dead_letters.scan import Scan, scan_dead_letters
 from worker.settings import load
 
 _SOON_SECONDS: Final = 86_400
@@ -53,12 +55,12 @@ async def scan_with_progress(description: str, visit: Callable[[DeadLetter], boo
     summary, scan = ScanSummary(), Scan()
     with screen.progress(description) as bar:
         async with open_queues(settings) as (_, queue):
-            summary.known = _depth(await queue.state())
+            summary.known = (await queue.state()).depth
             task = bar.add_task(description, total=summary.known, rate="")
-            scanning = walk(
+            scanning = scan_dead_letters(
                 queue,
                 now=now,
-                look_seconds=settings.look_seconds,
+                visibility_timeout_seconds=settings.look_seconds,
                 polls=settings.poll_concurrency,
                 scan=scan,
             )
@@ -80,10 +82,6 @@ def note_unseen(count: int) -> bool:
             "limit of 120,000 messages in flight; run this again later"
         )
     return bool(count)
-
-
-def _depth(state: QueueState) -> int:
-    return state.visible + state.in_flight + state.delayed
 
 
 def expiry(expires_at: datetime, at: datetime) -> Text:

@@ -17,8 +17,9 @@ from worker.cli.options import AsJSON
 from worker.cli.running import run_async
 from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE
 from worker.errors import AUPError, UsageError
-from worker.operations.dead_letters.body_view import BodyLine, BodyPart, lay_out
-from worker.operations.dead_letters.scan import DeadLetter, DeadLetterFilter
+from worker.operations.dead_letters.body_view import BodyLine, BodyPart, format_body
+from worker.operations.dead_letters.dead_letter import DeadLetter
+from worker.operations.dead_letters.filter import DeadLetterFilter
 
 _ERROR_STYLE: Final = "bold red"
 _INDENT_MAX: Final = 40
@@ -55,7 +56,7 @@ def show(
         return
     out = screen.stdout()
     _print_facts(out, letter)
-    for part in lay_out(letter):
+    for part in format_body(letter):
         out.print()
         out.print(Text(screen.plain(_title(part)).plain, style="bold"))
         for line in part.lines:

@@ -1,1 +1,1 @@
-"""Dead letters: looked at, kept in files, mended, sent back, deleted."""
+"""Read-only scans, filters, edits, exports, replays and deletion of dead letters."""

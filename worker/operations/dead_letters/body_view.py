@@ -1,4 +1,4 @@
-"""A dead letter's body laid out for a person, with what is wrong marked where it is."""
+"""Formatted body of a dead letter, with each problem marked on its line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from worker.domain.envelope import unwrap
 from worker.errors import Reason, RefusedError
-from worker.operations.dead_letters.scan import DeadLetter
+from worker.operations.dead_letters.dead_letter import DeadLetter
 
 _FIELDS: Final = {
     Reason.UNKNOWN_POLICY: "version",
@@ -32,8 +32,9 @@ class BodyLine:
     """One line of a body.
 
     Attributes:
-        note: what is wrong here; empty where nothing is.
-        column: at which character of the line, from 0; None for the whole of it.
+        text: The line without its line ending.
+        note: Problem on this line; empty if there is none.
+        column: Zero-based index of the character with the problem; None for the whole line.
     """
 
     text: str
@@ -43,10 +44,11 @@ class BodyLine:
 
 @dataclass(frozen=True, slots=True)
 class BodyPart:
-    """The body, or a text within it that holds the acceptance.
+    """The body, or JSON text inside it that contains the acceptance.
 
     Attributes:
-        path: where it is, such as `Message`; empty for the body itself.
+        path: Path of the text, such as `Message`; empty for the body itself.
+        lines: Formatted lines.
     """
 
     path: str
@@ -55,7 +57,7 @@ class BodyPart:
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """What is wrong, and where: a field's names, or a place in a text that cannot be read."""
+    """A problem and its position: the path of a field, or a position in text that is not JSON."""
 
     names: tuple[str, ...]
     note: str
@@ -64,46 +66,46 @@ class _Mark:
     offset: int | None = None  # in characters, from 0
 
 
-def lay_out(letter: DeadLetter) -> list[BodyPart]:
-    """Indent a body that is JSON, leave another as it is, and mark what is wrong.
+def format_body(dead_letter: DeadLetter) -> list[BodyPart]:
+    """Indent a JSON body, leave any other body unchanged, and mark the problems.
 
     Args:
-        letter: its reason and detail tell what is wrong.
+        dead_letter: Dead letter whose reason and detail describe the problems.
 
     Returns:
-        The body, then each text inside its envelopes that is JSON itself.
+        The body, followed by each JSON text inside its envelopes.
     """
     try:
-        _, path = unwrap(letter.message.body)
+        _, path = unwrap(dead_letter.message.body)
     except RefusedError:
         path = ""
-    marks = _marks(letter, path)
+    marks = _marks(dead_letter, path)
     inner = _names(path)
-    if not inner and marks and letter.reason == Reason.MALFORMED:
-        # A text that cannot be parsed, or the object in it that has a name twice.
+    if not inner and marks and dead_letter.reason == Reason.MALFORMED:
+        # Text that cannot be parsed, or the object in it that has a duplicate name.
         inner = marks[0].names if marks[0].line is not None else marks[0].names[:-1]
-    return list(_parts(letter.message.body, (), inner, marks))
+    return list(_parts(dead_letter.message.body, (), inner, marks))
 
 
 def _names(path: str) -> tuple[str, ...]:
     return tuple(name for name in path.split(".") if name)
 
 
-def _marks(letter: DeadLetter, path: str) -> list[_Mark]:
-    detail = letter.detail
-    if letter.reason in _FIELDS:
-        return [_Mark((*_names(path), _FIELDS[Reason(letter.reason)]), detail)]
-    if letter.reason not in {Reason.MALFORMED, Reason.INVALID}:
+def _marks(dead_letter: DeadLetter, path: str) -> list[_Mark]:
+    detail = dead_letter.detail
+    if dead_letter.reason in _FIELDS:
+        return [_Mark((*_names(path), _FIELDS[Reason(dead_letter.reason)]), detail)]
+    if dead_letter.reason not in {Reason.MALFORMED, Reason.INVALID}:
         return []
-    place = _UNREADABLE.fullmatch(detail)
-    if place is None:
+    match = _UNREADABLE.fullmatch(detail)
+    if match is None:
         return _problems(detail)
-    names = _names(place["path"] or "")
-    hint = f" ({place['hint']})" if place["hint"] else ""
-    if place["offset"] is not None:
-        return [_Mark(names, f"{place['text']}{hint}", line=0, offset=int(place["offset"]))]
-    line, column = int(place["line"]), int(place["column"])
-    return [_Mark(names, f"{place['what']}{hint}", line=line, column=column)]
+    names = _names(match["path"] or "")
+    hint = f" ({match['hint']})" if match["hint"] else ""
+    if match["offset"] is not None:
+        return [_Mark(names, f"{match['text']}{hint}", line=0, offset=int(match["offset"]))]
+    line, column = int(match["line"]), int(match["column"])
+    return [_Mark(names, f"{match['what']}{hint}", line=line, column=column)]
 
 
 def _problems(detail: str) -> list[_Mark]:
@@ -112,7 +114,7 @@ def _problems(detail: str) -> list[_Mark]:
         problem = _PROBLEM.fullmatch(text)
         if problem is not None:
             marks.append(_Mark(_names(problem["path"]), text))
-        elif marks:  # it was no border between two problems
+        elif marks:  # the separator was part of a problem's text
             marks[-1] = replace(marks[-1], note=f"{marks[-1].note}; {text}")
         else:
             marks.append(_Mark((), text))
@@ -123,16 +125,16 @@ def _parts(
     text: str, at: tuple[str, ...], inner: tuple[str, ...], marks: Sequence[_Mark]
 ) -> Iterator[BodyPart]:
     here = [mark for mark in marks if mark.names == at]
-    text = text.removeprefix("\ufeff")  # places are counted without it
+    text = text.removeprefix("\ufeff")  # positions do not count the byte order mark
     try:
         data = _read(text) if all(mark.line is None for mark in here) else None
         lines = list(_lines(data, (), "", ""))
     except (ValueError, RecursionError):
         data = None
     if data is None:
-        yield BodyPart(".".join(at), tuple(_as_it_is(text, here)))
+        yield BodyPart(".".join(at), tuple(_unformatted(text, here)))
         return
-    found = _text_within(data, inner[len(at) :])
+    found = _inner_text(data, inner[len(at) :])
     below = (*at, *found[0]) if found else None
     ours = [mark for mark in marks if below is None or mark.names[: len(below)] != below]
     yield BodyPart(".".join(at), tuple(_marked(lines, ours, len(at))))
@@ -147,20 +149,20 @@ def _read(text: str) -> Any:
 
 
 class _Raw(str):
-    """A number as it was written."""
+    """A number with its original spelling."""
 
     __slots__ = ()
 
 
 class _Members(list[tuple[str, Any]]):
-    """The members of an object, each one that was written, in order."""
+    """The members of an object in their original order, duplicates included."""
 
 
 _Line = tuple[tuple[str, ...], str]
 
 
 def _lines(value: Any, path: tuple[str, ...], before: str, after: str) -> Iterator[_Line]:
-    """Give each line with the path of what begins there."""
+    """Yield each line with the path of the value that starts on it."""
     indent = _INDENT * len(path)
     if isinstance(value, _Members) and value:
         yield path, f"{indent}{before}{{"
@@ -185,26 +187,26 @@ def _json(value: Any) -> str:
 
 
 def _marked(lines: list[_Line], marks: Sequence[_Mark], depth: int) -> Iterator[BodyLine]:
-    """Put each mark on its field's line, or on that of what should hold it."""
+    """Add each mark to the line of its field, or of the closest parent that exists."""
     notes: dict[int, list[str]] = {}
-    places = {path: index for index, (path, _) in reversed(list(enumerate(lines)))}
+    indexes = {path: index for index, (path, _) in reversed(list(enumerate(lines)))}
     for mark in marks:
         names = mark.names[depth:]
-        while names not in places:
+        while names not in indexes:
             names = names[:-1]
-        notes.setdefault(places[names], []).append(mark.note)
+        notes.setdefault(indexes[names], []).append(mark.note)
     for index, (_, text) in enumerate(lines):
         yield BodyLine(text, "; ".join(notes.get(index, ())))
 
 
-def _as_it_is(text: str, marks: Sequence[_Mark]) -> Iterator[BodyLine]:
+def _unformatted(text: str, marks: Sequence[_Mark]) -> Iterator[BodyLine]:
     lines = text.split("\n")
-    row, column, note = (-1, None, "") if not marks else _place(lines, marks[0])
+    row, column, note = (-1, None, "") if not marks else _position(lines, marks[0])
     for index, line in enumerate(lines):
         yield BodyLine(line, note, column) if index == row else BodyLine(line)
 
 
-def _place(lines: list[str], mark: _Mark) -> tuple[int, int | None, str]:
+def _position(lines: list[str], mark: _Mark) -> tuple[int, int | None, str]:
     if mark.offset is not None:
         before = "\n".join(lines)[: mark.offset]
         return before.count("\n"), len(before) - (before.rfind("\n") + 1), mark.note
@@ -217,8 +219,8 @@ def _place(lines: list[str], mark: _Mark) -> tuple[int, int | None, str]:
     return row, len(raw.decode("utf-8", "ignore")), mark.note
 
 
-def _text_within(data: Any, names: Sequence[str]) -> tuple[tuple[str, ...], str] | None:
-    """Find the first text on the way to where the acceptance is."""
+def _inner_text(data: Any, names: Sequence[str]) -> tuple[tuple[str, ...], str] | None:
+    """Return the first string on the path to the acceptance, and its path."""
     value = data
     for index, name in enumerate(names, 1):
         value = dict(value).get(name) if isinstance(value, _Members) else None
@@ -228,8 +230,8 @@ def _text_within(data: Any, names: Sequence[str]) -> tuple[tuple[str, ...], str]
     return None
 
 
-def _decoded(packed: str) -> str:
+def _decoded(encoded: str) -> str:
     try:
-        return base64.b64decode(packed).decode("utf-8", "replace")
+        return base64.b64decode(encoded).decode("utf-8", "replace")
     except ValueError:
-        return packed
+        return encoded

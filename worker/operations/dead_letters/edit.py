@@ -1,4 +1,4 @@
-"""What an operator changes in a dead letter before it is replayed."""
+"""Edits that an operator makes to a dead letter before it is replayed."""
 
 from __future__ import annotations
 
@@ -13,134 +13,139 @@ from worker.domain.message import OutgoingMessage, ReceivedMessage
 from worker.domain.strict_json import DuplicateNameError, read_text
 from worker.errors import EditError, UsageError
 
-# Where envelopes hold an acceptance as an object: CloudEvents and EventBridge.
+# Members in which CloudEvents and EventBridge hold an acceptance as an object.
 _ENVELOPES: Final = frozenset({"data", "detail"})
-# Names deeper down are not told apart.
+# Changes below this depth are reported with the path of the object at this depth.
 _DEPTH_MAX: Final = 20
 _ABSENT: Final = object()
 
 
-Repair = Callable[[ReceivedMessage], OutgoingMessage]
-"""Give the message to be sent for a dead letter, or raise `EditError`."""
+EditFunction = Callable[[ReceivedMessage], OutgoingMessage]
+"""Return the message to send for a dead letter, or raise `EditError`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One field that is to have a value.
+    """A value to set in the body of a dead letter.
 
     Attributes:
-        path: names from the outermost object inwards.
-        value: as JSON has it.
+        path: Names of the members that lead to the field, the outermost first.
+        value: JSON value.
     """
 
     path: tuple[str, ...]
     value: Any
 
 
-def assignment(text: str) -> Assignment:
-    """Read `field=value`: the path has dots.
+def parse_assignment(text: str) -> Assignment:
+    """Parse `field=value`, where the field is a path with dots.
 
-    The value has the field's own type: `version=1` sets the string "1". For a field that an
-    acceptance does not define, it is JSON if it can be read as such, and text otherwise.
+    The value has the type of the field: `version=1` sets the string "1". For a field that an
+    acceptance does not define, the value is JSON if it can be parsed as JSON, and text otherwise.
 
     Raises:
-        UsageError: it is no assignment, or an object in the value has a name twice.
+        UsageError: The text is not an assignment, or an object in the value has a duplicate name.
     """
     name, equals, value = text.partition("=")
     path = tuple(name.split("."))
     if not equals or not all(path):
-        raise UsageError(f"--set {text}: write field=value, as in user_id=u-42 or data.version=2")
+        raise UsageError(
+            f"--set {text}: must be field=value, for example user_id=u-42 or data.version=2"
+        )
     try:
-        parsed = read_text(value, parse_constant=_no_number)
+        parsed = read_text(value, parse_constant=_reject_constant)
         json.dumps(parsed, allow_nan=False)
     except DuplicateNameError as error:
         raise UsageError(f"--set {name}: {error}") from None
     except (ValueError, RecursionError):
         parsed = value
-    return Assignment(path, parsed if _suits(path, parsed) else value)
+    return Assignment(path, parsed if _is_allowed(path, parsed) else value)
 
 
-def _suits(path: tuple[str, ...], value: Any) -> bool:
-    """Return whether a field can have a value that is not text; all that are defined hold text."""
+def _is_allowed(path: tuple[str, ...], value: Any) -> bool:
+    """Return whether a field accepts a value; fields that an acceptance defines are strings."""
     defined = Acceptance.model_fields.get(path[-1])
     if defined is None or not _ENVELOPES.issuperset(path[:-1]) or isinstance(value, str):
         return True
     return value is None and type(None) in get_args(defined.annotation)
 
 
-def setting(assignments: Sequence[Assignment]) -> Repair:
-    """Give the repair that sets fields of a body, which must be a JSON object."""
+def edit_fields(assignments: Sequence[Assignment]) -> EditFunction:
+    """Return an edit that sets fields of the body, which must be a JSON object."""
 
-    def repair(message: ReceivedMessage) -> OutgoingMessage:
+    def edit(message: ReceivedMessage) -> OutgoingMessage:
         plain = original(message)
         data = _object(plain.body)
         before = json.dumps(data)
         for each in assignments:
             _assign(data, each)
-        # What is as it should be keeps its bytes.
-        return plain if json.dumps(data) == before else replace(plain, body=_written(data))
+        # A body that does not change keeps its bytes.
+        return plain if json.dumps(data) == before else replace(plain, body=_to_json(data))
 
-    return repair
+    return edit
 
 
 def _object(body: str) -> dict[str, Any]:
     try:
-        data = read_text(body, parse_constant=_no_number)
+        data = read_text(body, parse_constant=_reject_constant)
     except DuplicateNameError as error:
-        # Setting a field must not decide which of two values becomes evidence.
+        # An edit must not decide which of two values becomes evidence.
         raise EditError(
-            f"its body is ambiguous ({error}): export it, edit it, replay --from"
+            f"the body is ambiguous ({error}); export it, edit the file, then use replay --from"
         ) from None
     except (ValueError, RecursionError):
-        raise EditError("its body is not JSON: export it, edit it, replay --from") from None
+        raise EditError(
+            "the body is not JSON; export it, edit the file, then use replay --from"
+        ) from None
     if not isinstance(data, dict):
-        raise EditError("its body is no JSON object")
+        raise EditError("the body is not a JSON object")
     return data
 
 
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+def _reject_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not valid JSON")
 
 
-def _assign(data: dict[str, Any], wanted: Assignment) -> None:
-    place = data
-    for depth, name in enumerate(wanted.path[:-1], start=1):
-        inner = place.get(name)
+def _assign(data: dict[str, Any], assignment: Assignment) -> None:
+    parent = data
+    for depth, name in enumerate(assignment.path[:-1], start=1):
+        inner = parent.get(name)
         if not isinstance(inner, dict):
-            raise EditError(f"{'.'.join(wanted.path[:depth])} is no object in its body")
-        place = inner
-    place[wanted.path[-1]] = wanted.value
+            raise EditError(f"{'.'.join(assignment.path[:depth])} is not an object in the body")
+        parent = inner
+    parent[assignment.path[-1]] = assignment.value
 
 
-def _written(data: Mapping[str, Any]) -> str:
+def _to_json(data: Mapping[str, Any]) -> str:
     try:
         text = json.dumps(data, ensure_ascii=False, allow_nan=False)
         text.encode()
-    except UnicodeEncodeError:  # half a character, which only an escape can write
+    except UnicodeEncodeError:  # a lone surrogate, which needs an escape
         return json.dumps(data, allow_nan=False)
     except ValueError:
-        raise EditError("its body holds a number beyond a double's range") from None
+        raise EditError("the body contains a number that exceeds the range of a double") from None
     return text
 
 
-def replacing(filed: Mapping[str, OutgoingMessage]) -> Repair:
-    """Give the repair that sends what a file has instead.
+def replace_with_export(exported: Mapping[str, OutgoingMessage]) -> EditFunction:
+    """Return an edit that sends the messages of an export file instead.
 
     Args:
-        filed: by message id, each with the attribute that says why it died, or without.
+        exported: Messages by the ids of their dead letters, with or without the dead-letter
+            attribute.
     """
 
-    def repair(message: ReceivedMessage) -> OutgoingMessage:
-        if message.message_id not in filed:
-            raise EditError("its own id is not in the file, only its original's")
-        wanted = original(filed[message.message_id])
+    def edit(message: ReceivedMessage) -> OutgoingMessage:
+        if message.message_id not in exported:
+            raise EditError("the file contains the id of its original, but not its own id")
+        wanted = original(exported[message.message_id])
         kept = _without_marks(wanted.attributes)
         known = original(message).attributes.get(REPLAYS_ATTRIBUTE)
-        # How often it was replayed is for the queue to say, not for the file.
+        # The number of replays comes from the queue, never from the file.
         mark = {} if known is None else {REPLAYS_ATTRIBUTE: known}
         return replace(wanted, attributes={**kept, **mark})
 
-    return repair
+    return edit
 
 
 def _without_marks(attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,8 +153,8 @@ def _without_marks(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in attributes.items() if name not in marks}
 
 
-def changed(before: OutgoingMessage, after: OutgoingMessage) -> tuple[str, ...]:
-    """Name what differs between two messages, and tell no value."""
+def changed_names(before: OutgoingMessage, after: OutgoingMessage) -> tuple[str, ...]:
+    """Return the names of the fields that differ between two messages, without their values."""
     names = list(_changed_fields(before.body, after.body)) if before.body != after.body else []
     old, new = _without_marks(before.attributes), _without_marks(after.attributes)
     names += [
@@ -167,16 +172,18 @@ def _changed_fields(before: str, after: str) -> Iterator[str]:
         old, new = json.loads(before), json.loads(after)
     except (ValueError, RecursionError):
         old = new = None
-    names = list(_differing(old, new, "", 0)) if isinstance(old, dict) else []
-    # Bytes differ in any case: in spaces, in the order of fields, or in what is no object.
+    names = list(_differing_paths(old, new, "", 0)) if isinstance(old, dict) else []
+    # The bytes differ in any case: in white space, in the order of fields, or outside an object.
     yield from [name for name in names if name] or ["body"]
 
 
-def _differing(old: Any, new: Any, path: str, depth: int) -> Iterator[str]:
+def _differing_paths(old: Any, new: Any, path: str, depth: int) -> Iterator[str]:
     if not (isinstance(old, dict) and isinstance(new, dict)) or depth == _DEPTH_MAX:
         if old != new or type(old) is not type(new):
             yield path
         return
     for name in sorted({*old, *new}):
-        place = f"{path}.{name}" if path else name
-        yield from _differing(old.get(name, _ABSENT), new.get(name, _ABSENT), place, depth + 1)
+        inner = f"{path}.{name}" if path else name
+        yield from _differing_paths(
+            old.get(name, _ABSENT), new.get(name, _ABSENT), inner, depth + 1
+        )

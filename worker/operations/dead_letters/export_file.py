@@ -1,4 +1,4 @@
-"""Dead letters in a file: a line each, whole, and editable by a person."""
+"""Export file of dead letters: complete JSON Lines that a person can edit."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ from worker.domain.dead_letter import original
 from worker.domain.message import MESSAGE_MAX_BYTES, OutgoingMessage
 from worker.domain.strict_json import DuplicateNameError, read_text
 from worker.errors import AUPError, UsageError
-from worker.operations.dead_letters.scan import DeadLetter
-from worker.operations.push import BadLine, Line, lines
+from worker.operations.dead_letters.dead_letter import DeadLetter
+from worker.operations.push import InvalidLine, Line, read_lines
 
-# JSON escapes a byte of a message in six characters at most, and what surrounds it needs some too.
+# JSON escapes one byte of a message in at most six characters; the other members need some too.
 _LINE_MAX_BYTES: Final = 8 * MESSAGE_MAX_BYTES
 _TEXTS: Final = ("id", "original_id", "reason", "detail", "body")
 
 
 @dataclass(frozen=True, slots=True)
-class FiledLetter:
-    """A dead letter as a file has it.
+class ExportedDeadLetter:
+    """A dead letter in an export file.
 
     Attributes:
-        message_id: what the dead-letter queue called it.
-        original_message_id: what the source queue called the message; empty if nobody said.
-        message: whole, with the attribute that says why it died.
+        message_id: Its id in the dead-letter queue.
+        original_message_id: The message's id in the source queue; empty if unknown.
+        message: The complete message, with the dead-letter attribute.
+        reason: Reason code.
+        detail: One line of explanation.
     """
 
     message_id: str
@@ -42,35 +44,35 @@ class FiledLetter:
     detail: str
 
 
-def to_line(letter: DeadLetter) -> str:
-    """Write a dead letter as one line of JSON, nothing left out.
+def to_line(dead_letter: DeadLetter) -> str:
+    """Return a complete dead letter as one line of JSON.
 
     Returns:
-        Plain ASCII, without a line's end; binary attributes are in base64.
+        ASCII text without a line ending; binary attributes are in base64.
     """
-    given = letter.message
+    message = dead_letter.message
     return json.dumps(
         {
-            "id": letter.message_id,
-            "original_id": letter.original_message_id,
-            "reason": letter.reason,
-            "detail": letter.detail,
-            "sent_at": letter.sent_at.isoformat(timespec="milliseconds"),
-            "dead_at": letter.dead_at.isoformat(timespec="milliseconds"),
-            "receive_count": letter.receive_count,
-            "body": given.body,
-            "attributes": {name: _packed(value) for name, value in given.attributes.items()},
-            "trace_header": given.trace_header,
-            "group_id": given.group_id,
+            "id": dead_letter.message_id,
+            "original_id": dead_letter.original_message_id,
+            "reason": dead_letter.reason,
+            "detail": dead_letter.detail,
+            "sent_at": dead_letter.sent_at.isoformat(timespec="milliseconds"),
+            "dead_at": dead_letter.dead_at.isoformat(timespec="milliseconds"),
+            "receive_count": dead_letter.receive_count,
+            "body": message.body,
+            "attributes": {name: _to_json(value) for name, value in message.attributes.items()},
+            "trace_header": message.trace_header,
+            "group_id": message.group_id,
         }
     )
 
 
-def from_line(text: str) -> FiledLetter:
-    """Read what `to_line` wrote, edited or not.
+def from_line(text: str) -> ExportedDeadLetter:
+    """Parse a line that `to_line` wrote, edited or not.
 
     Raises:
-        ValueError: it is no dead letter; names what is wrong.
+        ValueError: The line is not a dead letter; the message says what is wrong.
     """
     try:
         data = read_text(text)
@@ -81,7 +83,7 @@ def from_line(text: str) -> FiledLetter:
     except ValueError as error:
         raise ValueError(f"not JSON: {error}") from None
     if not isinstance(data, dict):
-        raise ValueError("no JSON object")  # noqa: TRY004 - the file is wrong, not the program
+        raise ValueError("not a JSON object")  # noqa: TRY004 - the file is wrong, not the program
     texts = {name: _text(data, name) for name in _TEXTS}
     message = OutgoingMessage(
         body=texts["body"],
@@ -89,65 +91,68 @@ def from_line(text: str) -> FiledLetter:
         trace_header=_text_or_none(data, "trace_header"),
         group_id=_text_or_none(data, "group_id"),
     )
-    return FiledLetter(texts["id"], texts["original_id"], message, texts["reason"], texts["detail"])
+    return ExportedDeadLetter(
+        texts["id"], texts["original_id"], message, texts["reason"], texts["detail"]
+    )
 
 
-def read_letters(path: Path) -> tuple[dict[str, OutgoingMessage], list[BadLine]]:
-    """Read a file of dead letters, edited or not.
+def read_dead_letters(path: Path) -> tuple[dict[str, OutgoingMessage], list[InvalidLine]]:
+    """Read an export file, edited or not.
 
     Returns:
         The messages by the ids of their dead letters, and the lines that cannot be sent.
 
     Raises:
-        UsageError: the file cannot be read, or is empty.
+        UsageError: The file cannot be read, or it is empty.
     """
-    letters: dict[str, OutgoingMessage] = {}
-    bad: list[BadLine] = []
+    messages: dict[str, OutgoingMessage] = {}
+    invalid: list[InvalidLine] = []
     try:
         with path.open("rb") as stream:
-            for line in lines(str(path), stream, _LINE_MAX_BYTES):
-                problem = line if isinstance(line, BadLine) else _take(line, letters)
+            for line in read_lines(str(path), stream, _LINE_MAX_BYTES):
+                problem = line if isinstance(line, InvalidLine) else _add(line, messages)
                 if problem is not None:
-                    bad.append(problem)
+                    invalid.append(problem)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
-    if not letters and not bad:
+    if not messages and not invalid:
         raise UsageError(f"{path}: no lines, nothing to send")
-    return letters, bad
+    return messages, invalid
 
 
-def _take(line: Line, letters: dict[str, OutgoingMessage]) -> BadLine | None:
+def _add(line: Line, messages: dict[str, OutgoingMessage]) -> InvalidLine | None:
+    """Add the message of a line; return a problem if the line cannot be sent."""
     try:
-        letter = from_line(line.text)
-        letter.message.body.encode()
+        exported = from_line(line.text)
+        exported.message.body.encode()
     except UnicodeEncodeError:
-        return BadLine(line.source, line.number, "body: holds half a character (a lone surrogate)")
+        return InvalidLine(line.source, line.number, "body: contains a lone surrogate")
     except ValueError as error:
-        return BadLine(line.source, line.number, str(error))
-    refused = original(letter.message).why_refused()
+        return InvalidLine(line.source, line.number, str(error))
+    refused = original(exported.message).why_refused()
     if refused:
-        return BadLine(line.source, line.number, refused)
-    if letter.message_id in letters:
-        return BadLine(line.source, line.number, f"{letter.message_id} stands there twice")
-    letters[letter.message_id] = letter.message
+        return InvalidLine(line.source, line.number, refused)
+    if exported.message_id in messages:
+        return InvalidLine(line.source, line.number, f"{exported.message_id}: duplicate id")
+    messages[exported.message_id] = exported.message
     return None
 
 
 @contextmanager
 def new_file(path: Path, *, overwrite: bool) -> Iterator[IO[str]]:
-    """Write a file that is there whole or not at all, and for its owner only.
+    """Create a file atomically, readable only by its owner.
 
-    It is durable when the context ends: the file and its directory are synced.
+    The file is durable when the context ends: the file and its directory are synced.
 
     Args:
-        path: where it is when all went well.
-        overwrite: whether another may be there already.
+        path: Path of the file; it appears only if the context ends without an error.
+        overwrite: Whether to replace an existing file.
 
     Raises:
-        UsageError: another is there, or none can be made.
-        AUPError: it cannot be written to its end.
+        UsageError: The file exists, or it cannot be created.
+        AUPError: The file cannot be written completely.
     """
-    _check_free(path, overwrite=overwrite)
+    _check_available(path, overwrite=overwrite)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
@@ -157,17 +162,17 @@ def new_file(path: Path, *, overwrite: bool) -> Iterator[IO[str]]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        _check_free(path, overwrite=overwrite)
+        _check_available(path, overwrite=overwrite)
         Path(name).replace(path)
         _sync_directory(path.parent)
     except OSError as error:
-        raise AUPError(f"{path}: {error.strerror}; it was not written") from None
+        raise AUPError(f"{path}: {error.strerror}; the file was not written") from None
     finally:
         Path(name).unlink(missing_ok=True)
 
 
 def _sync_directory(path: Path) -> None:
-    """Make a rename in a directory durable, where its file system can."""
+    """Make a rename in a directory durable if its file system supports that."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -178,13 +183,13 @@ def _sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def _check_free(path: Path, *, overwrite: bool) -> None:
+def _check_available(path: Path, *, overwrite: bool) -> None:
     if path.is_dir():
         raise UsageError(f"{path}: is a directory")
     if path.exists() and not path.is_file():
-        raise UsageError(f"{path}: not a regular file; - writes to stdout")
+        raise UsageError(f"{path}: not a regular file; pass - to write to stdout")
     if path.exists() and not overwrite:
-        raise UsageError(f"{path}: exists already; --force overwrites it")
+        raise UsageError(f"{path}: already exists; pass --force to overwrite it")
 
 
 def _text(data: Mapping[str, Any], name: str) -> str:
@@ -201,31 +206,31 @@ def _text_or_none(data: Mapping[str, Any], name: str) -> str | None:
     return None if data.get(name) is None else _text(data, name)
 
 
-def _packed(value: Mapping[str, Any]) -> dict[str, str]:
+def _to_json(value: Mapping[str, Any]) -> dict[str, str]:
     if "BinaryValue" in value:
         content = base64.b64encode(value["BinaryValue"]).decode()
         return {"DataType": value["DataType"], "Base64": content}
     return {"DataType": value["DataType"], "StringValue": value.get("StringValue", "")}
 
 
-def _attributes(packed: Any) -> dict[str, dict[str, Any]]:
-    if not isinstance(packed, dict):
+def _attributes(data: Any) -> dict[str, dict[str, Any]]:
+    if not isinstance(data, dict):
         raise ValueError("attributes: must be an object")  # noqa: TRY004 - see above
-    return {name: _unpacked(name, value) for name, value in packed.items()}
+    return {name: _from_json(name, value) for name, value in data.items()}
 
 
-def _unpacked(name: str, value: Any) -> dict[str, Any]:
-    place = f"attributes.{name}"
+def _from_json(name: str, value: Any) -> dict[str, Any]:
+    path = f"attributes.{name}"
     if not isinstance(value, dict):
-        raise ValueError(f"{place}: must be an object")  # noqa: TRY004 - see above
-    packed = "Base64" if "Base64" in value else "StringValue"
+        raise ValueError(f"{path}: must be an object")  # noqa: TRY004 - see above
+    content_name = "Base64" if "Base64" in value else "StringValue"
     try:
-        kind, content = _text(value, "DataType"), _text(value, packed)
+        kind, content = _text(value, "DataType"), _text(value, content_name)
     except ValueError as error:
-        raise ValueError(f"{place}.{error}") from None
-    if packed == "StringValue":
+        raise ValueError(f"{path}.{error}") from None
+    if content_name == "StringValue":
         return {"DataType": kind, "StringValue": content}
     try:
         return {"DataType": kind, "BinaryValue": base64.b64decode(content, validate=True)}
     except ValueError:
-        raise ValueError(f"{place}.Base64: not base64") from None
+        raise ValueError(f"{path}.Base64: not base64") from None

@@ -1,10 +1,12 @@
-"""Journal of a replay: what was sent and deleted, so that the next run goes on after any end.
+"""Journal of a replay: what was sent and deleted, so that an interrupted run can be resumed.
 
-JSON Lines, append-only: a header, then for each run `run` with its destination, any number of
-`sent` and `deleted`, and `end` unless it was killed. It holds ids and digests, and no body.
+The file is append-only JSON Lines: a header, then for each run `run` with its destination, any
+number of `sent` and `deleted`, and `end` unless the run was killed. It contains ids and digests,
+but no bodies.
 
-Version 1 named neither the destination nor what was sent. What it lists as sent is sent again:
-the worker finds the second message recorded, whereas a wrong guess would delete the only one.
+Version 1 recorded neither the destination nor a digest of the message. What it lists as sent is
+sent again: the worker records the second message as a duplicate, whereas a wrong guess would delete
+the only copy.
 """
 
 from __future__ import annotations
@@ -31,15 +33,15 @@ _VERSIONS: Final = (1, _VERSION)
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """A dead letter whose sending was confirmed.
+class SentDeadLetter:
+    """A dead letter whose message was sent and confirmed.
 
     Attributes:
-        message_id: what the dead-letter queue calls it.
-        original_id: what the source queue called it; empty if nobody said.
-        sha256: of its body as it is among the dead letters.
-        content_sha256: of the message that was sent, see `content_digest`; empty if unknown.
-        to: ARN of the queue that it was sent to; empty if unknown.
+        message_id: Its id in the dead-letter queue.
+        original_id: The message's id in the source queue; empty if unknown.
+        sha256: SHA-256 of the body in the dead-letter queue.
+        content_sha256: Digest of the message that was sent, see `content_digest`; empty if unknown.
+        to: ARN of the destination queue; empty if unknown.
     """
 
     message_id: str
@@ -51,35 +53,35 @@ class Sent:
 
 @dataclass(slots=True)
 class Progress:
-    """What a journal tells of the runs so far.
+    """Progress of all runs in a journal.
 
     Attributes:
-        outstanding: sent, but not known to be deleted, by message id.
-        done: sent and deleted by runs that were asked for the same, by message id.
-        runs: how many of those there were.
-        to: ARN of the queue that this run sends to; empty if unknown.
-        hidden_until: until when a run that was killed may keep dead letters hidden; None if the
-            last one ended by itself.
+        outstanding: Sent, but not known to be deleted, by message id.
+        done: Sent and deleted by earlier runs of the same request, by message id.
+        runs: Number of earlier runs of the same request.
+        to: ARN of the destination queue of this run; empty if unknown.
+        hidden_until: Until when a killed run may keep dead letters hidden; None if the last run
+            ended normally.
     """
 
-    outstanding: dict[str, Sent] = field(default_factory=dict)
-    done: dict[str, Sent] = field(default_factory=dict)
+    outstanding: dict[str, SentDeadLetter] = field(default_factory=dict)
+    done: dict[str, SentDeadLetter] = field(default_factory=dict)
     runs: int = 0
     to: str = ""
     hidden_until: datetime | None = None
-    _asked: str = ""
-    _look: timedelta = timedelta()
+    _request: str = ""
+    _visibility_timeout: timedelta = timedelta()
 
     def was_sent(self, message_id: str, body: str, content_sha256: str) -> bool:
-        """Return whether a dead letter need only be deleted.
+        """Return whether a dead letter only needs to be deleted.
 
         Args:
-            message_id: of the dead letter.
-            body: of the dead letter.
-            content_sha256: of the message that would be sent for it.
+            message_id: Id of the dead letter.
+            body: Body of the dead letter.
+            content_sha256: Digest of the message that would be sent for it.
 
         Returns:
-            True if that very message was sent to the destination of this run before.
+            True if the same message was sent to the destination of this run before.
         """
         known = self.outstanding.get(message_id)
         return known is not None and (known.sha256, known.content_sha256, known.to) == (
@@ -89,52 +91,52 @@ class Progress:
         )
 
     def has_done(self, wanted_id: str) -> bool:
-        """Say whether a dead letter was replayed before, by its own id or its original's."""
+        """Return whether a dead letter was replayed, by its own id or that of its original."""
         return wanted_id in self.done or any(
             wanted_id == each.original_id for each in self.done.values()
         )
 
-    def take(self, line: Mapping[str, Any]) -> None:
-        """Add what one line tells."""
+    def apply(self, line: Mapping[str, Any]) -> None:
+        """Update the progress from one line of the journal."""
         at = datetime.fromisoformat(line["at"])
         if "run" in line:
-            self.asked(str(line["run"]), str(line.get("to", "")))
+            self.set_request(str(line["run"]), str(line.get("to", "")))
             self.runs += 1
-            self._look = timedelta(seconds=float(line["look_seconds"]))
+            self._visibility_timeout = timedelta(seconds=float(line["look_seconds"]))
         for entry in line.get("sent", ()):
             message_id, original_id, sha256, *rest = map(str, entry)
             content = "".join(rest)  # version 1 has none
-            self.outstanding[message_id] = Sent(
+            self.outstanding[message_id] = SentDeadLetter(
                 message_id, original_id, sha256, content, self.to if content else ""
             )
         for message_id in line.get("deleted", ()):
             known = self.outstanding.pop(message_id, None)
             if known is not None and known.to == self.to:
                 self.done[message_id] = known
-        self.hidden_until = None if "end" in line else at + self._look
+        self.hidden_until = None if "end" in line else at + self._visibility_timeout
 
     def hidden_seconds(self, now: datetime) -> float:
-        """Return how long a run that was killed may still keep dead letters hidden.
+        """Return how long a killed run may still keep dead letters hidden.
 
-        Never longer than it hides them at all, wherever a clock has jumped to since.
+        The result never exceeds the visibility timeout of that run, even if the clock was set back.
         """
         if self.hidden_until is None:
             return 0.0
-        return max(0.0, min(self._look, self.hidden_until - now).total_seconds())
+        return max(0.0, min(self._visibility_timeout, self.hidden_until - now).total_seconds())
 
-    def asked(self, for_what: str, to: str) -> None:
-        """Forget what was done when something else was asked for; what is outstanding stays."""
-        if (for_what, to) != (self._asked, self.to):
-            self.done, self.runs, self._asked, self.to = {}, 0, for_what, to
+    def set_request(self, request: str, to: str) -> None:
+        """Clear `done` and `runs` if the request differs from the last one; keep `outstanding`."""
+        if (request, to) != (self._request, self.to):
+            self.done, self.runs, self._request, self.to = {}, 0, request, to
 
 
 def digest(body: str) -> str:
-    """Give the SHA-256 of a body, in hexadecimal."""
+    """Return the SHA-256 of a body, in hexadecimal."""
     return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def content_digest(message: OutgoingMessage) -> str:
-    """Return the SHA-256 of a message as a whole, marks of replays left out."""
+    """Return the SHA-256 of a whole message without its replay mark, in hexadecimal."""
     attributes = [
         [name, value["DataType"], value.get("StringValue"), _hex(value.get("BinaryValue"))]
         for name, value in sorted(message.attributes.items())
@@ -148,19 +150,19 @@ def _hex(content: Any) -> str | None:
 
 
 def default_path(queue_arn: str, environment: Mapping[str, str]) -> Path:
-    """Say where the journal of a dead-letter queue is kept, unless a user says otherwise.
+    """Return the default path of the journal of a dead-letter queue.
 
     Raises:
-        UsageError: nobody knows the user's home.
+        UsageError: The home directory of the user is unknown.
 
     Source: XDG Base Directory Specification 0.8.
     """
     stated = environment.get("XDG_STATE_HOME", "")
     try:
-        # A relative one is to be ignored.
+        # The specification requires relative paths to be ignored.
         state = Path(stated) if stated.startswith("/") else Path.home() / ".local" / "state"
     except RuntimeError:
-        raise UsageError("no home to keep the journal in: name one with --journal FILE") from None
+        raise UsageError("no home directory for the journal: pass --journal FILE") from None
     name = "".join(each if each.isalnum() or each in "-_." else "-" for each in _tail(queue_arn))
     return state / "aup-worker" / f"replay-{name}-{digest(queue_arn)[:8]}.jsonl"
 
@@ -169,8 +171,8 @@ def _tail(arn: str) -> str:
     return arn.rsplit(":", 1)[-1]
 
 
-def peek(path: Path, queue_arn: str, asked: str, to: str) -> Progress:
-    """Read a journal, if there is one, and leave it alone; see `opened`."""
+def read_journal(path: Path, queue_arn: str, request: str, to: str) -> Progress:
+    """Return the progress in a journal without changing the file; see `open_journal`."""
     try:
         _check_regular(path, path.stat().st_mode)
         content = path.read_bytes()
@@ -179,45 +181,49 @@ def peek(path: Path, queue_arn: str, asked: str, to: str) -> Progress:
     except OSError as error:
         raise UsageError(f"journal {path}: {error.strerror}") from None
     progress, _ = _read(content, path, queue_arn)
-    progress.asked(asked, to)
+    progress.set_request(request, to)
     return progress
 
 
 class Journal:
-    """An open journal that nobody else can write.
+    """An open journal, locked against other replays.
 
     Attributes:
-        progress: what it tells, this run included.
+        progress: Progress of all runs, including this one.
     """
 
-    def __init__(self, file: IO[bytes], path: Path, progress: Progress, asked: str) -> None:
+    def __init__(self, file: IO[bytes], path: Path, progress: Progress, request: str) -> None:
         self.progress = progress
-        self._asked = asked
+        self._request = request
         self._file = file
         self._path = path
 
-    def begin(self, at: datetime, look_seconds: float) -> None:
-        """Note the start of a run, and how long it hides what it looks at."""
-        line = {"run": self._asked, "to": self.progress.to, "look_seconds": look_seconds}
+    def begin(self, at: datetime, visibility_timeout_seconds: float) -> None:
+        """Record the start of a run and the visibility timeout of its scan."""
+        line = {
+            "run": self._request,
+            "to": self.progress.to,
+            "look_seconds": visibility_timeout_seconds,
+        }
         self._write(line, at)
 
-    def sent(self, letters: Iterable[Sent], at: datetime) -> None:
-        """Note what is confirmed; it is on the disk when this returns."""
+    def sent(self, dead_letters: Iterable[SentDeadLetter], at: datetime) -> None:
+        """Record dead letters whose messages were sent, and sync the file to disk."""
         entries = [
             [each.message_id, each.original_id, each.sha256, each.content_sha256]
-            for each in letters
+            for each in dead_letters
         ]
         if entries:
             self._write({"sent": entries}, at, sync=True)
 
     def deleted(self, message_ids: Iterable[str], at: datetime) -> None:
-        """Note what is no dead letter any more."""
+        """Record dead letters that were deleted from the queue."""
         entries = list(message_ids)
         if entries:
             self._write({"deleted": entries}, at)
 
     def end(self, at: datetime) -> None:
-        """Note that a run ended and hides nothing any more; remove a journal that is done with."""
+        """Record the end of a run; remove the journal if nothing is outstanding."""
         if self.progress.outstanding:
             self._write({"end": True}, at)
             return
@@ -227,17 +233,17 @@ class Journal:
             raise JournalError(f"journal {self._path}: {error.strerror}") from None
 
     def stop(self, at: datetime) -> None:
-        """Note that a run was interrupted, but hides nothing any more."""
+        """Record that a run was interrupted and no longer hides messages."""
         self._write({"end": True}, at)
 
     def _write(self, line: dict[str, Any], at: datetime, *, sync: bool = False) -> None:
         line["at"] = at.isoformat(timespec="milliseconds")
         _append(self._file, self._path, _line(line), sync=sync)
-        self.progress.take(line)
+        self.progress.apply(line)
 
 
 def _append(file: IO[bytes], path: Path, content: bytes, *, sync: bool) -> None:
-    """Write a line to the end of an unbuffered file, whole or not at all."""
+    """Append a line to an unbuffered file, completely or not at all."""
     length = os.fstat(file.fileno()).st_size
     try:
         while content:
@@ -251,29 +257,29 @@ def _append(file: IO[bytes], path: Path, content: bytes, *, sync: bool) -> None:
 
 
 @contextmanager
-def opened(path: Path, queue_arn: str, asked: str, to: str) -> Iterator[Journal]:
-    """Open a journal, or begin one, and keep others from it.
+def open_journal(path: Path, queue_arn: str, request: str, to: str) -> Iterator[Journal]:
+    """Open or create a journal and lock it against other replays.
 
     Args:
-        path: of the file; its folder is made if it is missing.
-        queue_arn: of the dead-letter queue.
-        asked: digest of what the run is asked for.
-        to: ARN of the queue that the run sends to, or its URL if unknown.
+        path: Path of the file; a missing directory is created.
+        queue_arn: ARN of the dead-letter queue.
+        request: Digest of the filters and edits of this run.
+        to: ARN of the destination queue, or its URL if the ARN is unknown.
 
     Raises:
-        JournalError: another replay has it, or it cannot be written.
-        UsageError: it is no journal, or that of another queue.
+        JournalError: Another replay uses the journal, or it cannot be written.
+        UsageError: The file is not a journal, or it belongs to another queue.
     """
     file = _locked(path)
     with file:
         file.seek(0)
         progress, length = _read(file.read(), path, queue_arn)
-        # What a crash tore off is no line; the file is opened for appending.
+        # Remove a line that a crash left incomplete; the file is opened for appending.
         file.truncate(length)
         if length == 0:
             _append(file, path, _header(queue_arn), sync=True)
-        progress.asked(asked, to)
-        yield Journal(file, path, progress, asked)
+        progress.set_request(request, to)
+        yield Journal(file, path, progress, request)
 
 
 def _locked(path: Path) -> IO[bytes]:
@@ -289,28 +295,30 @@ def _locked(path: Path) -> IO[bytes]:
             except BaseException:
                 file.close()
                 raise
-            file.close()  # whoever had it has finished and removed it
+            file.close()  # the replay that held the lock has removed the file
     except BlockingIOError:
         raise JournalError(
-            f"another replay is at work with the journal {path}: wait until it ends"
+            f"journal {path}: in use by another replay; wait until it ends"
         ) from None
     except OSError as error:
         raise UsageError(
-            f"journal {path}: {error.strerror}: name another with --journal FILE"
+            f"journal {path}: {error.strerror}; pass another path with --journal FILE"
         ) from None
 
 
 def _is_at(path: Path, file: IO[bytes]) -> bool:
     try:
-        there = path.stat()
+        current = path.stat()
     except FileNotFoundError:
         return False
-    return os.path.samestat(there, os.fstat(file.fileno()))
+    return os.path.samestat(current, os.fstat(file.fileno()))
 
 
 def _check_regular(path: Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
-        raise UsageError(f"journal {path}: not a regular file: name another with --journal FILE")
+        raise UsageError(
+            f"journal {path}: not a regular file; pass another path with --journal FILE"
+        )
 
 
 def _header(queue_arn: str, version: int = _VERSION) -> bytes:
@@ -322,22 +330,22 @@ def _line(content: Mapping[str, Any]) -> bytes:
 
 
 def _read(content: bytes, path: Path, queue_arn: str) -> tuple[Progress, int]:
-    """Read all whole lines; give how many bytes they take, too."""
+    """Return the progress of all complete lines, and their length in bytes."""
     progress = Progress()
     headers = [_header(queue_arn, version) for version in _VERSIONS]
     if any(each.startswith(content) for each in headers):
         return progress, len(content) if content in headers else 0
     lines = content.splitlines(keepends=True)
     _check_header(lines[0], headers, path)
-    whole = lines if content.endswith(b"\n") else lines[:-1]
-    for number, line in enumerate(whole[1:], start=2):
+    complete = lines if content.endswith(b"\n") else lines[:-1]
+    for number, line in enumerate(complete[1:], start=2):
         try:
-            progress.take(json.loads(line))
+            progress.apply(json.loads(line))
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             raise UsageError(
-                f"journal {path}:{number}: no line of a journal: mend it or remove the file"
+                f"journal {path}:{number}: invalid line; correct it or delete the file"
             ) from None
-    return progress, sum(map(len, whole))
+    return progress, sum(map(len, complete))
 
 
 def _check_header(line: bytes, expected: Sequence[bytes], path: Path) -> None:
@@ -350,7 +358,8 @@ def _check_header(line: bytes, expected: Sequence[bytes], path: Path) -> None:
     except (ValueError, KeyError, TypeError, RecursionError):
         known, queue_arn = False, ""
     if not known:
-        raise UsageError(f"{path} is no journal of a replay: name another file with --journal")
+        raise UsageError(f"{path}: not a replay journal; pass another path with --journal FILE")
     raise UsageError(
-        f"journal {path} belongs to the dead letters of {queue_arn}: name another with --journal"
+        f"journal {path} belongs to the dead-letter queue {queue_arn}; "
+        "pass another path with --journal FILE"
     )

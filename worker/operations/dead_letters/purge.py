@@ -1,4 +1,4 @@
-"""Dead letters deleted for good, and no other than those that were named."""
+"""Permanent deletion of dead letters by id."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from datetime import datetime
 
 from worker.aws.sqs import Queue
 from worker.domain.message import BATCH_MAX_ENTRIES, ReceivedMessage
-from worker.operations.dead_letters.retrying import patiently
-from worker.operations.dead_letters.scan import LOOK_SECONDS, Scan, walk
+from worker.operations.dead_letters.retrying import retry_entries
+from worker.operations.dead_letters.scan import (
+    VISIBILITY_TIMEOUT_SECONDS,
+    Scan,
+    scan_dead_letters,
+)
 
 
 @dataclass(slots=True)
 class PurgeFigures:
-    """What a purge did, so far.
+    """Counts of a purge so far.
 
     Attributes:
-        deleted: gone for good.
-        failed: found, but not deleted.
-        last_error: why the last one failed.
+        deleted: Dead letters deleted.
+        failed: Dead letters found, but not deleted.
+        last_error: Error of the last one that failed.
     """
 
     deleted: int = 0
@@ -33,25 +37,25 @@ async def purge(
     ids: Collection[str],
     *,
     now: Callable[[], datetime],
-    look_seconds: int = LOOK_SECONDS,
+    visibility_timeout_seconds: int = VISIBILITY_TIMEOUT_SECONDS,
     polls: int = 1,
     progress: Callable[[PurgeFigures], None] = lambda _: None,
 ) -> PurgeFigures:
-    """Delete dead letters, each by the handle that it was handed out with just now.
+    """Scan the dead-letter queue and delete the dead letters with the given ids.
 
     Args:
-        queue: the dead-letter queue.
-        ids: what it calls those that go.
-        now: gives the present time, aware.
-        look_seconds: how long a message stays hidden if the purge is killed.
-        polls: how many are under way at most.
-        progress: told after each batch.
+        queue: The dead-letter queue.
+        ids: Their ids in the dead-letter queue.
+        now: Returns the current time, timezone-aware.
+        visibility_timeout_seconds: How long messages stay hidden if the purge is killed.
+        polls: Maximum number of concurrent polls.
+        progress: Called after each batch.
 
     Returns:
-        How many went; those that were not found count neither as deleted nor as failed.
+        The counts; a dead letter that was not found counts neither as deleted nor as failed.
     """
     figures = PurgeFigures()
-    left = set(ids)
+    remaining = set(ids)
     batch: list[ReceivedMessage] = []
     scan = Scan()
 
@@ -61,16 +65,23 @@ async def purge(
         await _delete(queue, scan, due, figures)
         progress(figures)
 
-    walking = walk(queue, now=now, look_seconds=look_seconds, at_end=flush, polls=polls, scan=scan)
-    async with aclosing(walking) as letters:
-        async for letter in letters:
-            if letter.message_id not in left:
+    scanning = scan_dead_letters(
+        queue,
+        now=now,
+        visibility_timeout_seconds=visibility_timeout_seconds,
+        at_end=flush,
+        polls=polls,
+        scan=scan,
+    )
+    async with aclosing(scanning) as dead_letters:
+        async for dead_letter in dead_letters:
+            if dead_letter.message_id not in remaining:
                 continue
-            left.discard(letter.message_id)
-            batch.append(letter.message)
-            if len(batch) == BATCH_MAX_ENTRIES or not left:
+            remaining.discard(dead_letter.message_id)
+            batch.append(dead_letter.message)
+            if len(batch) == BATCH_MAX_ENTRIES or not remaining:
                 await flush()
-            if not left:
+            if not remaining:
                 break
     return figures
 
@@ -78,7 +89,7 @@ async def purge(
 async def _delete(
     queue: Queue, scan: Scan, messages: list[ReceivedMessage], figures: PurgeFigures
 ) -> None:
-    results = await patiently(queue.delete, list(map(scan.newest, messages)))
+    results = await retry_entries(queue.delete, list(map(scan.newest, messages)))
     pairs = zip(messages, results, strict=True)
     scan.deleted(each.message_id for each, error in pairs if error is None)
     errors = [error for error in results if error is not None]

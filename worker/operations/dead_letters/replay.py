@@ -1,162 +1,40 @@
-"""Dead letters sent back to where they came from, none lost on the way."""
+"""Replay of dead letters: send each to the source queue, then delete it."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Final
 
 from worker.aws.sqs import Queue
-from worker.domain.dead_letter import Edit, mark_replayed, original, replays
+from worker.domain.dead_letter import replays
 from worker.domain.message import BATCH_MAX_ENTRIES, MESSAGE_MAX_BYTES, OutgoingMessage
-from worker.errors import AWSError, EditError, JournalError, Reason
-from worker.operations.dead_letters.dry_run import DryRun, Verdict
-from worker.operations.dead_letters.edit import Repair, changed
-from worker.operations.dead_letters.journal import Journal, Progress, Sent, content_digest, digest
-from worker.operations.dead_letters.retrying import patiently
+from worker.errors import AWSError, EditError, JournalError
+from worker.operations.dead_letters.dead_letter import DeadLetter
+from worker.operations.dead_letters.filter import DeadLetterFilter
+from worker.operations.dead_letters.journal import (
+    Journal,
+    Progress,
+    SentDeadLetter,
+    content_digest,
+    digest,
+)
+from worker.operations.dead_letters.replay_dry_run import predict
+from worker.operations.dead_letters.replay_options import ReplayOptions
+from worker.operations.dead_letters.replay_progress import ReplayFigures, ReplayObserver, Result
+from worker.operations.dead_letters.retrying import retry_entries
 from worker.operations.dead_letters.scan import (
-    LOOK_SECONDS,
-    DeadLetter,
-    DeadLetterFilter,
+    VISIBILITY_TIMEOUT_SECONDS,
     Scan,
-    walk,
+    scan_dead_letters,
 )
 
-_NOTES_KEPT: Final = 20
-# Of what a slow replay has taken, the last leaves this long before it shows itself again.
+# Minimum time between sending the last message of a slow batch and its becoming visible again.
 _MARGIN_SECONDS: Final = 30.0
-
-
-class Result(StrEnum):
-    """What became of a dead letter that was chosen."""
-
-    REPLAYED = "replayed"
-    UNDELETED = "undeleted"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-
-
-@dataclass(slots=True)
-class ReplayFigures:
-    """What a replay did, so far, together with the runs that it goes on with.
-
-    Attributes:
-        matched: dead letters that the filters chose.
-        replayed: sent, verified and deleted from the dead letters.
-        undeleted: sent and verified, but still among the dead letters too.
-        failed: not sent, still among the dead letters.
-        skipped: replayed too often before, or held back; still among the dead letters.
-        held_back: of those skipped, what would be dead-lettered again.
-        earlier: of those replayed, what earlier runs had sent.
-        missing: ids that were asked for and are no dead letters.
-        unseen: dead letters that the queue reports and did not hand out.
-        last_error: of those that failed or were not deleted.
-        notes: a line for each of the first that were not sent.
-    """
-
-    matched: int = 0
-    replayed: int = 0
-    undeleted: int = 0
-    failed: int = 0
-    skipped: int = 0
-    earlier: int = 0
-    missing: int = 0
-    held_back: int = 0
-    unseen: int = 0
-    last_error: str = ""
-    notes: list[str] = field(default_factory=list)
-
-    def figures(self) -> dict[str, int]:
-        """Give the counts under their names."""
-        return {
-            "matched": self.matched,
-            "replayed": self.replayed,
-            "undeleted": self.undeleted,
-            "failed": self.failed,
-            "skipped": self.skipped,
-        }
-
-    def note(self, letter: DeadLetter, text: str) -> None:
-        """Keep a line on a dead letter, unless there are many."""
-        if len(self.notes) < _NOTES_KEPT:
-            self.notes.append(f"{letter.message_id}: {text}")
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayOptions:
-    """How dead letters are replayed.
-
-    Attributes:
-        rate_per_second: at most; unbounded if absent.
-        max_replays: how often a message may have been replayed before; any number if absent.
-        repair: what to send instead of the message as it was.
-        operator: who repairs.
-        journal: where it is noted what was sent.
-        max_bytes: MaximumMessageSize of the queue that they are sent to.
-        forecast: predicts what would be dead-lettered again, which is held back; if absent,
-            everything is sent.
-    """
-
-    rate_per_second: float | None = None
-    max_replays: int | None = None
-    repair: Repair | None = None
-    operator: str = ""
-    journal: Journal | None = None
-    max_bytes: int = MESSAGE_MAX_BYTES
-    forecast: DryRun | None = None
-
-    def too_often(self, letter: DeadLetter) -> str:
-        """Say why a dead letter is not to be replayed again; empty if it may be."""
-        count = replays(letter.message).count
-        if self.max_replays is None or count < self.max_replays:
-            return ""
-        return f"replayed {count} times already (--max-replays {self.max_replays})"
-
-    def was_sent(self, letter: DeadLetter, sent: Progress) -> bool:
-        """Return whether the message to send for a dead letter was sent before."""
-        if letter.message_id not in sent.outstanding:
-            return False
-        plain = original(letter.message)
-        try:
-            wanted = plain if self.repair is None else self.repair(letter.message)
-        except EditError:
-            return False
-        content = content_digest(wanted)
-        return sent.was_sent(letter.message_id, letter.message.body, content)
-
-    def prepare(self, letter: DeadLetter, at: datetime) -> OutgoingMessage:
-        """Give the message to send.
-
-        Raises:
-            UnrepairableError: it cannot be repaired, or SQS would refuse it.
-        """
-        plain = original(letter.message)
-        wanted = plain if self.repair is None else self.repair(letter.message)
-        names = changed(plain, wanted) if wanted is not plain else ()
-        edit = Edit(at.isoformat(timespec="milliseconds"), self.operator, names) if names else None
-        message = mark_replayed(wanted, at, edit, max_bytes=self.max_bytes)
-        refused = message.why_refused(self.max_bytes)
-        if refused:
-            raise EditError(refused)
-        return message
-
-
-class ReplayObserver:
-    """Told how a replay goes on; this one makes nothing of it."""
-
-    def saw(self, count: int) -> None:
-        """Take note of how many dead letters were looked at so far, chosen or not."""
-
-    def entered(self, letter: DeadLetter, result: Result, figures: ReplayFigures) -> None:
-        """Take note of what became of one that was chosen."""
-
-    def waits(self, until: datetime) -> None:
-        """Take note that nothing is left but what a killed run hides until then."""
 
 
 def _now() -> datetime:
@@ -166,100 +44,49 @@ def _now() -> datetime:
 async def replay(
     source: Queue,
     dead_letters: Queue,
-    choice: DeadLetterFilter,
+    filters: DeadLetterFilter,
     *,
-    how: ReplayOptions | None = None,
-    watcher: ReplayObserver | None = None,
+    options: ReplayOptions | None = None,
+    observer: ReplayObserver | None = None,
     now: Callable[[], datetime] = _now,
-    look_seconds: int = LOOK_SECONDS,
+    visibility_timeout_seconds: int = VISIBILITY_TIMEOUT_SECONDS,
 ) -> ReplayFigures:
-    """Send dead letters back to where they came from.
+    """Send dead letters back to the source queue.
 
-    Each entry is sent, its confirmation verified, and deleted from the dead letters only then. An
-    interruption at any moment loses nothing: at worst a message is in both queues, and the worker
-    finds the second one recorded. With a journal, the next run deletes what this one has sent.
+    A dead letter is deleted only after SQS has confirmed its message. An interruption at any moment
+    loses nothing: at worst a message is in both queues, and the worker records the second one as a
+    duplicate. With a journal, the next run deletes what this one has sent.
 
     Args:
-        source: where they go.
-        dead_letters: where they are.
-        choice: which.
-        how: as they are, at once and any number of times, if absent.
-        watcher: told how it goes on.
-        now: gives the present time, aware.
-        look_seconds: how long a message stays hidden if the replay is killed.
+        source: Destination of the messages.
+        dead_letters: The dead-letter queue.
+        filters: Which dead letters to replay.
+        options: Rate, limits, edit and journal; all defaults if None.
+        observer: Progress callbacks.
+        now: Returns the current time, timezone-aware.
+        visibility_timeout_seconds: How long a message stays hidden if the replay is killed.
+
+    Returns:
+        The counts.
 
     Raises:
-        JournalError: the journal cannot be written.
+        JournalError: The journal cannot be written.
     """
-    how = how or ReplayOptions()
-    run = _Run(source, dead_letters, choice, how, watcher=watcher or ReplayObserver(), now=now)
-    if how.rate_per_second is not None:
-        taken_seconds = 2 * BATCH_MAX_ENTRIES / how.rate_per_second
-        look_seconds = max(look_seconds, math.ceil(taken_seconds + _MARGIN_SECONDS))
-    return await run.run(look_seconds)
-
-
-async def rehearse(
-    dead_letters: Queue,
-    choice: DeadLetterFilter,
-    how: ReplayOptions,
-    forecast: DryRun,
-    *,
-    sent: Progress,
-    look_seconds: int = LOOK_SECONDS,
-    scan: Scan | None = None,
-) -> AsyncGenerator[tuple[DeadLetter, Verdict], None]:
-    """Say of each dead letter what a replay would do and how it would end; send nothing.
-
-    Args:
-        dead_letters: where they are.
-        choice: which.
-        how: as they would be replayed.
-        forecast: judges what would be sent.
-        sent: what earlier runs have sent.
-        look_seconds: how long a message stays hidden if the walk is killed.
-        scan: receives what was seen.
-    """
-    count = 0
-    walking = walk(dead_letters, now=_now, look_seconds=look_seconds, scan=scan)
-    async with aclosing(walking) as letters:
-        async for letter in letters:
-            before = how.was_sent(letter, sent)
-            if not before and not choice.matches(letter):
-                continue
-            verdict = await _verdict(letter, how, forecast)
-            if before:
-                verdict = Verdict("sent before", "an earlier run sent it; it is only deleted")
-            yield letter, verdict
-            count += verdict.code != Result.SKIPPED
-            if choice.limit is not None and count >= choice.limit:
-                break
-
-
-async def _verdict(letter: DeadLetter, how: ReplayOptions, forecast: DryRun) -> Verdict:
-    reason = how.too_often(letter)
-    if reason:
-        return Verdict(Result.SKIPPED.value, reason)
-    try:
-        message = how.prepare(letter, _now())
-    except EditError as error:
-        return Verdict(Result.FAILED.value, str(error))
-    return await _judged(letter, message, forecast)
-
-
-async def _judged(letter: DeadLetter, message: OutgoingMessage, forecast: DryRun) -> Verdict:
-    unchanged = message.body == letter.message.body
-    if unchanged and letter.reason == Reason.CONFLICT:
-        # The record it contradicts is there to stay.
-        return Verdict(letter.reason, letter.detail)
-    return await forecast.judge(message.body, sent_at=letter.dead_at)
+    options = options or ReplayOptions()
+    run = _Run(
+        source, dead_letters, filters, options, observer=observer or ReplayObserver(), now=now
+    )
+    if options.rate_per_second is not None:
+        needed_seconds = 2 * BATCH_MAX_ENTRIES / options.rate_per_second + _MARGIN_SECONDS
+        visibility_timeout_seconds = max(visibility_timeout_seconds, math.ceil(needed_seconds))
+    return await run.run(visibility_timeout_seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A dead letter and what to send for it; nothing, where that was done before."""
+    """A dead letter and the message to send for it; None if it was sent before."""
 
-    letter: DeadLetter
+    dead_letter: DeadLetter
     message: OutgoingMessage | None
 
     @property
@@ -268,189 +95,190 @@ class _Entry:
 
 
 class _Run:
-    """One run through the dead letters."""
+    """One run of a replay."""
 
     def __init__(
         self,
         source: Queue,
         dead_letters: Queue,
-        choice: DeadLetterFilter,
-        how: ReplayOptions,
+        filters: DeadLetterFilter,
+        options: ReplayOptions,
         *,
-        watcher: ReplayObserver,
+        observer: ReplayObserver,
         now: Callable[[], datetime],
     ) -> None:
         self.figures = ReplayFigures()
         self._source = source
         self._dead_letters = dead_letters
-        self._choice = choice
-        self._how = how
-        self._sent = Progress() if how.journal is None else how.journal.progress
-        self._watcher = watcher
-        self._seen = 0
+        self._filters = filters
+        self._options = options
+        self._sent = Progress() if options.journal is None else options.journal.progress
+        self._observer = observer
+        self._scanned = 0
         self._scan = Scan()
         self._now = now
         self._batch: list[_Entry] = []
         self._batch_bytes = 0
         self._handled: set[str] = set()
-        self._died_at: dict[str, datetime] = {}
+        self._dead_at: dict[str, datetime] = {}
         self._marks: set[str] = set()
-        self._missing = set(choice.ids)
+        self._missing = set(filters.ids)
         self._next_at = asyncio.get_running_loop().time()
 
-    async def run(self, look_seconds: int) -> ReplayFigures:
-        """Replay all that is chosen."""
-        if self._how.journal is None:
-            await self._walk(look_seconds)
+    async def run(self, visibility_timeout_seconds: int) -> ReplayFigures:
+        """Replay all dead letters that match the filters."""
+        if self._options.journal is None:
+            await self._replay_scanned(visibility_timeout_seconds)
         else:
-            await self._run_noting(self._how.journal, look_seconds)
+            await self._run_with_journal(self._options.journal, visibility_timeout_seconds)
         self.figures.missing = len(self._missing)
         self.figures.unseen = 0 if self._has_all() else self._scan.unseen
         return self.figures
 
-    async def _run_noting(self, journal: Journal, look_seconds: int) -> None:
-        """Go on where earlier runs ended, and wait for what one that was killed keeps hidden."""
+    async def _run_with_journal(self, journal: Journal, visibility_timeout_seconds: int) -> None:
+        """Resume after earlier runs; wait for dead letters that a killed run keeps hidden."""
         self._count_earlier(journal.progress.done.values())
         hidden_until = journal.progress.hidden_until
         hidden_seconds = journal.progress.hidden_seconds(self._now())
         loop = asyncio.get_running_loop()
         hidden_at = loop.time()
-        journal.begin(self._now(), look_seconds)
+        journal.begin(self._now(), visibility_timeout_seconds)
         try:
-            await self._walk(look_seconds)
+            await self._replay_scanned(visibility_timeout_seconds)
             if hidden_until is not None and not self._has_all():
                 wait_seconds = max(0.0, hidden_at + hidden_seconds - loop.time())
-                self._watcher.waits(self._now() + timedelta(seconds=wait_seconds))
+                self._observer.on_wait(self._now() + timedelta(seconds=wait_seconds))
                 await asyncio.sleep(wait_seconds)
-                await self._walk(look_seconds)
-            self._take_for_deleted(journal)
+                await self._replay_scanned(visibility_timeout_seconds)
+            self._count_as_deleted(journal)
         except BaseException:
             with suppress(JournalError):
                 journal.stop(self._now())
             raise
         journal.end(self._now())
 
-    def _count_earlier(self, letters: Iterable[Sent]) -> None:
-        """Enter what an earlier run has replayed."""
-        for each in letters:
+    def _count_earlier(self, dead_letters: Iterable[SentDeadLetter]) -> None:
+        """Count dead letters that an earlier run replayed."""
+        for each in dead_letters:
             self._missing -= {each.message_id, each.original_id}
             self.figures.matched += 1
             self.figures.replayed += 1
             self.figures.earlier += 1
 
-    def _take_for_deleted(self, journal: Journal) -> None:
-        """Enter what was sent and is no dead letter any more: its delete had arrived.
+    def _count_as_deleted(self, journal: Journal) -> None:
+        """Count what an earlier run sent and is no longer in the queue as deleted.
 
-        Only a scan that saw all that the queue reports can tell that.
+        Only a scan that returned every message that the queue counts can show this.
         """
         if not self._scan.complete:
             return
-        gone = self._unhandled()
+        gone = self._not_seen()
         journal.deleted([each.message_id for each in gone], self._now())
         self._count_earlier(each for each in gone if each.to == journal.progress.to)
 
-    def _unhandled(self) -> list[Sent]:
-        """Return what was sent and not noted as deleted, as far as this scan has not seen it."""
+    def _not_seen(self) -> list[SentDeadLetter]:
+        """Return what was sent, is not known to be deleted, and was not seen by this scan."""
         outstanding = self._sent.outstanding.values()
         return [each for each in outstanding if not self._scan.has_seen(each.message_id)]
 
     def _has_all(self) -> bool:
-        return self._is_full() or (bool(self._choice.ids) and not self._missing)
+        return self._is_full() or (bool(self._filters.ids) and not self._missing)
 
     def _is_full(self) -> bool:
-        limit = self._choice.limit
+        limit = self._filters.limit
         return limit is not None and self.figures.matched - self.figures.skipped >= limit
 
-    async def _walk(self, look_seconds: int) -> None:
+    async def _replay_scanned(self, visibility_timeout_seconds: int) -> None:
         if self._is_full():
             return
-        # The last batch leaves before the walk shows its messages again: a handle whose visibility
-        # has ended may delete nothing.
+        # Flush before the scan makes its messages visible again: SQS may ignore a receipt handle
+        # whose visibility timeout has ended.
         self._scan = Scan()
-        walking = walk(
+        scanning = scan_dead_letters(
             self._dead_letters,
             now=self._now,
-            look_seconds=look_seconds,
+            visibility_timeout_seconds=visibility_timeout_seconds,
             at_end=self._flush,
             scan=self._scan,
         )
-        async with aclosing(walking) as letters:
-            async for letter in letters:
-                self._seen += 1
-                self._watcher.saw(self._seen)
-                entry = await self._entry(letter)
+        async with aclosing(scanning) as dead_letters:
+            async for dead_letter in dead_letters:
+                self._scanned += 1
+                self._observer.on_scanned(self._scanned)
+                entry = await self._entry(dead_letter)
                 if entry is not None:
                     await self._add(entry)
-                if self._is_full() or (self._has_all() and not self._unhandled()):
+                if self._is_full() or (self._has_all() and not self._not_seen()):
                     break
             await self._flush()
 
-    async def _entry(self, letter: DeadLetter) -> _Entry | None:
-        """Say what to do with a dead letter; nothing, if it is not chosen or cannot be sent."""
-        if letter.message_id in self._handled:
+    async def _entry(self, dead_letter: DeadLetter) -> _Entry | None:
+        """Return what to do with a dead letter; None to leave it in the queue."""
+        if dead_letter.message_id in self._handled:
             return None
-        if self._how.was_sent(letter, self._sent):
-            self._match(letter)
+        if self._options.was_sent(dead_letter, self._sent):
+            self._count_match(dead_letter)
             self.figures.earlier += 1
-            return _Entry(letter, None)
-        if not self._choice.matches(letter) or self._is_back(letter):
+            return _Entry(dead_letter, None)
+        if not self._filters.matches(dead_letter) or self._came_back(dead_letter):
             return None
-        self._match(letter)
-        return await self._prepared(letter)
+        self._count_match(dead_letter)
+        return await self._prepared(dead_letter)
 
-    async def _prepared(self, letter: DeadLetter) -> _Entry | None:
-        """Return what to send for a dead letter; None if it stays where it is."""
-        reason = self._how.too_often(letter)
+    async def _prepared(self, dead_letter: DeadLetter) -> _Entry | None:
+        """Return the message to send for a dead letter; None to leave it in the queue."""
+        reason = self._options.skip_reason(dead_letter)
         if reason:
-            self._refuse(letter, Result.SKIPPED, reason)
+            self._leave(dead_letter, Result.SKIPPED, reason)
             return None
         try:
-            message = self._how.prepare(letter, self._now())
+            message = self._options.prepare(dead_letter, self._now())
         except EditError as error:
             self.figures.last_error = str(error)
-            self._refuse(letter, Result.FAILED, str(error))
+            self._leave(dead_letter, Result.FAILED, str(error))
             return None
-        if await self._hold_back(letter, message):
+        if await self._hold_back(dead_letter, message):
             return None
         self._marks.update({replays(message).at} - {""})
-        return _Entry(letter, message)
+        return _Entry(dead_letter, message)
 
-    async def _hold_back(self, letter: DeadLetter, message: OutgoingMessage) -> bool:
-        """Leave a dead letter where it is if its message would be dead-lettered again."""
-        if self._how.forecast is None:
+    async def _hold_back(self, dead_letter: DeadLetter, message: OutgoingMessage) -> bool:
+        """Leave a dead letter in the queue if its message would be dead-lettered again."""
+        if self._options.dry_run is None:
             return False
-        verdict = await _judged(letter, message, self._how.forecast)
+        verdict = await predict(dead_letter, message, self._options.dry_run)
         if verdict.is_dead_end:
             self.figures.held_back += 1
             why = f"would be dead-lettered again: {verdict.code}: {verdict.detail}"
-            self._refuse(letter, Result.SKIPPED, why)
+            self._leave(dead_letter, Result.SKIPPED, why)
         return verdict.is_dead_end
 
-    def _match(self, letter: DeadLetter) -> None:
-        self._handled.add(letter.message_id)
-        self._missing -= {letter.message_id, letter.original_message_id}
+    def _count_match(self, dead_letter: DeadLetter) -> None:
+        self._handled.add(dead_letter.message_id)
+        self._missing -= {dead_letter.message_id, dead_letter.original_message_id}
         self.figures.matched += 1
 
-    def _refuse(self, letter: DeadLetter, result: Result, why: str) -> None:
-        self.figures.note(letter, why)
-        self._enter(letter, result)
+    def _leave(self, dead_letter: DeadLetter, result: Result, why: str) -> None:
+        self.figures.note(dead_letter, why)
+        self._count_result(dead_letter, result)
 
-    def _is_back(self, letter: DeadLetter) -> bool:
-        """Say whether it died again of being replayed: beside a quick worker there were no end.
+    def _came_back(self, dead_letter: DeadLetter) -> bool:
+        """Return whether this run replayed the message and it was dead-lettered again.
 
-        It bears a mark of this run. Where that found no room, what died first is remembered by
-        its body's digest; both times are SQS's own.
+        Without this check a replay would never end while a worker runs at the same time. The
+        message has a mark of this run. If there was no space for a mark, the digest of the body
+        identifies it, with the time of the first dead letter; SQS set both times.
         """
-        if replays(letter.message).at in self._marks:
+        if replays(dead_letter.message).at in self._marks:
             return True
-        before = self._died_at.setdefault(digest(letter.message.body), letter.dead_at)
-        return before is not letter.dead_at and letter.sent_at >= before
+        first = self._dead_at.setdefault(digest(dead_letter.message.body), dead_letter.dead_at)
+        return first is not dead_letter.dead_at and dead_letter.sent_at >= first
 
     async def _add(self, entry: _Entry) -> None:
-        rate = self._how.rate_per_second
-        # A slow rate sends smaller batches rather than ten at once.
-        most = BATCH_MAX_ENTRIES if rate is None else max(1, min(BATCH_MAX_ENTRIES, int(rate)))
-        full = len(self._batch) >= most
+        rate = self._options.rate_per_second
+        # A low rate sends smaller batches instead of ten messages at once.
+        limit = BATCH_MAX_ENTRIES if rate is None else max(1, min(BATCH_MAX_ENTRIES, int(rate)))
+        full = len(self._batch) >= limit
         if self._batch and (full or self._batch_bytes + entry.size_bytes > MESSAGE_MAX_BYTES):
             await self._flush()
         self._batch.append(entry)
@@ -462,26 +290,26 @@ class _Run:
             return
         sending = [each for each in batch if each.message is not None]
         await self._pace(len(sending))
-        sent = await patiently(self._send, sending)
+        sent = await retry_entries(self._send, sending)
         confirmed = [entry for entry, error in zip(sending, sent, strict=True) if error is None]
         sent_before = [each for each in batch if each.message is None]
         deleting = [*sent_before, *confirmed]
-        deleted = await patiently(self._delete, deleting)
+        deleted = await retry_entries(self._delete, deleting)
         errors = (str(error) for error in [*sent, *deleted] if error)
         self.figures.last_error = next(errors, self.figures.last_error)
         for entry, error in zip(sending, sent, strict=True):
             if error is not None:
-                self.figures.note(entry.letter, f"not sent: {error}")
-                self._enter(entry.letter, Result.FAILED)
+                self._leave(entry.dead_letter, Result.FAILED, f"not sent: {error}")
         for entry, error in zip(deleting, deleted, strict=True):
-            self._enter(entry.letter, Result.UNDELETED if error else Result.REPLAYED)
+            result = Result.UNDELETED if error else Result.REPLAYED
+            self._count_result(entry.dead_letter, result)
 
-    def _enter(self, letter: DeadLetter, result: Result) -> None:
+    def _count_result(self, dead_letter: DeadLetter, result: Result) -> None:
         setattr(self.figures, result.value, getattr(self.figures, result.value) + 1)
-        self._watcher.entered(letter, result, self.figures)
+        self._observer.on_result(dead_letter, result, self.figures)
 
     async def _pace(self, count: int) -> None:
-        rate = self._how.rate_per_second
+        rate = self._options.rate_per_second
         if rate is None:
             return
         clock = asyncio.get_running_loop().time
@@ -490,26 +318,27 @@ class _Run:
 
     async def _send(self, entries: Sequence[_Entry]) -> Sequence[AWSError | None]:
         messages = [each.message for each in entries if each.message is not None]
-        answers = await self._source.send(messages)
-        if self._how.journal is not None:
-            done = [each for each, error in zip(entries, answers, strict=True) if not error]
-            self._how.journal.sent(map(_noted, done), self._now())
-        return answers
+        errors = await self._source.send(messages)
+        journal = self._options.journal
+        if journal is not None:
+            done = [each for each, error in zip(entries, errors, strict=True) if not error]
+            journal.sent(map(_sent, done), self._now())
+        return errors
 
     async def _delete(self, entries: Sequence[_Entry]) -> Sequence[AWSError | None]:
-        # A scan that went on meanwhile may have got a newer handle.
-        messages = [self._scan.newest(each.letter.message) for each in entries]
-        answers = await self._dead_letters.delete(messages)
-        pairs = zip(messages, answers, strict=True)
+        # The scan may have received a newer receipt handle in the meantime.
+        messages = [self._scan.newest(each.dead_letter.message) for each in entries]
+        errors = await self._dead_letters.delete(messages)
+        pairs = zip(messages, errors, strict=True)
         done = [each.message_id for each, error in pairs if not error]
         self._scan.deleted(done)
-        if self._how.journal is not None:
-            self._how.journal.deleted(done, self._now())
-        return answers
+        if self._options.journal is not None:
+            self._options.journal.deleted(done, self._now())
+        return errors
 
 
-def _noted(entry: _Entry) -> Sent:
-    letter, message = entry.letter, entry.message
+def _sent(entry: _Entry) -> SentDeadLetter:
+    dead_letter, message = entry.dead_letter, entry.message
     content = "" if message is None else content_digest(message)
-    body = digest(letter.message.body)
-    return Sent(letter.message_id, letter.original_message_id, body, content)
+    body = digest(dead_letter.message.body)
+    return SentDeadLetter(dead_letter.message_id, dead_letter.original_message_id, body, content)

@@ -1,4 +1,4 @@
-"""Batches of calls, each entry repeated until it succeeds or is refused for good."""
+"""Batch calls that retry each entry on its own."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ _ATTEMPTS: Final = 5
 EntryT = TypeVar("EntryT")
 
 
-async def patiently(
+async def retry_entries(
     call: Callable[[Sequence[EntryT]], Awaitable[Sequence[AWSError | None]]],
     entries: Sequence[EntryT],
 ) -> list[AWSError | None]:
-    """Repeat what failed in passing, entry by entry.
+    """Call with all entries, then again with those that failed with a transient error.
 
     Args:
-        call: takes entries and gives an error or nothing for each, or fails as a whole.
-        entries: what to do; nothing is called for none.
+        call: Takes entries and returns an error or None for each, or raises for all of them.
+        entries: Entries of the batch; without entries nothing is called.
 
     Returns:
         The last error of each entry; None where it succeeded.
     """
     results: list[AWSError | None] = [None] * len(entries)
-    waiting = list(range(len(entries)))
+    pending = list(range(len(entries)))
     for attempt in range(1, _ATTEMPTS + 1):
-        if not waiting:
+        if not pending:
             break
         if attempt > 1:
             await asyncio.sleep(full_jitter(attempt, base_seconds=0.2, cap_seconds=5.0))
-        answers: Sequence[AWSError | None]
+        errors: Sequence[AWSError | None]
         try:
-            answers = await call([entries[index] for index in waiting])
+            errors = await call([entries[index] for index in pending])
         except AWSError as error:
-            answers = [error] * len(waiting)
-        for index, answer in zip(waiting, answers, strict=True):
-            results[index] = answer
-        passing = (AWSThrottledError, AWSUnavailableError)
-        waiting = [index for index in waiting if isinstance(results[index], passing)]
+            errors = [error] * len(pending)
+        for index, each in zip(pending, errors, strict=True):
+            results[index] = each
+        transient = (AWSThrottledError, AWSUnavailableError)
+        pending = [index for index in pending if isinstance(results[index], transient)]
     return results

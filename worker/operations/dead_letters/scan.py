@@ -1,240 +1,37 @@
-"""The dead-letter queue, looked at without taking anything."""
+"""Scan of the dead-letter queue that leaves every message in place."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-import re
 from collections import deque
-from collections.abc import (
-    AsyncGenerator,
-    Awaitable,
-    Callable,
-    Collection,
-    Iterable,
-    Iterator,
-    Sequence,
-)
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from worker.aws.sqs import Queue
-from worker.domain.dead_letter import Replays, read, replays
-from worker.domain.envelope import decode, unwrap
 from worker.domain.message import BATCH_MAX_ENTRIES, ReceivedMessage
-from worker.errors import AWSError, AWSThrottledError, RefusedError
+from worker.errors import AWSError, AWSThrottledError
+from worker.operations.dead_letters.dead_letter import DeadLetter, describe
 
-LOOK_SECONDS: Final = 120
-# How long a scan goes on asking for what the queue reports and does not hand out.
+VISIBILITY_TIMEOUT_SECONDS: Final = 120
+# How long to poll for messages that the queue counts but does not return.
 RETRY_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 1
 _EMPTY_POLLS: Final = 2
-_QUICK_SECONDS: Final = 0.5
-# No good name is longer; Python refuses to write out absurdly long numbers.
-_NAME_MAX_CHARACTERS: Final = 256
-_NUMBER_MAX_BITS: Final = 1024
-UNEXPLAINED: Final = "unexplained"
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetterFilter:
-    """Which dead letters are meant.
-
-    Attributes:
-        ids: only these, by their own or their original's id; all, if empty.
-        reasons: only these; all, if empty.
-        users: only those of these users, as the body names them; all, if empty.
-        policies: only those of these policies; all, if empty.
-        versions: only those of these versions; all, if empty.
-        since: only what died then or later; aware.
-        until: only what died before then; aware.
-        grep: only where this is found in the body, the detail or an attribute.
-        limit: how many at most.
-    """
-
-    ids: Collection[str] = ()
-    reasons: Collection[str] = ()
-    users: Collection[str] = ()
-    policies: Collection[str] = ()
-    versions: Collection[str] = ()
-    since: datetime | None = None
-    until: datetime | None = None
-    grep: re.Pattern[str] | None = None
-    limit: int | None = None
-
-    def matches(self, letter: DeadLetter) -> bool:
-        """Say whether a dead letter is meant, the limit aside."""
-        by_id = not self.ids or not {letter.message_id, letter.original_message_id}.isdisjoint(
-            self.ids
-        )
-        return by_id and self._by_name(letter) and self._by_time(letter) and self._by_text(letter)
-
-    def _by_name(self, letter: DeadLetter) -> bool:
-        pairs = (
-            (self.reasons, letter.reason),
-            (self.users, letter.user_id),
-            (self.policies, letter.policy_id),
-            (self.versions, letter.version),
-        )
-        return all(not wanted or value in wanted for wanted, value in pairs)
-
-    def _by_time(self, letter: DeadLetter) -> bool:
-        after = self.since is None or letter.dead_at >= self.since
-        return after and (self.until is None or letter.dead_at < self.until)
-
-    def _by_text(self, letter: DeadLetter) -> bool:
-        if self.grep is None:
-            return True
-        return any(self.grep.search(text) for text in _texts(letter))
-
-
-def _texts(letter: DeadLetter) -> Iterator[str]:
-    yield letter.message.body
-    yield letter.detail
-    for name, value in letter.message.attributes.items():
-        yield name
-        yield value.get("StringValue", "")
-        yield bytes(value.get("BinaryValue", b"")).decode(errors="replace")
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """One dead letter as a person wants to see it.
-
-    Attributes:
-        message_id: what the dead-letter queue calls it; `show` and `replay` take it, or the
-            original's id.
-        original_message_id: what the source queue called the message; empty if nobody said.
-        reason: the worker's reason, or what its body tells where SQS itself moved it.
-        sent_at: when the original was sent, as far as known.
-        dead_at: when it came into the dead-letter queue, as far as known.
-        expires_at: when SQS deletes it for good.
-        receive_count: how often the original was received before it was dead-lettered.
-        user_id: of the acceptance, as the body has it; None where it cannot tell.
-        policy_id: the same.
-        version: the same.
-        history: how often it was replayed, and what was edited then.
-    """
-
-    message: ReceivedMessage
-    message_id: str
-    original_message_id: str
-    reason: str
-    detail: str
-    sent_at: datetime
-    dead_at: datetime
-    expires_at: datetime
-    receive_count: int
-    user_id: str | None = None
-    policy_id: str | None = None
-    version: str | None = None
-    history: Replays = field(default_factory=Replays)
-
-    def bare(self) -> DeadLetter:
-        """Give it without body and attributes: a large queue must not fill the memory."""
-        return replace(self, message=replace(self.message, body="", attributes={}))
-
-    def summary(self, now: datetime) -> dict[str, Any]:
-        """Give everything but the body, for a report."""
-        return {
-            "id": self.message_id,
-            "original_id": self.original_message_id,
-            "reason": self.reason,
-            "detail": self.detail,
-            "sent_at": self.sent_at.isoformat(timespec="seconds"),
-            "age_seconds": round((now - self.sent_at).total_seconds()),
-            "expires_at": self.expires_at.isoformat(timespec="seconds"),
-            "expires_in_seconds": round((self.expires_at - now).total_seconds()),
-            "receive_count": self.receive_count,
-            "user_id": self.user_id,
-            "policy_id": self.policy_id,
-            "version": self.version,
-            "replays": self.history.count,
-        }
-
-
-def describe(message: ReceivedMessage, *, retention_seconds: int, now: datetime) -> DeadLetter:
-    """Tell what a message of the dead-letter queue is.
-
-    Args:
-        message: as the dead-letter queue handed it out.
-        retention_seconds: of the dead-letter queue.
-        now: the present time, aware.
-    """
-    death = read(message)
-    if death is None:
-        reason, detail = _diagnose(message, now)
-    else:
-        reason, detail = death.reason, death.detail
-    sent_at = message.sent_at
-    if death is not None and death.sent_at:
-        sent_at = _moment(death.sent_at, sent_at)
-    user_id, policy_id, version = _names(message.body)
-    return DeadLetter(
-        message=message,
-        message_id=message.message_id,
-        original_message_id=death.message_id if death else "",
-        reason=reason,
-        detail=detail,
-        sent_at=sent_at,
-        dead_at=message.sent_at,
-        expires_at=message.sent_at + timedelta(seconds=retention_seconds),
-        receive_count=death.receive_count if death else 0,
-        user_id=user_id,
-        policy_id=policy_id,
-        version=version,
-        history=replays(message),
-    )
-
-
-def _diagnose(message: ReceivedMessage, now: datetime) -> tuple[str, str]:
-    """Find the reason in the body, where no worker wrote it down."""
-    try:
-        # A purge may go by this reason, so a slow clock of this host must not find it.
-        passed = max(now, message.first_received_at, message.sent_at)
-        decode(message.body, now=passed, clock_skew_seconds=0)
-    except RefusedError as refused:
-        return refused.reason.value, refused.detail
-    return UNEXPLAINED, "moved by SQS itself after its last receive; the message reads well"
-
-
-def _names(body: str) -> tuple[str | None, str | None, str | None]:
-    """Find user, policy and version, where the body is good enough to tell."""
-    try:
-        payload, _ = unwrap(body)
-    except RefusedError:
-        return None, None, None
-    user_id, policy_id, version = map(payload.get, ("user_id", "policy_id", "version"))
-    return _name(user_id), _name(policy_id), _name(version)
-
-
-def _name(value: object) -> str | None:
-    # A number in the place of a name still tells whose message it is.
-    if isinstance(value, str):
-        return value[:_NAME_MAX_CHARACTERS]
-    if not isinstance(value, int) or isinstance(value, bool):
-        return None
-    return str(value) if value.bit_length() <= _NUMBER_MAX_BITS else None
-
-
-def _moment(text: str, otherwise: datetime) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return otherwise
-    return moment if moment.tzinfo else otherwise
+_FAST_POLL_SECONDS: Final = 0.5
 
 
 @dataclass(slots=True)
 class Scan:
-    """What one scan of a dead-letter queue saw, shared with whoever deletes what it returns.
+    """State of one scan, shared with the code that deletes the messages it returns.
 
     Attributes:
-        ended: whether it went through the whole queue; False where it was left early.
-        unseen: messages that the queue reports and did not hand out; known when it has ended.
+        ended: Whether the scan went through the whole queue; False if it was left early.
+        unseen: Messages that the queue counts and did not return; known once the scan has ended.
     """
 
     ended: bool = False
@@ -244,12 +41,12 @@ class Scan:
 
     @property
     def complete(self) -> bool:
-        """Whether it saw every message that the queue reports."""
+        """Whether the scan returned every message that the queue counts."""
         return self.ended and not self.unseen
 
     @property
-    def left(self) -> int:
-        """Number of messages that it saw and that were not deleted."""
+    def remaining(self) -> int:
+        """Number of messages that the scan returned and that were not deleted."""
         return len(self._handles) - len(self._deleted)
 
     def has_seen(self, message_id: str) -> bool:
@@ -260,198 +57,206 @@ class Scan:
         """Return whether a message was deleted during the scan."""
         return message_id in self._deleted
 
-    def saw(self, messages: Iterable[ReceivedMessage]) -> None:
-        """Take the newest receipt handles."""
+    def received(self, messages: Iterable[ReceivedMessage]) -> None:
+        """Store the receipt handles of messages that were just received."""
         self._handles.update((each.message_id, each.receipt_handle) for each in messages)
 
     def deleted(self, message_ids: Iterable[str]) -> None:
-        """Take note of confirmed deletes: these messages need not stay hidden."""
+        """Store confirmed deletes; these messages need not stay hidden."""
         self._deleted.update(message_ids)
 
     def newest(self, message: ReceivedMessage) -> ReceivedMessage:
-        """Return a message with its newest receipt handle: an older one may delete nothing."""
+        """Return a message with its newest receipt handle; SQS may ignore older ones."""
         handle = self._handles.get(message.message_id, message.receipt_handle)
         return replace(message, receipt_handle=handle)
 
 
-async def walk(
+async def scan_dead_letters(
     queue: Queue,
     *,
     now: Callable[[], datetime],
-    look_seconds: int = LOOK_SECONDS,
+    visibility_timeout_seconds: int = VISIBILITY_TIMEOUT_SECONDS,
     at_end: Callable[[], Awaitable[None]] | None = None,
     polls: int = 1,
     scan: Scan | None = None,
     retry_seconds: float = RETRY_SECONDS,
 ) -> AsyncGenerator[DeadLetter, None]:
-    """Scan a dead-letter queue once, hiding each message until the scan ends.
+    """Yield each dead letter once, hiding it until the scan ends.
 
-    Whatever is not deleted meanwhile is visible again when the iterator is closed: use it with
-    `contextlib.aclosing`. The scan ends when a poll is empty and the queue reports nothing but what
-    was seen. Where it reports more, polls are repeated for `retry_seconds`, and the rest is
-    reported as unseen. It ends early where SQS hands out no more because too many are hidden.
+    Messages that were not deleted become visible again when the iterator is closed: use it with
+    `contextlib.aclosing`. The scan ends when a poll is empty and the queue counts no other messages
+    than those already returned. If it counts more, polls are repeated for `retry_seconds`, and the
+    rest is reported as unseen. The scan ends early if SQS returns no more messages because too many
+    are in flight.
 
     Args:
-        queue: the dead-letter queue.
-        now: gives the present time, aware.
-        look_seconds: how long a message stays hidden if the scan is killed; extended while it runs.
-        at_end: called after the last message, while all are hidden still.
-        polls: how many are under way at most.
-        scan: receives what was seen; whoever deletes a message reports it there.
-        retry_seconds: how long to ask for messages that the queue reports and does not hand out.
+        queue: The dead-letter queue.
+        now: Returns the current time, timezone-aware.
+        visibility_timeout_seconds: How long a message stays hidden if the scan is killed; extended
+            while the scan runs.
+        at_end: Called after the last message, while all messages are still hidden.
+        polls: Maximum number of concurrent polls.
+        scan: State to update; code that deletes a message reports it there.
+        retry_seconds: How long to poll for messages that the queue counts but does not return.
     """
     state = await queue.state()
     scan = Scan() if scan is None else scan
-    looking = _Looking(queue, scan, look_seconds, polls, retry_seconds=retry_seconds)
+    poller = _Poller(queue, scan, visibility_timeout_seconds, polls, retry_seconds=retry_seconds)
     try:
-        while not looking.over:
-            for message in await looking.more():
+        while not poller.done:
+            for message in await poller.next_messages():
                 yield describe(message, retention_seconds=state.retention_seconds, now=now())
         scan.ended = True
         if at_end is not None:
             await at_end()
     finally:
-        await asyncio.shield(looking.show_again())
+        await asyncio.shield(poller.release())
 
 
-class _Looking:
-    """The polls of one scan, and all that they hid.
+class _Poller:
+    """The polls of one scan and the messages that they hide.
 
     Args:
-        queue: the dead-letter queue.
-        scan: receives what was seen.
-        look_seconds: how long a message stays hidden, unless it is extended.
-        polls: how many are under way at most, and then how many calls that show them again.
-        retry_seconds: how long to ask for messages that the queue reports and does not hand out.
+        queue: The dead-letter queue.
+        scan: State to update.
+        visibility_timeout_seconds: How long a message stays hidden unless it is extended.
+        polls: Maximum number of concurrent polls, and of concurrent calls that make messages
+            visible again.
+        retry_seconds: How long to poll for messages that the queue counts but does not return.
 
     Attributes:
-        over: whether nothing is left to see.
+        done: Whether no message is left to return.
     """
 
     def __init__(
-        self, queue: Queue, scan: Scan, look_seconds: int, polls: int, *, retry_seconds: float
+        self,
+        queue: Queue,
+        scan: Scan,
+        visibility_timeout_seconds: int,
+        polls: int,
+        *,
+        retry_seconds: float,
     ) -> None:
-        self.over = False
+        self.done = False
         self._queue = queue
         self._scan = scan
-        self._look_seconds = look_seconds
+        self._visibility_timeout_seconds = visibility_timeout_seconds
         self._retry_seconds = retry_seconds
-        self._most = polls
-        # Every handle with when its time is over, the first one first.
+        self._polls_max = polls
+        # Every receipt handle with the end of its visibility timeout, the earliest first.
         self._hidden: deque[tuple[float, ReceivedMessage]] = deque()
-        # Each poll with when and in which turn it began: what began before the latest news, or
-        # beside another empty poll, asked too early to tell that nothing is left.
-        self._under_way: dict[asyncio.Task[list[ReceivedMessage]], tuple[float, int]] = {}
+        # Start and turn of each poll. A poll that started before the latest new message, or at the
+        # same time as another empty poll, started too early to show that nothing is left.
+        self._polling: dict[asyncio.Task[list[ReceivedMessage]], tuple[float, int]] = {}
         self._clock = asyncio.get_running_loop().time
         self._turn = 0
-        self._fruitless = 0
-        self._fruitless_since = 0.0
+        self._polls_without_news = 0
+        self._without_news_since = 0.0
         self._pausing = False
         self._is_limited = False
-        self._fruitful = False
+        self._is_fast = False
         self._closing = asyncio.Event()
         self._extending = asyncio.create_task(self._keep_hidden())
 
-    async def more(self) -> list[ReceivedMessage]:
-        """Wait for the next responses; return what they hold that was not seen yet."""
-        wanted = self._most if self._fruitful else 1
-        while not self._pausing and len(self._under_way) < wanted:
-            polling = asyncio.create_task(
+    async def next_messages(self) -> list[ReceivedMessage]:
+        """Wait for a poll to return; return the messages that were not returned before."""
+        wanted = self._polls_max if self._is_fast else 1
+        while not self._pausing and len(self._polling) < wanted:
+            poll = asyncio.create_task(
                 self._queue.receive(
                     BATCH_MAX_ENTRIES,
                     wait_seconds=_POLL_SECONDS,
-                    visibility_timeout_seconds=self._look_seconds,
+                    visibility_timeout_seconds=self._visibility_timeout_seconds,
                 )
             )
-            self._under_way[polling] = self._clock(), self._turn
-            polling.add_done_callback(partial(self._hide, self._clock()))
-        done, _ = await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
-        new = [each for polling in done for each in await self._take(polling)]
-        if self._pausing and not self._under_way:
+            self._polling[poll] = self._clock(), self._turn
+            poll.add_done_callback(partial(self._hide, self._clock()))
+        done, _ = await asyncio.wait(self._polling, return_when=asyncio.FIRST_COMPLETED)
+        new = [each for poll in done for each in await self._finish(poll)]
+        if self._pausing and not self._polling:
             await self._compare()
         return new
 
-    async def _take(self, polling: asyncio.Task[list[ReceivedMessage]]) -> list[ReceivedMessage]:
-        began, turn = self._under_way.pop(polling)
+    async def _finish(self, poll: asyncio.Task[list[ReceivedMessage]]) -> list[ReceivedMessage]:
+        started_at, turn = self._polling.pop(poll)
         try:
-            messages = polling.result()
+            messages = poll.result()
         except AWSThrottledError as error:
             if not (self._hidden and "OverLimit" in str(error)):
                 raise
             self._pausing = self._is_limited = True
             return []
-        # One response may hold a message twice.
+        # One response may contain a message twice.
         new = {
             each.message_id: each for each in messages if not self._scan.has_seen(each.message_id)
         }
-        self._scan.saw(messages)
+        self._scan.received(messages)
         await self._delete_again(messages)
-        # More at once would only make a slow server slower.
-        self._fruitful = bool(new) and self._clock() - began < _QUICK_SECONDS
+        # More concurrent polls would make a slow server slower.
+        self._is_fast = bool(new) and self._clock() - started_at < _FAST_POLL_SECONDS
         if new:
-            self._fruitless = 0
+            self._polls_without_news = 0
             self._pausing = self._is_limited
             self._turn += 1
         elif turn == self._turn:
             self._turn += 1
-            self._note_fruitless(is_empty=not messages)
+            self._note_no_news(is_empty=not messages)
         return list(new.values())
 
-    def _note_fruitless(self, *, is_empty: bool) -> None:
+    def _note_no_news(self, *, is_empty: bool) -> None:
         """Decide whether to compare: messages seen before do not show that nothing is left."""
-        if not self._fruitless:
-            self._fruitless_since = self._clock()
-        self._fruitless += 1
+        if not self._polls_without_news:
+            self._without_news_since = self._clock()
+        self._polls_without_news += 1
         self._pausing = self._pausing or is_empty or self._has_waited()
 
     def _has_waited(self) -> bool:
-        waited = self._clock() - self._fruitless_since >= self._retry_seconds
-        return waited and self._fruitless >= _EMPTY_POLLS
+        waited = self._clock() - self._without_news_since >= self._retry_seconds
+        return waited and self._polls_without_news >= _EMPTY_POLLS
 
     async def _compare(self) -> None:
-        """Compare what was seen with what the queue reports; go on polling where that is more."""
+        """Compare the messages returned with the queue's depth; poll again if that is larger."""
         state = await self._queue.state()
-        reported = state.visible + state.in_flight + state.delayed
-        self._scan.unseen = max(0, reported - self._scan.left)
-        self.over = self._is_limited or not self._scan.unseen or self._has_waited()
+        self._scan.unseen = max(0, state.depth - self._scan.remaining)
+        self.done = self._is_limited or not self._scan.unseen or self._has_waited()
         self._pausing = self._is_limited
 
     async def _delete_again(self, messages: Sequence[ReceivedMessage]) -> None:
-        """Delete what SQS hands out though it was deleted, as a standard queue may."""
+        """Delete messages that were deleted before; a standard queue may return them again."""
         again = [each for each in messages if self._scan.has_deleted(each.message_id)]
         if again:
             with suppress(AWSError):
                 await self._queue.delete(again)
 
-    def _hide(self, began: float, polling: asyncio.Task[list[ReceivedMessage]]) -> None:
-        """Keep hidden what a poll returned, at once: its consumer may come for it much later."""
-        if polling.cancelled() or polling.exception() is not None:
+    def _hide(self, started_at: float, poll: asyncio.Task[list[ReceivedMessage]]) -> None:
+        """Register the messages of a poll for extension at once; its consumer may be busy."""
+        if poll.cancelled() or poll.exception() is not None:
             return
-        # Every handle: of two that came side by side nobody knows the newer one, which shows it.
-        # No body: a large queue must not fill the memory.
-        until, messages = began + self._look_seconds, polling.result()
+        # Keep every handle: of two received at the same time, either may be the newer one. Drop the
+        # body, so that a large queue does not fill the memory.
+        until, messages = started_at + self._visibility_timeout_seconds, poll.result()
         self._hidden += [(until, replace(each, body="", attributes={})) for each in messages]
 
     async def _keep_hidden(self) -> None:
-        """Extend what is hidden, however long the scan takes or its consumer is busy."""
+        """Extend the visibility timeout of hidden messages until the scan ends."""
         while not self._closing.is_set():
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), self._look_seconds / 4)
-            soon = self._clock() + self._look_seconds / 2
-            await asyncio.gather(*(self._extend(soon) for _ in range(self._most)))
+                await asyncio.wait_for(self._closing.wait(), self._visibility_timeout_seconds / 4)
+            soon = self._clock() + self._visibility_timeout_seconds / 2
+            await asyncio.gather(*(self._extend(soon) for _ in range(self._polls_max)))
 
     async def _extend(self, soon: float) -> None:
         while not self._closing.is_set() and (batch := self._next_batch(soon)):
-            until = self._clock() + self._look_seconds
-            # An entry that fails shows itself to the next poll, which hides it again.
+            until = self._clock() + self._visibility_timeout_seconds
+            # A message whose extension fails is received again by a later poll.
             with suppress(AWSError):
                 await self._queue.change_visibility(
-                    [(each, float(self._look_seconds)) for each in batch]
+                    [(each, float(self._visibility_timeout_seconds)) for each in batch]
                 )
             self._hidden += [(until, each) for each in batch]
 
     def _next_batch(self, soon: float) -> list[ReceivedMessage]:
-        """Take up to ten messages whose time is over soon, those that were deleted left out."""
+        """Return up to ten messages that become visible before `soon`, without deleted ones."""
         batch: list[ReceivedMessage] = []
         while self._hidden and self._hidden[0][0] < soon and len(batch) < BATCH_MAX_ENTRIES:
             _, message = self._hidden.popleft()
@@ -459,17 +264,17 @@ class _Looking:
                 batch.append(message)
         return batch
 
-    async def show_again(self) -> None:
-        """Let everything be visible at once that was hidden, by polls under way too."""
+    async def release(self) -> None:
+        """Make all hidden messages visible again, including those of polls in progress."""
         self._closing.set()
-        # An extension that lands later would hide again what is shown now.
+        # A late extension would hide the messages again.
         await self._extending
-        await asyncio.gather(*self._under_way, return_exceptions=True)
+        await asyncio.gather(*self._polling, return_exceptions=True)
 
-        async def show() -> None:
+        async def make_visible() -> None:
             while batch := self._next_batch(math.inf):
-                # An entry that fails was deleted meanwhile, or shows itself when its time is over.
+                # An entry that fails was deleted, or becomes visible when its timeout ends.
                 with suppress(AWSError):
                     await self._queue.change_visibility([(each, 0.0) for each in batch])
 
-        await asyncio.gather(*(show() for _ in range(self._most)))
+        await asyncio.gather(*(make_visible() for _ in range(self._polls_max)))

@@ -1,1 +1,1 @@
-"""What the records prove: checked, shown, counted, and kept when private values go."""
+"""Verification, export, coverage and erasure of recorded acceptances."""

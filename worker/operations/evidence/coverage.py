@@ -1,4 +1,4 @@
-"""How many users accepted a version, by day: a parallel scan that keeps to a rate."""
+"""Number of users who accepted a policy version, by day, from a rate-limited parallel scan."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from worker.repository import ScanKey, ScanPage, TableSize
 from worker.runtime.backoff import full_jitter
 
 # DynamoDB developer guide, "Read consistency" and "Provisioned capacity mode": an eventually
-# consistent read of 4 KB takes half a unit, of a page's items together.
-_BYTES_OF_A_UNIT: Final = 2 * 4096
+# consistent read of 4 KB consumes half a unit; the items of a page are summed before rounding.
+_BYTES_PER_UNIT: Final = 2 * 4096
 _PAGE_BYTES_MAX: Final = 1024 * 1024
-_ITEM_BYTES: Final = 1024  # where the table does not know its size yet
+_ITEM_BYTES: Final = 1024  # if the size of the table is not known yet
 _FAILURES_MAX: Final = 12
 _BASE_SECONDS: Final = 0.5
 _CAP_SECONDS: Final = 15.0
@@ -28,24 +28,24 @@ _CAP_SECONDS: Final = 15.0
 Sleep = Callable[[float], Awaitable[None]]
 
 
-class Scanned(Protocol):
-    """What a coverage needs of the repository."""
+class AcceptanceScanner(Protocol):
+    """The part of the repository that a coverage scan needs."""
 
     async def scan_acceptances(
         self, policy_version: str, *, segment: int, segments: int, items: int, after: ScanKey | None
     ) -> ScanPage:
-        """Read one page."""
+        """Return one page of acceptances."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a scan will read and cost, about.
+    """Estimated size, cost and duration of a scan.
 
     Attributes:
-        items: in the table.
-        read_units: of eventually consistent reads.
-        usd: their list price on demand in us-east-1.
-        seconds: at the rate asked for.
+        items: Number of items in the table.
+        read_units: Read units for eventually consistent reads.
+        usd: On-demand list price of the read units in us-east-1.
+        seconds: Duration at the requested rate.
     """
 
     items: int
@@ -56,14 +56,14 @@ class Estimate:
 
 @dataclass(slots=True)
 class Coverage:
-    """What the scan found so far.
+    """Result of a scan so far.
 
     Attributes:
-        days: users who accepted, by day in UTC.
-        undated: users whose `accepted_at` is no time, which only an altered record can have.
-        scanned: items read.
-        read_units: what that cost.
-        throttled: how often the table asked for fewer reads.
+        days: Number of users who accepted, by day in UTC.
+        undated: Users whose `accepted_at` is not a time, which only occurs in altered records.
+        scanned: Number of items read.
+        read_units: Read units consumed.
+        throttled: Number of throttled reads.
     """
 
     days: Counter[date] = field(default_factory=Counter)
@@ -74,11 +74,11 @@ class Coverage:
 
     @property
     def users(self) -> int:
-        """Count those who accepted: the table's key holds a user and a version once."""
+        """Number of users who accepted; the key of the table has each user and version once."""
         return self.days.total() + self.undated
 
     def add(self, page: ScanPage) -> None:
-        """Count in what a page gave."""
+        """Add the acceptances of a page."""
         self.scanned += page.scanned
         self.read_units += page.read_units
         for text in page.accepted_at:
@@ -90,9 +90,9 @@ class Coverage:
 
 
 def _day(text: str) -> date | None:
-    """Give the day in UTC on which the user accepted.
+    """Return the day in UTC of `accepted_at`.
 
-    Not that of `recorded_at`: a backlog or a replay would look like a rush of users.
+    With `recorded_at` instead, a backlog or a replay would look like a peak of acceptances.
     """
     try:
         return parse_time(text).astimezone(UTC).date()
@@ -101,8 +101,8 @@ def _day(text: str) -> date | None:
 
 
 def estimate(size: TableSize, units_per_second: float) -> Estimate:
-    """Say what scanning a table of this size takes."""
-    units = max(0.5, math.ceil(2 * size.items * _item_bytes(size) / _BYTES_OF_A_UNIT) / 2)
+    """Estimate the scan of a table of the given size."""
+    units = max(0.5, math.ceil(2 * size.items * _item_bytes(size) / _BYTES_PER_UNIT) / 2)
     return Estimate(
         size.items,
         units,
@@ -115,8 +115,8 @@ def _item_bytes(size: TableSize) -> float:
     return size.bytes / size.items if size.items and size.bytes else _ITEM_BYTES
 
 
-class _Allowance:
-    """Let reads through at a rate; each is paid for after it, when its cost is known."""
+class _RateLimiter:
+    """Limit the rate of read units; the cost of a read is charged once it is known."""
 
     def __init__(self, units_per_second: float, clock: Callable[[], float], sleep: Sleep) -> None:
         self._rate = units_per_second
@@ -132,22 +132,23 @@ class _Allowance:
         self._free_at = max(self._free_at, self._clock()) + units / self._rate
 
 
-class Scan:
-    """Read all segments of the table at once, within one allowance.
+class CoverageScan:
+    """Parallel scan of all segments of the table, within one rate limit.
 
     Args:
-        table: what reads.
-        policy_version: which acceptances count.
-        size: of the table; pages are cut so that one of each segment takes about a second's units.
-        units_per_second: read units, over all segments.
-        segments: read in parallel.
-        progress: told after each page.
-        sleep: waits seconds.
+        table: The repository.
+        policy_version: Key of the acceptances to count, `{policy_id}#{version}`.
+        size: Size of the table. Pages are limited so that one page of each segment consumes about
+            one second's read units.
+        units_per_second: Maximum rate of read units, for all segments together.
+        segments: Number of segments read in parallel.
+        progress: Called after each page.
+        sleep: Waits a number of seconds.
     """
 
     def __init__(
         self,
-        table: Scanned,
+        table: AcceptanceScanner,
         policy_version: str,
         size: TableSize,
         *,
@@ -162,15 +163,15 @@ class Scan:
         self._segments = segments
         self._progress = progress
         self._sleep = sleep
-        self._allowance = _Allowance(units_per_second, asyncio.get_running_loop().time, sleep)
-        page_bytes = min(_PAGE_BYTES_MAX, units_per_second / segments * _BYTES_OF_A_UNIT)
+        self._rate_limiter = _RateLimiter(units_per_second, asyncio.get_running_loop().time, sleep)
+        page_bytes = min(_PAGE_BYTES_MAX, units_per_second / segments * _BYTES_PER_UNIT)
         self._page_items = max(1, int(page_bytes / _item_bytes(size)))
 
     async def run(self) -> Coverage:
-        """Read everything.
+        """Scan the table and return the coverage.
 
         Raises:
-            AWSError: the table cannot be read, or still throttles after many tries.
+            AWSError: The table cannot be read, or it still throttles after all attempts.
         """
         try:
             async with asyncio.TaskGroup() as reading:
@@ -193,7 +194,7 @@ class Scan:
     async def _page(self, segment: int, after: ScanKey | None) -> ScanPage:
         failures = 0
         while True:
-            await self._allowance.wait()
+            await self._rate_limiter.wait()
             try:
                 page = await self._table.scan_acceptances(
                     self._policy_version,
@@ -206,7 +207,7 @@ class Scan:
                 failures += 1
                 await self._back_off(failures, error)
             else:
-                self._allowance.spend(page.read_units)
+                self._rate_limiter.spend(page.read_units)
                 return page
 
     async def _back_off(self, failures: int, error: AWSError) -> None:

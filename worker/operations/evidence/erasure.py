@@ -1,4 +1,4 @@
-"""Erase values from evidence that stays provable."""
+"""Erasure of private values from records that remain verifiable."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from worker.repository import AUPRepository
 
 @dataclass(slots=True)
 class Erasure:
-    """What is erased of one record, and how that went.
+    """Erasure of fields of one record.
 
     Attributes:
-        item: the record before.
-        fields: what of it is to be erased.
-        elsewhere: those of them whose value stands in another attribute too, which is not touched.
-        problem: why it was not erased.
-        done: whether it was, and the record verified afterwards.
+        item: The record before the erasure.
+        fields: Names of the fields to erase.
+        elsewhere: Those of `fields` whose value also occurs in another attribute, which is not
+            erased.
+        problem: Why the fields were not erased; empty if they were or if erasure is pending.
+        done: Whether the fields were erased and the record was verified afterwards.
     """
 
     item: Mapping[str, Any]
@@ -31,7 +32,7 @@ class Erasure:
     done: bool = False
 
     def summary(self) -> dict[str, Any]:
-        """Give it for JSON, without any value that is erased."""
+        """Return the erasure for JSON, without the erased values."""
         return {
             "policy_version": self.item["policy_version"],
             "fields": self.fields,
@@ -42,13 +43,13 @@ class Erasure:
 
 
 def plan(items: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> list[Erasure]:
-    """Say what is to be erased of which records; those that hold none of the fields are left out.
+    """Return the erasures of the given fields; records without any of them are omitted.
 
-    A record that does not verify is not touched: erasing could hide how it was altered.
+    A record that does not verify is not changed: an erasure could hide how it was altered.
     """
     erasures = []
     for item in items:
-        # A salt alone would still let values be tried out.
+        # A remaining salt would allow guessing the value.
         present = [name for name in fields if name in item or f"{name}_salt" in item]
         if present:
             elsewhere = [name for name in present if _elsewhere(item, name)]
@@ -66,14 +67,14 @@ def _elsewhere(item: Mapping[str, Any], name: str) -> bool:
 
 
 async def erase(repository: AUPRepository, erasure: Erasure) -> None:
-    """Erase the fields of one record and verify what is left; the outcome is noted in it."""
+    """Erase fields of one record, verify the rest, and store the result in the erasure."""
     if erasure.problem:
-        erasure.problem += "; not touched"
+        erasure.problem += "; not changed"
         return
     try:
-        left = await repository.erase(erasure.item, erasure.fields)
+        erased = await repository.erase(erasure.item, erasure.fields)
     except AWSError as error:
         erasure.problem = str(error)
     else:
-        erasure.problem = "; ".join(verify(left))
+        erasure.problem = "; ".join(verify(erased))
         erasure.done = not erasure.problem

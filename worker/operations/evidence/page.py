@@ -1,4 +1,4 @@
-"""The same evidence as a page to read and to print: no script, nothing from elsewhere."""
+"""Printable HTML page of the evidence, without scripts or external resources."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-# Controls, and the marks that turn the direction of writing: shown, so that they cannot deceive.
-_SHOWN: Final = {
+# Control characters and bidirectional marks are shown as escapes, so that they cannot deceive.
+_ESCAPES: Final = {
     code: f"\\u{code:04x}"
     for code in (*range(32), *range(127, 160), 0x200E, 0x200F, *range(0x202A, 0x202F),
                  *range(0x2066, 0x206A), 0xFEFF)
@@ -27,27 +27,27 @@ th, td { vertical-align: top; padding: .15rem .4rem .15rem 0; border-top: 1px so
   @page { margin: 18mm } body { margin: 0; max-width: none; font-size: 10pt }
   section { border-color: #000 } tr, h2, .verdict { break-inside: avoid } h2 { break-after: avoid }
 }
-"""  # noqa: E501 - a rule a line
-_POLICY: Final = (
+"""  # noqa: E501 - one CSS rule per line
+_CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 )
 _NAME: Final = re.compile("`([^`]*)`")
 _TEXTS: Final = {
-    "matches": "The text's hash that was stated is the published one.",
-    "differs": "The text's hash that was stated is NOT the published one.",
-    "not stated": "No hash of the text was stated with this acceptance.",
-    "not published": "The version that it names is not published here.",
+    "matches": "The text hash in the record matches the published policy.",
+    "differs": "The text hash in the record does NOT match the published policy.",
+    "not stated": "The acceptance did not include a hash of the policy text.",
+    "not published": "The policy version in the record is not published.",
 }
 
 
 def page(document: Mapping[str, Any]) -> str:
-    """Write a document of `worker.operations.evidence.verification` as one HTML page.
+    """Return an evidence document as one HTML page.
 
     Args:
-        document: as `proof.document` gives it.
+        document: Result of `worker.operations.evidence.verification.document`.
     """
     count, sound = document["records_count"], document["sound_count"]
-    title = f"Acceptances of {_safe(document['user_id'])}"
+    title = f"Policy acceptances by {_safe(document['user_id'])}"
     kind = "sound" if sound == count else "unsound"
     records = "\n".join(
         _section(number, count, entry) for number, entry in enumerate(document["records"], start=1)
@@ -57,7 +57,7 @@ def page(document: Mapping[str, Any]) -> str:
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta http-equiv="Content-Security-Policy" content="{_CONTENT_SECURITY_POLICY}">
 <meta name="viewport" content="width=device-width">
 <title>{title}</title>
 <style>{_STYLE}</style>
@@ -65,15 +65,15 @@ def page(document: Mapping[str, Any]) -> str:
 <body>
 <h1>{title}</h1>
 <p class="note">Exported {_safe(document["exported_at"])} by {_safe(document["exported_by"])}.</p>
-<p class="{kind}">{sound} of {count} records verified.</p>
+<p class="{kind}">{sound} of {count} records verified successfully.</p>
 {records}
 <section>
-<h2>How to verify this without the program</h2>
-<p>The file in JSON that the same command exports holds these records for a machine to read.</p>
+<h2>How to verify these records without this program</h2>
+<p>The same command also exports these records as a JSON file, in a form that programs can read.</p>
 <ol>
 {steps}
 </ol>
-<h2>The format of a record</h2>
+<h2>Record format</h2>
 <pre>{_safe(document["record_format"], lines=True)}</pre>
 </section>
 </body>
@@ -87,13 +87,13 @@ def _step(text: str) -> str:
 
 def _section(number: int, count: int, entry: Mapping[str, Any]) -> str:
     record, policy = entry["record"], entry["policy"]
-    named = f"{record.get('policy_id', '')} {record.get('version', '')}"
+    name = f"{record.get('policy_id', '')} {record.get('version', '')}"
     published = {name: value for name, value in (policy or {}).items() if value is not None}
-    tables = _rows("The record", record, entry["verification"]["erased"])
+    tables = _rows("Record", record, entry["verification"]["erased"])
     if published:
-        tables += _rows("The policy as it is published", published, [])
+        tables += _rows("Published policy", published, [])
     return f"""<section>
-<h2>{number} of {count}: {_safe(named)}</h2>
+<h2>Record {number} of {count}: {_safe(name)}</h2>
 {_verdict(entry)}
 {tables}
 </section>"""
@@ -103,22 +103,23 @@ def _verdict(entry: Mapping[str, Any]) -> str:
     result = entry["verification"]
     if result["problems"]:
         kind = "Altered" if "record_sha256" in entry["record"] else "Not verifiable"
-        told = f"{kind}: {'; '.join(result['problems'])}"
+        result_text = f"{kind}: {'; '.join(result['problems'])}."
     else:
-        told = "The record is as it was written."
+        result_text = "The record matches its hash; no alteration was detected."
     kind = "sound" if result["sound"] else "unsound"
-    lines = [f'<span class="{kind}">{_safe(told)} {_TEXTS[result["text"]]}</span>']
+    lines = [f'<span class="{kind}">{_safe(result_text)} {_TEXTS[result["text"]]}</span>']
     if result["erased"]:
-        lines.append(f"Erased since, which the hash allows for: {', '.join(result['erased'])}.")
+        erased = ", ".join(result["erased"])
+        lines.append(f"Erased later, without affecting the hash of the record: {erased}.")
     lines += [_safe(f"Remark: {each}.") for each in result["remarks"]]
     return f'<p class="verdict">{"<br>".join(lines)}</p>'
 
 
 def _rows(caption: str, fields: Mapping[str, Any], erased: list[str]) -> str:
-    shown = {**fields, **dict.fromkeys(erased)}
+    values = {**fields, **dict.fromkeys(erased)}
     rows = "\n".join(
         f'<tr><th scope="row"><code>{_safe(name)}</code></th><td>{_value(value)}</td></tr>'
-        for name, value in sorted(shown.items())
+        for name, value in sorted(values.items())
     )
     return f"<table>\n<caption>{caption}</caption>\n{rows}\n</table>"
 
@@ -130,5 +131,5 @@ def _value(value: Any) -> str:
 
 
 def _safe(value: object, *, lines: bool = False) -> str:
-    shown = {code: text for code, text in _SHOWN.items() if not (lines and code == ord("\n"))}
-    return html.escape(str(value).translate(shown))
+    escapes = {code: text for code, text in _ESCAPES.items() if not (lines and code == ord("\n"))}
+    return html.escape(str(value).translate(escapes))

@@ -1,4 +1,4 @@
-"""What a user's acceptances prove: each record checked, against its own hash and its policy's."""
+"""Verification of recorded acceptances, against their own hash and the published policy."""
 
 from __future__ import annotations
 
@@ -21,35 +21,36 @@ from worker.repository import AUPRepository
 DOCUMENT: Final = "evidence of acceptances"
 DOCUMENT_FORMAT: Final = "1"
 CLOCK_SKEW_SECONDS: Final = 300.0
-# The longest retention of SQS, and the longest that a receive can last after it.
+# Maximum retention period of SQS plus the maximum visibility timeout.
 _QUEUE_SECONDS_MAX: Final = 14 * 86_400 + 43_200
 STEPS: Final = (
     (
-        "For each of `records`, take `record`; its values are strings, and those named in "
-        "`binary` stand in hexadecimal."
+        "For each entry of `records`, take `record`. Its values are strings; the values named in "
+        "`binary` are in hexadecimal."
     ),
     (
-        "Leave out `record_sha256`, `ip`, `ip_salt`, `user_agent`, `user_agent_salt`, "
+        "Remove `record_sha256`, `ip`, `ip_salt`, `user_agent`, `user_agent_salt`, "
         "`session_id` and `session_id_salt`."
     ),
     (
-        "Write what is left as JSON in UTF-8, keys sorted, without white space and without "
-        "escaping what is not ASCII. Its SHA-256 in hexadecimal must be `record_sha256`."
+        "Write the remaining members as JSON in UTF-8, with sorted keys, without white space "
+        "and without escaping non-ASCII characters. The SHA-256 of this text in hexadecimal must "
+        "equal `record_sha256`."
     ),
     (
-        "For each of ip, user_agent and session_id that stands there: HMAC-SHA-256, keyed by "
-        "the bytes of its salt, over its name, a zero byte and its value must be its "
-        "commitment. One that has a commitment and no value was erased."
+        "For each of ip, user_agent and session_id that is present: the HMAC-SHA-256 of its "
+        "name, a zero byte and its value, with the bytes of its salt as the key, must equal its "
+        "commitment. A field with a commitment but without a value was erased."
     ),
     (
-        "`content_sha256` of `record`, letters in either case, must be that of `policy`, and "
-        "that must be the SHA-256 of the policy's text as it was published."
+        "`content_sha256` of `record`, in upper or lower case, must equal `content_sha256` of "
+        "`policy`, which must equal the SHA-256 of the published policy text."
     ),
 )
 
 
 class TextCheck(StrEnum):
-    """How the hash of the text that was stated stands to the one that was published."""
+    """Result of comparing the text hash in a record with the published policy."""
 
     MATCHES = "matches"
     DIFFERS = "differs"
@@ -59,16 +60,16 @@ class TextCheck(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """One record, and what came of checking it.
+    """Result of verifying one record.
 
     Attributes:
-        item: as the table keeps it.
-        policy: the version that it names, if that is published.
-        problems: a line for each thing wrong with the record itself.
-        text: how the text's hash stands to the published one.
-        erased: the fields that were erased.
-        remarks: a line for each pair of times that contradict each other; a clock was wrong, and
-            the record is no less sound.
+        item: The item as stored in the table.
+        policy: The policy version that the record names; None if it is not published.
+        problems: One line for each problem of the record itself.
+        text: Result of comparing the text hash with the published policy.
+        erased: Names of the erased fields.
+        remarks: One line for each pair of contradictory times. They show that a clock was wrong and
+            do not make the record unsound.
     """
 
     item: Mapping[str, Any]
@@ -80,18 +81,18 @@ class Verification:
 
     @property
     def verdict(self) -> str:
-        """Return in one or two words how the record stands to its own hash."""
+        """Whether the record matches its own hash: `sound`, `altered` or `no hash`."""
         if not self.problems:
             return "sound"
         return "altered" if evidence.has_hash(self.item) else "no hash"
 
     @property
     def sound(self) -> bool:
-        """Say whether nothing is wrong; a text that was not stated is nothing wrong."""
+        """Whether the record has no problems and its text hash, if stated, matches the policy."""
         return not self.problems and self.text in {TextCheck.MATCHES, TextCheck.NOT_STATED}
 
     def result(self) -> dict[str, Any]:
-        """Give what came of it, for JSON."""
+        """Return the result for JSON."""
         return {
             "sound": self.sound,
             "problems": self.problems,
@@ -102,15 +103,15 @@ class Verification:
         }
 
 
-def check(
+def verify_record(
     item: Mapping[str, Any], policy: Policy | None, clock_skew_seconds: float = CLOCK_SKEW_SECONDS
 ) -> Verification:
-    """Check a record against its own hash and the published policy.
+    """Verify a record against its own hash and the published policy.
 
     Args:
-        item: the record.
-        policy: the published version that it names, if there is one.
-        clock_skew_seconds: difference of two times above which they contradict each other.
+        item: The record.
+        policy: The policy version that the record names; None if it is not published.
+        clock_skew_seconds: Difference between two times above which they are contradictory.
     """
     text = _text(item.get("content_sha256"), policy)
     remarks = _remarks(item, clock_skew_seconds)
@@ -118,21 +119,21 @@ def check(
 
 
 def _remarks(item: Mapping[str, Any], tolerance_seconds: float) -> list[str]:
-    """Compare the producer's time, SQS's and the worker's."""
-    # Earlier time, later time, and how much later it can be.
+    """Compare the times of the producer, of SQS and of the worker."""
+    # Earlier time, later time, and the maximum difference.
     rules = (
         ("accepted_at", "received_at", None),
         ("received_at", "recorded_at", _QUEUE_SECONDS_MAX),
     )
     remarks = []
-    for first, second, most_seconds in rules:
+    for first, second, max_seconds in rules:
         earlier, later = _time(item.get(first)), _time(item.get(second))
         if earlier is None or later is None:
             continue
         seconds = (later - earlier).total_seconds()
         if seconds < -tolerance_seconds:
             remarks.append(f"{second} is {-seconds:.0f} s before {first}: a clock was wrong")
-        elif most_seconds is not None and seconds > most_seconds + tolerance_seconds:
+        elif max_seconds is not None and seconds > max_seconds + tolerance_seconds:
             remarks.append(
                 f"{second} is {seconds:.0f} s after {first}, longer than SQS keeps a message: a "
                 "clock was wrong"
@@ -156,27 +157,33 @@ def _text(stated: object, policy: Policy | None) -> TextCheck:
     return TextCheck.MATCHES if same else TextCheck.DIFFERS
 
 
-async def prove(
+async def verify_records(
     repository: AUPRepository,
     items: Sequence[Mapping[str, Any]],
     clock_skew_seconds: float = CLOCK_SKEW_SECONDS,
 ) -> list[Verification]:
-    """Check each record; policies are read once each.
+    """Verify records, reading each policy version once.
 
     Args:
-        repository: where the policies are.
-        items: the records.
-        clock_skew_seconds: as `check` takes it.
+        repository: Repository of the policies.
+        items: The records.
+        clock_skew_seconds: See `verify_record`.
+
+    Returns:
+        One result per record, in order.
 
     Raises:
-        AWSError: a policy cannot be read.
+        AWSError: A policy cannot be read.
     """
-    return [check(item, await _policy_of(repository, item), clock_skew_seconds) for item in items]
+    return [
+        verify_record(item, await _policy_of(repository, item), clock_skew_seconds)
+        for item in items
+    ]
 
 
 async def _policy_of(repository: AUPRepository, item: Mapping[str, Any]) -> Policy | None:
     policy_id, version = item.get("policy_id"), item.get("version")
-    # Whoever wrote or altered an item may have put anything there, also what no key can be.
+    # An altered item may contain any value, including one that cannot be a key.
     if not (_is_valid(PolicyId, policy_id) and _is_valid(Version, version)):
         return None
     return await repository.policy(str(policy_id), str(version))
@@ -190,13 +197,15 @@ def _is_valid(kind: Any, value: object) -> bool:
     return True
 
 
-def document(user_id: str, proofs: Sequence[Verification], exported_at: datetime) -> dict[str, Any]:
-    """Give everything to keep, so that it can be checked without this program.
+def document(
+    user_id: str, verifications: Sequence[Verification], exported_at: datetime
+) -> dict[str, Any]:
+    """Return the evidence document, which can be verified without this program.
 
     Args:
-        user_id: whose acceptances they are.
-        proofs: the records, checked.
-        exported_at: now.
+        user_id: User who accepted.
+        verifications: The verified records.
+        exported_at: Current time, timezone-aware.
     """
     return {
         "document": DOCUMENT,
@@ -204,25 +213,25 @@ def document(user_id: str, proofs: Sequence[Verification], exported_at: datetime
         "user_id": user_id,
         "exported_at": timestamp(exported_at),
         "exported_by": f"aup-worker {__version__}",
-        "records_count": len(proofs),
-        "sound_count": sum(proof.sound for proof in proofs),
-        "records": [_entry(proof) for proof in proofs],
+        "records_count": len(verifications),
+        "sound_count": sum(each.sound for each in verifications),
+        "records": [_entry(each) for each in verifications],
         "how_to_verify": list(STEPS),
         "record_format": re.sub(r"(?<!\n)\n(?!\n)", " ", evidence.__doc__ or "").strip(),
     }
 
 
-def _entry(proof: Verification) -> dict[str, Any]:
+def _entry(verification: Verification) -> dict[str, Any]:
     return {
-        "record": readable(proof.item),
-        "binary": sorted(name for name, value in proof.item.items() if _is_binary(value)),
-        "policy": proof.policy.model_dump(mode="json") if proof.policy else None,
-        "verification": proof.result(),
+        "record": readable(verification.item),
+        "binary": sorted(name for name, value in verification.item.items() if _is_binary(value)),
+        "policy": verification.policy.model_dump(mode="json") if verification.policy else None,
+        "verification": verification.result(),
     }
 
 
 def readable(item: Mapping[str, Any]) -> dict[str, str]:
-    """Return an item's attributes as texts, whatever types another program gave them."""
+    """Return the attributes of an item as text, whatever their types."""
     return {name: _text_of(value) for name, value in sorted(item.items())}
 
 

@@ -1,1 +1,1 @@
-"""The state of queues and workers, for operators."""
+"""Status of queues and workers for operators."""

@@ -1,4 +1,4 @@
-"""How queues and workers stand: looked at again and again, at a cost that is bounded."""
+"""Status of the queues and workers, observed repeatedly at a bounded cost."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from worker.aws.cloudwatch import CloudWatch
 from worker.aws.sqs import Queue, QueueState
 from worker.domain.message import OutcomeKind
 from worker.errors import AWSError
-from worker.operations.dead_letters.scan import walk
+from worker.operations.dead_letters.scan import VISIBILITY_TIMEOUT_SECONDS, scan_dead_letters
 from worker.operations.status.scrape import Sample, scrape_all
 
-# GetMetricData is billed by the metric, and SQS tells CloudWatch no more often.
-AGES_SECONDS: Final = 60.0
-# A look through the dead letters is billed by the receive and hides them for its time.
-LOOK_AGAIN_SECONDS: Final = 15.0
-LOOK_ANYWAY_SECONDS: Final = 300.0
-LOOK_MOST: Final = 1000
-LOOK_LONGEST_SECONDS: Final = 5.0
-_LOOK_POLLS: Final = 4
-_NOT_ASKED: Final = "not asked yet"
-_HELD: Final = "all of them are held elsewhere for now"
+# GetMetricData is billed per metric, and SQS updates its metrics no more often than this.
+AGES_INTERVAL_SECONDS: Final = 60.0
+# A scan of the dead letters is billed per receive, and hides them while it runs.
+SCAN_AFTER_CHANGE_SECONDS: Final = 15.0
+SCAN_INTERVAL_SECONDS: Final = 300.0
+SCAN_MAX_DEAD_LETTERS: Final = 1000
+SCAN_MAX_SECONDS: Final = 5.0
+_SCAN_POLLS: Final = 4
+_PENDING: Final = "not requested yet"
+_DISABLED: Final = "not scanned (--no-reasons)"
+_IN_FLIGHT: Final = "all of them are in flight elsewhere"
 _REDRIVEN: Final = (
-    "not looked at: the dead-letter queue has a redrive policy of its own, which counts looks"
+    "not scanned: the dead-letter queue has its own redrive policy, which counts each receive"
 )
-# What else the state tells is for the doctor.
+# `doctor` reports the other attributes.
 _REPORTED: Final = (
     "url",
     "arn",
@@ -46,42 +47,43 @@ _REPORTED: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
-    """The dead letters by reason, as one look saw them.
+class ReasonCounts:
+    """Counts of dead letters by reason, from one scan.
 
     Attributes:
-        counts: by reason; None where nobody could look.
-        seen: how many the look saw.
-        known: how many there were by SQS's own approximate count.
-        unknown: why nobody could look; empty where somebody did.
-        looked_at: when.
-        oldest_at: when the first of those seen came into the queue.
-        expires_at: when SQS deletes the first of those seen.
+        counts: Dead letters by reason; None if they could not be scanned.
+        seen: Dead letters that the scan returned.
+        known: Approximate number of dead letters that SQS reported.
+        unknown: Why the dead letters could not be scanned; empty if they were.
+        scanned_at: Time of the scan.
+        oldest_at: When the oldest one seen entered the queue.
+        expires_at: When SQS deletes the first of those seen.
     """
 
     counts: dict[str, int] | None = None
     seen: int = 0
     known: int = 0
-    unknown: str = _NOT_ASKED
-    looked_at: datetime | None = None
+    unknown: str = _PENDING
+    scanned_at: datetime | None = None
     oldest_at: datetime | None = None
     expires_at: datetime | None = None
 
     @property
-    def whole(self) -> bool:
-        """Say whether the look saw all that SQS counts."""
+    def complete(self) -> bool:
+        """Whether the scan returned as many dead letters as SQS reported."""
         return self.counts is not None and self.seen >= self.known
 
 
 @dataclass(frozen=True, slots=True)
 class QueueStatus:
-    """One queue at one moment.
+    """Status of one queue.
 
     Attributes:
-        state: as SQS tells it.
-        net_per_second: arrivals less departures since the sample before; None for the first.
-        oldest_age_seconds: of its oldest message; None where nobody knows.
-        age_unknown: why nobody knows; empty where somebody does, or the queue is empty.
+        state: Attributes reported by SQS.
+        net_per_second: Rate of arrivals minus departures since the previous status; None for the
+            first one.
+        oldest_age_seconds: Age of the oldest message; None if unknown.
+        age_unknown: Why the age is unknown; empty if it is known or the queue is empty.
     """
 
     state: QueueState
@@ -91,11 +93,11 @@ class QueueStatus:
 
     @property
     def depth(self) -> int:
-        """What is in it, visible or not."""
-        return depth(self.state)
+        """Number of messages in the queue, visible or not."""
+        return self.state.depth
 
     def report(self) -> dict[str, Any]:
-        """Give all of it under its names in JSON."""
+        """Return the status for JSON."""
         return {
             **{name: getattr(self.state, name) for name in _REPORTED},
             "oldest_age_seconds": _rounded(self.oldest_age_seconds),
@@ -106,28 +108,27 @@ class QueueStatus:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """One worker at one moment.
+    """Status of one worker.
 
     Attributes:
-        sample: what it told.
-        rates: deliveries settled per second, by what became of them; None where two samples are
-            wanting.
+        sample: Metrics and readiness of the worker.
+        rates: Messages settled per second, by outcome; None without two samples.
     """
 
     sample: Sample
     rates: dict[OutcomeKind, float] | None = None
 
     def report(self) -> dict[str, Any]:
-        """Give all of it under its names in JSON."""
-        told, rates = self.sample, self.rates or {}
+        """Return the status for JSON."""
+        sample, rates = self.sample, self.rates or {}
         return {
-            "worker": told.address,
-            "answers": not told.problem,
-            "problem": told.problem,
-            "version": told.version,
-            "ready": told.ready,
-            "not_ready": list(told.reasons),
-            "held": None if told.problem else told.held,
+            "worker": sample.address,
+            "answers": not sample.problem,
+            "problem": sample.problem,
+            "version": sample.version,
+            "ready": sample.ready,
+            "not_ready": list(sample.reasons),
+            "held": None if sample.problem else sample.held,
             "recorded_per_second": _rounded(rates.get(OutcomeKind.RECORDED)),
             "duplicates_per_second": _rounded(rates.get(OutcomeKind.DUPLICATE)),
             "dead_lettered_per_second": _rounded(rates.get(OutcomeKind.DEAD_LETTERED)),
@@ -137,50 +138,47 @@ class WorkerStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Everything at one moment."""
+    """Status of both queues and of all workers."""
 
     at: datetime
     queue: QueueStatus
     dead_letters: QueueStatus
-    census: Census
+    reason_counts: ReasonCounts
     workers: tuple[WorkerStatus, ...] = ()
 
     @property
     def recorded_per_second(self) -> float | None:
-        """What all workers record together; None where none tells."""
-        told = [each.rates[OutcomeKind.RECORDED] for each in self.workers if each.rates is not None]
-        return sum(told) if told else None
+        """Rate of records by all workers together; None if no worker's rate is known."""
+        rates = [
+            each.rates[OutcomeKind.RECORDED] for each in self.workers if each.rates is not None
+        ]
+        return sum(rates) if rates else None
 
     def report(self) -> dict[str, Any]:
-        """Give all of it under its names in JSON."""
-        census = self.census
+        """Return the status for JSON."""
+        reason_counts = self.reason_counts
         return {
             "at": self.at.isoformat(timespec="seconds"),
             "queue": self.queue.report(),
             "dead_letters": {
                 **self.dead_letters.report(),
-                "reasons": census.counts,
-                "reasons_seen": census.seen,
-                "reasons_whole": census.whole,
-                "reasons_unknown": census.unknown,
-                "reasons_at": _written(census.looked_at),
-                "first_expires_at": _written(census.expires_at),
+                "reasons": reason_counts.counts,
+                "reasons_seen": reason_counts.seen,
+                "reasons_whole": reason_counts.complete,
+                "reasons_unknown": reason_counts.unknown,
+                "reasons_at": _isoformat(reason_counts.scanned_at),
+                "first_expires_at": _isoformat(reason_counts.expires_at),
             },
             "workers": [each.report() for each in self.workers],
         }
-
-
-def depth(state: QueueState) -> int:
-    """Count what is in a queue, visible or not."""
-    return state.visible + state.in_flight + state.delayed
 
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 2)
 
 
-def _written(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat(timespec="seconds")
+def _isoformat(time: datetime | None) -> str | None:
+    return None if time is None else time.isoformat(timespec="seconds")
 
 
 def _now() -> datetime:
@@ -188,8 +186,8 @@ def _now() -> datetime:
 
 
 @dataclass(slots=True)
-class _Before:
-    """What rates are reckoned from."""
+class _Previous:
+    """Previous values, from which rates are computed."""
 
     at_seconds: float = 0.0
     depths: tuple[int, int] | None = None
@@ -197,174 +195,180 @@ class _Before:
 
 
 class Observer:
-    """Look at queues and workers as often as wanted.
+    """Observe queues and workers as often as requested.
 
-    Queues and workers are asked at each `observe`; CloudWatch once a minute, and the dead letters
-    are gone through when their number changed, each in the background.
+    Each `observe` requests the state of queues and workers. In the background, CloudWatch is
+    requested once a minute, and the dead letters are scanned when their number has changed.
 
     Args:
-        queue: of acceptances.
-        dead_letters: the dead-letter queue.
-        cloudwatch: tells ages.
-        workers: where each is asked, HOST:PORT.
-        reasons: whether to look through the dead letters.
-        look_seconds: how long a dead letter stays hidden if the look is killed.
-        now: gives the present time, aware.
-        clock: gives seconds that only grow.
+        queue: The source queue.
+        dead_letters: The dead-letter queue.
+        cloudwatch: Source of the age of the oldest messages.
+        workers: Health endpoints of the workers, HOST:PORT.
+        visibility_timeout_seconds: How long a dead letter stays hidden if a scan is killed; None
+            to never scan the dead letters.
+        now: Returns the current time, timezone-aware.
+        clock: Returns monotonic time in seconds.
     """
 
-    def __init__(  # noqa: PLR0913 - what it looks at, and by which clocks
+    def __init__(
         self,
         queue: Queue,
         dead_letters: Queue,
         cloudwatch: CloudWatch,
         *,
         workers: Sequence[str] = (),
-        reasons: bool = True,
-        look_seconds: int = 120,
+        visibility_timeout_seconds: int | None = VISIBILITY_TIMEOUT_SECONDS,
         now: Callable[[], datetime] = _now,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queues = queue, dead_letters
         self._cloudwatch = cloudwatch
         self._workers = list(workers)
-        self._look_seconds = look_seconds
+        self._visibility_timeout_seconds = visibility_timeout_seconds
         self._now = now
         self._clock = clock
-        self._before = _Before()
+        self._previous = _Previous()
         self._ages: list[float | None] = [None, None]
-        self._ages_unknown = _NOT_ASKED
-        self._census = Census(unknown=_NOT_ASKED if reasons else "not looked at (--no-reasons)")
-        self._reasons = reasons
+        self._ages_unknown = _PENDING
+        self._reason_counts = ReasonCounts(
+            unknown=_DISABLED if visibility_timeout_seconds is None else _PENDING
+        )
         self._ages_at: float | None = None
-        self._looked_at: float | None = None
-        self._behind: dict[str, asyncio.Task[None]] = {}
+        self._scanned_at: float | None = None
+        self._background: dict[str, asyncio.Task[None]] = {}
         self._closing = False
 
     async def observe(self, *, settle: bool = False) -> Status:
-        """Ask queues and workers; what is asked less often comes as it was last.
+        """Return the status, with the latest results of the background tasks.
 
         Args:
-            settle: wait for what is asked in the background.
+            settle: Wait for the background tasks to finish.
 
         Raises:
-            AWSError: a queue does not tell its state.
+            AWSError: The state of a queue cannot be read.
         """
-        asked = asyncio.gather(*(each.state() for each in self._queues))
-        states, samples = await asyncio.gather(asked, scrape_all(self._workers, self._clock))
-        self._ask_behind(states[1])
+        states_request = asyncio.gather(*(each.state() for each in self._queues))
+        states, samples = await asyncio.gather(
+            states_request, scrape_all(self._workers, self._clock)
+        )
+        self._start_background(states[1])
         if settle:
-            # An interruption must not reach a look: `aclose` ends it in order.
-            await asyncio.shield(asyncio.gather(*self._behind.values()))
+            # Cancellation must not reach a scan: `aclose` ends it in an orderly way.
+            await asyncio.shield(asyncio.gather(*self._background.values()))
         return self._status(states[0], states[1], samples)
 
     async def aclose(self) -> None:
-        """End what is asked in the background, all that it hid visible again."""
+        """End the background tasks and make all hidden dead letters visible again."""
         self._closing = True
-        if "ages" in self._behind:
-            self._behind["ages"].cancel()
-        await asyncio.gather(*self._behind.values(), return_exceptions=True)
+        if "ages" in self._background:
+            self._background["ages"].cancel()
+        await asyncio.gather(*self._background.values(), return_exceptions=True)
         await self._cloudwatch.aclose()
 
     def _status(self, source: QueueState, dead: QueueState, samples: list[Sample]) -> Status:
-        now, before = self._clock(), self._before
-        seconds = now - before.at_seconds
-        nets: tuple[float | None, float | None] = None, None
-        if before.depths is not None and seconds > 0:
-            was = before.depths
-            nets = (depth(source) - was[0]) / seconds, (depth(dead) - was[1]) / seconds
+        now, previous = self._clock(), self._previous
+        seconds = now - previous.at_seconds
+        rates: tuple[float | None, float | None] = None, None
+        if previous.depths is not None and seconds > 0:
+            before = previous.depths
+            rates = (source.depth - before[0]) / seconds, (dead.depth - before[1]) / seconds
         workers = tuple(
-            WorkerStatus(each, each.rates(before.samples.get(each.address))) for each in samples
+            WorkerStatus(each, each.rates(previous.samples.get(each.address))) for each in samples
         )
         samples_by_address = {each.address: each for each in samples}
-        self._before = _Before(now, (depth(source), depth(dead)), samples_by_address)
+        self._previous = _Previous(now, (source.depth, dead.depth), samples_by_address)
         return Status(
             at=self._now(),
-            queue=self._aged(QueueStatus(source, nets[0]), 0),
-            dead_letters=self._aged(QueueStatus(dead, nets[1]), 1),
-            census=self._census,
+            queue=self._with_age(QueueStatus(source, rates[0]), 0),
+            dead_letters=self._with_age(QueueStatus(dead, rates[1]), 1),
+            reason_counts=self._reason_counts,
             workers=workers,
         )
 
-    def _aged(self, status: QueueStatus, index: int) -> QueueStatus:
+    def _with_age(self, status: QueueStatus, index: int) -> QueueStatus:
         if not status.depth:
             return status
         ages = [self._ages[index]]
-        if index == 1 and self._census.whole and self._census.oldest_at is not None:
-            # A look raises receive counts, and CloudWatch leaves out what was received thrice.
-            ages.append((self._now() - self._census.oldest_at).total_seconds())
+        if index == 1 and self._reason_counts.complete and self._reason_counts.oldest_at:
+            # Scans raise receive counts, and CloudWatch ignores messages received three times.
+            ages.append((self._now() - self._reason_counts.oldest_at).total_seconds())
         age = max((each for each in ages if each is not None), default=None)
         unknown = "" if age is not None else self._ages_unknown
         return replace(status, oldest_age_seconds=age, age_unknown=unknown)
 
-    def _ask_behind(self, dead: QueueState) -> None:
-        for name, task in list(self._behind.items()):
+    def _start_background(self, dead: QueueState) -> None:
+        for name, task in list(self._background.items()):
             if task.done():
                 task.result()
-                del self._behind[name]
+                del self._background[name]
         now = self._clock()
-        if self._ages_at is None or now - self._ages_at >= AGES_SECONDS:
+        if self._ages_at is None or now - self._ages_at >= AGES_INTERVAL_SECONDS:
             self._ages_at = now
-            self._behind["ages"] = asyncio.create_task(self._ask_ages())
-        if self._reasons and "look" not in self._behind and self._look_is_due(dead, now):
-            self._looked_at = now
-            self._behind["look"] = asyncio.create_task(self._look(dead))
+            self._background["ages"] = asyncio.create_task(self._request_ages())
+        timeout = self._visibility_timeout_seconds
+        if timeout is not None and "scan" not in self._background and self._is_due(dead, now):
+            self._scanned_at = now
+            self._background["scan"] = asyncio.create_task(self._scan(dead, timeout))
 
-    async def _ask_ages(self) -> None:
+    async def _request_ages(self) -> None:
         names = [each.url.rsplit("/", 1)[-1] for each in self._queues]
         try:
             self._ages = await self._cloudwatch.oldest_ages(names, self._now())
-            self._ages_unknown = "CloudWatch tells nothing of the last quarter of an hour"
+            self._ages_unknown = "CloudWatch has no data for the last 15 minutes"
         except AWSError as error:
             self._ages = [None, None]
             self._ages_unknown = str(error)
 
-    def _look_is_due(self, dead: QueueState, now: float) -> bool:
-        if self._looked_at is None:
+    def _is_due(self, dead: QueueState, now: float) -> bool:
+        if self._scanned_at is None:
             return True
-        since = now - self._looked_at
-        # What is in flight is looked at by somebody else, whom a look would disturb.
-        changed = depth(dead) != self._census.known and not dead.in_flight
-        return since >= (LOOK_AGAIN_SECONDS if changed else LOOK_ANYWAY_SECONDS)
+        since = now - self._scanned_at
+        # Messages in flight belong to another scan or replay, which this one would disturb.
+        changed = dead.depth != self._reason_counts.known and not dead.in_flight
+        return since >= (SCAN_AFTER_CHANGE_SECONDS if changed else SCAN_INTERVAL_SECONDS)
 
-    async def _look(self, dead: QueueState) -> None:
+    async def _scan(self, dead: QueueState, visibility_timeout_seconds: int) -> None:
         try:
-            self._census = await self._counted(dead)
+            self._reason_counts = await self._count_reasons(dead, visibility_timeout_seconds)
         except AWSError as error:
-            self._census = Census(unknown=str(error), known=depth(dead))
+            self._reason_counts = ReasonCounts(unknown=str(error), known=dead.depth)
 
-    async def _counted(self, dead: QueueState) -> Census:
-        known = depth(dead)
+    async def _count_reasons(
+        self, dead: QueueState, visibility_timeout_seconds: int
+    ) -> ReasonCounts:
+        known = dead.depth
         if dead.max_receive_count is not None:
-            return Census(known=known, unknown=_REDRIVEN)
+            return ReasonCounts(known=known, unknown=_REDRIVEN)
         counts: Counter[str] = Counter()
-        sent, expiring = [], []
+        dead_at, expires_at = [], []
         if dead.visible:
-            walking = walk(
+            scanning = scan_dead_letters(
                 self._queues[1],
                 now=self._now,
-                look_seconds=self._look_seconds,
-                polls=_LOOK_POLLS,
-                retry_seconds=0,  # a sample is enough, and the next one comes soon
+                visibility_timeout_seconds=visibility_timeout_seconds,
+                polls=_SCAN_POLLS,
+                retry_seconds=0,  # a sample is enough, and the next scan follows soon
             )
-            most = min(dead.visible, LOOK_MOST)
-            # Left between two letters and never cancelled, it shows again all that it hid.
-            ends_at = self._clock() + LOOK_LONGEST_SECONDS
-            async with aclosing(walking) as letters:
-                async for letter in letters:
-                    counts[letter.reason] += 1
-                    sent.append(letter.dead_at)
-                    expiring.append(letter.expires_at)
-                    if counts.total() >= most or self._clock() >= ends_at or self._closing:
+            limit = min(dead.visible, SCAN_MAX_DEAD_LETTERS)
+            # Left between two dead letters and never cancelled, the scan makes all of them visible
+            # again.
+            ends_at = self._clock() + SCAN_MAX_SECONDS
+            async with aclosing(scanning) as dead_letters:
+                async for each in dead_letters:
+                    counts[each.reason] += 1
+                    dead_at.append(each.dead_at)
+                    expires_at.append(each.expires_at)
+                    if counts.total() >= limit or self._clock() >= ends_at or self._closing:
                         break
         if known and not counts:
-            return Census(known=known, unknown=_HELD)
-        return Census(
+            return ReasonCounts(known=known, unknown=_IN_FLIGHT)
+        return ReasonCounts(
             counts=dict(counts.most_common()),
             seen=counts.total(),
             known=known,
             unknown="",
-            looked_at=self._now(),
-            oldest_at=min(sent, default=None),
-            expires_at=min(expiring, default=None),
+            scanned_at=self._now(),
+            oldest_at=min(dead_at, default=None),
+            expires_at=min(expires_at, default=None),
         )

@@ -1,4 +1,4 @@
-"""Workers, seen from outside through their `/metrics`."""
+"""Samples of workers from their `/metrics` endpoints."""
 
 from __future__ import annotations
 
@@ -16,27 +16,30 @@ from worker.domain.message import OutcomeKind
 from worker.errors import UsageError
 from worker.runtime.redaction import error_text
 
-_ANSWER_SECONDS: Final = 2.0
-_ANSWER_MAX_BYTES: Final = 1_048_576
+_RESPONSE_TIMEOUT_SECONDS: Final = 2.0
+_RESPONSE_MAX_BYTES: Final = 1_048_576
 _PORT_MAX: Final = 65_535
-_FOREIGN: Final = "is not this service's health endpoint"
-_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked, not listened on
+_NOT_A_WORKER: Final = "is not this service's health endpoint"
+_LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - requested, not bound
 
 
-def address(host: str, port: int) -> str:
-    """Write where a worker is asked, from its AUP_HEALTH_HOST and AUP_HEALTH_PORT."""
-    host = _EVERYWHERE.get(host, host)
+def format_address(host: str, port: int) -> str:
+    """Return the address of a worker from its AUP_HEALTH_HOST and AUP_HEALTH_PORT."""
+    host = _LOOPBACK.get(host, host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def parse_address(text: str) -> str:
-    """Read where a worker is asked.
+    """Parse the address of a worker.
 
     Args:
-        text: HOST:PORT; an IPv6 address in brackets.
+        text: HOST:PORT; an IPv6 address is in brackets.
+
+    Returns:
+        HOST:PORT, with the loopback address in place of a wildcard address.
 
     Raises:
-        UsageError: it is not.
+        UsageError: The text is not an address.
     """
     host, _, port = text.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]")
@@ -44,23 +47,23 @@ def parse_address(text: str) -> str:
     named = bare and not set(bare) & set("/@?#[] ") and bracketed == (":" in bare)
     known = port.isdecimal() and port.isascii() and 1 <= int(port[:6]) <= _PORT_MAX
     if not (named and known):
-        raise UsageError(f"--worker {text}: must be HOST:PORT, such as 127.0.0.1:8080")
-    return address(bare, int(port))
+        raise UsageError(f"--worker {text}: must be HOST:PORT, for example 127.0.0.1:8080")
+    return format_address(bare, int(port))
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one worker told at one moment.
+    """Metrics and readiness of one worker.
 
     Attributes:
-        address: where it was asked.
-        at_seconds: when, on a clock that only grows.
-        problem: why it told nothing; empty where it told.
-        version: of the worker.
-        settled: deliveries settled since its start, by what became of them.
-        held: deliveries not settled yet.
-        ready: whether it takes in messages.
-        reasons: why it does not.
+        address: HOST:PORT of the worker.
+        at_seconds: Monotonic time of the sample.
+        problem: Why there are no metrics; empty if there are.
+        version: Version of the worker.
+        settled: Messages settled since its start, by outcome.
+        held: Messages received and not settled yet.
+        ready: Whether the worker receives messages.
+        reasons: Why the worker is not ready.
     """
 
     address: str
@@ -73,51 +76,53 @@ class Sample:
     reasons: tuple[str, ...] = ()
 
     def rates(self, earlier: Sample | None) -> dict[OutcomeKind, float] | None:
-        """Give what was settled per second since an earlier sample.
+        """Return the messages settled per second since an earlier sample, by outcome.
 
         Returns:
-            None where one of them told nothing, or the worker was started anew between them.
+            None if one of the samples has no metrics, or the worker was restarted between them.
         """
         if earlier is None or earlier.problem or self.problem:
             return None
         seconds = self.at_seconds - earlier.at_seconds
-        grown = {kind: self.settled[kind] - earlier.settled[kind] for kind in OutcomeKind}
-        if seconds <= 0 or min(grown.values()) < 0:
+        increases = {kind: self.settled[kind] - earlier.settled[kind] for kind in OutcomeKind}
+        if seconds <= 0 or min(increases.values()) < 0:
             return None
-        return {kind: count / seconds for kind, count in grown.items()}
+        return {kind: count / seconds for kind, count in increases.items()}
 
 
-async def scrape(where: str, clock: Callable[[], float] = time.monotonic) -> Sample:
-    """Ask one worker how it gets on; what goes wrong is told in the sample.
+async def scrape(address: str, clock: Callable[[], float] = time.monotonic) -> Sample:
+    """Return a sample of one worker; errors are in `Sample.problem`.
 
     Args:
-        where: HOST:PORT.
-        clock: gives seconds that only grow.
+        address: HOST:PORT of the worker.
+        clock: Returns monotonic time in seconds.
     """
-    timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
+    timeout = aiohttp.ClientTimeout(total=_RESPONSE_TIMEOUT_SECONDS)
     try:
         async with aiohttp.ClientSession(timeout=timeout) as session:
-            status, text = await _get(session, f"http://{where}/metrics")
+            status, text = await _get(session, f"http://{address}/metrics")
             now = clock()
-            if status != 200:  # noqa: PLR2004 - HTTP's word for success
-                return Sample(where, now, problem=_FOREIGN)
-            sample = _read(where, now, text)
+            if status != 200:  # noqa: PLR2004 - HTTP status OK
+                return Sample(address, now, problem=_NOT_A_WORKER)
+            sample = _parse(address, now, text)
             if sample.ready:
                 return sample
-            _, text = await _get(session, f"http://{where}/readyz")
+            _, text = await _get(session, f"http://{address}/readyz")
             return _with_reasons(sample, text)
     except TimeoutError:
-        return Sample(where, clock(), problem=f"no answer within {_ANSWER_SECONDS:g} s")
+        return Sample(
+            address, clock(), problem=f"no response within {_RESPONSE_TIMEOUT_SECONDS:g} s"
+        )
     except (aiohttp.ClientError, OSError) as error:
-        return Sample(where, clock(), problem=f"no answer ({_said(error)})")
+        return Sample(address, clock(), problem=f"no response ({_error_text(error)})")
     except (ValueError, LookupError, TypeError, AttributeError):
-        return Sample(where, clock(), problem=_FOREIGN)
+        return Sample(address, clock(), problem=_NOT_A_WORKER)
 
 
 async def scrape_all(
     addresses: list[str], clock: Callable[[], float] = time.monotonic
 ) -> list[Sample]:
-    """Ask all workers at once."""
+    """Return samples of all workers, requested concurrently."""
     return list(await asyncio.gather(*(scrape(each, clock) for each in addresses)))
 
 
@@ -126,13 +131,13 @@ async def _get(session: aiohttp.ClientSession, url: str) -> tuple[int, str]:
         body = bytearray()
         async for chunk in response.content.iter_any():
             body += chunk
-            if len(body) > _ANSWER_MAX_BYTES:
-                raise ValueError("longer than any worker's answer")
+            if len(body) > _RESPONSE_MAX_BYTES:
+                raise ValueError("response exceeds the size limit")
         return response.status, body.decode()
 
 
-def _read(where: str, now: float, text: str) -> Sample:
-    # Only whoever asks for workers pays for loading it.
+def _parse(address: str, now: float, text: str) -> Sample:
+    # Imported only when workers are requested: loading takes time.
     from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415
 
     values: dict[tuple[str, str], float] = {}
@@ -143,7 +148,7 @@ def _read(where: str, now: float, text: str) -> Sample:
             if each.name == "aup_build_info":
                 version = each.labels["version"]
     return Sample(
-        address=where,
+        address=address,
         at_seconds=now,
         version=version,
         settled={kind: values["aup_messages_settled_total", kind.value] for kind in OutcomeKind},
@@ -158,8 +163,8 @@ def _with_reasons(sample: Sample, text: str) -> Sample:
     return replace(sample, ready=report["ready"] is True, reasons=reasons)
 
 
-def _said(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        # The event loops put the address into the text, each in another way.
+        # Event loops add the address to the text, each in its own format.
         return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
     return error_text(error)

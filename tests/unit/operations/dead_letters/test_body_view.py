@@ -1,4 +1,4 @@
-"""State that a body is laid out with what is wrong marked where it is."""
+"""A formatted body has each problem marked on its line."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from tests.unit.fakes import message, received_message
 from worker.domain.dead_letter import to_dead_letter
 from worker.domain.envelope import decode
 from worker.errors import RefusedError
-from worker.operations.dead_letters.body_view import BodyPart, lay_out
-from worker.operations.dead_letters.scan import UNEXPLAINED, describe
+from worker.operations.dead_letters.body_view import BodyPart, format_body
+from worker.operations.dead_letters.dead_letter import UNEXPLAINED, describe
 
 
 def _parts(body: str, reason: str = "", detail: str = "") -> list[BodyPart]:
-    """Lay out a body; what is wrong is what `decode` finds, if it is not given."""
+    """Format a body; without a reason and a detail, use those that `decode` raises."""
     if not reason:
         with pytest.raises(RefusedError) as refused:
             decode(body, now=START, clock_skew_seconds=0)
         reason, detail = refused.value.reason.value, refused.value.detail
     dead = received_message(body=body)
     sent = to_dead_letter(dead, reason, detail, dead_at=START)
-    letter = describe(
+    dead_letter = describe(
         received_message(body=body, attributes=sent.attributes), retention_seconds=60, now=START
     )
-    return lay_out(letter)
+    return format_body(dead_letter)
 
 
 def _marks(part: BodyPart) -> list[tuple[str, str]]:
@@ -44,7 +44,7 @@ def _small(**changes: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def test_json_is_indented_and_every_field_in_trouble_is_marked() -> None:
+def test_json_is_indented_and_every_invalid_field_is_marked() -> None:
     [part] = _parts(json.dumps(_small(user_id=7, version=None, accepted_at="today")))
     assert part.path == ""
     assert [line.text for line in part.lines] == [
@@ -65,7 +65,7 @@ def test_json_is_indented_and_every_field_in_trouble_is_marked() -> None:
     ]
 
 
-def test_numbers_names_and_nesting_stand_as_they_were_written() -> None:
+def test_numbers_names_and_nesting_keep_their_spelling() -> None:
     body = '{"a":[1.50,{"b":[],"c":{}},-1e400],"a":"é","big":' + "9" * 5000 + "}"
     [part] = _parts(body, "exhausted", "it failed in 8 receives")
     assert [line.text for line in part.lines] == [
@@ -96,7 +96,7 @@ def test_numbers_names_and_nesting_stand_as_they_were_written() -> None:
         ('{"a": NaN}', 0, 6),
     ],
 )
-def test_where_a_text_cannot_be_read_its_place_is_marked(body: str, row: int, column: int) -> None:
+def test_position_of_a_syntax_error_is_marked(body: str, row: int, column: int) -> None:
     [part] = _parts(body)
     assert "\n".join(line.text for line in part.lines) == body
     [found] = [(index, line.column) for index, line in enumerate(part.lines) if line.note]
@@ -111,7 +111,7 @@ def test_where_a_text_cannot_be_read_its_place_is_marked(body: str, row: int, co
         ("content_mismatch", "content_sha256"),
     ],
 )
-def test_what_the_ledger_refused_is_marked_too(reason: str, field: str) -> None:
+def test_field_rejected_by_the_repository_is_marked(reason: str, field: str) -> None:
     body = json.dumps({"detail-type": "x", "detail": _small(content_sha256="0" * 64)})
     [part] = _parts(body, reason, "why not")
     [(text, note)] = _marks(part)
@@ -119,7 +119,7 @@ def test_what_the_ledger_refused_is_marked_too(reason: str, field: str) -> None:
     assert note == "why not"
 
 
-def test_inside_a_text_of_an_envelope_it_is_marked_there() -> None:
+def test_problem_inside_json_text_of_an_envelope_is_marked_there() -> None:
     inner = json.dumps(_small(user_id=""))
     cloud = {"specversion": "1.0", "data_base64": base64.b64encode(inner.encode()).decode()}
     outer = {"Type": "Notification", "TopicArn": "t", "Message": json.dumps(cloud)}
@@ -144,7 +144,7 @@ def test_inside_a_text_of_an_envelope_it_is_marked_there() -> None:
         (json.dumps({"specversion": "1.0", "data": '{"x": {"a": 1, "a": 2}}'}), "data", '"a": 1,'),
     ],
 )
-def test_a_duplicate_name_is_marked_where_it_is(body: str, place: str, text: str) -> None:
+def test_duplicate_name_is_marked_on_its_line(body: str, place: str, text: str) -> None:
     parts = _parts(body)
     assert parts[-1].path == place
     [(marked, note)] = _marks(parts[-1])
@@ -153,7 +153,7 @@ def test_a_duplicate_name_is_marked_where_it_is(body: str, place: str, text: str
     assert all(_marks(part) == [] for part in parts[:-1])
 
 
-def test_a_hint_is_shown_at_the_place_where_parsing_failed() -> None:
+def test_hint_is_shown_where_parsing_failed() -> None:
     [part] = _parts("\ufeff<html>")
     [(text, note)] = _marks(part)
     assert (text, note) == ("<html>", "expected value (looks like HTML, send JSON)")
@@ -168,22 +168,22 @@ def test_a_hint_is_shown_at_the_place_where_parsing_failed() -> None:
         ("[" + "1," * 10_001 + "1]", "more than 10000 values"),
     ],
 )
-def test_what_is_wrong_with_the_whole_is_marked_at_its_beginning(body: str, note: str) -> None:
+def test_problem_of_the_whole_body_is_marked_on_its_first_line(body: str, note: str) -> None:
     parts = _parts(body)
     assert parts[0].lines[0].note.startswith(note)
 
 
-def test_a_text_of_an_envelope_that_holds_something_else_is_marked_as_a_whole() -> None:
+def test_envelope_text_that_is_not_an_acceptance_is_marked_as_a_whole() -> None:
     parts = _parts('{"Type": "Notification", "TopicArn": "t", "Message": "[]"}')
     assert [_marks(part) for part in parts] == [
         [('"Message": "[]"', "Message: expected a JSON object, got an array")]
     ]
 
 
-def test_what_nobody_explained_bears_no_mark() -> None:
-    letter = describe(received_message(), retention_seconds=60, now=START + timedelta(hours=1))
-    assert letter.reason == UNEXPLAINED
-    assert not any(line.note for part in lay_out(letter) for line in part.lines)
+def test_unexplained_dead_letter_has_no_marks() -> None:
+    dead_letter = describe(received_message(), retention_seconds=60, now=START + timedelta(hours=1))
+    assert dead_letter.reason == UNEXPLAINED
+    assert not any(line.note for part in format_body(dead_letter) for line in part.lines)
 
 
 _JSON = st.recursive(
@@ -198,7 +198,7 @@ _JSON = st.recursive(
     reason=st.sampled_from(["malformed", "invalid", "conflict", "unknown_policy", "later"]),
     detail=st.text() | st.from_regex(r"(\w+: )?not JSON: x at line \d+ column \d+") | st.just("a:"),
 )
-def test_whatever_body_and_detail_are_it_is_laid_out(body: str, reason: str, detail: str) -> None:
+def test_any_body_and_detail_can_be_formatted(body: str, reason: str, detail: str) -> None:
     parts = _parts(body, reason, detail)
     shown = "\n".join(line.text for line in parts[0].lines)
     try:
@@ -209,7 +209,7 @@ def test_whatever_body_and_detail_are_it_is_laid_out(body: str, reason: str, det
         assert shown == body or json.loads(shown) == expected
 
 
-def test_absurd_nesting_is_shown_as_it_is() -> None:
+def test_extreme_nesting_is_shown_unformatted() -> None:
     body = "[" * 100_000
     [part] = _parts(body, "malformed", "not JSON: recursion limit exceeded at line 1 column 201")
     assert part.lines[0].text == body

@@ -1,4 +1,4 @@
-"""State that a repair changes what it is told to, keeps all else, and tells what it changed."""
+"""An edit changes the given fields, keeps everything else, and reports what it changed."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from worker.domain.message import OutgoingMessage, ReceivedMessage
 from worker.errors import EditError, UsageError
 from worker.operations.dead_letters.edit import (
     Assignment,
-    assignment,
-    changed,
-    replacing,
-    setting,
+    changed_names,
+    edit_fields,
+    parse_assignment,
+    replace_with_export,
 )
 
 
 def _dead(text: str, **changes: Any) -> ReceivedMessage:
-    letter = to_dead_letter(received_message(body=text, **changes), "invalid", "", dead_at=START)
-    return received_message(body=letter.body, attributes=letter.attributes)
+    dead_letter = to_dead_letter(
+        received_message(body=text, **changes), "invalid", "", dead_at=START
+    )
+    return received_message(body=dead_letter.body, attributes=dead_letter.attributes)
 
 
 @pytest.mark.parametrize(
@@ -43,60 +45,66 @@ def _dead(text: str, **changes: Any) -> ReceivedMessage:
         ("weight=1e999", ("weight",), "1e999"),
     ],
 )
-def test_a_value_is_json_where_it_is_and_text_where_not(
+def test_value_is_json_if_the_field_allows_it_and_text_otherwise(
     text: str, path: tuple[str, ...], value: object
 ) -> None:
-    assert assignment(text) == Assignment(path, value)
+    assert parse_assignment(text) == Assignment(path, value)
 
 
 @pytest.mark.parametrize("text", ["", "user_id", "=x", "a..b=1", ".a=1"])
-def test_what_is_no_assignment_is_told(text: str) -> None:
-    with pytest.raises(UsageError, match="write field=value"):
-        assignment(text)
+def test_invalid_assignment_is_rejected(text: str) -> None:
+    with pytest.raises(UsageError, match="must be field=value"):
+        parse_assignment(text)
 
 
-def test_fields_are_set_and_everything_else_stays() -> None:
-    letter = _dead(json.dumps({"detail": message(1, user_id=7), "é": "ü"}))
-    repair = setting([assignment("detail.user_id=u-1"), assignment("new=[1]")])
-    mended = repair(letter)
-    assert json.loads(mended.body) == {"detail": message(1, user_id="u-1"), "é": "ü", "new": [1]}
-    assert changed(original(letter), mended) == ("detail.user_id", "new")
-    assert "\\u" not in mended.body
+def test_edit_sets_fields_and_keeps_everything_else() -> None:
+    dead_letter = _dead(json.dumps({"detail": message(1, user_id=7), "é": "ü"}))
+    edit = edit_fields([parse_assignment("detail.user_id=u-1"), parse_assignment("new=[1]")])
+    edited_message = edit(dead_letter)
+    assert json.loads(edited_message.body) == {
+        "detail": message(1, user_id="u-1"),
+        "é": "ü",
+        "new": [1],
+    }
+    assert changed_names(original(dead_letter), edited_message) == ("detail.user_id", "new")
+    assert "\\u" not in edited_message.body
 
 
-def test_a_body_that_is_as_it_should_be_keeps_its_bytes() -> None:
+def test_unchanged_body_keeps_its_bytes() -> None:
     text = '{ "user_id" :\t"u-1" }'
-    assert setting([assignment("user_id=u-1")])(_dead(text)).body == text
+    assert edit_fields([parse_assignment("user_id=u-1")])(_dead(text)).body == text
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("{", "its body is not JSON"),
-        ("[1]", "is no JSON object"),
-        ('{"a": NaN}', "its body is not JSON"),
-        ('{"user_id": 1, "user_id": 2}', r"its body is ambiguous \(user_id: duplicate name\)"),
-        ('{"data": {"user_id": 1, "user\\u005fid": 2}}', "its body is ambiguous"),
-        ('{"data": "text"}', "data is no object in its body"),
+        ("{", "the body is not JSON"),
+        ("[1]", "is not a JSON object"),
+        ('{"a": NaN}', "the body is not JSON"),
+        ('{"user_id": 1, "user_id": 2}', r"the body is ambiguous \(user_id: duplicate name\)"),
+        ('{"data": {"user_id": 1, "user\\u005fid": 2}}', "the body is ambiguous"),
+        ('{"data": "text"}', "data is not an object in the body"),
     ],
 )
-def test_what_cannot_be_set_is_told(text: str, problem: str) -> None:
+def test_body_that_cannot_be_edited_is_rejected(text: str, problem: str) -> None:
     with pytest.raises(EditError, match=problem):
-        setting([assignment("data.user_id=u-1")])(_dead(text))
+        edit_fields([parse_assignment("data.user_id=u-1")])(_dead(text))
 
 
-def test_a_field_is_set_in_a_body_with_a_byte_order_mark() -> None:
-    mended = setting([assignment("user_id=u-1")])(_dead('\ufeff{"user_id": 7}'))
-    assert mended.body == '{"user_id": "u-1"}'
+def test_body_with_a_byte_order_mark_can_be_edited() -> None:
+    edited_message = edit_fields([parse_assignment("user_id=u-1")])(_dead('\ufeff{"user_id": 7}'))
+    assert edited_message.body == '{"user_id": "u-1"}'
 
 
-def test_a_value_to_set_must_not_have_a_name_twice() -> None:
+def test_value_with_a_duplicate_name_is_rejected() -> None:
     with pytest.raises(UsageError, match=r"^--set data: a: duplicate name$"):
-        assignment('data={"a": 1, "a": 2}')
+        parse_assignment('data={"a": 1, "a": 2}')
 
 
-def test_what_a_file_has_is_sent_instead_but_the_count_of_replays_is_the_queues() -> None:
-    letter = _dead(body(1), attributes=mark_replayed(OutgoingMessage(body(1)), START).attributes)
+def test_exported_message_is_sent_with_the_replay_count_of_the_queue() -> None:
+    dead_letter = _dead(
+        body(1), attributes=mark_replayed(OutgoingMessage(body(1)), START).attributes
+    )
     edited = OutgoingMessage(
         body(2),
         attributes={
@@ -105,15 +113,15 @@ def test_what_a_file_has_is_sent_instead_but_the_count_of_replays_is_the_queues(
         },
         trace_header="Root=1-1-1",
     )
-    wanted = replacing({letter.message_id: edited})(letter)
+    wanted = replace_with_export({dead_letter.message_id: edited})(dead_letter)
     assert (wanted.body, wanted.trace_header) == (body(2), "Root=1-1-1")
     assert wanted.attributes["tenant"] == edited.attributes["tenant"]
     mark = wanted.attributes[REPLAYS_ATTRIBUTE]
     assert json.loads(mark["StringValue"])["count"] == 1
     names = ("event_id", "user_id", "attribute tenant", "trace header")
-    assert changed(original(letter), wanted) == names
-    with pytest.raises(EditError, match="its own id is not in the file"):
-        replacing({})(letter)
+    assert changed_names(original(dead_letter), wanted) == names
+    with pytest.raises(EditError, match="but not its own id"):
+        replace_with_export({})(dead_letter)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +136,7 @@ def test_what_a_file_has_is_sent_instead_but_the_count_of_replays_is_the_queues(
         ('{"secret": "x"}', "[]", ("body",)),
     ],
 )
-def test_what_changed_is_named_and_no_value_told(
+def test_changes_are_reported_by_name_without_values(
     before: str, after: str, names: tuple[str, ...]
 ) -> None:
-    assert changed(OutgoingMessage(before), OutgoingMessage(after)) == names
+    assert changed_names(OutgoingMessage(before), OutgoingMessage(after)) == names

@@ -1,4 +1,4 @@
-"""State that a file of dead letters holds them whole, and that editing it wrongly is told."""
+"""An export file contains complete dead letters, and invalid edits are rejected."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.unit.fakes import received_message
 from worker.domain.dead_letter import to_dead_letter
 from worker.domain.message import OutgoingMessage
 from worker.errors import UsageError
+from worker.operations.dead_letters.dead_letter import DeadLetter, describe
 from worker.operations.dead_letters.export_file import from_line, new_file, to_line
-from worker.operations.dead_letters.scan import DeadLetter, describe
 
 
-def _letter(**changes: Any) -> DeadLetter:
+def _dead_letter(**changes: Any) -> DeadLetter:
     sent = to_dead_letter(received_message(**changes), "conflict", "why", dead_at=START)
     dead = received_message(
         9,
@@ -35,22 +35,20 @@ def _letter(**changes: Any) -> DeadLetter:
 
 
 def _fields(**changes: Any) -> dict[str, Any]:
-    fields: dict[str, Any] = json.loads(to_line(_letter())) | changes
+    fields: dict[str, Any] = json.loads(to_line(_dead_letter())) | changes
     return {name: value for name, value in fields.items() if value is not ...}
 
 
-def test_a_line_names_its_parts_and_holds_the_message_as_it_stands() -> None:
-    letter = _letter(trace_header="Root=1", group_id="g")
-    filed = from_line(to_line(letter))
-    assert (filed.message_id, filed.original_message_id) == ("message-9", "message-0")
-    assert (filed.reason, filed.detail) == ("conflict", "why")
-    given_message = letter.message
-    assert filed.message == OutgoingMessage(
-        given_message.body, given_message.attributes, "Root=1", "g"
-    )
+def test_line_contains_the_ids_the_reason_and_the_unchanged_message() -> None:
+    dead_letter = _dead_letter(trace_header="Root=1", group_id="g")
+    exported = from_line(to_line(dead_letter))
+    assert (exported.message_id, exported.original_message_id) == ("message-9", "message-0")
+    assert (exported.reason, exported.detail) == ("conflict", "why")
+    sent = dead_letter.message
+    assert exported.message == OutgoingMessage(sent.body, sent.attributes, "Root=1", "g")
 
 
-# As JSON has it: what looks like a pair of surrogates is one character.
+# JSON joins a surrogate pair into one character.
 _TEXT = st.text(st.characters(), max_size=40).map(
     lambda text: text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 )
@@ -67,7 +65,7 @@ _ATTRIBUTE = st.one_of(
     trace_header=st.none() | _TEXT,
     group_id=st.none() | _TEXT,
 )
-def test_whatever_the_message_was_a_line_gives_it_back(
+def test_any_message_survives_a_round_trip(
     body: str, attributes: dict[str, Any], trace_header: str | None, group_id: str | None
 ) -> None:
     dead = received_message(
@@ -84,7 +82,7 @@ def test_whatever_the_message_was_a_line_gives_it_back(
     [
         ("{", "not JSON: "),
         ("[" * 100_000, "not JSON: "),
-        ("[]", "no JSON object"),
+        ("[]", "not a JSON object"),
         (json.dumps(_fields())[:-1] + ', "body": "another"}', "body: duplicate name"),
         (json.dumps(_fields(body=...)), "body: missing"),
         (json.dumps(_fields(body={"a": 1})), r"body: must be a string \(JSON written as"),
@@ -103,29 +101,29 @@ def test_whatever_the_message_was_a_line_gives_it_back(
         ),
     ],
 )
-def test_a_line_that_is_no_dead_letter_is_told_by_what_is_wrong(line: str, problem: str) -> None:
+def test_invalid_line_is_rejected_with_the_reason(line: str, problem: str) -> None:
     with pytest.raises(ValueError, match=f"^{problem}"):
         from_line(line)
 
 
-def test_an_export_and_its_name_are_durable_before_it_counts_as_written(
+def test_file_and_directory_are_synced_before_the_export_returns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "dead.jsonl"
     synced: list[tuple[bool, bool]] = []
     sync = os.fsync
 
-    def noting(handle: int) -> None:
+    def record_sync(handle: int) -> None:
         synced.append((stat.S_ISDIR(os.fstat(handle).st_mode), file.exists()))
         sync(handle)
 
-    monkeypatch.setattr(os, "fsync", noting)
+    monkeypatch.setattr(os, "fsync", record_sync)
     with new_file(file, overwrite=False) as stream:
         stream.write("line\n")
     assert synced == [(False, False), (True, True)]
 
 
-def test_an_export_replaces_no_device() -> None:
+def test_export_to_a_device_is_rejected() -> None:
     with (
         pytest.raises(UsageError, match="not a regular file"),
         new_file(Path("/dev/full"), overwrite=True),

@@ -1,4 +1,4 @@
-"""State that a journal tells the next run all that was sent, whatever ended the last one."""
+"""A journal records everything that was sent, however the last run ended."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from worker.domain.dead_letter import mark_replayed
 from worker.domain.message import OutgoingMessage
 from worker.errors import JournalError, UsageError
 from worker.operations.dead_letters.journal import (
-    Sent,
+    SentDeadLetter,
     content_digest,
     default_path,
     digest,
-    opened,
-    peek,
+    open_journal,
+    read_journal,
 )
 
 ARN = "arn:aws:sqs:eu-west-1:123456789012:aup-acceptances-dead"
 TO = "https://sqs.test/source"
 A, B, C = (
-    Sent(name, f"original-{name}", digest(f"body {name}"), f"sent {name}", TO) for name in "abc"
+    SentDeadLetter(name, f"original-{name}", digest(f"body {name}"), f"sent {name}", TO)
+    for name in "abc"
 )
 
 
@@ -36,22 +37,21 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "state" / "journal.jsonl"
 
 
-def _killed_run(path: Path, asked: str = "all") -> None:
-    """Send two, delete one, and be killed."""
-    with opened(path, ARN, asked, TO) as journal:
+def _killed_run(path: Path, request: str = "all") -> None:
+    """Record a run that sent two messages, deleted one dead letter and was killed."""
+    with open_journal(path, ARN, request, TO) as journal:
         journal.begin(START, 120)
         journal.sent([A, B], START + timedelta(seconds=1))
         journal.deleted(["a"], START + timedelta(seconds=2))
 
 
-def test_the_next_run_knows_what_was_sent_and_what_was_deleted_too(path: Path) -> None:
+def test_next_run_knows_what_was_sent_and_what_was_deleted(path: Path) -> None:
     _killed_run(path)
-    with opened(path, ARN, "all", TO) as journal:
+    with open_journal(path, ARN, "all", TO) as journal:
         progress = journal.progress
         assert progress.was_sent("b", "body b", "sent b")
-        assert not progress.was_sent(
-            "b", "another body", "sent b"
-        )  # sent again since, and dead anew
+        # Dead-lettered again with another body since it was sent.
+        assert not progress.was_sent("b", "another body", "sent b")
         assert not progress.was_sent("a", "body a", "sent a")
         assert progress.has_done("a")
         assert progress.has_done("original-a")
@@ -60,54 +60,54 @@ def test_the_next_run_knows_what_was_sent_and_what_was_deleted_too(path: Path) -
         assert progress.hidden_until == START + timedelta(seconds=122)
 
 
-def test_who_asks_for_something_else_hears_only_of_what_is_left_to_delete(path: Path) -> None:
+def test_different_request_keeps_only_what_is_outstanding(path: Path) -> None:
     _killed_run(path)
-    progress = peek(path, ARN, "only invalid", TO)
+    progress = read_journal(path, ARN, "only invalid", TO)
     assert (progress.done, progress.runs) == ({}, 0)
     assert progress.was_sent("b", "body b", "sent b")
-    assert peek(path, ARN, "all", TO).has_done("a")
+    assert read_journal(path, ARN, "all", TO).has_done("a")
 
 
-def test_a_run_that_ended_by_itself_hides_nothing_and_one_that_did_all_leaves_no_file(
+def test_finished_run_hides_nothing_and_a_complete_one_removes_the_file(
     path: Path,
 ) -> None:
     _killed_run(path)
-    with opened(path, ARN, "all", TO) as journal:
+    with open_journal(path, ARN, "all", TO) as journal:
         journal.begin(START, 120)
         journal.stop(START)
-    assert peek(path, ARN, "all", TO).hidden_until is None
-    with opened(path, ARN, "all", TO) as journal:
+    assert read_journal(path, ARN, "all", TO).hidden_until is None
+    with open_journal(path, ARN, "all", TO) as journal:
         journal.begin(START, 120)
         journal.end(START)  # b is not known to be deleted
     assert path.exists()
-    with opened(path, ARN, "all", TO) as journal:
+    with open_journal(path, ARN, "all", TO) as journal:
         journal.begin(START, 120)
         journal.deleted(["b"], START)
         journal.end(START)
     assert not path.exists()
-    assert peek(path, ARN, "all", TO).runs == 0
+    assert read_journal(path, ARN, "all", TO).runs == 0
 
 
-@pytest.mark.parametrize("torn", [1, 10, 40])
-def test_a_line_that_a_crash_tore_off_is_none_and_the_next_one_is_whole(
-    path: Path, torn: int
+@pytest.mark.parametrize("cut", [1, 10, 40])
+def test_incomplete_last_line_is_removed_before_the_next_one_is_written(
+    path: Path, cut: int
 ) -> None:
     _killed_run(path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-torn])
-    with opened(path, ARN, "all", TO) as journal:
+    complete = path.read_bytes()
+    path.write_bytes(complete[:-cut])
+    with open_journal(path, ARN, "all", TO) as journal:
         assert set(journal.progress.outstanding) == {"a", "b"}
         journal.sent([C], START)
     lines = path.read_text().splitlines()
     assert [next(iter(json.loads(line))) for line in lines] == ["journal", "run", "sent", "sent"]
-    assert set(peek(path, ARN, "all", TO).outstanding) == {"a", "b", "c"}
+    assert set(read_journal(path, ARN, "all", TO).outstanding) == {"a", "b", "c"}
 
 
-def test_two_replays_do_not_share_a_journal(path: Path) -> None:
+def test_journal_in_use_by_another_replay_is_rejected(path: Path) -> None:
     with (
-        opened(path, ARN, "all", TO),
-        pytest.raises(JournalError, match="another replay is at work"),
-        opened(path, ARN, "all", TO),
+        open_journal(path, ARN, "all", TO),
+        pytest.raises(JournalError, match="in use by another replay"),
+        open_journal(path, ARN, "all", TO),
     ):
         pass
 
@@ -115,14 +115,14 @@ def test_two_replays_do_not_share_a_journal(path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "arn", "problem"),
     [
-        ("something else\n", ARN, "is no journal of a replay"),
-        ('{"journal": "aup-worker replay"}\n', ARN, "is no journal of a replay"),
-        (None, f"{ARN}-other", "belongs to the dead letters of"),
-        ("+nonsense\n", ARN, "jsonl:5: no line of a journal"),
-        ('+{"at": "2026-11-22T10:00:00+00:00", "sent": 7}\n', ARN, "jsonl:5: no line of a journal"),
+        ("something else\n", ARN, "not a replay journal"),
+        ('{"journal": "aup-worker replay"}\n', ARN, "not a replay journal"),
+        (None, f"{ARN}-other", "belongs to the dead-letter queue"),
+        ("+nonsense\n", ARN, "jsonl:5: invalid line"),
+        ('+{"at": "2026-11-22T10:00:00+00:00", "sent": 7}\n', ARN, "jsonl:5: invalid line"),
     ],
 )
-def test_what_is_no_journal_is_left_alone(
+def test_file_that_is_not_a_journal_is_rejected_and_unchanged(
     path: Path, content: str | None, arn: str, problem: str
 ) -> None:
     _killed_run(path)
@@ -130,14 +130,14 @@ def test_what_is_no_journal_is_left_alone(
     if content is not None:
         before = before + content[1:] if content.startswith("+") else content
         path.write_text(before)
-    with pytest.raises(UsageError, match=problem), opened(path, arn, "all", TO):
+    with pytest.raises(UsageError, match=problem), open_journal(path, arn, "all", TO):
         pass
     with pytest.raises(UsageError, match=problem):
-        peek(path, arn, "all", TO)
+        read_journal(path, arn, "all", TO)
     assert path.read_text() == before
 
 
-def test_it_holds_no_body_and_is_kept_apart_by_queue() -> None:
+def test_default_path_differs_by_queue_and_follows_xdg() -> None:
     environment = {"XDG_STATE_HOME": "/state"}
     one, other = default_path(ARN, environment), default_path(f"{ARN}x", environment)
     assert one != other
@@ -146,20 +146,20 @@ def test_it_holds_no_body_and_is_kept_apart_by_queue() -> None:
     assert home.parent == Path.home() / ".local/state/aup-worker"
 
 
-def test_another_destination_or_another_edit_counts_as_not_sent(path: Path) -> None:
+def test_message_sent_elsewhere_or_with_another_edit_counts_as_not_sent(path: Path) -> None:
     _killed_run(path)
-    assert not peek(path, ARN, "all", f"{TO}-scratch").was_sent("b", "body b", "sent b")
-    progress = peek(path, ARN, "all", TO)
+    assert not read_journal(path, ARN, "all", f"{TO}-scratch").was_sent("b", "body b", "sent b")
+    progress = read_journal(path, ARN, "all", TO)
     assert not progress.was_sent("b", "body b", "edited b")
     assert progress.was_sent("b", "body b", "sent b")
 
 
-def test_a_run_to_another_destination_does_not_report_what_was_replayed_here(path: Path) -> None:
+def test_run_to_another_destination_does_not_count_earlier_replays(path: Path) -> None:
     _killed_run(path)
-    assert not peek(path, ARN, "all", f"{TO}-scratch").has_done("a")
+    assert not read_journal(path, ARN, "all", f"{TO}-scratch").has_done("a")
 
 
-def test_what_a_journal_of_version_1_lists_counts_as_not_sent(path: Path) -> None:
+def test_entries_of_a_version_1_journal_count_as_not_sent(path: Path) -> None:
     lines = [
         {"journal": "aup-worker replay", "version": 1, "dead_letters": ARN},
         {"run": "all", "look_seconds": 120, "at": START.isoformat()},
@@ -169,16 +169,16 @@ def test_what_a_journal_of_version_1_lists_counts_as_not_sent(path: Path) -> Non
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
     path.write_text(text)
     for to in (TO, ""):
-        progress = peek(path, ARN, "all", to)
+        progress = read_journal(path, ARN, "all", to)
         assert set(progress.outstanding) == {"b"}
         assert not progress.was_sent("b", "body b", "")
-    with opened(path, ARN, "all", TO) as journal:
+    with open_journal(path, ARN, "all", TO) as journal:
         journal.begin(START, 120)
         journal.sent([C], START)
-    assert peek(path, ARN, "all", TO).was_sent("c", "body c", "sent c")
+    assert read_journal(path, ARN, "all", TO).was_sent("c", "body c", "sent c")
 
 
-def test_the_digest_of_a_message_covers_all_but_the_marks_of_replays() -> None:
+def test_content_digest_covers_everything_but_the_replay_mark() -> None:
     plain = OutgoingMessage("a", {"raw": {"DataType": "Binary", "BinaryValue": b"\xff"}}, "t", "g")
     assert content_digest(mark_replayed(plain, START)) == content_digest(plain)
     others = (
@@ -191,8 +191,8 @@ def test_the_digest_of_a_message_covers_all_but_the_marks_of_replays() -> None:
 
 
 @contextmanager
-def _full_at(size: int) -> Iterator[None]:
-    """Let no file of this process grow beyond a size."""
+def _file_size_limit(size: int) -> Iterator[None]:
+    """Limit the size of files that this process writes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -201,32 +201,35 @@ def _full_at(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_line_that_a_full_disk_cuts_off_is_an_error_and_leaves_the_journal_whole(
+def test_full_disk_raises_and_leaves_the_journal_intact(
     path: Path,
 ) -> None:
     _killed_run(path)
-    whole = path.read_bytes()
-    with opened(path, ARN, "all", TO) as journal:
-        with _full_at(len(whole) + 20), pytest.raises(JournalError, match="File too large"):
+    complete = path.read_bytes()
+    with open_journal(path, ARN, "all", TO) as journal:
+        with (
+            _file_size_limit(len(complete) + 20),
+            pytest.raises(JournalError, match="File too large"),
+        ):
             journal.sent([C], START)
-        assert path.read_bytes() == whole
+        assert path.read_bytes() == complete
         assert set(journal.progress.outstanding) == {"b"}
         journal.stop(START)
-    assert peek(path, ARN, "all", TO).hidden_until is None
+    assert read_journal(path, ARN, "all", TO).hidden_until is None
 
 
-def test_a_journal_that_cannot_be_begun_is_an_error_of_one_line(path: Path) -> None:
+def test_full_disk_raises_when_the_journal_is_created(path: Path) -> None:
     with (
-        _full_at(10),
+        _file_size_limit(10),
         pytest.raises(JournalError, match="File too large"),
-        opened(path, ARN, "all", TO),
+        open_journal(path, ARN, "all", TO),
     ):
         pass
 
 
-def test_a_device_is_refused_as_a_journal() -> None:
+def test_device_is_rejected_as_a_journal() -> None:
     full = Path("/dev/full")
-    with pytest.raises(UsageError, match="not a regular file"), opened(full, ARN, "all", TO):
+    with pytest.raises(UsageError, match="not a regular file"), open_journal(full, ARN, "all", TO):
         pass
     with pytest.raises(UsageError, match="not a regular file"):
-        peek(full, ARN, "all", TO)
+        read_journal(full, ARN, "all", TO)

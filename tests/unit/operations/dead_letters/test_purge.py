@@ -1,4 +1,4 @@
-"""State that a purge deletes what it was told to, and tells what it could not."""
+"""A purge deletes the given dead letters and counts those that it could not delete."""
 
 from __future__ import annotations
 
@@ -19,40 +19,42 @@ from worker.errors import AWSError, AWSThrottledError
 from worker.operations.dead_letters.purge import PurgeFigures, purge
 
 
-async def _buried(count: int) -> tuple[World, dict[str, str]]:
-    """Make dead letters; give the place, and the event of each by the letter's id."""
+async def _world_with_dead_letters(count: int) -> tuple[World, dict[str, str]]:
+    """Send dead letters; return the world, and the event id of each by its message id."""
     world = await open_world()
     for number in range(count):
-        letter = to_dead_letter(received_message(body=body(number)), "invalid", "", dead_at=clock())
-        assert await world.dead_letters.send([letter]) == [None]
+        dead_letter = to_dead_letter(
+            received_message(body=body(number)), "invalid", "", dead_at=clock()
+        )
+        assert await world.dead_letters.send([dead_letter]) == [None]
     stored = world.sqs.queue(DEAD_LETTERS).messages.values()
     return world, {each.message_id: json.loads(each.body)["event_id"] for each in stored}
 
 
-def _left(world: World) -> set[str]:
+def _remaining(world: World) -> set[str]:
     return {json.loads(each)["event_id"] for each in world.bodies(DEAD_LETTERS)}
 
 
 @simulated
-async def test_it_deletes_those_that_were_named_and_no_others() -> None:
-    world, events = await _buried(35)
+async def test_purge_deletes_only_the_given_ids() -> None:
+    world, events = await _world_with_dead_letters(35)
     ids = [key for key, event in events.items() if event not in {"event-3", "event-30"}]
-    told: list[int] = []
+    counts: list[int] = []
     figures = await purge(
         world.dead_letters,
-        [*ids, "nobody"],
+        [*ids, "unknown"],
         now=clock,
         polls=4,
-        progress=lambda so_far: told.append(so_far.deleted),
+        progress=lambda so_far: counts.append(so_far.deleted),
     )
     assert figures == PurgeFigures(deleted=33)
-    assert told[-1] == 33
-    assert _left(world) == {"event-3", "event-30"}
+    assert counts[-1] == 33
+    assert _remaining(world) == {"event-3", "event-30"}
     assert (await world.dead_letters.state()).in_flight == 0
 
 
 class _Failing(Queue):
-    """Refuse to delete one letter, so many times."""
+    """A queue that fails to delete one message a number of times."""
 
     def __init__(self, queue: Queue, times: int, *, whole: bool) -> None:
         super().__init__(queue._client, queue.url)
@@ -73,38 +75,38 @@ class _Failing(Queue):
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_what_fails_in_passing_is_tried_again(whole: bool) -> None:
+def test_transient_failures_are_retried(whole: bool) -> None:
     @simulated
     async def tried_again() -> None:
-        world, events = await _buried(15)
+        world, events = await _world_with_dead_letters(15)
         queue = _Failing(world.dead_letters, 2, whole=whole)
         assert (await purge(queue, events, now=clock)).deleted == 15
-        assert _left(world) == set()
+        assert _remaining(world) == set()
 
     tried_again()
 
 
 @simulated
-async def test_what_cannot_be_deleted_is_told_and_visible_again() -> None:
-    world, events = await _buried(15)
+async def test_dead_letter_that_cannot_be_deleted_is_counted_and_visible_again() -> None:
+    world, events = await _world_with_dead_letters(15)
     figures = await purge(_Failing(world.dead_letters, 99, whole=False), events, now=clock)
     assert figures == PurgeFigures(deleted=14, failed=1, last_error="slow down")
-    assert _left(world) == {"event-3"}
+    assert _remaining(world) == {"event-3"}
     assert (await world.dead_letters.state()).visible == 1
 
 
 @simulated
-async def test_a_deleted_message_that_sqs_hands_out_again_is_deleted_again() -> None:
-    world, events = await _buried(25)
+async def test_deleted_message_that_sqs_returns_again_is_deleted_again() -> None:
+    world, events = await _world_with_dead_letters(25)
     world.faults.rates = FaultRates(reappearance=1.0)
     world.faults.durations = replace(world.faults.durations, reappearance_seconds=0.5)
-    figures = await purge(_Slow(world), [*events, "nobody"], now=clock)
+    figures = await purge(_Slow(world), [*events, "unknown"], now=clock)
     assert figures.deleted == 25
-    assert _left(world) == set()
+    assert _remaining(world) == set()
 
 
 class _Slow(Queue):
-    """Take so long for a delete that what it deletes first reappears before the next poll."""
+    """A queue whose deletes take so long that messages reappear before the next poll."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world.dead_letters._client, world.dead_letters.url)

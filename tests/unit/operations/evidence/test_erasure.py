@@ -1,4 +1,4 @@
-"""State what is planned for erasing, and what a failure leaves."""
+"""An erasure covers the fields that are present, and reports failures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Repository:
         return self.outcome
 
 
-def test_only_what_is_there_is_planned_and_a_salt_alone_is_there() -> None:
+def test_plan_contains_only_fields_with_a_value_or_a_salt() -> None:
     item = _item(session_id=None)
     del item["user_agent"]
     [planned] = plan([item, _item(ip=None, user_agent=None, session_id=None)], ERASABLE)
@@ -37,7 +37,7 @@ def test_only_what_is_there_is_planned_and_a_salt_alone_is_there() -> None:
     assert planned.problem == ""
 
 
-def test_a_value_that_also_stands_elsewhere_is_named() -> None:
+def test_value_that_also_occurs_in_another_attribute_is_reported() -> None:
     quoted = 'a "quoted" client'
     item = _item(user_agent=quoted, seen_from=[IP], client=quoted, session_id="nowhere else")
     [planned] = plan([item], ERASABLE)
@@ -53,7 +53,7 @@ def test_a_value_that_also_stands_elsewhere_is_named() -> None:
         ({**_item(), "channel": "forged"}, "record_sha256 does not match"),
     ],
 )
-async def test_what_went_wrong_is_noted(
+async def test_failure_is_stored_in_the_erasure(
     outcome: AWSError | Mapping[str, Any], problem: str
 ) -> None:
     [planned] = plan([_item()], ["ip"])
@@ -62,7 +62,7 @@ async def test_what_went_wrong_is_noted(
     assert not planned.done
 
 
-async def test_a_record_that_does_not_verify_is_not_touched() -> None:
+async def test_record_that_does_not_verify_is_not_changed() -> None:
     [planned] = plan([{**_item(), "channel": "forged"}], ["ip"])
     await erase(cast("AUPRepository", None), planned)
-    assert planned.problem == "record_sha256 does not match the record; not touched"
+    assert planned.problem == "record_sha256 does not match the record; not changed"

@@ -1,4 +1,4 @@
-"""Contradictory times in a record are remarked on."""
+"""Contradictory times in a record produce remarks and leave the record sound."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.simulation.virtual_clock import START
 from tests.unit.fakes import acceptance, policy
 from worker.domain.evidence import build_item
-from worker.operations.evidence.verification import check
+from worker.operations.evidence.verification import verify_record
 
 DAY = 86_400
 
@@ -23,23 +23,23 @@ def _remarks(
         received_at=START + timedelta(seconds=received_seconds),
         recorded_at=START + timedelta(seconds=received_seconds + recorded_seconds),
     )
-    proof = check(item, policy(), tolerance_seconds)
-    assert proof.sound  # the user did accept
-    assert proof.result()["remarks"] == proof.remarks
-    return proof.remarks
+    verification = verify_record(item, policy(), tolerance_seconds)
+    assert verification.sound  # the user did accept
+    assert verification.result()["remarks"] == verification.remarks
+    return verification.remarks
 
 
 @pytest.mark.parametrize(
     ("received_seconds", "recorded_seconds"),
     [(0, 0), (-300, 0), (0, -300), (90 * DAY, 0), (0, 14 * DAY), (-300, -300)],
 )
-def test_times_that_agree_within_the_tolerance_are_not_remarked_on(
+def test_times_within_the_tolerance_have_no_remark(
     received_seconds: float, recorded_seconds: float
 ) -> None:
     assert _remarks(received_seconds, recorded_seconds) == []
 
 
-def test_each_contradiction_is_named() -> None:
+def test_each_contradiction_has_a_remark() -> None:
     assert _remarks(-301, 0) == ["received_at is 301 s before accepted_at: a clock was wrong"]
     assert _remarks(0, -301) == ["recorded_at is 301 s before received_at: a clock was wrong"]
     [remark] = _remarks(0, 15 * DAY)
@@ -47,15 +47,15 @@ def test_each_contradiction_is_named() -> None:
     assert len(_remarks(-301, -2 * DAY)) == 2
 
 
-def test_the_tolerance_is_that_of_the_settings() -> None:
+def test_tolerance_is_configurable() -> None:
     assert _remarks(-301, 0, 301) == []
     assert len(_remarks(-2, -2, 1)) == 2
 
 
 @pytest.mark.parametrize("value", [None, "", "soon", 12, b"x", "2026-11-22T10:00:00"])
-def test_what_is_no_time_is_left_to_the_hash(value: Any) -> None:
+def test_value_that_is_not_a_time_has_no_remark(value: Any) -> None:
     item = build_item(acceptance(), received_at=START, recorded_at=START - timedelta(days=2))
-    assert len(check(item, policy()).remarks) == 1
-    assert check({**item, "received_at": value}, policy()).remarks == []
+    assert len(verify_record(item, policy()).remarks) == 1
+    assert verify_record({**item, "received_at": value}, policy()).remarks == []
     del item["recorded_at"]
-    assert check(item, policy()).remarks == []
+    assert verify_record(item, policy()).remarks == []

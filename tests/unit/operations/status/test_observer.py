@@ -1,4 +1,4 @@
-"""State what an observer asks, how seldom it asks what costs, and that a look takes nothing."""
+"""An observer limits its billed requests and leaves every dead dead_letter in the queue."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from worker.domain.dead_letter import to_dead_letter
 from worker.domain.message import OutgoingMessage
 from worker.errors import AWSDeniedError, AWSError
 from worker.operations.status.observer import (
-    LOOK_AGAIN_SECONDS,
-    LOOK_ANYWAY_SECONDS,
-    LOOK_MOST,
+    SCAN_AFTER_CHANGE_SECONDS,
+    SCAN_INTERVAL_SECONDS,
+    SCAN_MAX_DEAD_LETTERS,
     Observer,
     Status,
 )
 
 
 class _Ages:
-    """Be CloudWatch, as far as it is asked."""
+    """A fake CloudWatch with fixed ages."""
 
     def __init__(self, *ages: float | None) -> None:
         self.ages = list(ages)
         self.error: AWSError | None = None
-        self.asked: list[list[str]] = []
+        self.requests: list[list[str]] = []
         self.closed = False
 
     async def oldest_ages(self, names: Sequence[str], now: datetime) -> list[float | None]:
         assert now.tzinfo is not None
-        self.asked.append(list(names))
+        self.requests.append(list(names))
         if self.error is not None:
             raise self.error
         return self.ages
@@ -45,12 +45,12 @@ class _Ages:
         self.closed = True
 
 
-async def _bury(world: World, count: int, reason: str) -> None:
+async def _send_dead_letters(world: World, count: int, reason: str) -> None:
     for number in range(count):
-        letter = to_dead_letter(
+        dead_letter = to_dead_letter(
             received_message(number, body=body(number)), reason, "why", dead_at=clock()
         )
-        assert await world.dead_letters.send([letter]) == [None]
+        assert await world.dead_letters.send([dead_letter]) == [None]
 
 
 def _observer(world: World, ages: _Ages | None = None, **changes: Any) -> Observer:
@@ -64,7 +64,7 @@ def _observer(world: World, ages: _Ages | None = None, **changes: Any) -> Observ
     )
 
 
-async def _seen(world: World, ages: _Ages | None = None, **changes: Any) -> Status:
+async def _observe_once(world: World, ages: _Ages | None = None, **changes: Any) -> Status:
     observer = _observer(world, ages, **changes)
     status = await observer.observe(settle=True)
     await observer.aclose()
@@ -72,14 +72,18 @@ async def _seen(world: World, ages: _Ages | None = None, **changes: Any) -> Stat
 
 
 @simulated
-async def test_dead_letters_are_counted_by_reason_and_none_is_taken() -> None:
+async def test_dead_letters_are_counted_by_reason_and_stay_in_the_queue() -> None:
     world = await open_world()
-    await _bury(world, 12, "invalid")
-    await _bury(world, 3, "conflict")
+    await _send_dead_letters(world, 12, "invalid")
+    await _send_dead_letters(world, 3, "conflict")
     await asyncio.sleep(50)
-    status = await _seen(world)
-    census = status.census
-    assert (census.counts, census.seen, census.whole) == ({"invalid": 12, "conflict": 3}, 15, True)
+    status = await _observe_once(world)
+    reason_counts = status.reason_counts
+    assert (reason_counts.counts, reason_counts.seen, reason_counts.complete) == (
+        {"invalid": 12, "conflict": 3},
+        15,
+        True,
+    )
     age = status.dead_letters.oldest_age_seconds
     assert age is not None
     assert 50 <= age < 70
@@ -90,71 +94,76 @@ async def test_dead_letters_are_counted_by_reason_and_none_is_taken() -> None:
 
 
 @simulated
-async def test_a_look_is_bounded_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert LOOK_MOST == 1000
-    monkeypatch.setattr("worker.operations.status.observer.LOOK_MOST", 20)
+async def test_scan_is_limited_in_number_and_reported_as_incomplete(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert SCAN_MAX_DEAD_LETTERS == 1000
+    monkeypatch.setattr("worker.operations.status.observer.SCAN_MAX_DEAD_LETTERS", 20)
     world = await open_world()
-    await _bury(world, 90, "invalid")
-    seen = await _seen(world)
-    census = seen.census
-    assert census.known == 90
-    assert 20 <= census.seen < 90
-    assert not census.whole
+    await _send_dead_letters(world, 90, "invalid")
+    seen = await _observe_once(world)
+    reason_counts = seen.reason_counts
+    assert reason_counts.known == 90
+    assert 20 <= reason_counts.seen < 90
+    assert not reason_counts.complete
     assert seen.dead_letters.oldest_age_seconds is None, "an older one may be among the others"
     state = await world.dead_letters.state()
     assert (state.visible, state.in_flight) == (90, 0)
 
 
 @simulated
-async def test_a_look_ends_in_time_and_shows_again_what_it_hid(
+async def test_scan_is_limited_in_time_and_makes_all_messages_visible_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("worker.operations.status.observer.LOOK_LONGEST_SECONDS", 0.15)
+    monkeypatch.setattr("worker.operations.status.observer.SCAN_MAX_SECONDS", 0.15)
     world = await open_world()
-    await _bury(world, 300, "invalid")
-    census = (await _seen(world)).census
-    assert census.seen < 300
+    await _send_dead_letters(world, 300, "invalid")
+    reason_counts = (await _observe_once(world)).reason_counts
+    assert reason_counts.seen < 300
     assert (await world.dead_letters.state()).visible == 300
 
 
 @simulated
-async def test_nobody_looks_where_there_is_nothing_or_nobody_may_or_wants() -> None:
+async def test_dead_letters_are_not_counted_if_disabled_or_in_flight_elsewhere() -> None:
     world = await open_world()
-    empty = await _seen(world)
-    assert (empty.census.counts, empty.dead_letters.age_unknown) == ({}, "")
-    await _bury(world, 3, "invalid")
-    unwanted = await _seen(world, reasons=False)
-    assert (unwanted.census.counts, unwanted.census.unknown) == (
-        None, "not looked at (--no-reasons)",
+    empty = await _observe_once(world)
+    assert (empty.reason_counts.counts, empty.dead_letters.age_unknown) == ({}, "")
+    await _send_dead_letters(world, 3, "invalid")
+    disabled = await _observe_once(world, visibility_timeout_seconds=None)
+    assert (disabled.reason_counts.counts, disabled.reason_counts.unknown) == (
+        None, "not scanned (--no-reasons)",
     )  # fmt: skip
     assert world.calls["ReceiveMessage"] == 0
     held = await world.dead_letters.receive(10, wait_seconds=0, visibility_timeout_seconds=3600)
     assert len(held) == 3
-    elsewhere = await _seen(world)
-    assert (elsewhere.census.counts, "held elsewhere" in elsewhere.census.unknown) == (None, True)
+    elsewhere = await _observe_once(world)
+    assert (
+        elsewhere.reason_counts.counts,
+        "in flight elsewhere" in elsewhere.reason_counts.unknown,
+    ) == (None, True)
 
 
 @simulated
-async def test_a_queue_that_counts_looks_against_its_letters_is_not_looked_at() -> None:
+async def test_dead_letter_queue_with_its_own_redrive_policy_is_not_scanned() -> None:
     world = await open_world(max_receive_count=5)
     observer = Observer(
         world.dead_letters, world.source, cast("CloudWatch", _Ages(None, None)),
         now=clock, clock=asyncio.get_running_loop().time,
     )  # fmt: skip
     await world.source.send([OutgoingMessage(body(1))])
-    census = (await observer.observe(settle=True)).census
+    reason_counts = (await observer.observe(settle=True)).reason_counts
     await observer.aclose()
-    assert census.counts is None
-    assert "redrive policy of its own" in census.unknown
+    assert reason_counts.counts is None
+    assert "its own redrive policy" in reason_counts.unknown
     assert world.calls["ReceiveMessage"] == 0
 
 
 @simulated
-async def test_what_cannot_be_asked_is_unknown_with_the_reason_and_the_rest_is_told(
+async def test_failed_request_is_reported_and_the_rest_of_the_status_is_returned(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = await open_world()
-    await _bury(world, 2, "invalid")
+    await _send_dead_letters(world, 2, "invalid")
     await world.source.send([OutgoingMessage(body(1))])
     ages = _Ages()
     ages.error = AWSDeniedError("GetMetricData: AccessDenied: no")
@@ -163,17 +172,17 @@ async def test_what_cannot_be_asked_is_unknown_with_the_reason_and_the_rest_is_t
         raise AWSDeniedError("ReceiveMessage: AccessDenied: no")
 
     monkeypatch.setattr(world.dead_letters, "receive", denied)
-    status = await _seen(world, ages)
+    status = await _observe_once(world, ages)
     assert status.queue.state.visible == 1
     assert status.queue.oldest_age_seconds is None
     assert status.queue.age_unknown.startswith("GetMetricData")
-    assert status.census.counts is None
-    assert status.census.unknown.startswith("ReceiveMessage")
+    assert status.reason_counts.counts is None
+    assert status.reason_counts.unknown.startswith("ReceiveMessage")
     assert ages.closed
 
 
 @simulated
-async def test_cloudwatch_is_asked_once_a_minute_however_often_somebody_looks() -> None:
+async def test_cloudwatch_is_requested_at_most_once_a_minute() -> None:
     world, ages = await open_world(), _Ages(61.0, None)
     await world.source.send([OutgoingMessage(body(1))])
     observer = _observer(world, ages)
@@ -182,47 +191,45 @@ async def test_cloudwatch_is_asked_once_a_minute_however_often_somebody_looks() 
         await asyncio.sleep(2)
     await observer.aclose()
     assert status.queue.oldest_age_seconds == 61
-    assert ages.asked == [["aup-acceptances", "aup-acceptances-dead"]] * 4
+    assert ages.requests == [["aup-acceptances", "aup-acceptances-dead"]] * 4
 
 
 @simulated
-async def test_dead_letters_are_looked_at_again_when_their_number_changed_and_not_too_often() -> (
-    None
-):
+async def test_dead_letters_are_scanned_again_after_a_change_and_not_too_often() -> None:
     world = await open_world()
-    await _bury(world, 3, "invalid")
+    await _send_dead_letters(world, 3, "invalid")
     observer = _observer(world)
-    looks = set()
+    scans = set()
 
     async def observed(seconds: float) -> int:
         end = clock().timestamp() + seconds
         while clock().timestamp() < end:
             status = await observer.observe(settle=True)
-            looks.add(status.census.looked_at)
+            scans.add(status.reason_counts.scanned_at)
             await asyncio.sleep(1)
-        return len(looks)
+        return len(scans)
 
-    assert await observed(LOOK_ANYWAY_SECONDS - 30) == 1
-    await _bury(world, 1, "conflict")
+    assert await observed(SCAN_INTERVAL_SECONDS - 30) == 1
+    await _send_dead_letters(world, 1, "conflict")
     assert await observed(5) == 2
-    await _bury(world, 1, "conflict")
-    assert await observed(LOOK_AGAIN_SECONDS - 10) == 2
+    await _send_dead_letters(world, 1, "conflict")
+    assert await observed(SCAN_AFTER_CHANGE_SECONDS - 10) == 2
     assert await observed(15) == 3
-    # While others hold some, a look would take them away from those.
+    # A scan would disturb the consumer of messages that are in flight.
     await world.dead_letters.receive(1, wait_seconds=0, visibility_timeout_seconds=3600)
-    await _bury(world, 1, "conflict")
+    await _send_dead_letters(world, 1, "conflict")
     assert await observed(60) == 3
-    assert await observed(LOOK_ANYWAY_SECONDS) == 4
+    assert await observed(SCAN_INTERVAL_SECONDS) == 4
     await observer.aclose()
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.1, 0.2, 0.3, 0.4, 0.6])
 @simulated
-async def test_an_observer_that_is_closed_in_mid_look_leaves_everything_visible(
+async def test_observer_closed_during_a_scan_makes_all_messages_visible_again(
     seconds: float,
 ) -> None:
     world = await open_world()
-    await _bury(world, 200, "invalid")
+    await _send_dead_letters(world, 200, "invalid")
     observer = _observer(world)
     await observer.observe()
     settling = asyncio.create_task(observer.observe(settle=True))
@@ -234,27 +241,27 @@ async def test_an_observer_that_is_closed_in_mid_look_leaves_everything_visible(
 
 
 @simulated
-async def test_the_net_is_arrivals_less_departures_per_second() -> None:
+async def test_net_rate_is_arrivals_minus_departures_per_second() -> None:
     world = await open_world()
-    observer = _observer(world, reasons=False)
+    observer = _observer(world, visibility_timeout_seconds=None)
     first = await observer.observe()
     await world.source.send([OutgoingMessage(body(number)) for number in range(10)])
     await asyncio.sleep(4)
     second = await observer.observe()
-    taken = await world.source.receive(10, wait_seconds=0, visibility_timeout_seconds=60)
-    await world.source.delete(taken)
+    received = await world.source.receive(10, wait_seconds=0, visibility_timeout_seconds=60)
+    await world.source.delete(received)
     await asyncio.sleep(4)
     third = await observer.observe()
     await observer.aclose()
     assert first.queue.net_per_second is None
     assert second.queue.net_per_second == pytest.approx(10 / 4, rel=0.2)
-    assert third.queue.net_per_second == pytest.approx(-len(taken) / 4, rel=0.2)
+    assert third.queue.net_per_second == pytest.approx(-len(received) / 4, rel=0.2)
     assert third.dead_letters.net_per_second == 0
 
 
 @simulated
-async def test_a_queue_that_does_not_tell_its_state_is_an_error() -> None:
+async def test_unreadable_queue_state_is_an_error() -> None:
     world = await open_world()
     world.faults.rates = FaultRates(throttled=1.0)
     with pytest.raises(AWSError):
-        await _seen(world)
+        await _observe_once(world)

@@ -1,4 +1,4 @@
-"""State what is read from workers' metrics, and that no answer of theirs does any harm."""
+"""Samples are parsed from the metrics of workers; any other response is a problem."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from worker.errors import UsageError
 from worker.observability.endpoints import serving
 from worker.observability.prometheus import exposition
 from worker.operations.status import scrape as scraping
-from worker.operations.status.scrape import Sample, address, parse_address, scrape, scrape_all
+from worker.operations.status.scrape import (
+    Sample,
+    format_address,
+    parse_address,
+    scrape,
+    scrape_all,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +34,7 @@ from worker.operations.status.scrape import Sample, address, parse_address, scra
         ("0.0.0.0:80", "127.0.0.1:80"),
     ],
 )
-def test_where_a_worker_is_asked_is_a_host_and_a_port(text: str, read: str) -> None:
+def test_worker_address_is_a_host_and_a_port(text: str, read: str) -> None:
     assert parse_address(text) == read
 
 
@@ -38,22 +44,22 @@ def test_where_a_worker_is_asked_is_a_host_and_a_port(text: str, read: str) -> N
      "[host]:80", "[::1:80", "http://host:80", "user@host:80", "host:80/x", "a b:80",
      "host:" + "9" * 5000],
 )  # fmt: skip
-def test_anything_else_is_a_wrong_usage(text: str) -> None:
+def test_invalid_worker_address_is_rejected(text: str) -> None:
     with pytest.raises(UsageError, match="must be HOST:PORT"):
         parse_address(text)
 
 
-def test_a_worker_that_listens_everywhere_is_asked_here() -> None:
-    assert address("0.0.0.0", 80) == "127.0.0.1:80"  # noqa: S104 - asked, not listened on
-    assert address("::", 80) == "[::1]:80"
+def test_wildcard_address_is_replaced_by_the_loopback_address() -> None:
+    assert format_address("0.0.0.0", 80) == "127.0.0.1:80"  # noqa: S104 - requested, not bound
+    assert format_address("::", 80) == "[::1]:80"
 
 
-async def test_a_worker_tells_what_it_settled_what_it_holds_and_whether_it_is_ready(
+async def test_sample_contains_outcomes_held_messages_and_readiness(
     unused_port: int,
 ) -> None:
-    view, where = view_of(None, health_port=unused_port), f"127.0.0.1:{unused_port}"
+    view, address = view_of(None, health_port=unused_port), f"127.0.0.1:{unused_port}"
     async with serving(view, exposition(view)):
-        first = await scrape(where)
+        first = await scrape(address)
         assert (first.problem, first.ready, first.reasons) == ("", False, ("starting",))
         watched = Watched()
         view.begin(watched, lambda: 1)
@@ -62,7 +68,7 @@ async def test_a_worker_tells_what_it_settled_what_it_holds_and_whether_it_is_re
             accounting.open()
             accounting.close(Outcome(kind))
         accounting.open()
-        second = await scrape(where)
+        second = await scrape(address)
     assert (second.problem, second.ready, second.reasons, second.held) == ("", True, (), 1)
     assert second.version
     rates = second.rates(first)
@@ -77,25 +83,25 @@ async def test_a_worker_tells_what_it_settled_what_it_holds_and_whether_it_is_re
     }
 
 
-def test_rates_take_two_samples_of_one_run() -> None:
+def test_rates_need_two_samples_of_the_same_process() -> None:
     def sample(count: float, at_seconds: float, problem: str = "") -> Sample:
         return Sample("w", at_seconds, problem=problem, settled=dict.fromkeys(OutcomeKind, count))
 
     assert sample(30, 12).rates(sample(10, 2)) == dict.fromkeys(OutcomeKind, 2.0)
     assert sample(30, 12).rates(None) is None
-    assert sample(5, 12).rates(sample(10, 2)) is None, "started anew"
+    assert sample(5, 12).rates(sample(10, 2)) is None, "restarted"
     assert sample(30, 2).rates(sample(10, 2)) is None
-    assert sample(30, 12).rates(sample(10, 2, "no answer")) is None
-    assert sample(30, 12, "no answer").rates(sample(10, 2)) is None
+    assert sample(30, 12).rates(sample(10, 2, "no response")) is None
+    assert sample(30, 12, "no response").rates(sample(10, 2)) is None
 
 
 @asynccontextmanager
-async def _answering(port: int, body: bytes, status: int = 200, **more: Any) -> AsyncIterator[str]:
-    async def answer(_: web.Request) -> web.Response:
+async def _responding(port: int, body: bytes, status: int = 200, **more: Any) -> AsyncIterator[str]:
+    async def respond(_: web.Request) -> web.Response:
         return web.Response(body=body, status=status, **more)
 
     app = web.Application()
-    app.router.add_get("/metrics", answer)
+    app.router.add_get("/metrics", respond)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
@@ -116,18 +122,18 @@ async def _answering(port: int, body: bytes, status: int = 200, **more: Any) -> 
         (b"# " + b"x" * 2_000_000, 200, {}),
     ],
 )
-async def test_what_is_no_worker_is_told_as_such(
+async def test_other_service_is_reported_as_a_problem(
     unused_port: int, body: bytes, status: int, headers: dict[str, str]
 ) -> None:
-    async with _answering(unused_port, body, status, headers=headers) as where:
-        sample = await scrape(where)
+    async with _responding(unused_port, body, status, headers=headers) as address:
+        sample = await scrape(address)
     assert sample.problem == "is not this service's health endpoint"
 
 
-async def test_who_does_not_answer_is_told_as_such_and_holds_up_nobody(
+async def test_unresponsive_worker_is_reported_and_does_not_block_the_others(
     unused_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scraping, "_ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(scraping, "_RESPONSE_TIMEOUT_SECONDS", 0.2)
     silent = web.Application()
 
     async def wait(_: web.Request) -> web.Response:
@@ -140,5 +146,5 @@ async def test_who_does_not_answer_is_told_as_such_and_holds_up_nobody(
     await web.TCPSite(runner, "127.0.0.1", unused_port).start()
     slow, refused = await scrape_all([f"127.0.0.1:{unused_port}", "127.0.0.1:1"])
     await runner.cleanup()
-    assert slow.problem == "no answer within 0.2 s"
-    assert refused.problem == "no answer (Connection refused)"
+    assert slow.problem == "no response within 0.2 s"
+    assert refused.problem == "no response (Connection refused)"

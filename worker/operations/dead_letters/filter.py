@@ -1,0 +1,77 @@
+"""Filters that select dead letters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from worker.operations.dead_letters.dead_letter import DeadLetter
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterFilter:
+    """Conditions that a dead letter must meet; an empty condition matches everything.
+
+    Attributes:
+        ids: Ids of the dead letters or of their original messages.
+        reasons: Reason codes.
+        users: Users named in the body.
+        policies: Policies named in the body.
+        versions: Policy versions named in the body.
+        since: Earliest `dead_at`, inclusive; timezone-aware.
+        until: Latest `dead_at`, exclusive; timezone-aware.
+        grep: Pattern to find in the body, the detail or an attribute.
+        limit: Maximum number of dead letters. `matches` does not apply it.
+    """
+
+    ids: Collection[str] = ()
+    reasons: Collection[str] = ()
+    users: Collection[str] = ()
+    policies: Collection[str] = ()
+    versions: Collection[str] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    grep: re.Pattern[str] | None = None
+    limit: int | None = None
+
+    def matches(self, dead_letter: DeadLetter) -> bool:
+        """Return whether a dead letter meets all conditions but the limit."""
+        return (
+            self._matches_id(dead_letter)
+            and self._matches_names(dead_letter)
+            and self._matches_time(dead_letter)
+            and self._matches_text(dead_letter)
+        )
+
+    def _matches_id(self, dead_letter: DeadLetter) -> bool:
+        ids = {dead_letter.message_id, dead_letter.original_message_id}
+        return not self.ids or not ids.isdisjoint(self.ids)
+
+    def _matches_names(self, dead_letter: DeadLetter) -> bool:
+        pairs = (
+            (self.reasons, dead_letter.reason),
+            (self.users, dead_letter.user_id),
+            (self.policies, dead_letter.policy_id),
+            (self.versions, dead_letter.version),
+        )
+        return all(not wanted or value in wanted for wanted, value in pairs)
+
+    def _matches_time(self, dead_letter: DeadLetter) -> bool:
+        after = self.since is None or dead_letter.dead_at >= self.since
+        return after and (self.until is None or dead_letter.dead_at < self.until)
+
+    def _matches_text(self, dead_letter: DeadLetter) -> bool:
+        if self.grep is None:
+            return True
+        return any(self.grep.search(text) for text in _texts(dead_letter))
+
+
+def _texts(dead_letter: DeadLetter) -> Iterator[str]:
+    yield dead_letter.message.body
+    yield dead_letter.detail
+    for name, value in dead_letter.message.attributes.items():
+        yield name
+        yield value.get("StringValue", "")
+        yield bytes(value.get("BinaryValue", b"")).decode(errors="replace")
