@@ -80,15 +80,15 @@ sbom: .cache/tools/cyclonedx/.complete ## the bill of materials of what the serv
 lock: ## resolve the locks anew
 	@test -x $(UV) || { $(PYTHON) -m venv .cache/uv && .cache/uv/bin/python -m pip install -q uv; }
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
-		--extra demo --extra build pyproject.toml -o requirements.lock
+		--extra demo --extra build pyproject.toml -o infra/locks/requirements.lock
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
-		--all-extras -c requirements.lock pyproject.toml -o requirements-dev.lock
+		--all-extras -c infra/locks/requirements.lock pyproject.toml -o infra/locks/requirements-dev.lock
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 		tests/infra/checkov.in -o tests/infra/checkov.lock
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
-		--extra otel -c requirements-dev.lock pyproject.toml -o requirements-run.lock
+		--extra otel -c infra/locks/requirements-dev.lock pyproject.toml -o infra/locks/requirements-run.lock
 	echo hatchling | $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--no-annotate -c requirements.lock - -o requirements-build.lock
+		--no-annotate -c infra/locks/requirements.lock - -o infra/locks/requirements-build.lock
 
 clean: ## remove what make made
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
@@ -104,13 +104,13 @@ $(VENV)/bin/python:
 	@echo "making $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) has no working venv module: install it (on Debian: apt-get install python3-venv)" >&2; exit 2; }
 
-$(VENV)/.run: $(VENV)/bin/python requirements.lock pyproject.toml
-	@echo "installing from requirements.lock"
-	@$(PIP) install --require-hashes -r requirements.lock
+$(VENV)/.run: $(VENV)/bin/python infra/locks/requirements.lock pyproject.toml
+	@echo "installing from infra/locks/requirements.lock"
+	@$(PIP) install --require-hashes -r infra/locks/requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/.develop: $(VENV)/.run requirements-dev.lock
-	@echo "installing from requirements-dev.lock"
-	@$(PIP) install --require-hashes -r requirements-dev.lock
+$(VENV)/.develop: $(VENV)/.run infra/locks/requirements-dev.lock
+	@echo "installing from infra/locks/requirements-dev.lock"
+	@$(PIP) install --require-hashes -r infra/locks/requirements-dev.lock
 	@touch $@

@@ -1,7 +1,7 @@
-"""Write the bill of materials of what the service runs on: CycloneDX JSON, on stdout.
+"""Write the bill of materials of the service to stdout, as CycloneDX JSON.
 
-Run by `make sbom`, in the environment that holds cyclonedx-py. The components are those of
-requirements-run.lock on Linux, each with the hashes that its archives are checked against.
+Run by `make sbom`, in the environment of cyclonedx-py. The components are those of
+infra/locks/requirements-run.lock on Linux, with the hashes that their archives are checked against.
 """
 
 import json
@@ -15,12 +15,12 @@ from typing import Any, Final
 from packaging.requirements import Requirement
 
 _ROOT: Final = Path(__file__).resolve().parents[1]
-_LOCK: Final = _ROOT / "requirements-run.lock"
+_LOCK: Final = _ROOT / "infra/locks/requirements-run.lock"
 _LINUX: Final = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
 
 
 def main() -> None:
-    """Let cyclonedx-py read the lock, and take out where this machine got things from."""
+    """Convert the lock with cyclonedx-py, without the package sources of this machine."""
     command = [str(Path(sys.executable).with_name("cyclonedx-py")), "requirements"]
     command += ["--pyproject", str(_ROOT / "pyproject.toml"), "--mc-type", "application"]
     command += ["--output-reproducible", "--output-format", "JSON", "--validate", "-"]
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def _on_linux(lock: str) -> str:
-    """Leave out what is never installed there."""
+    """Return the entries of a lock that are installed on Linux."""
     kept = []
     for entry in re.split(r"^(?=\S)", lock, flags=re.MULTILINE):
         requirement = entry.partition("\\")[0].strip()
@@ -47,7 +47,7 @@ def _on_linux(lock: str) -> str:
 
 
 def _complete(bill: dict[str, Any]) -> None:
-    """Name each component by what it is, and what the service itself asks for."""
+    """Set references and versions, and the direct dependencies of the service."""
     for tool in bill["metadata"]["tools"]["components"]:
         tool.pop("externalReferences", None)
     service = bill["metadata"]["component"]
@@ -56,7 +56,7 @@ def _complete(bill: dict[str, Any]) -> None:
     service.pop("externalReferences", None)
     for component in bill["components"]:
         component["bom-ref"] = component["purl"]
-        component.pop("description", None)  # the line of the lock, hashes and all
+        component.pop("description", None)  # the line of the lock with its hashes
         for reference in component.get("externalReferences", []):
             reference["url"] = component["purl"]
             reference.pop("comment", None)

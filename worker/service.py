@@ -16,7 +16,7 @@ import structlog
 from worker import __version__
 from worker.aws.sqs import Queue, open_queues
 from worker.errors import AWSThrottledError, AWSUnavailableError, GaveUpError
-from worker.observability.background import accompanied, embedded_metrics, traced
+from worker.observability.background import background_tasks, embedded_metrics, traced
 from worker.observability.service_status import ServiceStatus
 from worker.operations.doctor.preflight import check
 from worker.pipeline.flow import Flow
@@ -63,7 +63,7 @@ async def serve(
         try:
             async with (
                 guard,
-                accompanied(view),
+                background_tasks(view),
                 traced(_tell_of_traces) as tracing,
                 _opened(settings, stopping, session, view, tracing) as flow,
             ):

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install this checkout as a service, or upgrade to it: infra/systemd/install.sh, as root.
 # Each release has a folder of its own under /opt/aup-worker, and `current` points at the newest.
-# It starts, stops and restarts nothing, and leaves settings alone that are there already.
+# Starts, stops and restarts nothing, and keeps existing settings.
 set -eu
 cd "$(dirname "$0")/../.."
 home=/opt/aup-worker
@@ -21,7 +21,7 @@ tidy() {
 }
 trap tidy EXIT
 
-# The release holds no pip: what installs it is thrown away.
+# The release contains no pip: the environment that installs it is deleted.
 pip() {
 	"$build/bin/python" -m pip --disable-pip-version-check --quiet "$@"
 }
@@ -33,9 +33,9 @@ fi
 "$python" -m venv "$build"
 umask 022
 "$build/bin/python" -m venv --without-pip "$release"
-pip install --require-hashes --no-deps -r requirements-build.lock
+pip install --require-hashes --no-deps -r infra/locks/requirements-build.lock
 pip wheel --no-deps --no-build-isolation --wheel-dir "$build/wheel" .
-pip --python "$release/bin/python" install --no-compile --require-hashes --no-deps -r requirements-run.lock
+pip --python "$release/bin/python" install --no-compile --require-hashes --no-deps -r infra/locks/requirements-run.lock
 pip --python "$release/bin/python" install --no-compile --no-index --no-deps "$build"/wheel/*.whl
 "$release/bin/python" -m compileall -q "$release/lib"
 "$release/bin/aup-worker" --help >"$build/help"

@@ -193,7 +193,7 @@ def _cost(results: Results, prices: Prices) -> str:
         f"## Cost of a million messages, in {prices.currency}\n\n"
         f"At {price.sqs_requests:g} for a million SQS requests, {price.write_units:g} for write "
         f"units and {price.read_units:g} for read units: change "
-        "[figures.toml](../../worker/planning/figures.toml), then "
+        "[prices.toml](../../worker/aws/prices.toml), then "
         f"`python -m tests.bench --render`.\n\n{table(heads, rows)}\n\n{_chart('cost')}"
     )
 

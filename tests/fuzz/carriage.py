@@ -18,7 +18,7 @@ from tests.unit.fakes import DEAD_LETTERS, SOURCE, World, clock, open_world, pol
 from worker.domain.acceptance import Acceptance
 from worker.domain.dead_letter import ATTRIBUTE, read
 from worker.domain.evidence import same_content, verify
-from worker.domain.message import MESSAGE_MAX_BYTES, OutcomeKind, ReceivedMessage
+from worker.domain.message import MESSAGE_MAX_BYTES, OutcomeKind, OutgoingMessage, ReceivedMessage
 from worker.errors import Reason
 from worker.pipeline.flow import Flow
 from worker.repository import SingletonMeta
@@ -31,6 +31,8 @@ _NEVER_COUNTED: Final = (
 )  # fmt: skip
 # What a message that reads well may die of.
 _AFTER_DECODING: Final = {"unknown_policy", "content_mismatch", "conflict"}
+# Near the size limit a detail is shortened to 60 characters, at most six bytes each, or left out.
+_SHORTEST_DETAIL_BYTES: Final = 360
 _UNEXPLAINED: Final = "no room for a reason"
 _TALKATIVE: Final = structlog.make_filtering_bound_logger(10)
 
@@ -141,8 +143,14 @@ def _reason(letter: StoredMessage, by_id: dict[str, str]) -> str:
     if death.message_id:  # not in the shortest note
         if by_id[death.message_id] != letter.body:
             raise BodyError("dead, but not as it was sent", letter.body)
-        check_detail(death.detail, letter.body)
+        if death.detail or _has_room(letter, _SHORTEST_DETAIL_BYTES):
+            check_detail(death.detail, letter.body)
     return death.reason
+
+
+def _has_room(letter: StoredMessage, free_bytes: int) -> bool:
+    size = OutgoingMessage(letter.body, letter.attributes).size_bytes
+    return size + free_bytes <= MESSAGE_MAX_BYTES
 
 
 def _delivery(letter: StoredMessage) -> ReceivedMessage:

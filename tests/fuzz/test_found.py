@@ -81,3 +81,13 @@ def test_what_separates_lines_in_an_identifier_does_not_come_into_a_detail(end: 
     # It looks at every detail that is logged and at those of the dead letters.
     carriage.carry(bodies, [Decoding().decode(body) for body in bodies])
     assert carriage.ends[end] == 1
+
+
+def test_dead_letter_near_the_size_limit_has_a_detail_as_long_as_it_fits() -> None:
+    carriage = Carriage()
+    for free_bytes in range(0, 1000, 50):
+        digits = "7" * (MESSAGE_MAX_BYTES - free_bytes - len(START) - len(', "x": }'))
+        body = f'{START}, "x": {digits}}}'
+        assert len(body) == MESSAGE_MAX_BYTES - free_bytes
+        carriage.carry([body], [Decoding().decode(body)])
+    assert carriage.ends["malformed"] + carriage.ends["no room for a reason"] == 20

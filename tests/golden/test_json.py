@@ -17,7 +17,7 @@ from tests.golden.conftest import REGION
 from tests.golden.golden import Golden, document, lines, masked
 from tests.golden.verbs import Verbs
 from tests.unit.fakes import acceptance, body, received_message
-from tests.unit.monitoring import Watched, view_of
+from tests.unit.monitoring import FakePipeline, status_of
 from worker.cli import demo
 from worker.demo.run import DemoReport
 from worker.domain.dead_letter import to_dead_letter
@@ -215,8 +215,8 @@ async def test_documents_of_a_health_check(
 ) -> None:
     port = _closed_port()
     monkeypatch.setenv("AUP_HEALTH_PORT", str(port))
-    watched = Watched()
-    view = view_of(watched, health_port=port)
+    pipeline = FakePipeline()
+    status = status_of(pipeline, health_port=port)
     texts: dict[str, str] = {}
 
     async def ask(name: str, *options: str) -> None:
@@ -224,9 +224,9 @@ async def test_documents_of_a_health_check(
         report = {"exit code": done.code, "stdout": _normal(json.loads(done.stdout))}
         texts[f"{name}.json"] = masked(document(report))
 
-    async with serving(view, lambda: b""):
+    async with serving(status, lambda: b""):
         await ask("live")
-        watched.health.not_ready = ["draining"]
+        pipeline.health.not_ready = ["draining"]
         await ask("not-ready", "--ready")
     await ask("nothing-there")
     golden.check("health-verb", texts)

@@ -13,7 +13,7 @@ import pytest
 from tests.golden.golden import Golden, document, lines, masked
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import IP, FakeQueue, body, open_world, received_message
-from tests.unit.monitoring import Watched, view_of
+from tests.unit.monitoring import FakePipeline, FakeWatchdog, status_of
 from tests.unit.observability.test_tracing import Recorded, carried
 from worker.domain.message import DUPLICATE, RECORDED, Outcome, OutgoingMessage
 from worker.errors import AWSThrottledError, AWSUnavailableError, Reason
@@ -22,10 +22,10 @@ from worker.observability.endpoints import serving
 from worker.observability.prometheus import exposition
 
 
-def _busy() -> Watched:
+def _busy() -> FakePipeline:
     """Return a flow with a non-zero value in every counter."""
-    watched = Watched()
-    metrics = watched.metrics
+    pipeline = FakePipeline()
+    metrics = pipeline.metrics
     outcomes = [
         RECORDED,
         DUPLICATE,
@@ -39,14 +39,14 @@ def _busy() -> Watched:
     metrics.accounting.open()
     metrics.calls["PutItem"] += 5
     metrics.events["lease_lost"] += 2
-    watched.slots.in_flight, watched.slots.filled = 4, 1
-    watched.health.polled_at = 1.0
-    watched.health.not_ready = ["the table fails"]
-    return watched
+    pipeline.slots.in_flight, pipeline.slots.filled = 4, 1
+    pipeline.health.polled_at = 1.0
+    pipeline.health.not_ready = ["the table fails"]
+    return pipeline
 
 
 async def test_prometheus_metrics_with_labels_and_help(golden: Golden) -> None:
-    text = exposition(view_of(_busy()))().decode()
+    text = exposition(status_of(_busy()))().decode()
     # Those of the process are the library's, and not the same on every system.
     ours = [line for line in text.splitlines() if not re.match(r"(# \w+ )?process_", line)]
     series = [line if line.startswith("#") else line.rpartition(" ")[0] for line in ours]
@@ -56,7 +56,7 @@ async def test_prometheus_metrics_with_labels_and_help(golden: Golden) -> None:
 
 async def test_emf_documents(golden: Golden) -> None:
     seconds = iter(range(1_800_000_000, 1_900_000_000, 10))
-    emf = EMF(view_of(_busy()), now=lambda: float(next(seconds)))
+    emf = EMF(status_of(_busy()), now=lambda: float(next(seconds)))
     golden.check(
         "emf",
         {
@@ -82,7 +82,8 @@ async def _asked(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
 async def test_health_reports(golden: Golden) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = int(listening.getsockname()[1])
-    watched, view = _busy(), view_of(None, health_port=port)
+    watchdog = FakeWatchdog()
+    pipeline, status = _busy(), status_of(None, watchdog, health_port=port)
     url = f"http://127.0.0.1:{port}"
     found: dict[str, Any] = {}
 
@@ -90,17 +91,17 @@ async def test_health_reports(golden: Golden) -> None:
         for path in paths:
             found[f"{path}, {state}"] = await _asked(session, url + path)
 
-    async with serving(view, lambda: b""), aiohttp.ClientSession() as session:
+    async with serving(status, lambda: b""), aiohttp.ClientSession() as session:
         await ask("starting", "/livez", "/readyz", "/metrics", "/elsewhere")
-        view.stopping.set()
+        status.stopping.set()
         await ask("stopping before the first poll", "/readyz")
-        view.begin(watched, lambda: 7)
-        watched.health.polled_at = asyncio.get_running_loop().time()
+        status.begin(pipeline, lambda: 7)
+        pipeline.health.polled_at = asyncio.get_running_loop().time()
         await ask("not ready", "/livez", "/readyz")
-        watched.health.not_ready, watched.health.not_live = [], ["no poll ended"]
+        pipeline.health.not_ready, pipeline.health.not_live = [], ["no poll ended"]
         await ask("not live", "/livez")
-        watched.health.not_live = []
-        view._guard._lags.append(40.5)
+        pipeline.health.not_live = []
+        watchdog.lag_seconds = 40.5
         await ask("event loop blocked", "/livez")
     golden.check("health", {"endpoints.json": document(found)})
 

@@ -34,7 +34,7 @@ from worker.operations.doctor import account, queues, tables
 from worker.operations.doctor.clock import clock as clock_finding
 from worker.operations.doctor.process_manager import of_task, of_unit
 from worker.operations.doctor.relations import relations
-from worker.operations.doctor.result import CheckResult, unanswered
+from worker.operations.doctor.result import CheckResult, from_error
 from worker.pipeline.breaker import Breaker
 from worker.pipeline.record import Recorder
 from worker.repository import RecordResult
@@ -185,10 +185,10 @@ def _tables() -> dict[str, list[CheckResult]]:
         found[f"recovery, {name}"] = [tables.recovery(tables.POLICIES, recovery)]
     for error in _ERRORS:
         name = type(error).__name__
-        found[f"table unseen, {name}"] = [tables.unseen("policies", "AUP_TABLE_NAME", error)]
-        found[f"unanswered, {name}"] = [unanswered("check", error, remedy="the remedy")]
+        found[f"table unseen, {name}"] = [tables.not_described("policies", "AUP_TABLE_NAME", error)]
+        found[f"unanswered, {name}"] = [from_error("check", error, remedy="the remedy")]
         found[f"unanswered and not needed, {name}"] = [
-            unanswered("check", error, remedy="the remedy", needed=False)
+            from_error("check", error, remedy="the remedy", needed=False)
         ]
     return found
 
@@ -229,7 +229,7 @@ def _surroundings() -> dict[str, list[CheckResult]]:
 
 def _shown(finding: CheckResult) -> str:
     remedy = f" -> {finding.remedy}" if finding.remedy else ""
-    return f"{finding.verdict}: {finding.check}: {finding.found}{remedy}"
+    return f"{finding.status}: {finding.check}: {finding.found}{remedy}"
 
 
 def test_findings_of_doctor(golden: Golden) -> None:

@@ -60,7 +60,7 @@ def main() -> None:
     found |= {
         "read settings": _refused(Path("/etc/aup-worker/aup-worker.env").read_text),
         "read keys at their place": _refused(
-            Path("/etc/credstore/aup-worker.aws.calls-credentials").read_text
+            Path("/etc/credstore/aup-worker.aws-credentials").read_text
         ),
         "become root": _refused(lambda: os.setuid(0)),
         "talk to the kernel": _refused(lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)),

@@ -41,7 +41,7 @@ def _in_unit(name: str) -> str:
 
 def _pins(name: str) -> dict[str, str]:
     """Give what a lock pins, each with its hashes."""
-    entries = re.split(r"^(?=\S)", (ROOT / name).read_text(), flags=re.MULTILINE)
+    entries = re.split(r"^(?=\S)", (ROOT / "infra/locks" / name).read_text(), flags=re.MULTILINE)
     return {each.partition("==")[0]: each.partition("==")[2] for each in entries if each}
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.infra.stacks import NAMES, listed, resources, statements, template
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+OPERATIONS = (Path(__file__).parents[2] / "infra" / "operations.md").read_text()
 # Neither changes nor deletes, nor lets somebody else do so.
 CHANGES = re.compile(
     r"Update|Delete|Put|Purge|Set|Create|Tag|Add|Remove|Restore|Batch|Execute|Start"
@@ -47,7 +47,7 @@ def test_no_role_permits_actions_by_a_pattern() -> None:
         assert not [action for action in listed(statement["Action"]) if "*" in action]
 
 
-def test_the_worker_may_do_what_the_readme_says_and_nothing_else() -> None:
+def test_the_worker_has_the_documented_permissions_and_no_others() -> None:
     assert granted("WorkerPolicy") == {
         QUEUE: {
             "sqs:ReceiveMessage",
@@ -59,7 +59,7 @@ def test_the_worker_may_do_what_the_readme_says_and_nothing_else() -> None:
         USERS: {"dynamodb:PartiQLInsert", "dynamodb:GetItem"},
         POLICIES: {"dynamodb:GetItem"},
     }
-    paragraph = README[README.index("**Permissions.**") :].split("Nothing that updates")[0]
+    paragraph = OPERATIONS[OPERATIONS.index("**Permissions.**") :].split("Nothing that updates")[0]
     for actions in granted("WorkerPolicy").values():
         assert not [action for action in actions if f"`{action}`" not in paragraph]
 
@@ -124,14 +124,12 @@ def test_no_role_can_overwrite_an_item_or_create_one_by_an_update() -> None:
                 assert not {each.partition(":")[2] for each in actions} & replacing
 
 
-def test_the_readme_tells_what_each_role_may_do() -> None:
-    if "### On ECS" not in README:
-        pytest.skip("the README has no section on ECS")
-    rows = re.findall(r"^\| (\w+) \| `aup-worker .*\|$", README, re.MULTILINE)
+def test_the_documented_permissions_of_each_role_are_those_of_the_template() -> None:
+    rows = re.findall(r"^\| (\w+) \| `aup-worker .*\|$", OPERATIONS, re.MULTILINE)
     roles = {role.removesuffix("Role") for role in resources("roles", "AWS::IAM::Role")}
     assert {row.capitalize() for row in rows} == roles
     for role in roles:
-        [row] = re.findall(rf"^\| {role.lower()} \|.*$", README, re.MULTILINE)
+        [row] = re.findall(rf"^\| {role.lower()} \|.*$", OPERATIONS, re.MULTILINE)
         told = set(re.findall(r"`([A-Z]\w+)`", row))
         permitted = {
             action.partition(":")[2]

@@ -1,4 +1,4 @@
-"""The service on a real systemd, installed as the README says."""
+"""The service on a real systemd, installed as infra/README.md describes."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Worker:
 def host() -> Iterator[Host]:
     with booted() as host:
         host.shell(f"{CLONE}/infra/systemd/install.sh")
-        host.write("/etc/credstore/aup-worker.aws.calls-credentials", _KEYS)
+        host.write("/etc/credstore/aup-worker.aws-credentials", _KEYS)
         yield host
 
 

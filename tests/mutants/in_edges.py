@@ -30,9 +30,9 @@ MUTANTS: Final = (
     ),
     Mutant(
         "more attempts than the queue's redrive policy leaves",
-        "worker/operations/doctor/preflight.py",
-        "last = max(1, source.max_receive_count - 1)",
-        "last = source.max_receive_count",
+        "worker/operations/doctor/queues.py",
+        "return min(settings.max_attempts, max(1, state.max_receive_count - 1))",
+        "return min(settings.max_attempts, state.max_receive_count)",
         ("tests/unit/operations/doctor/test_preflight.py",),
     ),
     Mutant(
@@ -185,8 +185,8 @@ MUTANTS: Final = (
     Mutant(
         "keys blamed by a server without STS",
         "worker/operations/doctor/account.py",
-        'return unknown(check, str(error), "set AWS_ENDPOINT_URL_STS, if there is an STS")',
-        "return failed(check, str(error), _GIVE)",
+        "return unknown(check, str(error), _STS_REMEDY)",
+        "return failed(check, str(error), _REMEDY)",
         ("tests/unit/operations/doctor/test_account.py",),
     ),
 )

@@ -27,15 +27,15 @@ _MONITORING: Final = (
     Mutant(
         "a watchdog fed by time and not by progress",
         _SYSTEMD,
-        "return self._stopping or not self._view.why_not_live()",
+        "return self._stopping or not self._service.why_not_live()",
         "return True",
         _SYSTEMD_TESTS,
     ),
     Mutant(
         "a drain that systemd may kill",
         _SYSTEMD,
-        "waits = self._stopping or not self._ready",
-        "waits = not self._ready",
+        "extends = self._stopping or not self._ready",
+        "extends = not self._ready",
         _SYSTEMD_TESTS,
     ),
     Mutant(
@@ -48,7 +48,7 @@ _MONITORING: Final = (
     Mutant(
         "a watchdog meant for another process",
         _SYSTEMD,
-        "if meant != str(os.getpid()) or not microseconds.isdecimal()",
+        "if watched_pid != str(os.getpid()) or not microseconds.isdecimal()",
         "if not microseconds.isdecimal()",
         _SYSTEMD_TESTS,
     ),
@@ -76,14 +76,14 @@ _MONITORING: Final = (
     Mutant(
         "a refusal in an answer of status 200 passes for success",
         _ECS,
-        "        if refused:\n            return _reason(refused)\n",
+        "        if failure:\n            return _reason(failure)\n",
         "",
         _ECS_TESTS,
     ),
     Mutant(
         "sums in the place of what was added since the last line",
         _EMF,
-        "received = current.received - told.received",
+        "received = current.received - before.received",
         "received = current.received",
         _EMF_TESTS,
     ),

@@ -7,7 +7,12 @@ from typing import Final
 from tests.mutants.mutant import Mutant
 
 _TRACING: Final = "worker/observability/tracing.py"
+_CONTEXT: Final = "worker/observability/trace_context.py"
+_EXPORT: Final = "worker/observability/trace_export.py"
 _TESTS: Final = ("tests/unit/observability/test_tracing.py",)
+_CONTEXT_TESTS: Final = ("tests/unit/observability/test_trace_context.py",)
+_BACKGROUND_TESTS: Final = ("tests/unit/observability/test_background.py",)
+_EXPORT_TESTS: Final = ("tests/unit/observability/test_trace_export.py",)
 
 MUTANTS: Final = (
     Mutant(
@@ -27,30 +32,30 @@ MUTANTS: Final = (
     Mutant(
         "a call that serves many is part of the first one's trace",
         _TRACING,
-        "parent: Context | None = _NO_PARENT,",
+        "parent: Context | None = NO_PARENT,",
         "parent: Context | None = None,",
         _TESTS,
     ),
     Mutant(
         "X-Ray's header passed over",
-        _TRACING,
-        '_origin_by_xray(message.trace_header or "")',
+        _CONTEXT,
+        '_xray_origin(message.trace_header or "")',
         "None",
-        _TESTS,
+        _CONTEXT_TESTS,
     ),
     Mutant(
         "a message grown beyond what SQS takes by its trace",
-        _TRACING,
-        "more <= room and not",
+        _CONTEXT,
+        "added <= free and not",
         "not",
-        _TESTS,
+        _CONTEXT_TESTS,
     ),
     Mutant(
         "an eleventh attribute",
-        _TRACING,
-        "fits = more <= room and not candidate.why_refused(max_bytes)",
-        "fits = more <= room",
-        _TESTS,
+        _CONTEXT,
+        "fits = added <= free and not candidate.why_refused(max_bytes)",
+        "fits = added <= free",
+        _CONTEXT_TESTS,
     ),
     Mutant(
         "a dead message whose span is no failure",
@@ -61,16 +66,16 @@ MUTANTS: Final = (
     ),
     Mutant(
         "complaints about a collector without end",
-        _TRACING,
+        _EXPORT,
         "if now >= self._quiet_until:",
         "if True:",
-        _TESTS,
+        _EXPORT_TESTS,
     ),
     Mutant(
         "traces that nobody asked for",
         "worker/observability/background.py",
         'return exporter != "none" if exporter else any(map(environment.get, endpoints))',
         'return exporter != "none"',
-        _TESTS,
+        _BACKGROUND_TESTS,
     ),
 )

@@ -36,7 +36,7 @@ def test_every_mutant_names_tests_that_exist(mutant: Mutant) -> None:
 
 def test_no_two_mutants_have_one_name_and_there_are_enough() -> None:
     assert Counter(mutant.name for mutant in MUTANTS).most_common(1)[0][1] == 1
-    assert len(MUTANTS) >= 100  # as the README says
+    assert len(MUTANTS) >= 100  # as tests/README.md says
 
 
 def test_a_mutant_is_applied_and_taken_out_again(tmp_path: Path) -> None:

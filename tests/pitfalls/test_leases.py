@@ -105,7 +105,7 @@ def _around_an_extension(user: str) -> float:
     return LEASE_SECONDS / 2 - 3 + 0.1 * number if number < 140 else 2 * LEASE_SECONDS
 
 
-@pytest.mark.parametrize("fate", [OutcomeKind.RECORDED, OutcomeKind.RETURNED])
+@pytest.mark.parametrize("kind", [OutcomeKind.RECORDED, OutcomeKind.RETURNED])
 def test_an_extension_never_meets_a_settled_message_and_goes_on_through_the_drain(
     kind: OutcomeKind,
 ) -> None:

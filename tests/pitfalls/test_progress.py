@@ -112,7 +112,7 @@ def _break_handing_back(spoiling: _Spoiling) -> None:
 
 
 def _break_burying(spoiling: _Spoiling) -> None:
-    spoiling.raise_from(settle, "bury")
+    spoiling.raise_from(settle, "to_dead_letter")
     spoiling.store.results = [RecordResult.CONFLICT] * SPOILT
 
 

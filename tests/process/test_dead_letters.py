@@ -41,7 +41,7 @@ def die(
     history: Mapping[str, Any] | None = None,
     original_id: str = "",
 ) -> str:
-    """Put a dead letter where the worker would have, in the format of the README; give its id."""
+    """Put a dead letter where the worker would have, in the documented format; return its id."""
     note = {
         "reason": reason,
         "detail": detail,
@@ -402,6 +402,7 @@ def test_a_purge_exports_first_asks_for_the_number_and_deletes_what_was_chosen(
 def test_what_another_scan_hides_is_reported_by_every_verb_and_never_counts_as_done(
     operated: Workplace, tmp_path: Path
 ) -> None:
+    operated.constants["worker.operations.dead_letters.scan:RETRY_SECONDS"] = 1.5
     for each in range(40):
         die(operated, body(each), "invalid", "method: missing")
     url = operated.url(DEAD)

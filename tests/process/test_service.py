@@ -183,7 +183,7 @@ def test_tables_with_other_keys_end_it_with_exit_code_2(workplace: Workplace) ->
         AUP_USER_TABLE_NAME=names["AUP_TABLE_NAME"],
     )
     assert done.returncode == 2
-    assert "keys must be policy_id, version" in done.stderr
+    assert "create the table with the keys policy_id (S), version (S)" in done.stderr
 
 
 def test_a_service_that_reaches_no_aws_gives_up_with_exit_code_1(workplace: Workplace) -> None:
@@ -208,4 +208,4 @@ def test_the_fifo_queue_of_somebody_is_refused(workplace: Workplace) -> None:
     workplace.sqs.create_queue(QueueName=name, Attributes={"FifoQueue": "true"})
     done = workplace.run("run", AUP_QUEUE=name)
     assert done.returncode == 2
-    assert "must be a standard queue" in done.stderr
+    assert "set AUP_QUEUE to a standard queue" in done.stderr

@@ -160,7 +160,7 @@ def test_without_the_extra_it_runs_and_says_in_one_line_what_to_install(
     (package / "__init__.py").write_text("raise ModuleNotFoundError('hidden', name=__name__)\n")
     hidden = {"PYTHONPATH": str(package.parent)}
     what = "OpenTelemetry is not installed: pip install 'aup-worker[otel]'"
-    what = f"{what}; it goes on without traces"
+    what = f"{what}; continuing without traces"
     asked = {"OTEL_TRACES_EXPORTER": "otlp", **hidden}
     pushed = workplace.run("push", stdin=body(1), **asked)
     assert pushed.returncode == 0

@@ -17,6 +17,7 @@ from typing import Any, Final
 import boto3
 
 from tests.private import PRIVATE, betrayed
+from tests.process import forked
 
 COMMAND: Final = str(Path(sys.executable).with_name("aup-worker"))
 DEADLINE_SECONDS: Final = 60.0
@@ -31,7 +32,12 @@ def wait_until(reached: Callable[[], bool], what: str) -> None:
 
 
 class Workplace:
-    """One test's own queues and tables on a shared server, seen through a client not ours."""
+    """One test's own queues and tables on a shared server, seen through a client not ours.
+
+    Attributes:
+        environment: The environment of each verb.
+        constants: Values of constants for verbs, in place of their own, by `module:name`.
+    """
 
     def __init__(
         self, url: str, dynamodb_url: str | None = None, *, write_api: str = "put"
@@ -57,6 +63,7 @@ class Workplace:
         }
         if dynamodb_url is not None:
             self.environment["AWS_ENDPOINT_URL_DYNAMODB"] = dynamodb_url
+        self.constants: dict[str, float] = {}
         session = boto3.Session(region_name="us-east-1")  # credentials: those of every test
         self.sqs: Any = session.client("sqs", endpoint_url=url)
         self.dynamodb: Any = session.resource("dynamodb", endpoint_url=dynamodb_url or url)
@@ -65,15 +72,25 @@ class Workplace:
         self, *arguments: str, stdin: str | bytes | None = None, **changes: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a verb to its end."""
-        data = stdin.encode() if isinstance(stdin, str) else stdin
-        done = subprocess.run(  # noqa: S603 - our own command
-            [COMMAND, *arguments],
-            env=self.environment | changes,
-            input=data if data is not None else b"",
-            capture_output=True,
-            timeout=DEADLINE_SECONDS,
-            check=False,
-        )
+        data = stdin.encode() if isinstance(stdin, str) else stdin or b""
+        environment = self.environment | changes
+        if any(name.startswith(forked.AT_START) for name in changes):
+            done = subprocess.run(  # noqa: S603 - our own command
+                [COMMAND, *arguments],
+                env=environment,
+                input=data,
+                capture_output=True,
+                timeout=DEADLINE_SECONDS,
+                check=False,
+            )
+        else:
+            done = forked.run(
+                arguments,
+                environment=environment,
+                stdin=data,
+                timeout_seconds=DEADLINE_SECONDS,
+                constants=self.constants,
+            )
         return subprocess.CompletedProcess(
             done.args, done.returncode, done.stdout.decode(), _harmless(done.stderr)
         )

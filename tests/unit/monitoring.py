@@ -1,8 +1,9 @@
-"""A service to look at, without any of its work."""
+"""Fakes of a pipeline for tests of monitoring."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from tests.unit.fakes import settings
@@ -12,8 +13,8 @@ from worker.pipeline.slots import Slots
 from worker.runtime.loop_watchdog import EventLoopWatchdog
 
 
-class Judged:
-    """Say of the health what the test wants said."""
+class FakeHealth:
+    """Health check with settable reasons."""
 
     def __init__(self) -> None:
         self.polled_at: float | None = None
@@ -27,20 +28,44 @@ class Judged:
         return self.not_live + self.not_ready
 
 
-class Watched:
-    """A flow, as far as it is looked at."""
+class FakePipeline:
+    """The parts of a pipeline that monitoring reads."""
 
     def __init__(self, metrics: Metrics | None = None) -> None:
         self.metrics = metrics or Metrics()
         self.slots = Slots(10)
-        self.health = Judged()
+        self.health = FakeHealth()
 
 
-def view_of(watched: Watched | None, **changes: Any) -> ServiceStatus:
-    """Show a flow, or a service that starts, on the clock of the loop."""
-    view = ServiceStatus(
-        settings(**changes), asyncio.Event(), EventLoopWatchdog(60), asyncio.get_running_loop().time
+class FakeWatchdog(EventLoopWatchdog):
+    """Event-loop watchdog with a settable lag."""
+
+    lag_seconds = 0.0
+
+    def __init__(self) -> None:
+        super().__init__(60)
+
+
+def status_of(
+    pipeline: FakePipeline | None,
+    watchdog: EventLoopWatchdog | None = None,
+    clock: Callable[[], float] | None = None,
+    **changes: Any,
+) -> ServiceStatus:
+    """Return the status of a service with a pipeline, or of one that is starting.
+
+    Args:
+        pipeline: the running pipeline, or None.
+        watchdog: event-loop watchdog; one without lag by default.
+        clock: returns monotonic seconds; the clock of the event loop by default.
+        changes: settings.
+    """
+    status = ServiceStatus(
+        settings(**changes),
+        asyncio.Event(),
+        watchdog or FakeWatchdog(),
+        clock or asyncio.get_running_loop().time,
     )
-    if watched is not None:
-        view.begin(watched, lambda: 7)
-    return view
+    if pipeline is not None:
+        status.begin(pipeline, lambda: 7)
+    return status

@@ -228,7 +228,7 @@ async def test_a_failing_companion_is_told_of_and_ends_nothing(
         signal.raise_signal(signal.SIGTERM)
         await asyncio.wait_for(task, 10)
     events = [each["event"] for each in logs]
-    assert events.count("a companion of the service failed") == 1
+    assert events.count("background task failed") == 1
     assert events[-1] == "stopped"
 
 
@@ -264,7 +264,7 @@ async def test_settings_that_do_not_fit_the_queues_end_it_before_the_first_poll(
     await world.push(_good(1))
     world.sqs.queue(SOURCE).configure({"FifoQueue": "true"})
     task = await _serving(world, _settings())
-    with pytest.raises(SettingsError, match="must be a standard queue"):
+    with pytest.raises(SettingsError, match="set AUP_QUEUE to a standard queue"):
         await asyncio.wait_for(task, 10)
     assert world.sqs.queue(SOURCE).handed_out_count == 0
     assert world.session.open_count == 0

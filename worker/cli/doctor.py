@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import asdict
 from typing import Annotated, Any, Final
 
 import typer
@@ -14,15 +13,15 @@ from rich.text import Text
 from worker.cli import screen
 from worker.cli.options import AsJSON
 from worker.cli.running import run_async
-from worker.operations.doctor.checks import Groups, examine
-from worker.operations.doctor.result import CheckResult, Verdict
+from worker.operations.doctor.checks import Groups, run_checks
+from worker.operations.doctor.result import CheckResult, CheckStatus
 from worker.settings import load
 
 _STYLES: Final = {
-    Verdict.PASS: "green",
-    Verdict.WARN: "yellow",
-    Verdict.FAIL: "bold red",
-    Verdict.UNKNOWN: "magenta",
+    CheckStatus.PASS: "green",
+    CheckStatus.WARN: "yellow",
+    CheckStatus.FAIL: "bold red",
+    CheckStatus.UNKNOWN: "magenta",
 }
 
 
@@ -40,26 +39,32 @@ def doctor(
 
     Example: aup-worker doctor --unit aup-worker.service
     """
-    groups = run_async(examine(load(), unit=unit))
-    counts = Counter(each.verdict for results in groups.values() for each in results)
+    groups = run_async(run_checks(load(), unit=unit))
+    counts = Counter(each.status for results in groups.values() for each in results)
     if as_json:
         screen.print_json(_document(groups, counts))
     else:
         out = screen.stdout()
         out.print(_table(groups))
         out.print(_summary(counts))
-    if counts[Verdict.FAIL]:
+    if counts[CheckStatus.FAIL]:
         raise typer.Exit(1)
 
 
-def _document(groups: Groups, counts: Counter[Verdict]) -> dict[str, Any]:
+def _document(groups: Groups, counts: Counter[CheckStatus]) -> dict[str, Any]:
     return {
-        "counts": {verdict: counts[verdict] for verdict in Verdict},
-        "checks": [
-            {"group": group, **asdict(result)}
-            for group, results in groups.items()
-            for result in results
-        ],
+        "counts": {status: counts[status] for status in CheckStatus},
+        "checks": [_row(group, result) for group, results in groups.items() for result in results],
+    }
+
+
+def _row(group: str, result: CheckResult) -> dict[str, str]:
+    return {
+        "group": group,
+        "check": result.check,
+        "verdict": result.status,
+        "found": result.found,
+        "remedy": result.remedy,
     }
 
 
@@ -71,8 +76,8 @@ def _table(groups: Groups) -> Table:
             table.add_row()
         table.add_row(Text(group, style="bold"))
         for result in results:
-            verdict = Text(result.verdict, style=_STYLES[result.verdict])
-            table.add_row(verdict, screen.plain(result.check), _details(result))
+            status = Text(result.status, style=_STYLES[result.status])
+            table.add_row(status, screen.plain(result.check), _details(result))
     return table
 
 
@@ -85,6 +90,6 @@ def _details(result: CheckResult) -> Text:
     return details
 
 
-def _summary(counts: Counter[Verdict]) -> Text:
-    parts = [f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict]]
+def _summary(counts: Counter[CheckStatus]) -> Text:
+    parts = [f"{counts[status]} {status}" for status in CheckStatus if counts[status]]
     return Text(f"\n{counts.total()} checks: {', '.join(parts)}")

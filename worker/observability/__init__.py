@@ -1,1 +1,1 @@
-"""What shows the service to those who operate it: endpoints, metrics, supervisors."""
+"""Monitoring of the service: endpoints, metrics, traces, systemd and ECS."""

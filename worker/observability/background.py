@@ -1,4 +1,7 @@
-"""What runs beside the service from its start to its end, each only where it is asked for."""
+"""Background tasks of the service, and optional traces and EMF documents.
+
+Each runs only if settings or environment variables enable it.
+"""
 
 from __future__ import annotations
 
@@ -18,39 +21,41 @@ if TYPE_CHECKING:
     from worker.observability.tracing import OpenTelemetry
 
 _log: Final = structlog.get_logger()
+_WITHOUT_TRACES: Final = "continuing without traces"
 
-# What is not asked for is not imported: the start takes no longer for it.
+# Optional modules are imported only if they are used: the service starts faster without them.
 # ruff: noqa: PLC0415
 
 
 @asynccontextmanager
-async def accompanied(view: ServiceStatus) -> AsyncIterator[None]:
-    """Show the service to those who operate it as long as the block lasts.
+async def background_tasks(status: ServiceStatus) -> AsyncIterator[None]:
+    """Run the health endpoints, systemd notifications and ECS scale-in protection.
 
-    Endpoints by the settings, systemd and ECS by what they put into the environment. None of them
-    ends the service when it fails, except that endpoints must find their port at the start.
+    Settings enable the endpoints; environment variables of systemd and ECS enable the others. A
+    task that fails does not end the service.
 
     Raises:
-        SettingsError: the endpoints cannot listen.
+        SettingsError: the endpoints cannot listen on their port.
     """
     async with AsyncExitStack() as stack:
-        if view.settings.health_port is not None:
+        if status.settings.health_port is not None:
             from worker.observability.endpoints import serving
             from worker.observability.prometheus import exposition
 
-            await stack.enter_async_context(serving(view, exposition(view)))
-        await _introduce(view)
-        await stack.enter_async_context(_beside(_notifying(view)))
-        await stack.enter_async_context(_beside(_in_task(view)))
+            await stack.enter_async_context(serving(status, exposition(status)))
+        await _identify_task(status)
+        await stack.enter_async_context(_running(_notifications(status)))
+        await stack.enter_async_context(_running(_protection(status)))
         yield
 
 
 @asynccontextmanager
-async def _beside(companion: Coroutine[Any, Any, None] | None) -> AsyncIterator[None]:
-    if companion is None:
+async def _running(coroutine: Coroutine[Any, Any, None] | None) -> AsyncIterator[None]:
+    """Run a coroutine as a task until the block ends."""
+    if coroutine is None:
         yield
         return
-    task = asyncio.create_task(_sheltered(companion))
+    task = asyncio.create_task(_log_failure(coroutine))
     try:
         yield
     finally:
@@ -58,65 +63,65 @@ async def _beside(companion: Coroutine[Any, Any, None] | None) -> AsyncIterator[
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _sheltered(companion: Coroutine[Any, Any, None]) -> None:
+async def _log_failure(coroutine: Coroutine[Any, Any, None]) -> None:
     try:
-        await companion
-    except Exception:  # noqa: BLE001 - what only shows the service must not end it
-        _log.exception("a companion of the service failed")
+        await coroutine
+    except Exception:  # noqa: BLE001 - monitoring must not end the service
+        _log.exception("background task failed")
 
 
-def _notifying(view: ServiceStatus) -> Coroutine[Any, Any, None] | None:
+def _notifications(status: ServiceStatus) -> Coroutine[Any, Any, None] | None:
     if not os.environ.get("NOTIFY_SOCKET"):
         return None
     from worker.observability.systemd import Systemd
 
-    systemd = Systemd.from_environment(view)
+    systemd = Systemd.from_environment(status)
     return None if systemd is None else systemd.run()
 
 
-def _in_task(view: ServiceStatus) -> Coroutine[Any, Any, None] | None:
+def _protection(status: ServiceStatus) -> Coroutine[Any, Any, None] | None:
     agent_uri = os.environ.get("ECS_AGENT_URI")
-    if not view.settings.ecs_protection:
+    if not status.settings.ecs_protection:
         return None
     if not agent_uri:
-        _log.warning("AUP_ECS_PROTECTION is set, but ECS_AGENT_URI is not: this is no ECS task")
+        _log.warning("AUP_ECS_PROTECTION ignored: ECS_AGENT_URI is not set, not an ECS task")
         return None
     from worker.observability.ecs import ScaleInProtection
 
-    return ScaleInProtection(agent_uri, view).run()
+    return ScaleInProtection(agent_uri, status).run()
 
 
-async def _introduce(view: ServiceStatus) -> None:
-    """Name the ECS task in every line of the log from now on; nothing elsewhere."""
+async def _identify_task(status: ServiceStatus) -> None:
+    """Add the identity of the ECS task to every log line; do nothing outside ECS."""
     metadata_uri = os.environ.get("ECS_CONTAINER_METADATA_URI_V4")
     if metadata_uri:
         from worker.observability.ecs import identity
 
-        view.identity = await identity(metadata_uri)
-        logs.bind(view.identity)
+        status.identity = await identity(metadata_uri)
+        logs.bind(status.identity)
 
 
 @asynccontextmanager
-async def traced(tell: Callable[[str], None]) -> AsyncIterator[OpenTelemetry | None]:
-    """Give what follows messages, where OpenTelemetry's own variables ask for it.
+async def traced(report: Callable[[str], None]) -> AsyncIterator[OpenTelemetry | None]:
+    """Yield the tracing that OpenTelemetry's environment variables configure, or None.
 
-    What cannot be had of it is told, and all goes on without.
+    An invalid configuration is reported, and traces stay off.
 
     Args:
-        tell: told in one line why there are no traces.
+        report: called with one line if there are no traces although they are configured.
     """
     async with AsyncExitStack() as stack:
         tracing = None
-        if _traces_wanted(os.environ):
+        if _is_configured(os.environ):
             try:
-                opened = _way_to_trace(os.environ)
-                tracing = await stack.enter_async_context(opened(tell))
+                exporting = _exporter(os.environ)
+                tracing = await stack.enter_async_context(exporting(report))
             except ValueError as error:
-                tell(f"{error}; it goes on without traces")
+                report(f"{error}; {_WITHOUT_TRACES}")
         yield tracing
 
 
-def _way_to_trace(
+def _exporter(
     environment: Mapping[str, str],
 ) -> Callable[[Callable[[str], None]], AbstractAsyncContextManager[OpenTelemetry]]:
     exporter = environment.get("OTEL_TRACES_EXPORTER", "").strip().lower()
@@ -127,16 +132,16 @@ def _way_to_trace(
         if protocol not in {"", "http/protobuf"}:
             raise ValueError(f"{name}={protocol}: must be http/protobuf")
         if protocol:
-            break  # the first one wins
+            break  # the first one takes precedence
     try:
-        from worker.observability.tracing import opened
+        from worker.observability.trace_export import exporting
     except ImportError:
         raise ValueError("OpenTelemetry is not installed: pip install 'aup-worker[otel]'") from None
-    return opened
+    return exporting
 
 
-def _traces_wanted(environment: Mapping[str, str]) -> bool:
-    """Tell whether somebody asks for traces; an exporter that is merely the default asks nobody.
+def _is_configured(environment: Mapping[str, str]) -> bool:
+    """Return whether traces are configured; the default exporter alone does not enable them.
 
     Source: OpenTelemetry specification, "Environment Variable Specification".
     """
@@ -147,10 +152,10 @@ def _traces_wanted(environment: Mapping[str, str]) -> bool:
     return exporter != "none" if exporter else any(map(environment.get, endpoints))
 
 
-def embedded_metrics(view: ServiceStatus) -> EMF | None:
-    """Give what writes summaries for CloudWatch, where that is asked for."""
-    if not view.settings.emf:
+def embedded_metrics(status: ServiceStatus) -> EMF | None:
+    """Return the writer of EMF documents, or None if it is off."""
+    if not status.settings.emf:
         return None
     from worker.observability.emf import EMF
 
-    return EMF(view)
+    return EMF(status)

@@ -1,7 +1,7 @@
-"""The summary as a line of CloudWatch's Embedded Metric Format, which needs no agent.
+"""Summaries in CloudWatch's Embedded Metric Format, which needs no agent.
 
-On stdout: the service writes nothing else there, so that each line is one document however the log
-is written; the log drivers of ECS, Docker and systemd take both streams.
+Documents go to stdout, one per line. The service writes nothing else there; the log drivers of ECS,
+Docker and systemd collect stdout and stderr.
 """
 
 from __future__ import annotations
@@ -43,95 +43,95 @@ _UNITS: Final = {
 
 
 class EMF:
-    """Write what happened since the last line; gauges as they are.
+    """Writer of EMF documents: counters since the last document, and current gauges.
 
     Args:
-        view: what is told.
-        stream: takes the lines.
-        now: gives Unix seconds.
+        status: status of the service.
+        stream: output stream; stdout by default.
+        now: returns Unix seconds.
     """
 
     def __init__(
         self,
-        view: ServiceStatus,
+        status: ServiceStatus,
         stream: TextIO | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._view = view
+        self._status = status
         self._lines = LineWriter(stream or sys.stdout)
         self._now = now
-        self._told_at = now()
-        self._told = _Copy(Metrics())
+        self._written_at = now()
+        self._written = _Counters(Metrics())
         self._failed = False
 
     def write(self, event: str) -> None:
-        """Write a line.
+        """Write a document.
 
-        A line that cannot be written is logged once, and its figures are in the next one.
+        If that fails, it is logged once, and the next document includes its counts.
 
         Args:
             event: `summary` or `stopped`.
         """
-        told = self._told, self._told_at
+        before = self._written, self._written_at
         if self._lines.write(json.dumps(self.document(event), ensure_ascii=False)):
             self._failed = False
             return
-        self._told, self._told_at = told
+        self._written, self._written_at = before
         if not self._failed:
             self._failed = True
-            _log.warning("metrics not written to stdout", hint="they are in the next line")
+            _log.warning("metrics not written to stdout", hint="the next line includes them")
 
     def document(self, event: str) -> dict[str, Any]:
-        """Give the figures since the last document, after the specification of EMF."""
-        now, current = self._now(), _Copy(self._view.metrics)
-        values = self._values(current, max(now - self._told_at, 1e-3))
-        told, self._told, self._told_at = self._told, current, now
+        """Return a document with the counts since the last one."""
+        now, current = self._now(), _Counters(self._status.metrics)
+        values = self._values(current, max(now - self._written_at, 1e-3))
+        before, self._written, self._written_at = self._written, current, now
         directive = {
-            "Namespace": self._view.settings.emf_namespace,
+            "Namespace": self._status.settings.emf_namespace,
             "Dimensions": [["queue"]],
             "Metrics": [{"Name": name, "Unit": _UNITS[name]} for name in values],
         }
         return {
             "_aws": {"Timestamp": int(now * 1000), "CloudWatchMetrics": [directive]},
             "event": event,
-            "queue": self._view.queue_name,
+            "queue": self._status.queue_name,
             **values,
-            "not_ready": self._view.why_not_ready(),
-            "dead_by_reason": _sorted(current.dead - told.dead),
-            "calls": _sorted(current.calls - told.calls),
-            "events": _sorted(current.events - told.events),
-            **self._view.identity,
+            "not_ready": self._status.why_not_ready(),
+            "dead_by_reason": _sorted(current.dead - before.dead),
+            "calls": _sorted(current.calls - before.calls),
+            "events": _sorted(current.events - before.events),
+            **self._status.identity,
         }
 
-    def _values(self, current: _Copy, seconds: float) -> dict[str, float]:
-        view, told = self._view, self._told
-        settling = current.settling.since(told.settling)
-        kinds = {kind: current.kinds[kind] - told.kinds[kind] for kind in OutcomeKind}
-        received = current.received - told.received
+    def _values(self, current: _Counters, seconds: float) -> dict[str, float]:
+        status, before = self._status, self._written
+        settling = current.settling.since(before.settling)
+        kinds = {kind: current.kinds[kind] - before.kinds[kind] for kind in OutcomeKind}
+        received = current.received - before.received
         values: dict[str, float] = {
             "Received": received,
             "Recorded": kinds[OutcomeKind.RECORDED],
             "Duplicates": kinds[OutcomeKind.DUPLICATE],
             "DeadLettered": kinds[OutcomeKind.DEAD_LETTERED],
             "Returned": kinds[OutcomeKind.RETURNED],
-            "AWSCalls": (current.calls - told.calls).total(),
-            "Held": view.metrics.accounting.held,
-            "SlotsFree": view.slots.free,
-            "WriteConcurrency": view.write_concurrency,
-            "Ready": int(not view.why_not_ready()),
-            "BooksBalanced": int(view.metrics.accounting.balance),
-            "EventLoopLag": round(view.loop_lag_seconds, 3),
+            "AWSCalls": (current.calls - before.calls).total(),
+            "Held": status.metrics.accounting.held,
+            "SlotsFree": status.slots.free,
+            "WriteConcurrency": status.write_concurrency,
+            "Ready": int(not status.why_not_ready()),
+            "BooksBalanced": int(status.metrics.accounting.balance),
+            "EventLoopLag": round(status.loop_lag_seconds, 3),
             "ReceivedRate": round(received / seconds, 3),
         }
-        # Without messages there is no time that they took.
+        # Without messages there are no durations.
         if len(settling):
             values["SettlingP50"] = round(1000 * settling.quantile(0.5), 3)
             values["SettlingP99"] = round(1000 * settling.quantile(0.99), 3)
         return values
 
 
-class _Copy:
-    """What had been counted at one moment."""
+class _Counters:
+    """Copy of all counters at one moment."""
 
     def __init__(self, metrics: Metrics) -> None:
         self.received = metrics.accounting.received

@@ -1,4 +1,4 @@
-"""The HTTP endpoints that a supervisor, a load balancer or Prometheus asks."""
+"""HTTP endpoints for process managers, load balancers and Prometheus."""
 
 from __future__ import annotations
 
@@ -15,37 +15,36 @@ from worker.observability.service_status import ServiceStatus
 
 # Prometheus documentation, "Exposition formats": the text format.
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-# An answer takes a few milliseconds; whoever keeps a connection open does not delay the end.
+# A response takes milliseconds; a connection that stays open must not delay the stop.
 _CLOSE_SECONDS: Final = 0.2
-# Probes and scrapes take milliseconds; Prometheus itself waits for ten seconds by default.
+# Probes and scrapes take milliseconds; the default timeout of Prometheus is ten seconds.
 _CONNECTION_SECONDS: Final = 10.0
 _MAX_CONNECTIONS: Final = 64
-_TAKEN: Final = "set AUP_HEALTH_HOST and AUP_HEALTH_PORT to an address of this host that is free"
+_REMEDY: Final = "set AUP_HEALTH_HOST and AUP_HEALTH_PORT to a free address of this host"
 
 
 @asynccontextmanager
-async def serving(view: ServiceStatus, exposition: Callable[[], bytes]) -> AsyncIterator[None]:
-    """Answer `/livez`, `/readyz` and `/metrics` as long as the block lasts.
+async def serving(status: ServiceStatus, exposition: Callable[[], bytes]) -> AsyncIterator[None]:
+    """Serve `/livez`, `/readyz` and `/metrics` until the block ends.
 
-    A connection serves one request and lasts ten seconds at most. Of more than 64 the oldest is
-    closed, so that silent ones keep neither a probe from its response nor the worker from
-    descriptors.
+    A connection serves one request and is closed after ten seconds. Above 64 connections the
+    oldest is closed, so that idle clients block neither probes nor file descriptors.
 
     Args:
-        view: what is shown; its settings name host and port.
-        exposition: gives the metrics in Prometheus' text format.
+        status: status of the service; its settings have host and port.
+        exposition: returns the metrics in Prometheus' text format.
 
     Raises:
-        SettingsError: host and port cannot be listened on.
+        SettingsError: the server cannot listen on host and port.
     """
-    host, port = view.settings.health_host, view.settings.health_port
+    host, port = status.settings.health_host, status.settings.health_port
     app = web.Application()
 
     async def live(_: web.Request) -> web.Response:
-        return _answer(*_liveness(view))
+        return _report(*_liveness(status))
 
     async def ready(_: web.Request) -> web.Response:
-        return _answer("ready", view.why_not_ready(), {})
+        return _report("ready", status.why_not_ready(), {})
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=exposition(), headers={"Content-Type": _METRICS_TYPE})
@@ -57,7 +56,7 @@ async def serving(view: ServiceStatus, exposition: Callable[[], bytes]) -> Async
     )
     app.on_response_prepare.append(_close_afterwards)
     await runner.setup()
-    assert runner.server is not None  # noqa: S101 - setup made it
+    assert runner.server is not None  # noqa: S101 - created by setup()
     listener: asyncio.Server | None = None
     try:
         try:
@@ -65,10 +64,10 @@ async def serving(view: ServiceStatus, exposition: Callable[[], bytes]) -> Async
                 _bounded(runner.server), host, port
             )
         except OSError as error:
-            # The event loops put the address into the text, each in another way.
-            why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+            # Event loops format the address into the text in different ways.
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
             raise SettingsError(
-                [f"AUP_HEALTH_PORT={port}: cannot listen on {host}:{port} ({why}); {_TAKEN}"]
+                [f"AUP_HEALTH_PORT={port}: cannot listen on {host}:{port} ({reason}); {_REMEDY}"]
             ) from None
         yield
     finally:
@@ -78,7 +77,7 @@ async def serving(view: ServiceStatus, exposition: Callable[[], bytes]) -> Async
 
 
 def _bounded(server: web.Server) -> Callable[[], web.RequestHandler]:
-    """Return a protocol factory that bounds the number and the duration of connections."""
+    """Return a protocol factory that limits the number and duration of connections."""
     loop = asyncio.get_running_loop()
 
     def accept() -> web.RequestHandler:
@@ -92,7 +91,7 @@ def _bounded(server: web.Server) -> Callable[[], web.RequestHandler]:
 
 
 def _abort(connection: web.RequestHandler) -> None:
-    # Closed in order, one whose client does not read would wait for it.
+    # An orderly close would wait for a client that does not read.
     if connection.transport is not None:
         connection.transport.abort()
 
@@ -102,23 +101,23 @@ async def _close_afterwards(_: web.Request, response: web.StreamResponse) -> Non
     response.headers["Connection"] = "close"
 
 
-def _liveness(view: ServiceStatus) -> tuple[str, list[str], dict[str, Any]]:
-    accounting, age = view.metrics.accounting, view.poll_age_seconds
+def _liveness(status: ServiceStatus) -> tuple[str, list[str], dict[str, Any]]:
+    accounting, age = status.metrics.accounting, status.poll_age_seconds
     return (
         "live",
-        view.why_not_live(),
+        status.why_not_live(),
         {
             "last_poll_seconds_ago": None if age is None else round(age, 3),
-            "event_loop_lag_seconds": round(view.loop_lag_seconds, 3),
-            "slots_filled": view.slots.filled,
+            "event_loop_lag_seconds": round(status.loop_lag_seconds, 3),
+            "slots_filled": status.slots.filled,
             "held": accounting.held,
             "books_balanced": accounting.balance,
         },
     )
 
 
-def _answer(name: str, reasons: list[str], facts: dict[str, Any]) -> web.Response:
-    report = {name: not reasons, "reasons": reasons, **facts}
+def _report(name: str, reasons: list[str], facts: dict[str, Any]) -> web.Response:
+    body = {name: not reasons, "reasons": reasons, **facts}
     return web.json_response(
-        report, status=503 if reasons else 200, headers={"Cache-Control": "no-store"}
+        body, status=503 if reasons else 200, headers={"Cache-Control": "no-store"}
     )

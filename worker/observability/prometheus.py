@@ -1,4 +1,4 @@
-"""The counters in Prometheus' text format, read when they are asked for."""
+"""Metrics in Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -20,94 +20,99 @@ from worker.domain.message import OutcomeKind
 from worker.errors import Reason
 from worker.observability.service_status import ServiceStatus
 
-# OpenTelemetry semantic conventions, messaging.process.duration, and longer: messages are held.
+# OpenTelemetry semantic conventions, messaging.process.duration; longer, as messages can be held.
 BUCKETS_SECONDS: Final = (
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0,
     300.0, 600.0,
 )  # fmt: skip
 
 
-def exposition(view: ServiceStatus) -> Callable[[], bytes]:
-    """Give what writes the metrics, on a registry of its own."""
+def exposition(status: ServiceStatus) -> Callable[[], bytes]:
+    """Return a function that renders the metrics, with its own registry."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Figures(view))
+    registry.register(_ServiceCollector(status))
     ProcessCollector(registry=registry)
     return lambda: generate_latest(registry)
 
 
-class _Figures(Collector):
-    """Read the service's figures at each scrape; between scrapes they cost nothing."""
+class _ServiceCollector(Collector):
+    """Collector that reads the status of the service at each scrape."""
 
-    def __init__(self, view: ServiceStatus) -> None:
-        self._view = view
+    def __init__(self, status: ServiceStatus) -> None:
+        self._status = status
 
     def collect(self) -> Iterator[Metric]:
-        """Give every metric, with labels of few values, known before."""
+        """Yield every metric."""
         yield from self._counters()
         yield from self._states()
         yield from self._slots()
         yield self._durations()
 
     def _counters(self) -> Iterator[Metric]:
-        metrics = self._view.metrics
+        metrics = self._status.metrics
         accounting = metrics.accounting
         yield CounterMetricFamily(
-            "aup_messages_received", "Deliveries taken from the queue.", value=accounting.received
+            "aup_messages_received", "Messages received from the queue.", value=accounting.received
         )
         yield _labelled(
             CounterMetricFamily(
-                "aup_messages_settled", "Deliveries by what became of them.", labels=["outcome"]
+                "aup_messages_settled", "Messages settled, by outcome.", labels=["outcome"]
             ),
             ((kind.value, accounting.by_kind[kind]) for kind in OutcomeKind),
         )
         yield _labelled(
             CounterMetricFamily(
-                "aup_dead_letters", "Messages that can never be recorded.", labels=["reason"]
+                "aup_dead_letters", "Messages dead-lettered, by reason.", labels=["reason"]
             ),
             ((reason.value, accounting.dead_by_reason[reason.value]) for reason in Reason),
         )
         yield _labelled(
-            CounterMetricFamily("aup_aws_calls", "Requests to AWS.", labels=["operation"]),
+            CounterMetricFamily(
+                "aup_aws_calls", "Calls to AWS, by operation.", labels=["operation"]
+            ),
             sorted(metrics.calls.items()),
         )
         yield _labelled(
             CounterMetricFamily(
-                "aup_events", "Things that an operator may want to know of.", labels=["event"]
+                "aup_events", "Events of interest to operators, by name.", labels=["event"]
             ),
             sorted(metrics.events.items()),
         )
 
     def _states(self) -> Iterator[Metric]:
-        view = self._view
+        status = self._status
+        accounting = status.metrics.accounting
         gauges: list[tuple[str, str, float]] = [
-            ("aup_messages_held", "Deliveries not settled yet.", view.metrics.accounting.held),
-            ("aup_books_balanced", "Whether every delivery is accounted for.",
-             view.metrics.accounting.balance),
-            ("aup_live", "Whether the work gets on.", not view.why_not_live()),
-            ("aup_ready", "Whether messages are taken in.", not view.why_not_ready()),
-            ("aup_write_concurrency", "Writes to the table that may be under way now.",
-             view.write_concurrency),
-            ("aup_event_loop_lag_seconds", "How late the event loop was in the last seconds.",
-             view.loop_lag_seconds),
+            ("aup_messages_held", "Messages received and not settled yet.", accounting.held),
+            ("aup_books_balanced", "1 if every received message is accounted for.",
+             accounting.balance),
+            ("aup_live", "1 if the service is live.", not status.why_not_live()),
+            ("aup_ready", "1 if the service receives messages.", not status.why_not_ready()),
+            ("aup_write_concurrency", "Current limit of concurrent writes to the table.",
+             status.write_concurrency),
+            ("aup_event_loop_lag_seconds", "Longest recent delay of the event loop.",
+             status.loop_lag_seconds),
         ]  # fmt: skip
         for name, documentation, value in gauges:
             yield GaugeMetricFamily(name, documentation, value=float(value))
-        if view.polled_at is not None:
+        if status.polled_at is not None:
             yield GaugeMetricFamily(
                 "aup_last_poll_timestamp_seconds",
-                "When a poll was answered last.",
-                value=round(view.polled_at, 3),
+                "Unix time of the last response to a poll.",
+                value=round(status.polled_at, 3),
             )
         build = GaugeMetricFamily(
-            "aup_build_info", "What runs.", labels=["version", "python_version"]
+            "aup_build_info",
+            "Versions of the service and of Python.",
+            labels=["version", "python_version"],
         )
         build.add_metric([__version__, platform.python_version()], 1)
         yield build
 
     def _slots(self) -> Iterator[Metric]:
-        slots = self._view.slots
+        slots = self._status.slots
         yield _labelled(
-            GaugeMetricFamily("aup_slots", "Room for messages, by its use.", labels=["state"]),
+            GaugeMetricFamily("aup_slots", "Slots for messages, by state.", labels=["state"]),
             (
                 ("free", slots.free),
                 ("polling", slots.in_flight - slots.filled),
@@ -116,24 +121,24 @@ class _Figures(Collector):
         )
         yield GaugeMetricFamily(
             "aup_in_flight_bytes",
-            "Memory that messages take, or polls under way may bring.",
+            "Size of messages in flight and of reservations of polls in flight.",
             value=slots.bytes_in_flight,
         )
 
     def _durations(self) -> Metric:
-        settling = self._view.metrics.settling
+        settling = self._status.metrics.settling
         histogram = HistogramMetricFamily(
             "messaging_process_duration_seconds",
-            "From the receipt of a delivery to its settlement.",
+            "Time from receipt to settlement of a message.",
             labels=[
                 "messaging_system", "messaging_operation_name", "messaging_destination_name",
             ],
         )  # fmt: skip
-        counts = [str(bound) for bound in BUCKETS_SECONDS] + ["+Inf"]
-        reached = settling.cumulative((*BUCKETS_SECONDS, float("inf")))
+        bounds = [str(bound) for bound in BUCKETS_SECONDS] + ["+Inf"]
+        counts = settling.cumulative((*BUCKETS_SECONDS, float("inf")))
         histogram.add_metric(
-            ["aws_sqs", "process", self._view.queue_name],
-            buckets=list(zip(counts, reached, strict=True)),
+            ["aws_sqs", "process", self._status.queue_name],
+            buckets=list(zip(bounds, counts, strict=True)),
             sum_value=settling.total_seconds,
         )
         return histogram

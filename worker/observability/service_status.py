@@ -1,4 +1,4 @@
-"""What those who look at the service from outside are shown, from its start to its end."""
+"""Read-only service status for endpoints and process managers."""
 
 from __future__ import annotations
 
@@ -14,53 +14,57 @@ from worker.settings import Settings
 
 
 class HealthCheck(Protocol):
-    """Whoever knows whether the work gets on."""
+    """Liveness and readiness of the pipeline.
+
+    Attributes:
+        polled_at: loop time of the last response to a poll, or None.
+    """
 
     polled_at: float | None
 
     def why_not_live(self) -> list[str]:
-        """Say why the process had better be started anew."""
+        """Return the reasons to restart the process; empty if it is live."""
 
     def why_not_ready(self) -> list[str]:
-        """Say what keeps the service from taking in messages."""
+        """Return the reasons why no messages are received; empty if it is ready."""
 
 
-class Watched(Protocol):
-    """The flow, as far as it is looked at."""
+class PipelineStatus(Protocol):
+    """The parts of a pipeline that monitoring reads."""
 
     @property
     def metrics(self) -> Metrics:
-        """Everything that is counted."""
+        """Counters and durations."""
 
     @property
     def slots(self) -> Slots:
-        """What bounds the messages in flight."""
+        """Limits on messages in flight."""
 
     @property
     def health(self) -> HealthCheck:
-        """Who judges the progress."""
+        """Liveness and readiness."""
 
 
 class ServiceStatus:
-    """Answer for a service that may still be starting.
+    """Status of the service from its start to its end.
 
     Args:
-        settings: everything it can be told.
-        stopping: set while it drains.
-        guard: knows how late the event loop was.
-        clock: gives seconds that only grow; the one of the flow.
+        settings: settings of the service.
+        stopping: set while the service drains.
+        watchdog: event-loop watchdog, which measures the lag of the loop.
+        clock: returns monotonic seconds; the clock of the pipeline.
 
     Attributes:
-        metrics: all zero until the flow begins.
-        slots: all free until then.
-        identity: of the task that it runs in, as the log names it.
+        metrics: counters; all zero until the pipeline starts.
+        slots: limits on messages in flight; all free until the pipeline starts.
+        identity: fields of the ECS task, as in the log.
     """
 
     def __init__(
         self,
         settings: Settings,
         stopping: asyncio.Event,
-        guard: EventLoopWatchdog,
+        watchdog: EventLoopWatchdog,
         clock: Callable[[], float],
     ) -> None:
         self.settings = settings
@@ -68,66 +72,66 @@ class ServiceStatus:
         self.metrics = Metrics()
         self.slots = Slots(settings.slots)
         self.identity: dict[str, str] = {}
-        self._flow_since: float | None = None
-        self._guard = guard
+        self._started_at: float | None = None
+        self._watchdog = watchdog
         self._clock = clock
-        self._judge: HealthCheck | None = None
+        self._health: HealthCheck | None = None
         self._write_concurrency: Callable[[], int] = lambda: settings.aws.write_concurrency
 
-    def begin(self, flow: Watched, write_concurrency: Callable[[], int]) -> None:
-        """Show this flow from now on.
+    def begin(self, pipeline: PipelineStatus, write_concurrency: Callable[[], int]) -> None:
+        """Report the status of a pipeline from now on.
 
         Args:
-            flow: what runs.
-            write_concurrency: tells how many writes may be under way now.
+            pipeline: the running pipeline.
+            write_concurrency: returns the current limit of concurrent writes.
         """
-        self.metrics, self.slots, self._judge = flow.metrics, flow.slots, flow.health
+        self.metrics, self.slots, self._health = pipeline.metrics, pipeline.slots, pipeline.health
         self._write_concurrency = write_concurrency
-        self._flow_since = self._clock()
+        self._started_at = self._clock()
 
     @property
-    def flow_seconds(self) -> float | None:
-        """How long the flow has run; None before it begins."""
-        return None if self._flow_since is None else self._clock() - self._flow_since
+    def running_seconds(self) -> float | None:
+        """Seconds since the pipeline started, or None before."""
+        return None if self._started_at is None else self._clock() - self._started_at
 
     @property
     def queue_name(self) -> str:
-        """The queue's name, however the settings name it."""
+        """Name of the queue, whether the settings have its name or its URL."""
         return self.settings.queue.rpartition("/")[2]
 
     @property
     def write_concurrency(self) -> int:
-        """How many writes may be under way now."""
+        """Current limit of concurrent writes."""
         return self._write_concurrency()
 
     @property
     def loop_lag_seconds(self) -> float:
-        """How late the event loop was, at worst, in the last seconds."""
-        return self._guard.lag_seconds
+        """Longest recent delay of the event loop."""
+        return self._watchdog.lag_seconds
 
     @property
     def poll_age_seconds(self) -> float | None:
-        """How long ago a poll was answered; None when none was."""
-        if self._judge is None or self._judge.polled_at is None:
+        """Seconds since the last response to a poll, or None without any."""
+        if self._health is None or self._health.polled_at is None:
             return None
-        return self._clock() - self._judge.polled_at
+        return self._clock() - self._health.polled_at
 
     @property
     def polled_at(self) -> float | None:
-        """When a poll was answered last, in Unix seconds; None when none was."""
+        """Unix time of the last response to a poll, or None without any."""
         age = self.poll_age_seconds
         return None if age is None else time.time() - age
 
     def why_not_live(self) -> list[str]:
-        """Say why the process had better be started anew; nothing, if all is well."""
-        reasons = [] if self._judge is None else self._judge.why_not_live()
-        # At the whole of it the guard ends the process by itself.
+        """Return the reasons to restart the process; empty if it is live."""
+        reasons = [] if self._health is None else self._health.why_not_live()
+        # After AUP_STALL_SECONDS the watchdog ends the process itself.
         if self.loop_lag_seconds > self.settings.stall_seconds / 2:
-            reasons.append(f"the event loop stood still for {self.loop_lag_seconds:.1f} s")
+            reasons.append(f"event loop blocked for {self.loop_lag_seconds:.1f} s")
         return reasons
 
     def why_not_ready(self) -> list[str]:
-        """Say what keeps the service from taking in messages; nothing, if all is well."""
-        if self._judge is not None:
-            return self._judge.why_not_ready()
+        """Return the reasons why no messages are received; empty if it is ready."""
+        if self._health is not None:
+            return self._health.why_not_ready()
         return ["draining" if self.stopping.is_set() else "starting"]

@@ -1,4 +1,4 @@
-"""What systemd is told through `$NOTIFY_SOCKET`: sd_notify(3), without its library."""
+"""Notifications to systemd through `$NOTIFY_SOCKET`: sd_notify(3) without its library."""
 
 from __future__ import annotations
 
@@ -15,114 +15,114 @@ import structlog
 from worker.observability.service_status import ServiceStatus
 
 _log: Final = structlog.get_logger()
-_TURN_SECONDS: Final = 1.0
-_FIRST_TURN_SECONDS: Final = 0.1  # until it is ready: whoever starts after it waits
+_INTERVAL_SECONDS: Final = 1.0
+_STARTING_INTERVAL_SECONDS: Final = 0.1  # units ordered after the service wait for READY
 _EXTEND_EVERY_SECONDS: Final = 5.0
 _EXTENSION_SECONDS: Final = 20.0
 
 
 class Systemd:
-    """Tell systemd that it is ready, how it goes, that it gets on, and that it stops.
+    """Notifier of systemd: readiness, status, watchdog and stop.
 
-    Nothing here waits: what systemd does not take at once is told at the next turn.
+    Nothing here blocks: a notification that cannot be sent is dropped.
 
     Args:
-        address: of the datagram socket; `@` at its head means an abstract one.
-        view: what is told.
-        watchdog_seconds: within which systemd wants to hear of progress, or None.
+        address: address of the datagram socket; a leading `@` means an abstract socket.
+        status: status of the service.
+        watchdog_seconds: timeout of systemd's watchdog, or None.
     """
 
-    def __init__(self, address: str, view: ServiceStatus, watchdog_seconds: float | None) -> None:
+    def __init__(self, address: str, status: ServiceStatus, watchdog_seconds: float | None) -> None:
         self._address = "\0" + address[1:] if address.startswith("@") else address
-        self._view = view
+        self._service = status
         self._watchdog_seconds = watchdog_seconds
         self._ready = self._stopping = self._failed = False
-        self._pinged_at = self._extended_at = self._told_at = float("-inf")
-        self._told_ready = False
-        self._received_told = 0
+        self._pinged_at = self._extended_at = self._reported_at = float("-inf")
+        self._reported_ready = False
+        self._reported_received = 0
 
     @classmethod
     def from_environment(
-        cls, view: ServiceStatus, environment: Mapping[str, str] = os.environ
+        cls, status: ServiceStatus, environment: Mapping[str, str] = os.environ
     ) -> Self | None:
-        """Make one where systemd listens; None elsewhere."""
+        """Create a notifier, or return None without a socket of systemd."""
         address = environment.get("NOTIFY_SOCKET", "")
         if not address.startswith(("/", "@")):
             return None
-        return cls(address, view, watchdog_seconds(environment))
+        return cls(address, status, watchdog_seconds(environment))
 
     async def run(self) -> None:
-        """Tell until cancelled, which is after the drain."""
+        """Send notifications until cancelled, which is after the drain."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
             channel.setblocking(False)
             while True:
                 for state in self._states(time.monotonic()):
                     self._send(channel, state)
-                await self._turn()
+                await self._wait()
 
-    async def _turn(self) -> None:
-        seconds = _TURN_SECONDS if self._ready else _FIRST_TURN_SECONDS
+    async def _wait(self) -> None:
+        seconds = _INTERVAL_SECONDS if self._ready else _STARTING_INTERVAL_SECONDS
         if self._watchdog_seconds is not None:
             seconds = min(seconds, self._watchdog_seconds / 4)
         if self._stopping:
             await asyncio.sleep(seconds)
             return
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._view.stopping.wait(), seconds)
+            await asyncio.wait_for(self._service.stopping.wait(), seconds)
 
     def _states(self, now: float) -> list[str]:
-        """Give what is to be told in this turn."""
+        """Return the notifications that are due."""
         lines = []
-        if self._view.stopping.is_set() and not self._stopping:
+        if self._service.stopping.is_set() and not self._stopping:
             self._stopping, self._extended_at = True, float("-inf")
             lines.append("STOPPING=1")
         if not self._ready and not self._stopping and self._is_started():
             self._ready = True
             lines.append("READY=1")
-        # While AWS does not answer the start goes on; it gives up by itself, and so does a drain.
-        waits = self._stopping or not self._ready
-        if waits and now - self._extended_at >= _EXTEND_EVERY_SECONDS:
+        # Start and drain have deadlines of their own, so systemd need not end them.
+        extends = self._stopping or not self._ready
+        if extends and now - self._extended_at >= _EXTEND_EVERY_SECONDS:
             self._extended_at = now
             lines.append(f"EXTEND_TIMEOUT_USEC={_EXTENSION_SECONDS * 1e6:.0f}")
-        if self._pings(now):
+        if self._watchdog_due(now):
             self._pinged_at = now
             lines.append("WATCHDOG=1")
-        ready = not self._view.why_not_ready()
-        changed = ready is not self._told_ready or "READY=1" in lines or "STOPPING=1" in lines
-        if changed or now - self._told_at >= self._view.settings.summary_seconds:
-            lines.append(f"STATUS={self._status(now)}")
-            self._told_at, self._told_ready = now, ready
-            self._received_told = self._view.metrics.accounting.received
+        ready = not self._service.why_not_ready()
+        changed = ready is not self._reported_ready or "READY=1" in lines or "STOPPING=1" in lines
+        if changed or now - self._reported_at >= self._service.settings.summary_seconds:
+            lines.append(f"STATUS={self._status_line(now)}")
+            self._reported_at, self._reported_ready = now, ready
+            self._reported_received = self._service.metrics.accounting.received
         return lines
 
     def _is_started(self) -> bool:
-        """Say whether a poll was answered, or the one under way had its time.
+        """Return whether a poll got a response, or the first poll has exceeded its deadline.
 
-        Queues and tables have answered by then. That polls fail later is no failed start: it goes
-        on by itself when they work again.
+        Queues and tables have responded by then. Polls that fail later are retried and do not
+        fail the start.
         """
-        view = self._view
-        patience = view.settings.wait_seconds + view.settings.aws.call_timeout_seconds
-        since = view.flow_seconds
-        return view.poll_age_seconds is not None or (since is not None and since > patience)
+        service = self._service
+        deadline = service.settings.wait_seconds + service.settings.aws.call_timeout_seconds
+        running = service.running_seconds
+        return service.poll_age_seconds is not None or (running is not None and running > deadline)
 
-    def _pings(self, now: float) -> bool:
+    def _watchdog_due(self, now: float) -> bool:
         if self._watchdog_seconds is None or now - self._pinged_at < self._watchdog_seconds / 4:
             return False
-        # A drain has a deadline of its own, and is not to be killed because something stood still.
-        return self._stopping or not self._view.why_not_live()
+        # A drain has a deadline of its own, so the watchdog must not end it.
+        return self._stopping or not self._service.why_not_live()
 
-    def _status(self, now: float) -> str:
-        accounting = self._view.metrics.accounting
-        reasons = self._view.why_not_ready()
-        seconds = now - self._told_at
-        rate = (accounting.received - self._received_told) / seconds if seconds else 0.0
+    def _status_line(self, now: float) -> str:
+        accounting = self._service.metrics.accounting
+        reasons = self._service.why_not_ready()
+        seconds = now - self._reported_at
+        rate = (accounting.received - self._reported_received) / seconds if seconds else 0.0
         state = f"not ready: {'; '.join(reasons)}" if reasons else "ready"
         text = (
             f"{state}; {rate:.1f} messages/s, {accounting.held} held, "
-            f"{accounting.received} received, {accounting.dead_by_reason.total()} dead"
+            f"{accounting.received} received, {accounting.dead_by_reason.total()} dead-lettered"
         )
-        return " ".join(text.split())  # a line is a statement
+        return " ".join(text.split())  # a line break would end the value
 
     def _send(self, channel: socket.socket, state: str) -> None:
         try:
@@ -130,17 +130,17 @@ class Systemd:
         except OSError as error:
             if not self._failed:
                 self._failed = True
-                _log.warning("systemd does not take notifications", error=str(error))
+                _log.warning("systemd notification failed", error=str(error))
 
 
 def watchdog_seconds(environment: Mapping[str, str]) -> float | None:
-    """Read how often systemd wants to hear of progress: sd_watchdog_enabled(3).
+    """Return the timeout of systemd's watchdog: sd_watchdog_enabled(3).
 
     Returns:
-        Seconds, or None when it does not, or means another process.
+        Seconds, or None if the watchdog is off or is for another process.
     """
-    meant = environment.get("WATCHDOG_PID") or str(os.getpid())
+    watched_pid = environment.get("WATCHDOG_PID") or str(os.getpid())
     microseconds = environment.get("WATCHDOG_USEC", "")
-    if meant != str(os.getpid()) or not microseconds.isdecimal() or not int(microseconds):
+    if watched_pid != str(os.getpid()) or not microseconds.isdecimal() or not int(microseconds):
         return None
     return int(microseconds) / 1e6

@@ -45,7 +45,7 @@ class Tracing(Protocol):
     def queue(self, queue: MessageQueue) -> MessageQueue:
         """Follow the calls to a queue."""
 
-    def carrying(self, carry: Carry, source: MessageQueue) -> Carry:
+    def handler(self, process: Carry, source: MessageQueue) -> Carry:
         """Follow each message of a queue from its receipt to its fate."""
 
 
@@ -84,7 +84,7 @@ class Flow:
         self._carrying: Carry = self._carry
         if tracing is not None:
             source, dead_letters = tracing.queue(source), tracing.queue(dead_letters)
-            self._carrying = tracing.carrying(self._carry, source)
+            self._carrying = tracing.handler(self._carry, source)
         self.metrics = metrics or Metrics()
         self.slots = Slots(settings.slots, settings.held_mib * _MIB, source.message_max_bytes)
         self.stopping = stopping or asyncio.Event()

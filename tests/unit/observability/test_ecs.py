@@ -1,4 +1,4 @@
-"""State how ECS is asked: who the task is, and to leave it alone while it holds messages."""
+"""Identity of an ECS task and its scale-in protection."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from tests.private import IP, SESSION_ID
-from tests.unit.monitoring import Watched, view_of
+from tests.unit.monitoring import FakePipeline, status_of
 from worker.domain.message import RECORDED
 from worker.observability.ecs import ScaleInProtection, identity
 
@@ -27,26 +27,26 @@ TASK = {
 
 
 class Agent:
-    """Answer as the ECS agent does."""
+    """An ECS agent."""
 
     def __init__(self) -> None:
         self.url = ""
         self.states: list[Any] = []
-        self.asked = asyncio.Event()
+        self.called = asyncio.Event()
         self.protection: dict[str, Any] = {"protection": {"ProtectionEnabled": True}}
         self.status = 200
         self.task: Any = TASK
         self.delay_seconds = 0.0
 
-    async def answer_task(self, _: web.Request) -> web.Response:
+    async def get_task(self, _: web.Request) -> web.Response:
         await asyncio.sleep(self.delay_seconds)
         if isinstance(self.task, str):
             return web.Response(text=self.task)
         return web.json_response(self.task)
 
-    async def answer_state(self, request: web.Request) -> web.Response:
+    async def put_state(self, request: web.Request) -> web.Response:
         self.states.append(await request.json())
-        self.asked.set()
+        self.called.set()
         return web.json_response(self.protection, status=self.status)
 
 
@@ -54,8 +54,8 @@ class Agent:
 async def agent() -> AsyncIterator[Agent]:
     fake = Agent()
     app = web.Application()
-    app.router.add_get("/v4/id/task", fake.answer_task)
-    app.router.add_put("/task-protection/v1/state", fake.answer_state)
+    app.router.add_get("/v4/id/task", fake.get_task)
+    app.router.add_put("/task-protection/v1/state", fake.put_state)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -65,7 +65,7 @@ async def agent() -> AsyncIterator[Agent]:
     await runner.cleanup()
 
 
-async def test_the_task_is_named_for_the_log(agent: Agent) -> None:
+async def test_identity_has_the_fields_of_the_task(agent: Agent) -> None:
     assert await identity(f"{agent.url}/v4/id") == {
         "task_arn": TASK["TaskARN"],
         "task_id": "158d1c8083dd49d6b527399fd6414f5c",
@@ -79,7 +79,9 @@ async def test_the_task_is_named_for_the_log(agent: Agent) -> None:
 
 
 @pytest.mark.parametrize("task", ["no JSON", ["a list"], "slow", "absent"])
-async def test_an_agent_that_names_no_task_costs_a_second_at_most(agent: Agent, task: Any) -> None:
+async def test_identity_is_empty_after_a_second_without_a_valid_response(
+    agent: Agent, task: Any
+) -> None:
     agent.task = task
     agent.delay_seconds = 30.0 if task == "slow" else 0.0
     began = time.monotonic()
@@ -87,69 +89,71 @@ async def test_an_agent_that_names_no_task_costs_a_second_at_most(agent: Agent, 
     assert time.monotonic() - began < 3
 
 
-class _Trial:
+class _Task:
+    """Scale-in protection of a task with its own clock."""
+
     def __init__(self, agent_uri: str = "http://127.0.0.1:9") -> None:
-        self.watched = Watched()
-        self.accounting = self.watched.metrics.accounting
+        self.pipeline = FakePipeline()
+        self.accounting = self.pipeline.metrics.accounting
         self.now = 1000.0
         self.protection = ScaleInProtection(
-            agent_uri, view_of(self.watched, ecs_protection_minutes=10), lambda: self.now
+            agent_uri, status_of(self.pipeline, ecs_protection_minutes=10), lambda: self.now
         )
 
     def after(self, seconds: float, *, failure: str | None = None) -> bool | None:
-        """Let time pass; say what is asked for, and have that answered."""
+        """Advance the clock; return what is requested, and apply the result of the request."""
         self.now += seconds
         wanted = self.protection.wanted()
         if wanted is not None:
-            self.protection.learn(wanted=wanted, failure=failure)
+            self.protection.apply(wanted=wanted, failure=failure)
         return wanted
 
 
-async def test_it_is_asked_for_with_the_first_message_renewed_at_the_half_and_released() -> None:
-    trial = _Trial()
-    assert trial.after(1) is None
-    trial.accounting.open()
-    assert trial.after(1) is True
-    assert [trial.after(1) for _ in range(298)] == [None] * 298
-    assert trial.after(2) is True, "half of ten minutes"
-    trial.accounting.close(RECORDED)
-    assert trial.after(58) is None
-    assert trial.after(3) is False
-    assert trial.after(1000) is None
+async def test_protection_is_requested_renewed_after_half_its_time_and_released() -> None:
+    task = _Task()
+    assert task.after(1) is None
+    task.accounting.open()
+    assert task.after(1) is True
+    assert [task.after(1) for _ in range(298)] == [None] * 298
+    assert task.after(2) is True, "half of ten minutes"
+    task.accounting.close(RECORDED)
+    assert task.after(58) is None
+    assert task.after(3) is False
+    assert task.after(1000) is None
 
 
-async def test_messages_that_came_and_went_between_two_looks_count_as_held() -> None:
-    trial = _Trial()
-    trial.accounting.open()
-    trial.accounting.close(RECORDED)
-    assert trial.after(1) is True
+async def test_messages_settled_between_two_checks_count_as_held() -> None:
+    task = _Task()
+    task.accounting.open()
+    task.accounting.close(RECORDED)
+    assert task.after(1) is True
 
 
-async def test_however_messages_come_there_are_few_calls() -> None:
-    trial = _Trial()
-    asked = 0
+async def test_number_of_calls_does_not_depend_on_messages() -> None:
+    task = _Task()
+    calls = 0
     for second in range(3600):
-        trial.accounting.open()
+        task.accounting.open()
         if second % 61:
-            trial.accounting.close(RECORDED)
-        asked += trial.after(1) is not None
-    assert asked <= 13
+            task.accounting.close(RECORDED)
+        calls += task.after(1) is not None
+    assert calls <= 13
 
 
-async def test_a_failure_is_told_once_and_tried_again_later() -> None:
-    trial = _Trial()
-    trial.accounting.open()
+async def test_failure_is_logged_once_and_retried_later() -> None:
+    task = _Task()
+    task.accounting.open()
     with capture_logs() as logs:
-        assert trial.after(1, failure="HTTP 500") is True
-        assert trial.after(29) is None
-        assert trial.after(2, failure="HTTP 500") is True
-        assert trial.after(31) is True
-        assert trial.after(1) is None
-    assert [each["event"] for each in logs] == ["ECS does not change the protection"]
+        assert task.after(1, failure="HTTP 500") is True
+        assert task.after(29) is None
+        assert task.after(2, failure="HTTP 500") is True
+        assert task.after(31) is True
+        assert task.after(1) is None
+    assert [each["event"] for each in logs] == ["scale-in protection not changed"]
 
 
 @pytest.mark.parametrize(
-    ("status", "answer", "told"),
+    ("status", "response", "errors"),
     [
         (200, {"protection": {"ProtectionEnabled": True}}, []),
         (200, {"failure": {"Reason": "DEPLOYMENT_BLOCKED"}}, ["DEPLOYMENT_BLOCKED"]),
@@ -159,36 +163,36 @@ async def test_a_failure_is_told_once_and_tried_again_later() -> None:
         (200, {"failure": [SESSION_ID]}, ["unreadable"]),
     ],
 )
-async def test_the_agent_is_asked_in_its_own_words(
-    agent: Agent, status: int, answer: dict[str, Any], told: list[str]
+async def test_request_and_errors_of_the_agent(
+    agent: Agent, status: int, response: dict[str, Any], errors: list[str]
 ) -> None:
-    agent.status, agent.protection = status, answer
-    trial = _Trial(agent.url)
-    trial.accounting.open()
+    agent.status, agent.protection = status, response
+    task = _Task(agent.url)
+    task.accounting.open()
     with capture_logs() as logs:
-        asking = asyncio.create_task(trial.protection.run())
-        await asyncio.wait_for(agent.asked.wait(), 10)
+        running = asyncio.create_task(task.protection.run())
+        await asyncio.wait_for(agent.called.wait(), 10)
         await asyncio.sleep(0.1)
-        assert not asking.done()
-        asking.cancel()
-        await asyncio.wait([asking])
+        assert not running.done()
+        running.cancel()
+        await asyncio.wait([running])
     assert agent.states == [{"ProtectionEnabled": True, "ExpiresInMinutes": 10}]
-    assert len(logs) == len(told)
-    assert all(word in line["error"] for word, line in zip(told, logs, strict=True))
+    assert len(logs) == len(errors)
+    assert all(text in line["error"] for text, line in zip(errors, logs, strict=True))
 
 
-async def test_an_agent_that_is_not_there_ends_nothing() -> None:
-    trial = _Trial()
-    trial.accounting.open()
+async def test_unreachable_agent_does_not_end_the_task() -> None:
+    task = _Task()
+    task.accounting.open()
     with capture_logs() as logs:
-        asking = asyncio.create_task(trial.protection.run())
+        running = asyncio.create_task(task.protection.run())
         await _until(lambda: bool(logs))
-        assert not asking.done()
-        asking.cancel()
-        await asyncio.wait([asking])
+        assert not running.done()
+        running.cancel()
+        await asyncio.wait([running])
 
 
 async def _until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - a log tells nobody
+        while not condition():  # noqa: ASYNC110 - logs have no event to wait for
             await asyncio.sleep(0.01)

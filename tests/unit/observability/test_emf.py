@@ -1,4 +1,4 @@
-"""State that summaries in CloudWatch's Embedded Metric Format fit its specification."""
+"""Documents in CloudWatch's Embedded Metric Format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from structlog.testing import capture_logs
 
-from tests.unit.monitoring import Watched, view_of
+from tests.unit.monitoring import FakePipeline, status_of
 from worker.domain.message import DUPLICATE, RECORDED, Outcome
 from worker.errors import Reason
 from worker.observability.emf import EMF
@@ -74,7 +74,7 @@ _SCHEMA: Final[dict[str, Any]] = {
 
 
 def check_specification(document: dict[str, Any]) -> None:
-    """Check the form, and that every metric and dimension is a member at the root."""
+    """Check the schema, and that every metric and dimension is a member of the root."""
     Draft202012Validator(_SCHEMA).validate(document)
     for directive in document["_aws"]["CloudWatchMetrics"]:
         for metric in directive["Metrics"]:
@@ -86,14 +86,16 @@ def check_specification(document: dict[str, Any]) -> None:
             assert 1 <= len(document[dimension]) <= 1024
 
 
-class _Trial:
+class _Writer:
+    """EMF writer with its own clock."""
+
     def __init__(self, **changes: Any) -> None:
         self.metrics = Metrics()
-        self.watched = Watched(self.metrics)
-        self.view: ServiceStatus = view_of(self.watched, **changes)
+        self.pipeline = FakePipeline(self.metrics)
+        self.status: ServiceStatus = status_of(self.pipeline, **changes)
         self.stream = io.StringIO()
         self.now = 1_700_000_000.0
-        self.emf = EMF(self.view, self.stream, lambda: self.now)
+        self.emf = EMF(self.status, self.stream, lambda: self.now)
 
     def settle(self, *outcomes: Outcome, seconds: float = 0.1) -> None:
         for outcome in outcomes:
@@ -108,48 +110,48 @@ class _Trial:
         return document
 
 
-async def test_counters_are_told_by_what_was_added_and_gauges_as_they_are() -> None:
-    trial = _Trial()
-    trial.settle(RECORDED, RECORDED, DUPLICATE, Outcome.dead_lettered(Reason.INVALID, ""))
-    trial.metrics.accounting.open()
-    trial.metrics.calls["PutItem"] += 3
-    trial.now += 10
-    first = trial.written()
+async def test_counters_are_differences_and_gauges_are_current() -> None:
+    writer = _Writer()
+    writer.settle(RECORDED, RECORDED, DUPLICATE, Outcome.dead_lettered(Reason.INVALID, ""))
+    writer.metrics.accounting.open()
+    writer.metrics.calls["PutItem"] += 3
+    writer.now += 10
+    first = writer.written()
     assert (first["Received"], first["Recorded"], first["Duplicates"]) == (5, 2, 1)
     assert (first["DeadLettered"], first["Held"], first["AWSCalls"]) == (1, 1, 3)
     assert first["dead_by_reason"] == {"invalid": 1}
     assert first["ReceivedRate"] == pytest.approx(0.5)
     assert first["SettlingP99"] == pytest.approx(100, rel=0.06)
-    trial.settle(RECORDED, seconds=2)
-    trial.now += 10
-    second = trial.written()
+    writer.settle(RECORDED, seconds=2)
+    writer.now += 10
+    second = writer.written()
     assert (second["Received"], second["Recorded"], second["Duplicates"]) == (1, 1, 0)
     assert (second["Held"], second["AWSCalls"], second["dead_by_reason"]) == (1, 0, {})
     assert second["SettlingP50"] == pytest.approx(2000, rel=0.06)
 
 
-async def test_where_nothing_was_settled_no_duration_is_told() -> None:
-    document = _Trial().written()
+async def test_durations_are_left_out_without_settled_messages() -> None:
+    document = _Writer().written()
     names = [each["Name"] for each in document["_aws"]["CloudWatchMetrics"][0]["Metrics"]]
     assert not {"SettlingP50", "SettlingP99"} & {*names, *document}
 
 
-async def test_the_dimension_is_the_queue_and_the_namespace_is_set() -> None:
+async def test_dimension_is_the_queue_and_namespace_is_the_setting() -> None:
     url = "https://sqs.eu-west-1.amazonaws.com/1/acceptances"
-    trial = _Trial(queue=url, emf_namespace="Acme/AUP")
-    trial.view.identity = {"task_id": "t-1"}
-    document = trial.written()
+    writer = _Writer(queue=url, emf_namespace="Acme/AUP")
+    writer.status.identity = {"task_id": "t-1"}
+    document = writer.written()
     assert document["queue"] == "acceptances"
     assert document["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Acme/AUP"
     assert document["_aws"]["Timestamp"] == 1_700_000_000_000
     assert document["task_id"] == "t-1"
 
 
-async def test_a_stream_that_takes_nothing_is_told_of_once_and_ends_nothing() -> None:
-    trial = _Trial()
-    trial.stream.close()
+async def test_closed_stream_is_logged_once() -> None:
+    writer = _Writer()
+    writer.stream.close()
     with capture_logs() as logs:
-        trial.emf.write("summary")
-        trial.emf.write("stopped")
+        writer.emf.write("summary")
+        writer.emf.write("stopped")
         await asyncio.sleep(0)
     assert [each["event"] for each in logs] == ["metrics not written to stdout"]

@@ -1,14 +1,15 @@
-"""State that Prometheus can read the figures, and that they are the books' own."""
+"""Metrics in Prometheus' text format."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.unit.monitoring import Watched, view_of
+from tests.unit.monitoring import FakePipeline, status_of
 from worker.domain.message import RECORDED, Outcome
 from worker.errors import Reason
 from worker.observability.prometheus import BUCKETS_SECONDS, exposition
@@ -18,10 +19,10 @@ from worker.pipeline.metrics import Durations
 Samples = dict[tuple[str, str], float]
 
 
-def _scraped(view: ServiceStatus) -> Samples:
-    """Give each sample by its name and its own label's value."""
+def _samples(status: ServiceStatus) -> Samples:
+    """Return each sample by its name and the value of its own label."""
     own = {"outcome", "reason", "operation", "event", "state", "le", "version"}
-    families = list(text_string_to_metric_families(exposition(view)().decode()))
+    families = list(text_string_to_metric_families(exposition(status)().decode()))
     for family in families:
         assert family.documentation, family.name
         assert re.fullmatch(r"[a-z_]+", family.name)
@@ -32,18 +33,18 @@ def _scraped(view: ServiceStatus) -> Samples:
     }
 
 
-async def test_the_figures_are_the_books_at_the_moment_of_the_scrape() -> None:
-    watched = Watched()
-    view = view_of(watched)
+async def test_samples_are_the_current_counters() -> None:
+    pipeline = FakePipeline()
+    status = status_of(pipeline)
     for outcome in (RECORDED, RECORDED, Outcome.dead_lettered(Reason.CONFLICT, "")):
-        watched.metrics.accounting.open()
-        watched.metrics.accounting.close(outcome)
-    watched.metrics.accounting.open()
-    watched.metrics.calls["PutItem"] += 5
-    watched.metrics.events["lease_lost"] += 2
-    watched.slots.in_flight, watched.slots.filled = 4, 1
-    watched.health.polled_at = view._clock() - 3
-    samples = _scraped(view)
+        pipeline.metrics.accounting.open()
+        pipeline.metrics.accounting.close(outcome)
+    pipeline.metrics.accounting.open()
+    pipeline.metrics.calls["PutItem"] += 5
+    pipeline.metrics.events["lease_lost"] += 2
+    pipeline.slots.in_flight, pipeline.slots.filled = 4, 1
+    pipeline.health.polled_at = asyncio.get_running_loop().time() - 3
+    samples = _samples(status)
     assert samples["aup_messages_received_total", ""] == 4
     assert samples["aup_messages_settled_total", "recorded"] == 2
     assert samples["aup_messages_settled_total", "dead"] == 1
@@ -56,14 +57,14 @@ async def test_the_figures_are_the_books_at_the_moment_of_the_scrape() -> None:
     assert samples["aup_last_poll_timestamp_seconds", ""] == pytest.approx(time.time() - 3, abs=1)
     assert samples["process_resident_memory_bytes", ""] > 1e6
     assert [samples[f"aup_{name}", ""] for name in ("books_balanced", "live", "ready")] == [1, 1, 1]
-    watched.health.not_ready = ["the table fails"]
-    watched.metrics.accounting.held = 0
-    samples = _scraped(view)
+    pipeline.health.not_ready = ["the table fails"]
+    pipeline.metrics.accounting.held = 0
+    samples = _samples(status)
     assert [samples[f"aup_{name}", ""] for name in ("books_balanced", "live", "ready")] == [0, 1, 0]
 
 
-async def test_what_did_not_happen_yet_is_told_as_zero_so_that_rates_see_the_first() -> None:
-    samples = _scraped(view_of(None))
+async def test_counters_start_at_zero_for_every_label() -> None:
+    samples = _samples(status_of(None))
     for outcome in ("recorded", "duplicate", "dead", "returned"):
         assert samples["aup_messages_settled_total", outcome] == 0
     for reason in Reason:
@@ -73,10 +74,10 @@ async def test_what_did_not_happen_yet_is_told_as_zero_so_that_rates_see_the_fir
 
 
 async def test_durations_are_a_histogram_in_seconds() -> None:
-    watched = Watched()
+    pipeline = FakePipeline()
     for seconds in (0.001, 0.02, 0.02, 3.0, 4000.0):
-        watched.metrics.settling.add(seconds)
-    samples = _scraped(view_of(watched))
+        pipeline.metrics.settling.add(seconds)
+    samples = _samples(status_of(pipeline))
     name = "messaging_process_duration_seconds"
     counts = [samples[f"{name}_bucket", str(bound)] for bound in BUCKETS_SECONDS]
     assert counts == sorted(counts)
@@ -87,7 +88,7 @@ async def test_durations_are_a_histogram_in_seconds() -> None:
     assert samples[f"{name}_sum", ""] == pytest.approx(4003.041, rel=0.06)
 
 
-def test_durations_since_a_copy_are_those_added_after_it() -> None:
+def test_durations_since_a_copy_exclude_earlier_ones() -> None:
     durations = Durations()
     durations.add(1.0)
     before = durations.copy()

@@ -1,1 +1,1 @@
-"""Check the set-up before the service does, and say what to mend."""
+"""Checks of the configuration: before the service starts, and on request (`doctor`)."""

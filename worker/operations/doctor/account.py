@@ -1,4 +1,4 @@
-"""Who we are for AWS, and where it is."""
+"""Checks of credentials, identity, region and endpoints."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from worker.settings import AWSSettings
 if TYPE_CHECKING:
     import aioboto3
 
-_GIVE: Final = "give this process a role, a profile or keys that work"
+# AWS errors end with the same advice.
+_REMEDY: Final = "give this process a role, a profile or keys that work"
+_STS_REMEDY: Final = "set AWS_ENDPOINT_URL_STS if there is an STS endpoint"
 _LOCAL: Final = {"localhost", "127.0.0.1", "::1"}
-# Everybody may ask who they are, so these come from something in between.
-_NO_WORD_ON_KEYS: Final = {"403", "AccessDenied", "AccessDeniedException"}
+# GetCallerIdentity needs no permission, so a denial comes from a proxy or an endpoint policy.
+_DENIED_ON_THE_WAY: Final = {"403", "AccessDenied", "AccessDeniedException"}
 # botocore.credentials: `METHOD` of each provider.
 _SOURCES: Final = {
     "env": "the environment",
@@ -37,21 +39,23 @@ _SOURCES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
-    """What we sign with, without what is secret."""
+class CredentialSource:
+    """Source of the credentials in use, without secrets.
 
-    source: str
-    key_end: str
+    Attributes:
+        name: the source in words.
+        key_suffix: the last four characters of the access key id.
+    """
+
+    name: str
+    key_suffix: str
 
 
-async def credentials_of(session: Any, timeout_seconds: float) -> Credentials | None:
-    """Find what calls are signed with.
-
-    Returns:
-        None where there is nothing.
+async def credential_source(session: Any, timeout_seconds: float) -> CredentialSource | None:
+    """Return the source of the credentials that sign requests, or None without credentials.
 
     Raises:
-        AWSError: their source does not give them.
+        AWSError: the credentials could not be retrieved.
     """
     async with calling("credentials", timeout_seconds):
         found = await session.get_credentials()
@@ -59,91 +63,91 @@ async def credentials_of(session: Any, timeout_seconds: float) -> Credentials | 
             return None
         keys = await found.get_frozen_credentials()
     method = str(found.method)
-    return Credentials(_SOURCES.get(method, method), keys.access_key[-4:])
+    return CredentialSource(_SOURCES.get(method, method), keys.access_key[-4:])
 
 
 async def credentials(session: aioboto3.Session, aws: AWSSettings) -> CheckResult:
-    """Check that there are credentials, and say where they come from."""
+    """Check that there are credentials."""
     check = "credentials"
     try:
-        found = await credentials_of(session, aws.call_timeout_seconds)
+        source = await credential_source(session, aws.call_timeout_seconds)
     except AWSError as error:
-        return failed(check, str(error).removesuffix(f"; {_GIVE}"), _GIVE)
-    if found is None:
-        return failed(check, "; ".join(["there are none", *config_problems()]), _GIVE)
-    return passed(check, f"from {found.source}, access key id …{found.key_end}")
+        return failed(check, str(error).removesuffix(f"; {_REMEDY}"), _REMEDY)
+    if source is None:
+        return failed(check, "; ".join(["no credentials found", *config_problems()]), _REMEDY)
+    return passed(check, f"from {source.name}, access key id …{source.key_suffix}")
 
 
 async def identity(
     session: aioboto3.Session, aws: AWSSettings, environment: Mapping[str, str] = os.environ
 ) -> CheckResult:
-    """Ask STS who these credentials are; anybody may.
+    """Check the caller's identity with STS, which needs no permission.
 
     Source: AWS STS API reference, GetCallerIdentity.
     """
     check = "identity"
     named = environment.get("AWS_ENDPOINT_URL_STS") or environment.get("AWS_ENDPOINT_URL")
     if aws.sqs_endpoint_url and aws.dynamodb_endpoint_url and not named:
-        return unknown(
-            check,
-            "SQS and DynamoDB are not AWS's own, and no STS is named",
-            "set AWS_ENDPOINT_URL_STS, if there is one",
-        )
+        return unknown(check, "SQS and DynamoDB have custom endpoints, STS has none", _STS_REMEDY)
     timeout = aws.call_timeout_seconds
     config = client_config(pool=1, read_timeout_seconds=timeout, attempts=1)
     context: Any = session.client("sts", region_name=aws.region, config=config)
     try:
         async with opened(context, "STS") as client, calling("GetCallerIdentity", timeout):
-            answer = await client.get_caller_identity()
+            response = await client.get_caller_identity()
     except AWSDeniedError as error:
-        told = str(error).removesuffix(f"; {_GIVE}, and check its clock")
-        if code_of(error) in _NO_WORD_ON_KEYS:
-            return unknown(check, told, "see the policy of the VPC endpoint of STS, or the proxy")
-        return failed(check, told, _GIVE)
+        found = str(error).removesuffix(f"; {_REMEDY}, and check its clock")
+        if code_of(error) in _DENIED_ON_THE_WAY:
+            return unknown(check, found, "check the policy of the STS VPC endpoint, or the proxy")
+        return failed(check, found, _REMEDY)
     except AWSUnsupportedError as error:
-        return unknown(check, str(error), "set AWS_ENDPOINT_URL_STS, if there is an STS")
+        return unknown(check, str(error), _STS_REMEDY)
     except AWSError as error:
-        return unknown(check, str(error), "see the endpoint of STS, and try again")
-    return of_arn(str(answer.get("Arn", "")))
+        return unknown(check, str(error), "check the STS endpoint and try again")
+    return of_arn(str(response.get("Arn", "")))
 
 
 def of_arn(arn: str) -> CheckResult:
-    """Judge who we are."""
+    """Check the ARN of the caller."""
     if not arn.startswith("arn:"):
-        return unknown("identity", "STS answers without a name", "see whether it is AWS's own")
+        return unknown("identity", "the STS response has no ARN", "check the STS endpoint")
     if arn.endswith(":root"):
-        return warned("identity", f"{arn}: may do everything", "give the worker a role of its own")
+        return warned(
+            "identity", f"{arn} has every permission", "run the service with a role of its own"
+        )
     return passed("identity", arn)
 
 
-def region(aws: AWSSettings, of_profile: str | None) -> CheckResult:
-    """Say which region is asked."""
+def region(aws: AWSSettings, profile_region: str | None) -> CheckResult:
+    """Check that a region is set."""
     if aws.region:
         return passed("region", f"{aws.region}, from AWS_REGION")
-    if of_profile:
-        return passed("region", f"{of_profile}, from the profile")
-    return failed("region", "none is set", "set AWS_REGION (or AWS_PROFILE)")
+    if profile_region:
+        return passed("region", f"{profile_region}, from the profile")
+    return failed("region", "not set", "set AWS_REGION (or AWS_PROFILE)")
 
 
 def endpoint(service: str, url: str | None, *, answered: bool | None) -> CheckResult:
-    """Judge where a service is, and whether anybody answered there.
+    """Check that a service's endpoint responds, and over TLS.
 
     Args:
-        service: as people call it.
-        url: of another endpoint than AWS's own.
-        answered: whether any call to it had an answer, good or bad; None without a call.
+        service: name of the service, such as `SQS`.
+        url: custom endpoint; None for the default endpoint of AWS.
+        answered: whether any call got a response, an error included; None without a call.
     """
-    check, place = f"{service} endpoint", url or "AWS's own"
+    check, address = f"{service} endpoint", url or "AWS default"
     if answered is None:
-        return unknown(check, f"{place}: not asked, without credentials", "see above")
+        return unknown(
+            check, f"{address}: not called without valid credentials", "fix the credentials first"
+        )
     if not answered:
         return failed(
             check,
-            f"{place}: no answer",
-            "see network, proxy, DNS and VPC endpoints"
+            f"{address}: no response",
+            "check network, proxy, DNS and VPC endpoints"
             + (f", and AWS_ENDPOINT_URL_{service.upper()}" if url else " of the region"),
         )
-    address = urlsplit(url or "https://")
-    if address.scheme == "http" and address.hostname not in _LOCAL:
-        return warned(check, f"{place}: acceptances travel in the clear", "use https://")
-    return passed(check, f"{place}: answers")
+    parts = urlsplit(url or "https://")
+    if parts.scheme == "http" and parts.hostname not in _LOCAL:
+        return warned(check, f"{address}: acceptances are sent unencrypted", "use https://")
+    return passed(check, f"{address}: responds")

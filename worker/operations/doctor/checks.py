@@ -1,4 +1,4 @@
-"""All checks of the set-up."""
+"""All checks of `doctor`, by subject."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from worker.operations.doctor.clock import clock
 from worker.operations.doctor.process_manager import stop_timeout
 from worker.operations.doctor.relations import relations
 from worker.operations.doctor.responses import Responses
-from worker.operations.doctor.result import CheckResult, Verdict, failed, unanswered
+from worker.operations.doctor.result import CheckResult, CheckStatus, failed, from_error
 from worker.repository import AUPRepository
 from worker.repository.inspection import has_recovery, table_state
 from worker.settings import Settings
@@ -23,70 +23,70 @@ if TYPE_CHECKING:
     import aioboto3
 
 Groups = dict[str, list[CheckResult]]
-Found = tuple[Queue, QueueState] | AWSError
+FoundQueue = tuple[Queue, QueueState] | AWSError
 
 
-async def examine(
+async def run_checks(
     settings: Settings, *, unit: str | None = None, session: aioboto3.Session | None = None
 ) -> Groups:
-    """Check account, queues, tables, permissions and settings; nothing is changed.
+    """Check account, queues, tables, permissions and settings; change nothing.
 
     Args:
-        settings: that the service would run with.
-        unit: of systemd, that will run it.
-        session: instead of one from the environment.
+        settings: settings of the service.
+        unit: systemd unit that runs the service.
+        session: AWS session; a new one from the environment by default.
 
     Returns:
-        Findings by what they are about.
+        Results by subject.
 
     Raises:
-        SettingsError: region or profile are missing or wrong.
+        SettingsError: region or profile are missing or invalid.
     """
     session = session or new_session()
-    answers = Responses()
-    answers.listen(session)
-    # The SDK's own way: the short one hears no hooks, and fails with fewer words.
+    responses = Responses()
+    responses.listen(session)
+    # The signed fast path calls no hooks, and its errors have less detail.
     settings = settings.model_copy(
         update={"aws": settings.aws.model_copy(update={"fast_calls": False})}
     )
     stop = asyncio.create_task(stop_timeout(settings, unit))
     try:
-        us = [await account.credentials(session, settings.aws)]
-        asked: Groups = {}
-        if us[0].verdict is Verdict.PASS:
-            us.append(await account.identity(session, settings.aws))
-        # Keys that are refused would only be refused once more by everything.
-        if us[-1].verdict is not Verdict.FAIL:
-            asked = await _of_aws(settings, session)
-        us += _places(settings, session, answers, asked=bool(asked))
-        return {"account": us, **asked, "settings": [*relations(settings), await stop]}
+        caller = [await account.credentials(session, settings.aws)]
+        resources: Groups = {}
+        if caller[0].status is CheckStatus.PASS:
+            caller.append(await account.identity(session, settings.aws))
+        # Every other call would fail with the same credentials.
+        if caller[-1].status is not CheckStatus.FAIL:
+            resources = await _resources(settings, session)
+        caller += _endpoints(settings, session, responses, called=bool(resources))
+        return {"account": caller, **resources, "settings": [*relations(settings), await stop]}
     finally:
         stop.cancel()
 
 
-def _places(
-    settings: Settings, session: aioboto3.Session, answers: Responses, *, asked: bool
+def _endpoints(
+    settings: Settings, session: aioboto3.Session, responses: Responses, *, called: bool
 ) -> list[CheckResult]:
     aws = settings.aws
-    findings = [account.region(aws, session.region_name)]
+    results = [account.region(aws, session.region_name)]
     for service, url in (("SQS", aws.sqs_endpoint_url), ("DynamoDB", aws.dynamodb_endpoint_url)):
-        answered = service.lower() in answers.services if asked else None
-        findings.append(account.endpoint(service, url, answered=answered))
-    return [*findings, clock(answers.offset_seconds(), settings.clock_skew_seconds)]
+        answered = service.lower() in responses.services if called else None
+        results.append(account.endpoint(service, url, answered=answered))
+    return [*results, clock(responses.offset_seconds(), settings.clock_skew_seconds)]
 
 
-async def _of_aws(settings: Settings, session: aioboto3.Session) -> Groups:
+async def _resources(settings: Settings, session: aioboto3.Session) -> Groups:
     async with (
         open_finder(settings, session=session) as find,
         AUPRepository(settings.aws, session) as repository,
     ):
         (
-            (queue_findings, queue_permissions),
-            (table_findings, table_permissions),
+            (queue_results, queue_permissions),
+            (table_results, table_permissions),
         ) = await asyncio.gather(_queues(settings, find), _tables(repository))
     return {
-        "queues": queue_findings,
-        "tables": table_findings,
+        "queues": queue_results,
+        "tables": table_results,
         "permissions": queue_permissions + table_permissions,
     }
 
@@ -94,48 +94,52 @@ async def _of_aws(settings: Settings, session: aioboto3.Session) -> Groups:
 async def _queues(
     settings: Settings, find: Callable[[str], Awaitable[Queue]]
 ) -> tuple[list[CheckResult], list[CheckResult]]:
-    async def look(name: str) -> Found:
+    async def describe(name: str) -> FoundQueue:
         try:
             queue = await find(name)
             return queue, await queue.state()
         except AWSError as error:
             return error
 
-    source, dead = await asyncio.gather(look(settings.queue), look(settings.dead_letter_queue))
-    states = [None if isinstance(each, AWSError) else each[1] for each in (source, dead)]
+    source, dead_letters = await asyncio.gather(
+        describe(settings.queue), describe(settings.dead_letter_queue)
+    )
+    states = [None if isinstance(each, AWSError) else each[1] for each in (source, dead_letters)]
     if isinstance(source, AWSError):
-        findings = [_unseen(queues.SOURCE, "AUP_QUEUE", source)]
+        results = [_not_found(queues.SOURCE, "AUP_QUEUE", source)]
     else:
-        findings = queues.of_source(source[1], states[1], settings)
-    if isinstance(dead, AWSError):
-        findings.append(_unseen(queues.DEAD_LETTERS, "AUP_DEAD_LETTER_QUEUE", dead))
+        results = queues.of_source(source[1], states[1], settings)
+    if isinstance(dead_letters, AWSError):
+        results.append(_not_found(queues.DEAD_LETTERS, "AUP_DEAD_LETTER_QUEUE", dead_letters))
     else:
-        findings += queues.of_dead_letters(dead[1], states[0])
+        results += queues.of_dead_letters(dead_letters[1], states[0])
     permitted = await asyncio.gather(
         _permitted(source, queues.SOURCE, permissions.on_source),
-        _permitted(dead, queues.DEAD_LETTERS, permissions.on_dead_letters),
+        _permitted(dead_letters, queues.DEAD_LETTERS, permissions.on_dead_letters),
     )
-    return findings, [*permitted[0], *permitted[1]]
+    return results, [*permitted[0], *permitted[1]]
 
 
 async def _permitted(
-    found: Found, target: str, probes: Callable[[Queue], Awaitable[list[CheckResult]]]
+    found: FoundQueue, subject: str, check: Callable[[Queue], Awaitable[list[CheckResult]]]
 ) -> list[CheckResult]:
     if isinstance(found, AWSError):
-        return [permissions.not_tried(target)]
-    return await probes(found[0])
+        return [permissions.not_tried(subject)]
+    return await check(found[0])
 
 
-def _unseen(check: str, variable: str, error: AWSError) -> CheckResult:
+def _not_found(check: str, variable: str, error: AWSError) -> CheckResult:
     if isinstance(error, AWSNotFoundError):
         found = str(error).partition(": create it")[0]
-        return failed(check, found, f"make it (`aup-worker init`), or name another in {variable}")
-    remedy = "allow sqs:GetQueueAttributes (and sqs:GetQueueUrl, if it is named by name)"
-    return unanswered(check, error, remedy=remedy)
+        return failed(
+            check, found, f"create it (`aup-worker init`), or set {variable} to another queue"
+        )
+    remedy = "allow sqs:GetQueueAttributes (and sqs:GetQueueUrl unless it is set by URL or ARN)"
+    return from_error(check, error, remedy=remedy)
 
 
 async def _tables(repository: AUPRepository) -> tuple[list[CheckResult], list[CheckResult]]:
-    async def look(
+    async def describe(
         check: str,
         variable: str,
         name: str,
@@ -143,25 +147,25 @@ async def _tables(repository: AUPRepository) -> tuple[list[CheckResult], list[Ch
         probes: Callable[[AUPRepository], Awaitable[list[CheckResult]]],
     ) -> tuple[list[CheckResult], list[CheckResult]]:
         try:
-            findings = tables.of_table(check, await table_state(repository, name), keys)
+            results = tables.of_table(check, await table_state(repository, name), keys)
         except (AWSNotFoundError, AWSUnavailableError) as error:
-            return [tables.unseen(check, variable, error)], [permissions.not_tried(check)]
+            return [tables.not_described(check, variable, error)], [permissions.not_tried(check)]
         except AWSError as error:
-            findings = [tables.unseen(check, variable, error)]
-        restorable, permitted = await asyncio.gather(
+            results = [tables.not_described(check, variable, error)]
+        recoverable, permitted = await asyncio.gather(
             _recovery(repository, check, name), probes(repository)
         )
-        return [*findings, restorable], permitted
+        return [*results, recoverable], permitted
 
     policies, acceptances = await asyncio.gather(
-        look(
+        describe(
             tables.POLICIES,
             "AUP_TABLE_NAME",
             repository.table_name,
             tables.POLICY_KEYS,
             permissions.on_policies,
         ),
-        look(
+        describe(
             tables.ACCEPTANCES,
             "AUP_USER_TABLE_NAME",
             repository.user_table_name,

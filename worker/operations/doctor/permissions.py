@@ -1,13 +1,14 @@
-"""What we may do, by calls that cannot do anything.
+"""Checks of permissions, by calls that change nothing.
 
-AWS looks at permissions before it looks for what is wrong with a request that is well formed: to be
-told what is wrong means to be let in.
+AWS checks permissions before it looks for what is wrong with a well-formed request: an error about
+the request itself means that the call is permitted.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from worker.aws.access import Operation, Probe
@@ -20,65 +21,122 @@ from worker.errors import (
     LeaseLostError,
 )
 from worker.operations.doctor.queues import DEAD_LETTERS, SOURCE
-from worker.operations.doctor.result import CheckResult, failed, passed, unanswered, unknown
-from worker.operations.doctor.tables import ACCEPTANCES, POLICIES, POLICY_KEYS, USER_KEYS
+from worker.operations.doctor.result import CheckResult, failed, from_error, passed, unknown
+from worker.operations.doctor.tables import (
+    ACCEPTANCES,
+    POLICIES,
+    POLICY_KEYS,
+    USER_KEYS,
+    key_names,
+)
 from worker.repository import AUPRepository
 from worker.repository.writes import WITHOUT_PARTIQL
 
-_KEYS: Final = {Operation.READ_POLICY: POLICY_KEYS, Operation.LOOK_UP: USER_KEYS}
+_SUBJECTS: Final = {
+    Operation.RECEIVE: SOURCE,
+    Operation.DELETE: SOURCE,
+    Operation.VISIBILITY: SOURCE,
+    Operation.DEAD_LETTER: DEAD_LETTERS,
+    Operation.READ_POLICY: POLICIES,
+    Operation.LOOK_UP: ACCEPTANCES,
+    Operation.WRITE: ACCEPTANCES,
+}
+_KEYS: Final = {
+    Operation.READ_POLICY: ("AUP_TABLE_NAME", POLICY_KEYS),
+    Operation.LOOK_UP: ("AUP_USER_TABLE_NAME", USER_KEYS),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A probe and the error that it ended with, or None."""
+
+    probe: Probe
+    error: AWSError | None
+
+    @property
+    def has_wrong_keys(self) -> bool:
+        """Whether a read was rejected: the table has other keys."""
+        return isinstance(self.error, AWSRejectedError) and self.probe.operation in _KEYS
+
+    @property
+    def needs_put(self) -> bool:
+        """Whether the server may not support PartiQL inserts."""
+        return WITHOUT_PARTIQL in str(self.error or "")
+
+    def result(self) -> CheckResult:
+        """Return the attempt as the result of a check."""
+        probe, error = self.probe, self.error
+        check = f"{_SUBJECTS[probe.operation]}: {probe.action.partition(':')[2]}"
+        if error is not None and self.has_wrong_keys:
+            variable, keys = _KEYS[probe.operation]
+            return failed(
+                check,
+                f"{probe.target} has other keys: {error}",
+                f"create the table with the keys {key_names(keys)}, or set {variable} to another",
+                prevents_start=True,
+            )
+        if error is None or isinstance(error, AWSRejectedError | LeaseLostError):
+            return passed(check, f"{probe.action} is allowed")
+        if self.needs_put:
+            found = str(error).removesuffix(f"; {WITHOUT_PARTIQL}")
+            if isinstance(error, AWSUnsupportedError):
+                return failed(check, found, WITHOUT_PARTIQL, prevents_start=True)
+            return unknown(check, found, WITHOUT_PARTIQL)
+        denied = isinstance(error, AWSDeniedError)
+        remedy = f"allow {probe.action} on {probe.target}" if denied else "see the results above"
+        return from_error(check, error, remedy=remedy)
+
+
+async def attempt(probes: Sequence[Probe]) -> list[Attempt]:
+    """Attempt all probes concurrently."""
+    errors = await asyncio.gather(*(probe.error() for probe in probes))
+    return [Attempt(probe, error) for probe, error in zip(probes, errors, strict=True)]
+
+
+def at_start(source: Queue, dead_letters: Queue, repository: AUPRepository) -> list[Probe]:
+    """Return probes of all operations except receive, which the first poll tries."""
+    return [*source_probes(source), *dead_letter_probes(dead_letters), *repository.probes()]
 
 
 async def on_source(queue: Queue) -> list[CheckResult]:
-    """Try what the worker does with the queue of acceptances, on a message that is none."""
-    # None of them: SQS hands out one at least, and refuses this. A server that does not has
-    # handed it back with that.
+    """Try to receive, delete and change the visibility of a message that does not exist."""
+    # SQS rejects a receive of zero messages. A server that does not makes a message that it
+    # returns visible again at once.
     receive = Probe(
         Operation.RECEIVE,
         "sqs:ReceiveMessage",
-        SOURCE,
+        f"queue {queue.url.rpartition('/')[2]}",
         lambda: queue.receive(0, wait_seconds=0, visibility_timeout_seconds=0),
     )
-    return await _tried(SOURCE, [receive, *source_probes(queue)])
+    return await _results([receive, *source_probes(queue)])
 
 
 async def on_dead_letters(queue: Queue) -> list[CheckResult]:
-    """Try to send nothing to the dead-letter queue."""
-    return await _tried(DEAD_LETTERS, dead_letter_probes(queue))
+    """Try to send an empty batch to the dead-letter queue."""
+    return await _results(dead_letter_probes(queue))
 
 
 async def on_policies(repository: AUPRepository) -> list[CheckResult]:
-    """Try to read a policy that nobody published."""
-    probes = [each for each in repository.probes() if each.operation is Operation.READ_POLICY]
-    return await _tried(POLICIES, probes)
+    """Try to read a policy that does not exist."""
+    return await _results(_of_table(repository, POLICIES))
 
 
 async def on_acceptances(repository: AUPRepository) -> list[CheckResult]:
-    """Try to read what nobody accepted, and a write that cannot succeed."""
-    probes = [each for each in repository.probes() if each.operation is not Operation.READ_POLICY]
-    return await _tried(ACCEPTANCES, probes)
+    """Try to read an acceptance that does not exist, and a write that cannot succeed."""
+    return await _results(_of_table(repository, ACCEPTANCES))
 
 
-def not_tried(target: str) -> CheckResult:
-    """Say that there is nothing to try anything on."""
-    return unknown(f"{target}: permissions", "not tried: it cannot be asked", "mend that first")
+def not_tried(subject: str) -> CheckResult:
+    """Return the result for a queue or table that could not be found or read."""
+    return unknown(
+        f"{subject}: permissions", f"not checked: the {subject} check did not pass", "fix it first"
+    )
 
 
-async def _tried(target: str, probes: Sequence[Probe]) -> list[CheckResult]:
-    errors = await asyncio.gather(*(probe.error() for probe in probes))
-    return [_found(target, *each) for each in zip(probes, errors, strict=True)]
+def _of_table(repository: AUPRepository, subject: str) -> list[Probe]:
+    return [each for each in repository.probes() if _SUBJECTS[each.operation] == subject]
 
 
-def _found(target: str, probe: Probe, error: AWSError | None) -> CheckResult:
-    action = probe.action
-    check = f"{target}: {action.partition(':')[2]}"
-    keys = _KEYS.get(probe.operation)
-    if isinstance(error, AWSRejectedError) and keys:
-        return failed(check, str(error), f"make the table anew, keyed by {' and '.join(keys)}")
-    if error is None or isinstance(error, AWSRejectedError | LeaseLostError):
-        return passed(check, f"{action} is not refused")
-    if WITHOUT_PARTIQL in str(error):
-        verdict = failed if isinstance(error, AWSUnsupportedError) else unknown
-        return verdict(check, str(error).removesuffix(f"; {WITHOUT_PARTIQL}"), WITHOUT_PARTIQL)
-    denied = isinstance(error, AWSDeniedError)
-    remedy = f"allow {action} on the {target}" if denied else "see above"
-    return unanswered(check, error, remedy=remedy)
+async def _results(probes: Iterable[Probe]) -> list[CheckResult]:
+    return [each.result() for each in await attempt(list(probes))]

@@ -1,4 +1,4 @@
-"""How long whoever stops the service waits before it kills, where that can be known."""
+"""Check of the stop timeout: the grace period before SIGKILL in ECS or systemd."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from worker.operations.doctor.result import CheckResult, failed, passed, unknown
 from worker.settings import Settings
 
 _CHECK: Final = "stop timeout"
-_ASK_SECONDS: Final = 5.0
-_ANSWER_MAX_BYTES: Final = 1_048_576
+_CALL_SECONDS: Final = 5.0
+_RESPONSE_MAX_BYTES: Final = 1_048_576
 # Amazon ECS developer guide, "Task definition parameters", stopTimeout.
 _FARGATE_MAX_SECONDS: Final = 120
-# worker/observability/systemd.py tells it every five seconds of a drain.
+# worker/observability/systemd.py extends the timeout every five seconds of a drain.
 _FIRST_EXTENSION_SECONDS: Final = 5.0
 _UNIT: Final = re.compile(r"/([\w@:.\\-]+\.service)\b")
-# systemd.time(7), as `systemctl show` writes spans.
+# systemd.time(7): time spans in the output of `systemctl show`.
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|min|h|d|w|month|y)\b")
 _SPAN_SECONDS: Final = {
     "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0,
@@ -34,12 +34,12 @@ _SPAN_SECONDS: Final = {
 async def stop_timeout(
     settings: Settings, unit: str | None, environment: Mapping[str, str] = os.environ
 ) -> CheckResult:
-    """Find out who will stop the service, and check the settings against its patience.
+    """Detect the process manager and check that its stop timeout is longer than a drain.
 
     Args:
-        settings: how long a drain may take.
-        unit: of systemd; that which we run in, if absent.
-        environment: what supervisors put there.
+        settings: settings of the service.
+        unit: systemd unit; by default the unit of this process.
+        environment: environment variables of the process.
     """
     metadata_uri = environment.get("ECS_CONTAINER_METADATA_URI_V4")
     if unit is None and metadata_uri:
@@ -47,81 +47,85 @@ async def stop_timeout(
     if unit is None and environment.get("NOTIFY_SOCKET"):
         unit = unit_of(await asyncio.to_thread(_cgroups))
         if unit is None:
-            return unknown(_CHECK, "systemd starts it, in a unit without a name", "give --unit")
+            return unknown(_CHECK, "started by systemd in an unknown unit", "pass --unit")
     if unit is None:
         return unknown(
             _CHECK,
-            "neither ECS nor systemd is seen here",
-            f"let whoever stops it wait {settings.stop_timeout_seconds:g} s "
-            "(AUP_STOP_TIMEOUT_SECONDS); --unit asks systemd",
+            "not running under ECS or systemd",
+            f"set the stop timeout of the process manager to {settings.stop_timeout_seconds:g} s "
+            "(AUP_STOP_TIMEOUT_SECONDS), or pass --unit to check a systemd unit",
         )
     shown = await _shown(unit)
-    return of_unit(unit, shown, settings) if isinstance(shown, dict) else _unseen(unit, shown)
+    return of_unit(unit, shown, settings) if isinstance(shown, dict) else _not_shown(unit, shown)
 
 
 def of_task(task: Any, settings: Settings) -> CheckResult:
-    """Judge what the task's metadata tells; ECS tells tasks everything but their stopTimeout.
+    """Check the metadata of an ECS task, which do not include its stopTimeout.
 
     Source: Amazon ECS developer guide, "Task metadata endpoint version 4", its response.
     """
     stop = settings.stop_timeout_seconds
     if not isinstance(task, dict):
-        return unknown(_CHECK, "on ECS, whose agent does not answer", _on_ecs(stop))
+        return unknown(_CHECK, "running on ECS, but the agent does not respond", _on_ecs(stop))
     launch = str(task.get("LaunchType", "ECS"))
     if launch == "FARGATE" and stop > _FARGATE_MAX_SECONDS:
         return failed(
             _CHECK,
-            f"AUP_STOP_TIMEOUT_SECONDS {stop:g}, and Fargate kills after "
+            f"AUP_STOP_TIMEOUT_SECONDS is {stop:g}, but Fargate sends SIGKILL after "
             f"{_FARGATE_MAX_SECONDS} s at most",
-            f"AUP_STOP_TIMEOUT_SECONDS of {_FARGATE_MAX_SECONDS} at most, and "
-            "AUP_DRAIN_TIMEOUT_SECONDS below",
+            f"set AUP_STOP_TIMEOUT_SECONDS to {_FARGATE_MAX_SECONDS} at most, and "
+            "AUP_DRAIN_TIMEOUT_SECONDS below it",
         )
     return unknown(
-        _CHECK, f"on {launch}, which does not tell tasks their stopTimeout", _on_ecs(stop)
+        _CHECK, f"running on {launch}, where a task cannot read its stopTimeout", _on_ecs(stop)
     )
 
 
 def _on_ecs(stop_seconds: float) -> str:
     return (
         f"set the container's stopTimeout to {stop_seconds:g} (AUP_STOP_TIMEOUT_SECONDS) or more; "
-        "unset it is 30"
+        "the default is 30"
     )
 
 
 def of_unit(unit: str, shown: Mapping[str, str], settings: Settings) -> CheckResult:
-    """Judge a unit of systemd; told of a drain, it waits for longer.
+    """Check the stop timeout of a systemd unit, which a notifying service extends.
 
     Args:
-        unit: its name.
+        unit: name of the unit.
         shown: its properties.
-        settings: how long a drain may take.
+        settings: settings of the service.
     """
     drain, stop = settings.drain_timeout_seconds, settings.stop_timeout_seconds
-    told = shown.get("TimeoutStopUSec", "")
-    seconds = span_seconds(told)
+    timeout = shown.get("TimeoutStopUSec", "")
+    seconds = span_seconds(timeout)
     if shown.get("LoadState", "loaded") != "loaded" or seconds is None:
-        return unknown(_CHECK, f"systemd knows no {unit}", "give --unit the name that it has")
-    found = f"{unit}: TimeoutStopSec {told}"
+        return unknown(
+            _CHECK, f"systemd has no unit {unit}", "pass the name of the unit with --unit"
+        )
+    found = f"{unit}: TimeoutStopSec {timeout}"
     notifies = shown.get("NotifyAccess", "none") != "none"
     if notifies and seconds > _FIRST_EXTENSION_SECONDS:
         return passed(_CHECK, f"{found}, and the drain extends it")
-    remedy = f"TimeoutStopSec={stop:g} (AUP_STOP_TIMEOUT_SECONDS) or more, or Type=notify"
+    remedy = f"set TimeoutStopSec={stop:g} (AUP_STOP_TIMEOUT_SECONDS) or more, or Type=notify"
     if seconds <= drain:
-        return failed(_CHECK, f"{found}: it kills in a drain of {drain:g} s", remedy)
+        return failed(_CHECK, f"{found}, not above a drain of {drain:g} s", remedy)
     if seconds < stop:
         return warned(_CHECK, f"{found}, below AUP_STOP_TIMEOUT_SECONDS {stop:g}", remedy)
     return passed(_CHECK, f"{found}, above a drain of {drain:g} s")
 
 
-def _unseen(unit: str, why: str) -> CheckResult:
-    return unknown(_CHECK, f"{unit}: systemd cannot be asked ({why})", "ask where systemd runs")
+def _not_shown(unit: str, reason: str) -> CheckResult:
+    return unknown(
+        _CHECK, f"{unit}: systemctl failed ({reason})", "run this on a host with systemd"
+    )
 
 
 def span_seconds(text: str) -> float | None:
-    """Read a span of time as `systemctl show` writes it, such as `1min 30s`.
+    """Parse a time span in the output of `systemctl show`, such as `1min 30s`.
 
     Returns:
-        Seconds; infinity for `infinity`; None for what is no span.
+        Seconds; infinity for `infinity`; None if the text is not a time span.
     """
     if text == "infinity":
         return float("inf")
@@ -132,7 +136,7 @@ def span_seconds(text: str) -> float | None:
 
 
 def unit_of(cgroups: str) -> str | None:
-    """Find the service in the text of /proc/self/cgroup: the innermost that is named there."""
+    """Return the innermost service named in the text of /proc/self/cgroup."""
     units = _UNIT.findall(cgroups)
     return units[-1] if units else None
 
@@ -147,18 +151,18 @@ def _cgroups() -> str:
 async def _task(metadata_uri: str) -> Any:
     try:
         async with (
-            asyncio.timeout(_ASK_SECONDS),
+            asyncio.timeout(_CALL_SECONDS),
             aiohttp.ClientSession() as session,
             session.get(f"{metadata_uri}/task") as response,
         ):
             response.raise_for_status()
-            return json.loads(await response.content.read(_ANSWER_MAX_BYTES))
+            return json.loads(await response.content.read(_RESPONSE_MAX_BYTES))
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
         return None
 
 
 async def _shown(unit: str) -> dict[str, str] | str:
-    """Ask systemd for a unit's properties; the text is why it cannot be asked."""
+    """Return the properties of a systemd unit, or the reason why `systemctl` failed."""
     properties = "--property=LoadState,NotifyAccess,TimeoutStopUSec"
     try:
         process = await asyncio.create_subprocess_exec(
@@ -170,12 +174,12 @@ async def _shown(unit: str) -> dict[str, str] | str:
     except OSError as error:
         return f"systemctl: {error.strerror}"
     try:
-        async with asyncio.timeout(_ASK_SECONDS):
+        async with asyncio.timeout(_CALL_SECONDS):
             out, err = await process.communicate()
     except TimeoutError:
         process.kill()
         await process.wait()
-        return f"no answer within {_ASK_SECONDS:g} s"
+        return f"no response within {_CALL_SECONDS:g} s"
     if process.returncode:
         return " ".join(err.decode(errors="replace").split())[:300]
     lines = out.decode(errors="replace").splitlines()

@@ -1,4 +1,4 @@
-"""The settings against each other, where they may differ from what is wise."""
+"""Checks of settings against each other."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from worker.settings import Settings
 
 
 def relations(settings: Settings) -> list[CheckResult]:
-    """Check what the start does not refuse.
+    """Check combinations of settings that are allowed but may be unwise.
 
     Args:
-        settings: as `load` gives them; what cannot work has ended it there.
+        settings: valid settings; contradictions are errors when settings are loaded.
     """
     aws = settings.aws
-    agree = "no contradiction: calls, leases, drain and stop fit into each other"
     return [
-        passed("settings", agree),
-        _absence(aws.policy_absence_seconds, settings.unknown_policy_seconds),
+        passed("settings", "timeouts of calls, leases, drain and stop are consistent"),
+        _unknown_policies(aws.policy_absence_seconds, settings.unknown_policy_seconds),
     ]
 
 
-def _absence(believed_seconds: float, patience_seconds: float) -> CheckResult:
-    check = "patience with new policies"
-    if believed_seconds >= patience_seconds:
+def _unknown_policies(ttl_seconds: float, wait_seconds: float) -> CheckResult:
+    check = "unknown policies"
+    if ttl_seconds >= wait_seconds:
         return warned(
             check,
-            f"absence is believed for {believed_seconds:g} s, and a message of an unknown version "
-            f"is dead after {patience_seconds:g} s",
-            "AUP_POLICY_ABSENCE_SECONDS below AUP_UNKNOWN_POLICY_SECONDS",
+            f"a missing policy is cached for {ttl_seconds:g} s, and its messages are dead-lettered "
+            f"after {wait_seconds:g} s",
+            "set AUP_POLICY_ABSENCE_SECONDS below AUP_UNKNOWN_POLICY_SECONDS",
         )
     return passed(
-        check, f"{patience_seconds:g} s, and absence is believed for {believed_seconds:g} s"
+        check,
+        f"dead-lettered after {wait_seconds:g} s; a missing policy is cached for {ttl_seconds:g} s",
     )

@@ -1,4 +1,4 @@
-"""What every answer of AWS tells by the way: that somebody is there, and what time it is."""
+"""Reachability of AWS and clock offset, from response headers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _SERVICES: Final = ("sqs", "dynamodb", "sts")
 
 
 class Responses:
-    """Note the answers of a session's clients, errors included.
+    """Responses that the clients of a session received, errors included.
 
     Args:
-        clock: gives the seconds since 1970 as this machine believes.
+        clock: returns the local time in Unix seconds.
 
     Attributes:
-        services: those that answered anything.
+        services: services that sent at least one response.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
@@ -29,23 +29,23 @@ class Responses:
         self._clock = clock
 
     def listen(self, session: Any) -> None:
-        """Hear every answer that comes to clients which are opened from now on."""
+        """Observe the responses to all clients that the session creates from now on."""
         for service in _SERVICES:
-            # Before it is judged: an answer that is not to be believed is one all the same.
-            session.events.register_first(f"before-parse.{service}", self._note)
+            # Before parsing: a response that cannot be parsed is a response too.
+            session.events.register_first(f"before-parse.{service}", self._observe)
 
-    def _note(self, operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
+    def _observe(self, operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
         headers = {
             str(name).lower(): str(value) for name, value in response_dict["headers"].items()
         }
-        self.note(operation_model.service_model.service_name, headers.get("date", ""))
+        self.add(operation_model.service_model.service_name, headers.get("date", ""))
 
-    def note(self, service: str, date: str) -> None:
-        """Take in one answer.
+    def add(self, service: str, date: str) -> None:
+        """Add a response.
 
         Args:
-            service: who answered.
-            date: the header of that name; whole seconds, rounded down.
+            service: the service that sent it.
+            date: its `Date` header, truncated to whole seconds by the server.
         """
         self.services.add(service)
         stated = date_seconds(date)
@@ -53,6 +53,6 @@ class Responses:
             self._offsets[service].append(self._clock() - stated - 0.5)
 
     def offset_seconds(self) -> float | None:
-        """Give by how much this machine's clock is ahead; None where nobody told the time."""
+        """Return how far the local clock is ahead, or None if no response had a date."""
         offsets = [each for offsets in self._offsets.values() for each in offsets]
         return statistics.median(offsets) if offsets else None

@@ -1,4 +1,4 @@
-"""What a check finds."""
+"""Results of checks."""
 
 from __future__ import annotations
 
@@ -16,15 +16,22 @@ from worker.errors import (
     AWSUnsupportedError,
 )
 
-_TOLD_MAX_CHARACTERS: Final = 200
-# Another finding says who asks, and the check says for what.
-_WHO: Final = re.compile(r"User: \S+ is not authorized to perform: \S+(?: on resource: \S+)? ?")
+_ERROR_MAX_CHARACTERS: Final = 200
+# The identity check names the caller, and the name of the check names the action.
+_CALLER: Final = re.compile(r"User: \S+ is not authorized to perform: \S+(?: on resource: \S+)? ?")
 
 
-class Verdict(StrEnum):
-    """What a finding means for the service."""
+class CheckStatus(StrEnum):
+    """Status of a check.
 
-    PASS = "pass"  # noqa: S105 - no password
+    Attributes:
+        PASS: as it should be.
+        WARN: the service works, but not as well as it could.
+        FAIL: the service cannot work, or messages get lost.
+        UNKNOWN: the check could not be made.
+    """
+
+    PASS = "pass"  # noqa: S105 - not a password
     WARN = "warn"
     FAIL = "fail"
     UNKNOWN = "cannot tell"
@@ -32,58 +39,68 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What one check found.
+    """Result of one check.
 
     Attributes:
-        check: what was looked at.
-        found: how it is, in a line.
-        remedy: what to do about it; empty where nothing is to be done.
+        check: name of the check.
+        status: pass, warn, fail or unknown.
+        found: the current state, in one line.
+        remedy: what to do; empty if the check passed.
+        prevents_start: whether the service refuses to start with this result.
     """
 
     check: str
-    verdict: Verdict
+    status: CheckStatus
     found: str
     remedy: str = ""
+    prevents_start: bool = False
+
+    def __str__(self) -> str:
+        """Return the result as one line: check, state and remedy."""
+        remedy = f"; {self.remedy}" if self.remedy else ""
+        return f"{self.check}: {self.found}{remedy}"
 
 
 def passed(check: str, found: str) -> CheckResult:
-    """Say that something is as it should be."""
-    return CheckResult(check, Verdict.PASS, found)
+    """Return the result of a check that passed."""
+    return CheckResult(check, CheckStatus.PASS, found)
 
 
 def warned(check: str, found: str, remedy: str) -> CheckResult:
-    """Say that the service works, but not as well as it could."""
-    return CheckResult(check, Verdict.WARN, found, remedy)
+    """Return a warning: the service works, but not as well as it could."""
+    return CheckResult(check, CheckStatus.WARN, found, remedy)
 
 
-def failed(check: str, found: str, remedy: str) -> CheckResult:
-    """Say that the service cannot work, or loses something."""
-    return CheckResult(check, Verdict.FAIL, found, remedy)
+def failed(check: str, found: str, remedy: str, *, prevents_start: bool = False) -> CheckResult:
+    """Return a failure: the service cannot work, or messages get lost."""
+    return CheckResult(check, CheckStatus.FAIL, found, remedy, prevents_start)
 
 
 def unknown(check: str, found: str, remedy: str) -> CheckResult:
-    """Say that nobody tells."""
-    return CheckResult(check, Verdict.UNKNOWN, found, remedy)
+    """Return the result of a check that could not be made."""
+    return CheckResult(check, CheckStatus.UNKNOWN, found, remedy)
 
 
-def unanswered(check: str, error: AWSError, *, remedy: str, needed: bool = True) -> CheckResult:
-    """Say what it means that a question to AWS ended with an error.
+def from_error(check: str, error: AWSError, *, remedy: str, needed: bool = True) -> CheckResult:
+    """Return the result of a check whose call to AWS failed.
 
     Args:
-        check: what was looked at.
-        error: how it ended.
-        remedy: what helps where it is to be mended.
-        needed: whether the service asks this too; what only we ask may be denied.
+        check: name of the check.
+        error: the error of the call.
+        remedy: what to do if the check fails.
+        needed: whether the service makes this call too; a call that only `doctor` makes may be
+            denied.
     """
     text, advice, key = str(error).partition(f"{KMS_ADVICE}kms:")
-    told = _WHO.sub("", text.partition("; grant")[0])
-    told = told if len(told) <= _TOLD_MAX_CHARACTERS else f"{told[:_TOLD_MAX_CHARACTERS]}…"
+    found = _CALLER.sub("", text.partition("; grant")[0])
+    if len(found) > _ERROR_MAX_CHARACTERS:
+        found = f"{found[:_ERROR_MAX_CHARACTERS]}…"
     if isinstance(error, AWSThrottledError | AWSUnavailableError):
-        return unknown(check, told, "see the endpoint, and try again")
+        return unknown(check, found, "check the endpoint and try again")
     if isinstance(error, AWSUnsupportedError) and not needed:
-        return unknown(check, told, "see whether the endpoint is that of the service")
+        return unknown(check, found, "check that the endpoint belongs to this service")
     if advice:
-        return failed(check, told, f"allow kms:{key}")
+        return failed(check, found, f"allow kms:{key}")
     if isinstance(error, AWSDeniedError) and not needed:
-        return unknown(check, told, "ask with a role that may, or look by hand")
-    return failed(check, told, remedy)
+        return unknown(check, found, "use a role with this permission, or check manually")
+    return failed(check, found, remedy)

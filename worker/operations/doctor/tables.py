@@ -1,18 +1,18 @@
-"""The tables as they are set up, against what the worker expects."""
+"""Checks of the tables: status, keys, capacity, protection and recovery."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from worker.errors import AWSDeniedError, AWSError, AWSNotFoundError
-from worker.operations.doctor.result import CheckResult, failed, passed, unanswered, unknown, warned
+from worker.operations.doctor.result import CheckResult, failed, from_error, passed, unknown, warned
 from worker.repository.inspection import TableState
 
 POLICIES: Final = "policies"
 ACCEPTANCES: Final = "acceptances"
 POLICY_KEYS: Final = ("policy_id", "version")
 USER_KEYS: Final = ("user_id", "policy_version")
-# Of what holds no read or write up.
+# Statuses in which a table serves reads and writes.
 _USABLE: Final = {"ACTIVE", "UPDATING"}
 
 
@@ -20,9 +20,9 @@ def of_table(check: str, state: TableState, keys: tuple[str, str]) -> list[Check
     """Check a table.
 
     Args:
-        check: what it is called.
-        state: how it is.
-        keys: partition key and sort key that the worker uses.
+        check: name of the table in the results.
+        state: its description.
+        keys: partition key and sort key that the service uses.
     """
     return [
         status(check, state),
@@ -32,60 +32,64 @@ def of_table(check: str, state: TableState, keys: tuple[str, str]) -> list[Check
     ]
 
 
-def unseen(check: str, variable: str, error: AWSError) -> CheckResult:
-    """Judge that a table cannot be described."""
+def not_described(check: str, variable: str, error: AWSError) -> CheckResult:
+    """Return the result for a table that cannot be described."""
     if isinstance(error, AWSNotFoundError):
-        return failed(check, str(error), f"make it, or name another in {variable}")
-    return unanswered(check, error, remedy="see its name and the endpoint", needed=False)
+        return failed(check, str(error), f"create it, or set {variable} to another table")
+    return from_error(check, error, remedy="check its name and the endpoint", needed=False)
 
 
 def status(check: str, state: TableState) -> CheckResult:
-    """Check that the table takes reads and writes."""
+    """Check that the table serves reads and writes."""
     found = f"{state.name}, {state.status}"
     if state.kms_key:
         found += f"; needs kms:Decrypt on {state.kms_key}"
     if state.status in _USABLE:
         return passed(check, found)
-    return failed(check, found, "wait until it is ACTIVE, or see what became of its key")
+    return failed(check, found, "wait until it is ACTIVE, or check its KMS key")
 
 
 def key_schema(check: str, state: TableState, keys: tuple[str, str]) -> CheckResult:
-    """Check that the table is keyed as the worker keys it."""
+    """Check the names and types of the table's keys."""
     check = f"{check}: keys"
     found = ", ".join(f"{name} ({kind})" for name, kind in state.keys)
     if state.keys != tuple((name, "S") for name in keys):
-        wanted = ", ".join(f"{name} (S)" for name in keys)
-        return failed(check, found, f"make the table anew, keyed by {wanted}")
+        return failed(check, found, f"create the table with the keys {key_names(keys)}")
     return passed(check, found)
 
 
+def key_names(keys: tuple[str, str]) -> str:
+    """Return the names of the keys with their type, as in `user_id (S)`."""
+    return ", ".join(f"{name} (S)" for name in keys)
+
+
 def billing(check: str, state: TableState) -> CheckResult:
-    """Check that the table's writes grow with the load; a record takes a write unit or more."""
+    """Check that write capacity grows with the load."""
     check = f"{check}: billing"
     if state.write_units is None:
         return passed(check, "on demand")
     return warned(
         check,
-        f"provisioned, {state.write_units} write units a second: it throttles beyond",
-        "set it on demand, or scale it with the load",
+        f"provisioned, throttles above {state.write_units} write units per second",
+        "use on-demand capacity or auto scaling",
     )
 
 
 def deletion(check: str, state: TableState) -> CheckResult:
-    """Check that nobody deletes the evidence in passing."""
+    """Check that the table is protected from deletion."""
     check = f"{check}: deletion protection"
     if state.is_deletion_protected:
         return passed(check, "on")
-    return warned(check, "off", "set DeletionProtectionEnabled")
+    return warned(check, "off", "set DeletionProtectionEnabled to true")
 
 
 def recovery(check: str, outcome: bool | AWSError) -> CheckResult:
-    """Check that the table can be restored to any moment."""
+    """Check that point-in-time recovery is enabled."""
     check = f"{check}: recovery"
     if isinstance(outcome, AWSDeniedError):
-        return unanswered(check, outcome, remedy="", needed=False)
+        return from_error(check, outcome, remedy="", needed=False)
     if isinstance(outcome, AWSError):
-        return unknown(check, str(outcome), "see whether this server has such a thing")
+        return unknown(check, str(outcome), "check whether this server supports it")
     if outcome:
-        return passed(check, "to any moment of the last days")
+        return passed(check, "point-in-time recovery is on")
     return warned(check, "off", "enable point-in-time recovery")

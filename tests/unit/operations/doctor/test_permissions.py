@@ -1,4 +1,4 @@
-"""How the doctor tries what it may do: by calls that change nothing."""
+"""Checks of permissions, by calls that change nothing."""
 
 from __future__ import annotations
 
@@ -20,77 +20,77 @@ from worker.errors import (
     LeaseLostError,
 )
 from worker.operations.doctor import permissions
-from worker.operations.doctor.result import CheckResult, Verdict
+from worker.operations.doctor.result import CheckResult, CheckStatus
 
-PASS, FAIL, UNKNOWN = Verdict.PASS, Verdict.FAIL, Verdict.UNKNOWN
+PASS, FAIL, UNKNOWN = CheckStatus.PASS, CheckStatus.FAIL, CheckStatus.UNKNOWN
 
 
 class ProbedQueue(FakeQueue):
-    """Answer every attempt alike."""
+    """A queue whose calls all have the same result."""
 
-    def __init__(self, answer: AWSError | None) -> None:
+    def __init__(self, error: AWSError | None) -> None:
         super().__init__()
-        self.answer = answer
+        self.error = error
         self.on_delete = self.on_change = self.on_send = self._each
 
     def _each(self, entries: Any) -> Any:
-        # Of nothing sent, the whole call fails; of a handle that is none, its entry.
-        return [self.answer] * len(entries) if entries or self.answer is None else self.answer
+        # An empty batch fails as a whole; an invalid receipt handle fails its entry.
+        return [self.error] * len(entries) if entries or self.error is None else self.error
 
     async def receive(self, max_messages: int, **wanted: Any) -> Any:
         assert (max_messages, wanted["visibility_timeout_seconds"]) == (0, 0)
-        if self.answer is not None:
-            raise self.answer
+        if self.error is not None:
+            raise self.error
         return []
 
 
 @pytest.mark.parametrize(
-    ("answer", "verdict", "words"),
+    ("error", "status", "words"),
     [
-        (None, PASS, "is not refused"),
-        (LeaseLostError("ReceiptHandleIsInvalid"), PASS, "is not refused"),
-        (AWSRejectedError("InvalidParameterValue"), PASS, "is not refused"),
+        (None, PASS, "is allowed"),
+        (LeaseLostError("ReceiptHandleIsInvalid"), PASS, "is allowed"),
+        (AWSRejectedError("InvalidParameterValue"), PASS, "is allowed"),
         (AWSDeniedError("AccessDenied: no"), FAIL, "allow sqs:"),
-        (AWSNotFoundError("QueueDoesNotExist: no"), FAIL, "see above"),
+        (AWSNotFoundError("QueueDoesNotExist: no"), FAIL, "see the results above"),
         (AWSThrottledError("RequestThrottled: later"), UNKNOWN, "try again"),
         (AWSUnavailableError("500: oops"), UNKNOWN, "try again"),
     ],
 )
-async def test_whoever_hears_what_is_wrong_with_a_request_may_make_it(
-    answer: AWSError | None, verdict: Verdict, words: str
+async def test_operation_is_allowed_if_its_error_is_about_the_request(
+    error: AWSError | None, status: CheckStatus, words: str
 ) -> None:
-    queue = ProbedQueue(answer)
-    findings = await permissions.on_source(queue) + await permissions.on_dead_letters(queue)
-    assert [each.check for each in findings] == [
+    queue = ProbedQueue(error)
+    results = await permissions.on_source(queue) + await permissions.on_dead_letters(queue)
+    assert [each.check for each in results] == [
         "queue: ReceiveMessage",
         "queue: DeleteMessage",
         "queue: ChangeMessageVisibility",
         "dead-letter queue: SendMessage",
     ]
-    for finding in findings:
-        assert finding.verdict is verdict
-        assert words in f"{finding.found} {finding.remedy}"
-    assert queue.of("send") == [[]], "nothing may be sent"
+    for result in results:
+        assert result.status is status
+        assert words in f"{result.found} {result.remedy}"
+    assert queue.of("send") == [[]], "no message may be sent"
 
 
 @simulated
-async def test_a_message_that_waits_is_neither_taken_nor_counted() -> None:
+async def test_probing_does_not_receive_a_waiting_message() -> None:
     world = await open_world()
     await world.push(body(1))
-    findings = await permissions.on_source(world.source)
-    assert {each.verdict for each in findings} == {PASS}
+    results = await permissions.on_source(world.source)
+    assert {each.status for each in results} == {PASS}
     (message,) = await world.source.receive(10, wait_seconds=0, visibility_timeout_seconds=30)
     assert message.receive_count == 1
 
 
 @simulated
 @pytest.mark.parametrize(("write_api", "action"), [("batch", "PartiQLInsert"), ("put", "PutItem")])
-async def test_the_write_that_is_tried_cannot_succeed(write_api: str, action: str) -> None:
+async def test_probed_write_stores_nothing(write_api: str, action: str) -> None:
     world = await open_world()
     async with world.repository(aws_settings(write_api=write_api)) as repository:
-        findings = await permissions.on_policies(repository)
-        findings += await permissions.on_acceptances(repository)
-    assert [(each.check, each.verdict) for each in findings] == [
+        results = await permissions.on_policies(repository)
+        results += await permissions.on_acceptances(repository)
+    assert [(each.check, each.status) for each in results] == [
         ("policies: GetItem", PASS),
         ("acceptances: GetItem", PASS),
         (f"acceptances: {action}", PASS),
@@ -102,64 +102,67 @@ def _client_error(code: str) -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": "no"}}, "BatchExecuteStatement")
 
 
-async def _written(**spoilt: Any) -> CheckResult:
+async def _write_result(**faults: Any) -> CheckResult:
     world = await open_world()
-    for name, value in spoilt.items():
+    for name, value in faults.items():
         setattr(world.dynamodb, name, value)
     async with world.repository() as repository:
         return (await permissions.on_acceptances(repository))[1]
 
 
 @simulated
-async def test_a_write_that_is_denied_fails_whole_or_in_its_statement() -> None:
-    for spoilt in (
+async def test_denied_write_fails_for_the_call_and_for_the_statement() -> None:
+    for faults in (
         {"spoil_item": lambda _: "AccessDenied"},
         {"spoil_call": lambda _: _client_error("AccessDeniedException")},
     ):
-        finding = await _written(**spoilt)
-        assert finding.verdict is FAIL
-        assert finding.remedy == "allow dynamodb:PartiQLInsert on the acceptances"
+        result = await _write_result(**faults)
+        assert result.status is FAIL
+        assert result.remedy == "allow dynamodb:PartiQLInsert on table aup-acceptances"
 
 
 @simulated
-async def test_a_server_that_breaks_at_a_statement_tells_nothing_of_the_permission() -> None:
-    finding = await _written(spoil_call=lambda _: _client_error("500"))
-    assert (finding.verdict, "AUP_WRITE_API=put" in finding.remedy) == (UNKNOWN, True)
+async def test_server_error_leaves_the_write_permission_unknown() -> None:
+    result = await _write_result(spoil_call=lambda _: _client_error("500"))
+    assert (result.status, "AUP_WRITE_API=put" in result.remedy) == (UNKNOWN, True)
 
 
 @simulated
-async def test_a_server_without_partiql_fails_with_the_setting_that_helps() -> None:
-    finding = await _written(spoil_call=lambda _: _client_error("UnknownOperationException"))
-    assert (finding.verdict, "AUP_WRITE_API=put" in finding.remedy) == (FAIL, True)
-    assert "AUP_WRITE_API" not in finding.found
+async def test_server_without_partiql_fails_with_the_setting_to_change() -> None:
+    result = await _write_result(spoil_call=lambda _: _client_error("UnknownOperationException"))
+    assert (result.status, "AUP_WRITE_API=put" in result.remedy) == (FAIL, True)
+    assert "AUP_WRITE_API" not in result.found
 
 
 @simulated
-async def test_a_table_with_other_keys_fails_the_read() -> None:
+async def test_table_with_other_keys_fails_the_read() -> None:
     world = await open_world()
     swapped = aws_settings(table_name="aup-acceptances", user_table_name="aup-policies")
     async with world.repository(swapped) as repository:
-        (finding,) = await permissions.on_policies(repository)
-    assert (finding.verdict, "keyed by policy_id and version" in finding.remedy) == (FAIL, True)
+        (result,) = await permissions.on_policies(repository)
+    assert (
+        result.status,
+        "policy_id (S), version (S), or set AUP_TABLE_NAME" in result.remedy,
+    ) == (FAIL, True)
 
 
 @simulated
-async def test_a_read_that_is_denied_fails() -> None:
+async def test_denied_read_fails() -> None:
     world = await open_world()
     world.dynamodb.read_error = _client_error("AccessDeniedException")
     async with world.repository() as repository:
-        (finding,) = await permissions.on_policies(repository)
-    assert (finding.verdict, finding.remedy) == (FAIL, "allow dynamodb:GetItem on the policies")
+        (result,) = await permissions.on_policies(repository)
+    assert (result.status, result.remedy) == (FAIL, "allow dynamodb:GetItem on table aup-policies")
 
 
-async def test_a_key_that_may_not_be_used_is_named_instead_of_the_queues_permission() -> None:
+async def test_denied_kms_key_is_named_instead_of_the_queue_permission() -> None:
     key = "arn:aws:kms:eu-west-1:123456789012:key/0f1e2d3c"
     denied = error_of(
         "KMS.AccessDeniedException",
         f"User: arn:aws:iam::1:user/w is not authorized to perform: kms:GenerateDataKey on "
         f"resource: {key} because no identity-based policy allows it",
     )
-    (finding,) = await permissions.on_dead_letters(ProbedQueue(denied))
-    assert finding.verdict is FAIL
-    assert finding.remedy == f"allow kms:GenerateDataKey on {key}"
-    assert "User:" not in finding.found
+    (result,) = await permissions.on_dead_letters(ProbedQueue(denied))
+    assert result.status is FAIL
+    assert result.remedy == f"allow kms:GenerateDataKey on {key}"
+    assert "User:" not in result.found

@@ -1,4 +1,4 @@
-"""What the doctor says of queues: each check by what passes, warns, fails or cannot be told."""
+"""Checks of queues: each with what passes, warns, fails or stays unknown."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ import pytest
 from tests.unit.fakes import aws_settings, settings
 from worker.aws.sqs import QueueState, _state
 from worker.operations.doctor import queues
-from worker.operations.doctor.result import CheckResult, Verdict
+from worker.operations.doctor.result import CheckResult, CheckStatus
 
 ARN = "arn:aws:sqs:eu-west-1:123456789012:"
 ARNS = {"source": f"{ARN}acceptances", "dead": f"{ARN}acceptances-dead"}
-PASS, WARN, FAIL, UNKNOWN = Verdict.PASS, Verdict.WARN, Verdict.FAIL, Verdict.UNKNOWN
+PASS, WARN, FAIL, UNKNOWN = (
+    CheckStatus.PASS,
+    CheckStatus.WARN,
+    CheckStatus.FAIL,
+    CheckStatus.UNKNOWN,
+)
 ALL_WITHOUT_TLS: dict[str, Any] = {
     "Effect": "Deny",
     "Principal": "*",
@@ -57,12 +62,12 @@ def denial(**changes: Any) -> dict[str, Any]:
     return {"policy": {"Statement": [ALL_WITHOUT_TLS | changes]}}
 
 
-def test_good_queues_pass_every_check() -> None:
-    findings = queues.of_source(source(), dead(), settings())
-    findings += queues.of_dead_letters(dead(), source())
-    assert {each.verdict for each in findings} == {PASS}
-    assert not any(each.remedy for each in findings)
-    assert [each.check for each in findings] == [
+def test_valid_queues_pass_every_check() -> None:
+    results = queues.of_source(source(), dead(), settings())
+    results += queues.of_dead_letters(dead(), source())
+    assert {each.status for each in results} == {PASS}
+    assert not any(each.remedy for each in results)
+    assert [each.check for each in results] == [
         "queue",
         "queue: type",
         "redrive policy",
@@ -79,10 +84,10 @@ def test_good_queues_pass_every_check() -> None:
         "dead-letter queue: encryption",
         "dead-letter queue: plain HTTP",
     ]
-    assert findings[0].found == source().url
+    assert results[0].found == source().url
 
 
-def test_a_queue_is_checked_as_far_as_the_other_is_known() -> None:
+def test_checks_that_need_both_queues_are_left_out_for_one() -> None:
     assert "redrive target" not in _checks(queues.of_source(source(), None, settings()))
     assert "redrive target" not in _checks(
         queues.of_source(source(max_receive_count=None, redrives_to=None), dead(), settings())
@@ -90,27 +95,27 @@ def test_a_queue_is_checked_as_far_as_the_other_is_known() -> None:
     assert "dead-letter queue: retention" not in _checks(queues.of_dead_letters(dead(), None))
 
 
-def _checks(findings: list[CheckResult]) -> list[str]:
-    return [each.check for each in findings]
+def _checks(results: list[CheckResult]) -> list[str]:
+    return [each.check for each in results]
 
 
 @pytest.mark.parametrize(
-    ("judged", "verdict", "words"),
+    ("run", "status", "words"),
     [
-        (lambda: queues.kind("queue", source(fifo=True), "AUP_QUEUE"), FAIL, "AUP_QUEUE"),
+        (lambda: queues.kind("queue", source(fifo=True)), FAIL, "AUP_QUEUE"),
         (
             lambda: queues.redrive(source(max_receive_count=None), settings()),
             WARN,
             "a maxReceiveCount of 10",
         ),
-        (lambda: queues.redrive(source(max_receive_count=8), settings()), FAIL, "above 8"),
+        (lambda: queues.redrive(source(max_receive_count=8), settings()), WARN, "makes only 7,"),
         (lambda: queues.redrive(source(max_receive_count=9), settings()), PASS, "9, above"),
         (
-            lambda: queues.redrive_target(source(redrives_to=f"{ARN}other"), dead()),
+            lambda: queues.redrive_target(source(redrives_to=f"{ARN}other"), dead())[0],
             FAIL,
             f"{ARN}other is not",
         ),
-        (lambda: queues.redrive_target(source(), source()), FAIL, "both queues are the same"),
+        (lambda: queues.redrive_target(source(), source())[0], FAIL, "are the same queue"),
         (
             lambda: queues.visibility(source(visibility_timeout_seconds=10), settings()),
             WARN,
@@ -122,14 +127,22 @@ def _checks(findings: list[CheckResult]) -> list[str]:
                 settings(aws=aws_settings(call_timeout_seconds=10)),
             ),
             PASS,
-            "the worker asks for 120 s",
+            "the service uses 120 s",
         ),
-        (lambda: queues.patience(source(retention_seconds=7200), settings()), WARN, "longer"),
-        (lambda: queues.patience(source(retention_seconds=7201), settings()), PASS, "at most"),
+        (
+            lambda: queues.source_retention(source(retention_seconds=7200), settings()),
+            WARN,
+            "longer",
+        ),
+        (
+            lambda: queues.source_retention(source(retention_seconds=7201), settings()),
+            PASS,
+            "at most",
+        ),
         (
             lambda: queues.retention(source(), dead(retention_seconds=345_600)),
             FAIL,
-            "4 days, the queue's 4 days",
+            "4 days, not above the queue's 4 days",
         ),
         (lambda: queues.retention(source(), dead(retention_seconds=345_601)), PASS, "above"),
         (
@@ -142,7 +155,7 @@ def _checks(findings: list[CheckResult]) -> list[str]:
         (
             lambda: queues.redrive_allow(source(), dead(redrive_allow=_by_queue("other"))),
             FAIL,
-            "byQueue: not this queue",
+            "byQueue excludes this queue",
         ),
         (
             lambda: queues.redrive_allow(source(), dead(redrive_allow=_by_queue("acceptances"))),
@@ -150,7 +163,7 @@ def _checks(findings: list[CheckResult]) -> list[str]:
             "this queue",
         ),
         (lambda: queues.encryption("queue", source(encryption="")), WARN, "SqsManagedSseEnabled"),
-        (lambda: queues.encryption("queue", source(encryption=None)), UNKNOWN, "does not say"),
+        (lambda: queues.encryption("queue", source(encryption=None)), UNKNOWN, "not reported"),
         (lambda: queues.encryption("queue", source(encryption="alias/key")), PASS, "kms:Decrypt"),
         (
             lambda: queues.encryption("dead-letter queue", dead(encryption="alias/key")),
@@ -164,13 +177,13 @@ def _checks(findings: list[CheckResult]) -> list[str]:
         ),
     ],
 )
-def test_what_is_not_as_it_should_be_is_told_with_its_remedy(
-    judged: Callable[[], CheckResult], verdict: Verdict, words: str
+def test_result_has_a_remedy_unless_it_passed(
+    run: Callable[[], CheckResult], status: CheckStatus, words: str
 ) -> None:
-    finding = judged()
-    assert finding.verdict is verdict
-    assert words in f"{finding.found} {finding.remedy}"
-    assert bool(finding.remedy) == (verdict is not PASS)
+    result = run()
+    assert result.status is status
+    assert words in f"{result.found} {result.remedy}"
+    assert bool(result.remedy) == (status is not PASS)
 
 
 def _by_queue(name: str) -> dict[str, Any]:
@@ -189,10 +202,10 @@ def _by_queue(name: str) -> dict[str, Any]:
         {"policy": {"Statement": [{"Effect": "Allow"}, ALL_WITHOUT_TLS]}},
     ],
 )
-def test_a_policy_that_refuses_plain_http_is_known_however_it_is_written(
+def test_policy_that_denies_plain_http_passes_in_every_notation(
     changes: dict[str, Any],
 ) -> None:
-    assert queues.plain_http("queue", source(**changes)).verdict is PASS
+    assert queues.plain_http("queue", source(**changes)).status is PASS
 
 
 @pytest.mark.parametrize(
@@ -215,11 +228,11 @@ def test_a_policy_that_refuses_plain_http_is_known_however_it_is_written(
         denial(Condition=None),
     ],
 )
-def test_a_policy_that_lets_plain_http_in_for_anybody_or_anything_is_warned_of(
+def test_policy_that_allows_plain_http_to_any_caller_is_a_warning(
     changes: dict[str, Any],
 ) -> None:
-    finding = queues.plain_http("queue", source(**changes))
-    assert (finding.verdict, "aws:SecureTransport" in finding.remedy) == (WARN, True)
+    result = queues.plain_http("queue", source(**changes))
+    assert (result.status, "aws:SecureTransport" in result.remedy) == (WARN, True)
 
 
 @pytest.mark.parametrize(
@@ -231,13 +244,13 @@ def test_a_policy_that_lets_plain_http_in_for_anybody_or_anything_is_warned_of(
         ({"SqsManagedSseEnabled": "false", "KmsMasterKeyId": "alias/a"}, "alias/a"),
     ],
 )
-def test_encryption_is_read_from_the_attributes(
+def test_encryption_is_read_from_the_queue_attributes(
     attributes: dict[str, str], encryption: str | None
 ) -> None:
     assert _state("https://sqs.test/q", attributes).encryption == encryption
 
 
-def test_documents_among_the_attributes_are_read_and_what_is_none_stops_nobody() -> None:
+def test_json_attributes_are_parsed_and_invalid_ones_ignored() -> None:
     state = _state("https://sqs.test/q", {"Policy": '{"Statement": []}', "VisibilityTimeout": "7"})
     assert (state.policy, state.visibility_timeout_seconds) == ({"Statement": []}, 7)
     broken = _state("https://sqs.test/q", {"Policy": "{", "RedriveAllowPolicy": "[]"})
@@ -245,7 +258,7 @@ def test_documents_among_the_attributes_are_read_and_what_is_none_stops_nobody()
 
 
 @pytest.mark.parametrize(
-    ("source_bytes", "dead_bytes", "verdict"),
+    ("source_bytes", "dead_bytes", "status"),
     [
         (1_048_576, 1_048_576, PASS),
         (262_144, 1_048_576, PASS),
@@ -256,13 +269,13 @@ def test_documents_among_the_attributes_are_read_and_what_is_none_stops_nobody()
         (1_048_576, 262_144, FAIL),
     ],
 )
-def test_dead_letter_queue_needs_room_for_the_reason(
-    source_bytes: int, dead_bytes: int, verdict: Verdict
+def test_dead_letter_queue_must_accept_messages_with_their_reason(
+    source_bytes: int, dead_bytes: int, status: CheckStatus
 ) -> None:
-    found = queues.message_size(
+    result = queues.message_size(
         source(message_max_bytes=source_bytes), dead(message_max_bytes=dead_bytes)
     )
-    assert found.verdict is verdict
-    advice = "" if verdict is PASS else "set its MaximumMessageSize to 1048576"
-    assert found.remedy == advice
-    assert f"{dead_bytes:,}" in found.found
+    assert result.status is status
+    remedy = "" if status is PASS else "set its MaximumMessageSize to 1048576"
+    assert result.remedy == remedy
+    assert f"{dead_bytes:,}" in result.found

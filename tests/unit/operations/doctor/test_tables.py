@@ -1,4 +1,4 @@
-"""What the doctor says of tables, and of what it may do with them."""
+"""Checks of tables."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ import pytest
 
 from worker.errors import AWSDeniedError, AWSNotFoundError, AWSUnavailableError
 from worker.operations.doctor import tables
-from worker.operations.doctor.result import CheckResult, Verdict
+from worker.operations.doctor.result import CheckResult, CheckStatus
 from worker.repository.inspection import TableState
 
-PASS, WARN, FAIL, UNKNOWN = Verdict.PASS, Verdict.WARN, Verdict.FAIL, Verdict.UNKNOWN
+PASS, WARN, FAIL, UNKNOWN = (
+    CheckStatus.PASS,
+    CheckStatus.WARN,
+    CheckStatus.FAIL,
+    CheckStatus.UNKNOWN,
+)
 GOOD: dict[str, Any] = {
     "name": "users",
     "status": "ACTIVE",
@@ -23,14 +28,14 @@ GOOD: dict[str, Any] = {
 
 def _by_check(**changes: Any) -> dict[str, CheckResult]:
     state = TableState(**(GOOD | changes))
-    findings = tables.of_table(tables.ACCEPTANCES, state, tables.USER_KEYS)
-    return {each.check: each for each in findings}
+    results = tables.of_table(tables.ACCEPTANCES, state, tables.USER_KEYS)
+    return {each.check: each for each in results}
 
 
-def test_a_good_table_passes_every_check() -> None:
-    findings = _by_check()
-    assert {each.verdict for each in findings.values()} == {PASS}
-    assert list(findings) == [
+def test_valid_table_passes_every_check() -> None:
+    results = _by_check()
+    assert {each.status for each in results.values()} == {PASS}
+    assert list(results) == [
         "acceptances",
         "acceptances: keys",
         "acceptances: billing",
@@ -39,7 +44,7 @@ def test_a_good_table_passes_every_check() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "check", "verdict", "words"),
+    ("changes", "check", "status", "words"),
     [
         ({"status": "UPDATING"}, "acceptances", PASS, "UPDATING"),
         (
@@ -53,7 +58,7 @@ def test_a_good_table_passes_every_check() -> None:
             {"status": "INACCESSIBLE_ENCRYPTION_CREDENTIALS"},
             "acceptances",
             FAIL,
-            "what became of its key",
+            "check its KMS key",
         ),
         ({"keys": (("user_id", "S"),)}, "acceptances: keys", FAIL, "policy_version (S)"),
         (
@@ -71,40 +76,44 @@ def test_a_good_table_passes_every_check() -> None:
         ),
     ],
 )
-def test_what_is_not_as_it_should_be_is_told_with_its_remedy(
-    changes: dict[str, Any], check: str, verdict: Verdict, words: str
+def test_result_has_a_remedy_unless_it_passed(
+    changes: dict[str, Any], check: str, status: CheckStatus, words: str
 ) -> None:
-    finding = _by_check(**changes)[check]
-    assert finding.verdict is verdict
-    assert words in f"{finding.found} {finding.remedy}"
-    assert bool(finding.remedy) == (verdict is not PASS)
+    result = _by_check(**changes)[check]
+    assert result.status is status
+    assert words in f"{result.found} {result.remedy}"
+    assert bool(result.remedy) == (status is not PASS)
 
 
 @pytest.mark.parametrize(
-    ("outcome", "verdict", "words"),
+    ("outcome", "status", "words"),
     [
-        (True, PASS, "any moment"),
+        (True, PASS, "point-in-time recovery is on"),
         (False, WARN, "enable point-in-time recovery"),
-        (AWSDeniedError("AccessDenied: no"), UNKNOWN, "a role that may"),
+        (AWSDeniedError("AccessDenied: no"), UNKNOWN, "a role with this permission"),
         (AWSUnavailableError("UnknownOperationException: what?"), UNKNOWN, "this server"),
     ],
 )
-def test_recovery_is_told_where_somebody_tells(outcome: Any, verdict: Verdict, words: str) -> None:
-    finding = tables.recovery(tables.POLICIES, outcome)
-    assert (finding.check, finding.verdict) == ("policies: recovery", verdict)
-    assert words in f"{finding.found} {finding.remedy}"
+def test_recovery_is_unknown_if_it_cannot_be_read(
+    outcome: Any, status: CheckStatus, words: str
+) -> None:
+    result = tables.recovery(tables.POLICIES, outcome)
+    assert (result.check, result.status) == ("policies: recovery", status)
+    assert words in f"{result.found} {result.remedy}"
 
 
-def test_a_table_that_is_absent_fails_and_one_that_only_we_may_not_describe_does_not() -> None:
-    absent = tables.unseen("policies", "AUP_TABLE_NAME", AWSNotFoundError("ResourceNotFound: x"))
-    assert (absent.verdict, "AUP_TABLE_NAME" in absent.remedy) == (FAIL, True)
+def test_missing_table_fails_and_denied_description_is_unknown() -> None:
+    missing = tables.not_described(
+        "policies", "AUP_TABLE_NAME", AWSNotFoundError("ResourceNotFound: x")
+    )
+    assert (missing.status, "AUP_TABLE_NAME" in missing.remedy) == (FAIL, True)
     denied = AWSDeniedError(
         "DescribeTable t: AccessDeniedException: User: arn:aws:iam::1:user/w is not authorized to "
         "perform: dynamodb:DescribeTable on resource: arn:aws:dynamodb:::table/t because no "
         "identity-based policy allows it; grant the permissions that the README lists"
     )
-    finding = tables.unseen("policies", "AUP_TABLE_NAME", denied)
-    assert finding.verdict is UNKNOWN
-    assert finding.found == (
+    result = tables.not_described("policies", "AUP_TABLE_NAME", denied)
+    assert result.status is UNKNOWN
+    assert result.found == (
         "DescribeTable t: AccessDeniedException: because no identity-based policy allows it"
     )

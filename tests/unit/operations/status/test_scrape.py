@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.unit.monitoring import Watched, view_of
+from tests.unit.monitoring import FakePipeline, status_of
 from worker.domain.message import Outcome, OutcomeKind
 from worker.errors import UsageError
 from worker.observability.endpoints import serving
@@ -57,11 +57,11 @@ def test_wildcard_address_is_replaced_by_the_loopback_address() -> None:
 async def test_sample_contains_outcomes_held_messages_and_readiness(
     unused_port: int,
 ) -> None:
-    view, address = view_of(None, health_port=unused_port), f"127.0.0.1:{unused_port}"
+    view, address = status_of(None, health_port=unused_port), f"127.0.0.1:{unused_port}"
     async with serving(view, exposition(view)):
         first = await scrape(address)
         assert (first.problem, first.ready, first.reasons) == ("", False, ("starting",))
-        watched = Watched()
+        watched = FakePipeline()
         view.begin(watched, lambda: 1)
         accounting = view.metrics.accounting
         for kind in (OutcomeKind.RECORDED, OutcomeKind.RECORDED, OutcomeKind.DUPLICATE):
