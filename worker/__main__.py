@@ -12,19 +12,22 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run a verb; exit 0 done, 1 partly failed, 2 wrong usage or settings, 141 stdout closed."""
+    """Run a verb.
+
+    Exit codes: 0 success, 1 partial failure, 2 invalid usage or settings, 141 stdout closed.
+    """
     prepare()
     if os.getpid() == 1:
-        # The kernel drops signals that a container's first process has no handler for, and the
-        # service sets its own only when everything is loaded.
+        # The kernel ignores signals for which the first process of a container has no handler, and
+        # the service installs its handlers only after all imports.
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     run_to_exit(_verb)
 
 
 def _verb() -> None:
-    from worker.cli.app import main as verbs  # noqa: PLC0415 - after streams and signals
+    from worker.cli.app import main as run_verb  # noqa: PLC0415 - after preparing streams and signals
 
-    verbs()
+    run_verb()
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ _FILING: Final = (
     Mutant(
         "a purge that takes any answer for yes",
         "worker/cli/dead_letters/purge.py",
-        "if answer.strip() != str(count):",
+        "if typed.strip() != str(count):",
         "if False:",
         _VERBS_TESTS,
     ),

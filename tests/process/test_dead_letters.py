@@ -139,11 +139,11 @@ def test_a_list_counts_by_reason_first_and_every_filter_leaves_out_what_it_shoul
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert lines[0] == "reason count first expires in"
     assert lines[1].startswith("unknown_policy ")
-    assert "in all 8" in lines
+    assert "total 8" in lines
     letters = lines[lines.index("") + 1 :]
     assert letters[0] == "id reason detail user policy version age expires in receives replays"
     assert len(letters) == 3
-    assert "1 not seen (in flight elsewhere)" in done.stderr
+    assert "1 dead letter not seen: in flight in another scan" in done.stderr
     assert "2 shown of 8" in done.stderr
     assert operated.visible(DEAD) == 8
     assert elsewhere["MessageId"] not in done.stdout
@@ -192,7 +192,7 @@ def test_show_tells_all_of_one_and_marks_the_place(operated: Workplace) -> None:
         "original id origin",
         "reason invalid",
         f"detail {kind[1]}",
-        "received 3 times before it died",
+        "received 3 times before dead-lettering",
         "replayed 2 times, last 2026-11-03T10:00:00.000+00:00",
         "expires in 14 d",
         "edited 2026-11-02T10:00:00.000+00:00 by alice: user_id, ip",
@@ -277,7 +277,7 @@ def test_a_field_set_at_a_replay_is_mended_and_the_message_tells_by_whom(
     assert done.returncode == 1
     assert "the body is not JSON; export it, edit the file, then use replay --from" in done.stderr
     assert "replayed 2 of 3 in" in done.stderr
-    assert "1 not sent, still dead letters" in done.stderr
+    assert "1 failed, still in the dead-letter queue" in done.stderr
     assert operated.visible(DEAD) == 1
     arrived = taken(operated)
     assert {each["Body"] for each in arrived} == {
@@ -315,7 +315,7 @@ def test_a_dry_run_tells_what_would_succeed_and_a_replay_keeps_to_filters_and_ra
     }
     verdicts = {each["id"]: each["verdict"] for each in report["dead_letters"]}
     assert {verdicts[each] for each in ready} == {"would succeed"}
-    assert "10 chosen, 4 would succeed; nothing was sent" in rehearsed.stderr
+    assert "10 selected, 4 would succeed; nothing was sent" in rehearsed.stderr
     assert (operated.visible(DEAD), operated.depth("AUP_QUEUE")) == (10, 0)
 
     other = f"{operated.environment['AUP_QUEUE']}-other"
@@ -387,13 +387,13 @@ def test_a_purge_exports_first_asks_for_the_number_and_deletes_what_was_chosen(
     command = ("dead-letters", "purge", "--reason", "malformed", "--export", str(file))
     refused = operated.run(*command, stdin="4\n")
     assert refused.returncode == 1
-    assert "3 dead letters will be deleted for good" in refused.stderr
+    assert "3 dead letters will be deleted permanently" in refused.stderr
     assert "not confirmed; nothing was deleted" in refused.stderr
     assert operated.visible(DEAD) == 4
     file.unlink()
     done = operated.run(*command, stdin="3\n")
     assert done.returncode == 0, done.stderr
-    assert f"deleted 3 of 3; {file} holds them" in done.stderr
+    assert f"deleted 3 of 3; exported to {file}" in done.stderr
     exported = {line["id"]: line["body"] for line in map(json.loads, file.read_text().splitlines())}
     assert exported == dict(zip(gone, ("{", "{{", "{{{"), strict=True))
     assert [each["MessageId"] for each in taken(operated, DEAD)] == [kept]
@@ -411,7 +411,7 @@ def test_what_another_scan_hides_is_reported_by_every_verb_and_never_counts_as_d
             QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=600
         )["Messages"]
         assert len(held) == 10
-    unseen = "30 not seen (in flight elsewhere)"
+    unseen = "30 dead letters not seen: in flight in another scan"
     listed = operated.run("dead-letters", "list", "--json")
     assert (listed.returncode, json.loads(listed.stdout)["not_seen"]) == (1, 30)
     assert unseen in listed.stderr

@@ -92,7 +92,7 @@ def test_evidence_is_verified_exported_and_erased(operated: Workplace, tmp_path:
         assert (done.returncode, file.stat().st_mode & 0o777) == (0, 0o600), done.stderr
     again = place.run("accepted", "u-1", "--export", str(kept))
     assert (again.returncode, again.stderr) == (
-        2, f"aup-worker: {kept}: exists; --force replaces it\n",
+        2, f"aup-worker: {kept}: file exists; pass --force to overwrite it\n",
     )  # fmt: skip
     document = json.loads(kept.read_text())
     [entry] = document["records"]
@@ -108,7 +108,7 @@ def test_evidence_is_verified_exported_and_erased(operated: Workplace, tmp_path:
     dry = place.run("erase", "u-1", "--fields", "ip,user_agent,session_id", "--dry-run")
     assert (dry.returncode, _item(place, "u-1")["ip"]) == (0, IP)
     assert "3 fields of 1 record would be erased; nothing was" in dry.stderr
-    assert "the value of ip stands in another field too" in dry.stderr
+    assert "the value of ip also occurs in another field" in dry.stderr
     nobody = place.run("erase", "u-1", "--fields", "ip")
     assert (nobody.returncode, len(nobody.stderr.splitlines())) == (2, 1)
     erased = place.run("erase", "u-1", "--fields", "ip,user_agent,session_id", "--yes")
@@ -219,11 +219,11 @@ def test_what_another_program_wrote_is_shown_and_not_taken_for_evidence(
 
 
 WRONG = [
-    (["accepted", "u", "--export", "u.pdf"], "ends in neither .json nor .html"),
-    (["accepted", "u", "--export", "absent/u.json"], "no such directory"),
-    (["accepted", "u", "--force"], "--format and --force are for --export FILE"),
-    (["erase", "u", "--fields", "ip,email"], "must be of ip,user_agent,session_id"),
-    (["erase", "u", "--fields", "ip", "--version", "1", "--yes"], "--version needs --policy"),
+    (["accepted", "u", "--export", "u.pdf"], "unknown file type"),
+    (["accepted", "u", "--export", "absent/u.json"], "directory absent does not exist"),
+    (["accepted", "u", "--force"], "--format and --force require --export"),
+    (["erase", "u", "--fields", "ip,email"], "expected one or more of ip,user_agent,session_id"),
+    (["erase", "u", "--fields", "ip", "--version", "1", "--yes"], "--version requires --policy"),
 ]
 
 
@@ -264,7 +264,7 @@ def test_coverage_is_counted_by_day_after_saying_what_it_costs(operated: Workpla
     assert report["days"] == {"2026-01-01": 3, "2026-01-02": 5}
     assert (report["users"], report["scanned"]) == (8, 16)
     shown = operated.run(*asked, "--yes").stdout
-    assert "accepted aup 2026-01: 8 in all" in shown
+    assert "accepted aup 2026-01: 8 users in total" in shown
     assert shown.index("2026-01-01") < shown.index("2026-01-02")
     unknown = operated.run("coverage", "--policy", "aup", "--version", "1", "--yes")
     assert (unknown.returncode, unknown.stdout) == (1, "")

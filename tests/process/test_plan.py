@@ -28,13 +28,13 @@ def test_a_person_reads_what_a_rate_takes_and_why() -> None:
     done = run("--rate", "10000/min", columns=100)
     assert done.returncode == 0, done.stderr
     assert "1 of 0.25 vCPU and 512 MiB" in done.stdout
-    assert "in all                      587.78" in done.stdout
-    assert "the first limit: Fargate: On-Demand vCPU, 6 by default, used up at" in done.stdout
-    assert done.stderr == "--explain says how each number comes about\n"
+    assert "total                       587.78" in done.stdout
+    assert "first limit: Fargate: On-Demand vCPU, default 6, reached at" in done.stdout
+    assert done.stderr == "use --explain to show how each number is calculated\n"
     explained = run("--rate", "1000000/s", "--explain")
     assert explained.stderr == ""
     lines = explained.stdout.splitlines()
-    assert any("RAISE IT" in line and "per table" in line for line in lines)
+    assert any("INCREASE" in line and "per table" in line for line in lines)
     rows = [line for line in lines if line.startswith(("SQS requests", "Fargate", "tasks "))]
     assert all("µs" in line or " at " in line or " x " in line for line in rows)
 
@@ -58,8 +58,8 @@ def test_a_program_reads_the_same_as_json(tmp_path: Path) -> None:
 
 def test_what_is_wrong_is_told_in_one_line() -> None:
     for arguments, told in (
-        (("--rate", "10000"), "--rate 10000: must be like 10000/min"),
-        (("--rate", "1/s", "--task-vcpu", "2"), "--task-vcpu 2: must be 0.25, 0.5 or 1"),
+        (("--rate", "10000"), "--rate 10000: expected a rate such as 10000/min"),
+        (("--rate", "1/s", "--task-vcpu", "2"), "--task-vcpu 2: expected 0.25, 0.5 or 1"),
         (("--rate", "1/s", "--prices", "nowhere.toml"), "nowhere.toml: No such file"),
     ):
         done = run(*arguments)

@@ -87,8 +87,8 @@ def test_line_beyond_the_limit_of_a_message_is_named_and_the_rest_of_it_skipped(
     content = f"{body(1)}\n{'x' * 5 * MIB}\n{body(2)}\n"
     done = workplace.run("push", stdin=content)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[0] == ("stdin:2: longer than the limit of 1,048,576 bytes")
-    assert "1 of 3 lines are bad; nothing was sent" in done.stderr
+    assert done.stderr.splitlines()[0] == "stdin:2: longer than the limit of 1,048,576 bytes"
+    assert "1 of 3 lines are invalid; nothing was sent" in done.stderr
     assert workplace.depth("AUP_QUEUE") == 0
     assert workplace.run("push", "--skip-invalid", stdin=content).returncode == 1
     assert workplace.depth("AUP_QUEUE") == 2
@@ -123,7 +123,7 @@ def test_push_checks_every_line_against_the_limit_of_the_queue_first(
     done = workplace.run("push", str(file))
     assert done.returncode == 2, done.stderr
     assert f"{file}:41: {len(large):,} bytes: the queue accepts at most 262,144" in done.stderr
-    assert "1 of 41 lines are bad; nothing was sent" in done.stderr
+    assert "1 of 41 lines are invalid; nothing was sent" in done.stderr
     assert workplace.depth("AUP_QUEUE") == 0
     assert workplace.run("push", str(file), "--skip-invalid").returncode == 1
     assert workplace.depth("AUP_QUEUE") == 40
@@ -166,6 +166,6 @@ def test_edited_export_is_checked_against_the_limit_of_the_queue_first(
     done = workplace.run("replay", "--from", str(export))
     assert done.returncode == 2, done.stderr
     assert "2,050 bytes: the queue accepts at most 2,048" in done.stderr
-    assert "1 dead letters of the file are refused; nothing was sent" in done.stderr
+    assert "1 dead letters of the file cannot be sent to the queue; nothing was sent" in done.stderr
     assert workplace.depth("AUP_QUEUE") == 0
     assert workplace.depth("AUP_DEAD_LETTER_QUEUE") == 2

@@ -50,7 +50,7 @@ def test_push_names_every_bad_line_and_sends_nothing(workplace: Workplace, tmp_p
         "aup-worker",
     ]
     assert "user_id: must be a string" in done.stderr
-    assert "3 of 4 lines are bad; nothing was sent" in done.stderr
+    assert "3 of 4 lines are invalid; nothing was sent" in done.stderr
     assert workplace.depth("AUP_QUEUE") == 0
     done = workplace.run("push", str(file), "--skip-invalid", "--json")
     assert done.returncode == 1
@@ -68,7 +68,7 @@ def test_push_sends_raw_bodies_when_it_is_told_to(workplace: Workplace) -> None:
     ("arguments", "stdin", "changes", "code", "text"),
     [
         (("push", "nowhere.jsonl"), "", {}, 2, "nowhere.jsonl: No such file or directory"),
-        (("push",), "", {}, 2, "stdin: no lines, nothing to send"),
+        (("push",), "", {}, 2, "stdin: input is empty, nothing to send"),
         (("push",), body(1), {"AUP_QUEUE": "nowhere"}, 1, "queue 'nowhere' does not exist"),
         (
             ("push",),
@@ -77,9 +77,9 @@ def test_push_sends_raw_bodies_when_it_is_told_to(workplace: Workplace) -> None:
             1,
             "no usable AWS credentials",
         ),
-        (("push", "--user", "u"), "", {}, 2, "takes --user, --policy and --version"),
-        (("dead-letters", "show", "nothing"), "", {}, 2, "no dead letter nothing"),
-        (("policy", "publish", "--policy", "p", "--version", "v"), "", {}, 2, "--file, or its"),
+        (("push", "--user", "u"), "", {}, 2, "requires --user, --policy and --version"),
+        (("dead-letters", "show", "nothing"), "", {}, 2, "dead letter nothing not found"),
+        (("policy", "publish", "--policy", "p", "--version", "v"), "", {}, 2, "pass either --file"),
         (("policy", "retire", "--policy", "p", "--version", "v"), "", {}, 1, "is not published"),
         (("init",), "", {"AUP_QUEUE": "http://127.0.0.1/queue"}, 2, "is a URL: set a name"),
         (("status",), "", {"AWS_REGION": ""}, 2, "AWS_REGION"),
@@ -159,7 +159,7 @@ def test_a_replay_that_is_interrupted_loses_nothing(
     assert process.returncode == 1
     assert said.splitlines() == [
         f"replayed {in_source} so far",
-        "aup-worker: interrupted; nothing is lost, and a second run goes on",
+        "aup-worker: interrupted; nothing is lost, run the command again to continue",
     ]
     assert workplace.visible("AUP_DEAD_LETTER_QUEUE") == total - in_source
     assert workplace.run("replay").returncode == 0
@@ -186,7 +186,7 @@ def test_evidence_policies_and_depths_are_reported_as_json(workplace: Workplace)
     assert (bool(end), retired.stderr) == (True, "")
     again = workplace.run("policy", "retire", "--policy", "aup", "--version", "2026-01", "--json")
     assert (again.returncode, json.loads(again.stdout)[0]["retired_at"]) == (0, end)
-    assert "aup 2026-01 is retired already, since 20" in again.stderr
+    assert "aup 2026-01 was already retired at 20" in again.stderr
     after = json.loads(workplace.run("accepted", "u-1", "--policy", "aup", "--json").stdout)
     assert after["accepted_version_in_force"] is None
     assert json.loads(workplace.run("init", "--json").stdout) == dict.fromkeys(

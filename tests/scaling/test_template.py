@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.scaling.variants import TEMPLATE_RATE, case
 from worker.aws.prices import shipped
-from worker.planning.plan import make, parameters
+from worker.planning.plan import make_plan, parameters
 
 INFRA = Path(__file__).parents[2] / "infra"
 
@@ -24,7 +24,7 @@ def defaults(template: str) -> dict[str, str]:
 
 
 def test_its_defaults_are_those_chosen_for_a_task_of_one_vcpu() -> None:
-    plan = make(
+    plan = make_plan(
         case(TEMPLATE_RATE).demand,
         shipped(),
         architecture="arm64",

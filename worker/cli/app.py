@@ -1,4 +1,4 @@
-"""The table of verbs, and the exit code of each kind of error."""
+"""Table of verbs, and exit codes of errors."""
 
 from __future__ import annotations
 
@@ -14,42 +14,38 @@ from worker.errors import AUPError, SettingsError, UsageError
 
 VERBS: Final = {
     "run": Verb("worker.cli.run:run", "Run the service until SIGTERM or SIGINT."),
-    "push": Verb(
-        "worker.cli.push:push", "Send acceptances from files, from stdin or from options."
-    ),
+    "push": Verb("worker.cli.push:push", "Send acceptances from files, stdin or options."),
     "replay": Verb(
-        "worker.cli.replay:replay", "Send dead letters back: each sent, verified, then deleted."
+        "worker.cli.replay:replay", "Send dead letters back to the queue, then delete them."
     ),
     "accepted": Verb(
-        "worker.cli.evidence:accepted",
-        "Show what a user accepted; verify it, or keep it in a file.",
+        "worker.cli.evidence:accepted", "Show, verify or export what a user accepted."
     ),
     "erase": Verb(
-        "worker.cli.evidence:erase", "Erase private fields of a user; the rest stays provable."
+        "worker.cli.evidence:erase", "Erase private fields of a user; records stay verifiable."
     ),
     "coverage": Verb(
-        "worker.cli.coverage:coverage", "Count the users who accepted a version, by day."
+        "worker.cli.coverage:coverage", "Count the users who accepted a policy version, by day."
     ),
-    "status": Verb(
-        "worker.cli.status:status", "Show how the queues and workers stand, once or live."
-    ),
-    "doctor": Verb("worker.cli.doctor:doctor", "Check the whole set-up and say what to mend."),
+    "status": Verb("worker.cli.status:status", "Show queues and workers, once or continuously."),
+    "doctor": Verb("worker.cli.doctor:doctor", "Check the configuration; report what to fix."),
     "settings": Verb(
         "worker.cli.settings:settings",
         "Show the value in force, the default and the source of each setting.",
     ),
     "health": Verb(
-        "worker.cli.health:health", "Ask the running service whether it is live, or ready."
+        "worker.cli.health:health", "Check whether the running service is live or ready."
     ),
-    "init": Verb("worker.cli.setup:init", "Make the queues and tables that are missing."),
-    "demo": Verb("worker.cli.demo:demo", "Run the whole job on an embedded AWS."),
-    "plan": Verb("worker.cli.plan:plan", "Say what a rate of messages takes, from tasks to money."),
+    "init": Verb("worker.cli.setup:init", "Create missing queues and tables."),
+    "demo": Verb("worker.cli.demo:demo", "Run the complete workflow on an embedded AWS."),
+    "plan": Verb(
+        "worker.cli.plan:plan", "Estimate tasks, capacity and monthly cost for a message rate."
+    ),
     "schema": Verb("worker.cli.setup:schema", "Print the JSON Schema of an acceptance."),
     "dead-letters": Verb(
-        "worker.cli.dead_letters.verbs:app",
-        "Look at what is dead and why, keep it in files, delete it.",
+        "worker.cli.dead_letters.verbs:app", "List, show, export and purge dead letters."
     ),
-    "policy": Verb("worker.cli.policy:app", "Publish, list and retire versions of policies."),
+    "policy": Verb("worker.cli.policy:app", "Publish, list and retire policy versions."),
 }
 
 app = typer.Typer(
@@ -59,7 +55,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Keep acceptances of an Acceptable Use Policy: from SQS into DynamoDB, once each.",
+    help="Record Acceptable Use Policy acceptances from SQS in DynamoDB, exactly once.",
 )
 
 
@@ -73,7 +69,9 @@ def _print_version(wanted: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
     install_completion: Annotated[
         completion.Shell | None,
@@ -81,7 +79,7 @@ def _options(
             completion.INSTALL,
             callback=completion.install_for,
             is_eager=True,
-            help="Install completion for a shell; the running one, if absent.",
+            help="Install shell completion (default: the current shell).",
         ),
     ] = None,
     show_completion: Annotated[
@@ -90,22 +88,25 @@ def _options(
             completion.SHOW,
             callback=completion.show_for,
             is_eager=True,
-            help="Print that completion instead.",
+            help="Print the completion script (default: the current shell).",
         ),
     ] = None,
 ) -> None:
-    """Settings come from the environment: AUP_… and AWS's own names; see the README."""
+    """Settings are environment variables: AUP_… and those of AWS SDKs; see the README."""
 
 
 def _note(error: object) -> None:
-    # Loaded for errors only: it takes longer than most of what this module does.
+    # Imported only for errors: the import takes longer than the rest of this module.
     from worker.cli import screen  # noqa: PLC0415
 
     screen.note(f"aup-worker: {error}")
 
 
 def main() -> None:
-    """Run a verb; exit 0 done, 1 some of it failed, 2 wrong usage or settings."""
+    """Run a verb.
+
+    Exit codes: 0 success, 1 partial failure, 2 invalid usage or settings.
+    """
     completion.enable()
     try:
         app(completion.with_shell(sys.argv[1:]), prog_name="aup-worker")

@@ -1,11 +1,11 @@
-"""Completion of verbs, options and values by bash, zsh and fish; it reads nothing but the code."""
+"""Shell completion of verbs, options and values for bash, zsh and fish."""
 
 from __future__ import annotations
 
 from typing import Final, Literal, get_args
 
 import typer
-from typer.completion import (  # type: ignore[attr-defined] # they are there, unannounced
+from typer.completion import (  # type: ignore[attr-defined] # not exported
     _get_shell_name,
     completion_init,
     get_completion_script,
@@ -20,7 +20,7 @@ INSTALL: Final = "--install-completion"
 SHOW: Final = "--show-completion"
 _PROGRAM: Final = "aup-worker"
 _VARIABLE: Final = "_AUP_WORKER_COMPLETE"
-# Loaded by itself, zsh runs the file for the first Tab: it must complete then, not define alone.
+# zsh autoloads the file at the first Tab press; the script must then complete, not only define.
 _ZSH_DEFINES: Final = "compdef _aup_worker_completion aup-worker"
 _ZSH_COMPLETES: Final = f"""if [[ $funcstack[1] == _aup-worker ]]; then
   _aup_worker_completion
@@ -30,26 +30,26 @@ fi"""
 
 
 def enable() -> None:
-    """Answer what the shells ask when Tab is pressed."""
+    """Register the completion handlers that shells call when Tab is pressed."""
     completion_init()
 
 
 def with_shell(arguments: list[str]) -> list[str]:
-    """Name the shell that is running, where an option for completion names none.
+    """Add the current shell to a completion option without a value.
 
     Raises:
-        UsageError: it is none of those that can be completed in.
+        UsageError: The current shell is not supported.
     """
     if len(arguments) != 1 or arguments[0] not in {INSTALL, SHOW}:
         return arguments
     found = _get_shell_name()
     if found not in SHELLS:
-        raise UsageError(f"{arguments[0]}: say for which shell: {', '.join(SHELLS)}")
+        raise UsageError(f"{arguments[0]}: unknown shell; pass one of {', '.join(SHELLS)}")
     return [*arguments, found]
 
 
 def install_for(shell: Shell | None) -> None:
-    """Install completion where the shell looks for it, and end."""
+    """Install the completion script for a shell, then exit."""
     if shell is None:
         return
     try:
@@ -57,12 +57,12 @@ def install_for(shell: Shell | None) -> None:
         path.write_text(f"{_script(shell)}\n")
     except OSError as error:
         raise UsageError(f"{error.filename}: {error.strerror}") from None
-    typer.echo(f"installed for {shell} in {path}; new shells complete", err=True)
+    typer.echo(f"installed completion for {shell} in {path}; start a new shell to use it", err=True)
     raise typer.Exit
 
 
 def show_for(shell: Shell | None) -> None:
-    """Print what installing would write, and end."""
+    """Print the completion script for a shell, then exit."""
     if shell is None:
         return
     typer.echo(_script(shell))

@@ -1,4 +1,4 @@
-"""The verb that counts who accepted a version."""
+"""Verb that counts who accepted a policy version."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.bar import Bar
 
 from worker.cli import screen
 from worker.cli.names import check_policy
+from worker.cli.options import AsJSON
 from worker.cli.running import run_async
 from worker.errors import PolicyNotFoundError, UsageError
 from worker.operations.evidence.coverage import Coverage, CoverageScan, Estimate, estimate
@@ -25,28 +26,30 @@ _BAR_WIDTH: Final = 40
 
 
 def coverage(
-    policy: Annotated[str, typer.Option(help="Of which policy,")],
-    version: Annotated[str, typer.Option(help="which version.")],
+    policy: Annotated[str, typer.Option(help="Policy id.")],
+    version: Annotated[str, typer.Option(help="Policy version.")],
     read_units_per_second: Annotated[
-        float, typer.Option(metavar="UNITS", min=1, max=1_000_000, help="Read units it may take.")
+        float,
+        typer.Option(metavar="UNITS", min=1, max=1_000_000, help="Maximum read units per second."),
     ] = 200,
     segments: Annotated[
-        int, typer.Option(metavar="COUNT", min=1, max=32, help="Read in parallel.")
+        int, typer.Option(metavar="COUNT", min=1, max=32, help="Number of parallel scan segments.")
     ] = 4,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether to pay for it.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Accept the cost without asking.")] = False,
+    as_json: AsJSON = False,
 ) -> None:
-    """Count the users who accepted a version, by day.
+    """Count the users who accepted a policy version, by day.
 
-    It reads the whole table of acceptances, at a rate, says first what that will cost, and asks.
-    Days are in UTC, by `accepted_at`. It takes dynamodb:Scan and dynamodb:DescribeTable.
+    Scans the whole users' table at a limited rate, after printing the estimated cost and asking
+    for confirmation. Days are UTC days of `accepted_at`. Requires dynamodb:Scan and
+    dynamodb:DescribeTable.
 
     Example: aup-worker coverage --policy acceptable-use --version 2026-01
     """
     check_policy(policy, version)
     size = run_async(_size(policy, version))
     expected = estimate(size, read_units_per_second)
-    _permit(expected, yes=yes)
+    _confirm(expected, yes=yes)
     found = run_async(
         _count(f"{policy}#{version}", size, units=read_units_per_second, segments=segments)
     )
@@ -65,26 +68,28 @@ async def _size(policy: str, version: str) -> TableSize:
         return await repository.user_table_size()
 
 
-def _permit(expected: Estimate, *, yes: bool) -> None:
+def _confirm(expected: Estimate, *, yes: bool) -> None:
     cost = f"${expected.usd:.2f}" if expected.usd >= 0.01 else "less than $0.01"  # noqa: PLR2004 - a cent
-    told = (
+    summary = (
         f"about {math.ceil(expected.read_units):,} read units for about {expected.items:,} "
-        f"records, by the table's size of some hours ago: {cost} on demand in us-east-1, "
+        f"records (DynamoDB updates the table size every 6 hours), {cost} on demand in us-east-1, "
         f"{screen.duration(expected.seconds)} at this rate"
     )
     if yes:
-        screen.note(f"it takes {told}")
+        screen.note(f"estimated cost: {summary}")
         return
     if not sys.stdin.isatty():
-        raise UsageError(f"it would take {told}; nobody to ask: --yes does it")
-    screen.note(f"it will take {told}")
-    if not typer.confirm("read the table?", err=True):
-        raise UsageError("nothing was read")
+        raise UsageError(
+            f"stdin is not a terminal; pass --yes to confirm. Estimated cost: {summary}"
+        )
+    screen.note(f"estimated cost: {summary}")
+    if not typer.confirm("Scan the table?", err=True):
+        raise UsageError("not confirmed; nothing was read")
 
 
 async def _count(policy_version: str, size: TableSize, *, units: float, segments: int) -> Coverage:
-    with screen.progress("reading") as bar:
-        task = bar.add_task("reading", total=size.items or None, rate="")
+    with screen.progress("scanning") as bar:
+        task = bar.add_task("scanning", total=size.items or None, rate="")
 
         def show(found: Coverage) -> None:
             total = max(size.items, found.scanned)
@@ -126,18 +131,18 @@ def _show(policy: str, version: str, found: Coverage) -> None:
     months = len(found.days) > _DAYS_SHOWN_MAX
     if found.days:
         rows = _rows(found.days, months=months)
-        most = max(rows.values())
+        highest = max(rows.values())
         table = screen.table("month" if months else "day (UTC)", "users", "")
         table.columns[1].justify = "right"
         for period, users in rows.items():
-            table.add_row(period, f"{users:,}", Bar(most, 0, users, width=_BAR_WIDTH))
+            table.add_row(period, f"{users:,}", Bar(highest, 0, users, width=_BAR_WIDTH))
         out.print(table)
-    out.print(screen.plain(f"accepted {policy} {version}: {found.users:,} in all"))
+    out.print(screen.plain(f"accepted {policy} {version}: {found.users:,} users in total"))
     if months:
-        out.print("by month, for there are many days: --json has each day")
+        out.print("grouped by month; use --json for each day")
     if found.undated:
-        out.print(f"{found.undated:,} of them at no valid time: verify their records")
-    screen.note(f"read {found.scanned:,} records for {found.read_units:,.1f} read units")
+        out.print(f"{found.undated:,} of them have an invalid accepted_at: verify their records")
+    screen.note(f"read {found.scanned:,} records, using {found.read_units:,.1f} read units")
 
 
 def _rows(days: Mapping[date, int], *, months: bool) -> dict[str, int]:

@@ -1,11 +1,15 @@
-"""The verb that shows the whole job to a person."""
+"""Verb that demonstrates the complete workflow."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
+import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -13,13 +17,18 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from worker.cli import screen
+from worker.cli.options import AsJSON
 from worker.demo.run import DemoReport, run_demo
+from worker.demo.walkthrough import Walkthrough, prepare
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.runtime.logs import configure
+from worker.runtime.signals import ignore_signals, on_signals
+
+_OUTCOMES: Final = ("recorded", "duplicates", "dead_lettered")
 
 
-class _Story:
-    """Tell the run on a terminal: a line a step, with one live bar under it."""
+class _TerminalReporter:
+    """Report of the demonstration on a terminal: one line per step, above a live progress bar."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -34,12 +43,12 @@ class _Story:
         self._task = self._bar.add_task("", total=None, visible=False)
         self.live = Live(self._bar, console=console, transient=True)
 
-    def say(self, text: str) -> None:
+    def step(self, text: str) -> None:
         self._bar.update(self._task, visible=False)
         self._console.print(f"• {text}", markup=False)
 
     def progress(self, sent: int, total: int, figures: dict[str, Any]) -> None:
-        counts = {name: figures.get(name, 0) for name in _FATES}
+        counts = {name: figures.get(name, 0) for name in _OUTCOMES}
         self._bar.update(
             self._task,
             visible=True,
@@ -51,74 +60,118 @@ class _Story:
             + f" of {sent} sent",
         )
 
-    def show_dead(self, letters: Sequence[DeadLetter]) -> None:
-        self.say(f"{len(letters)} messages are dead, each with its reason:")
-        table = screen.table("  ", "reason", "count", "for example")
+    def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        self.step(f"{len(letters)} messages were dead-lettered, each with its reason:")
+        table = screen.table("  ", "reason", "count", "example")
         reasons = sorted({letter.reason for letter in letters})
         for reason in reasons:
             same = [letter for letter in letters if letter.reason == reason]
             table.add_row("", screen.plain(reason), str(len(same)), screen.plain(same[0].detail))
         self._console.print(table)
 
+    def finished(self, report: DemoReport, walkthrough: Walkthrough | None) -> None:
+        self.live.stop()
+        _print_accounting(self._console, report)
+        if walkthrough is not None:
+            _print_walkthrough(walkthrough)
 
-_FATES = ("recorded", "duplicates", "dead_lettered")
 
+class _JSONReporter:
+    """Report of the demonstration as one line of JSON at the end."""
 
-class _Silence:
-    """Tell nothing: the figures at the end are what is wanted."""
+    live = nullcontext()
 
-    def say(self, text: str) -> None:
-        """Leave out a step."""
+    def step(self, text: str) -> None:
+        """Ignore a step."""
 
     def progress(self, sent: int, total: int, figures: dict[str, Any]) -> None:
-        """Leave out how far the service is."""
+        """Ignore the progress."""
 
-    def show_dead(self, letters: Sequence[DeadLetter]) -> None:
-        """Leave out what is dead."""
+    def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """Ignore the dead letters."""
+
+    def finished(self, report: DemoReport, walkthrough: Walkthrough | None) -> None:
+        more = {} if walkthrough is None else walkthrough.report()
+        screen.print_json_line({**asdict(report), "sound": report.sound, **more})
+        sys.stdout.flush()
 
 
 def demo(
-    as_json: Annotated[bool, typer.Option("--json", help="Only the figures, as JSON.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the environment running until Ctrl-C.")
+    ] = False,
+    as_json: AsJSON = False,
 ) -> None:
-    """Run the whole job on an embedded AWS.
+    """Run the complete workflow on an embedded AWS.
 
-    Nothing outside this machine is touched. Exit codes: 0 nothing was lost and the books balance,
-    1 otherwise.
+    Creates queues and tables, sends messages of every kind, records or dead-letters each, replays
+    and counts. Uses nothing outside this machine. With --keep, prints how to try the other verbs
+    on the result in another terminal. Exit codes: 0 no message was lost and the accounting
+    balances, 1 otherwise.
 
-    Example: aup-worker demo --json
+    Example: aup-worker demo --keep
     """
     configure("warning", "auto")
-    if as_json:
-        report = asyncio.run(run_demo(_Silence()))
-        screen.print_json_line({**asdict(report), "sound": report.sound})
-    else:
-        console = screen.stdout()
-        story = _Story(console)
-        with story.live:
-            report = asyncio.run(run_demo(story))
-        _close_the_books(console, report)
+    reporter = _JSONReporter() if as_json else _TerminalReporter(screen.stdout())
+    with reporter.live:
+        report = asyncio.run(_run(reporter, keep=keep))
     if not report.sound:
         raise typer.Exit(1)
 
 
-def _close_the_books(console: Console, report: DemoReport) -> None:
-    dead = sum(report.dead_lettered.values())
-    console.print("• the books:")
+async def _run(reporter: _JSONReporter | _TerminalReporter, *, keep: bool) -> DemoReport:
+    if not keep:
+        report = await run_demo(reporter)
+        reporter.finished(report, None)
+        return report
+    with tempfile.TemporaryDirectory(prefix="aup-worker-demo-") as directory:
+
+        async def wait(report: DemoReport, settings_of_aws: dict[str, str]) -> None:
+            reporter.finished(report, prepare(Path(directory), settings_of_aws))
+            await _signal()
+
+        return await run_demo(reporter, keep=wait)
+
+
+async def _signal() -> None:
+    """Wait for SIGINT or SIGTERM."""
+    received = asyncio.Event()
+    with on_signals(lambda _: received.set(), lambda _: None):
+        await received.wait()
+    ignore_signals()
+
+
+def _print_accounting(console: Console, report: DemoReport) -> None:
+    dead_lettered = sum(report.dead_lettered.values())
+    console.print("• message accounting:")
     table = screen.table("  ", "", "")
     table.show_header = False
     for name, count in (
         ("sent", report.sent),
         ("recorded", report.recorded),
         ("duplicates", report.duplicates),
-        ("dead-lettered", dead),
-        ("of them replayed, and recorded then", report.replayed),
+        ("dead-lettered", dead_lettered),
+        ("of these replayed and recorded", report.replayed),
         ("lost", report.lost),
     ):
         table.add_row("", name, str(count))
     console.print(table)
-    verdict = "they balance" if report.sound else "THEY DO NOT BALANCE"
+    verdict = "the accounting balances" if report.sound else "THE ACCOUNTING DOES NOT BALANCE"
     console.print(
         f"• {verdict}: {report.sent} sent = {report.recorded} recorded + {report.duplicates} "
-        f"duplicates + {dead - report.replayed} still dead + {report.lost} lost, "
+        f"duplicates + {dead_lettered - report.replayed} dead letters + {report.lost} lost, "
         f"in {report.seconds:g} s"
     )
+
+
+def _print_walkthrough(walkthrough: Walkthrough) -> None:
+    screen.print_line("• the environment keeps running until Ctrl-C. In another terminal, run:")
+    screen.print_line("")
+    for line in walkthrough.export_lines():
+        screen.print_line(line)
+    screen.print_line("")
+    screen.print_line("  then try (Ctrl-C ends `aup-worker run`):")
+    screen.print_line("")
+    for line in walkthrough.commands:
+        screen.print_line(f"  {line}")
+    sys.stdout.flush()

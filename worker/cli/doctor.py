@@ -1,4 +1,4 @@
-"""The verb that checks the set-up."""
+"""Verb that checks the configuration."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.cli import screen
+from worker.cli.options import AsJSON
 from worker.cli.running import run_async
 from worker.operations.doctor.checks import Groups, run_checks
 from worker.operations.doctor.result import CheckResult, CheckStatus
@@ -27,25 +28,25 @@ _STYLES: Final = {
 def doctor(
     unit: Annotated[
         str | None,
-        typer.Option(help="Unit of systemd that runs the service; else the one we run in."),
+        typer.Option(help="systemd unit of the service (default: the current unit)."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+    as_json: AsJSON = False,
 ) -> None:
-    """Check the whole set-up and say what to mend.
+    """Check the configuration; report what to fix.
 
-    Nothing is changed. Each check passes, warns, fails or cannot tell, and says what to do. Exit
-    code 1 if one fails.
+    Changes nothing. The result of each check is pass, warn, fail or unknown, with a remedy where
+    one is needed. Exit code 1 if a check fails.
 
     Example: aup-worker doctor --unit aup-worker.service
     """
     groups = run_async(run_checks(load(), unit=unit))
-    counts = Counter(each.status for findings in groups.values() for each in findings)
+    counts = Counter(each.status for results in groups.values() for each in results)
     if as_json:
         screen.print_json(_document(groups, counts))
     else:
         out = screen.stdout()
         out.print(_table(groups))
-        out.print(_sum(counts))
+        out.print(_summary(counts))
     if counts[CheckStatus.FAIL]:
         raise typer.Exit(1)
 
@@ -53,9 +54,7 @@ def doctor(
 def _document(groups: Groups, counts: Counter[CheckStatus]) -> dict[str, Any]:
     return {
         "counts": {status: counts[status] for status in CheckStatus},
-        "checks": [
-            _row(group, finding) for group, findings in groups.items() for finding in findings
-        ],
+        "checks": [_row(group, result) for group, results in groups.items() for result in results],
     }
 
 
@@ -72,25 +71,25 @@ def _row(group: str, result: CheckResult) -> dict[str, str]:
 def _table(groups: Groups) -> Table:
     table = screen.table("", "", "")
     table.show_header = False
-    for number, (group, findings) in enumerate(groups.items()):
+    for number, (group, results) in enumerate(groups.items()):
         if number:
             table.add_row()
         table.add_row(Text(group, style="bold"))
-        for finding in findings:
-            status = Text(finding.status, style=_STYLES[finding.status])
-            table.add_row(status, screen.plain(finding.check), _told(finding))
+        for result in results:
+            status = Text(result.status, style=_STYLES[result.status])
+            table.add_row(status, screen.plain(result.check), _details(result))
     return table
 
 
-def _told(finding: CheckResult) -> Text:
-    told = screen.plain(finding.found)
-    if finding.remedy:
-        # In a pipe a check is a line; on a terminal what to do is to be seen at once.
-        told.append("\n→ " if sys.stdout.isatty() else " → ", style="bold")
-        told.append_text(screen.plain(finding.remedy))
-    return told
+def _details(result: CheckResult) -> Text:
+    details = screen.plain(result.found)
+    if result.remedy:
+        # One line per check in a pipe; on a terminal the remedy stands out on its own line.
+        details.append("\n→ " if sys.stdout.isatty() else " → ", style="bold")
+        details.append_text(screen.plain(result.remedy))
+    return details
 
 
-def _sum(counts: Counter[CheckStatus]) -> Text:
+def _summary(counts: Counter[CheckStatus]) -> Text:
     parts = [f"{counts[status]} {status}" for status in CheckStatus if counts[status]]
     return Text(f"\n{counts.total()} checks: {', '.join(parts)}")

@@ -1,4 +1,4 @@
-"""The verbs for the evidence of one user: accepted, erase."""
+"""Verbs for the evidence of one user: accepted, erase."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import typer
 
 from worker.cli import screen
 from worker.cli.names import check_recorded
+from worker.cli.options import AsJSON, Yes
 from worker.cli.running import run_async
 from worker.domain.evidence import ERASABLE
 from worker.errors import AUPError, PolicyNotFoundError, UsageError
@@ -31,51 +32,51 @@ from worker.operations.evidence.verification import (
 from worker.repository import AUPRepository
 from worker.settings import load
 
-AsJSON = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
-User = Annotated[str, typer.Argument(help="The user's id.")]
+User = Annotated[str, typer.Argument(help="User id.")]
 FileFormat = Literal["json", "html"]
-_HOW: Final = ("method", "channel", "locale")
+_METHOD_FIELDS: Final = ("method", "channel", "locale")
 
 
 def accepted(
     user: User,
-    policy: Annotated[str | None, typer.Option(help="Only this policy.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Policy id (default: all).")] = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Recompute each hash; compare the policy's.")
+        bool, typer.Option("--verify", help="Recompute all hashes; compare with the policy's.")
     ] = False,
     export: Annotated[
-        Path | None, typer.Option(help="Write a file to keep: .json, or .html to print.")
+        Path | None, typer.Option(help="File to export to: .json, or .html to print.")
     ] = None,
     format_: Annotated[
-        FileFormat | None, typer.Option("--format", help="Of the file; by its name, if absent.")
+        FileFormat | None, typer.Option("--format", help="Export format (default: by file name).")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Show what a user accepted; verify it, or keep it in a file.
+    """Show, verify or export what a user accepted.
 
-    With --policy, also whether the version in force now is among it. Exit codes: 0 done, 1 some of
-    it does not verify (asked with --verify or --export).
+    With --policy, also reports whether the user accepted the version in force. --export implies
+    --verify. Exit codes: 0 success, 1 a record does not verify.
 
     Example: aup-worker accepted u-42 --verify --export u-42.html
     """
     check_recorded(user, policy)
     file_format = _format_of(export, format_, force=force)
     verified = verify or export is not None
-    proofs, current = run_async(_accepted(user, policy, verified=verified))
+    verifications, current = run_async(_accepted(user, policy, verified=verified))
     if export is not None:
-        _export(export, document(user, proofs, datetime.now(UTC)), file_format, force=force)
+        _write(export, document(user, verifications, datetime.now(UTC)), file_format, force=force)
     if as_json:
-        screen.print_json(_report(user, policy, proofs, current, verified=verified))
+        screen.print_json(_report(user, policy, verifications, current, verified=verified))
     else:
-        _show(user, policy, proofs, current, verified=verified)
-    unsound = sum(not proof.sound for proof in proofs)
+        _show(user, policy, verifications, current, verified=verified)
+    failed = sum(not each.sound for each in verifications)
     if export is not None:
         screen.note(
-            f"wrote {export}: {_counted(len(proofs), 'record')}, {len(proofs) - unsound} verified"
+            f"wrote {export}: {_counted(len(verifications), 'record')}, "
+            f"{len(verifications) - failed} verified"
         )
-    if verified and unsound:
-        screen.note(f"does not verify: {unsound} of {_counted(len(proofs), 'record')}")
+    if verified and failed:
+        screen.note(f"verification failed for {failed} of {_counted(len(verifications), 'record')}")
         raise typer.Exit(1)
 
 
@@ -84,16 +85,16 @@ def _format_of(
 ) -> Literal["json", "html"]:
     if export is None:
         if stated or force:
-            raise UsageError("--format and --force are for --export FILE")
+            raise UsageError("--format and --force require --export")
         return "json"
     if os.path.lexists(export) and not force:
-        raise UsageError(f"{export}: exists; --force replaces it")
+        raise UsageError(f"{export}: file exists; pass --force to overwrite it")
     if not export.parent.is_dir():
-        raise UsageError(f"{export}: no such directory as {export.parent}")
+        raise UsageError(f"{export}: directory {export.parent} does not exist")
     suffixes: dict[str, FileFormat] = {".json": "json", ".html": "html", ".htm": "html"}
     found = stated or suffixes.get(export.suffix.lower())
     if found is None:
-        raise UsageError(f"{export}: ends in neither .json nor .html; say which with --format")
+        raise UsageError(f"{export}: unknown file type; pass --format json or --format html")
     return found
 
 
@@ -104,30 +105,30 @@ async def _accepted(
     async with AUPRepository(settings.aws) as repository:
         items = [item async for item in repository.acceptances(user, policy)]
         if verified:
-            proofs = await verify_records(repository, items, settings.clock_skew_seconds)
+            verifications = await verify_records(repository, items, settings.clock_skew_seconds)
         else:
-            proofs = [verify_record(item, None) for item in items]
+            verifications = [verify_record(item, None) for item in items]
         if policy is None:
-            return proofs, None
+            return verifications, None
         try:
-            return proofs, await repository.has_accepted(user, policy)
+            return verifications, await repository.has_accepted(user, policy)
         except PolicyNotFoundError:
-            return proofs, None
+            return verifications, None
 
 
-def _export(path: Path, content: dict[str, Any], file_format: FileFormat, *, force: bool) -> None:
+def _write(path: Path, content: dict[str, Any], file_format: FileFormat, *, force: bool) -> None:
     if file_format == "html":
         text = page(content)
     else:
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     temporary = ""
     try:
-        # Readable by its owner alone: it holds addresses. There whole or not at all.
+        # Readable by the owner only, because it holds IP addresses; replaced atomically.
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(text)
         if not force and os.path.lexists(path):
-            raise UsageError(f"{path}: exists; --force replaces it")
+            raise UsageError(f"{path}: file exists; pass --force to overwrite it")
         Path(temporary).replace(path)
         temporary = ""
     except OSError as error:
@@ -140,108 +141,116 @@ def _export(path: Path, content: dict[str, Any], file_format: FileFormat, *, for
 def _report(
     user: str,
     policy: str | None,
-    proofs: list[Verification],
+    verifications: list[Verification],
     current: bool | None,
     *,
     verified: bool,
 ) -> dict[str, Any]:
     report: dict[str, Any] = {
         "user_id": user,
-        "acceptances": [readable(proof.item) for proof in proofs],
+        "acceptances": [readable(each.item) for each in verifications],
     }
     if policy is not None:
         report["accepted_version_in_force"] = current
     if verified:
         report["verification"] = [
-            {"policy_version": proof.item.get("policy_version"), **proof.result()}
-            for proof in proofs
+            {"policy_version": each.item.get("policy_version"), **each.result()}
+            for each in verifications
         ]
-        report["sound"] = all(proof.sound for proof in proofs)
+        report["sound"] = all(each.sound for each in verifications)
     return report
 
 
 def _show(
     user: str,
     policy: str | None,
-    proofs: list[Verification],
+    verifications: list[Verification],
     current: bool | None,
     *,
     verified: bool,
 ) -> None:
     out = screen.stdout()
-    if proofs:
-        how = ["record", "text", "erased"] if verified else ["recorded", "how"]
-        table = screen.table("policy", "version", "accepted", *how, "text sha256")
-        for proof in proofs:
-            table.add_row(*map(screen.plain, _cells(proof, verified=verified)))
+    if verifications:
+        details = ["record", "text", "erased"] if verified else ["recorded", "method"]
+        table = screen.table("policy", "version", "accepted", *details, "text sha256")
+        for each in verifications:
+            table.add_row(*map(screen.plain, _cells(each, verified=verified)))
         out.print(table)
     else:
         of_policy = f" of {policy}" if policy else ""
-        out.print(screen.plain(f"no acceptance{of_policy} by {user} is recorded"))
+        out.print(screen.plain(f"no acceptance{of_policy} by {user} recorded"))
     if verified:
-        for proof in proofs:
-            remarks = [f"remark: {each}" for each in proof.remarks]
-            for line in (*proof.problems, *remarks):
-                out.print(screen.plain(f"{proof.item.get('policy_version')}: {line}"))
+        for each in verifications:
+            remarks = [f"remark: {remark}" for remark in each.remarks]
+            for line in (*each.problems, *remarks):
+                out.print(screen.plain(f"{each.item.get('policy_version')}: {line}"))
     if policy is not None:
-        answers = {True: "accepted", False: "not accepted", None: "no version is in force"}
-        out.print(screen.plain(f"version of {policy} in force now: {answers[current]}"))
+        results = {True: "accepted", False: "not accepted", None: "no version in force"}
+        out.print(screen.plain(f"version of {policy} in force: {results[current]}"))
 
 
-def _cells(proof: Verification, *, verified: bool) -> list[str]:
-    item = proof.item
+def _cells(verification: Verification, *, verified: bool) -> list[str]:
+    item = verification.item
     cells = [str(item.get(name, "")) for name in ("policy_id", "version", "accepted_at")]
     if verified:
-        cells.append(proof.verdict)
-        cells += [proof.text.value, ", ".join(proof.erased)]
+        cells.append(verification.verdict)
+        cells += [verification.text.value, ", ".join(verification.erased)]
     else:
         cells.append(str(item.get("recorded_at", "")))
-        cells.append(" ".join(str(item[name]) for name in _HOW if name in item))
+        cells.append(" ".join(str(item[name]) for name in _METHOD_FIELDS if name in item))
     return [*cells, str(item.get("content_sha256", ""))]
 
 
 def _complete_fields(incomplete: str) -> list[str]:
-    """Complete a list of fields, joined by commas."""
+    """Return the comma-separated lists of fields that complete a prefix."""
     before, comma, last = incomplete.rpartition(",")
-    chosen = set(before.split(","))
+    selected = set(before.split(","))
     return [
         f"{before}{comma}{each}"
         for each in ERASABLE
-        if each.startswith(last) and each not in chosen
+        if each.startswith(last) and each not in selected
     ]
 
 
 def erase(
     user: User,
     fields: Annotated[
-        str, typer.Option(autocompletion=_complete_fields, help=f"Which, of {','.join(ERASABLE)}.")
+        str,
+        typer.Option(
+            autocompletion=_complete_fields,
+            help=f"Fields to erase, separated by commas: {','.join(ERASABLE)}.",
+        ),
     ],
-    policy: Annotated[str | None, typer.Option(help="Only of this policy,")] = None,
-    version: Annotated[str | None, typer.Option(help="only of this version of it.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what, erase nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    policy: Annotated[str | None, typer.Option(help="Policy id (default: all).")] = None,
+    version: Annotated[
+        str | None, typer.Option(help="Policy version (default: all); requires --policy.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Report what would be erased.")
+    ] = False,
+    yes: Yes = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Erase private fields of a user; the rest stays provable.
+    """Erase private fields of a user; records stay verifiable.
 
-    The values and their salts go, their commitments stay. It takes
-    dynamodb:PartiQLUpdate (with AUP_WRITE_API=put dynamodb:UpdateItem) and dynamodb:Query on the
-    users' table, which the worker's own role should not have. Not touched:
-    the same values under `extra`, in dead letters, in backups and in files that were exported.
-    Exit codes: 0 done, also where nothing was left to erase; 1 some of it failed.
+    Removes the values and their salts, and keeps their commitments. Requires
+    dynamodb:PartiQLUpdate (with AUP_WRITE_API=put: dynamodb:UpdateItem) and dynamodb:Query on the
+    users' table, which the worker's role should not have. Copies of the values under `extra`, in
+    dead letters, backups and exported files are not erased. Exit codes: 0 success, even if nothing
+    was left to erase; 1 partial failure.
 
     Example: aup-worker erase u-42 --fields ip,user_agent,session_id --dry-run
     """
     check_recorded(user, policy, version)
-    chosen = _chosen(fields)
+    selected = _parse_fields(fields)
     if version is not None and policy is None:
-        raise UsageError("--version needs --policy")
+        raise UsageError("--version requires --policy")
     if not (yes or dry_run) and not sys.stdin.isatty():
-        raise UsageError("nobody to ask: --yes erases without asking, --dry-run says what")
-    count, erasures = run_async(_planned(user, policy, version, chosen))
+        raise UsageError("stdin is not a terminal; pass --yes to confirm, or --dry-run")
+    count, erasures = run_async(_plan(user, policy, version, selected))
     if count == 0:
-        raise AUPError(f"no acceptance by {user} is recorded there; nothing was erased")
-    _tell_elsewhere(erasures)
+        raise AUPError(f"no matching acceptance by {user} recorded; nothing was erased")
+    _note_copies(erasures)
     if erasures and not dry_run:
         _confirm(user, erasures, yes=yes)
         run_async(_erase(erasures))
@@ -252,20 +261,20 @@ def erase(
         )
     else:
         _show_erasures(erasures)
-    _tell(count, erasures, dry_run=dry_run)
+    _note_result(count, erasures, dry_run=dry_run)
     if any(each.problem for each in erasures):
         raise typer.Exit(1)
 
 
-def _chosen(text: str) -> list[str]:
-    chosen = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    unknown = [name for name in chosen if name not in ERASABLE]
-    if unknown or not chosen:
-        raise UsageError(f"--fields {text}: must be of {','.join(ERASABLE)}")
-    return chosen
+def _parse_fields(text: str) -> list[str]:
+    selected = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    unknown = [name for name in selected if name not in ERASABLE]
+    if unknown or not selected:
+        raise UsageError(f"--fields {text}: expected one or more of {','.join(ERASABLE)}")
+    return selected
 
 
-async def _planned(
+async def _plan(
     user: str, policy: str | None, version: str | None, fields: Sequence[str]
 ) -> tuple[int, list[Erasure]]:
     async with AUPRepository(load().aws) as repository:
@@ -286,10 +295,10 @@ async def _erase(erasures: list[Erasure]) -> None:
 def _confirm(user: str, erasures: list[Erasure], *, yes: bool) -> None:
     if yes:
         return
-    screen.note(f"{_amount(erasures)} will be erased, for ever")
-    typed = typer.prompt("type the user's id to go on", err=True, default="", show_default=False)
+    screen.note(f"{_amount(erasures)} will be erased permanently")
+    typed = typer.prompt("Type the user id to continue", err=True, default="", show_default=False)
     if typed != user:
-        raise UsageError("that is another id; nothing was erased")
+        raise UsageError("the id does not match; nothing was erased")
 
 
 def _amount(erasures: list[Erasure]) -> str:
@@ -297,17 +306,17 @@ def _amount(erasures: list[Erasure]) -> str:
     return f"{_counted(fields, 'field')} of {_counted(len(erasures), 'record')}"
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _tell_elsewhere(erasures: list[Erasure]) -> None:
+def _note_copies(erasures: list[Erasure]) -> None:
     for each in erasures:
         if each.elsewhere:
             names = ", ".join(each.elsewhere)
             screen.note(
-                f"{each.item['policy_version']}: the value of {names} stands in another field too "
-                "(such as `extra`), which is proven as it is and not touched"
+                f"{each.item['policy_version']}: the value of {names} also occurs in another field "
+                "(such as `extra`), which is not erased"
             )
 
 
@@ -322,11 +331,11 @@ def _show_erasures(erasures: list[Erasure]) -> None:
     screen.stdout().print(table)
 
 
-def _tell(count: int, erasures: list[Erasure], *, dry_run: bool) -> None:
+def _note_result(count: int, erasures: list[Erasure], *, dry_run: bool) -> None:
     if not erasures:
-        screen.note(f"nothing to erase: none of these fields is in {_counted(count, 'record')}")
+        screen.note(f"nothing to erase: {_counted(count, 'record')} without these fields")
     elif dry_run:
         sound = [each for each in erasures if not each.problem]
-        screen.note(f"{_amount(sound)} would be erased; nothing was")
+        screen.note(f"{_amount(sound)} would be erased; nothing was erased")
     else:
         screen.note(f"erased {_amount([each for each in erasures if each.done])}")

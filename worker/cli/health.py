@@ -1,4 +1,4 @@
-"""The verb that a container's health check runs, quick to start: it imports next to nothing."""
+"""Verb for a container's health check; few imports, for a fast start."""
 
 from __future__ import annotations
 
@@ -9,35 +9,38 @@ from typing import Annotated, Final
 
 import typer
 
+from worker.cli.options import AsJSON
 from worker.errors import UsageError
 
 _PORT_MAX: Final = 65_535
 _PATHS: Final = {"live": "/livez", "ready": "/readyz"}
-_DEFAULT_HOST: Final = "127.0.0.1"  # as in the settings; to read those takes longer than to ask
-_EVERYWHERE: Final = {"0.0.0.0": _DEFAULT_HOST, "::": "::1"}  # noqa: S104 - asked, not listened on
+_DEFAULT_HOST: Final = (
+    "127.0.0.1"  # The default of the settings, which take longer to import than the check.
+)
+_LOOPBACK: Final = {"0.0.0.0": _DEFAULT_HOST, "::": "::1"}  # noqa: S104 - client address
 
 
 def health(
     ready: Annotated[
-        bool, typer.Option("--ready", help="Whether it takes in messages, not only gets on.")
+        bool, typer.Option("--ready", help="Check readiness instead of liveness.")
     ] = False,
     timeout_seconds: Annotated[
         float,
         typer.Option(
-            "--timeout", metavar="SECONDS", min=0.1, max=60, help="To wait for the answer."
+            "--timeout", metavar="SECONDS", min=0.1, max=60, help="Timeout of the request."
         ),
     ] = 2.0,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+    as_json: AsJSON = False,
 ) -> None:
-    """Ask the running service whether it is live, or ready.
+    """Check whether the running service is live or ready.
 
-    Exit codes: 0 it is, 1 it is not, 2 no port is set. For a container's health check. It asks
-    AUP_HEALTH_HOST and AUP_HEALTH_PORT.
+    For a container's health check. Requests the endpoint at AUP_HEALTH_HOST and AUP_HEALTH_PORT.
+    Exit codes: 0 live or ready, 1 not, 2 port not set or invalid.
 
     Example: AUP_HEALTH_PORT=8080 aup-worker health
     """
     name = "ready" if ready else "live"
-    reasons, facts = _ask(_address(), name, timeout_seconds)
+    reasons, facts = _request(_address(), name, timeout_seconds)
     if as_json:
         typer.echo(json.dumps({name: not reasons, "reasons": reasons, **facts}))
     else:
@@ -50,27 +53,27 @@ def _address() -> tuple[str, int]:
     host = os.environ.get("AUP_HEALTH_HOST") or _DEFAULT_HOST
     port = os.environ.get("AUP_HEALTH_PORT") or ""
     if not port:
-        raise UsageError("AUP_HEALTH_PORT is not set: the service has no health endpoints to ask")
+        raise UsageError("AUP_HEALTH_PORT is not set, so the service has no health endpoints")
     if not port.isdecimal() or not 1 <= int(port) <= _PORT_MAX:
-        raise UsageError(f"AUP_HEALTH_PORT={port}: must be a port, from 1 to {_PORT_MAX}")
-    return _EVERYWHERE.get(host, host), int(port)
+        raise UsageError(f"AUP_HEALTH_PORT={port}: expected a port from 1 to {_PORT_MAX}")
+    return _LOOPBACK.get(host, host), int(port)
 
 
-def _ask(
+def _request(
     address: tuple[str, int], name: str, timeout_seconds: float
 ) -> tuple[list[str], dict[str, object]]:
     connection = http.client.HTTPConnection(*address, timeout=timeout_seconds)
-    where = f"{address[0]}:{address[1]}"
+    endpoint = f"{address[0]}:{address[1]}"
     try:
         connection.request("GET", _PATHS[name])
-        answer = connection.getresponse()
-        report = json.loads(answer.read(1_048_576))
+        response = connection.getresponse()
+        report = json.loads(response.read(1_048_576))
         reasons = [str(each) for each in report.pop("reasons")]
         holds = report.pop(name)
     except (OSError, http.client.HTTPException) as error:
-        return [f"no answer from {where} ({str(error) or type(error).__name__})"], {}
+        return [f"no response from {endpoint} ({str(error) or type(error).__name__})"], {}
     except (ValueError, KeyError, TypeError, AttributeError):
-        return [f"{where} is not this service's health endpoint"], {}
+        return [f"{endpoint} is not a health endpoint of aup-worker"], {}
     finally:
         connection.close()
-    return reasons if reasons or holds is True else [f"{where} says so"], report
+    return reasons if reasons or holds is True else [f"reported by {endpoint}"], report

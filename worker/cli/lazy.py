@@ -1,4 +1,4 @@
-"""Groups of verbs whose modules are imported only when a verb runs or prints its own help."""
+"""Groups of verbs that are imported only when they run or print their help."""
 
 from __future__ import annotations
 
@@ -14,33 +14,37 @@ from typer.core import TyperGroup
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """A verb, or a group of verbs, before it is imported.
+    """A verb, or a group of verbs, that is not yet imported.
 
     Attributes:
         target: `module:name` of the function, or of the Typer app of a group.
-        summary: The first line of its help; a test compares both.
+        summary: First line of the help; a test compares it with the docstring.
     """
 
     target: str
     summary: str
 
     def load(self, name: str) -> Any:
-        """Import the verb and return its command under a name."""
+        """Import the verb and return its command.
+
+        Args:
+            name: Name of the command.
+        """
         module, _, attribute = self.target.partition(":")
         loaded = getattr(import_module(module), attribute)
         if isinstance(loaded, typer.Typer):
             command: Any = typer.main.get_group(loaded)
             command.name = name
             return command
-        alone = typer.Typer(
+        single = typer.Typer(
             add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
         )
-        alone.command(name)(loaded)
-        return typer.main.get_command(alone)
+        single.command(name)(loaded)
+        return typer.main.get_command(single)
 
 
 class Commands(Mapping[str, Any]):
-    """The commands of a group, each imported when it is looked up."""
+    """Commands of a group, each imported on first access."""
 
     def __init__(self, verbs: Mapping[str, Verb]) -> None:
         self.verbs = verbs
@@ -59,7 +63,7 @@ class Commands(Mapping[str, Any]):
 
 
 def lazy_group(verbs: Mapping[str, Verb]) -> type[TyperGroup]:
-    """Return a group class over verbs; its own help and completion import none of them."""
+    """Return a group class whose help and completion do not import its verbs."""
 
     class LazyGroup(TyperGroup):
         def __init__(self, **attributes: Any) -> None:

@@ -1,4 +1,4 @@
-"""What `status` draws, once or again and again."""
+"""Layout of `status`, printed once or refreshed continuously."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _WORKER_COLUMNS: Final = 72
 _BAR_COLUMNS: Final = 40
 _KEYS_BYTES: Final = 1024
 _UNKNOWN: Final = "unknown"
-_NOTHING: Final = Text("")
+_BLANK_LINE: Final = Text("")
 _LEVELS: Final = "▁▂▃▄▅▆▇█"
 _PLAIN_LEVELS: Final = "_.:-=+*#"
 
@@ -38,13 +38,13 @@ Observe = Callable[[], Awaitable[Status]]
 
 
 class History:
-    """The figures that a live view draws over time."""
+    """Time series of the figures in a live view."""
 
     def __init__(self) -> None:
         self.series: dict[str, deque[float | None]] = {}
 
     def add(self, status: Status) -> None:
-        """Take in what was seen."""
+        """Append the figures of a status."""
         figures: dict[str, float | None] = {
             "queue": status.queue.depth,
             "dead letters": status.dead_letters.depth,
@@ -61,20 +61,28 @@ class History:
 
 
 class Sparkline:
-    """The newest of some figures as bars of one line, as many as there is room for.
+    """The latest values as a one-line bar chart of the available width.
 
-    The highest reaches the top; zero stands at the bottom, and what is unknown leaves a gap.
+    The highest value has full height, zero the lowest; an unknown value leaves a gap.
+
+    Args:
+        values: Oldest first; None if unknown.
     """
 
     def __init__(self, values: Sequence[float | None]) -> None:
         self._values = list(values)
 
     def text(self, columns: int, levels: str = _LEVELS) -> str:
-        """Draw it."""
+        """Return the chart.
+
+        Args:
+            columns: Maximum width.
+            levels: Characters from the lowest to the highest bar.
+        """
         shown = self._values[-columns:]
-        most = max((abs(each) for each in shown if each is not None), default=0)
+        highest = max((abs(each) for each in shown if each is not None), default=0)
         return "".join(
-            " " if each is None else levels[_level(abs(each), most, len(levels) - 1)]
+            " " if each is None else levels[_level(abs(each), highest, len(levels) - 1)]
             for each in shown
         )
 
@@ -86,30 +94,30 @@ class Sparkline:
         return Measurement(1, options.max_width)
 
 
-def _level(value: float, most: float, top: int) -> int:
-    return math.ceil(value / most * top) if most else 0
+def _level(value: float, highest: float, top: int) -> int:
+    return math.ceil(value / highest * top) if highest else 0
 
 
 def draw(status: Status, columns: int, history: History | None = None) -> RenderableType:
-    """Lay out everything that is known.
+    """Return the layout of a status.
 
     Args:
-        status: what is known.
-        columns: of the terminal.
-        history: what was seen before, for a live view.
+        status: Figures to show.
+        columns: Width of the terminal.
+        history: Earlier figures, for a live view.
     """
     parts: list[RenderableType] = [_queues(status)]
     if status.workers:
-        parts += [_NOTHING, *_workers(status.workers, columns)]
+        parts += [_BLANK_LINE, *_workers(status.workers, columns)]
     if history is not None:
-        parts += [_NOTHING, _sparklines(history)]
-    return Group(*parts, _NOTHING, *_reasons(status, columns))
+        parts += [_BLANK_LINE, _sparklines(history)]
+    return Group(*parts, _BLANK_LINE, *_reasons(status, columns))
 
 
 def line(status: Status) -> str:
-    """Write everything that is known in one line, for where there is no terminal."""
+    """Return a status as one line, for output that is not a terminal."""
     queue, dead = status.queue, status.dead_letters
-    state, net = queue.state, _told(queue.net_per_second, signed=True)
+    state, net = queue.state, _per_second(queue.net_per_second, signed=True)
     parts = [
         status.at.isoformat(timespec="seconds"),
         f"queue {state.visible:,} visible",
@@ -120,12 +128,14 @@ def line(status: Status) -> str:
         f"dead letters {dead.depth:,}{_counted(status.reason_counts)}",
     ]
     for each in status.workers:
-        told = each.sample
-        if told.problem:
-            parts.append(f"{told.address} {told.problem}")
+        sample = each.sample
+        if sample.problem:
+            parts.append(f"{sample.address} {sample.problem}")
         else:
-            recorded = _told(_of(each, OutcomeKind.RECORDED))
-            parts.append(f"{told.address} {_state(each)}, recorded {recorded}, {told.held:,} held")
+            recorded = _per_second(_rate_of(each, OutcomeKind.RECORDED))
+            parts.append(
+                f"{sample.address} {_state(each)}, recorded {recorded}, {sample.held:,} held"
+            )
     return "; ".join(parts)
 
 
@@ -168,17 +178,17 @@ def _rate(value: float | None, *, signed: bool = False) -> str:
     )
 
 
-def _told(value: float | None, *, signed: bool = False) -> str:
+def _per_second(value: float | None, *, signed: bool = False) -> str:
     return _UNKNOWN if value is None else f"{_rate(value, signed=signed)}/s"
 
 
-def _of(worker: WorkerStatus, kind: OutcomeKind) -> float | None:
+def _rate_of(worker: WorkerStatus, kind: OutcomeKind) -> float | None:
     return None if worker.rates is None else worker.rates[kind]
 
 
 def _state(worker: WorkerStatus) -> str:
     if worker.sample.problem:
-        return "no answer" if worker.sample.problem.startswith("no response") else "no worker"
+        return "no response" if worker.sample.problem.startswith("no response") else "no worker"
     return "ready" if worker.sample.ready else "not ready"
 
 
@@ -192,25 +202,25 @@ def _workers(workers: Sequence[WorkerStatus], columns: int) -> Iterator[Renderab
         shown.append(("returned/s", OutcomeKind.RETURNED))
     table = _figures("worker", "state", *(name for name, _ in shown), "held")
     for each in workers:
-        told = each.sample
-        rates = [_rate(_of(each, kind)) for _, kind in shown]
-        held = "-" if told.problem else f"{told.held:,}"
-        table.add_row(screen.plain(told.address), _state(each), *rates, held)
+        sample = each.sample
+        rates = [_rate(_rate_of(each, kind)) for _, kind in shown]
+        held = "-" if sample.problem else f"{sample.held:,}"
+        table.add_row(screen.plain(sample.address), _state(each), *rates, held)
     if len(workers) > 1:
-        table.add_row(*_together(workers, [kind for _, kind in shown]), style="bold")
+        table.add_row(*_totals(workers, [kind for _, kind in shown]), style="bold")
     yield table
     for each in workers:
-        why = each.sample.problem or "; ".join(each.sample.reasons)
-        if why:
-            yield screen.plain(f"{each.sample.address}: {why}")
+        problem = each.sample.problem or "; ".join(each.sample.reasons)
+        if problem:
+            yield screen.plain(f"{each.sample.address}: {problem}")
 
 
-def _together(workers: Sequence[WorkerStatus], kinds: Sequence[OutcomeKind]) -> Iterator[str]:
-    yield "together"
+def _totals(workers: Sequence[WorkerStatus], kinds: Sequence[OutcomeKind]) -> Iterator[str]:
+    yield "total"
     yield f"{sum(each.sample.ready for each in workers)} of {len(workers)}"
-    told = [each.rates for each in workers if each.rates is not None]
+    known = [each.rates for each in workers if each.rates is not None]
     for kind in kinds:
-        yield _rate(sum(rates[kind] for rates in told) if told else None)
+        yield _rate(sum(rates[kind] for rates in known) if known else None)
     yield f"{sum(each.sample.held for each in workers):,}"
 
 
@@ -240,38 +250,38 @@ def _reasons(status: Status, columns: int) -> Iterator[RenderableType]:
         return
     table = _figures("dead letters by reason", "count")
     table.add_column("")
-    most = max(reason_counts.counts.values())
-    room = min(_BAR_COLUMNS, max(columns - 40, 8))
+    highest = max(reason_counts.counts.values())
+    width = min(_BAR_COLUMNS, max(columns - 40, 8))
     for name, count in reason_counts.counts.items():
-        bar = Text("#" * math.ceil(count / most * room), style="dim")
+        bar = Text("#" * math.ceil(count / highest * width), style="dim")
         table.add_row(screen.plain(name), f"{count:,}", bar)
     yield table
-    about = list(_about(status))
-    together = "; ".join(about)
-    for told in [together] if len(together) <= columns else about:
-        yield Text(told, style="dim")
+    notes = list(_notes(status))
+    joined = "; ".join(notes)
+    for each in [joined] if len(joined) <= columns else notes:
+        yield Text(each, style="dim")
 
 
-def _about(status: Status) -> Iterator[str]:
+def _notes(status: Status) -> Iterator[str]:
     reason_counts = status.reason_counts
     if not reason_counts.complete:
         seen, known = reason_counts.seen, reason_counts.known
-        yield f"saw {seen:,} of about {known:,}: `dead-letters list` counts all"
+        yield f"scanned {seen:,} of about {known:,}: `dead-letters list` counts all"
     if reason_counts.expires_at is not None:
         left = (reason_counts.expires_at - status.at).total_seconds()
-        yield f"the first expires in {screen.duration(left)}"
+        yield f"first expires in {screen.duration(left)}"
     if reason_counts.scanned_at is not None:
         ago = (status.at - reason_counts.scanned_at).total_seconds()
         if ago >= 1:
-            yield f"looked at {screen.duration(ago)} ago"
+            yield f"scanned {screen.duration(ago)} ago"
 
 
-class _View:
-    """The live view: what was seen last, and what went wrong since.
+class _LiveView:
+    """Live view of the latest status and of an error since then.
 
     Args:
-        live: where it is drawn.
-        interval_seconds: told in its first line.
+        live: Display to update.
+        interval_seconds: Refresh interval, shown in the first line.
     """
 
     def __init__(self, live: Live, interval_seconds: float) -> None:
@@ -279,107 +289,116 @@ class _View:
         self._interval_seconds = interval_seconds
         self._history = History()
         self._status: Status | None = None
-        self._problem = ""
+        self._error = ""
 
     def show(self, status: Status) -> None:
         self._history.add(status)
-        self._status, self._problem = status, ""
+        self._status, self._error = status, ""
         self.redraw()
 
-    def complain(self, error: AWSError) -> None:
-        """Say what went wrong, beside what was known before.
+    def show_error(self, error: AWSError) -> None:
+        """Show an error above the latest status.
 
         Raises:
-            AWSError: nothing was known before.
+            AWSError: There is no earlier status to show.
         """
         if self._status is None:
             raise error
-        self._problem = str(error)
+        self._error = str(error)
         self.redraw()
 
     def redraw(self) -> None:
         columns = self._live.console.width
         status = self._status
         if status is None:
-            self._live.update(Text("asking …"), refresh=True)
+            self._live.update(Text("loading …"), refresh=True)
             return
         title = Text("aup-worker status", style="bold")
         title.append(
-            f"  {status.at.astimezone():%H:%M:%S}, every {self._interval_seconds:g} s; q ends",
+            f"  {status.at.astimezone():%H:%M:%S}, every {self._interval_seconds:g} s; q to quit",
             style="not bold",
         )
         parts: list[RenderableType] = [title]
-        if self._problem:
-            parts.append(screen.plain(f"no news: {self._problem}"))
-        parts += [_NOTHING, draw(status, columns, self._history)]
+        if self._error:
+            parts.append(screen.plain(f"refresh failed: {self._error}"))
+        parts += [_BLANK_LINE, draw(status, columns, self._history)]
         self._live.update(Group(*parts), refresh=True)
 
 
 async def watch(observe: Observe, console: Console, interval_seconds: float) -> None:
-    """Draw a live view until q, SIGINT or SIGTERM; the terminal is as before then.
+    """Show a live view until q, SIGINT or SIGTERM; then restore the terminal.
 
     Args:
-        observe: gives what is to be shown.
-        console: a terminal.
-        interval_seconds: between two looks.
+        observe: Returns the current status.
+        console: Terminal to draw on.
+        interval_seconds: Refresh interval.
 
     Raises:
-        AWSError: the queues cannot be asked at the start.
+        AWSError: The first status could not be read.
     """
     ended = asyncio.Event()
     with _keys(ended), Live(console=console, screen=True, auto_refresh=False) as live:
-        view = _View(live, interval_seconds)
+        view = _LiveView(live, interval_seconds)
         view.redraw()
         asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, view.redraw)
 
-        async def turn() -> None:
+        async def refresh() -> None:
             try:
                 view.show(await observe())
             except AWSError as error:
-                view.complain(error)
+                view.show_error(error)
 
         try:
-            await repeat(turn, interval_seconds, ended)
+            await repeat(refresh, interval_seconds, ended)
         finally:
             asyncio.get_running_loop().remove_signal_handler(signal.SIGWINCH)
 
 
 async def repeat(
-    turn: Callable[[], Awaitable[None]], interval_seconds: float, ended: asyncio.Event
+    action: Callable[[], Awaitable[None]], interval_seconds: float, ended: asyncio.Event
 ) -> None:
-    """Take turns until told to end, or SIGINT or SIGTERM come: it ends at once, in mid-turn too."""
+    """Run an action repeatedly until SIGINT, SIGTERM, SIGHUP or an event; cancel it then.
+
+    Args:
+        action: Coroutine function to run.
+        interval_seconds: Time from one start to the next.
+        ended: Event that ends the loop.
+    """
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, ended.set)
 
-    async def turns() -> None:
+    async def run() -> None:
         while True:
-            began = loop.time()
-            await turn()
-            await asyncio.sleep(max(interval_seconds - (loop.time() - began), 0))
+            started_at = loop.time()
+            await action()
+            await asyncio.sleep(max(interval_seconds - (loop.time() - started_at), 0))
 
-    turning = asyncio.create_task(turns())
+    running = asyncio.create_task(run())
     ending = asyncio.create_task(ended.wait())
-    await asyncio.wait((turning, ending), return_when=asyncio.FIRST_COMPLETED)
-    for task in (turning, ending):
+    await asyncio.wait((running, ending), return_when=asyncio.FIRST_COMPLETED)
+    for task in (running, ending):
         task.cancel()
     with suppress(asyncio.CancelledError):
-        await turning
+        await running
 
 
 def _keyboard() -> int | None:
-    """Find where keys are pressed for us; None in the background and without a terminal."""
+    """Return the terminal's descriptor; None in the background or without a terminal."""
     try:
         descriptor = sys.stdin.fileno()
-        ours = os.isatty(descriptor) and os.tcgetpgrp(descriptor) == os.getpgrp()
-    except (AttributeError, OSError):  # stdin is closed, or the terminal is another session's
+        in_foreground = os.isatty(descriptor) and os.tcgetpgrp(descriptor) == os.getpgrp()
+    except (
+        AttributeError,
+        OSError,
+    ):  # stdin is closed, or the terminal belongs to another session.
         return None
-    return descriptor if ours else None
+    return descriptor if in_foreground else None
 
 
 @contextmanager
 def _keys(ended: asyncio.Event) -> Iterator[None]:
-    """Take keys as they are pressed; q ends."""
+    """Read single key presses; set the event on q."""
     descriptor = _keyboard()
     if descriptor is None:
         yield
@@ -393,10 +412,10 @@ def _keys(ended: asyncio.Event) -> Iterator[None]:
             ended.set()
 
     tty.setcbreak(descriptor)
-    quiet = termios.tcgetattr(descriptor)
-    # Suspended it would leave its screen to the shell.
-    quiet[6][termios.VSUSP] = os.fpathconf(descriptor, "PC_VDISABLE").to_bytes(1, "big")
-    termios.tcsetattr(descriptor, termios.TCSANOW, quiet)
+    attributes = termios.tcgetattr(descriptor)
+    # Disable Ctrl-Z, which would leave the alternate screen on the terminal.
+    attributes[6][termios.VSUSP] = os.fpathconf(descriptor, "PC_VDISABLE").to_bytes(1, "big")
+    termios.tcsetattr(descriptor, termios.TCSANOW, attributes)
     loop.add_reader(descriptor, pressed)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Identifiers given on the command line, checked before the first call."""
+"""Validation of identifiers given on the command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import StringConstraints, TypeAdapter, ValidationError
 from worker.domain.policy import PolicyId, Version
 from worker.errors import UsageError
 
-# Anything that an earlier release recorded, control characters included, can be shown and erased.
+# Any id that an earlier release recorded, even with control characters, can be shown and erased.
 _Recorded = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 _RECORDED: Final[TypeAdapter[Any]] = TypeAdapter(_Recorded)
 _POLICY_ID: Final[TypeAdapter[Any]] = TypeAdapter(PolicyId)
@@ -17,20 +17,20 @@ _VERSION: Final[TypeAdapter[Any]] = TypeAdapter(Version)
 
 
 def check_policy(policy_id: str | None, version: str | None = None) -> None:
-    """Check `--policy` and `--version` by the rules of a message.
+    """Validate `--policy` and `--version` by the rules for messages.
 
     Raises:
-        UsageError: one of them cannot be published.
+        UsageError: An id is invalid.
     """
     _check(_POLICY_ID, "--policy", policy_id)
     _check(_VERSION, "--version", version)
 
 
 def check_recorded(user_id: str, policy_id: str | None = None, version: str | None = None) -> None:
-    """Check names to look up in what is recorded.
+    """Validate ids to look up in recorded acceptances.
 
     Raises:
-        UsageError: one of them is empty, too long or not UTF-8.
+        UsageError: An id is empty, too long or not UTF-8.
     """
     _check(_RECORDED, "USER", user_id)
     _check(_RECORDED, "--policy", policy_id)
@@ -38,7 +38,7 @@ def check_recorded(user_id: str, policy_id: str | None = None, version: str | No
 
 
 def problem_of(error: ValidationError) -> str:
-    """Return the first problem of a value in words; none of them contains the value."""
+    """Return the first problem of an invalid value, without the value itself."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     if first["type"] == "string_unicode":
         return "must be UTF-8"

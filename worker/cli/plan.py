@@ -1,4 +1,4 @@
-"""The verb that says how many tasks a rate takes, what it costs and where it ends."""
+"""Verb that estimates tasks, capacity and cost for a message rate."""
 
 from __future__ import annotations
 
@@ -12,64 +12,82 @@ from worker.aws.prices import shipped, with_prices
 from worker.cli import screen
 from worker.errors import UsageError
 from worker.planning.limits import Limit
-from worker.planning.plan import Plan, Row, figure, make, money, needs, remarks, report
+from worker.planning.plan import (
+    Plan,
+    Row,
+    figure,
+    make_plan,
+    money,
+    remarks,
+    report,
+    requirements,
+)
 from worker.planning.sizing import TASK_SIZES, Demand, rate_per_second
 
 
 class Architecture(StrEnum):
-    """What the tasks run on."""
+    """CPU architecture of the tasks."""
 
     X86_64 = "x86_64"
     ARM64 = "arm64"
 
 
 class Network(StrEnum):
-    """How calls leave the tasks' subnets."""
+    """Network path from the tasks to AWS."""
 
     ENDPOINTS = "endpoints"
     NAT = "nat"
     PUBLIC = "public"
 
 
-def plan(  # noqa: PLR0913, PLR0917 - one parameter an option
-    rate: Annotated[str, typer.Option(help="Messages: 10000/min, or with /s, /h, /day.")],
+def plan(  # noqa: PLR0913, PLR0917 - one parameter per option
+    rate: Annotated[
+        str, typer.Option(help="Message rate such as 10000/min; unit s, min, h or day.")
+    ],
     record_bytes: Annotated[
-        int | None, typer.Option(min=1, max=409_600, help="Size of a record; 883, if absent.")
+        int | None, typer.Option(min=1, max=409_600, help="Size of a record (default: 883).")
     ] = None,
     latency_ms: Annotated[
         float | None,
-        typer.Option(min=0, max=10_000, help="Of SQS and DynamoDB; 8 and 5, if absent."),
+        typer.Option(min=0, max=10_000, help="Latency of SQS and DynamoDB (default: 8 and 5)."),
     ] = None,
     utilisation: Annotated[
-        float, typer.Option(min=0.05, max=1, help="Share of the CPU that is to be busy.")
+        float, typer.Option(min=0.05, max=1, help="Target CPU utilisation.")
     ] = 0.6,
     burst: Annotated[
-        float, typer.Option(min=1, max=100, help="To how many times the rate it must grow.")
+        float, typer.Option(min=1, max=100, help="Peak rate as a multiple of --rate.")
     ] = 2.0,
     task_vcpu: Annotated[
-        float | None, typer.Option(help="Size of a task: 0.25, 0.5 or 1; the smallest that does.")
+        float | None,
+        typer.Option(help="Task size: 0.25, 0.5 or 1 (default: the smallest sufficient)."),
     ] = None,
     architecture: Annotated[
-        Architecture, typer.Option(help="Whose price; x86_64 was measured.")
+        Architecture, typer.Option(help="CPU architecture for prices (measured: x86_64).")
     ] = Architecture.ARM64,
-    spot: Annotated[bool, typer.Option("--spot", help="All tasks but one on Spot.")] = False,
-    network: Annotated[
-        Network, typer.Option(help="How calls leave the subnets.")
-    ] = Network.ENDPOINTS,
-    prices: Annotated[Path | None, typer.Option(help="TOML with prices that go before.")] = None,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Say how each number comes about.")
+    spot: Annotated[
+        bool, typer.Option("--spot", help="Run all tasks but one on Fargate Spot.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout, explained.")] = False,
+    network: Annotated[Network, typer.Option(help="Network path to AWS.")] = Network.ENDPOINTS,
+    prices: Annotated[
+        Path | None, typer.Option(help="TOML file overriding the list prices.")
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show how each number is calculated.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write JSON to stdout, with explanations.")
+    ] = False,
 ) -> None:
-    """Say what a rate of messages takes, from tasks to money.
+    """Estimate tasks, capacity and monthly cost for a message rate.
 
-    It calls nobody, and reckons with what the bench measured and list prices of us-east-1.
+    Makes no network calls. Uses benchmark results and list prices of us-east-1.
 
     Example: aup-worker plan --rate 10000/min
     """
     if task_vcpu is not None and task_vcpu not in [vcpu for vcpu, _ in TASK_SIZES]:
-        raise UsageError(f"--task-vcpu {task_vcpu:g}: must be 0.25, 0.5 or 1, for a single process")
+        raise UsageError(
+            f"--task-vcpu {task_vcpu:g}: expected 0.25, 0.5 or 1; one process uses at most one vCPU"
+        )
     figures = shipped() if prices is None else with_prices(shipped(), prices)
     measured = figures.measured
     demand = Demand(
@@ -81,35 +99,37 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter an option
         dynamodb_ms=measured.dynamodb_ms if latency_ms is None else latency_ms,
         task_vcpu=task_vcpu,
     )
-    made = make(demand, figures, architecture=architecture, network=network, spot=spot)
+    planned = make_plan(demand, figures, architecture=architecture, network=network, spot=spot)
     if as_json:
-        screen.print_json(report(made))
+        screen.print_json(report(planned))
     else:
-        _show(made, explain=explain)
+        _show(planned, explain=explain)
 
 
-def _show(made: Plan, *, explain: bool) -> None:
-    out, prices = screen.stdout(), made.figures.prices
-    _rows(("it takes", ""), needs(made), explain=explain, right=False)
+def _show(planned: Plan, *, explain: bool) -> None:
+    out, prices = screen.stdout(), planned.figures.prices
+    _print_rows(("requirement", ""), requirements(planned), explain=explain, right=False)
     out.print()
-    _show_limits(made.limits, explain=explain)
+    _print_limits(planned.limits, explain=explain)
     out.print()
-    rows = [Row(each.name, money(each.amount), each.why) for each in made.costs]
+    rows = [Row(each.name, money(each.amount), each.why) for each in planned.costs]
     rows.append(
-        Row("in all", money(made.total), f"{money(made.per_million)} for a million messages")
+        Row("total", money(planned.total), f"{money(planned.per_million)} per million messages")
     )
-    if made.once.amount:
-        rows.append(Row(made.once.name, money(made.once.amount), made.once.why))
-    _rows((f"a month in {prices.region}", prices.currency), rows, explain=explain, right=True)
+    if planned.once.amount:
+        rows.append(Row(planned.once.name, money(planned.once.amount), planned.once.why))
+    _print_rows(
+        (f"monthly cost in {prices.region}", prices.currency), rows, explain=explain, right=True
+    )
     out.print()
-    for line in remarks(made):
+    for line in remarks(planned):
         out.print(screen.plain(line))
     if not explain:
-        screen.note("--explain says how each number comes about")
+        screen.note("use --explain to show how each number is calculated")
 
 
-def _rows(head: tuple[str, str], rows: list[Row], *, explain: bool, right: bool) -> None:
-    table = screen.table(*head, *(("because",) if explain else ()))
+def _print_rows(heading: tuple[str, str], rows: list[Row], *, explain: bool, right: bool) -> None:
+    table = screen.table(*heading, *(("explanation",) if explain else ()))
     if right:
         table.columns[1].justify = "right"
     for name, value, why in rows:
@@ -117,9 +137,9 @@ def _rows(head: tuple[str, str], rows: list[Row], *, explain: bool, right: bool)
     screen.stdout().print(table)
 
 
-def _show_limits(limits: list[Limit], *, explain: bool) -> None:
+def _print_limits(limits: list[Limit], *, explain: bool) -> None:
     columns = ("quota", "needed", "default", "reached at", "")
-    table = screen.table(*columns, *(("because",) if explain else ()))
+    table = screen.table(*columns, *(("explanation",) if explain else ()))
     for column in table.columns[1:4]:
         column.justify = "right"
     for each in limits:
@@ -129,7 +149,7 @@ def _show_limits(limits: list[Limit], *, explain: bool) -> None:
             figure(each.needed),
             f"{each.quota:,.0f}",
             f"{figure(each.reached_at)}/s",
-            "RAISE IT" if each.to_raise else "",
+            "INCREASE" if each.to_raise else "",
             *why,
         )
     screen.stdout().print(table)

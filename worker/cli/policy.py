@@ -1,4 +1,4 @@
-"""The verbs for the table of policies."""
+"""Verbs for the policies table."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from worker.cli import screen
 from worker.cli.names import check_policy, problem_of
+from worker.cli.options import AsJSON
 from worker.cli.running import run_async
 from worker.domain.acceptance import parse_time
 from worker.domain.evidence import timestamp
@@ -24,21 +25,20 @@ from worker.settings import load
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Publish, list and retire versions of policies.",
+    help="Publish, list and retire policy versions.",
 )
 
-AsJSON = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
-PolicyId = Annotated[str, typer.Option("--policy", help="Which policy.")]
-Version = Annotated[str, typer.Option("--version", help="Which version of it.")]
+PolicyId = Annotated[str, typer.Option("--policy", help="Policy id.")]
+Version = Annotated[str, typer.Option("--version", help="Policy version.")]
 ResultT = TypeVar("ResultT")
 
 
-def _with_repository(use: Callable[[AUPRepository], Awaitable[ResultT]]) -> ResultT:
-    async def opened() -> ResultT:
+def _with_repository(action: Callable[[AUPRepository], Awaitable[ResultT]]) -> ResultT:
+    async def run() -> ResultT:
         async with AUPRepository(load().aws) as repository:
-            return await use(repository)
+            return await action(repository)
 
-    return run_async(opened())
+    return run_async(run())
 
 
 def _report(policies: list[Policy], *, as_json: bool) -> None:
@@ -71,28 +71,34 @@ def _report(policies: list[Policy], *, as_json: bool) -> None:
 def _state(policy: Policy, now: datetime) -> str:
     if policy.retired_at is not None and policy.retired_at <= now:
         return "retired"
-    return "to come" if policy.effective_at > now else "superseded"
+    return "scheduled" if policy.effective_at > now else "superseded"
 
 
 @app.command()
 def publish(
     policy: PolicyId,
     version: Version,
-    file: Annotated[Path | None, typer.Option(help="The text, exactly as users see it.")] = None,
-    sha256: Annotated[str | None, typer.Option(help="Or the SHA-256 of the text.")] = None,
-    title: Annotated[str, typer.Option(help="What people call it.")] = "",
+    file: Annotated[
+        Path | None, typer.Option(help="File with the text exactly as shown to users.")
+    ] = None,
+    sha256: Annotated[
+        str | None, typer.Option(help="SHA-256 of the text, instead of --file.")
+    ] = None,
+    title: Annotated[str, typer.Option(help="Title (default: the policy id).")] = "",
     effective_at: Annotated[
-        str | None, typer.Option(help="From when on it is in force; now, if absent.")
+        str | None, typer.Option(help="Effective time, RFC 3339 (default: now).")
     ] = None,
     as_json: AsJSON = False,
 ) -> None:
-    """Publish a version; publishing the same again changes nothing.
+    """Publish a policy version.
+
+    Publishing the same version again changes nothing.
 
     Example: aup-worker policy publish --policy aup --version 7 --file aup.html
     """
     check_policy(policy, version)
     if (file is None) == (sha256 is None):
-        raise UsageError("give the text with --file, or its hash with --sha256")
+        raise UsageError("pass either --file or --sha256")
     now = datetime.now(UTC)
     fields: dict[str, Any] = {
         "policy_id": policy,
@@ -103,11 +109,11 @@ def publish(
         "effective_at": _time(effective_at) if effective_at else now,
     }
     try:
-        wanted = Policy(**fields)
+        requested = Policy(**fields)
     except ValidationError as error:
         field = error.errors(include_input=False)[0]["loc"][0]
         raise UsageError(f"{field}: {problem_of(error)}") from None
-    published = _with_repository(lambda repository: repository.publish_policy(wanted))
+    published = _with_repository(lambda repository: repository.publish_policy(requested))
     _report([published], as_json=as_json)
 
 
@@ -127,10 +133,10 @@ def _time(text: str) -> datetime:
 
 @app.command("list")
 def list_(
-    policy: Annotated[str | None, typer.Option(help="Only this policy.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Policy id (default: all).")] = None,
     as_json: AsJSON = False,
 ) -> None:
-    """List published versions.
+    """List published policy versions.
 
     Example: aup-worker policy list --json
     """
@@ -140,9 +146,10 @@ def list_(
 
 @app.command()
 def retire(policy: PolicyId, version: Version, as_json: AsJSON = False) -> None:
-    """Retire a version: users are no longer asked to accept it.
+    """Retire a policy version.
 
-    What was accepted stays. A version that is retired already keeps its first end, which is shown.
+    Users are no longer asked to accept it. Recorded acceptances are kept. A version that is already
+    retired keeps its retirement time.
 
     Example: aup-worker policy retire --policy aup --version 2025-07
     """
@@ -153,5 +160,5 @@ def retire(policy: PolicyId, version: Version, as_json: AsJSON = False) -> None:
     )
     if retired.retired_at is not None and timestamp(retired.retired_at) != timestamp(now):
         first = timestamp(retired.retired_at)
-        screen.note(f"{policy} {version} is retired already, since {first}; nothing was changed")
+        screen.note(f"{policy} {version} was already retired at {first}; nothing was changed")
     _report([retired], as_json=as_json)

@@ -1,4 +1,4 @@
-"""The verb that sends acceptances."""
+"""Verb that sends acceptances."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ import typer
 from worker.aws.queue_lookup import open_queues
 from worker.aws.sqs import Queue
 from worker.cli import screen
+from worker.cli.options import AsJSON, Rate
 from worker.cli.running import run_async
 from worker.domain.message import MESSAGE_MAX_BYTES
 from worker.errors import UsageError
@@ -40,34 +41,38 @@ from worker.settings import Settings, load
 
 _BAD_LINES_SHOWN = 20
 _SPOOL_BYTES = 8 * 1024 * 1024
-# No queue has a lower MaximumMessageSize.
+# Lowest MaximumMessageSize that SQS allows.
 _LIMIT_MIN_BYTES = 1024
 
 
-def push(  # noqa: PLR0913, PLR0917 - one parameter an option
+def push(  # noqa: PLR0913, PLR0917 - one parameter per option
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="FILE", help="JSON Lines, one acceptance a line; - is stdin."),
+        typer.Argument(
+            metavar="FILE", help="JSON Lines file, one acceptance per line; - for stdin."
+        ),
     ] = None,
-    user: Annotated[str | None, typer.Option(help="Send one acceptance: of this user,")] = None,
-    policy: Annotated[str | None, typer.Option(help="of this policy,")] = None,
-    version: Annotated[str | None, typer.Option(help="of this version.")] = None,
-    event_id: Annotated[str | None, typer.Option(help="Its event id; made, if absent.")] = None,
+    user: Annotated[str | None, typer.Option(help="User id, to send a single acceptance.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Policy id of the single acceptance.")] = None,
+    version: Annotated[
+        str | None, typer.Option(help="Policy version of the single acceptance.")
+    ] = None,
+    event_id: Annotated[
+        str | None, typer.Option(help="Event id of the single acceptance (default: random).")
+    ] = None,
     validate: Annotated[
-        bool, typer.Option(help="Check every line first, or send raw bodies.")
+        bool, typer.Option(help="Validate all lines before sending, or send them unchecked.")
     ] = True,
     skip_invalid: Annotated[
-        bool, typer.Option("--skip-invalid", help="Send the good lines of a bad file.")
+        bool, typer.Option("--skip-invalid", help="Send the valid lines, skip the others.")
     ] = False,
-    rate: Annotated[
-        float | None, typer.Option(metavar="RATE", min=0.1, help="Messages a second at most.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout.")] = False,
+    rate: Rate = None,
+    as_json: AsJSON = False,
 ) -> None:
-    """Send acceptances from files, from stdin or from options.
+    """Send acceptances from files, stdin or options.
 
-    Every line is checked before the first is sent. Exit codes: 0 all sent, 1 some not, 2 nothing
-    sent because the input is wrong.
+    All lines are validated before the first is sent. Exit codes: 0 all sent, 1 some not sent, 2
+    invalid input, nothing sent.
 
     Example: aup-worker push --user u-42 --policy aup --version 2026-01
     """
@@ -80,9 +85,9 @@ def push(  # noqa: PLR0913, PLR0917 - one parameter an option
         else:
             inputs = _streams(files, stack)
         source = Source(inputs, check, skip_invalid)
-        source.examine(MESSAGE_MAX_BYTES)
+        source.validate(MESSAGE_MAX_BYTES)
         figures = run_async(_send(settings, source, rate))
-    _report(figures, source.bad, as_json=as_json)
+    _report(figures, source.invalid, as_json=as_json)
 
 
 Inputs = list[tuple[str, IO[bytes]]]
@@ -90,53 +95,58 @@ Inputs = list[tuple[str, IO[bytes]]]
 
 @dataclass(slots=True)
 class Source:
-    """Input that is read twice: all of it is checked before the first line is sent.
+    """Input that is read twice: to validate all lines, then to send them.
 
     Attributes:
-        check: Returns what is wrong with a line, given the limit of a message in bytes.
-        good: Lines to send.
-        bad: Lines that must not be sent.
-        largest_bytes: Size of the largest line to send.
+        check: Returns the problem of a line, or None; called with the maximum size in bytes.
+        max_bytes: Maximum size of a message.
+        valid: Number of valid lines.
+        invalid: Number of invalid lines.
+        largest_bytes: Size of the largest valid line.
+        shown: The first invalid lines.
     """
 
     inputs: Inputs
     check: Callable[[Line | InvalidLine, int], InvalidLine | None]
     skip_invalid: bool
     max_bytes: int = MESSAGE_MAX_BYTES
-    good: int = 0
-    bad: int = 0
+    valid: int = 0
+    invalid: int = 0
     largest_bytes: int = 0
     shown: list[InvalidLine] = field(default_factory=list)
 
-    def examine(self, max_bytes: int) -> None:
-        """Check all lines against the limit of a message.
+    def validate(self, max_bytes: int) -> None:
+        """Validate all lines.
+
+        Args:
+            max_bytes: Maximum size of a message.
 
         Raises:
-            UsageError: Some are bad, or there are none.
+            UsageError: The input is empty, or lines are invalid and must not be skipped.
         """
-        self.max_bytes, self.good, self.bad, self.largest_bytes = max_bytes, 0, 0, 0
+        self.max_bytes, self.valid, self.invalid, self.largest_bytes = max_bytes, 0, 0, 0
         self.shown.clear()
         for line in _lines(self.inputs):
             problem = self.check(line, max_bytes)
             if problem is not None:
-                self.bad += 1
+                self.invalid += 1
                 if len(self.shown) < _BAD_LINES_SHOWN:
                     self.shown.append(problem)
             elif isinstance(line, Line):
-                self.good += 1
+                self.valid += 1
                 self.largest_bytes = max(self.largest_bytes, len(line.text.encode()))
-        if not self.good and not self.bad:
+        if not self.valid and not self.invalid:
             names = ", ".join(name for name, _ in self.inputs)
-            raise UsageError(f"{names}: no lines, nothing to send")
-        _show(self.shown, self.bad)
-        if self.bad and not self.skip_invalid:
+            raise UsageError(f"{names}: input is empty, nothing to send")
+        _show(self.shown, self.invalid)
+        if self.invalid and not self.skip_invalid:
             raise UsageError(
-                f"{self.bad} of {self.good + self.bad} lines are bad; nothing was sent "
-                "(--skip-invalid sends the others, --no-validate sends all that SQS takes)"
+                f"{self.invalid} of {self.valid + self.invalid} lines are invalid; nothing was "
+                "sent (--skip-invalid sends the valid ones, --no-validate all that SQS accepts)"
             )
 
     def lines(self) -> Iterator[Line]:
-        """Yield the lines to send."""
+        """Yield the valid lines."""
         for line in _lines(self.inputs):
             if isinstance(line, Line) and self.check(line, self.max_bytes) is None:
                 yield line
@@ -150,7 +160,7 @@ def _one(
     files: list[Path] | None,
 ) -> Inputs:
     if not (user and policy and version) or files:
-        raise UsageError("one acceptance takes --user, --policy and --version, and no file")
+        raise UsageError("a single acceptance requires --user, --policy and --version, and no file")
     acceptance = {
         "event_id": event_id or str(uuid.uuid4()),
         "user_id": user,
@@ -158,7 +168,7 @@ def _one(
         "version": version,
         "accepted_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     }
-    # Bytes of an argument that are not UTF-8 stay what they are, for the check to name.
+    # Preserve bytes of an argument that are not UTF-8, so that validation reports them.
     text = json.dumps(acceptance, ensure_ascii=False)
     stream = io.BytesIO(text.encode("utf-8", "surrogateescape"))
     return [("options", stream)]
@@ -166,7 +176,7 @@ def _one(
 
 def _streams(files: list[Path] | None, stack: ExitStack) -> Inputs:
     if not files and sys.stdin.isatty():
-        raise UsageError("nothing to send: name a file, pipe JSON Lines in, or give --user")
+        raise UsageError("no input: pass a file, pipe JSON Lines to stdin, or pass --user")
     return [_stream(path, stack) for path in files or [Path("-")]]
 
 
@@ -183,8 +193,8 @@ def _stream(path: Path, stack: ExitStack) -> tuple[str, IO[bytes]]:
 
 
 def _spooled(name: str, stream: IO[bytes], stack: ExitStack) -> IO[bytes]:
-    """Copy a stream that cannot be read twice, such as a pipe; lines too long are cut short."""
-    spool = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES))  # noqa: SIM115 - the stack closes it
+    """Copy a stream that cannot be read twice, such as a pipe; truncate overlong lines."""
+    spool = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES))  # noqa: SIM115 - closed by the stack
     try:
         for line, length in read_raw_lines(name, stream):
             spool.write(line)
@@ -193,10 +203,10 @@ def _spooled(name: str, stream: IO[bytes], stack: ExitStack) -> IO[bytes]:
         spool.flush()
     except OSError as error:
         with suppress(OSError):
-            spool.close()  # the second time, in the stack, does nothing
+            spool.close()  # A second close, by the stack, has no effect.
         raise UsageError(
-            f"{name}: cannot be copied to {tempfile.gettempdir()}, where it waits until all of it "
-            f"is checked: {error.strerror}; nothing was sent. Name a file, or set TMPDIR"
+            f"{name}: cannot be copied to {tempfile.gettempdir()} for validation: "
+            f"{error.strerror}; nothing was sent. Pass a file instead, or set TMPDIR"
         ) from None
     return spool
 
@@ -207,40 +217,44 @@ def _lines(inputs: Inputs) -> Iterator[Line | InvalidLine]:
         yield from read_lines(name, stream)
 
 
-def _show(shown: list[InvalidLine], bad: int) -> None:
+def _show(shown: list[InvalidLine], count: int) -> None:
     for problem in shown:
         screen.note(str(problem))
-    if bad > len(shown):
-        screen.note(f"… and {bad - len(shown)} more")
+    if count > len(shown):
+        screen.note(f"… and {count - len(shown)} more")
 
 
 async def check_limit(queue: Queue, source: Source) -> None:
-    """Check the input against the queue's own limit, before anything is sent."""
+    """Validate the input again if the queue's message size limit requires it.
+
+    Raises:
+        UsageError: A message exceeds the limit.
+    """
     unknown = await queue.check_destination()
     if unknown and source.largest_bytes > _LIMIT_MIN_BYTES:
         screen.note(
-            f"aup-worker: cannot read the queue's MaximumMessageSize, {MESSAGE_MAX_BYTES:,} bytes "
-            f"assumed: {unknown}"
+            f"aup-worker: cannot read MaximumMessageSize of the queue, assuming "
+            f"{MESSAGE_MAX_BYTES:,} bytes: {unknown}"
         )
     if source.largest_bytes > queue.message_max_bytes:
-        source.examine(queue.message_max_bytes)
+        source.validate(queue.message_max_bytes)
 
 
 async def _send(settings: Settings, source: Source, rate: float | None) -> PushFigures:
     with screen.progress("sending") as bar:
-        task = bar.add_task("sending", total=source.good, rate="")
+        task = bar.add_task("sending", total=source.valid, rate="")
 
         def show(figures: PushFigures) -> None:
             per_second = figures.sent / max(figures.seconds, 0.001)
             bar.update(task, completed=figures.sent, rate=f"{per_second:,.0f}/s")
 
-        async with traced(_tell_of_traces) as tracing, open_queues(settings) as (queue, _):
+        async with traced(_note_trace_error) as tracing, open_queues(settings) as (queue, _):
             await check_limit(queue, source)
-            place = queue if tracing is None else tracing.publishing(queue)
-            return await send(place, source.lines(), rate_per_second=rate, progress=show)
+            destination = queue if tracing is None else tracing.publishing(queue)
+            return await send(destination, source.lines(), rate_per_second=rate, progress=show)
 
 
-def _tell_of_traces(problem: str) -> None:
+def _note_trace_error(problem: str) -> None:
     screen.note(f"aup-worker: traces are not exported: {problem}")
 
 

@@ -1,4 +1,4 @@
-"""The verb that is the service."""
+"""Verb that runs the service."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from worker.settings import Settings, load
 def run() -> None:
     """Run the service until SIGTERM or SIGINT.
 
-    A second signal stops it at once. Exit codes: 0 after a clean drain, 1 when it had to give up,
-    2 for wrong settings.
+    A second signal stops it immediately. Exit codes: 0 clean drain, 1 drain incomplete or fatal
+    error, 2 invalid settings.
 
     Example: AUP_QUEUE=acceptances AWS_REGION=eu-west-1 aup-worker run
     """
     settings = load()
     never_block()
     configure(settings.log_level, settings.log_format)
-    run_on_loop(_served(settings))
+    run_on_loop(_serve(settings))
 
 
-async def _served(settings: Settings) -> None:
+async def _serve(settings: Settings) -> None:
     try:
         await serve(settings)
     finally:

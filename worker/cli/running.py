@@ -1,4 +1,4 @@
-"""How a verb runs its coroutine and is interrupted."""
+"""Execution of a verb's coroutine, with handling of interrupts."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ ResultT = TypeVar("ResultT")
 
 
 def run_async(main: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Run a verb to its end; SIGINT and SIGTERM let it put things in order first.
+    """Run a coroutine to completion; cancel it on SIGINT or SIGTERM so that it cleans up.
 
     Warnings are logged to stderr.
 
     Raises:
-        StoppedError: a signal ended it.
+        StoppedError: A signal interrupted the coroutine.
     """
     configure("warning", "auto")
 
     async def interruptible() -> ResultT:
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - we run in one
+        assert task is not None  # noqa: S101 - runs in a task
 
         def interrupt(_: object) -> None:
             task.cancel()
@@ -41,4 +41,6 @@ def run_async(main: Coroutine[Any, Any, ResultT]) -> ResultT:
     try:
         return run_on_loop(interruptible())
     except asyncio.CancelledError:
-        raise StoppedError("interrupted; nothing is lost, and a second run goes on") from None
+        raise StoppedError(
+            "interrupted; nothing is lost, run the command again to continue"
+        ) from None

@@ -1,4 +1,4 @@
-"""What the verbs print: data on stdout, everything else on stderr."""
+"""Output of the verbs: data on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from rich.text import Text
 
 _PIPE_WIDTH: Final = 240
 _C1: Final = range(0x7F, 0xA0)
-# What reorders or breaks a line without being a control character: marks, embeddings, overrides and
-# isolates of bidirectional text, and the separators of lines and paragraphs.
+# Characters that reorder or break a line although they are not control characters: bidirectional
+# marks, embeddings, overrides and isolates, and line and paragraph separators.
 _LAYOUT: Final = (
     0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)
 )  # fmt: skip
-# In JSON as everywhere else; half a surrogate pair has no UTF-8.
+# Escaped in JSON, too. A lone surrogate cannot be encoded as UTF-8.
 _JSON_ESCAPES: Final = {code: f"\\u{code:04x}" for code in (*_C1, *_LAYOUT, *range(0xD800, 0xE000))}
 _CONTROLS: Final = {
     **_JSON_ESCAPES,
@@ -35,37 +35,37 @@ _CONTROLS: Final = {
 
 
 def stdout() -> Console:
-    """Give the console for data; wide where it is no terminal, so that nothing is cut."""
+    """Return the console for data; wide if stdout is not a terminal, so that nothing is cut."""
     return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False)
 
 
 def stderr() -> Console:
-    """Give the console for everything else."""
+    """Return the console for everything except data."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def plain(value: object) -> Text:
-    """Return text that others wrote as one line, its control characters escaped."""
+    """Return untrusted text as one line with control characters escaped."""
     return Text(str(value).translate(_CONTROLS))
 
 
 def print_json(data: Any) -> None:
-    """Print one JSON document on stdout."""
-    print(_json(data, indent=2))  # noqa: T201 - the verb's data
+    """Print a JSON document to stdout."""
+    print(_json(data, indent=2))  # noqa: T201 - output of the verb
 
 
 def print_json_line(data: Any) -> None:
-    """Print one JSON object in a line on stdout."""
-    print(_json(data))  # noqa: T201 - the verb's data
+    """Print a JSON object on one line to stdout."""
+    print(_json(data))  # noqa: T201 - output of the verb
 
 
 def print_line(text: str) -> None:
-    """Print one line of data on stdout, for a program or a log."""
-    print(plain(text).plain)  # noqa: T201 - the verb's data
+    """Print one line of data to stdout, for a program or a log."""
+    print(plain(text).plain)  # noqa: T201 - output of the verb
 
 
 def _json(data: Any, indent: int | None = None) -> str:
-    # Outside of strings there are none of these; escaped they are the same JSON.
+    # These characters occur only inside strings, where escaping keeps the JSON value unchanged.
     text = json.dumps(data, indent=indent, ensure_ascii=False, default=_encode)
     return text.translate(_JSON_ESCAPES)
 
@@ -77,24 +77,26 @@ def _encode(value: Any) -> Any:
 
 
 def table(*columns: str, title: str | None = None) -> Table:
-    """Start a table in the one style of all verbs."""
-    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    """Return an empty table in the common style of all verbs."""
+    created = Table(
+        title=title, title_justify="left", box=None, pad_edge=False, header_style="bold"
+    )
     for column in columns:
-        made.add_column(column, overflow="fold")
-    return made
+        created.add_column(column, overflow="fold")
+    return created
 
 
 def note(message: str, above: Progress | None = None) -> None:
-    """Print one line on stderr, above the bar where there is one."""
+    """Print one line to stderr, above the progress bar if there is one."""
     console = stderr() if above is None else above.console
     console.print(plain(message))
 
 
 def progress(description: str) -> Progress:
-    """Show progress on a terminal: done of all, rate and remaining time.
+    """Return a progress bar with count, rate and remaining time; hidden without a terminal.
 
     Args:
-        description: what is under way; `{task.description}` is that of the task, which may change.
+        description: Label; use `{task.description}` to show the description of the task.
     """
     console = stderr()
     return Progress(
@@ -111,7 +113,7 @@ def progress(description: str) -> Progress:
 
 
 def duration(seconds: float) -> str:
-    """Write a duration for a person, in its largest unit."""
+    """Return a duration as text in its largest unit."""
     for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
         if abs(seconds) >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

@@ -1,33 +1,29 @@
-"""The verbs for development: init, schema."""
+"""Verbs for development: init, schema."""
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from worker.aws.provision import provision
 from worker.cli import screen
+from worker.cli.options import AsJSON
 from worker.cli.running import run_async
 from worker.domain.acceptance import Acceptance
 from worker.settings import load
 
-AsJSON = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
-
 
 def init(as_json: AsJSON = False) -> None:
-    """Make the queues and tables that are missing.
+    """Create missing queues and tables.
 
-    For development: production wants encryption, alarms and backups of its own.
+    For development only; for production use the templates in infra/, which add encryption, alarms
+    and backups.
 
     Example: AWS_ENDPOINT_URL=http://127.0.0.1:5000 aup-worker init
     """
-    made = run_async(provision(load()))
+    created = run_async(provision(load()))
     if as_json:
-        screen.print_json(made)
+        screen.print_json(created)
         return
-    for name, new in made.items():
-        screen.stdout().print(screen.plain(f"{name}: {'made' if new else 'was there'}"))
+    for name, new in created.items():
+        screen.stdout().print(screen.plain(f"{name}: {'created' if new else 'exists'}"))
 
 
 def schema() -> None:

@@ -1,4 +1,4 @@
-"""The verb that shows how queues and workers stand."""
+"""Verb that shows the state of queues and workers."""
 
 from __future__ import annotations
 
@@ -23,33 +23,35 @@ _BETWEEN_SAMPLES_SECONDS: Final = 1.0
 
 
 def status(
-    watching: Annotated[
-        bool, typer.Option("--watch", help="Again and again, until q or Ctrl-C.")
+    continuous: Annotated[
+        bool, typer.Option("--watch", help="Refresh continuously until q or Ctrl-C.")
     ] = False,
     interval_seconds: Annotated[
         float,
-        typer.Option("--interval", metavar="SECONDS", min=0.5, max=3600, help="Between two looks."),
+        typer.Option("--interval", metavar="SECONDS", min=0.5, max=3600, help="Refresh interval."),
     ] = 2.0,
     worker: Annotated[
         list[str] | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="Health endpoint of a worker; repeatable. AUP_HEALTH_PORT's, if absent.",
+            help="Health endpoint of a worker; repeatable (default: AUP_HEALTH_PORT).",
         ),
     ] = None,
     reasons: Annotated[
-        bool, typer.Option(help="Look through the dead letters; it receives up to 1,000 of them.")
+        bool, typer.Option(help="Count dead letters by reason, receiving up to 1,000 of them.")
     ] = True,
     as_json: Annotated[
-        bool, typer.Option("--json", help="JSON on stdout; with --watch a line a look.")
+        bool,
+        typer.Option("--json", help="Write JSON to stdout; with --watch one line per refresh."),
     ] = False,
 ) -> None:
-    """Show how the queues and workers stand, once or live.
+    """Show queues and workers, once or continuously.
 
-    The age of the oldest message comes from CloudWatch, once a minute at most. Looking through the
-    dead letters takes nothing, but hides them for moments and raises their receive counts; it ends
-    after 5 seconds. With --watch they are looked through when their number changed, every 15
-    seconds at most. Where stdout is no terminal, --watch writes a line a look.
+    CloudWatch reports the age of the oldest message; it is queried at most once a minute. Counting
+    by reason deletes nothing, but hides dead letters for a moment and increments their receive
+    counts; it ends after 5 seconds. With --watch, the reasons are counted when the number of dead
+    letters changes, at most every 15 seconds. If stdout is not a terminal, --watch writes one line
+    per refresh.
 
     Example: aup-worker status --watch --worker 127.0.0.1:8080
     """
@@ -57,19 +59,19 @@ def status(
     workers = list(dict.fromkeys(map(parse_address, worker or ())))
     if not workers and settings.health_port is not None:
         workers = [format_address(settings.health_host, settings.health_port)]
-    if watching:
+    if continuous:
         run_async(_watch(settings, workers, interval_seconds, reasons=reasons, as_json=as_json))
         return
-    seen = run_async(_once(settings, workers, reasons=reasons))
+    result = run_async(_once(settings, workers, reasons=reasons))
     if as_json:
-        screen.print_json(seen.report())
+        screen.print_json(result.report())
         return
     out = screen.stdout()
-    out.print(draw(seen, out.width))
+    out.print(draw(result, out.width))
     out.print()
-    for name, queue in (("queue", seen.queue), ("dead letters", seen.dead_letters)):
-        kept = screen.duration(queue.state.retention_seconds)
-        out.print(screen.plain(f"{name}, kept for {kept}: {queue.state.url}"), soft_wrap=True)
+    for name, queue in (("queue", result.queue), ("dead letters", result.dead_letters)):
+        retention = screen.duration(queue.state.retention_seconds)
+        out.print(screen.plain(f"{name}, retention {retention}: {queue.state.url}"), soft_wrap=True)
 
 
 @asynccontextmanager
@@ -92,7 +94,7 @@ async def _observer(
 
 async def _once(settings: Settings, workers: list[str], *, reasons: bool) -> Status:
     async with _observer(settings, workers, reasons=reasons) as observer:
-        if workers:  # rates take two samples
+        if workers:  # Rates require two samples.
             await observer.observe()
             await asyncio.sleep(_BETWEEN_SAMPLES_SECONDS)
         return await observer.observe(settle=True)
@@ -112,12 +114,12 @@ async def _watch(
             await watch(observer.observe, out, interval_seconds)
             return
 
-        async def tell() -> None:
-            seen = await observer.observe()
+        async def report() -> None:
+            result = await observer.observe()
             if as_json:
-                screen.print_json_line(seen.report())
+                screen.print_json_line(result.report())
             else:
-                screen.print_line(line(seen))
+                screen.print_line(line(result))
             sys.stdout.flush()
 
-        await repeat(tell, interval_seconds, asyncio.Event())
+        await repeat(report, interval_seconds, asyncio.Event())

@@ -1,1 +1,1 @@
-"""The guided run: the whole job on an embedded AWS, with the service that `run` runs."""
+"""Demonstration of the complete workflow on an embedded AWS, with the real service."""

@@ -1,4 +1,4 @@
-"""What the guided run sends: every kind of message that a queue may hold."""
+"""Messages of the demonstration: every kind that a queue may contain."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import uuid
 from typing import Any, Final
 
 POLICY: Final = "acceptable-use"
+TITLE: Final = "Acceptable Use Policy"
 PUBLISHED: Final = "2026-01"
-FORGOTTEN: Final = "2026-02"
+PUBLISHED_LATE: Final = "2026-02"
+UNPUBLISHED: Final = "2026-03"
 TEXTS: Final = {
     PUBLISHED: "Be kind. Do not send spam.",
-    FORGOTTEN: "Be kind. Send no spam, mine no coins.",
+    PUBLISHED_LATE: "Be kind. Send no spam, mine no coins.",
+    UNPUBLISHED: "Be kind. Send no spam, mine no coins, share no passwords.",
 }
 
 
@@ -33,25 +36,35 @@ def _acceptance(number: int, **changes: Any) -> dict[str, Any]:
     }
 
 
-def messages(good: int) -> list[str]:
-    """Write good ones, doubled ones, enveloped ones, and ones that cannot be recorded (yet)."""
-    bodies = [json.dumps(_acceptance(number)) for number in range(good)]
-    bodies += [json.dumps(_acceptance(number)) for number in range(20)]  # the same event twice
-    bodies += [_enveloped(good + number, number % 4) for number in range(40)]
+def messages(valid: int) -> list[str]:
+    """Return valid, duplicate and enveloped messages, and some that cannot be recorded (yet).
+
+    Args:
+        valid: Number of plain valid messages.
+    """
+    bodies = [json.dumps(_acceptance(number)) for number in range(valid)]
+    bodies += [json.dumps(_acceptance(number)) for number in range(20)]  # duplicates
+    bodies += [_enveloped(valid + number, number % 4) for number in range(40)]
     bodies += [
-        json.dumps(_acceptance(good + 100 + number, version=FORGOTTEN)) for number in range(15)
+        json.dumps(_acceptance(valid + 100 + number, version=PUBLISHED_LATE))
+        for number in range(15)
     ]
-    bodies += [json.dumps(_acceptance(good + 200 + number))[:-7] for number in range(10)]
+    bodies += [json.dumps(_acceptance(valid + 200 + number))[:-7] for number in range(10)]
     for number in range(10):
-        incomplete = _acceptance(good + 300 + number)
+        incomplete = _acceptance(valid + 300 + number)
         del incomplete["user_id"]
         bodies.append(json.dumps(incomplete))
     return bodies
 
 
-def late_messages() -> list[str]:
-    """Write copies of recorded events that were tampered with."""
+def conflicting_messages() -> list[str]:
+    """Return messages with the ids of recorded events, but different content."""
     return [json.dumps(_acceptance(number, channel="forged")) for number in range(5)]
+
+
+def unpublished_messages() -> list[str]:
+    """Return acceptances of a version that the demonstration does not publish."""
+    return [json.dumps(_acceptance(900 + number, version=UNPUBLISHED)) for number in range(12)]
 
 
 def _enveloped(number: int, kind: int) -> str:
@@ -67,7 +80,7 @@ def _enveloped(number: int, kind: int) -> str:
 
 
 def event_of(body: str) -> str | None:
-    """Find the event that a good message of ours states, whatever its envelope."""
+    """Return the event id of a valid message in any envelope; None for other messages."""
     try:
         data = json.loads(body)
     except ValueError:
@@ -77,5 +90,5 @@ def event_of(body: str) -> str | None:
     elif "Message" in data:
         data = json.loads(data["Message"])
     data = data.get("data") or data.get("detail") or data
-    good = "user_id" in data and data.get("channel") != "forged"
-    return str(data["event_id"]) if good else None
+    valid = "user_id" in data and data.get("channel") != "forged"
+    return str(data["event_id"]) if valid else None

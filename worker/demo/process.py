@@ -1,4 +1,4 @@
-"""The service in a process of its own, watched through its log."""
+"""The service in a process of its own, observed through its log."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ from typing import Any, Final
 
 from worker.errors import AUPError
 
-_PATIENCE_SECONDS: Final = 45.0
+_TIMEOUT_SECONDS: Final = 45.0
 
 
 class ServiceProcess:
-    """The service in a process of its own, watched through its log."""
+    """A process running `aup-worker run`, observed through its log.
+
+    Attributes:
+        figures: The latest `summary` or `stopped` log line.
+        exit_code: Exit code; None while the process runs.
+    """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -27,8 +32,8 @@ class ServiceProcess:
         self._last_line = ""
 
     async def read(self) -> None:
-        """Follow the log until the process ends."""
-        assert self._process.stderr is not None  # noqa: S101 - it was asked for
+        """Read the log until the process ends."""
+        assert self._process.stderr is not None  # noqa: S101 - created with a pipe
         async for raw in self._process.stderr:
             self._last_line = raw.decode(errors="replace").strip()
             try:
@@ -43,31 +48,39 @@ class ServiceProcess:
     async def until(
         self, reached: Callable[[dict[str, Any]], bool], show: Callable[[dict[str, Any]], None]
     ) -> None:
-        """Wait for figures, showing each summary meanwhile."""
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        """Wait until the figures satisfy a condition.
+
+        Args:
+            reached: The condition.
+            show: Called with the figures of each new summary.
+
+        Raises:
+            AUPError: The service ended, or the condition is not satisfied within 45 seconds.
+        """
+        deadline = time.monotonic() + _TIMEOUT_SECONDS
         while not reached(self.figures):
             if self._process.returncode is not None:
-                raise AUPError(f"the service ended too early: {self._last_line}")
+                raise AUPError(f"the service ended unexpectedly: {self._last_line}")
             try:
                 async with asyncio.timeout(deadline - time.monotonic()):
                     await self._changed.wait()
             except TimeoutError:
                 raise AUPError(
-                    f"the service did not get there in {_PATIENCE_SECONDS:g} s: {self._last_line}"
+                    f"the service did not finish in {_TIMEOUT_SECONDS:g} s: {self._last_line}"
                 ) from None
             self._changed.clear()
             show(self.figures)
 
     async def stop(self) -> None:
-        """Send SIGTERM and wait for the end."""
+        """Send SIGTERM and wait for the process to end."""
         self._process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(_PATIENCE_SECONDS):
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
             self.exit_code = await self._process.wait()
 
 
 @asynccontextmanager
 async def service_process() -> AsyncIterator[ServiceProcess]:
-    """Run `aup-worker run` as long as the block lasts."""
+    """Run `aup-worker run` until the end of the block."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "worker", "run", stderr=asyncio.subprocess.PIPE
     )

@@ -1,13 +1,12 @@
-"""The guided run, act by act."""
+"""Scenario of the demonstration, step by step."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
@@ -16,15 +15,17 @@ from worker.aws.client import new_session
 from worker.aws.provision import provision
 from worker.aws.queue_lookup import open_queues
 from worker.aws.sqs import Queue
-from worker.demo.embedded_aws import embedded_aws
+from worker.demo.embedded_aws import SETTINGS, embedded_aws, only_settings
 from worker.demo.messages import (
-    FORGOTTEN,
     POLICY,
     PUBLISHED,
+    PUBLISHED_LATE,
     TEXTS,
+    TITLE,
+    conflicting_messages,
     event_of,
-    late_messages,
     messages,
+    unpublished_messages,
 )
 from worker.demo.process import ServiceProcess, service_process
 from worker.domain.message import BATCH_MAX_ENTRIES, OutgoingMessage
@@ -37,52 +38,43 @@ from worker.operations.dead_letters.scan import scan_dead_letters
 from worker.repository import AUPRepository
 from worker.settings import Settings, load
 
-# The embedded server slows down with the backlog, so it is kept short.
+# The embedded AWS becomes slower with a growing backlog.
 _BACKLOG_MAX: Final = 40
-_ENVIRONMENT: Final = {
-    "AWS_REGION": "us-east-1",
-    # The embedded server takes any; without them the SDK would look for real ones.
-    "AWS_ACCESS_KEY_ID": "embedded",
-    "AWS_SECRET_ACCESS_KEY": "embedded",
-    "AUP_WRITE_API": "put",
-    # Two conditional puts at once may both succeed on the embedded server.
-    "AUP_WRITE_CONCURRENCY": "1",
-    "AUP_WAIT_SECONDS": "1",
-    "AUP_POLL_CONCURRENCY": "4",
-    "AUP_UNKNOWN_POLICY_SECONDS": "1",
-    "AUP_BACKOFF_BASE_SECONDS": "0.5",
-    "AUP_BACKOFF_CAP_SECONDS": "1",
-    "AUP_SUMMARY_SECONDS": "0.25",
-    "AUP_LOG_FORMAT": "json",
-}
+_LOG_SETTINGS: Final = {"AUP_SUMMARY_SECONDS": "0.25", "AUP_LOG_FORMAT": "json"}
 
 
-class Narrator(Protocol):
-    """Whoever tells the story to the person who watches."""
+class Reporter(Protocol):
+    """Receiver of the steps and the progress of the demonstration."""
 
-    def say(self, text: str) -> None:
-        """Tell one step."""
+    def step(self, text: str) -> None:
+        """Report a completed step."""
 
     def progress(self, sent: int, total: int, figures: dict[str, Any]) -> None:
-        """Show how far the service is."""
+        """Report the progress of the service.
 
-    def show_dead(self, letters: Sequence[DeadLetter]) -> None:
-        """Show what is dead and why."""
+        Args:
+            sent: Messages sent so far.
+            total: Messages to send.
+            figures: Latest figures of the service.
+        """
+
+    def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """Report the dead letters."""
 
 
 @dataclass(slots=True)
 class DemoReport:
-    """The final figures.
+    """Final figures.
 
     Attributes:
-        sent: messages pushed.
-        recorded: acceptances in the table, by an independent reader.
-        duplicates: messages that stated what was recorded before.
-        dead_lettered: by reason, before the replay.
-        replayed: dead letters sent back.
-        lost: messages that are neither recorded, nor duplicates, nor dead letters.
-        doubled: messages recorded or dead-lettered more than once.
-        balanced: whether every run of the service balanced its books.
+        sent: Messages sent.
+        recorded: Acceptances in the table, read independently of the service.
+        duplicates: Messages whose acceptance was already recorded.
+        dead_lettered: Dead letters by reason, before the replay.
+        replayed: Dead letters sent back.
+        lost: Messages that are neither recorded, nor duplicates, nor dead letters.
+        doubled: Messages recorded or dead-lettered more than once.
+        balanced: Whether the accounting of every run of the service balanced.
     """
 
     sent: int = 0
@@ -97,137 +89,146 @@ class DemoReport:
 
     @property
     def sound(self) -> bool:
-        """Say whether nothing was lost or doubled and all books balance."""
+        """Whether no message is lost or doubled and the accounting balances."""
         dead = sum(self.dead_lettered.values())
-        # Counted past the service: SQS may hand one message out twice, which it counts as two.
+        # Counted independently of the service, which counts a redelivered message twice.
         accounted = self.recorded + self.duplicates + dead - self.replayed
         return self.balanced and not self.lost and not self.doubled and accounted == self.sent
 
 
-async def run_demo(narrator: Narrator, *, good: int = 300) -> DemoReport:
-    """Run the whole job once.
+Keep = Callable[[DemoReport, dict[str, str]], Awaitable[None]]
+
+
+async def run_demo(reporter: Reporter, *, valid: int = 300, keep: Keep | None = None) -> DemoReport:
+    """Run the scenario once.
 
     Args:
-        narrator: told every step.
-        good: how many plain acceptances are among the messages.
+        reporter: Receiver of the steps.
+        valid: Number of plain valid acceptances among the messages.
+        keep: Called at the end with the report and the settings of the embedded AWS, which runs
+            until it returns. The queue then has dead letters of an unpublished policy version.
 
     Raises:
-        AUPError: the service did not do its work in time.
+        AUPError: The service did not finish in time.
     """
     started_at = time.monotonic()
     report = DemoReport()
-    with embedded_aws() as url, _environment({**_ENVIRONMENT, "AWS_ENDPOINT_URL": url}):
-        narrator.say(f"an embedded AWS listens on {url}")
-        settings = load()
-        made = await provision(settings)
-        narrator.say(f"made queues and tables: {', '.join(made)}")
-        await _publish(settings, PUBLISHED)
-        narrator.say(f"published {POLICY} {PUBLISHED}")
-        async with open_queues(settings) as (source, dead_letters):
-            stage = _Stage(settings, source, dead_letters, narrator, report)
-            await stage.first_act(messages(good), late_messages())
-            await stage.second_act()
-            await _take_stock(stage)
-    report.seconds = round(time.monotonic() - started_at, 1)
+    with embedded_aws() as url:
+        settings_of_aws = {**SETTINGS, "AWS_ENDPOINT_URL": url}
+        with only_settings({**settings_of_aws, **_LOG_SETTINGS}):
+            reporter.step(f"started an embedded AWS at {url}")
+            settings = load()
+            created = await provision(settings)
+            reporter.step(f"created queues and tables: {', '.join(created)}")
+            await _publish(settings, PUBLISHED)
+            reporter.step(f"published {POLICY} {PUBLISHED}")
+            async with open_queues(settings) as (source, dead_letters):
+                scenario = _Scenario(settings, source, dead_letters, reporter, report)
+                await scenario.send_and_process(messages(valid), conflicting_messages())
+                await scenario.publish_and_replay()
+                await _count(scenario)
+                report.seconds = round(time.monotonic() - started_at, 1)
+                if keep is not None:
+                    await scenario.process(unpublished_messages())
+                    await keep(report, settings_of_aws)
     return report
 
 
-class _Stage:
+class _Scenario:
+    """Steps of the demonstration on one environment."""
+
     def __init__(
         self,
         settings: Settings,
         source: Queue,
         dead_letters: Queue,
-        narrator: Narrator,
+        reporter: Reporter,
         report: DemoReport,
     ) -> None:
         self.settings = settings
         self.source = source
         self.dead_letters = dead_letters
-        self.narrator = narrator
+        self.reporter = reporter
         self.report = report
         self.sent: list[str] = []
 
-    async def first_act(self, bodies: list[str], late: list[str]) -> None:
-        """Push everything while the service runs, stop it, and show what is dead."""
-        total = len(bodies) + len(late)
-        self.narrator.say(f"pushing {total} messages of every kind while the service runs")
+    async def send_and_process(self, bodies: list[str], conflicting: list[str]) -> None:
+        """Send all messages while the service runs, stop it, and report the dead letters."""
+        total = len(bodies) + len(conflicting)
+        self.reporter.step(f"sending {total} messages of every kind while the service runs")
         async with service_process() as service:
-            await self._push(bodies, total, service)
+            await self._send(bodies, total, service)
             await self._settled(service, total)
-            # Copies of what is recorded by now: the same events, tampered with.
-            await self._push(late, total, service)
+            # Only now, because they conflict with what is recorded by now.
+            await self._send(conflicting, total, service)
             await self._settled(service, total)
             await service.stop()
-        self._enter(service)
-        self.narrator.say("stopped the service with SIGTERM: it drained and ended with exit code 0")
-        letters = await self._dead()
+        self._check(service)
+        self.reporter.step("stopped the service with SIGTERM: it drained and exited with code 0")
+        letters = await self.list_dead_letters()
         self.report.dead_lettered = dict(Counter(letter.reason for letter in letters))
-        self.narrator.show_dead(letters)
+        self.reporter.dead_letters(letters)
 
-    async def second_act(self) -> None:
-        """Publish what was forgotten, replay what died of it, and let the service take it."""
-        await _publish(self.settings, FORGOTTEN)
-        self.narrator.say(f"published the forgotten {POLICY} {FORGOTTEN}")
+    async def publish_and_replay(self) -> None:
+        """Publish the missing policy version, replay its dead letters and process them."""
+        await _publish(self.settings, PUBLISHED_LATE)
+        self.reporter.step(f"published the missing {POLICY} {PUBLISHED_LATE}")
         async with service_process() as service:
-            choice = DeadLetterFilter(reasons=[Reason.UNKNOWN_POLICY.value])
-            figures = await replay(self.source, self.dead_letters, choice)
+            selected = DeadLetterFilter(reasons=[Reason.UNKNOWN_POLICY.value])
+            figures = await replay(self.source, self.dead_letters, selected)
             self.report.replayed = figures.replayed
-            self.narrator.say(f"replayed {figures.replayed} dead letters")
+            self.reporter.step(f"replayed {figures.replayed} dead letters")
             await self._settled(service, figures.replayed)
             await service.stop()
-        self._enter(service)
+        self._check(service)
 
-    def _enter(self, service: ServiceProcess) -> None:
-        self.report.balanced &= bool(service.figures.get("balanced"))
-        self.report.balanced &= service.figures.get("held") == 0
-        if service.exit_code != 0:
-            raise AUPError(f"the service ended with exit code {service.exit_code}")
-
-    async def _push(self, bodies: list[str], total: int, service: ServiceProcess) -> None:
+    async def process(self, bodies: list[str]) -> None:
+        """Send messages that the report does not count, and process them."""
         for start in range(0, len(bodies), BATCH_MAX_ENTRIES):
-            batch = bodies[start : start + BATCH_MAX_ENTRIES]
-            for error in await self.source.send([OutgoingMessage(body) for body in batch]):
-                if error is not None:
-                    raise error
-            self.sent += batch
-            self.report.sent = len(self.sent)
-            await service.until(
-                lambda figures: len(self.sent) - _ended(figures) <= _BACKLOG_MAX,
-                lambda figures: self.narrator.progress(len(self.sent), total, figures),
-            )
+            await self._send_batch(bodies[start : start + BATCH_MAX_ENTRIES])
+        async with service_process() as service:
+            await self._settled(service, len(bodies))
+            await service.stop()
 
-    async def _settled(self, service: ServiceProcess, total: int) -> None:
-        expected = min(total, len(self.sent))
-        await service.until(
-            lambda figures: _ended(figures) >= expected and figures.get("held") == 0,
-            lambda figures: self.narrator.progress(expected, total, figures),
-        )
-
-    async def _dead(self) -> list[DeadLetter]:
+    async def list_dead_letters(self) -> list[DeadLetter]:
+        """Return all dead letters."""
         async with aclosing(
             scan_dead_letters(self.dead_letters, now=lambda: datetime.now(UTC))
         ) as letters:
             return [letter async for letter in letters]
 
+    def _check(self, service: ServiceProcess) -> None:
+        self.report.balanced &= bool(service.figures.get("balanced"))
+        self.report.balanced &= service.figures.get("held") == 0
+        if service.exit_code != 0:
+            raise AUPError(f"the service ended with exit code {service.exit_code}")
+
+    async def _send(self, bodies: list[str], total: int, service: ServiceProcess) -> None:
+        for start in range(0, len(bodies), BATCH_MAX_ENTRIES):
+            batch = bodies[start : start + BATCH_MAX_ENTRIES]
+            await self._send_batch(batch)
+            self.sent += batch
+            self.report.sent = len(self.sent)
+            await service.until(
+                lambda figures: len(self.sent) - _ended(figures) <= _BACKLOG_MAX,
+                lambda figures: self.reporter.progress(len(self.sent), total, figures),
+            )
+
+    async def _send_batch(self, bodies: list[str]) -> None:
+        for error in await self.source.send([OutgoingMessage(body) for body in bodies]):
+            if error is not None:
+                raise error
+
+    async def _settled(self, service: ServiceProcess, total: int) -> None:
+        expected = min(total, len(self.sent))
+        await service.until(
+            lambda figures: _ended(figures) >= expected and figures.get("held") == 0,
+            lambda figures: self.reporter.progress(expected, total, figures),
+        )
+
 
 def _ended(figures: dict[str, Any]) -> int:
     return sum(int(figures.get(kind, 0)) for kind in ("recorded", "duplicates", "dead_lettered"))
-
-
-@contextmanager
-def _environment(changes: dict[str, str]) -> Iterator[None]:
-    """Let only these AWS and AUP settings hold, whatever the user's own are."""
-    before = dict(os.environ)
-    for name in before:
-        if name.startswith(("AWS_", "AUP_")):
-            del os.environ[name]
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 async def _publish(settings: Settings, version: str) -> None:
@@ -237,7 +238,7 @@ async def _publish(settings: Settings, version: str) -> None:
             Policy(
                 policy_id=POLICY,
                 version=version,
-                title="Acceptable Use Policy",
+                title=TITLE,
                 content_sha256=hashlib.sha256(TEXTS[version].encode()).hexdigest(),
                 published_at=now,
                 effective_at=now,
@@ -245,22 +246,22 @@ async def _publish(settings: Settings, version: str) -> None:
         )
 
 
-async def _take_stock(stage: _Stage) -> None:
-    """Count what is where by reading tables and queues, past everything that wrote them."""
-    report = stage.report
-    recorded = Counter(item["event_id"]["S"] for item in await _scan(stage.settings))
-    dead = Counter(letter.message.body for letter in await stage._dead())  # noqa: SLF001 - one room
+async def _count(scenario: _Scenario) -> None:
+    """Count records and messages by reading tables and queues independently of the service."""
+    report = scenario.report
+    recorded = Counter(item["event_id"]["S"] for item in await _scan(scenario.settings))
+    dead = Counter(letter.message.body for letter in await scenario.list_dead_letters())
     report.recorded = recorded.total()
-    sent = Counter(stage.sent)
+    sent = Counter(scenario.sent)
     for body, times in sent.items():
         event_id = event_of(body)
         missing = times - dead[body] if event_id not in recorded else 0
         report.lost += max(0, missing)
         report.doubled += max(0, dead[body] - times)
     report.doubled += sum(times - 1 for times in recorded.values())
-    copies = Counter(event for body in stage.sent if (event := event_of(body)) is not None)
+    copies = Counter(event for body in scenario.sent if (event := event_of(body)) is not None)
     report.duplicates = sum(times - 1 for event, times in copies.items() if event in recorded)
-    state = await stage.source.state()
+    state = await scenario.source.state()
     report.lost += state.depth
 
 
@@ -273,8 +274,8 @@ async def _scan(settings: Settings) -> list[dict[str, Any]]:
     ) as client:
         request: dict[str, Any] = {"TableName": settings.aws.user_table_name}
         while True:
-            answer: dict[str, Any] = dict(await client.scan(**request))
-            items += answer["Items"]
-            if "LastEvaluatedKey" not in answer:
+            response: dict[str, Any] = dict(await client.scan(**request))
+            items += response["Items"]
+            if "LastEvaluatedKey" not in response:
                 return items
-            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+            request["ExclusiveStartKey"] = response["LastEvaluatedKey"]

@@ -1,1 +1,1 @@
-"""How many tasks a rate of messages takes, what they cost, and how their number follows it."""
+"""Estimates of tasks, quotas and cost for a message rate."""

@@ -1,4 +1,4 @@
-"""A whole plan: what is needed, how far it goes, what it costs, and how each number comes about."""
+"""Capacity plan: requirements, limits and costs, each with its calculation."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from worker.planning.sizing import (
     size,
 )
 
-_WORTH_TELLING: Final = 100.0
+_WORTHWHILE_SAVING: Final = 100.0
 
 
 class Row(NamedTuple):
-    """Something that is needed."""
+    """One requirement: a name, a value and how the value is calculated."""
 
     name: str
     value: str
@@ -31,13 +31,13 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that is told.
+    """A complete plan.
 
     Attributes:
-        limits: the one that is met first coming first.
-        costs: parts of a month's bill.
-        once: what is paid once.
-        provisioned: what the writes would cost with provisioned capacity.
+        limits: Quotas, lowest message rate first.
+        costs: Items of a monthly bill.
+        once: One-time cost.
+        provisioned: Monthly cost of the writes with provisioned capacity.
     """
 
     demand: Demand
@@ -50,16 +50,16 @@ class Plan:
 
     @property
     def total(self) -> float:
-        """A month's bill."""
+        """Monthly cost."""
         return sum(each.amount for each in self.costs)
 
     @property
     def per_million(self) -> float:
-        """What a million messages cost."""
+        """Cost per million messages."""
         return self.total / (self.demand.rate * cost.SECONDS / 1e6)
 
 
-def make(
+def make_plan(
     demand: Demand,
     figures: Figures,
     *,
@@ -67,14 +67,14 @@ def make(
     network: str,
     spot: bool,
 ) -> Plan:
-    """Plan for a demand.
+    """Return the plan for a demand.
 
     Args:
-        demand: what is asked for.
-        figures: what is reckoned with.
+        demand: Demand to plan for.
+        figures: Prices, quotas and measurements.
         architecture: `x86_64` or `arm64`.
         network: `endpoints`, `nat` or `public`.
-        spot: whether all tasks but one run on Fargate Spot.
+        spot: Whether all tasks but one run on Fargate Spot.
     """
     fleet = size(demand, figures.measured)
     return Plan(
@@ -91,14 +91,14 @@ def make(
 
 
 def report(plan: Plan) -> dict[str, Any]:
-    """Give everything, for JSON."""
+    """Return the JSON report."""
     first = plan.limits[0]
     return {
         "demand": {**asdict(plan.demand), "write_units": plan.demand.write_units},
         "fleet": asdict(plan.fleet),
         "warm_write_units": warm_write_units(plan.demand),
         "parameters": parameters(plan),
-        "needs": [each._asdict() for each in needs(plan)],
+        "needs": [each._asdict() for each in requirements(plan)],
         "limits": [{**asdict(each), "to_raise": each.to_raise} for each in plan.limits],
         "first_limit": {"name": first.name, "messages_per_second": first.reached_at},
         "month": {
@@ -114,11 +114,11 @@ def report(plan: Plan) -> dict[str, Any]:
 
 
 def parameters(plan: Plan) -> dict[str, dict[str, int]]:
-    """Give what the templates in `infra/` are told."""
+    """Return the parameters of the templates in `infra/`."""
     warm = warm_write_units(plan.demand)
-    beyond = warm > plan.figures.quotas.dynamodb_new_table_writes
+    exceeds = warm > plan.figures.quotas.dynamodb_new_table_writes
     return {
-        "data.yaml": {"WarmWriteUnits": warm if beyond else 0},
+        "data.yaml": {"WarmWriteUnits": warm if exceeds else 0},
         "service.yaml": {
             "CpuUnits": int(1024 * plan.fleet.task_vcpu),
             "MemoryMiB": plan.fleet.task_memory_mib,
@@ -134,24 +134,25 @@ def parameters(plan: Plan) -> dict[str, dict[str, int]]:
     }
 
 
-def needs(plan: Plan) -> list[Row]:
-    """Give what the service, the table and the templates need."""
+def requirements(plan: Plan) -> list[Row]:
+    """Return the requirements of the service, the table and the templates."""
     return [*_tasks(plan), *_services(plan), *_templates(plan)]
 
 
 def _tasks(plan: Plan) -> list[Row]:
     demand, fleet, measured = plan.demand, plan.fleet, plan.figures.measured
-    rates = f"each takes {figure(fleet.task_rate)}/s, planned {figure(fleet.planned_rate)}/s"
+    rates = f"maximum {figure(fleet.task_rate)}/s each, planned {figure(fleet.planned_rate)}/s"
     return [
         Row(
             "messages/s",
-            f"{figure(demand.rate)}, growing to {figure(demand.rate * demand.burst)}",
-            f"--burst {demand.burst:g}: what it must catch up with after a stop, at least",
+            f"{figure(demand.rate)}, peak {figure(demand.rate * demand.burst)}",
+            f"--burst {demand.burst:g}: required at least to catch up after a stop",
         ),
         Row(
             "CPU",
             f"{figure(fleet.cores)} vCPU busy",
-            f"{figure(fleet.cpu_us)} µs a message, `make bench` of {measured.measured_on}, x86-64",
+            f"{figure(fleet.cpu_us)} µs per message, `make bench` on {measured.measured_on}, "
+            "x86-64",
         ),
         Row(
             "tasks",
@@ -160,8 +161,8 @@ def _tasks(plan: Plan) -> list[Row]:
         ),
         Row(
             "memory",
-            f"{fleet.process_mb:.0f} MB a task at most",
-            f"{measured.rss_mb:g} MB measured and AUP_HELD_MIB; the rest is Fargate's least size",
+            f"{fleet.process_mb:.0f} MB per task at most",
+            f"{measured.rss_mb:g} MB measured plus AUP_HELD_MIB; Fargate's minimum size is larger",
         ),
     ]
 
@@ -174,69 +175,69 @@ def _services(plan: Plan) -> list[Row]:
     return [
         Row(
             "DynamoDB",
-            f"{units} write units/s, warm for {warm_write_units(demand):,}",
+            f"{units} write units/s, warm throughput {warm_write_units(demand):,}",
             f"{demand.write_units} for {demand.record_bytes:,} bytes, x {demand.burst:g}; a new "
-            f"table takes {table:,} at once",
+            f"table sustains {table:,} immediately",
         ),
         Row(
             "in flight",
-            f"{figure(fleet.in_flight)} messages, {fleet.tasks * fleet.slots:,} in a backlog",
+            f"{figure(fleet.in_flight)} messages, {fleet.tasks * fleet.slots:,} with a backlog",
             f"rate x {1000 * fleet.held_seconds:.0f} ms (Little's law); tasks x AUP_SLOTS",
         ),
         Row(
             "settings",
-            settings or "the defaults",
-            f"Little's law at {demand.sqs_ms:g} ms of SQS, {demand.dynamodb_ms:g} of DynamoDB, "
-            "four times over, for batches are not always full",
+            settings or "defaults",
+            f"Little's law at {demand.sqs_ms:g} ms for SQS, {demand.dynamodb_ms:g} for DynamoDB, "
+            "times four because batches are not always full",
         ),
     ]
 
 
 def _templates(plan: Plan) -> list[Row]:
-    why = {
-        "data.yaml": "0 leaves a new table as it is; more is paid once, and never shrinks",
-        "service.yaml": "the smallest that carries the rate alone, or one vCPU",
-        "scaling.yaml": f"at most tasks x {plan.demand.burst:g}, or 10; {ACCEPTABLE_WAIT_SECONDS} "
-        "s of a task's planned rate; cooldowns by tests/scaling/RESULTS.md",
+    explanations = {
+        "data.yaml": "0 keeps the default; more has a one-time cost and cannot be reduced",
+        "service.yaml": "the smallest size that sustains the rate with one task, or one vCPU",
+        "scaling.yaml": f"maximum tasks x {plan.demand.burst:g}, at least 10; backlog of "
+        f"{ACCEPTABLE_WAIT_SECONDS} s at the planned rate; cooldowns: tests/scaling/RESULTS.md",
     }
     return [
         Row(
             f"infra/{name}",
             " ".join(f"{key}={value}" for key, value in values.items()),
-            why[name],
+            explanations[name],
         )
         for name, values in parameters(plan).items()
     ]
 
 
 def remarks(plan: Plan) -> list[str]:
-    """Say in sentences where it ends, and what else is to be known."""
+    """Return notes on limits and prices, one sentence each."""
     demand, quotas = plan.demand, plan.figures.quotas
-    alone = quotas.dynamodb_partition_writes // demand.write_units
+    per_user = quotas.dynamodb_partition_writes // demand.write_units
     unwarmed = quotas.dynamodb_new_table_writes // demand.write_units
     lines = [
         _first_limit(plan),
         (
-            f"one user: {alone:,} records/s, which no quota raises; the key is the user, so that "
-            "users spread evenly"
+            f"limit per user: {per_user:,} records/s, not adjustable; the partition key is the "
+            "user, so load spreads evenly"
         ),
         (
-            "SQS has no quota on requests of standard queues; a new table takes "
-            f"{unwarmed:,} messages/s until it is warmed"
+            "SQS standard queues have no request quota; a new table sustains "
+            f"{unwarmed:,} messages/s until its warm throughput is increased"
         ),
     ]
     writes = next(each.amount for each in plan.costs if each.name == "DynamoDB writes")
-    if writes - plan.provisioned.amount > _WORTH_TELLING:
+    if writes - plan.provisioned.amount > _WORTHWHILE_SAVING:
         lines.append(
-            f"a steady rate is cheaper with provisioned writes: {money(plan.provisioned.amount)} "
-            f"for {money(writes)} ({plan.provisioned.why})"
+            f"for a constant rate, provisioned writes are cheaper: "
+            f"{money(plan.provisioned.amount)} instead of {money(writes)} ({plan.provisioned.why})"
         )
     prices = plan.figures.prices
     return [
         *lines,
         (
-            f"list prices of {prices.date}, no free tier; not in it: what producers send, KMS, "
-            "taxes, support"
+            f"list prices of {prices.date}, without free tier; not included: producers' requests, "
+            "KMS, taxes, support"
         ),
     ]
 
@@ -244,24 +245,24 @@ def remarks(plan: Plan) -> list[str]:
 def _first_limit(plan: Plan) -> str:
     first, rate = plan.limits[0], plan.demand.rate
     if first.reached_at < rate:
-        met = "which this rate passes"
+        comparison = "below this rate"
     elif first.to_raise:
-        met = "which this rate does not pass, but the most tasks do"
+        comparison = "above this rate, but exceeded by the maximum number of tasks"
     else:
-        met = "beyond this rate and its bursts"
+        comparison = "above this rate and its bursts"
     return (
-        f"the first limit: {first.name}, {first.quota:,.0f} by default, used up at "
-        f"{figure(first.reached_at)} messages/s, {met}"
+        f"first limit: {first.name}, default {first.quota:,.0f}, reached at "
+        f"{figure(first.reached_at)} messages/s, {comparison}"
     )
 
 
 def figure(number: float) -> str:
-    """Write a number with three digits that count, or whole."""
+    """Return a number with three significant digits, or as an integer."""
     if number >= 100 or number == int(number):  # noqa: PLR2004 - three digits
         return f"{number:,.0f}"
     return f"{number:.3g}"
 
 
 def money(amount: float) -> str:
-    """Write an amount with cents, as long as they count."""
-    return f"{amount:,.2f}" if amount < 1000 else f"{amount:,.0f}"  # noqa: PLR2004 - as it says
+    """Return an amount of money, with cents below 1,000."""
+    return f"{amount:,.2f}" if amount < 1000 else f"{amount:,.0f}"  # noqa: PLR2004 - see above

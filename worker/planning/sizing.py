@@ -1,4 +1,4 @@
-"""How many tasks of what size a rate takes, and the settings that let them reach it."""
+"""Number and size of tasks for a message rate, and the settings they need."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from worker.settings import AWSSettings, Settings
 
 SECONDS_BY_UNIT: Final = MappingProxyType({"s": 1, "min": 60, "h": 3600, "day": 86_400})
 _RATE: Final = re.compile(r"([0-9][0-9_,]*(?:\.[0-9]+)?)/(s|min|h|day)")
-_MOST_PER_SECOND: Final = 1e8
+_MAX_PER_SECOND: Final = 1e8
 
-# vCPU and least memory in MiB: Amazon ECS developer guide, "Task CPU and memory" on Fargate. One
-# process has one thread that works, so that more than a vCPU would stand idle.
+# vCPU and minimum memory in MiB: Amazon ECS developer guide, "Task CPU and memory" on Fargate. The
+# process is single-threaded, so it cannot use more than one vCPU.
 TASK_SIZES: Final = ((0.25, 512), (0.5, 1024), (1.0, 2048))
-_RECEIVED_BY_A_CALL: Final = 10
-_WRITTEN_BY_A_CALL: Final = 25
-# Batches are not always full, and answers do not come evenly: what the bench found to be enough.
+_MESSAGES_PER_RECEIVE: Final = 10
+_RECORDS_PER_WRITE: Final = 25
+# Batches are not always full and latency varies; the benchmark shows that this factor suffices.
 _MARGIN: Final = 4
-# What the settings allow.
-_MOST_CALLS: Final = 200
-_MOST_WRITES: Final = 1000
-_MOST_SLOTS: Final = 100_000
-_LEAST_TASKS_MAX: Final = 10
+# Maximum values of the settings.
+_MAX_CALLS: Final = 200
+_MAX_WRITES: Final = 1000
+_MAX_SLOTS: Final = 100_000
+_MIN_TASKS_MAX: Final = 10
 ACCEPTABLE_WAIT_SECONDS: Final = 60
 OUT_COOLDOWN_SECONDS: Final = 240
 IN_COOLDOWN_SECONDS: Final = 300
@@ -35,16 +35,16 @@ IN_COOLDOWN_SECONDS: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What is asked for.
+    """Demand to plan for.
 
     Attributes:
-        rate: messages a second, as long as it lasts.
-        record_bytes: size of the item that is written.
-        utilisation: share of the CPU that is planned to be busy.
-        burst: how many times the rate the service must be able to grow to.
-        sqs_ms: latency of a call to SQS.
-        dynamodb_ms: latency of a call to DynamoDB.
-        task_vcpu: size of a task; None for the smallest that suits.
+        rate: Sustained messages per second.
+        record_bytes: Size of a DynamoDB item.
+        utilisation: Target CPU utilisation, from 0 to 1.
+        burst: Peak rate as a multiple of `rate`.
+        sqs_ms: Latency of an SQS call.
+        dynamodb_ms: Latency of a DynamoDB call.
+        task_vcpu: Size of a task; None for the smallest sufficient one.
     """
 
     rate: float
@@ -57,23 +57,25 @@ class Demand:
 
     @property
     def write_units(self) -> int:
-        """Write units of a record: one for each KB begun."""
+        """Write units per record: one per started KiB."""
         return math.ceil(self.record_bytes / 1024)
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The tasks that a demand takes.
+    """Tasks for a demand.
 
     Attributes:
-        cpu_us: CPU of a message.
-        cores: CPU seconds a second, in all.
-        task_rate: messages a second of a task at full CPU.
-        tasks: needed at the rate, at the planned utilisation.
-        tasks_max: what auto scaling may grow to.
-        process_mb: memory that a worker may take.
-        in_flight: messages received and not yet deleted, on average.
-        settings: `AUP_…` beside the defaults.
+        cpu_us: CPU time per message.
+        cores: Total CPU seconds per second.
+        task_rate: Messages per second of a task at full CPU.
+        planned_rate: Messages per second of a task at the target utilisation.
+        tasks: Number of tasks at the sustained rate.
+        tasks_max: Maximum number of tasks for auto scaling.
+        process_mb: Maximum memory of a worker process.
+        held_seconds: Time from receiving a message to deleting it.
+        in_flight: Average number of messages in flight.
+        settings: `AUP_…` settings that differ from their defaults.
     """
 
     cpu_us: float
@@ -91,44 +93,49 @@ class Fleet:
 
     @property
     def slots(self) -> int:
-        """Messages that a task holds at most."""
+        """Maximum number of messages in flight per task."""
         return self.settings.get("AUP_SLOTS", _default("slots"))
 
     @property
     def backlog_per_task(self) -> int:
-        """Target of the scaling policy: what a task records in the acceptable wait, rounded."""
+        """Target of the scaling policy: messages that a task records in the acceptable wait."""
         return two_digits(ACCEPTABLE_WAIT_SECONDS * self.planned_rate)
 
 
 def two_digits(number: float) -> int:
-    """Round to two digits that count."""
+    """Round to two significant digits."""
     return int(float(f"{number:.1e}"))
 
 
 def rate_per_second(text: str) -> float:
-    """Read a rate such as `10000/min`.
+    """Parse a rate such as `10000/min`.
+
+    Returns:
+        Messages per second.
 
     Raises:
-        UsageError: it is none.
+        UsageError: The rate is invalid or too high.
     """
     found = _RATE.fullmatch(text.replace(" ", ""))
     rate = 0.0
     if found is not None:
         number, unit = found.groups()
         rate = float(number.replace(",", "").replace("_", "")) / SECONDS_BY_UNIT[unit]
-    if not 0 < rate <= _MOST_PER_SECOND:
-        raise UsageError(f"--rate {text}: must be like 10000/min, with /s, /min, /h or /day")
+    if not 0 < rate <= _MAX_PER_SECOND:
+        raise UsageError(
+            f"--rate {text}: expected a rate such as 10000/min, in /s, /min, /h or /day"
+        )
     return rate
 
 
 def size(demand: Demand, measured: Measured) -> Fleet:
-    """Find the tasks for a demand."""
+    """Return the tasks for a demand."""
     cpu_us = cpu_per_message_us(demand.record_bytes, measured)
     vcpu, memory_mib = _task_size(demand, cpu_us)
-    full = min(vcpu * 1e6 / cpu_us, _most_under_way(demand, measured))
+    full = min(vcpu * 1e6 / cpu_us, _latency_bound(demand, measured))
     planned = full * demand.utilisation
     tasks = max(1, math.ceil(demand.rate / planned - 1e-9))
-    held = (measured.settling_ms + 2 * demand.sqs_ms + demand.dynamodb_ms) / 1000
+    held_seconds = (measured.settling_ms + 2 * demand.sqs_ms + demand.dynamodb_ms) / 1000
     return Fleet(
         cpu_us=cpu_us,
         cores=demand.rate * cpu_us / 1e6,
@@ -137,16 +144,16 @@ def size(demand: Demand, measured: Measured) -> Fleet:
         task_rate=full,
         planned_rate=planned,
         tasks=tasks,
-        tasks_max=max(_LEAST_TASKS_MAX, math.ceil(tasks * demand.burst - 1e-9)),
+        tasks_max=max(_MIN_TASKS_MAX, math.ceil(tasks * demand.burst - 1e-9)),
         process_mb=measured.rss_mb + _default("held_mib") * 1024**2 / 1e6,
-        held_seconds=held,
-        in_flight=demand.rate * held,
+        held_seconds=held_seconds,
+        in_flight=demand.rate * held_seconds,
         settings=_settings(full, demand),
     )
 
 
 def cpu_per_message_us(record_bytes: int, measured: Measured) -> float:
-    """Give the CPU of a message in µs; what is longer than the bench's costs by the KiB."""
+    """Return the CPU time per message in µs, linear in the size above that of the benchmark."""
     body = record_bytes - measured.record_bytes_beside_body
     further_kib = max(0, body - measured.body_bytes) / 1024
     return measured.cpu_us_per_message + further_kib * measured.cpu_us_per_further_kib
@@ -161,38 +168,38 @@ def _task_size(demand: Demand, cpu_us: float) -> tuple[float, int]:
 
 
 def _settings(rate: float, demand: Demand) -> dict[str, int]:
-    """Size what is under way by Little's law; where the defaults suffice, nothing is to be set."""
+    """Return the settings that Little's law requires to be above their defaults."""
     sqs, table = demand.sqs_ms / 1000, demand.dynamodb_ms / 1000
-    wanted = _MARGIN * rate
-    calls = math.ceil(wanted * sqs / _RECEIVED_BY_A_CALL)
+    required = _MARGIN * rate
+    calls = math.ceil(required * sqs / _MESSAGES_PER_RECEIVE)
     needed = {
-        "AUP_SLOTS": (math.ceil(wanted * (2 * sqs + table)), _default("slots"), _MOST_SLOTS),
-        "AUP_POLL_CONCURRENCY": (calls, _default("poll_concurrency"), _MOST_CALLS),
-        "AUP_SETTLE_CONCURRENCY": (calls, _default("settle_concurrency"), _MOST_CALLS),
+        "AUP_SLOTS": (math.ceil(required * (2 * sqs + table)), _default("slots"), _MAX_SLOTS),
+        "AUP_POLL_CONCURRENCY": (calls, _default("poll_concurrency"), _MAX_CALLS),
+        "AUP_SETTLE_CONCURRENCY": (calls, _default("settle_concurrency"), _MAX_CALLS),
         "AUP_WRITE_CONCURRENCY": (
-            math.ceil(wanted * table / _WRITTEN_BY_A_CALL),
+            math.ceil(required * table / _RECORDS_PER_WRITE),
             AWSSettings.model_fields["write_concurrency"].default,
-            _MOST_WRITES,
+            _MAX_WRITES,
         ),
     }
     return {
-        name: min(number, most)
-        for name, (number, default, most) in needed.items()
+        name: min(number, maximum)
+        for name, (number, default, maximum) in needed.items()
         if number > default
     }
 
 
-def _most_under_way(demand: Demand, measured: Measured) -> float:
-    """Give the messages a second that the largest settings allow at these latencies."""
+def _latency_bound(demand: Demand, measured: Measured) -> float:
+    """Return the messages per second that the maximum settings allow at these latencies."""
     sqs, held = demand.sqs_ms / 1000, (2 * demand.sqs_ms + demand.dynamodb_ms) / 1000
     body = max(1, demand.record_bytes - measured.record_bytes_beside_body)
-    slots = min(_MOST_SLOTS, _default("held_mib") * 1024**2 / body)
+    slots = min(_MAX_SLOTS, _default("held_mib") * 1024**2 / body)
     bounds = (
-        (_MOST_CALLS * _RECEIVED_BY_A_CALL, sqs),
-        (_MOST_WRITES * _WRITTEN_BY_A_CALL, demand.dynamodb_ms / 1000),
+        (_MAX_CALLS * _MESSAGES_PER_RECEIVE, sqs),
+        (_MAX_WRITES * _RECORDS_PER_WRITE, demand.dynamodb_ms / 1000),
         (slots, held),
     )
-    return min((most / seconds for most, seconds in bounds if seconds), default=math.inf)
+    return min((limit / seconds for limit, seconds in bounds if seconds), default=math.inf)
 
 
 def _default(name: str) -> int:

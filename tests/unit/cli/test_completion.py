@@ -1,4 +1,4 @@
-"""State what is completed, from the code alone, and what installing writes."""
+"""Shell completion: scripts, installation and completed words."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _run(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 @pytest.mark.parametrize("shell", _FILES)
-def test_what_is_shown_for_a_shell_is_what_is_installed_and_again_changes_nothing(
+def test_shown_script_is_the_installed_one_and_reinstalling_changes_nothing(
     home: Path, shell: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _run("--show-completion", shell, monkeypatch=monkeypatch) == 0
@@ -46,10 +46,10 @@ def test_what_is_shown_for_a_shell_is_what_is_installed_and_again_changes_nothin
         assert (home / _FILES[shell]).read_text() == shown.out
     for path in home.glob(".*rc"):
         rows = [row for row in path.read_text().splitlines() if row]
-        assert len(rows) == len(set(rows)), "twice"
+        assert len(rows) == len(set(rows)), "duplicate line"
 
 
-def test_in_zsh_the_first_tab_completes_and_a_sourced_script_defines(
+def test_zsh_script_completes_when_autoloaded_and_defines_when_sourced(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _run("--show-completion", "zsh", monkeypatch=monkeypatch)
@@ -64,25 +64,25 @@ def test_in_zsh_the_first_tab_completes_and_a_sourced_script_defines(
     ]
 
 
-def test_what_cannot_be_installed_is_a_wrong_usage(
+def test_failed_installation_is_a_usage_error(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _run("--install-completion", "tcsh", monkeypatch=monkeypatch) == 2
     assert "'bash', 'zsh', 'fish'" in capsys.readouterr().err
     (home / ".bashrc").mkdir()
     assert _run("--install-completion", "bash", monkeypatch=monkeypatch) == 2
-    told = capsys.readouterr().err
-    assert (told.count("\n"), ".bashrc: Is a directory" in told) == (1, True)
+    error = capsys.readouterr().err
+    assert (error.count("\n"), ".bashrc: Is a directory" in error) == (1, True)
 
 
-def test_without_a_shells_name_it_is_the_running_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shell_defaults_to_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(completion, "_get_shell_name", lambda: "fish")
     assert completion.with_shell(["--show-completion"]) == ["--show-completion", "fish"]
     for given in (["--show-completion", "zsh"], ["status"], [], ["push", "--show-completion"]):
         assert completion.with_shell(given) == given
     for unknown in (None, "tcsh", "pwsh"):
         monkeypatch.setattr(completion, "_get_shell_name", lambda found=unknown: found)
-        with pytest.raises(UsageError, match="say for which shell: bash, zsh, fish"):
+        with pytest.raises(UsageError, match="unknown shell; pass one of bash, zsh, fish"):
             completion.with_shell(["--install-completion"])
 
 
@@ -99,7 +99,7 @@ def test_without_a_shells_name_it_is_the_running_one(monkeypatch: pytest.MonkeyP
         ("fish", "aup-worker --install-completion z", "zsh"),
     ],
 )
-def test_what_shells_ask_at_a_tab_is_answered(
+def test_completion_requests_of_shells_are_answered(
     shell: str,
     typed: str,
     completed: str,

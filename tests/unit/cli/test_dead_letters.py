@@ -1,4 +1,4 @@
-"""State what the verbs for dead letters keep, ask and draw, without a queue."""
+"""Export, confirmation and layout of the verbs for dead letters."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from rich.console import Console
 from tests.simulation.virtual_clock import START
 from tests.unit.fakes import body, received_message
 from worker.cli import screen
-from worker.cli.dead_letters import dry_run as rehearsal
-from worker.cli.dead_letters import listing, purge, show
-from worker.cli.dead_letters import scanning as look
+from worker.cli.dead_letters import dry_run, listing, purge, scanning, show
 from worker.domain.dead_letter import to_dead_letter
 from worker.errors import AUPError
 from worker.operations.dead_letters.body_view import BodyLine
@@ -27,72 +25,80 @@ from worker.operations.dead_letters.dry_run import SUCCEEDS, Verdict
 from worker.operations.dead_letters.filter import DeadLetterFilter
 
 
-def _letter(number: int, reason: str = "invalid", minutes: int = 0) -> DeadLetter:
-    letter = to_dead_letter(received_message(number), reason, f"detail {number}", dead_at=START)
-    dead = received_message(
+def _dead_letter(number: int, reason: str = "invalid", minutes: int = 0) -> DeadLetter:
+    sent = to_dead_letter(received_message(number), reason, f"detail {number}", dead_at=START)
+    message = received_message(
         number,
-        body=letter.body,
-        attributes=letter.attributes,
+        body=sent.body,
+        attributes=sent.attributes,
         sent_at=START + timedelta(minutes=minutes),
     )
-    return describe(dead, retention_seconds=86_400, now=START)
+    return describe(message, retention_seconds=86_400, now=START)
 
 
-def _seeing(*letters: DeadLetter) -> Callable[..., object]:
-    async def look_through(_: str, take: Callable[[DeadLetter], bool]) -> look.Sight:
+def _scan_of(*letters: DeadLetter) -> Callable[..., object]:
+    async def scan(_: str, visit: Callable[[DeadLetter], bool]) -> scanning.ScanSummary:
         for count, letter in enumerate(letters, start=1):
-            if not take(letter):
-                return look.Sight(count, len(letters))
-        return look.Sight(len(letters), len(letters))
+            if not visit(letter):
+                return scanning.ScanSummary(count, len(letters))
+        return scanning.ScanSummary(len(letters), len(letters))
 
-    return look_through
+    return scan
 
 
-def test_what_is_chosen_is_in_the_file_whole_and_its_ids_are_given(
+def test_export_writes_matching_dead_letters_completely_and_returns_their_ids(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    letters = [_letter(1), _letter(2, "malformed"), _letter(3), _letter(4)]
-    monkeypatch.setattr(look, "look", _seeing(*letters))
+    letters = [_dead_letter(1), _dead_letter(2, "malformed"), _dead_letter(3), _dead_letter(4)]
+    monkeypatch.setattr(scanning, "scan_with_progress", _scan_of(*letters))
     file = tmp_path / "dead.jsonl"
-    chosen = DeadLetterFilter(reasons=["invalid"], limit=2)
-    assert look.file_letters(file, chosen, overwrite=False) == (["message-1", "message-3"], 0)
+    selected = DeadLetterFilter(reasons=["invalid"], limit=2)
+    assert scanning.export_dead_letters(file, selected, overwrite=False) == (
+        ["message-1", "message-3"],
+        0,
+    )
     assert [json.loads(line)["body"] for line in file.read_text().splitlines()] == [
         body(1),
         body(3),
     ]
 
 
-@pytest.mark.parametrize("answer", ["", "2", "yes", "33"])
-def test_a_purge_goes_on_for_the_right_number_alone(
-    answer: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("typed", ["", "2", "yes", "33"])
+def test_purge_continues_only_if_the_correct_number_is_typed(
+    typed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(typer, "prompt", lambda *_, **__: answer)
+    monkeypatch.setattr(typer, "prompt", lambda *_, **__: typed)
     with pytest.raises(AUPError, match="nothing was deleted"):
-        purge._ask(3, Path("dead.jsonl"))
+        purge._confirm(3, Path("dead.jsonl"))
     monkeypatch.setattr(typer, "prompt", lambda *_, **__: " 3 ")
-    purge._ask(3, Path("dead.jsonl"))
+    purge._confirm(3, Path("dead.jsonl"))
 
 
-def test_a_list_keeps_what_expires_first_and_counts_all() -> None:
+def test_list_keeps_what_expires_first_and_counts_all() -> None:
     found = listing._Summaries(DeadLetterFilter(), 2)
     for number in range(9):
-        assert found.take(_letter(number, "invalid" if number % 2 else "conflict", 9 - number))
+        assert found.add(_dead_letter(number, "invalid" if number % 2 else "conflict", 9 - number))
     assert found.counts == {"conflict": 5, "invalid": 4}
     assert [letter.message_id for letter in found.shown()] == ["message-8", "message-7"]
     assert {letter.message.body for letter in found.shown()} == {""}
     assert found.first_expiry["conflict"] == START + timedelta(days=1, minutes=1)
 
 
-def test_a_dry_run_is_counted_by_what_it_died_of_and_what_becomes_of_it(
+def test_dry_run_is_counted_by_reason_and_verdict(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    good, bad = Verdict(SUCCEEDS), Verdict("invalid", "user_id: missing")
-    found = rehearsal.DryRunReport(
-        [(_letter(1), good), (_letter(2), bad), (_letter(3, "conflict"), good), (_letter(4), good)]
+    success, failure = Verdict(SUCCEEDS), Verdict("invalid", "user_id: missing")
+    found = dry_run.DryRunReport(
+        [
+            (_dead_letter(1), success),
+            (_dead_letter(2), failure),
+            (_dead_letter(3, "conflict"), success),
+            (_dead_letter(4), success),
+        ]
     )
-    rehearsal.print_rehearsal(found)
+    dry_run.print_verdicts(found)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == ["died", "of", "now", "count"]
+    assert lines[0] == ["reason", "verdict", "count"]
     assert lines[1] == ["invalid", "would", "succeed", "2"]
     assert lines[6] == ["message-1", "invalid", "would", "succeed"]
     assert lines[7] == ["message-2", "invalid", "invalid", "user_id:", "missing"]
@@ -118,17 +124,17 @@ def test_a_dry_run_is_counted_by_what_it_died_of_and_what_becomes_of_it(
         ),
     ],
 )
-def test_what_is_wrong_is_marked_beside_the_line_or_beneath(
+def test_error_is_marked_beside_the_line_or_below_it(
     line: BodyLine, shown: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     show._print_line(screen.stdout(), line)
     assert [each.rstrip() for each in capsys.readouterr().out.splitlines()] == shown
 
 
-def test_on_a_narrow_screen_each_letter_has_two_lines_and_the_counts_stay_in_sight() -> None:
+def test_narrow_screen_shows_two_lines_per_dead_letter_and_keeps_the_counts_visible() -> None:
     file = io.StringIO()
     out = Console(file=file, width=100, height=24)
-    letters = [_letter(1), replace(_letter(2, "malformed"), user_id=None, version=None)]
+    letters = [_dead_letter(1), replace(_dead_letter(2, "malformed"), user_id=None, version=None)]
     listing._print_letters(out, letters, START)
     assert [line.rstrip() for line in file.getvalue().splitlines()] == [
         "id         reason     age  expires in  receives  replays",
@@ -137,6 +143,6 @@ def test_on_a_narrow_screen_each_letter_has_two_lines_and_the_counts_stay_in_sig
         "message-2  malformed  0 s  24 h        1         0",
         "  -  acceptable-use  -  detail 2",
     ]
-    # Two headings, five reasons, the sum, a blank line, the letters, a note and the prompt.
-    assert 2 + 5 + 1 + 1 + 2 * listing._room(out, reasons=5) + 2 <= 24
-    assert listing._room(Console(file=file, width=100, height=5), reasons=5) == 5
+    # Two headings, five reasons, the total, a blank line, the dead letters, a note and the prompt.
+    assert 2 + 5 + 1 + 1 + 2 * listing._fitting(out, reasons=5) + 2 <= 24
+    assert listing._fitting(Console(file=file, width=100, height=5), reasons=5) == 5

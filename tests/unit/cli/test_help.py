@@ -1,4 +1,4 @@
-"""State that the help of every verb shows how to use it, and fits a terminal of 80 columns."""
+"""Help of every verb: examples, summaries and width."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _shown(path: tuple[str, ...]) -> str:
 
 
 def _parse(example: str) -> tuple[str, ...]:
-    """Parse an example as the command line would; give the verb that it is of."""
+    """Parse an example like the command line and return the path of its verb."""
     words = shlex.split(example.partition(" > ")[0])
     while re.match(r"(AUP|AWS)_\w+=", words[0]):
         del words[0]
@@ -46,24 +46,24 @@ def _parse(example: str) -> tuple[str, ...]:
     return tuple(path)
 
 
-def test_there_are_all_the_verbs() -> None:
+def test_all_verbs_are_found() -> None:
     assert {("run",), ("status",), ("dead-letters", "purge"), ("policy", "retire")} <= set(LEAVES)
     assert len(LEAVES) >= 19
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=" ".join)
-def test_the_help_of_each_verb_has_an_example_in_a_line_that_the_verb_takes(
+def test_help_of_each_verb_has_valid_examples_on_one_line(
     path: tuple[str, ...],
 ) -> None:
     examples = re.findall(r"^  Example: (.*)$", _shown(path), re.MULTILINE)
-    told = re.findall(r"Example: ([^\n]*)", ALL[path].help)
-    assert examples == told != [], "each in one line, to be copied"
+    written = re.findall(r"Example: ([^\n]*)", ALL[path].help)
+    assert examples == written != [], "an example must stay on one line, to be copied"
     for example in examples:
         assert _parse(example) == path
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
-def test_summary_in_the_list_of_verbs_is_the_first_line_of_the_verbs_own_help(
+def test_summary_in_the_list_of_verbs_is_the_first_line_of_the_docstring(
     path: tuple[str, ...],
 ) -> None:
     group: Any = ALL.get(path[:-1], _ROOT)
@@ -72,7 +72,7 @@ def test_summary_in_the_list_of_verbs_is_the_first_line_of_the_verbs_own_help(
     assert listed == {} or listed[path[-1]].summary == first
 
 
-def test_an_example_with_an_option_that_the_verb_has_not_is_found() -> None:
+def test_example_with_an_unknown_option_is_detected() -> None:
     with pytest.raises(Exception, match="No such option"):
         _parse("aup-worker status --wotch")
     with pytest.raises(Exception, match="Missing"):
@@ -80,14 +80,14 @@ def test_an_example_with_an_option_that_the_verb_has_not_is_found() -> None:
 
 
 @pytest.mark.parametrize("path", [(), *ALL], ids=lambda path: " ".join(path) or "aup-worker")
-def test_help_fits_80_columns_and_is_nowhere_cut(path: tuple[str, ...]) -> None:
+def test_help_fits_80_columns_without_truncation(path: tuple[str, ...]) -> None:
     shown = _shown(path)
     assert max(map(len, shown.splitlines())) <= 80
-    _, _, told = shown.partition("\n")  # the usage says so of what may come repeatedly
-    assert not re.search(r"\.\.\.$", told, re.MULTILINE), shown
+    _, _, text = shown.partition("\n")  # The usage line marks repeatable arguments with "...".
+    assert not re.search(r"\.\.\.$", text, re.MULTILINE), shown
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=" ".join)
-def test_each_option_and_argument_says_what_it_is_for(path: tuple[str, ...]) -> None:
+def test_each_option_and_argument_has_help_ending_with_a_period(path: tuple[str, ...]) -> None:
     for parameter in ALL[path].params:
-        assert (getattr(parameter, "help", None) or "").endswith((".", ",")), parameter.name
+        assert (getattr(parameter, "help", None) or "").endswith("."), parameter.name

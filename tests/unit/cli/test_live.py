@@ -1,4 +1,4 @@
-"""State what status draws at every width, that it obeys nobody's text, and how a view ends."""
+"""Layout of `status` at every width, escaping of untrusted text, and the end of a live view."""
 
 from __future__ import annotations
 
@@ -76,27 +76,27 @@ def _drawn(
     return stream.buffer.getvalue().decode(encoding)
 
 
-def test_everything_that_is_known_is_drawn() -> None:
+def test_layout_contains_all_figures() -> None:
     shown = _drawn(_status())
     assert "queue         123,456         50        7    3 min  -12.3" in shown
-    assert "unknown" in shown, "the age that nobody tells"
+    assert "unknown" in shown, "no source reports the age"
     assert re.search(r"10.0.0.1:8080 +ready +1,120.5 +0.5 +0.2 +0.0 +42\n", shown)
     assert "1,120.5" in shown
     assert "10.0.0.2:8080: table throttles; no poll" in shown
     assert "10.0.0.3:8080: no response (Connection refused)" in shown
-    assert re.search(r"together +1 of 3 +1,120.5 .* 45\n", shown)
+    assert re.search(r"total +1 of 3 +1,120.5 .* 45\n", shown)
     assert "unknown_policy             10" in shown
-    about = [
-        "saw 40 of about 1,200: `dead-letters list` counts all",
-        "the first expires in 13 d",
-        "looked at 12 s ago",
+    notes = [
+        "scanned 40 of about 1,200: `dead-letters list` counts all",
+        "first expires in 13 d",
+        "scanned 12 s ago",
     ]
-    assert [each.strip() for each in shown.splitlines()[-3:]] == about
-    assert "; ".join(about) in _drawn(_status(), 120)
+    assert [each.strip() for each in shown.splitlines()[-3:]] == notes
+    assert "; ".join(notes) in _drawn(_status(), 120)
 
 
 @pytest.mark.parametrize("columns", [60, 61, 71, 72, 80, 120, 200])
-def test_it_fits_every_width(columns: int) -> None:
+def test_layout_fits_every_width(columns: int) -> None:
     history = History()
     for number in range(300):
         status = _status()
@@ -110,7 +110,7 @@ def test_it_fits_every_width(columns: int) -> None:
     assert bars.count("█") == min(len(history), columns - len("dead letters  ") - 18)
 
 
-def test_where_letters_are_ascii_bars_are_too() -> None:
+def test_bars_are_ascii_if_the_encoding_is() -> None:
     history = History()
     for _ in range(3):
         history.add(_status())
@@ -130,13 +130,13 @@ def test_where_letters_are_ascii_bars_are_too() -> None:
         ([None], 10, " "),
     ],
 )
-def test_a_sparkline_is_as_high_as_its_highest_and_as_long_as_there_is_room(
+def test_sparkline_scales_to_the_highest_value_and_the_available_width(
     values: list[float | None], columns: int, text: str
 ) -> None:
     assert Sparkline(values).text(columns) == text
 
 
-def test_without_workers_their_place_is_taken_by_the_net_rate() -> None:
+def test_net_rate_is_shown_if_there_are_no_workers() -> None:
     history = History()
     history.add(_status([]))
     assert list(history.series) == ["queue", "dead letters", "net/s"]
@@ -144,17 +144,17 @@ def test_without_workers_their_place_is_taken_by_the_net_rate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason_counts", "told"),
+    ("reason_counts", "text"),
     [
         (ReasonCounts(unknown="denied"), "dead letters by reason: unknown (denied)"),
         (ReasonCounts(counts={}, unknown=""), "dead letters by reason: none"),
     ],
 )
-def test_without_reasons_a_line_says_why(reason_counts: ReasonCounts, told: str) -> None:
-    assert told in _drawn(replace(_status(), reason_counts=reason_counts))
+def test_missing_reasons_are_explained(reason_counts: ReasonCounts, text: str) -> None:
+    assert text in _drawn(replace(_status(), reason_counts=reason_counts))
 
 
-def test_text_of_others_is_shown_and_not_obeyed() -> None:
+def test_untrusted_text_is_escaped() -> None:
     reason_counts = replace(_REASON_COUNTS, counts={"\x1b[31m[bold]x": 1})
     worker = WorkerStatus(Sample("w:1", 0, reasons=("\x1b]0;x\x07",)))
     status = replace(_status([worker]), reason_counts=reason_counts)
@@ -164,7 +164,7 @@ def test_text_of_others_is_shown_and_not_obeyed() -> None:
     assert "\x1b" not in _drawn(status)
 
 
-def test_a_line_holds_everything() -> None:
+def test_line_contains_all_figures() -> None:
     assert line(_status()) == (
         "2026-11-22T10:00:00+00:00; queue 123,456 visible; 50 in flight; 7 delayed; oldest 3 min; "
         "net -12.3/s; dead letters 1,207 (invalid 30, unknown_policy 10); "
@@ -175,22 +175,22 @@ def test_a_line_holds_everything() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-async def test_turns_end_by_a_signal_in_the_middle_of_one(number: signal.Signals) -> None:
-    turns = 0
+async def test_signal_cancels_a_running_refresh(number: signal.Signals) -> None:
+    count = 0
 
-    async def turn() -> None:
-        nonlocal turns
-        turns += 1
-        if turns == 3:
+    async def refresh() -> None:
+        nonlocal count
+        count += 1
+        if count == 3:
             os.kill(os.getpid(), number)
             await asyncio.sleep(60)
 
     async with asyncio.timeout(10):
-        await repeat(turn, 0.01, asyncio.Event())
-    assert turns == 3
+        await repeat(refresh, 0.01, asyncio.Event())
+    assert count == 3
 
 
-async def test_what_goes_wrong_later_is_told_beside_what_was_known_before() -> None:
+async def test_error_of_a_refresh_is_shown_with_the_latest_figures() -> None:
     answers: list[Status | AWSError] = [
         _status(), AWSUnavailableError("GetQueueAttributes q: no [bold]answer"), _status([]),
     ]  # fmt: skip
@@ -213,17 +213,17 @@ async def test_what_goes_wrong_later_is_told_beside_what_was_known_before() -> N
     async with asyncio.timeout(10):
         await watch(observe, console, 0.01)
     _, first, second, third = shown
-    assert "every 0.01 s; q ends" in first
+    assert "every 0.01 s; q to quit" in first
     for known in ("123,456", "unknown_policy"):
         assert known in first
         assert known in second
         assert known in third
-    assert "no news: GetQueueAttributes q: no [bold]answer" in second
-    assert "no news" not in first + third
+    assert "refresh failed: GetQueueAttributes q: no [bold]answer" in second
+    assert "refresh failed" not in first + third
     assert stream.getvalue().endswith("\x1b[?25h\x1b[?1049l")
 
 
-async def test_what_goes_wrong_at_the_start_ends_a_view() -> None:
+async def test_error_of_the_first_refresh_ends_the_view() -> None:
     async def observe() -> Status:
         raise AWSUnavailableError("no answer")
 
@@ -233,9 +233,9 @@ async def test_what_goes_wrong_at_the_start_ends_a_view() -> None:
     assert "\x1b[?1049l" in stream.getvalue()
 
 
-async def test_turns_end_by_what_goes_wrong_in_one() -> None:
-    async def turn() -> None:
+async def test_other_error_ends_the_loop() -> None:
+    async def refresh() -> None:
         raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
-        await repeat(turn, 0.01, asyncio.Event())
+        await repeat(refresh, 0.01, asyncio.Event())

@@ -1,4 +1,4 @@
-"""State what the verbs print, whatever others wrote into what they show."""
+"""Output of the verbs, with untrusted text escaped."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from worker.cli import screen
         (-300, "-5 min"),
     ],
 )
-def test_a_duration_is_in_its_largest_unit(seconds: float, text: str) -> None:
+def test_duration_is_in_its_largest_unit(seconds: float, text: str) -> None:
     assert screen.duration(seconds) == text
 
 
-def test_control_characters_are_shown_and_not_obeyed() -> None:
+def test_control_characters_are_escaped() -> None:
     shown = screen.plain("a\x1b[31mred\x07\r\x9b\n\tb").plain
     assert shown == "a\\x1b[31mred\\x07\\x0d\\x9b\\n\tb"
 
@@ -45,7 +45,7 @@ def test_characters_that_reorder_or_break_a_line_are_escaped(
     assert captured.out == f'["{escaped}"]\n'
 
 
-def test_json_escapes_c1_controls_and_stays_the_same_document(
+def test_json_escapes_c1_controls_without_changing_the_value(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     text = "".join(map(chr, range(0x20, 0x250)))
@@ -55,25 +55,25 @@ def test_json_escapes_c1_controls_and_stays_the_same_document(
     assert not any("\x7f" <= each <= "\x9f" for each in printed)
 
 
-def test_half_a_surrogate_pair_is_shown_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lone_surrogate_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     assert screen.plain("a\ud800b").plain == "a\\ud800b"
     screen.print_json({"a": "\udfff"})
     assert capsys.readouterr().out == '{\n  "a": "\\udfff"\n}\n'
 
 
-def test_markup_is_shown_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_markup_is_not_interpreted(capsys: pytest.CaptureFixture[str]) -> None:
     screen.stdout().print(screen.plain("[bold]x[/bold] :smile:"))
     assert capsys.readouterr().out == "[bold]x[/bold] :smile:\n"
 
 
-def test_a_note_is_one_line_on_stderr_however_long(capsys: pytest.CaptureFixture[str]) -> None:
+def test_long_note_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     screen.note("x" * 1000)
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == "x" * 1000 + "\n"
 
 
-def test_json_is_data_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_written_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     screen.print_json({"é": datetime(2026, 1, 1, tzinfo=UTC), "b": b"\x01\xff"})
     screen.print_json_line([1])
     captured = capsys.readouterr()
@@ -83,7 +83,7 @@ def test_json_is_data_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     assert captured.err == ""
 
 
-def test_progress_is_silent_where_there_is_no_terminal(
+def test_progress_is_hidden_without_a_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with screen.progress("sending") as bar:

@@ -261,15 +261,15 @@ async def test_unknown_limit_is_reported_if_a_line_may_exceed_it(
 ) -> None:
     inputs: Inputs = [("file", io.BytesIO(b"x" * size + b"\n"))]
     source = Source(inputs, validate_raw, skip_invalid=False)
-    source.examine(MESSAGE_MAX_BYTES)
+    source.validate(MESSAGE_MAX_BYTES)
     await check_limit(_Destination(), source)
-    reported = capsys.readouterr().err
-    assert ("1,048,576 bytes assumed: GetQueueAttributes q: AccessDenied" in reported) is noted
-    assert source.good == 1
+    told = capsys.readouterr().err
+    assert ("assuming 1,048,576 bytes: GetQueueAttributes q: AccessDenied" in told) is noted
+    assert source.valid == 1
 
 
 async def test_invalid_lines_are_kept_in_bounded_memory() -> None:
     inputs: Inputs = [("file", io.BytesIO(b"\x01\n" * 500))]
     source = Source(inputs, validate_raw, skip_invalid=True)
-    source.examine(MESSAGE_MAX_BYTES)
-    assert (source.bad, len(source.shown), list(source.lines())) == (500, 20, [])
+    source.validate(MESSAGE_MAX_BYTES)
+    assert (source.invalid, len(source.shown), list(source.lines())) == (500, 20, [])

@@ -1,4 +1,4 @@
-"""Plans at three rates, computed by hand from the table; and the table itself."""
+"""Plans for three rates, compared with manual calculations; and the table of prices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from worker.aws.prices import shipped, with_prices
 from worker.errors import UsageError
 from worker.planning import cost
 from worker.planning.limits import Limit, warm_write_units
-from worker.planning.plan import Plan, make, parameters, remarks, report
+from worker.planning.plan import Plan, make_plan, parameters, remarks, report
 from worker.planning.sizing import Demand, rate_per_second, size
 
 ROOT = Path(__file__).parents[3]
@@ -35,7 +35,7 @@ def planned(rate: str, **changes: Any) -> Plan:
     }
     demand = {name: value for name, value in changes.items() if name not in options}
     options |= {name: value for name, value in changes.items() if name in options}
-    return make(replace(USUAL, rate=rate_per_second(rate), **demand), FIGURES, **options)
+    return make_plan(replace(USUAL, rate=rate_per_second(rate), **demand), FIGURES, **options)
 
 
 def parts(plan: Plan) -> dict[str, float]:
@@ -49,7 +49,7 @@ def limit(plan: Plan, name: str) -> Limit:
 class TestTenThousandAMinute:
     PLAN = planned("10000/min")
 
-    def test_one_quarter_of_a_vcpu_is_bored(self) -> None:
+    def test_a_quarter_of_a_vcpu_is_enough(self) -> None:
         fleet = self.PLAN.fleet
         assert fleet.cores == pytest.approx(166.667 * 111.3e-6, rel=1e-4)  # 0.0186
         assert (fleet.tasks, fleet.task_vcpu, fleet.task_memory_mib) == (1, 0.25, 512)
@@ -70,22 +70,22 @@ class TestTenThousandAMinute:
             "Network: VPC endpoints": 65.86,  # 8 x 730 h x 0.01; 438 million x 1,703 bytes at 0.01
         }
         assert self.PLAN.total == pytest.approx(587.78, abs=0.01)
-        assert self.PLAN.once.amount == 0, "a new table takes it"
+        assert self.PLAN.once.amount == 0, "a new table sustains the rate"
 
-    def test_no_quota_is_near(self) -> None:
+    def test_no_quota_is_exceeded(self) -> None:
         assert not [each.name for each in self.PLAN.limits if each.to_raise]
-        assert "beyond this rate and its bursts" in remarks(self.PLAN)[0]
+        assert "above this rate and its bursts" in remarks(self.PLAN)[0]
 
 
 class TestTenThousandASecond:
     PLAN = planned("10000/s")
 
-    def test_two_tasks_of_a_vcpu_do_it(self) -> None:
+    def test_two_tasks_of_one_vcpu_are_enough(self) -> None:
         fleet = self.PLAN.fleet
         assert fleet.cores == pytest.approx(1.113)
         assert (fleet.tasks, fleet.task_vcpu, fleet.tasks_max) == (2, 1.0, 10)
         assert fleet.planned_rate == pytest.approx(0.6e6 / 111.3)  # 5,391
-        # Handed out to deleted: 10.8 + 8 + 8 + 5 ms.
+        # From receive to delete: 10.8 + 8 + 8 + 5 ms.
         assert fleet.in_flight == pytest.approx(318)
         # Four times 8,985/s x 8 ms / 10, and x 21 ms; 16 writes suffice for x 5 ms / 25.
         assert fleet.settings == {
@@ -94,7 +94,7 @@ class TestTenThousandASecond:
             "AUP_SETTLE_CONCURRENCY": 29,
         }
 
-    def test_the_month_costs_thirty_thousand_most_of_it_writes_and_storage(self) -> None:
+    def test_the_month_costs_30000_dollars_mostly_writes_and_storage(self) -> None:
         # 26,280 million messages.
         assert parts(self.PLAN) == {
             "SQS requests": 2102.4,
@@ -108,18 +108,18 @@ class TestTenThousandASecond:
         }
         assert self.PLAN.once.amount == pytest.approx(16_000 * 0.00065)
 
-    def test_the_table_is_warmed_for_twice_the_rate(self) -> None:
+    def test_warm_throughput_is_twice_the_rate(self) -> None:
         assert warm_write_units(self.PLAN.demand) == 20_000
         assert parameters(self.PLAN)["data.yaml"] == {"WarmWriteUnits": 20_000}
 
-    def test_ten_tasks_pass_the_six_vcpus_of_a_new_account(self) -> None:
+    def test_ten_tasks_exceed_the_six_vcpus_of_a_new_account(self) -> None:
         assert [each.name for each in self.PLAN.limits if each.to_raise] == [
             "Fargate: On-Demand vCPU"
         ]
         assert limit(self.PLAN, "Fargate").reached_at == pytest.approx(6 * 0.6e6 / 111.3)  # 32,345
         assert limit(self.PLAN, "SQS").needed == 10 * 755
 
-    def test_spot_is_cheaper_but_for_the_first_task(self) -> None:
+    def test_spot_is_cheaper_except_for_the_first_task(self) -> None:
         spot = planned("10000/s", spot=True)
         assert parts(spot)["Fargate"] == pytest.approx(1.3 * 730 * 0.0395, abs=0.01)
         assert limit(spot, "Fargate").name == "Fargate: Spot vCPU"
@@ -128,7 +128,7 @@ class TestTenThousandASecond:
 class TestAMillionASecond:
     PLAN = planned("1000000/s")
 
-    def test_it_takes_186_tasks(self) -> None:
+    def test_186_tasks_are_needed(self) -> None:
         assert self.PLAN.fleet.cores == pytest.approx(111.3)
         assert self.PLAN.fleet.tasks == 186  # 111.3 / 0.6 = 185.5
         assert self.PLAN.fleet.tasks_max == 372
@@ -141,27 +141,27 @@ class TestAMillionASecond:
         # 73 and 4,475,484 GB: 1,000,000 at 0.010, the rest at 0.006.
         assert cents["Network: VPC endpoints"] == pytest.approx(58.4 + 10_000 + 20_852.9, abs=0.1)
 
-    def test_three_quotas_are_to_be_raised_fargates_first(self) -> None:
+    def test_three_quotas_must_be_raised_fargate_first(self) -> None:
         assert [each.name for each in self.PLAN.limits if each.to_raise] == [
             "Fargate: On-Demand vCPU",
-            "DynamoDB: writes to a table on demand",
+            "DynamoDB: on-demand table writes",
             "SQS: messages in flight",
         ]
         needed = {each.name.split(":")[0]: each.needed for each in self.PLAN.limits}
         assert needed["DynamoDB"] == 2_000_000
         assert needed["SQS"] == 372 * 755
         assert needed["PrivateLink"] == pytest.approx(13.624)  # 2e6 x 1,703 bytes x 8 / 2 zones
-        assert "which this rate passes" in remarks(self.PLAN)[0]
+        assert "below this rate" in remarks(self.PLAN)[0]
 
     def test_provisioned_writes_cost_less_than_half(self) -> None:
         assert self.PLAN.provisioned.amount == pytest.approx(1e6 / 0.7 * 730 * 0.00065)  # 677,857
-        told = "\n".join(remarks(self.PLAN))
-        assert "cheaper with provisioned writes: 677,857 for 1,642,500" in told
+        text = "\n".join(remarks(self.PLAN))
+        assert "provisioned writes are cheaper: 677,857 instead of 1,642,500" in text
 
 
 class TestSizes:
     @pytest.mark.parametrize(("record_bytes", "units"), [(1, 1), (1024, 1), (1025, 2), (4096, 4)])
-    def test_a_write_unit_is_a_kilobyte_begun(self, record_bytes: int, units: int) -> None:
+    def test_a_write_unit_is_a_started_kib(self, record_bytes: int, units: int) -> None:
         plan = planned("10000/s", record_bytes=record_bytes)
         assert plan.demand.write_units == units
         assert warm_write_units(plan.demand) == 20_000 * units
@@ -176,21 +176,21 @@ class TestSizes:
         longest = replace(USUAL, record_bytes=65_536 + 483)
         assert cost.sqs_requests_per_message(longest, FIGURES) == pytest.approx(1.1)
 
-    def test_latency_beyond_the_settings_reach_takes_more_tasks(self) -> None:
+    def test_high_latency_requires_more_tasks(self) -> None:
         # 200 polls of ten in 2 s: 1,000/s, however much CPU there is.
         fleet = size(replace(USUAL, sqs_ms=2000), FIGURES.measured)
         assert fleet.task_rate == pytest.approx(1000)
         assert fleet.tasks == 17  # 10,000 / (1,000 x 0.6) = 16.7
         assert fleet.settings["AUP_POLL_CONCURRENCY"] == 200
 
-    def test_a_size_that_is_asked_for_is_taken(self) -> None:
+    def test_requested_task_size_is_used(self) -> None:
         fleet = planned("10000/s", task_vcpu=0.5).fleet
         assert (fleet.task_vcpu, fleet.task_memory_mib, fleet.tasks) == (0.5, 1024, 4)
 
     @given(
         st.floats(0.001, 1e7), st.integers(1, 400_000), st.floats(0.05, 1), st.floats(1, 100)
     )  # fmt: skip
-    def test_a_plan_always_carries_its_rate(
+    def test_plan_always_sustains_its_rate(
         self, rate: float, record_bytes: int, utilisation: float, burst: float
     ) -> None:
         demand = Demand(rate, record_bytes, utilisation, burst, 8, 5)
@@ -202,7 +202,7 @@ class TestSizes:
 
 
 class TestNetworks:
-    def test_each_way_out_has_its_price(self) -> None:
+    def test_each_network_path_has_its_price(self) -> None:
         gigabytes = 26_280 * 1.703
         assert parts(planned("10000/s", network="public"))[
             "Network: public addresses"
@@ -225,20 +225,20 @@ class TestRates:
             ("1.5 / s", 1.5),
         ],
     )
-    def test_they_are_read(self, text: str, rate: float) -> None:
+    def test_valid_rates_are_parsed(self, text: str, rate: float) -> None:
         assert rate_per_second(text) == pytest.approx(rate, rel=1e-5)
 
     @pytest.mark.parametrize(
         "text", ["10000", "0/s", "-1/s", "1/week", "nan/s", "1e9/s", "9" * 40 + "/s", ""]
     )
-    def test_others_are_refused_with_what_to_write(self, text: str) -> None:
-        with pytest.raises(UsageError, match="must be like 10000/min"):
+    def test_invalid_rates_are_rejected_with_the_expected_form(self, text: str) -> None:
+        with pytest.raises(UsageError, match="expected a rate such as 10000/min"):
             rate_per_second(text)
 
 
 class TestTable:
-    def test_it_says_what_the_bench_measured(self) -> None:
-        """A new bench that differs by more than a tenth must be taken over into prices.toml."""
+    def test_it_matches_the_benchmark(self) -> None:
+        """Update prices.toml when a new benchmark differs by more than a tenth."""
         results = Results.model_validate_json((ROOT / "tests/bench/results.json").read_text())
         worker, tls, measured = results.scenarios["D"], results.scenarios["D-tls"], FIGURES.measured
         calls = worker.calls_by_operation
@@ -267,7 +267,7 @@ class TestTable:
         small, larger = (case.measured.cpu_us_per_message for case in results.sizes[:2])
         assert measured.cpu_us_per_further_kib == pytest.approx((larger - small) / 3.6, rel=0.3)
 
-    def test_prices_of_a_file_go_before(self, tmp_path: Path) -> None:
+    def test_prices_of_a_file_override_the_defaults(self, tmp_path: Path) -> None:
         file = tmp_path / "prices.toml"
         file.write_text('region = "eu-west-1"\ndynamodb_million_write_units = 0.705\n')
         prices = with_prices(FIGURES, file).prices
@@ -277,7 +277,7 @@ class TestTable:
         assert with_prices(FIGURES, file).prices.nat_gb == 0.05
 
     @pytest.mark.parametrize(
-        ("text", "told"),
+        ("text", "message"),
         [
             (
                 "sqs_million_request = 1",
@@ -289,24 +289,29 @@ class TestTable:
             ("nat_gb", "invalid TOML"),
         ],
     )
-    def test_a_wrong_price_is_told_in_one_line(
-        self, tmp_path: Path, text: str, told: str
+    def test_invalid_price_is_reported_in_one_line(
+        self, tmp_path: Path, text: str, message: str
     ) -> None:  # fmt: skip
         file = tmp_path / "prices.toml"
         file.write_text(text)
-        with pytest.raises(UsageError, match=told) as raised:
+        with pytest.raises(UsageError, match=message) as raised:
             with_prices(FIGURES, file)
         assert "\n" not in str(raised.value)
         assert str(file) in str(raised.value)
 
-    def test_a_file_that_is_missing_is_told(self, tmp_path: Path) -> None:
+    def test_missing_file_is_reported(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="No such file"):
             with_prices(FIGURES, tmp_path / "none.toml")
 
 
-def test_every_number_that_is_told_says_why() -> None:
-    told = report(planned("10000/s"))
-    rows = [*told["needs"], *told["limits"], *told["month"]["parts"], told["once"]]
+def test_every_reported_number_has_an_explanation() -> None:
+    document = report(planned("10000/s"))
+    rows = [
+        *document["needs"],
+        *document["limits"],
+        *document["month"]["parts"],
+        document["once"],
+    ]
     assert all(len(each["why"]) > 10 for each in rows)
-    assert all(len(each["source"]) > 10 for each in told["limits"])
-    json.dumps(told)
+    assert all(len(each["source"]) > 10 for each in document["limits"])
+    json.dumps(document)

@@ -1,1 +1,1 @@
-"""What the verbs for dead letters draw, and how they look through the queue."""
+"""Verbs for dead letters: scans, reports and dry runs."""

@@ -1,19 +1,33 @@
-"""What a dry run found, on the screen or as JSON."""
+"""A dry run of a replay, and its report on the screen or as JSON."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import typer
 from rich.console import Console
 
+from worker.aws.queue_lookup import open_queues
 from worker.cli import screen
+from worker.cli.dead_letters.replay_request import (
+    ReplayRequest,
+    destination_name,
+    note_missing,
+    options_for,
+)
+from worker.cli.dead_letters.scanning import note_unseen, now
 from worker.operations.dead_letters.dead_letter import DeadLetter
-from worker.operations.dead_letters.dry_run import Verdict
+from worker.operations.dead_letters.dry_run import SUCCEEDS, Verdict
+from worker.operations.dead_letters.journal import read_journal
+from worker.operations.dead_letters.replay_dry_run import replay_dry_run
+from worker.operations.dead_letters.scan import Scan
+from worker.repository import AUPRepository
 
-# On a terminal, however low it is.
+# Shown on a terminal of any height.
 _SHOWN_MIN: Final = 5
 # Two headings, a blank line, three notes and the prompt.
 _OTHER_LINES: Final = 7
@@ -21,13 +35,13 @@ _OTHER_LINES: Final = 7
 
 @dataclass(slots=True)
 class DryRunReport:
-    """What a dry run found.
+    """Result of a dry run.
 
     Attributes:
-        letters: as they would be replayed, each with its verdict.
-        unreadable: why the policies cannot be read; empty if they can.
-        missing: ids that are no dead letters.
-        unseen: dead letters that the queue reports and did not hand out.
+        letters: Dead letters as they would be replayed, each with its verdict.
+        unreadable: Why the policies cannot be read; empty if they can.
+        missing: Number of ids that are not among the dead letters.
+        unseen: Dead letters that SQS reports but did not return.
     """
 
     letters: list[tuple[DeadLetter, Verdict]] = field(default_factory=list)
@@ -37,11 +51,15 @@ class DryRunReport:
 
     @property
     def verdicts(self) -> Counter[str]:
-        """Count the verdicts by their codes."""
+        """Number of dead letters by verdict code."""
         return Counter(verdict.code for _, verdict in self.letters)
 
     def report(self, summaries: list[dict[str, Any]]) -> dict[str, Any]:
-        """Give it for a script; the summaries are the letters' own, in their order."""
+        """Return the JSON report.
+
+        Args:
+            summaries: Summary of each dead letter, in the order of `letters`.
+        """
         return {
             "matched": len(self.letters),
             "dry_run": True,
@@ -56,24 +74,79 @@ class DryRunReport:
         }
 
 
-def print_rehearsal(found: DryRunReport) -> None:
-    """Print the verdicts counted, then letter by letter as far as a terminal has room."""
-    if not found.letters:
+async def run_dry(request: ReplayRequest) -> DryRunReport:
+    """Predict the outcome of each message that a replay would send; send nothing."""
+    settings = request.settings()
+    report, scan = DryRunReport(), Scan()
+    missing = set(request.selected.ids)
+    with screen.progress("scanning") as bar:
+        async with (
+            open_queues(settings) as (source, queue),
+            AUPRepository(settings.aws) as repository,
+        ):
+            options = await options_for(request, source)
+            state = await queue.state()
+            to = await destination_name(source)
+            dry_run = request.dry_run(repository, settings)
+            task = bar.add_task("scanning", total=request.total or state.visible, rate="")
+            predicting = replay_dry_run(
+                queue, request.selected, options, dry_run,
+                sent=read_journal(
+                    request.journal_path(state.arn), state.arn, request.request_digest, to
+                ),
+                visibility_timeout_seconds=settings.look_seconds, scan=scan,
+            )  # fmt: skip
+            async with aclosing(predicting) as predictions:
+                async for letter, verdict in predictions:
+                    missing -= {letter.message_id, letter.original_message_id}
+                    report.letters.append((letter.without_content(), verdict))
+                    bar.update(task, completed=len(report.letters))
+            report.unreadable = dry_run.error
+    report.missing = len(missing)
+    report.unseen = 0 if request.selected.ids and not missing else scan.unseen
+    return report
+
+
+def show_report(report: DryRunReport, *, as_json: bool) -> None:
+    """Print the result of a dry run.
+
+    Raises:
+        typer.Exit: With code 1 if the result is incomplete.
+    """
+    if as_json:
+        at = now()
+        screen.print_json(report.report([letter.summary(at) for letter, _ in report.letters]))
+    else:
+        print_verdicts(report)
+    screen.note(
+        f"{len(report.letters):,} selected, {report.verdicts[SUCCEEDS]:,} would succeed; "
+        "nothing was sent"
+    )
+    if report.unreadable:
+        screen.note(f"cannot read the policies, so some outcomes are unknown: {report.unreadable}")
+    missing, unseen = note_missing(report.missing), note_unseen(report.unseen)
+    if missing or unseen or report.unreadable:
+        raise typer.Exit(1)
+
+
+def print_verdicts(report: DryRunReport) -> None:
+    """Print the counts by verdict, then as many dead letters as fit on the terminal."""
+    if not report.letters:
         return
     out = screen.stdout()
-    lines = _print_counts(out, found)
-    shown = len(found.letters)
+    lines = _print_counts(out, report)
+    shown = len(report.letters)
     if sys.stdout.isatty():
         shown = min(shown, max(_SHOWN_MIN, out.height - lines - _OTHER_LINES))
-    _print_letters(out, found.letters[:shown])
-    if shown < len(found.letters):
-        screen.note(f"{shown:,} shown of {len(found.letters):,}: --json tells of all")
+    _print_letters(out, report.letters[:shown])
+    if shown < len(report.letters):
+        screen.note(f"{shown:,} shown of {len(report.letters):,}; use --json to print all")
 
 
-def _print_counts(out: Console, found: DryRunReport) -> int:
-    """Print how many go which way; give how many lines that took."""
-    counts = Counter((letter.reason, verdict.code) for letter, verdict in found.letters)
-    table = screen.table("died of", "now", "count")
+def _print_counts(out: Console, report: DryRunReport) -> int:
+    """Print the counts by reason and verdict; return the number of rows."""
+    counts = Counter((letter.reason, verdict.code) for letter, verdict in report.letters)
+    table = screen.table("reason", "verdict", "count")
     table.columns[2].justify = "right"
     for (reason, code), count in counts.most_common():
         table.add_row(screen.plain(reason), screen.plain(code), f"{count:,}")
@@ -83,13 +156,13 @@ def _print_counts(out: Console, found: DryRunReport) -> int:
 
 
 def _print_letters(out: Console, letters: list[tuple[DeadLetter, Verdict]]) -> None:
-    table = screen.table("id", "died of", "now", "why")
+    table = screen.table("id", "reason", "verdict", "detail")
     rows = [
         list(map(screen.plain, (letter.message_id, letter.reason, verdict.code, verdict.detail)))
         for letter, verdict in letters
     ]
     for index, column in enumerate(table.columns[:3]):
-        # Or the last one would take their room.
+        # Without a minimum width, Rich would shrink these columns in favor of the last one.
         column.min_width = max(row[index].cell_len for row in rows)
         column.no_wrap = True
     if sys.stdout.isatty():

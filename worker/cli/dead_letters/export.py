@@ -1,4 +1,4 @@
-"""The verb that keeps dead letters in a file."""
+"""Verb that exports dead letters to a file."""
 
 from __future__ import annotations
 
@@ -8,55 +8,31 @@ from typing import Annotated
 import typer
 
 from worker.cli import screen
-from worker.cli.dead_letters.scanning import AsJSON, counted, file_letters, note_unseen
-from worker.cli.filters import (
-    Grep,
-    Limit,
-    Policies,
-    Reasons,
-    Since,
-    Until,
-    Users,
-    Versions,
-    choice,
-)
+from worker.cli.dead_letters.scanning import counted, export_dead_letters, note_unseen
+from worker.cli.filters import FilterOptions
+from worker.cli.options import AsJSON, expand_options
 from worker.errors import UsageError
 
 
-def export(  # noqa: PLR0913, PLR0917 - one parameter an option
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; - is stdout.")],
-    reason: Reasons = None,
-    user: Users = None,
-    policy: Policies = None,
-    version: Versions = None,
-    since: Since = None,
-    until: Until = None,
-    grep: Grep = None,
-    limit: Limit = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+@expand_options
+def export(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Output file; - for stdout.")],
+    options: FilterOptions,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Write dead letters to a file, whole, as JSON Lines.
+    """Export complete dead letters to a JSON Lines file.
 
-    Nothing is taken. The file is there whole or not at all. After editing, `replay --from` sends
-    it. Exit codes: 0 done, 1 not all dead letters were seen.
+    The dead letters stay in the queue. The file is written completely or not at all. To send
+    edited dead letters, use `replay --from`. Exit codes: 0 success, 1 not all dead letters were
+    seen.
 
     Example: aup-worker dead-letters export dead.jsonl --reason invalid
     """
-    chosen = choice(
-        reasons=reason,
-        users=user,
-        policies=policy,
-        versions=version,
-        since=since,
-        until=until,
-        grep=grep,
-        limit=limit,
-    )
     on_stdout = str(file) == "-"
     if on_stdout and as_json:
-        raise UsageError("--json: stdout holds the dead letters already")
-    ids, unseen = file_letters(file, chosen, overwrite=force)
+        raise UsageError("--json cannot be combined with -: both write to stdout")
+    ids, unseen = export_dead_letters(file, options.dead_letter_filter(), overwrite=force)
     if as_json:
         screen.print_json({"exported": len(ids), "file": str(file), "not_seen": unseen})
     else:

@@ -1,4 +1,4 @@
-"""The verb that deletes dead letters."""
+"""Verb that deletes dead letters."""
 
 from __future__ import annotations
 
@@ -9,18 +9,9 @@ import typer
 
 from worker.aws.queue_lookup import open_queues
 from worker.cli import screen
-from worker.cli.dead_letters.scanning import AsJSON, counted, file_letters, note_unseen, now
-from worker.cli.filters import (
-    Grep,
-    Limit,
-    Policies,
-    Reasons,
-    Since,
-    Until,
-    Users,
-    Versions,
-    choice,
-)
+from worker.cli.dead_letters.scanning import counted, export_dead_letters, note_unseen, now
+from worker.cli.filters import FilterOptions
+from worker.cli.options import AsJSON, Yes, expand_options
 from worker.cli.running import run_async
 from worker.errors import AUPError, UsageError
 from worker.operations.dead_letters.purge import PurgeFigures
@@ -28,61 +19,48 @@ from worker.operations.dead_letters.purge import purge as delete
 from worker.settings import load
 
 
-def purge(  # noqa: PLR0913, PLR0917 - one parameter an option
-    reason: Reasons = None,
-    user: Users = None,
-    policy: Policies = None,
-    version: Versions = None,
-    since: Since = None,
-    until: Until = None,
-    grep: Grep = None,
-    limit: Limit = None,
+@expand_options
+def purge(
+    options: FilterOptions,
     file: Annotated[
         Path | None,
-        typer.Option("--export", help="Where to keep them; dead-letters-TIME.jsonl, if absent."),
+        typer.Option("--export", help="Export file (default: dead-letters-TIME.jsonl)."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Delete dead letters for good, written to a file first.
+    """Export dead letters to a file, then delete them permanently.
 
-    It asks before it deletes. What is deleted is what the file holds. Exit codes: 0 done, 1 not
-    all were deleted or seen.
+    Asks for confirmation before deleting. Only exported dead letters are deleted. Exit codes: 0
+    success, 1 not all dead letters were seen or deleted.
 
     Example: aup-worker dead-letters purge --reason malformed --until 7d
     """
-    chosen = choice(
-        reasons=reason,
-        users=user,
-        policies=policy,
-        versions=version,
-        since=since,
-        until=until,
-        grep=grep,
-        limit=limit,
-    )
     file = file or Path(f"dead-letters-{now():%Y%m%dT%H%M%SZ}.jsonl")
     if str(file) == "-":
-        raise UsageError("--export -: what is deleted is kept in a file")
-    ids, unseen = file_letters(file, chosen, overwrite=False)
+        raise UsageError("--export -: expected a file, because exported dead letters are deleted")
+    ids, unseen = export_dead_letters(file, options.dead_letter_filter(), overwrite=False)
     if not ids:
         file.unlink()
     elif not yes:
-        _ask(len(ids), file)
+        _confirm(len(ids), file)
     figures = run_async(_purge(ids)) if ids else PurgeFigures()
     _report(figures, ids, unseen, file, as_json=as_json)
 
 
-def _ask(count: int, file: Path) -> None:
-    screen.note(f"{counted(count)} will be deleted for good; {file} holds them")
+def _confirm(count: int, file: Path) -> None:
+    screen.note(f"{counted(count)} will be deleted permanently; exported to {file}")
     try:
-        answer = typer.prompt(
-            "Type their number to go on", default="", show_default=False, err=True
+        typed = typer.prompt(
+            "Type the number of dead letters to continue",
+            default="",
+            show_default=False,
+            err=True,
         )
     except typer.Abort:
-        answer = ""
-    if answer.strip() != str(count):
-        raise AUPError(f"not confirmed; nothing was deleted, and {file} stays")
+        typed = ""
+    if typed.strip() != str(count):
+        raise AUPError(f"not confirmed; nothing was deleted, the export stays in {file}")
 
 
 async def _purge(ids: list[str]) -> PurgeFigures:
@@ -118,10 +96,10 @@ def _report(
     elif not ids:
         screen.note("no dead letters match; nothing was deleted")
     else:
-        screen.note(f"deleted {figures.deleted} of {len(ids)}; {file} holds them")
+        screen.note(f"deleted {figures.deleted} of {len(ids)}; exported to {file}")
     if figures.failed:
         screen.note(f"{figures.failed} could not be deleted ({figures.last_error})")
     if missing:
-        screen.note(f"{missing} were not found again: replayed, deleted or held by others")
+        screen.note(f"{missing} not found: replayed, deleted or in flight elsewhere")
     if note_unseen(unseen) or figures.failed or missing:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""A look through the dead letters, with progress on the screen; and what it finds, in a file."""
+"""Scans of the dead letters with a progress bar, and their export to a file."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Annotated, Final
+from typing import IO, Final
 
-import typer
 from rich.text import Text
 
 from worker.aws.queue_lookup import open_queues
@@ -23,23 +22,21 @@ from worker.operations.dead_letters.scan import Scan, scan_dead_letters
 from worker.settings import load
 
 _SOON_SECONDS: Final = 86_400
-AsJSON = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 
 
 def now() -> datetime:
-    """Give the present time."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 @dataclass(slots=True)
-class Sight:
-    """What a walk saw.
+class ScanSummary:
+    """Counts of a scan.
 
     Attributes:
-        seen: dead letters handed out.
-        known: how many there were by SQS's own approximate count.
-        unseen: how many the queue reports that were not handed out; 0 where the scan was left
-            early.
+        seen: Dead letters received.
+        known: Approximate number of dead letters, as SQS reports it.
+        unseen: Dead letters that SQS reports but did not return; 0 if the scan ended early.
     """
 
     seen: int = 0
@@ -47,19 +44,19 @@ class Sight:
     unseen: int = 0
 
 
-async def look(description: str, take: Callable[[DeadLetter], bool]) -> Sight:
-    """Go through the dead letters, each of which is visible again afterwards.
+async def scan_with_progress(description: str, visit: Callable[[DeadLetter], bool]) -> ScanSummary:
+    """Scan the dead letters; each is visible again afterwards.
 
     Args:
-        description: what the progress bar says.
-        take: given each of them; says whether to go on.
+        description: Label of the progress bar.
+        visit: Called with each dead letter; returns whether to continue.
     """
     settings = load()
-    sight, scan = Sight(), Scan()
+    summary, scan = ScanSummary(), Scan()
     with screen.progress(description) as bar:
         async with open_queues(settings) as (_, queue):
-            sight.known = (await queue.state()).depth
-            task = bar.add_task(description, total=sight.known, rate="")
+            summary.known = (await queue.state()).depth
+            task = bar.add_task(description, total=summary.known, rate="")
             scanning = scan_dead_letters(
                 queue,
                 now=now,
@@ -69,56 +66,58 @@ async def look(description: str, take: Callable[[DeadLetter], bool]) -> Sight:
             )
             async with aclosing(scanning) as letters:
                 async for letter in letters:
-                    sight.seen += 1
-                    bar.update(task, completed=sight.seen)
-                    if not take(letter):
-                        return sight
-    sight.unseen = scan.unseen
-    return sight
+                    summary.seen += 1
+                    bar.update(task, completed=summary.seen)
+                    if not visit(letter):
+                        return summary
+    summary.unseen = scan.unseen
+    return summary
 
 
 def note_unseen(count: int) -> bool:
-    """Report dead letters that a scan did not see; return whether there are any."""
+    """Report dead letters that a scan did not see; return whether there were any."""
     if count:
         screen.note(
-            f"{count:,} not seen (in flight elsewhere): another scan or replay hides them, or SQS "
-            "hands out no more at once (120,000); run this again later"
+            f"{counted(count)} not seen: in flight in another scan or replay, or beyond the SQS "
+            "limit of 120,000 messages in flight; run this again later"
         )
     return bool(count)
 
 
 def expiry(expires_at: datetime, at: datetime) -> Text:
-    """Write how long is left, loud where it is less than a day."""
+    """Return the remaining time as text, highlighted if it is less than a day."""
     seconds = (expires_at - at).total_seconds()
     return Text(screen.duration(seconds), style="bold red" if seconds < _SOON_SECONDS else "")
 
 
 def counted(count: int) -> str:
-    """Write how many dead letters."""
+    """Return a number of dead letters as text."""
     return f"{count:,} dead letter{'' if count == 1 else 's'}"
 
 
-def file_letters(file: Path, chosen: DeadLetterFilter, *, overwrite: bool) -> tuple[list[str], int]:
-    """Write dead letters to a file, or to stdout where it is `-`.
+def export_dead_letters(
+    file: Path, selected: DeadLetterFilter, *, overwrite: bool
+) -> tuple[list[str], int]:
+    """Write dead letters to a file, or to stdout if the file is `-`.
 
     Returns:
-        The ids of those written, and how many dead letters were not seen.
+        The ids of the exported dead letters, and the number of dead letters not seen.
     """
     ids: list[str] = []
-    with _opened(file, overwrite=overwrite) as stream:
+    with _open(file, overwrite=overwrite) as stream:
 
-        def take(letter: DeadLetter) -> bool:
-            if chosen.matches(letter):
+        def visit(letter: DeadLetter) -> bool:
+            if selected.matches(letter):
                 stream.write(f"{to_line(letter)}\n")
                 ids.append(letter.message_id)
-            return chosen.limit is None or len(ids) < chosen.limit
+            return selected.limit is None or len(ids) < selected.limit
 
-        sight = run_async(look("exporting", take))
-    return ids, sight.unseen
+        summary = run_async(scan_with_progress("exporting", visit))
+    return ids, summary.unseen
 
 
 @contextmanager
-def _opened(file: Path, *, overwrite: bool) -> Iterator[IO[str]]:
+def _open(file: Path, *, overwrite: bool) -> Iterator[IO[str]]:
     if str(file) == "-":
         yield sys.stdout
         sys.stdout.flush()

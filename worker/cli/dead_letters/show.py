@@ -1,4 +1,4 @@
-"""The verb that shows one dead letter."""
+"""Verb that shows one dead letter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from rich.padding import Padding
 from rich.text import Text
 
 from worker.cli import screen
-from worker.cli.dead_letters.scanning import AsJSON, expiry, look, now
+from worker.cli.dead_letters.scanning import counted, expiry, now, scan_with_progress
+from worker.cli.options import AsJSON
 from worker.cli.running import run_async
 from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE
 from worker.errors import AUPError, UsageError
@@ -20,17 +21,22 @@ from worker.operations.dead_letters.body_view import BodyLine, BodyPart, format_
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.filter import DeadLetterFilter
 
-_WRONG: Final = "bold red"
+_ERROR_STYLE: Final = "bold red"
 _INDENT_MAX: Final = 40
 
 
 def show(
-    message_id: Annotated[str, typer.Argument(metavar="ID", help="Its id, or its original's.")],
+    message_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID", help="Message id of the dead letter or of the original message."
+        ),
+    ],
     as_json: AsJSON = False,
 ) -> None:
-    """Show one dead letter whole, what is wrong marked.
+    """Show one dead letter in full, with its errors marked.
 
-    Nothing is taken.
+    The dead letter stays in the queue.
 
     Example: aup-worker dead-letters show 5fea7756-0ea4-451a-a703-a558b933e274
     """
@@ -73,7 +79,7 @@ def _print_facts(out: Console, letter: DeadLetter) -> None:
         "policy": " ".join(filter(None, (letter.policy_id, letter.version))),
         "sent": f"{letter.sent_at.isoformat(timespec='seconds')}, "
         f"{screen.duration((at - letter.sent_at).total_seconds())} ago",
-        "received": f"{_times(letter.receive_count)} before it died"
+        "received": f"{_times(letter.receive_count)} before dead-lettering"
         if letter.receive_count
         else "",
         "replayed": _times(letter.history.count)
@@ -89,7 +95,7 @@ def _print_facts(out: Console, letter: DeadLetter) -> None:
         changed = ", ".join(edit.changed)
         table.add_row("edited", screen.plain(f"{edit.at} by {edit.by}: {changed}"))
     for name, kind, value in _attributes(letter):
-        if name not in {ATTRIBUTE, REPLAYS_ATTRIBUTE}:  # told above
+        if name not in {ATTRIBUTE, REPLAYS_ATTRIBUTE}:  # shown above
             text = value.hex() if isinstance(value, bytes) else value
             table.add_row("attribute", screen.plain(f"{name} ({kind}): {text}"))
     if letter.message.trace_header:
@@ -102,7 +108,7 @@ def _times(count: int) -> str:
 
 
 def _title(part: BodyPart) -> str:
-    return f"the text in {part.path}" if part.path else "body"
+    return f"text in {part.path}" if part.path else "body"
 
 
 def _print_line(out: Console, line: BodyLine) -> None:
@@ -110,33 +116,33 @@ def _print_line(out: Console, line: BodyLine) -> None:
     if not line.note:
         out.print(text, soft_wrap=True)
         return
-    note = Text(screen.plain(line.note).plain, style=_WRONG)
+    note = Text(screen.plain(line.note).plain, style=_ERROR_STYLE)
     if line.column is None:
         _print_marked(out, text, note)
     else:
-        _print_pointed_at(out, line.text, line.column, note)
+        _print_with_caret(out, line.text, line.column, note)
 
 
 def _print_marked(out: Console, text: Text, note: Text) -> None:
-    """Print a line that is wrong, the note beside it or, for want of room, beneath."""
-    text.stylize(_WRONG)
-    beside = text + Text("   <-- ", style=_WRONG) + note
-    if beside.cell_len <= out.width:
-        out.print(beside)
+    """Print an invalid line with its note beside it, or below it if it does not fit."""
+    text.stylize(_ERROR_STYLE)
+    annotated = text + Text("   <-- ", style=_ERROR_STYLE) + note
+    if annotated.cell_len <= out.width:
+        out.print(annotated)
         return
     out.print(text, soft_wrap=True)
     indent = len(text.plain) - len(text.plain.lstrip())
-    out.print(Padding(Text("^ ", style=_WRONG) + note, (0, 0, 0, min(indent, _INDENT_MAX))))
+    out.print(Padding(Text("^ ", style=_ERROR_STYLE) + note, (0, 0, 0, min(indent, _INDENT_MAX))))
 
 
-def _print_pointed_at(out: Console, line: str, column: int, note: Text) -> None:
-    """Print a line, and a caret beneath the place that is wrong."""
+def _print_with_caret(out: Console, line: str, column: int, note: Text) -> None:
+    """Print a line with a caret below the column of the error."""
     text = screen.plain(line)
     too_long = text.cell_len > out.width
     if too_long:
         out.print(text, soft_wrap=True)
     before, after = screen.plain(line[:column]), screen.plain(line[column:])
-    # A window on a long line, so that the caret stands beneath its place.
+    # Show only a part of a long line, so that the caret is below its column.
     cut = too_long and before.cell_len > out.width // 2
     shown = (Text("…") + before[-(out.width // 2) :] if cut else before).copy()
     caret = shown.cell_len
@@ -144,24 +150,24 @@ def _print_pointed_at(out: Console, line: str, column: int, note: Text) -> None:
     shown.expand_tabs(1)
     shown.truncate(out.width, overflow="ellipsis")
     out.print(shown)
-    out.print(Text(" " * caret + "^ ", style=_WRONG) + note, soft_wrap=True)
+    out.print(Text(" " * caret + "^ ", style=_ERROR_STYLE) + note, soft_wrap=True)
 
 
 async def _find(message_id: str) -> DeadLetter:
-    chosen = DeadLetterFilter(ids=[message_id])
+    selected = DeadLetterFilter(ids=[message_id])
     found: list[DeadLetter] = []
 
-    def take(letter: DeadLetter) -> bool:
-        if chosen.matches(letter):
+    def visit(letter: DeadLetter) -> bool:
+        if selected.matches(letter):
             found.append(letter)
         return not found
 
-    sight = await look("looking", take)
-    if not found and sight.unseen:
+    summary = await scan_with_progress("scanning", visit)
+    if not found and summary.unseen:
         raise AUPError(
-            f"dead letter {message_id} not found, but {sight.unseen:,} not seen (in flight "
-            "elsewhere): run this again later"
+            f"dead letter {message_id} not found, but {counted(summary.unseen)} not seen: in "
+            "flight in another scan or replay; run this again later"
         )
     if not found:
-        raise UsageError(f"no dead letter {message_id}: see `aup-worker dead-letters list`")
+        raise UsageError(f"dead letter {message_id} not found: see `aup-worker dead-letters list`")
     return found[0]

@@ -1,4 +1,4 @@
-"""The verbs for dead letters, imported one by one."""
+"""Verbs of `dead-letters`, each imported when it runs."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ app = typer.Typer(
         {
             "list": Verb(
                 "worker.cli.dead_letters.listing:list_",
-                "List dead letters, the first to expire first; nothing is taken.",
+                "List dead letters, soonest to expire first.",
             ),
             "show": Verb(
                 "worker.cli.dead_letters.show:show",
-                "Show one dead letter whole, what is wrong marked.",
+                "Show one dead letter in full, with its errors marked.",
             ),
             "export": Verb(
                 "worker.cli.dead_letters.export:export",
-                "Write dead letters to a file, whole, as JSON Lines.",
+                "Export complete dead letters to a JSON Lines file.",
             ),
             "purge": Verb(
                 "worker.cli.dead_letters.purge:purge",
-                "Delete dead letters for good, written to a file first.",
+                "Export dead letters to a file, then delete them permanently.",
             ),
         }
     ),
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Look at what is dead and why, keep it in files, delete it.",
+    help="List, show, export and purge dead letters.",
 )
