@@ -23,7 +23,7 @@ from worker.observability.prometheus import exposition
 
 
 def _busy() -> Watched:
-    """Return a flow with a non-zero value in every counter."""
+    """Return a pipeline with a non-zero value in every counter."""
     watched = Watched()
     metrics = watched.metrics
     outcomes = [

@@ -28,7 +28,7 @@ class Judged:
 
 
 class Watched:
-    """A flow, as far as it is looked at."""
+    """A pipeline, as far as it is looked at."""
 
     def __init__(self, metrics: Metrics | None = None) -> None:
         self.metrics = metrics or Metrics()
@@ -37,7 +37,7 @@ class Watched:
 
 
 def view_of(watched: Watched | None, **changes: Any) -> ServiceStatus:
-    """Show a flow, or a service that starts, on the clock of the loop."""
+    """Show a pipeline, or a service that starts, on the clock of the loop."""
     view = ServiceStatus(
         settings(**changes), asyncio.Event(), EventLoopWatchdog(60), asyncio.get_running_loop().time
     )

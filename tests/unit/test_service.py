@@ -85,7 +85,7 @@ async def test_a_signal_drains_and_everything_is_closed_and_restored(
     assert SingletonMeta.current(AUPRepository) is None
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
     events = [each["event"] for each in logs if each["log_level"] == "info"]
-    assert events == ["started", "stopping", "draining", "stopped"]
+    assert events == ["started", "stopping", "drain started", "stopped"]
     (stopped,) = [each for each in logs if each["event"] == "stopped"]
     assert stopped["balanced"]
     assert (stopped["received"], stopped["recorded"], stopped["dead_lettered"]) == (21, 20, 1)
@@ -105,7 +105,7 @@ async def test_a_second_signal_stops_at_once_and_loses_nothing() -> None:
     await asyncio.sleep(0.03)
     assert not task.done()
     await _insist(task)
-    with pytest.raises(GaveUpError, match=r"stopped at once: .* reappear in the queue within"):
+    with pytest.raises(GaveUpError, match=r"stopped immediately: .* become visible again within"):
         await asyncio.wait_for(task, 10)
     assert 1 <= time.monotonic() - begun_at < 5
     assert world.session.open_count == 0
@@ -196,7 +196,7 @@ async def test_while_it_drains_the_endpoints_answer_and_then_they_are_gone(
     await asyncio.sleep(0.03)
     assert await _readiness(unused_port) == 503
     await _insist(task)
-    with pytest.raises(GaveUpError, match="stopped at once"):
+    with pytest.raises(GaveUpError, match="stopped immediately"):
         await asyncio.wait_for(task, 10)
     with pytest.raises(aiohttp.ClientConnectionError):
         await _readiness(unused_port)
@@ -301,7 +301,7 @@ def _virtual_monotonic(monkeypatch: pytest.MonkeyPatch) -> None:
 @simulated
 async def test_a_start_before_the_network_waits_for_it() -> None:
     attempts = _Attempts(*[AWSUnavailableError("no route"), AWSThrottledError("slow")] * 5)
-    assert await service._patiently(attempts, 300.0) == settings()
+    assert await service._retry_until(300.0, attempts) == settings()
     assert attempts.count == 11
 
 
@@ -310,7 +310,7 @@ async def test_a_start_before_the_network_waits_for_it() -> None:
 async def test_a_network_that_never_comes_ends_the_start() -> None:
     attempts = _Attempts(*[AWSUnavailableError("no route")] * 1000)
     with pytest.raises(AWSUnavailableError):
-        await service._patiently(attempts, 60.0)
+        await service._retry_until(60.0, attempts)
     assert asyncio.get_running_loop().time() <= 60
     assert attempts.count > 5
 
@@ -320,5 +320,5 @@ async def test_a_network_that_never_comes_ends_the_start() -> None:
 async def test_a_start_that_is_denied_is_not_repeated() -> None:
     attempts = _Attempts(AWSDeniedError("no"))
     with pytest.raises(AWSDeniedError):
-        await service._patiently(attempts, 60.0)
+        await service._retry_until(60.0, attempts)
     assert attempts.count == 1

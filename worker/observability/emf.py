@@ -119,7 +119,7 @@ class EMF:
             "SlotsFree": view.slots.free,
             "WriteConcurrency": view.write_concurrency,
             "Ready": int(not view.why_not_ready()),
-            "BooksBalanced": int(view.metrics.accounting.balance),
+            "BooksBalanced": int(view.metrics.accounting.is_balanced),
             "EventLoopLag": round(view.loop_lag_seconds, 3),
             "ReceivedRate": round(received / seconds, 3),
         }

@@ -112,7 +112,7 @@ def _liveness(view: ServiceStatus) -> tuple[str, list[str], dict[str, Any]]:
             "event_loop_lag_seconds": round(view.loop_lag_seconds, 3),
             "slots_filled": view.slots.filled,
             "held": accounting.held,
-            "books_balanced": accounting.balance,
+            "books_balanced": accounting.is_balanced,
         },
     )
 

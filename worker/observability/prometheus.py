@@ -82,7 +82,7 @@ class _Figures(Collector):
         gauges: list[tuple[str, str, float]] = [
             ("aup_messages_held", "Deliveries not settled yet.", view.metrics.accounting.held),
             ("aup_books_balanced", "Whether every delivery is accounted for.",
-             view.metrics.accounting.balance),
+             view.metrics.accounting.is_balanced),
             ("aup_live", "Whether the work gets on.", not view.why_not_live()),
             ("aup_ready", "Whether messages are taken in.", not view.why_not_ready()),
             ("aup_write_concurrency", "Writes to the table that may be under way now.",

@@ -12,10 +12,10 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from opentelemetry import trace
@@ -38,6 +38,7 @@ from worker.domain.message import (
     ReceivedMessage,
 )
 from worker.errors import AWSError
+from worker.pipeline.in_flight import Process
 from worker.pipeline.lease import Lease
 from worker.pipeline.slots import Slot
 from worker.repository.writes import InsertResult, Inserts, Item
@@ -53,7 +54,6 @@ _XRAY_ROOT: Final = re.compile(r"1-([0-9a-f]{8})-([0-9a-f]{24})")
 _XRAY_PARENT: Final = re.compile(r"[0-9a-f]{16}")
 _NO_PARENT: Final = Context()
 
-Carry = Callable[[ReceivedMessage, Lease, Slot], Coroutine[Any, Any, Outcome]]
 Attributes = dict[str, str | int]
 ResultsT = TypeVar("ResultsT", bound=Sequence[object])
 
@@ -105,7 +105,7 @@ class OpenTelemetry:
 
         return traced
 
-    def carrying(self, carry: Carry, source: MessageQueue) -> Carry:
+    def handler(self, process: Process, source: MessageQueue) -> Process:
         """Follow each message of a queue from its receipt to its fate."""
         shared = _of_queue(source.url, "process", "process")
         name = f"process {_name(source.url)}"
@@ -121,7 +121,7 @@ class OpenTelemetry:
                 # The task is this message's own, and so is its context.
                 attach(trace.set_span_in_context(span))
                 try:
-                    outcome = await carry(message, lease, slot)
+                    outcome = await process(message, lease, slot)
                 finally:
                     self.held.pop(message.receipt_handle, None)
                 _tell_outcome(span, lease, outcome)

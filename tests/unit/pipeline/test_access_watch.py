@@ -52,14 +52,14 @@ def test_it_gives_up_when_any_operation_fails_for_want_of_access_for_too_long(
         assert not trial.fail(error, at=seconds, operation=operation)
     assert not trial.fail(error, at=309, operation=operation)
     assert trial.fail(error, at=310, operation=operation)
-    assert str(trial.given_up[0]) == f"for 300 s and longer: {error}"
+    assert str(trial.given_up[0]) == f"denied for 300 s or longer: {error}"
 
 
 def test_a_success_of_the_same_operation_starts_the_count_anew() -> None:
     trial = _Trial()
     trial.fail(DENIED, at=0)
     trial.access.succeeded(DELETE)
-    assert trial.access.troubles == []
+    assert trial.access.problems == []
     assert not any(trial.fail(DENIED, at=seconds) for seconds in range(10, 300, 30))
     assert not trial.fail(DENIED, at=309)
     assert trial.fail(DENIED, at=310)
@@ -71,7 +71,7 @@ def test_a_success_of_another_operation_changes_nothing() -> None:
         trial.fail(DENIED, at=seconds)
         for other in set(Operation) - {DELETE}:
             trial.access.succeeded(other)
-        assert trial.access.troubles == ["AccessDenied: no"]
+        assert trial.access.problems == ["AccessDenied: no"]
     assert trial.given_up
 
 
@@ -105,7 +105,7 @@ def test_denials_with_passing_failures_among_them_end_it_all_the_same() -> None:
 def test_what_may_pass_by_itself_is_borne_for_ever(error: AWSError) -> None:
     trial = _Trial()
     assert not any(trial.fail(error, at=seconds) for seconds in range(0, 100_000, 100))
-    assert trial.access.troubles == []
+    assert trial.access.problems == []
 
 
 @pytest.mark.parametrize("error", [AWSRejectedError("too long"), LeaseLostError("old handle")])
@@ -113,7 +113,7 @@ def test_an_error_about_the_request_itself_means_that_it_is_permitted(error: AWS
     trial = _Trial()
     trial.fail(DENIED, at=0)
     trial.fail(error, at=1)
-    assert trial.access.troubles == []
+    assert trial.access.problems == []
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_batch_counts_by_the_worst_of_its_entries(
     trial = _Trial()
     trial.fail(DENIED, at=0)
     trial.access.observe(DELETE, results)
-    assert bool(trial.access.troubles) is troubled
+    assert bool(trial.access.problems) is troubled
 
 
 def test_each_trouble_is_logged_once_a_minute() -> None:
@@ -199,7 +199,7 @@ async def test_a_probe_that_passes_lets_receiving_resume(answer: AWSError | None
     await trial.access.wait_for_change(1000)
     assert asyncio.get_running_loop().time() <= 111
     assert not trial.access.stops_receiving
-    assert trial.access.troubles == []
+    assert trial.access.problems == []
     trial.task.cancel()
 
 

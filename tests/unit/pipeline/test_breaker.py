@@ -44,7 +44,7 @@ async def test_the_first_success_closes_it_and_says_so_once() -> None:
 @simulated
 async def test_whoever_waits_is_let_in_when_it_closes() -> None:
     breaker = _broken()
-    waiting = asyncio.create_task(breaker.admit())
+    waiting = asyncio.create_task(breaker.wait_closed())
     await asyncio.sleep(5)
     assert not waiting.done()
     breaker.succeeded()
@@ -55,12 +55,12 @@ async def test_whoever_waits_is_let_in_when_it_closes() -> None:
 @simulated
 async def test_while_it_stays_open_a_probe_is_due_at_intervals() -> None:
     breaker = _broken()
-    assert not await breaker.admit()
-    assert not await breaker.admit()
+    assert not await breaker.wait_closed()
+    assert not await breaker.wait_closed()
     assert asyncio.get_running_loop().time() == pytest.approx(30)
 
 
 @simulated
 async def test_while_it_is_closed_nobody_waits() -> None:
-    assert await Breaker().admit()
+    assert await Breaker().wait_closed()
     assert asyncio.get_running_loop().time() < 0.001

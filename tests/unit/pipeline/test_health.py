@@ -50,14 +50,16 @@ def test_a_service_that_polls_is_live_and_ready() -> None:
 def test_before_the_first_answer_it_is_live_and_not_ready() -> None:
     trial = _Trial()
     assert trial.health.why_not_live() == []
-    assert trial.health.why_not_ready() == ["no poll was answered yet"]
+    assert trial.health.why_not_ready() == ["no poll has completed yet"]
 
 
 def test_a_service_that_does_nothing_is_not_live() -> None:
     trial = _Trial()
     trial.health.polled()
     trial.now += 61
-    assert trial.health.why_not_live() == ["no poll ended and no message was tried for 61 s"]
+    assert trial.health.why_not_live() == [
+        "no poll completed and no message was attempted for 61 s"
+    ]
     trial.health.progressed()
     assert trial.health.why_not_live() == []
 
@@ -68,7 +70,7 @@ def test_a_service_that_tries_its_messages_and_gets_no_others_is_live_and_not_re
     trial.now += 100
     trial.health.progressed()
     assert trial.health.why_not_live() == []
-    assert trial.health.why_not_ready() == ["no poll was answered for 100 s"]
+    assert trial.health.why_not_ready() == ["no poll completed for 100 s"]
 
 
 def test_a_slot_that_was_not_given_back_is_noticed() -> None:
@@ -83,7 +85,9 @@ def test_a_slot_that_was_not_given_back_is_noticed() -> None:
     asyncio.run(leak())
     assert trial.health.why_not_live() == []
     trial.accounting.close(RECORDED)
-    assert trial.health.why_not_live() == ["2 slots hold messages, and the books 1"]
+    assert trial.health.why_not_live() == [
+        "message accounting does not balance: 2 slots filled, 1 messages held"
+    ]
 
 
 def _drain(trial: _Trial) -> None:
@@ -103,7 +107,7 @@ def _deny(trial: _Trial) -> None:
     ("trouble", "reason"),
     [
         (_drain, "draining"),
-        (_break, "the table fails; receiving has stopped"),
+        (_break, "the table is failing; receiving is paused"),
         (_deny, "AccessDenied: no"),
     ],
 )

@@ -20,10 +20,10 @@ def test_the_books_balance_at_every_moment() -> None:
     ]
     for _ in outcomes:
         accounting.open()
-        assert accounting.balance
+        assert accounting.is_balanced
     for outcome in outcomes:
         accounting.close(outcome)
-        assert accounting.balance
+        assert accounting.is_balanced
     assert accounting.figures() == {
         "received": 5,
         "recorded": 1,
@@ -41,9 +41,9 @@ def test_a_delivery_closed_twice_or_never_received_unbalances_them() -> None:
     accounting.open()
     accounting.close(RECORDED)
     accounting.close(RECORDED)
-    assert not accounting.balance
+    assert not accounting.is_balanced
     assert accounting.figures()["balanced"] is False
-    assert not Accounting(received=2, held=1).balance
+    assert not Accounting(received=2, held=1).is_balanced
 
 
 def test_nothing_is_shared_between_metrics() -> None:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.simulation.virtual_clock import DeadlockError, run, simulated
-from tests.unit.fakes import FakeQueue, received_message
+from tests.unit.fakes import (
+    FakeQueue,
+    aws_settings,
+    received_message,
+    service_state,
+    settings,
+)
 from worker.aws.access import Operation, Probe
 from worker.domain.message import ReceivedMessage
-from worker.errors import AWSDeniedError, AWSError, AWSUnavailableError, GaveUpError
-from worker.pipeline.access_watch import AccessWatch
+from worker.errors import AWSDeniedError, AWSError, AWSUnavailableError
 from worker.pipeline.breaker import Breaker
-from worker.pipeline.health import Health
-from worker.pipeline.metrics import Accounting
 from worker.pipeline.receive import Receiver
 from worker.pipeline.slots import Slot, Slots
 
@@ -81,38 +83,16 @@ class _Trial:
     ) -> None:
         self.queue = queue
         self.slots = Slots(slots, limit_bytes)
-        self.breaker = Breaker()
-        self.given_up: list[GaveUpError] = []
-        self.stopping = asyncio.Event()
         self.events = Counter[str]()
         self.accepted: list[ReceivedMessage] = []
         self.hold_seconds = 0.0
         self.most_in_flight = 0
         self.most_bytes = 0
-        clock: Callable[[], float] = asyncio.get_running_loop().time
-        self.access = AccessWatch(300, self.given_up.append, [_DELETE_PROBE], clock)
-        self.health = Health(
-            Accounting(),
-            self.slots,
-            self.breaker,
-            [self.access],
-            self.stopping,
-            progress_seconds=60,
-            clock=clock,
-        )
-        self.receiver = Receiver(
-            queue,
-            self.slots,
-            self._accept,
-            breaker=self.breaker,
-            access=self.access,
-            health=self.health,
-            stopping=self.stopping,
-            concurrency=concurrency,
-            wait_seconds=20,
-            visibility_timeout_seconds=120,
-            events=self.events,
-        )
+        chosen = settings(poll_concurrency=concurrency, aws=aws_settings(call_timeout_seconds=1.0))
+        self.state = service_state(chosen, self.slots, probes=[_DELETE_PROBE])
+        self.breaker, self.access = self.state.breaker, self.state.access
+        self.health, self.stopping = self.state.health, self.state.stopping
+        self.receiver = Receiver(queue, self.slots, self._accept, self.state, chosen, self.events)
         self.task = asyncio.create_task(self.receiver.run())
 
     def _accept(self, each: ReceivedMessage, slot: Slot) -> None:
@@ -233,7 +213,7 @@ async def test_a_poll_that_fails_is_repeated_with_backoff() -> None:
     await asyncio.sleep(200)
     assert len(trial.accepted) == 5
     assert trial.events["poll_failures"] == 6
-    assert trial.given_up == []
+    assert trial.state.failure is None
     await trial.stop()
 
 
@@ -285,9 +265,9 @@ async def test_a_queue_that_denies_access_for_long_ends_the_service() -> None:
     queue.errors = [AWSDeniedError("no")] * 10_000
     trial = _Trial(queue)
     await asyncio.sleep(290)
-    assert trial.given_up == []
+    assert not trial.stopping.is_set()
     await asyncio.sleep(100)
-    assert trial.given_up
+    assert trial.state.failure is not None
     await trial.stop()
 
 

@@ -17,9 +17,9 @@ from tests.unit.fakes import (
     FakeAcceptanceStore,
     acceptance,
     clock,
-    health,
     policy,
     received_message,
+    service_state,
     settings,
 )
 from worker.domain.message import DUPLICATE, RECORDED, Outcome, OutcomeKind
@@ -43,17 +43,9 @@ class _Trial:
     def __init__(self, *policies: Any, now: Callable[[], datetime] = clock, **changes: Any) -> None:
         self.store = FakeAcceptanceStore(*(policies or (policy(),)))
         self.events = Counter[str]()
-        self.breaker = Breaker()
-        self.stopping = asyncio.Event()
-        self.recorder = Recorder(
-            self.store,
-            settings(**changes),
-            breaker=self.breaker,
-            health=health(self.breaker, self.stopping),
-            stopping=self.stopping,
-            now=now,
-            events=self.events,
-        )
+        state = service_state()
+        self.breaker, self.stopping = state.breaker, state.stopping
+        self.recorder = Recorder(self.store, settings(**changes), state, now, self.events)
 
     async def record(self, *, receive_count: int = 1, **changes: Any) -> Outcome:
         given = received_message(receive_count=receive_count)
@@ -280,7 +272,7 @@ async def test_an_item_that_the_table_rejects_is_returned_until_its_last_receive
     outcome = await trial.record(receive_count=4)
     assert (outcome.kind, outcome.detail) == (
         OutcomeKind.RETURNED,
-        "the table does not take it: too large",
+        "rejected by the table: too large",
     )
     outcome = await trial.record(receive_count=5)
     assert (outcome.kind, outcome.reason) == (OutcomeKind.DEAD_LETTERED, Reason.EXHAUSTED)

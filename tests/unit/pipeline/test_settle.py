@@ -10,7 +10,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.simulation.virtual_clock import simulated
-from tests.unit.fakes import Answer, FakeQueue, Script, agree, clock, health, received_message
+from tests.unit.fakes import (
+    Answer,
+    FakeQueue,
+    Script,
+    agree,
+    clock,
+    received_message,
+    service_state,
+    settings,
+)
 from worker.domain.dead_letter import ATTRIBUTE, original, read
 from worker.domain.message import DUPLICATE, RECORDED, Outcome, OutcomeKind
 from worker.errors import (
@@ -22,8 +31,6 @@ from worker.errors import (
     LeaseLostError,
     Reason,
 )
-from worker.pipeline.access_watch import AccessWatch
-from worker.pipeline.breaker import Breaker
 from worker.pipeline.lease import Lease, Leases
 from worker.pipeline.settle import Settler
 from worker.pipeline.unsent import UnsentDeadLetters
@@ -36,23 +43,12 @@ class _Trial:
         self.source, self.dead_letters = FakeQueue(), FakeQueue()
         self.events = Counter[str]()
         self.leases = Leases(self.source.change_visibility, visibility, events=self.events)
-        loop_clock = asyncio.get_running_loop().time
-        self.access = AccessWatch(300, lambda _: self.stopping.set(), clock=loop_clock)
-        self.stopping = asyncio.Event()
-        self.unsent = UnsentDeadLetters(loop_clock)
+        state = service_state()
+        self.access, self.stopping = state.access, state.stopping
+        self.unsent = UnsentDeadLetters(asyncio.get_running_loop().time)
+        chosen = settings(settle_concurrency=4, backoff_cap_seconds=300.0, max_attempts=10)
         self.settler = Settler(
-            self.source,
-            self.dead_letters,
-            concurrency=4,
-            undeliverable_seconds=33.0,
-            redrive_seconds=300.0,
-            max_attempts=10,
-            now=clock,
-            access=self.access,
-            health=health(Breaker(), self.stopping),
-            stopping=self.stopping,
-            unsent=self.unsent,
-            events=self.events,
+            self.source, self.dead_letters, chosen, state, self.unsent, clock, self.events
         )
 
     def hold(self, number: int = 0, **changes: Any) -> Lease:
@@ -222,7 +218,7 @@ async def test_what_cannot_be_dead_lettered_is_returned_and_not_deleted(error: A
     outcome = await trial.settle(DEAD)
     assert (outcome.kind, outcome.reason) == (OutcomeKind.RETURNED, None)
     assert outcome.detail == f"could not be dead-lettered: {error}"
-    assert trial.source.log == [("change", [(received_message(), 33.0)])]
+    assert trial.source.log == [("change", [(received_message(), 60.0)])]
     assert trial.events == {"dead_letter_failed": 1}
 
 
@@ -316,11 +312,11 @@ async def test_a_message_whose_delete_is_denied_is_kept_until_it_can_be_deleted(
     task = asyncio.create_task(trial.settle(outcome))
     await asyncio.sleep(200)
     assert not task.done()
-    assert trial.access.troubles == ["AccessDenied: no"]
+    assert trial.access.problems == ["AccessDenied: no"]
     trial.source.on_delete = agree
     assert await task is outcome
     keeping.cancel()
-    assert trial.access.troubles == []
+    assert trial.access.problems == []
     assert trial.events["lease_lost"] == trial.events["delete_failed"] == 0
     assert trial.events["deleted"] == 1
     assert len(trial.leases) == 0
@@ -351,7 +347,7 @@ async def test_a_stop_lets_go_of_what_cannot_be_settled() -> None:
     await asyncio.sleep(0.1)
     assert recorded.result() is RECORDED
     assert dead.result().kind is OutcomeKind.RETURNED
-    assert trial.source.entries("change")[-1] == (received_message(1), 33.0)
+    assert trial.source.entries("change")[-1] == (received_message(1), 60.0)
     assert len(trial.leases) == 0
 
 
@@ -362,14 +358,14 @@ async def test_a_dead_letter_that_is_denied_is_sent_when_it_is_permitted() -> No
     trial.dead_letters.on_send = lambda _: AWSDeniedError("AccessDenied: no")
     task = asyncio.create_task(trial.settle(DEAD))
     await asyncio.sleep(200)
-    assert trial.access.troubles == ["AccessDenied: no"]
+    assert trial.access.problems == ["AccessDenied: no"]
     # A delete that works says nothing about the dead-letter queue.
     await trial.settle(RECORDED, 1)
-    assert trial.access.troubles == ["AccessDenied: no"]
+    assert trial.access.problems == ["AccessDenied: no"]
     trial.dead_letters.on_send = agree
     assert await task is DEAD
     keeping.cancel()
-    assert trial.access.troubles == []
+    assert trial.access.problems == []
     assert trial.events["dead_letter_failed"] == 0
 
 
@@ -380,7 +376,7 @@ async def test_a_dead_letter_whose_version_may_be_published_meanwhile_is_not_hel
     unknown = Outcome.dead_lettered(Reason.UNKNOWN_POLICY, "policy aup has no published version 2")
     outcome = await trial.settle(unknown)
     assert outcome.kind is OutcomeKind.RETURNED
-    assert trial.source.entries("change")[-1][1] == 33.0
+    assert trial.source.entries("change")[-1][1] == 60.0
 
 
 @pytest.mark.parametrize("error", [LeaseLostError("gone"), AWSUnavailableError("down")])
@@ -405,7 +401,7 @@ async def test_confirmed_dead_letters_are_remembered_within_bounds() -> None:
     trial = _Trial()
     await asyncio.gather(*(trial.settle(DEAD, number) for number in range(30)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("worker.pipeline.settle._REMEMBERED_DEAD_LETTERS", 30)
+        patch.setattr("worker.pipeline.settle._DEAD_LETTERED_MAX", 30)
         await asyncio.gather(*(trial.settle(DEAD, number) for number in range(30, 60)))
     assert len(trial.settler._dead_lettered) == 30
     assert (await trial.settle(DEAD, 0)) is DEAD
@@ -432,7 +428,7 @@ async def test_refused_dead_letter_is_left_to_the_redrive_policy_after_the_last_
     with capture_logs() as logs:
         for count in (9, 10, 11):
             assert (await trial.settle(DEAD, receive_count=count)).kind is OutcomeKind.RETURNED
-    assert [seconds for _, seconds in trial.source.entries("change")] == [33.0, 300.0, 300.0]
+    assert [seconds for _, seconds in trial.source.entries("change")] == [60.0, 300.0, 300.0]
     assert trial.events == {"dead_letter_failed": 3, "left_to_redrive": 2}
     left = [each for each in logs if each["event"] == "message left to the redrive policy"]
     assert [each["receive_count"] for each in left] == [10, 11]
@@ -451,23 +447,23 @@ async def test_message_is_not_left_to_redrive_while_its_dead_letter_may_be_sent_
     trial.dead_letters.on_send = _failing(error)
     await trial.settle(DEAD, receive_count=11)
     assert trial.events == {"dead_letter_failed": 1}
-    assert [seconds for _, seconds in trial.source.entries("change")] == [33.0]
+    assert [seconds for _, seconds in trial.source.entries("change")] == [60.0]
 
 
 @simulated
 async def test_readiness_counts_refused_dead_letters_until_they_are_sent() -> None:
     trial = _Trial()
-    assert trial.unsent.trouble == ""
+    assert trial.unsent.problem == ""
     trial.dead_letters.on_send = _failing(AWSRejectedError("too long"))
     for number in (1, 1, 2):
         await trial.settle(DEAD, number)
     trial.dead_letters.on_send = agree
     await trial.settle(DEAD, 3)
-    assert trial.unsent.trouble == "2 dead letters cannot be sent: too long"
+    assert trial.unsent.problem == "2 dead letters cannot be sent: too long"
     await trial.settle(DEAD, 1)
-    assert trial.unsent.trouble == "1 dead letters cannot be sent: too long"
+    assert trial.unsent.problem == "1 dead letters cannot be sent: too long"
     await trial.settle(DEAD, 2)
-    assert trial.unsent.trouble == ""
+    assert trial.unsent.problem == ""
 
 
 @simulated
@@ -475,10 +471,10 @@ async def test_readiness_returns_when_refused_messages_stay_away() -> None:
     trial = _Trial()
     trial.dead_letters.on_send = _failing(AWSRejectedError("too long"))
     await trial.settle(DEAD)
-    await asyncio.sleep(90)
-    assert trial.unsent.trouble
+    await asyncio.sleep(115)
+    assert trial.unsent.problem
     await asyncio.sleep(10)
-    assert trial.unsent.trouble == ""
+    assert trial.unsent.problem == ""
 
 
 @simulated
@@ -486,15 +482,15 @@ async def test_readiness_returns_with_the_first_dead_letter_after_an_outage() ->
     trial = _Trial()
     trial.dead_letters.on_send = _failing(AWSUnavailableError("down"))
     await trial.settle(DEAD, 1)
-    assert trial.unsent.trouble == "1 dead letters cannot be sent: down"
+    assert trial.unsent.problem == "1 dead letters cannot be sent: down"
     trial.dead_letters.on_send = agree
     await trial.settle(DEAD, 2)
-    assert trial.unsent.trouble == ""
+    assert trial.unsent.problem == ""
 
 
 @simulated
 async def test_unsent_dead_letters_are_remembered_in_bounded_memory() -> None:
     unsent = UnsentDeadLetters(asyncio.get_running_loop().time)
     for number in range(12_000):
-        unsent.failed(f"m-{number}", AWSRejectedError("too long"), 33.0)
-    assert unsent.trouble == "10000 dead letters cannot be sent: too long"
+        unsent.failed(f"m-{number}", AWSRejectedError("too long"), 60.0)
+    assert unsent.problem == "10000 dead letters cannot be sent: too long"

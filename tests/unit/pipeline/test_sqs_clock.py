@@ -71,7 +71,7 @@ async def test_without_a_date_header_the_time_is_that_of_a_first_receive(
     trial.clock.learn(_first(header))
     await asyncio.sleep(1000)
     assert trial.error_seconds == pytest.approx(0, abs=0.001)
-    assert bool(trial.clock.trouble) is (abs(seconds) > 300)
+    assert bool(trial.clock.problem) is (abs(seconds) > 300)
 
 
 @pytest.mark.parametrize("wrong_seconds", [-86_400, 600, 86_400, 3e9])
@@ -84,7 +84,7 @@ async def test_a_date_header_that_everything_else_contradicts_is_ignored(
     await asyncio.sleep(5)
     trial.clock.learn(_again(_date(wrong_seconds)))
     assert trial.error_seconds == pytest.approx(0, abs=0.001)
-    assert trial.clock.doubt == ""
+    assert trial.clock.uncertainty == ""
 
 
 @pytest.mark.parametrize("known", [{}, {"sent_at": START}])
@@ -95,8 +95,8 @@ async def test_a_timestamp_that_was_not_stated_is_no_first_receive(known: Any) -
     given = {"sent_at": nothing, "first_received_at": nothing, **known}
     await asyncio.sleep(1000)
     trial.clock.learn(received_message(**given))
-    assert trial.clock.doubt == "SQS's time is unknown so far"
-    assert trial.clock.trouble == ""
+    assert trial.clock.uncertainty == "SQS time is not known yet"
+    assert trial.clock.problem == ""
 
 
 @simulated
@@ -104,7 +104,7 @@ async def test_a_date_header_that_no_host_could_be_served_with_is_ignored() -> N
     trial = _Trial()
     trial.clock.learn(_again(_date(86_400)))
     assert trial.error_seconds == -3600
-    assert trial.clock.doubt == "SQS's time is unknown so far"
+    assert trial.clock.uncertainty == "SQS time is not known yet"
 
 
 @simulated
@@ -116,15 +116,15 @@ async def test_without_header_and_first_receive_the_time_is_a_lower_bound_that_a
     trial.clock.learn(_again())  # says nothing new
     assert trial.error_seconds == pytest.approx(-3600, abs=0.001)
     # That it is behind proves nothing of the host's clock, and nothing can be judged by it.
-    assert trial.clock.trouble == ""
-    assert trial.clock.doubt == "SQS's time is unknown so far"
+    assert trial.clock.problem == ""
+    assert trial.clock.uncertainty == "SQS time is not known yet"
 
 
 @simulated
 async def test_a_slow_host_is_noticed_by_a_single_timestamp() -> None:
     trial = _Trial(-600)
     trial.clock.learn(_again(sent_at=START - timedelta(seconds=100)))
-    assert trial.clock.trouble == "this host's clock is 500 s behind SQS's; synchronise it"
+    assert trial.clock.problem == "this host's clock is 500 s behind SQS time; synchronise it"
 
 
 @simulated
@@ -135,9 +135,9 @@ async def test_a_jump_of_the_hosts_clock_is_noticed_at_once_and_forgotten_when_i
     trial.clock.learn(_first())
     for seconds in (-301, 301, 172_800):
         trial.host.skew = timedelta(seconds=seconds)
-        assert f"{abs(seconds)} s" in trial.clock.trouble
+        assert f"{abs(seconds)} s" in trial.clock.problem
     trial.host.skew = timedelta(seconds=299)
-    assert trial.clock.doubt == ""
+    assert trial.clock.uncertainty == ""
     assert trial.error_seconds == pytest.approx(0, abs=0.001)
 
 
@@ -147,16 +147,16 @@ async def test_a_pause_of_the_monotonic_clock_is_made_good_by_the_next_date_head
     trial.clock.learn(_first())
     hour = 3600.0
     trial.host.skew = timedelta(seconds=hour)  # both clocks went on while this process stood
-    assert trial.clock.trouble
+    assert trial.clock.problem
     trial.clock.learn(_again(_date(hour)))
-    assert trial.clock.doubt == ""
+    assert trial.clock.uncertainty == ""
 
 
 @simulated
 async def test_small_tolerances_do_not_make_the_precision_a_contradiction() -> None:
     trial = _Trial(-5, tolerance_seconds=0)
     trial.clock.learn(_first(_date()))
-    assert trial.clock.doubt == ""
+    assert trial.clock.uncertainty == ""
 
 
 @simulated
@@ -167,7 +167,7 @@ async def test_a_contradiction_is_logged_once_a_minute() -> None:
             trial.clock.learn(_first(_date()))
             await asyncio.sleep(1)
     assert [entry["event"] for entry in logs] == ["clocks differ"] * 3
-    assert logs[0]["problem"] == "this host's clock is 600 s behind SQS's; synchronise it"
+    assert logs[0]["problem"] == "this host's clock is 600 s behind SQS time; synchronise it"
 
 
 @pytest.mark.parametrize(

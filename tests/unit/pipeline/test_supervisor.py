@@ -1,4 +1,4 @@
-"""State what becomes of messages from the queue to their fate, and how the flow drains."""
+"""State what becomes of messages from the queue to their fate, and how the pipeline drains."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tests.unit.fakes import (
 from worker.domain.dead_letter import read
 from worker.domain.message import ReceivedMessage
 from worker.errors import AWSError, GaveUpError
-from worker.pipeline.flow import Flow
+from worker.pipeline.assembly import assemble
 from worker.pipeline.lease import Leases
 from worker.pipeline.record import AcceptanceStore
 from worker.pipeline.slots import Slot
@@ -45,19 +45,21 @@ from worker.repository import RecordResult
 
 
 class _Run:
-    """A flow that runs, and at its end is audited."""
+    """A pipeline that runs, and at its end is audited."""
 
     def __init__(
         self, world: World, store: AcceptanceStore, host: WallClock | None = None, **changes: Any
     ) -> None:
         self.world = world
         now = host.now if host else clock
-        self.flow = Flow(world.source, world.dead_letters, store, settings(**changes), now=now)
-        self.task = asyncio.create_task(self.flow.run())
+        self.pipeline = assemble(
+            (world.source, world.dead_letters), store, settings(**changes), now=now
+        )
+        self.task = asyncio.create_task(self.pipeline.run())
 
     @property
     def figures(self) -> dict[str, Any]:
-        return dict(self.flow.metrics.accounting.figures())
+        return dict(self.pipeline.metrics.accounting.figures())
 
     async def until(self, **expected: int) -> None:
         async with asyncio.timeout(10_000):
@@ -65,15 +67,15 @@ class _Run:
                 await asyncio.sleep(0.05)
 
     async def stop(self) -> None:
-        self.flow.stopping.set()
+        self.pipeline.stopping.set()
         await self.task
         self.audit()
 
     def audit(self) -> None:
         assert self.figures["balanced"]
         assert self.figures["held"] == 0
-        assert self.flow.slots.in_flight == 0
-        assert len(self.flow.leases) == 0
+        assert self.pipeline.slots.in_flight == 0
+        assert len(self.pipeline.leases) == 0
         others = asyncio.all_tasks() - {asyncio.current_task()}
         assert not [task for task in others if "worker" in str(task.get_coro())]
 
@@ -183,13 +185,13 @@ async def test_the_future_is_dead_lettered_only_where_both_clocks_agree(
         await asyncio.sleep(630)
     if skew_seconds:
         assert running.figures["dead_lettered"] == running.figures["recorded"] == 0
-        assert 10 <= running.flow.metrics.events["clock_returns"] <= 12
+        assert 10 <= running.pipeline.metrics.events["clock_returns"] <= 12
         assert [each["event"] for each in logs].count("clocks differ") in {10, 11}
-        [why] = running.flow.health.why_not_ready()
+        [why] = running.pipeline.health.why_not_ready()
         assert f"clock is {abs(skew_seconds):.0f} s" in why
         host.skew = timedelta()
     await running.until(dead_lettered=1)
-    assert running.flow.health.why_not_ready() == []
+    assert running.pipeline.health.why_not_ready() == []
     await running.stop()
     [letter] = await running.world.dead_letters.receive(
         10, wait_seconds=0, visibility_timeout_seconds=300
@@ -222,7 +224,7 @@ async def test_unknown_fields_are_kept_and_counted() -> None:
     await running.world.push(body(0, referrer="x", colour="y"))
     await running.until(recorded=1)
     await running.stop()
-    assert running.flow.metrics.events["unknown_fields"] == 2
+    assert running.pipeline.metrics.events["unknown_fields"] == 2
     assert json.loads(running.world.records()[0]["extra"]) == {"referrer": "x", "colour": "y"}
 
 
@@ -257,7 +259,7 @@ async def test_a_stop_finishes_what_was_begun() -> None:
 async def test_what_a_last_poll_brings_is_handed_back_at_once() -> None:
     running = await _run()
     await asyncio.sleep(5)  # a poll is under way, for 15 s more
-    running.flow.stopping.set()
+    running.pipeline.stopping.set()
     await running.world.push(*_bodies(7))
     await running.task
     running.audit()
@@ -300,7 +302,7 @@ async def test_what_is_settling_when_the_drain_runs_out_of_time_is_settled() -> 
     assert running.figures["held"] == 5
     await running.stop()
     assert running.figures["recorded"] == 5
-    assert running.flow.metrics.events["deleted"] == 5
+    assert running.pipeline.metrics.events["deleted"] == 5
     assert world.bodies(SOURCE) == []
 
 
@@ -319,8 +321,8 @@ async def test_leases_outlive_the_drain() -> None:
     await asyncio.sleep(1)
     await running.stop()
     assert running.figures["recorded"] == 10
-    assert running.flow.metrics.events["lease_lost"] == 0
-    assert running.flow.metrics.events["lease_extended"] >= 10
+    assert running.pipeline.metrics.events["lease_lost"] == 0
+    assert running.pipeline.metrics.events["lease_extended"] >= 10
     for stored in running.world.sqs.queue(SOURCE).messages.values():
         pytest.fail(f"{stored} is left")
 
@@ -335,11 +337,11 @@ async def test_a_queue_that_hangs_cannot_hold_the_stop_beyond_its_time() -> None
     await running.until(received=20)
     running.world.faults.break_down("sqs")
     begun_at = _now()
-    running.flow.stopping.set()
+    running.pipeline.stopping.set()
     await running.task
     assert _now() - begun_at < 30
     assert running.figures["balanced"]
-    assert running.flow.slots.in_flight == 0
+    assert running.pipeline.slots.in_flight == 0
 
 
 @simulated
@@ -403,7 +405,7 @@ async def test_an_extension_that_is_denied_is_noticed_and_stops_receiving() -> N
     running.world.faults.deny("sqs", denial)
     await running.world.push(*_bodies(5))
     await asyncio.sleep(30)
-    assert any("AccessDenied" in why for why in running.flow.health.why_not_ready())
+    assert any("AccessDenied" in why for why in running.pipeline.health.why_not_ready())
     await asyncio.sleep(20)  # the poll that was under way has ended
     received = running.figures["received"]
     await running.world.push(*_bodies(50)[5:])
@@ -444,7 +446,7 @@ async def test_a_stage_that_fails_ends_the_run_in_good_order(
     running = await _run()
     await running.world.push(*_bodies(20))
     with capture_logs() as logs:
-        assert await _given_up(running) == "the stage leases failed: ZeroDivisionError"
+        assert await _given_up(running) == "stage leases failed: ZeroDivisionError"
     assert [each["stage"] for each in logs if each["log_level"] == "error"] == ["leases"]
     assert running.figures["recorded"] == 20
 
@@ -462,7 +464,7 @@ async def test_work_that_stands_still_ends_the_run_and_loses_nothing() -> None:
     world = await open_world()
     running = _Run(world, _HungLedger(policy()), slots=10)
     await world.push(*_bodies(20))
-    assert "no poll ended and no message was tried for" in await _given_up(running)
+    assert "no poll completed and no message was attempted for" in await _given_up(running)
     assert 100 < _now() < 300
     assert sorted(world.bodies(SOURCE)) == sorted(_bodies(20))
 
@@ -491,7 +493,7 @@ async def test_a_slot_that_leaks_ends_the_run(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Slot, "release", leak)
     running = await _run()
     await running.world.push(*_bodies(20))
-    with pytest.raises(GaveUpError, match="1 slots hold messages, and the books 0"):
+    with pytest.raises(GaveUpError, match="1 slots filled, 0 messages held"):
         await running.task
 
 
@@ -500,17 +502,19 @@ async def test_readiness_goes_while_access_is_denied_and_comes_back() -> None:
     running = await _run(give_up_seconds=3000.0)
     await running.world.push(*_bodies(20))
     await running.until(recorded=20)
-    assert running.flow.health.why_not_ready() == []
+    assert running.pipeline.health.why_not_ready() == []
     with capture_logs() as logs:
         denied = dynamodb_error("Batch", "AccessDeniedException")
         running.world.dynamodb.spoil_call = lambda _: denied
         await running.world.push(*_bodies(40)[20:])
         await asyncio.sleep(600)
-        assert any("AccessDeniedException" in why for why in running.flow.health.why_not_ready())
+        assert any(
+            "AccessDeniedException" in why for why in running.pipeline.health.why_not_ready()
+        )
         running.world.dynamodb.spoil_call = lambda _: None
         await running.until(recorded=40)
         await asyncio.sleep(20)
-    assert running.flow.health.why_not_ready() == []
+    assert running.pipeline.health.why_not_ready() == []
     told = [each["event"] for each in logs]
     assert told.count("not ready") == told.count("ready again") == 1
     assert 8 <= told.count("AWS call failed") <= 11, "once a minute"
@@ -527,7 +531,7 @@ async def test_the_receive_rate_follows_a_table_that_throttles() -> None:
     throttling = iter(lambda: None if _now() % 10 < 0.5 else "ThrottlingError", 0)
     running.world.dynamodb.spoil_item = lambda _: next(throttling)
     await running.world.push(*_bodies(2000))
-    least = running.flow.slots.limit
+    least = running.pipeline.slots.limit
     for _ in range(600):
         await asyncio.sleep(0.5)
         assert source.handed_out_count <= running.figures["recorded"] + 60
@@ -567,7 +571,7 @@ async def test_a_failure_in_settling_ends_neither_the_flow_nor_the_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     running = await _run(visibility_timeout_seconds=40)
-    delete = running.flow._settler._delete
+    delete = running.pipeline.supervisor._settler._delete
     failures = [ZeroDivisionError()]
 
     async def fail_once(*given: Any) -> None:
@@ -575,7 +579,7 @@ async def test_a_failure_in_settling_ends_neither_the_flow_nor_the_message(
             raise failures.pop()
         await delete(*given)
 
-    monkeypatch.setattr(running.flow._settler, "_delete", fail_once)
+    monkeypatch.setattr(running.pipeline.supervisor._settler, "_delete", fail_once)
     await running.world.push(body())
     await running.until(returned=1, held=0)
     await asyncio.sleep(100)
@@ -596,7 +600,7 @@ async def test_cancelled_it_ends_at_once_and_what_was_held_reappears() -> None:
     await asyncio.wait([running.task])
     assert running.task.cancelled()
     assert _now() - begun_at < 1
-    assert running.flow.slots.in_flight == 0
+    assert running.pipeline.slots.in_flight == 0
     assert running.figures["balanced"]
     assert running.figures["held"] == 20
     await asyncio.sleep(121)
@@ -651,7 +655,7 @@ def test_through_faults_of_every_kind_the_books_balance_and_nothing_is_lost(seed
         repository = world.repository()
         await repository.publish_policy(policy())
         await world.push(*_bodies(150), *["{"] * 10)
-        # Before the flow begins: it needs less than a second for all of them.
+        # Before the pipeline begins: it needs less than a second for all of them.
         world.faults.rates = FaultRates(**dict.fromkeys(KINDS, 0.1))
         running = _Run(world, repository, unknown_policy_seconds=5, backoff_base_seconds=0.5)
         await asyncio.sleep(300)
@@ -685,7 +689,7 @@ async def test_no_log_line_holds_a_body_or_any_evidence() -> None:
         await running.stop()
     text = str(logs)
     assert "settled" in text
-    assert "draining" in text
+    assert "drain started" in text
     for secret in (IP, USER_AGENT, SESSION_ID, "clickwrap", "forged", '{"event_id'):
         assert secret not in text
 
