@@ -11,7 +11,7 @@ _CLOCK: Final = "worker/pipeline/sqs_clock.py"
 _DECODE: Final = "worker/pipeline/decode.py"
 _ADMISSION: Final = "worker/domain/admission.py"
 _CLOCK_TESTS: Final = ("tests/unit/pipeline/test_sqs_clock.py",)
-_FLOW_TESTS: Final = ("tests/unit/pipeline/test_supervisor.py", "-k", "clock")
+_DECODE_TESTS: Final = ("tests/unit/pipeline/test_decode.py", "-k", "clock")
 _RECORD_TESTS: Final = ("tests/unit/pipeline/test_record.py", "-k", "version")
 
 MUTANTS: Final = (
@@ -20,21 +20,21 @@ MUTANTS: Final = (
         _DECODE,
         "passed = (self._sqs_clock.passed, message.sent_at)",
         "passed = (self._now(),)",
-        _FLOW_TESTS,
+        _DECODE_TESTS,
     ),
     Mutant(
         "the future dead-lettered while the clocks contradict each other",
         _DECODE,
         "            if not uncertainty:\n                raise",
         "            if self._now():\n                raise",
-        _FLOW_TESTS,
+        _DECODE_TESTS,
     ),
     Mutant(
         "attempts exhausted by a wrong clock",
         _DECODE,
         'return Outcome.returned(f"{error.detail}; {uncertainty}", self._return_seconds)',
         'return Outcome.returned(f"{error.detail}; {uncertainty}", 0.0)',
-        _FLOW_TESTS,
+        _DECODE_TESTS,
     ),
     Mutant(
         "a version waited for by this host's clock",

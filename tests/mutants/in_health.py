@@ -16,7 +16,7 @@ _SETTLE: Final = "worker/pipeline/settle.py"
 _SLOTS: Final = "worker/pipeline/slots.py"
 _ACCESS_TESTS: Final = ("tests/unit/pipeline/test_access_watch.py",)
 _CONNECTION_TESTS: Final = ("tests/pitfalls/test_connections.py",)
-_FLOW_TESTS: Final = ("tests/unit/pipeline/test_supervisor.py",)
+_SUPERVISOR_TESTS: Final = ("tests/unit/pipeline/test_supervisor.py",)
 _HEALTH_TESTS: Final = ("tests/unit/pipeline/test_health.py",)
 _RECEIVE_TESTS: Final = ("tests/unit/pipeline/test_receive.py",)
 _SETTLE_TESTS: Final = ("tests/unit/pipeline/test_settle.py",)
@@ -73,7 +73,7 @@ _PROGRESS: Final = (
         _SUPERVISOR,
         'self._state.give_up(GaveUpError("; ".join(reasons)))',
         "pass",
-        _FLOW_TESTS,
+        _SUPERVISOR_TESTS,
     ),
     Mutant(
         "an idle queue taken for a standstill",
@@ -87,7 +87,7 @@ _PROGRESS: Final = (
         _RECORD,
         "            self._health.progressed()\n",
         "",
-        _FLOW_TESTS,
+        _SUPERVISOR_TESTS,
     ),
     Mutant(
         "a leaked slot that nobody notices",
@@ -108,7 +108,7 @@ _PROGRESS: Final = (
         _SUPERVISOR,
         '_log.warning("not ready", why=reasons)',
         "pass",
-        _FLOW_TESTS,
+        _SUPERVISOR_TESTS,
     ),
     Mutant(
         "an outage met by every poller",
@@ -203,7 +203,7 @@ _ACCESS_DENIED: Final = (
         "worker/pipeline/assembly.py",
         "state.access.observed(Operation.VISIBILITY, source.change_visibility)",
         "source.change_visibility",
-        (*_FLOW_TESTS, "-k", "extension"),
+        (*_SUPERVISOR_TESTS, "-k", "extension"),
     ),
     Mutant(
         "policy reads that are not observed",

@@ -12,7 +12,8 @@ _LEASE: Final = "worker/pipeline/lease.py"
 _PROCESS: Final = "worker/pipeline/process.py"
 _RECEIVE: Final = "worker/pipeline/receive.py"
 _SUPERVISOR: Final = "worker/pipeline/supervisor.py"
-_FLOW_TESTS: Final = ("tests/unit/pipeline/test_supervisor.py",)
+_PROCESS_TESTS: Final = ("tests/unit/pipeline/test_process.py",)
+_SUPERVISOR_TESTS: Final = ("tests/unit/pipeline/test_supervisor.py",)
 _GATHERER_TESTS: Final = ("tests/unit/runtime/test_batcher.py",)
 _LEASE_TESTS: Final = ("tests/unit/pipeline/test_lease.py",)
 _RECEIVE_TESTS: Final = ("tests/unit/pipeline/test_receive.py",)
@@ -159,7 +160,7 @@ _LEASES: Final = (
         _SUPERVISOR,
         "self._leases.run(), name=",
         "asyncio.Event().wait(), name=",
-        (*_FLOW_TESTS, "-k", "leases"),
+        (*_SUPERVISOR_TESTS, "-k", "leases"),
     ),
     Mutant(
         "a superseded message keeps its lease",
@@ -197,56 +198,56 @@ _CARRYING: Final = (
         _PROCESS,
         "async with slot:",
         "if slot:",
-        (*_FLOW_TESTS, "-k", "recorded_once"),
+        (*_PROCESS_TESTS, "-k", "recorded_once"),
     ),
     Mutant(
         "a delete before the write",
         _PROCESS,
         "async with slot:\n                outcome",
         "async with slot:\n                await self._settler._delete(lease, None); outcome",
-        (*_FLOW_TESTS, "-k", "at_any_moment or faults_of_every_kind"),
+        (*_PROCESS_TESTS, *_SUPERVISOR_TESTS, "-k", "at_any_moment or faults_of_every_kind"),
     ),
     Mutant(
         "accounting not closed",
         _PROCESS,
         "self._metrics.accounting.close(outcome)",
         "pass",
-        (*_FLOW_TESTS, "-k", "recorded_once"),
+        (*_PROCESS_TESTS, "-k", "recorded_once"),
     ),
     Mutant(
         "what was not started is begun after the stop",
         _PROCESS,
         "if self._state.stopping.is_set():\n                return Outcome",
         "if False:\n                return Outcome",
-        (*_FLOW_TESTS, "-k", "last_poll"),
+        (*_SUPERVISOR_TESTS, "-k", "last_poll"),
     ),
     Mutant(
         "a drain without a deadline",
         _SUPERVISOR,
         "await self._in_flight.wait(max(0.0, deadline - loop.time()))",
         "await self._in_flight.wait(1e9)",
-        (*_FLOW_TESTS, "-k", "drain_timeout or hangs"),
+        (*_SUPERVISOR_TESTS, "-k", "drain_timeout or unresponsive"),
     ),
     Mutant(
         "a settling without a deadline after the drain",
         _SUPERVISOR,
         "await self._in_flight.wait(0.8 * grace_seconds)",
         "await self._in_flight.wait(1e9)",
-        (*_FLOW_TESTS, "-k", "drain_timeout or hangs"),
+        (*_SUPERVISOR_TESTS, "-k", "drain_timeout or unresponsive"),
     ),
     Mutant(
         "a stage that failed goes unnoticed",
         _SUPERVISOR,
         'self._state.give_up(GaveUpError(f"stage',
         'repr(GaveUpError(f"stage',
-        (*_FLOW_TESTS, "-k", "stage"),
+        (*_SUPERVISOR_TESTS, "-k", "stage"),
     ),
     Mutant(
         "what is settling never leaves the set that a late drain cancels",
         _IN_FLIGHT,
         "        del self._undecided[lease]\n",
         "        pass\n",
-        (*_FLOW_TESTS, "-k", "out_of_time"),
+        (*_SUPERVISOR_TESTS, "-k", "being_settled"),
     ),
 )
 
