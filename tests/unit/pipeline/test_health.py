@@ -38,7 +38,7 @@ class _Trial:
         )
 
 
-def test_a_service_that_polls_is_live_and_ready() -> None:
+def test_polling_service_is_live_and_ready() -> None:
     trial = _Trial()
     trial.now += 50
     trial.health.polled()
@@ -47,13 +47,13 @@ def test_a_service_that_polls_is_live_and_ready() -> None:
     assert trial.health.why_not_ready() == []
 
 
-def test_before_the_first_answer_it_is_live_and_not_ready() -> None:
+def test_service_is_live_but_not_ready_before_the_first_poll_completes() -> None:
     trial = _Trial()
     assert trial.health.why_not_live() == []
     assert trial.health.why_not_ready() == ["no poll has completed yet"]
 
 
-def test_a_service_that_does_nothing_is_not_live() -> None:
+def test_service_without_progress_is_not_live() -> None:
     trial = _Trial()
     trial.health.polled()
     trial.now += 61
@@ -64,7 +64,7 @@ def test_a_service_that_does_nothing_is_not_live() -> None:
     assert trial.health.why_not_live() == []
 
 
-def test_a_service_that_tries_its_messages_and_gets_no_others_is_live_and_not_ready() -> None:
+def test_service_with_progress_but_no_polls_is_live_but_not_ready() -> None:
     trial = _Trial()
     trial.health.polled()
     trial.now += 100
@@ -73,7 +73,7 @@ def test_a_service_that_tries_its_messages_and_gets_no_others_is_live_and_not_re
     assert trial.health.why_not_ready() == ["no poll completed for 100 s"]
 
 
-def test_a_slot_that_was_not_given_back_is_noticed() -> None:
+def test_leaked_slot_is_reported() -> None:
     trial = _Trial()
     trial.health.polled()
 
@@ -111,7 +111,7 @@ def _deny(trial: _Trial) -> None:
         (_deny, "AccessDenied: no"),
     ],
 )
-def test_in_trouble_it_is_live_and_not_ready(
+def test_service_with_a_problem_is_live_but_not_ready(
     trouble: Callable[[_Trial], None], reason: str
 ) -> None:
     trial = _Trial()
@@ -121,7 +121,7 @@ def test_in_trouble_it_is_live_and_not_ready(
     assert trial.health.why_not_ready() == [reason]
 
 
-def test_when_the_trouble_ends_it_is_ready_again() -> None:
+def test_service_is_ready_again_after_the_problem() -> None:
     trial = _Trial()
     trial.health.polled()
     _break(trial)
@@ -131,7 +131,7 @@ def test_when_the_trouble_ends_it_is_ready_again() -> None:
     assert trial.health.why_not_ready() == []
 
 
-def test_a_single_throttled_call_leaves_it_ready() -> None:
+def test_single_throttled_call_does_not_affect_readiness() -> None:
     trial = _Trial()
     trial.health.polled()
     trial.access.failed(Operation.DELETE, AWSThrottledError("slow down"))

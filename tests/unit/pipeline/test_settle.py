@@ -73,7 +73,7 @@ def _failing(error: AWSError, times: int = 1000) -> Script:
 
 @pytest.mark.parametrize("outcome", [RECORDED, DUPLICATE])
 @simulated
-async def test_what_is_recorded_is_deleted(outcome: Outcome) -> None:
+async def test_recorded_message_is_deleted(outcome: Outcome) -> None:
     trial = _Trial()
     assert await trial.settle(outcome) is outcome
     assert trial.source.log == [("delete", [received_message()])]
@@ -82,7 +82,7 @@ async def test_what_is_recorded_is_deleted(outcome: Outcome) -> None:
 
 
 @simulated
-async def test_what_is_returned_is_hidden_for_its_delay() -> None:
+async def test_returned_message_is_invisible_for_its_delay() -> None:
     trial = _Trial()
     outcome = Outcome.returned("later", 17.0)
     assert await trial.settle(outcome) is outcome
@@ -90,7 +90,7 @@ async def test_what_is_returned_is_hidden_for_its_delay() -> None:
 
 
 @simulated
-async def test_deletes_are_gathered_into_batches_of_ten() -> None:
+async def test_deletes_are_batched_by_ten() -> None:
     trial = _Trial()
     await asyncio.gather(*(trial.settle(RECORDED, number) for number in range(40)))
     assert [len(batch) for batch in trial.source.of("delete")] == [10] * 4
@@ -98,7 +98,7 @@ async def test_deletes_are_gathered_into_batches_of_ten() -> None:
 
 
 @simulated
-async def test_every_entry_is_read_and_only_what_failed_is_tried_again() -> None:
+async def test_only_failed_entries_of_a_batch_are_retried() -> None:
     trial = _Trial()
     failing = {"handle-2", "handle-5"}
 
@@ -118,7 +118,7 @@ async def test_every_entry_is_read_and_only_what_failed_is_tried_again() -> None
 
 @pytest.mark.parametrize("error", [AWSThrottledError("slow"), AWSUnavailableError("down")])
 @simulated
-async def test_a_delete_that_keeps_failing_is_left_to_the_next_delivery(error: AWSError) -> None:
+async def test_repeatedly_failing_delete_is_left_to_the_next_receive(error: AWSError) -> None:
     trial = _Trial()
     trial.source.on_delete = _failing(error)
     assert await trial.settle(RECORDED) is RECORDED
@@ -127,7 +127,7 @@ async def test_a_delete_that_keeps_failing_is_left_to_the_next_delivery(error: A
 
 
 @simulated
-async def test_retries_wait_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_retry_delays_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.pipeline.settle.full_jitter", lambda attempt, **_: attempt)
     trial = _Trial()
     trial.source.on_delete = _failing(AWSThrottledError("slow"))
@@ -138,7 +138,7 @@ async def test_retries_wait_longer_each_time(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @simulated
-async def test_a_hand_back_that_fails_is_counted() -> None:
+async def test_failed_return_is_counted() -> None:
     trial = _Trial()
     trial.source.on_change = _failing(AWSRejectedError("no"))
     returned = Outcome.returned("busy", delay_seconds=7.0)
@@ -148,7 +148,7 @@ async def test_a_hand_back_that_fails_is_counted() -> None:
 
 @pytest.mark.parametrize("error", [LeaseLostError("gone"), AWSRejectedError("no")])
 @simulated
-async def test_a_delete_that_can_never_succeed_is_not_repeated(error: AWSError) -> None:
+async def test_rejected_delete_is_not_retried(error: AWSError) -> None:
     trial = _Trial()
     trial.source.on_delete = _failing(error)
     await trial.settle(RECORDED)
@@ -156,7 +156,7 @@ async def test_a_delete_that_can_never_succeed_is_not_repeated(error: AWSError) 
 
 
 @simulated
-async def test_no_retry_outlasts_the_lease() -> None:
+async def test_retries_end_with_the_lease() -> None:
     trial = _Trial(visibility=0.05)
     trial.source.on_delete = _failing(AWSUnavailableError("down"))
     for number in range(20):
@@ -165,7 +165,7 @@ async def test_no_retry_outlasts_the_lease() -> None:
 
 
 @simulated
-async def test_a_late_delete_is_counted_as_such_and_not_trusted() -> None:
+async def test_delete_after_a_lost_lease_is_counted_as_late() -> None:
     trial = _Trial()
     lease = trial.hold()
     await asyncio.sleep(130)
@@ -174,7 +174,7 @@ async def test_a_late_delete_is_counted_as_such_and_not_trusted() -> None:
 
 
 @simulated
-async def test_a_dead_letter_is_confirmed_before_the_message_is_deleted() -> None:
+async def test_message_is_deleted_only_after_its_dead_letter_is_confirmed() -> None:
     trial = _Trial()
     deleted_at: list[float] = []
     sent_at: list[float] = []
@@ -202,7 +202,7 @@ async def test_a_dead_letter_is_confirmed_before_the_message_is_deleted() -> Non
 
 
 @simulated
-async def test_a_dead_letter_that_fails_in_passing_is_sent_again() -> None:
+async def test_dead_letter_is_retried_after_a_transient_failure() -> None:
     trial = _Trial()
     trial.dead_letters.on_send = _failing(AWSUnavailableError("down"), times=2)
     assert await trial.settle(DEAD) is DEAD
@@ -212,7 +212,7 @@ async def test_a_dead_letter_that_fails_in_passing_is_sent_again() -> None:
 
 @pytest.mark.parametrize("error", [AWSRejectedError("too large"), AWSUnavailableError("down")])
 @simulated
-async def test_what_cannot_be_dead_lettered_is_returned_and_not_deleted(error: AWSError) -> None:
+async def test_message_is_returned_if_its_dead_letter_cannot_be_sent(error: AWSError) -> None:
     trial = _Trial()
     trial.dead_letters.on_send = _failing(error)
     outcome = await trial.settle(DEAD)
@@ -223,7 +223,7 @@ async def test_what_cannot_be_dead_lettered_is_returned_and_not_deleted(error: A
 
 
 @simulated
-async def test_a_lost_lease_is_not_dead_lettered() -> None:
+async def test_message_with_a_lost_lease_is_not_dead_lettered() -> None:
     trial = _Trial()
     lease = trial.hold()
     trial.hold(receipt_handle="newer")
@@ -234,7 +234,7 @@ async def test_a_lost_lease_is_not_dead_lettered() -> None:
 
 
 @simulated
-async def test_a_lost_lease_is_not_handed_back() -> None:
+async def test_message_with_a_lost_lease_is_not_returned() -> None:
     trial = _Trial()
     lease = trial.hold()
     trial.hold(receipt_handle="newer")
@@ -243,7 +243,7 @@ async def test_a_lost_lease_is_not_handed_back() -> None:
 
 
 @simulated
-async def test_the_lease_is_kept_while_a_dead_letter_is_sent_and_stopped_before_settling() -> None:
+async def test_lease_is_extended_until_the_dead_letter_is_confirmed() -> None:
     trial = _Trial(visibility=4.0)
     trial.dead_letters.seconds = 10.0
     keeping = asyncio.create_task(trial.leases.run())
@@ -256,7 +256,7 @@ async def test_the_lease_is_kept_while_a_dead_letter_is_sent_and_stopped_before_
 
 
 @simulated
-async def test_an_extension_never_overwrites_a_hand_back() -> None:
+async def test_extension_never_overwrites_a_return() -> None:
     trial = _Trial(visibility=4.0)
     keeping = asyncio.create_task(trial.leases.run())
     lease = trial.hold()
@@ -269,7 +269,7 @@ async def test_an_extension_never_overwrites_a_hand_back() -> None:
 
 
 @simulated
-async def test_two_deliveries_of_one_message_never_share_a_batch() -> None:
+async def test_a_message_received_twice_is_never_twice_in_a_batch() -> None:
     trial = _Trial()
     older, newer = trial.hold(receipt_handle="old"), trial.hold(receipt_handle="new")
     await asyncio.gather(*(trial.settler.settle(each, RECORDED) for each in (older, newer)))
@@ -281,7 +281,7 @@ async def test_two_deliveries_of_one_message_never_share_a_batch() -> None:
 
 
 @simulated
-async def test_dead_letters_stay_within_the_bytes_of_a_batch() -> None:
+async def test_dead_letters_respect_the_size_limit_of_a_batch() -> None:
     trial = _Trial()
     large = [trial.hold(number, body="x" * 500_000) for number in range(4)]
     await asyncio.gather(*(trial.settler.settle(each, DEAD) for each in large))
@@ -291,7 +291,7 @@ async def test_dead_letters_stay_within_the_bytes_of_a_batch() -> None:
 
 
 @simulated
-async def test_closing_abandons_what_is_in_flight_and_cancels_no_caller() -> None:
+async def test_closing_abandons_entries_in_flight_without_cancelling_callers() -> None:
     trial = _Trial()
     trial.source.seconds = 1000
     task = asyncio.create_task(trial.settle(RECORDED))
@@ -303,7 +303,7 @@ async def test_closing_abandons_what_is_in_flight_and_cancels_no_caller() -> Non
 
 @pytest.mark.parametrize("outcome", [RECORDED, DUPLICATE])
 @simulated
-async def test_a_message_whose_delete_is_denied_is_kept_until_it_can_be_deleted(
+async def test_message_is_held_while_its_delete_is_denied(
     outcome: Outcome,
 ) -> None:
     trial = _Trial(visibility=40.0)
@@ -324,7 +324,7 @@ async def test_a_message_whose_delete_is_denied_is_kept_until_it_can_be_deleted(
 
 
 @simulated
-async def test_a_message_whose_delete_and_extension_are_denied_is_held_for_its_lease_only() -> None:
+async def test_message_is_held_only_for_its_lease_if_extensions_are_denied_too() -> None:
     trial = _Trial(visibility=40.0)
     keeping = asyncio.create_task(trial.leases.run())
     denied = AWSDeniedError("AccessDenied: no")
@@ -337,7 +337,7 @@ async def test_a_message_whose_delete_and_extension_are_denied_is_held_for_its_l
 
 
 @simulated
-async def test_a_stop_lets_go_of_what_cannot_be_settled() -> None:
+async def test_stop_releases_messages_that_cannot_be_settled() -> None:
     trial = _Trial()
     trial.source.on_delete = trial.dead_letters.on_send = lambda _: AWSDeniedError("no")
     recorded = asyncio.create_task(trial.settle(RECORDED))
@@ -352,7 +352,7 @@ async def test_a_stop_lets_go_of_what_cannot_be_settled() -> None:
 
 
 @simulated
-async def test_a_dead_letter_that_is_denied_is_sent_when_it_is_permitted() -> None:
+async def test_denied_dead_letter_is_sent_once_permitted() -> None:
     trial = _Trial()
     keeping = asyncio.create_task(trial.leases.run())
     trial.dead_letters.on_send = lambda _: AWSDeniedError("AccessDenied: no")
@@ -370,7 +370,7 @@ async def test_a_dead_letter_that_is_denied_is_sent_when_it_is_permitted() -> No
 
 
 @simulated
-async def test_a_dead_letter_whose_version_may_be_published_meanwhile_is_not_held() -> None:
+async def test_message_with_an_unpublished_version_is_not_held_for_its_dead_letter() -> None:
     trial = _Trial()
     trial.dead_letters.on_send = lambda _: AWSDeniedError("AccessDenied: no")
     unknown = Outcome.dead_lettered(Reason.UNKNOWN_POLICY, "policy aup has no published version 2")
@@ -381,7 +381,7 @@ async def test_a_dead_letter_whose_version_may_be_published_meanwhile_is_not_hel
 
 @pytest.mark.parametrize("error", [LeaseLostError("gone"), AWSUnavailableError("down")])
 @simulated
-async def test_a_message_with_a_confirmed_dead_letter_is_only_deleted_when_it_comes_back(
+async def test_dead_lettered_message_is_only_deleted_when_received_again(
     error: AWSError,
 ) -> None:
     trial = _Trial()
@@ -397,7 +397,7 @@ async def test_a_message_with_a_confirmed_dead_letter_is_only_deleted_when_it_co
 
 
 @simulated
-async def test_confirmed_dead_letters_are_remembered_within_bounds() -> None:
+async def test_number_of_remembered_dead_letters_is_limited() -> None:
     trial = _Trial()
     await asyncio.gather(*(trial.settle(DEAD, number) for number in range(30)))
     with pytest.MonkeyPatch.context() as patch:
@@ -422,7 +422,7 @@ async def test_dead_letter_fits_the_limit_of_its_own_queue() -> None:
 
 
 @simulated
-async def test_refused_dead_letter_is_left_to_the_redrive_policy_after_the_last_attempt() -> None:
+async def test_message_is_left_to_the_redrive_policy_after_its_last_attempt() -> None:
     trial = _Trial()
     trial.dead_letters.on_send = _failing(AWSRejectedError("InvalidParameterValue: too long"))
     with capture_logs() as logs:
@@ -451,7 +451,7 @@ async def test_message_is_not_left_to_redrive_while_its_dead_letter_may_be_sent_
 
 
 @simulated
-async def test_readiness_counts_refused_dead_letters_until_they_are_sent() -> None:
+async def test_readiness_counts_rejected_dead_letters_until_they_are_sent() -> None:
     trial = _Trial()
     assert trial.unsent.problem == ""
     trial.dead_letters.on_send = _failing(AWSRejectedError("too long"))
@@ -467,7 +467,7 @@ async def test_readiness_counts_refused_dead_letters_until_they_are_sent() -> No
 
 
 @simulated
-async def test_readiness_returns_when_refused_messages_stay_away() -> None:
+async def test_service_is_ready_again_when_rejected_messages_are_not_received_again() -> None:
     trial = _Trial()
     trial.dead_letters.on_send = _failing(AWSRejectedError("too long"))
     await trial.settle(DEAD)
@@ -478,7 +478,7 @@ async def test_readiness_returns_when_refused_messages_stay_away() -> None:
 
 
 @simulated
-async def test_readiness_returns_with_the_first_dead_letter_after_an_outage() -> None:
+async def test_service_is_ready_again_with_the_first_dead_letter_after_an_outage() -> None:
     trial = _Trial()
     trial.dead_letters.on_send = _failing(AWSUnavailableError("down"))
     await trial.settle(DEAD, 1)
@@ -489,7 +489,7 @@ async def test_readiness_returns_with_the_first_dead_letter_after_an_outage() ->
 
 
 @simulated
-async def test_unsent_dead_letters_are_remembered_in_bounded_memory() -> None:
+async def test_number_of_remembered_unsent_dead_letters_is_limited() -> None:
     unsent = UnsentDeadLetters(asyncio.get_running_loop().time)
     for number in range(12_000):
         unsent.failed(f"m-{number}", AWSRejectedError("too long"), 60.0)

@@ -51,7 +51,7 @@ def _again(date: str = "", **changes: Any) -> ReceivedMessage:
 
 @pytest.mark.parametrize("seconds", [-172_800, -600, 0, 600])
 @simulated
-async def test_the_time_is_that_of_the_date_header_whatever_the_hosts_clock_says(
+async def test_time_is_that_of_the_date_header_whatever_the_host_clock(
     seconds: float,
 ) -> None:
     trial = _Trial(seconds)
@@ -64,7 +64,7 @@ async def test_the_time_is_that_of_the_date_header_whatever_the_hosts_clock_says
 @OFFSETS
 @pytest.mark.parametrize("header", ["", "soon", "Thu, 01 Jan 1970 00:00:00 GMT"])
 @simulated
-async def test_without_a_date_header_the_time_is_that_of_a_first_receive(
+async def test_time_is_that_of_a_first_receive_without_a_date_header(
     header: str, seconds: float
 ) -> None:
     trial = _Trial(seconds)
@@ -76,7 +76,7 @@ async def test_without_a_date_header_the_time_is_that_of_a_first_receive(
 
 @pytest.mark.parametrize("wrong_seconds", [-86_400, 600, 86_400, 3e9])
 @simulated
-async def test_a_date_header_that_everything_else_contradicts_is_ignored(
+async def test_date_header_contradicted_by_all_other_evidence_is_ignored(
     wrong_seconds: float,
 ) -> None:
     trial = _Trial()
@@ -89,7 +89,7 @@ async def test_a_date_header_that_everything_else_contradicts_is_ignored(
 
 @pytest.mark.parametrize("known", [{}, {"sent_at": START}])
 @simulated
-async def test_a_timestamp_that_was_not_stated_is_no_first_receive(known: Any) -> None:
+async def test_missing_timestamp_does_not_count_as_a_first_receive(known: Any) -> None:
     trial = _Trial()
     nothing = datetime.fromtimestamp(0, UTC)
     given = {"sent_at": nothing, "first_received_at": nothing, **known}
@@ -100,7 +100,7 @@ async def test_a_timestamp_that_was_not_stated_is_no_first_receive(known: Any) -
 
 
 @simulated
-async def test_a_date_header_that_no_host_could_be_served_with_is_ignored() -> None:
+async def test_implausible_date_header_is_ignored() -> None:
     trial = _Trial()
     trial.clock.learn(_again(_date(86_400)))
     assert trial.error_seconds == -3600
@@ -108,7 +108,7 @@ async def test_a_date_header_that_no_host_could_be_served_with_is_ignored() -> N
 
 
 @simulated
-async def test_without_header_and_first_receive_the_time_is_a_lower_bound_that_advances() -> None:
+async def test_time_is_an_advancing_lower_bound_without_header_and_first_receive() -> None:
     trial = _Trial()
     trial.clock.learn(_again())
     await asyncio.sleep(50)
@@ -121,16 +121,14 @@ async def test_without_header_and_first_receive_the_time_is_a_lower_bound_that_a
 
 
 @simulated
-async def test_a_slow_host_is_noticed_by_a_single_timestamp() -> None:
+async def test_slow_host_clock_is_detected_by_a_single_timestamp() -> None:
     trial = _Trial(-600)
     trial.clock.learn(_again(sent_at=START - timedelta(seconds=100)))
     assert trial.clock.problem == "this host's clock is 500 s behind SQS time; synchronise it"
 
 
 @simulated
-async def test_a_jump_of_the_hosts_clock_is_noticed_at_once_and_forgotten_when_it_is_mended() -> (
-    None
-):
+async def test_jump_of_the_host_clock_is_a_problem_until_corrected() -> None:
     trial = _Trial()
     trial.clock.learn(_first())
     for seconds in (-301, 301, 172_800):
@@ -142,7 +140,7 @@ async def test_a_jump_of_the_hosts_clock_is_noticed_at_once_and_forgotten_when_i
 
 
 @simulated
-async def test_a_pause_of_the_monotonic_clock_is_made_good_by_the_next_date_header() -> None:
+async def test_pause_of_the_monotonic_clock_is_corrected_by_the_next_date_header() -> None:
     trial = _Trial()
     trial.clock.learn(_first())
     hour = 3600.0
@@ -153,14 +151,14 @@ async def test_a_pause_of_the_monotonic_clock_is_made_good_by_the_next_date_head
 
 
 @simulated
-async def test_small_tolerances_do_not_make_the_precision_a_contradiction() -> None:
+async def test_tolerance_is_never_below_the_precision() -> None:
     trial = _Trial(-5, tolerance_seconds=0)
     trial.clock.learn(_first(_date()))
     assert trial.clock.uncertainty == ""
 
 
 @simulated
-async def test_a_contradiction_is_logged_once_a_minute() -> None:
+async def test_contradiction_is_logged_once_a_minute() -> None:
     trial = _Trial(-600)
     with capture_logs() as logs:
         for _ in range(150):
@@ -181,5 +179,5 @@ async def test_a_contradiction_is_logged_once_a_minute() -> None:
         ("Sun, 22 Nov 99999999999999999999 10:00:00 GMT", None),
     ],
 )
-def test_what_is_no_date_states_no_time(header: str, seconds: float | None) -> None:
+def test_invalid_date_header_has_no_time(header: str, seconds: float | None) -> None:
     assert date_seconds(header) == seconds
