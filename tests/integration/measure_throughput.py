@@ -31,7 +31,7 @@ _LAUNCHES = {
 
 
 def main() -> None:
-    """Measure as the command line says."""
+    """Run the measurement of the command line."""
     known = {str(each): each for each in REAL}
     known["ministack+dynamodb_local"] = Servers("ministack", "dynamodb_local", "batch")
     parser = argparse.ArgumentParser(description=__doc__)

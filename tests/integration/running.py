@@ -1,4 +1,4 @@
-"""Run the service's own parts inside a test, and check its books at the end."""
+"""The service's own parts run inside a test, with message accounting checked at the end."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def until(
 
 
 def ended(pipeline: Pipeline) -> int:
-    """Count the deliveries that need nothing more."""
+    """Return how many messages are recorded, duplicates or dead-lettered."""
     kinds = pipeline.metrics.accounting.by_kind
     return (
         kinds[OutcomeKind.RECORDED]
@@ -49,7 +49,7 @@ def ended(pipeline: Pipeline) -> int:
 
 
 def assert_balance(pipeline: Pipeline) -> None:
-    """Check that nothing is held or missing once a pipeline has ended."""
+    """Check that accounting balances and nothing is in flight after the end."""
     accounting = pipeline.metrics.accounting
     assert accounting.is_balanced
     assert accounting.held == 0
@@ -58,12 +58,12 @@ def assert_balance(pipeline: Pipeline) -> None:
     assert len(pipeline.leases) == 0
 
 
-class HoldingLedger:
-    """Keep every acceptance waiting until it is let go."""
+class HoldingStore:
+    """Store whose writes wait until `released` is set."""
 
     def __init__(self, store: AcceptanceStore) -> None:
         self._store = store
-        self.let_go = asyncio.Event()
+        self.released = asyncio.Event()
         self.waiting = 0
 
     def observe(self, observer: CallObserver) -> None:
@@ -80,7 +80,7 @@ class HoldingLedger:
     ) -> RecordResult:
         self.waiting += 1
         try:
-            await self.let_go.wait()
+            await self.released.wait()
         finally:
             self.waiting -= 1
         return await self._store.record(acceptance, received_at=received_at)
@@ -90,11 +90,11 @@ class HoldingLedger:
 async def working(
     settings: Settings, around: Callable[[AUPRepository], AcceptanceStore] | None = None
 ) -> AsyncIterator[Pipeline]:
-    """Run a worker for as long as a block lasts; drain it, and check its books.
+    """Run a worker for the duration of a block; then drain it and check its accounting.
 
     Args:
-        settings: lead to queues and tables.
-        around: wraps the repository for the pipeline.
+        settings: Settings of queues and tables.
+        around: Wraps the repository for the pipeline.
     """
     async with opened(settings, around) as pipeline:
         running = asyncio.create_task(pipeline.run())

@@ -1,4 +1,4 @@
-"""Messages of every kind go where they belong, over real connections."""
+"""Tests of the outcome of every kind of message, over real connections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.place import FORGOTTEN, POLICY, Place, good, now, sha256, stated
 from tests.integration.proxy import proxy_to
-from tests.integration.running import HoldingLedger, ended, until, working
+from tests.integration.running import HoldingStore, ended, until, working
 from worker.aws.sqs import open_queues
 from worker.domain.evidence import verify
 from worker.domain.message import OutcomeKind
@@ -47,7 +47,7 @@ def without(field: str, number: int) -> str:
 
 
 def good_of_every_kind() -> list[str]:
-    """Write acceptances of the users 0 to 199."""
+    """Return acceptances of the users 0 to 199."""
     bodies = good(120)
     bodies += [enveloped(number) for number in range(120, 160)]
     bodies += [json.dumps(stated(n, version="2026-02")) for n in range(160, 180)]
@@ -57,7 +57,7 @@ def good_of_every_kind() -> list[str]:
 
 
 def hopeless() -> dict[str, str]:
-    """Write messages that can never be recorded, each with its reason."""
+    """Return messages that can never be recorded, each with its reason."""
     malformed = [
         '{"event_id": "a"',
         "not JSON",
@@ -100,7 +100,7 @@ async def feed(place: Place, pipeline: Pipeline, bodies: list[str], already: int
     return already + len(bodies)
 
 
-async def test_every_kind_of_message_ends_where_it_belongs(place: Place) -> None:
+async def test_every_kind_of_message_has_its_outcome(place: Place) -> None:
     bodies = good_of_every_kind()
     doubled = bodies[:30]
     dead = hopeless()
@@ -138,7 +138,7 @@ async def test_every_kind_of_message_ends_where_it_belongs(place: Place) -> None
     assert pipeline.metrics.events["deleted"] == sent
 
 
-async def test_a_dead_letter_is_the_original_byte_for_byte_with_its_attributes(
+async def test_dead_letter_is_byte_for_byte_the_original_with_its_attributes(
     place: Place,
 ) -> None:
     attributes = {
@@ -157,7 +157,7 @@ async def test_a_dead_letter_is_the_original_byte_for_byte_with_its_attributes(
     assert (note["reason"], note["receive_count"]) == ("malformed", 1)
 
 
-async def test_what_died_of_an_unknown_version_is_recorded_after_publication_and_replay(
+async def test_dead_letter_of_an_unknown_version_is_recorded_after_publication_and_replay(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bodies = [json.dumps(stated(number, version=FORGOTTEN)) for number in range(25)]
@@ -181,7 +181,7 @@ async def test_what_died_of_an_unknown_version_is_recorded_after_publication_and
     assert await place.waiting() == (0, 0)
 
 
-async def test_a_version_that_is_published_in_time_is_recorded_without_dying(place: Place) -> None:
+async def test_version_published_in_time_is_recorded(place: Place) -> None:
     settings = place.settings(
         aws={"policy_absence_seconds": 0.1}, unknown_policy_seconds=60.0, max_attempts=1000
     )
@@ -195,7 +195,7 @@ async def test_a_version_that_is_published_in_time_is_recorded_without_dying(pla
     assert await place.dead() == []
 
 
-async def test_a_policy_is_read_once_for_a_hundred_acceptances(place: Place) -> None:
+async def test_policy_is_read_once_for_a_hundred_acceptances(place: Place) -> None:
     reads: list[tuple[str, ...]] = []
 
     def note_reads(repository: AUPRepository) -> AUPRepository:
@@ -215,11 +215,11 @@ async def test_a_policy_is_read_once_for_a_hundred_acceptances(place: Place) -> 
     assert pipeline.metrics.accounting.by_kind == {OutcomeKind.RECORDED: 100}
 
 
-async def test_a_message_held_beyond_its_visibility_stays_ours(place: Place) -> None:
-    holding: list[HoldingLedger] = []
+async def test_lease_is_extended_beyond_the_visibility_timeout(place: Place) -> None:
+    holding: list[HoldingStore] = []
 
-    def hold(repository: Any) -> HoldingLedger:
-        holding.append(HoldingLedger(repository))
+    def hold(repository: Any) -> HoldingStore:
+        holding.append(HoldingStore(repository))
         return holding[0]
 
     settings = place.settings(visibility_timeout_seconds=2, wait_seconds=1)
@@ -229,7 +229,7 @@ async def test_a_message_held_beyond_its_visibility_stays_ours(place: Place) -> 
         # Extended after each second of the two: three times is beyond the first visibility.
         await until(lambda: pipeline.metrics.events["lease_extended"] >= 3 * 12)
         assert await place.waiting() == (0, 12)
-        holding[0].let_go.set()
+        holding[0].released.set()
         await until(lambda: ended(pipeline) == 12)
     assert pipeline.metrics.accounting.received == 12
     assert pipeline.metrics.accounting.by_kind == {OutcomeKind.RECORDED: 12}
@@ -240,13 +240,13 @@ async def test_a_message_held_beyond_its_visibility_stays_ours(place: Place) -> 
     assert calls <= 2 * (pipeline.metrics.events["lease_extended"] / 12 + 1)
 
 
-async def test_a_drain_hands_back_what_it_cannot_finish_and_the_next_worker_records_it(
+async def test_drain_returns_unfinished_messages_for_the_next_worker(
     place: Place,
 ) -> None:
-    holding: list[HoldingLedger] = []
+    holding: list[HoldingStore] = []
 
-    def hold(repository: Any) -> HoldingLedger:
-        holding.append(HoldingLedger(repository))
+    def hold(repository: Any) -> HoldingStore:
+        holding.append(HoldingStore(repository))
         return holding[0]
 
     settings = place.settings(
@@ -264,7 +264,7 @@ async def test_a_drain_hands_back_what_it_cannot_finish_and_the_next_worker_reco
     assert len(await place.recorded()) == 15
 
 
-async def test_a_drain_finishes_what_is_begun_and_leaves_the_rest_in_the_queue(
+async def test_drain_completes_messages_in_flight_and_leaves_the_rest(
     place: Place,
 ) -> None:
     bodies = good(60)
@@ -329,7 +329,7 @@ async def test_connections_stay_within_the_configured_pools(place: Place) -> Non
     assert len(await place.recorded()) == 60
 
 
-async def test_what_is_held_while_the_table_is_out_of_reach_is_recorded_when_it_is_back(
+async def test_messages_held_while_the_table_is_unreachable_are_recorded_later(
     place: Place,
 ) -> None:
     aws = place.settings().aws
@@ -358,7 +358,7 @@ async def test_what_is_held_while_the_table_is_out_of_reach_is_recorded_when_it_
     assert await place.dead() == []
 
 
-async def test_what_could_not_be_told_to_the_queue_is_told_again(place: Place) -> None:
+async def test_settling_is_retried_after_the_queue_was_unreachable(place: Place) -> None:
     aws = place.settings().aws
     assert aws.sqs_endpoint_url
     async with proxy_to(aws.sqs_endpoint_url) as sqs:
@@ -394,7 +394,7 @@ async def _is_done(place: Place, pipeline: Pipeline) -> bool:
     )
 
 
-async def test_the_evidence_says_when_sqs_took_the_message(place: Place) -> None:
+async def test_record_has_the_time_when_sqs_received_the_message(place: Place) -> None:
     before = now()
     async with working(place.settings()) as pipeline:
         await feed(place, pipeline, good(1))

@@ -1,4 +1,4 @@
-"""State how the service opens, drains on signals, and closes; its real process is tested apart."""
+"""Tests of how the service opens, drains on signals and closes; tests/process runs it for real."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _good(number: int) -> str:
 
 async def _until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - of a simulated service, which tells nobody
+        while not condition():  # noqa: ASYNC110 - a simulated service has no event to wait for
             await asyncio.sleep(0.005)
 
 
@@ -114,7 +114,7 @@ async def test_second_signal_stops_immediately_without_loss() -> None:
 
 
 async def _insist(task: asyncio.Task[None]) -> None:
-    """Send signals until one of them counts."""
+    """Send signals until the service ends."""
     async with asyncio.timeout(10):
         while not task.done():
             signal.raise_signal(signal.SIGTERM)
@@ -156,7 +156,7 @@ async def test_unwritable_log_lines_are_counted_and_ignored(
 
 
 class _Full(io.StringIO):
-    """A stream on a full disk, until there is space."""
+    """Stream on a full disk, until `is_full` is false."""
 
     def __init__(self) -> None:
         super().__init__()

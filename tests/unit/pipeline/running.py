@@ -57,6 +57,7 @@ class RunningPipeline:
 
 
 async def start(world: World | None = None, **changes: Any) -> RunningPipeline:
+    """Return a running pipeline with the real repository and a published policy."""
     world = world or await open_world()
     repository = world.repository()
     await repository.publish_policy(policy())
@@ -64,18 +65,20 @@ async def start(world: World | None = None, **changes: Any) -> RunningPipeline:
 
 
 def now() -> float:
+    """Return the virtual clock's seconds."""
     return asyncio.get_running_loop().time()
 
 
 async def dead_letter_reasons(world: World) -> Counter[str]:
+    """Return the number of dead letters by reason."""
     reasons = Counter[str]()
-    while taken := await world.dead_letters.receive(
+    while received := await world.dead_letters.receive(
         10, wait_seconds=0, visibility_timeout_seconds=300
     ):
-        for each in taken:
-            death = read(each)
-            assert death is not None
-            reasons[death.reason] += 1
+        for each in received:
+            info = read(each)
+            assert info is not None
+            reasons[info.reason] += 1
     return reasons
 
 

@@ -1,4 +1,4 @@
-"""When access that stays denied stops receiving and ends the run."""
+"""Tests of when denied access pauses receiving and ends the run."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_each_failing_operation_is_logged_once_a_minute() -> None:
 
 
 class _Probed:
-    """A watch with one probe, which ends as told."""
+    """Watch with one probe whose result the test chooses."""
 
     def __init__(self, error: AWSError | None) -> None:
         self.error = error

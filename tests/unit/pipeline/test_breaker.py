@@ -1,4 +1,4 @@
-"""State when receiving stops, and when it goes on."""
+"""Tests of when the breaker opens and closes."""
 
 from __future__ import annotations
 

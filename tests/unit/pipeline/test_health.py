@@ -1,4 +1,4 @@
-"""State by what the service is judged to be alive, and ready for more."""
+"""Tests of liveness and readiness."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worker.pipeline.slots import Slots
 
 
 class _Trial:
-    """Hold a health and all that it looks at; time passes when told."""
+    """Health and its sources, on a clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -1,4 +1,4 @@
-"""State how long a message stays ours, and when it no longer is."""
+"""Tests of how leases are extended and lost."""
 
 from __future__ import annotations
 

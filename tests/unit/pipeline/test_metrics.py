@@ -1,4 +1,4 @@
-"""State that the books balance, or say that they do not."""
+"""Tests of message accounting and of durations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""State how polls are asked for: no more than there is room for, and never cancelled."""
+"""Tests of polls: limited by the free slots, and never cancelled."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _DELETE_PROBE = Probe(Operation.DELETE, "sqs:DeleteMessage", "queue test", _deni
 
 
 class _Backlog(FakeQueue):
-    """Hand out messages from a backlog; an empty one makes a poll wait, unless told otherwise."""
+    """Queue with a number of messages; polls wait when it is empty, unless `waits` is false."""
 
     def __init__(self, backlog: int, *, seconds: float = 0.05, waits: bool = True) -> None:
         super().__init__(seconds=seconds)
@@ -218,7 +218,7 @@ async def test_failed_poll_is_retried_with_backoff() -> None:
 
 
 class _Lavish(_Backlog):
-    """Hand out three times as many messages as were asked for."""
+    """Queue that returns three times as many messages as requested."""
 
     async def receive(self, max_messages: int, **options: Any) -> list[ReceivedMessage]:
         self.asked.append(max_messages)

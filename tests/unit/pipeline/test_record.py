@@ -1,4 +1,4 @@
-"""State the fate of an acceptance, whatever the table answers."""
+"""Tests of the outcome of an acceptance for each response of the table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""State how SQS is told the fate of a delivery, entry by entry."""
+"""Tests of deletes, returns and dead letters, entry by entry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""State that slots stay in balance, whoever is cancelled where."""
+"""Tests of the limits on messages in flight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SQS's time is known without this host's clock."""
+"""Tests of the estimate of SQS time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _date(wrong_seconds: float = 0.0) -> str:
 
 
 def _first(date: str = "") -> ReceivedMessage:
-    """Return a message that SQS hands out for the first time, and right now."""
+    """Return a message that is received for the first time, now."""
     return received_message(
         sent_at=_true() - timedelta(hours=1), first_received_at=_true(), date=date
     )
