@@ -20,7 +20,7 @@ from worker.errors import AWSThrottledError, AWSUnavailableError, GaveUpError
 from worker.observability.background import background_tasks, embedded_metrics, traced
 from worker.observability.service_status import ServiceStatus
 from worker.operations.doctor.preflight import check
-from worker.pipeline.flow import Flow
+from worker.pipeline.assembly import Pipeline, assemble
 from worker.pipeline.metrics import Metrics
 from worker.repository import AUPRepository
 from worker.runtime.backoff import full_jitter
@@ -38,81 +38,86 @@ if TYPE_CHECKING:
 
 _log: Final = structlog.get_logger()
 ResultT = TypeVar("ResultT")
-Beside = Callable[[Flow], Coroutine[Any, Any, None]]
+Background = Callable[[Pipeline], Coroutine[Any, Any, None]]
 
 
 async def serve(
-    settings: Settings, *, session: aioboto3.Session | None = None, beside: Beside | None = None
+    settings: Settings,
+    *,
+    session: aioboto3.Session | None = None,
+    background: Background | None = None,
 ) -> None:
-    """Run the service until SIGTERM or SIGINT; a second signal stops it at once.
+    """Run the service until SIGTERM or SIGINT; a second signal stops it immediately.
 
     Args:
-        settings: everything it can be told.
-        session: instead of one from the environment.
-        beside: runs beside the flow, and is cancelled when that has ended.
+        settings: Settings of the service.
+        session: Session to use instead of one from the environment.
+        background: Runs in the background of the pipeline, and is cancelled at its end.
 
     Raises:
-        SettingsError: queues or tables do not fit the settings.
-        GaveUpError: it cannot go on, or a second signal stopped it before it had drained.
-        AWSError: queues or tables could not be asked.
+        SettingsError: Queues or tables do not fit the settings.
+        GaveUpError: It cannot continue, or a second signal stopped it during the drain.
+        AWSError: Queues or tables could not be checked.
     """
     stopping = asyncio.Event()
-    guard = EventLoopWatchdog(settings.stall_seconds)
-    view = ServiceStatus(settings, stopping, guard, asyncio.get_running_loop().time)
+    watchdog = EventLoopWatchdog(settings.stall_seconds)
+    status = ServiceStatus(settings, stopping, watchdog, asyncio.get_running_loop().time)
     drained = False
     with _stopping_on_signals(stopping):
         try:
             async with (
-                guard,
-                background_tasks(view),
-                traced(_tell_of_traces) as tracing,
-                _opened(settings, stopping, session, view, tracing) as flow,
+                watchdog,
+                background_tasks(status),
+                traced(_log_tracing_problem) as tracing,
+                _open_pipeline(settings, stopping, session, status, tracing) as pipeline,
             ):
-                if flow is not None:
-                    await _run(flow, settings, beside, embedded_metrics(view))
+                if pipeline is not None:
+                    await _run(pipeline, settings, background, embedded_metrics(status))
                     drained = True
         except asyncio.CancelledError:
-            # The second signal came when nothing was held any more, or not yet.
+            # The second signal came before the first message or after the last one.
             task = asyncio.current_task()
             if not stopping.is_set() or task is None or task.uncancel():
                 raise
             if not drained:
-                raise GaveUpError("stopped at once: nothing was held") from None
+                raise GaveUpError("stopped immediately: no messages were in flight") from None
 
 
-async def _run(flow: Flow, settings: Settings, beside: Beside | None, emf: EMF | None) -> None:
+async def _run(
+    pipeline: Pipeline, settings: Settings, background: Background | None, emf: EMF | None
+) -> None:
     loop = asyncio.get_running_loop()
-    companions = [loop.create_task(_report(flow, settings.summary_seconds, emf))]
-    if beside is not None:
-        companions.append(loop.create_task(beside(flow)))
+    tasks = [loop.create_task(_log_summaries(pipeline, settings.summary_seconds, emf))]
+    if background is not None:
+        tasks.append(loop.create_task(background(pipeline)))
     try:
-        await flow.run()
+        await pipeline.run()
     except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if not flow.stopping.is_set() or task is None or task.uncancel():
+        current = asyncio.current_task()
+        if not pipeline.stopping.is_set() or current is None or current.uncancel():
             raise
         raise GaveUpError(
-            f"stopped at once: {flow.metrics.accounting.held} held messages reappear in the queue "
-            f"within {settings.visibility_timeout_seconds} s"
+            f"stopped immediately: {pipeline.metrics.accounting.held} messages in flight become "
+            f"visible again within {settings.visibility_timeout_seconds} s"
         ) from None
     finally:
-        for companion in companions:
-            companion.cancel()
-        _log.info("stopped", **_summary(flow))
+        for task in tasks:
+            task.cancel()
+        _log.info("stopped", **_summary(pipeline))
         if emf is not None:
             emf.write("stopped")
-        await asyncio.gather(*companions, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @asynccontextmanager
-async def _opened(
+async def _open_pipeline(
     settings: Settings,
     stopping: asyncio.Event,
     session: aioboto3.Session | None,
-    view: ServiceStatus | None = None,
+    status: ServiceStatus | None = None,
     tracing: OpenTelemetry | None = None,
-) -> AsyncIterator[Flow | None]:
-    """Open and check everything; None when a signal came first."""
+) -> AsyncIterator[Pipeline | None]:
+    """Open and check queues and tables; yield None if a signal came first."""
     started_at = time.monotonic()
     repository = AUPRepository(settings.aws, session)
     metrics = Metrics(calls=repository.calls)
@@ -121,44 +126,36 @@ async def _opened(
         await stack.enter_async_context(repository)
 
         async def open_both() -> tuple[Queue, Queue]:
-            queues = open_queues(
+            opening = open_queues(
                 settings, calls=metrics.calls, events=metrics.events, session=session
             )
-            return await stack.enter_async_context(queues)
+            return await stack.enter_async_context(opening)
 
         deadline = started_at + settings.give_up_seconds
-        # Queues named by name are looked up, which needs AWS as much as the checks do.
-        queues = await unless_stopped(stopping, _patiently(open_both, deadline))
+        # Queues given by name are looked up, which needs AWS as much as the checks do.
+        queues = await unless_stopped(stopping, _retry_until(deadline, open_both))
         if queues is None:
             yield None
             return
-        source, dead_letters = queues
-        checking = _patiently(lambda: check(settings, source, dead_letters, repository), deadline)
+        checking = _retry_until(deadline, lambda: check(settings, *queues, repository))
         fitted = await unless_stopped(stopping, checking)
         if fitted is None:
             yield None
             return
-        _spare_collections()
-        _tell_start(source, dead_letters, repository, started_at)
+        _tune_gc()
+        _log_started(queues, repository, started_at)
         if tracing is not None:
             repository.trace(tracing)
-        flow = Flow(
-            source,
-            dead_letters,
-            repository,
-            fitted,
-            metrics=metrics,
-            stopping=stopping,
-            tracing=tracing,
+        pipeline = assemble(
+            queues, repository, fitted, metrics=metrics, stopping=stopping, tracing=tracing
         )
-        if view is not None:
-            view.begin(flow, lambda: repository.write_concurrency)
-        yield flow
+        if status is not None:
+            status.begin(pipeline, lambda: repository.write_concurrency)
+        yield pipeline
 
 
-def _tell_start(
-    source: Queue, dead_letters: Queue, repository: AUPRepository, started_at: float
-) -> None:
+def _log_started(queues: tuple[Queue, Queue], repository: AUPRepository, started_at: float) -> None:
+    source, dead_letters = queues
     _log.info(
         "started",
         version=__version__,
@@ -171,12 +168,12 @@ def _tell_start(
     )
 
 
-def _tell_of_traces(problem: str) -> None:
+def _log_tracing_problem(problem: str) -> None:
     _log.warning("traces are not exported", problem=problem)
 
 
-async def _patiently(attempt: Callable[[], Awaitable[ResultT]], deadline: float) -> ResultT:
-    """Try until AWS answers: a worker may start before the network does."""
+async def _retry_until(deadline: float, attempt: Callable[[], Awaitable[ResultT]]) -> ResultT:
+    """Retry while AWS is unavailable: the worker may start before the network does."""
     failures = 0
     while True:
         try:
@@ -186,64 +183,67 @@ async def _patiently(attempt: Callable[[], Awaitable[ResultT]], deadline: float)
             delay = full_jitter(failures, base_seconds=1.0, cap_seconds=15.0)
             if time.monotonic() + delay >= deadline:
                 raise
-            _log.warning("AWS does not answer yet", error=str(error), retry_seconds=round(delay, 1))
+            _log.warning(
+                "AWS unavailable, retrying", error=str(error), retry_seconds=round(delay, 1)
+            )
             await asyncio.sleep(delay)
 
 
 @contextmanager
 def _stopping_on_signals(stopping: asyncio.Event) -> Iterator[None]:
-    """Drain on the first signal, cancel the task on the second."""
+    """Drain on the first signal, cancel the current task on the second."""
     main = asyncio.current_task()
 
     def drain(number: signal.Signals) -> None:
         stopping.set()
-        _log.info("stopping", signal=number.name, hint="a second signal stops at once")
+        _log.info("stopping", signal=number.name, hint="a second signal stops immediately")
 
     def cancel(number: signal.Signals) -> None:
         if main is not None and not main.cancelling():
             main.cancel()
-            _log.warning("stopping at once", signal=number.name)
+            _log.warning("stopping immediately", signal=number.name)
 
     with on_signals(drain, cancel):
         yield
 
 
-def _spare_collections() -> None:
-    """Let the collector pass over what the start made, and look less often at what lives shortly.
+def _tune_gc() -> None:
+    """Exclude the objects of the start from garbage collection, and collect less often.
 
-    A message makes hundreds of objects and no cycle of them, so that looking for cycles after
-    every 700 would take a tenth of the processor's time.
+    Processing a message creates hundreds of objects and no reference cycle; collecting every 700
+    objects would take a tenth of the CPU time.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 50)
 
 
-async def _report(flow: Flow, interval_seconds: float, emf: EMF | None) -> None:
+async def _log_summaries(pipeline: Pipeline, interval_seconds: float, emf: EMF | None) -> None:
     received_before = 0
     while True:
         await asyncio.sleep(interval_seconds)
         if emf is not None:
             emf.write("summary")
             continue
-        received = flow.metrics.accounting.received
+        received = pipeline.metrics.accounting.received
         rate = (received - received_before) / interval_seconds
         received_before = received
-        _log.info("summary", rate_per_second=round(rate, 1), **_summary(flow))
+        _log.info("summary", rate_per_second=round(rate, 1), **_summary(pipeline))
 
 
-def _summary(flow: Flow) -> dict[str, Any]:
+def _summary(pipeline: Pipeline) -> dict[str, Any]:
+    metrics = pipeline.metrics
     return {
-        **flow.metrics.accounting.figures(),
-        "in_flight": flow.slots.in_flight,
-        "p50_ms": _milliseconds(flow, 0.5),
-        "p99_ms": _milliseconds(flow, 0.99),
-        "not_ready": flow.health.why_not_ready(),
-        LINES_DROPPED: flow.metrics.events[LINES_DROPPED],
-        "calls": dict(sorted(flow.metrics.calls.items())),
-        "events": dict(sorted(flow.metrics.events.items())),
+        **metrics.accounting.figures(),
+        "in_flight": pipeline.slots.in_flight,
+        "p50_ms": _milliseconds(metrics, 0.5),
+        "p99_ms": _milliseconds(metrics, 0.99),
+        "not_ready": pipeline.health.why_not_ready(),
+        LINES_DROPPED: metrics.events[LINES_DROPPED],
+        "calls": dict(sorted(metrics.calls.items())),
+        "events": dict(sorted(metrics.events.items())),
     }
 
 
-def _milliseconds(flow: Flow, share: float) -> float:
-    return round(1000 * flow.metrics.settling.quantile(share), 1)
+def _milliseconds(metrics: Metrics, share: float) -> float:
+    return round(1000 * metrics.settling.quantile(share), 1)

@@ -14,7 +14,7 @@ from tests.faults.proxy import FaultProxy
 from tests.integration.place import Place, good, sha256, stated
 from tests.integration.running import ended, until
 from worker.domain.outcome import OutcomeKind
-from worker.pipeline.flow import Flow
+from worker.pipeline.assembly import Pipeline
 from worker.settings import Settings
 
 GOOD = 20
@@ -83,23 +83,23 @@ class FaultyPlace:
         bodies = good(GOOD)
         await self.send([*bodies, *bodies[:5], *HOPELESS])
 
-    async def drained(self, flow: Flow) -> None:
+    async def drained(self, pipeline: Pipeline) -> None:
         """Wait until everything that was sent has met its end, and the queue is empty."""
-        await until(lambda: ended(flow) >= len(self.sent))
+        await until(lambda: ended(pipeline) >= len(self.sent))
         await until(self._is_empty)
 
     async def _is_empty(self) -> bool:
         return await self.place.waiting() == (0, 0)
 
-    async def assert_kept_once(self, flow: Flow) -> None:
+    async def assert_kept_once(self, pipeline: Pipeline) -> None:
         """Check every message against what an independent reader finds."""
         items = await self.place.recorded()
         assert Counter(item["user_id"] for item in items) == {f"user-{n}": 1 for n in range(GOOD)}
         assert {json.dumps(stated(int(item["event_id"][6:]))) for item in items} <= set(self.sent)
         dead = {letter.body: letter.note["reason"] for letter in await self.place.dead()}
         assert dead == HOPELESS
-        assert flow.metrics.accounting.balance
-        assert flow.metrics.accounting.by_kind[OutcomeKind.RECORDED] <= GOOD
+        assert pipeline.metrics.accounting.is_balanced
+        assert pipeline.metrics.accounting.by_kind[OutcomeKind.RECORDED] <= GOOD
 
     async def until_injected(self, fault: Fault, times: int) -> None:
         """Wait until a fault has come to pass often enough to matter."""

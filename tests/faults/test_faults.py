@@ -17,7 +17,7 @@ from worker.aws.queue_lookup import open_queues
 from worker.domain.acceptance import Acceptance
 from worker.domain.message import OutgoingMessage, ReceivedMessage
 from worker.errors import AWSError, AWSThrottledError, AWSUnavailableError
-from worker.pipeline.flow import Flow
+from worker.pipeline.assembly import Pipeline
 from worker.repository import AUPRepository, RecordResult
 
 OF_CALLS = [fault for fault in Fault if fault not in OF_ENTRIES | OF_STATEMENTS]
@@ -37,13 +37,13 @@ def chance_of(fault: Fault) -> float:
 
 async def carry_through(faulty: FaultyPlace, fault: Fault) -> None:
     """Let calls fail for a while, and check that all ends well when they work again."""
-    async with working(faulty.settings()) as flow:
+    async with working(faulty.settings()) as pipeline:
         faulty.switch_on({fault: chance_of(fault)})
         await faulty.send_some_of_every_kind()
         await faulty.until_injected(fault, 3 if fault in STALLS else 8)
         faulty.switch_off()
-        await faulty.drained(flow)
-    await faulty.assert_kept_once(flow)
+        await faulty.drained(pipeline)
+    await faulty.assert_kept_once(pipeline)
 
 
 @pytest.mark.parametrize("fault", OF_CALLS)
@@ -74,13 +74,13 @@ async def test_nothing_is_lost_or_doubled_when_writes_share_a_call(
 async def test_the_worker_recovers_from_a_complete_outage(
     faulty: FaultyPlace, fault: Fault
 ) -> None:
-    async with working(faulty.settings()) as flow:
+    async with working(faulty.settings()) as pipeline:
         faulty.switch_on({fault: 1.0})
         await faulty.send_some_of_every_kind()
-        await until(lambda: flow.metrics.events["poll_failures"] >= 3)
+        await until(lambda: pipeline.metrics.events["poll_failures"] >= 3)
         faulty.switch_off()
-        await faulty.drained(flow)
-    await faulty.assert_kept_once(flow)
+        await faulty.drained(pipeline)
+    await faulty.assert_kept_once(pipeline)
 
 
 @pytest.mark.parametrize(
@@ -89,13 +89,13 @@ async def test_the_worker_recovers_from_a_complete_outage(
 async def test_a_table_that_is_down_stops_the_polls_until_it_works(
     faulty: FaultyPlace, fault: Fault
 ) -> None:
-    async with working(faulty.settings()) as flow:
+    async with working(faulty.settings()) as pipeline:
         faulty.tables.faults.switch_on({fault: 1.0})
         await faulty.send_some_of_every_kind()
-        await until(lambda: flow.metrics.events["table_failures"] >= 10)
+        await until(lambda: pipeline.metrics.events["table_failures"] >= 10)
         faulty.switch_off()
-        await faulty.drained(flow)
-    await faulty.assert_kept_once(flow)
+        await faulty.drained(pipeline)
+    await faulty.assert_kept_once(pipeline)
 
 
 # Not an empty 200: that is an empty queue for every SDK.
@@ -103,8 +103,8 @@ async def test_a_table_that_is_down_stops_the_polls_until_it_works(
 async def test_a_poll_that_got_no_answer_is_a_failure_and_no_empty_queue(
     faulty: FaultyPlace, fault: Fault
 ) -> None:
-    async with working(faulty.settings()) as flow:
-        events = flow.metrics.events
+    async with working(faulty.settings()) as pipeline:
+        events = pipeline.metrics.events
         await until(lambda: events["empty_polls"] >= 1)
         faulty.switch_on({fault: 1.0}, "ReceiveMessage")
         await until(lambda: events["poll_failures"] >= 1)
@@ -187,14 +187,14 @@ async def test_a_letter_that_was_said_to_fail_is_sent_again(
     assert letters == ["{}"] * (2 if fault is Fault.ENTRIES_DENIED else 1)
 
 
-async def first_flow(faulty: FaultyPlace, stopping: asyncio.Event) -> Flow | None:
-    async with service._opened(faulty.settings(), stopping, None) as flow:
-        return flow
+async def first_pipeline(faulty: FaultyPlace, stopping: asyncio.Event) -> Pipeline | None:
+    async with service._open_pipeline(faulty.settings(), stopping, None) as pipeline:
+        return pipeline
 
 
 async def test_a_worker_waits_until_its_queues_can_be_looked_up(faulty: FaultyPlace) -> None:
     faulty.switch_on({Fault.ERROR_JSON: 1.0}, "GetQueueUrl")
-    starting = asyncio.create_task(first_flow(faulty, asyncio.Event()))
+    starting = asyncio.create_task(first_pipeline(faulty, asyncio.Event()))
     await until(lambda: faulty.injected(Fault.ERROR_JSON) >= 1)
     faulty.switch_off()
     assert await starting is not None
@@ -203,7 +203,7 @@ async def test_a_worker_waits_until_its_queues_can_be_looked_up(faulty: FaultyPl
 async def test_a_worker_that_waits_for_its_queues_can_be_stopped(faulty: FaultyPlace) -> None:
     faulty.switch_on({Fault.HTML: 1.0}, "GetQueueUrl")
     stopping = asyncio.Event()
-    starting = asyncio.create_task(first_flow(faulty, stopping))
+    starting = asyncio.create_task(first_pipeline(faulty, stopping))
     await until(lambda: faulty.injected(Fault.HTML) >= 1)
     stopping.set()
     assert await starting is None

@@ -44,7 +44,7 @@ class Report:
 
 
 def campaign(seed: int, count: int, progress: Callable[[int], None] | None = None) -> Report:
-    """Decode every body, and carry each through the flow as far as a queue can hold it.
+    """Decode every body, and carry each through the pipeline as far as a queue can hold it.
 
     Raises:
         AssertionError: a body did what none may.

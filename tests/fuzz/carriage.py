@@ -1,4 +1,4 @@
-"""Carry bodies through the real flow, on simulated services without faults."""
+"""Carry bodies through the real pipeline, on simulated services without faults."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from worker.domain.evidence import same_content, verify
 from worker.domain.message import MESSAGE_MAX_BYTES, OutgoingMessage, ReceivedMessage
 from worker.domain.outcome import OutcomeKind
 from worker.errors import Reason
-from worker.pipeline.flow import Flow
+from worker.pipeline.assembly import Pipeline, assemble
 from worker.repository import SingletonMeta
 
 _PATIENCE_SECONDS: Final = 10_000.0
-_NEVER_LOGGED: Final = ("unexpected failure", "settling failed", "a stage failed")
+_NEVER_LOGGED: Final = ("unexpected failure", "settling failed", "stage failed")
 _NEVER_COUNTED: Final = (
     "table_failures", "dead_letter_failed", "delete_failed", "hand_back_failed", "lease_lost",
     "poll_failures",
@@ -42,7 +42,7 @@ Decoded = Acceptance | Reason
 
 @dataclass(slots=True)
 class Carriage:
-    """Bring many bodies through the flow and audit their ends.
+    """Bring many bodies through the pipeline and audit their ends.
 
     Attributes:
         ends: how many ended in which way.
@@ -53,7 +53,7 @@ class Carriage:
     _alarms: list[tuple[str, str]] = field(default_factory=list)
 
     def carry(self, bodies: Sequence[str], decoded: Sequence[Decoded]) -> None:
-        """Send the bodies, let the flow end, and compare with what decoding alone gave.
+        """Send the bodies, let the pipeline end, and compare with what decoding alone gave.
 
         Raises:
             BodyError: one of them did not end as it must.
@@ -72,24 +72,24 @@ class Carriage:
         async with world.repository() as repository:
             await repository.publish_policy(policy())
             chosen = settings(unknown_policy_seconds=5.0, backoff_base_seconds=0.5)
-            flow = Flow(world.source, world.dead_letters, repository, chosen, now=clock)
-            running = asyncio.create_task(flow.run())
+            pipeline = assemble((world.source, world.dead_letters), repository, chosen, now=clock)
+            running = asyncio.create_task(pipeline.run())
             await _until_empty(world, running)
-            flow.stopping.set()
+            pipeline.stopping.set()
             await running
         for problem, message_id in self._alarms:
             raise BodyError(problem, by_id[message_id])
         for detail, message_id in self._details:
             check_detail(detail, by_id[message_id])
-        _check_books(flow, bodies)
+        _check_books(pipeline, bodies)
         dead = _Graveyard(world, by_id)
         dead.check(bodies, decoded)
         _check_records(world, _survivors(bodies, decoded, dead))
-        self._count(flow, dead)
+        self._count(pipeline, dead)
 
-    def _count(self, flow: Flow, dead: _Graveyard) -> None:
+    def _count(self, pipeline: Pipeline, dead: _Graveyard) -> None:
         for kind in (OutcomeKind.RECORDED, OutcomeKind.DUPLICATE):
-            self.ends[kind.value] += flow.metrics.accounting.by_kind[kind]
+            self.ends[kind.value] += pipeline.metrics.accounting.by_kind[kind]
         self.ends.update(dead.reasons)
 
     @contextmanager
@@ -169,9 +169,9 @@ async def _until_empty(world: World, running: asyncio.Task[None]) -> None:
         await asyncio.sleep(1.0)
 
 
-def _check_books(flow: Flow, bodies: Sequence[str]) -> None:
-    figures, events = flow.metrics.accounting.figures(), flow.metrics.events
-    by_kind = flow.metrics.accounting.by_kind
+def _check_books(pipeline: Pipeline, bodies: Sequence[str]) -> None:
+    figures, events = pipeline.metrics.accounting.figures(), pipeline.metrics.events
+    by_kind = pipeline.metrics.accounting.by_kind
     settled = by_kind.total() - by_kind[OutcomeKind.RETURNED]
     assert figures["balanced"], figures
     assert figures["held"] == 0, figures

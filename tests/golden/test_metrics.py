@@ -24,7 +24,7 @@ from worker.observability.prometheus import exposition
 
 
 def _busy() -> FakePipeline:
-    """Return a flow with a non-zero value in every counter."""
+    """Return a pipeline with a non-zero value in every counter."""
     pipeline = FakePipeline()
     metrics = pipeline.metrics
     outcomes = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -14,9 +13,9 @@ from tests.unit.fakes import (
     acceptance,
     aws_settings,
     clock,
-    health,
     policy,
     received_message,
+    service_state,
     settings,
 )
 from worker.aws.queue_state import QueueState
@@ -35,7 +34,6 @@ from worker.operations.doctor.clock import clock as clock_finding
 from worker.operations.doctor.process_manager import of_task, of_unit
 from worker.operations.doctor.relations import relations
 from worker.operations.doctor.result import CheckResult, from_error
-from worker.pipeline.breaker import Breaker
 from worker.pipeline.record import Recorder
 from worker.repository import RecordResult
 from worker.repository.inspection import TableState
@@ -56,18 +54,10 @@ async def _recorded(result: RecordResult | AWSError, **changes: Any) -> Outcome:
     version = changes.pop("published", "2026-01")
     store = FakeAcceptanceStore(policy(version))
     store.results = [result] * 1000
-    breaker, stopping = Breaker(), asyncio.Event()
-    recorder = Recorder(
-        store,
-        settings(),
-        breaker=breaker,
-        health=health(breaker, stopping),
-        stopping=stopping,
-        now=clock,
-        events=Counter(),
-    )
+    state = service_state()
+    recorder = Recorder(store, settings(), state, clock, Counter())
     if changes.pop("stop", False):
-        stopping.set()
+        state.stopping.set()
     return await recorder.record(
         acceptance(**changes), received_message(receive_count=receive_count)
     )

@@ -1,1 +1,1 @@
-"""Run the real service on real connections against real servers, and read back past it."""
+"""The real service on real servers; results are read back without the worker's code."""

@@ -1,4 +1,4 @@
-"""Lend every test queues and tables of its own on the servers that it is parametrised with."""
+"""Queues and tables for each test, on the servers that it is parametrised with."""
 
 from __future__ import annotations
 

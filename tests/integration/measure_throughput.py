@@ -31,7 +31,7 @@ _LAUNCHES = {
 
 
 def main() -> None:
-    """Measure as the command line says."""
+    """Run the measurement of the command line."""
     known = {str(each): each for each in REAL}
     known["ministack+dynamodb_local"] = Servers("ministack", "dynamodb_local", "batch")
     parser = argparse.ArgumentParser(description=__doc__)
@@ -55,16 +55,16 @@ async def _measure(place: Place, count: int) -> None:
     await _fill(settings, count)
     began_at = time.perf_counter()
     cpu_began_at = time.process_time()
-    async with working(settings) as flow:
-        await until(lambda: ended(flow) >= count, seconds=600)
+    async with working(settings) as pipeline:
+        await until(lambda: ended(pipeline) >= count, seconds=600)
         seconds = time.perf_counter() - began_at
         cpu_seconds = time.process_time() - cpu_began_at
-    accounting = flow.metrics.accounting
+    accounting = pipeline.metrics.accounting
     _say(f"worker: {count / seconds:,.0f} messages/s ({seconds:.1f} s)")
     _say(f"worker's own processor time: {cpu_seconds / count * 1e6:,.0f} µs/message")
     outcomes = accounting.by_kind
     _say(f"recorded {outcomes[OutcomeKind.RECORDED]:,} of {count:,}; outcomes {dict(outcomes)}")
-    _say_calls(flow.metrics.calls, count)
+    _say_calls(pipeline.metrics.calls, count)
 
 
 async def _fill(settings: Settings, count: int) -> None:

@@ -1,4 +1,4 @@
-"""Queues and tables of one test, seen through a client that shares no code with the worker's."""
+"""Queues and tables of one test, used through a client that shares no code with the worker."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEAD_LETTER = "aup.dead_letter"
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Where queues and tables are, and how the tables are written."""
+    """Servers of queues and tables, and the API for writes."""
 
     sqs: str
     dynamodb: str
@@ -51,7 +51,7 @@ PLACES = [
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """A dead letter as anybody reads it."""
+    """Dead letter as SQS returns it."""
 
     body: str
     attributes: dict[str, Any]
@@ -81,7 +81,7 @@ def _client(service: str, url: str) -> Any:
 
 
 class Place:
-    """Two queues and two tables that nobody else uses."""
+    """Two queues and two tables of one test."""
 
     def __init__(self, sqs_url: str, dynamodb_url: str, servers: Servers) -> None:
         unique = uuid4().hex[:12]
@@ -116,7 +116,7 @@ class Place:
             self._aws["write_concurrency"] = 1
 
     def settings(self, aws: dict[str, Any] | None = None, **changes: Any) -> Settings:
-        """Return settings that lead here."""
+        """Return settings for these queues and tables."""
         return Settings(aws=AWSSettings(**(self._aws | (aws or {}))), **(self._values | changes))
 
     @property
@@ -132,7 +132,7 @@ class Place:
         return name
 
     def make(self) -> None:
-        """Make queues and tables, and publish the policies."""
+        """Create queues and tables, and publish the policies."""
         settings = self.settings()
         self.dead_letter_url = self.make_queue(settings.dead_letter_queue)
         self.queue_url = self.make_queue(settings.queue)
@@ -142,12 +142,12 @@ class Place:
             self.publish(version)
 
     def make_queue(self, name: str, **attributes: str) -> str:
-        """Make a queue and return its URL."""
+        """Create a queue and return its URL."""
         url: str = self.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
         return url
 
     def make_table(self, name: str, *key: str) -> None:
-        """Make a table with such a key."""
+        """Create a table with this key."""
         self.dynamodb.create_table(
             TableName=name,
             KeySchema=[
@@ -161,7 +161,7 @@ class Place:
         )
 
     def publish(self, version: str) -> None:
-        """Publish a version, as another program would."""
+        """Publish a version without the worker's code."""
         moment = "2026-01-01T00:00:00.000Z"
         self.dynamodb.put_item(
             TableName=self.policies_name,
@@ -176,7 +176,7 @@ class Place:
         )
 
     async def send(self, bodies: list[str], attributes: dict[str, Any] | None = None) -> None:
-        """Send messages, ten at a time."""
+        """Send messages in batches of ten."""
         for start in range(0, len(bodies), 10):
             entries = [
                 {"Id": str(index), "MessageBody": body, "MessageAttributes": attributes or {}}
@@ -188,7 +188,7 @@ class Place:
             assert not answer.get("Failed")
 
     async def recorded(self) -> list[dict[str, Any]]:
-        """Read every acceptance that is kept."""
+        """Return all recorded acceptances."""
         found: list[dict[str, Any]] = []
         request: dict[str, Any] = {"TableName": self.acceptances_name, "ConsistentRead": True}
         while True:
@@ -199,7 +199,7 @@ class Place:
             request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
     async def dead(self) -> list[Dead]:
-        """Read every dead letter, and let go of them again."""
+        """Return all dead letters and make them visible again."""
         messages = await asyncio.to_thread(self._receive_all, self.dead_letter_url)
         for message in messages:
             await asyncio.to_thread(
@@ -211,7 +211,7 @@ class Place:
         return [Dead(each["Body"], each.get("MessageAttributes", {})) for each in messages]
 
     async def waiting(self) -> tuple[int, int]:
-        """Count what is in the source queue: visible, and in somebody's hands."""
+        """Return how many messages of the source queue are visible and in flight."""
         return await asyncio.to_thread(self._count)
 
     def _count(self) -> tuple[int, int]:
@@ -235,7 +235,7 @@ class Place:
 
 
 def stated(number: int, **changes: Any) -> dict[str, Any]:
-    """Make an acceptance as an application would state it."""
+    """Return an acceptance as an application would send it."""
     version = str(changes.get("version", "2026-01"))
     return {
         "event_id": f"event-{number}",
@@ -250,10 +250,10 @@ def stated(number: int, **changes: Any) -> dict[str, Any]:
 
 
 def good(count: int, first: int = 0) -> list[str]:
-    """Write acceptances of as many users."""
+    """Return acceptances of this many users."""
     return [json.dumps(stated(number)) for number in range(first, first + count)]
 
 
 def now() -> datetime:
-    """Return the present time."""
+    """Return the current time."""
     return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""Stand between a client and a server, count connections, and break them at will."""
+"""TCP proxy that counts connections and can break them."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Proxy:
             writer.transport.abort()
 
     def mend(self) -> None:
-        """Work again."""
+        """Accept connections again."""
         self.is_broken = False
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry one connection."""
+        """Forward one connection."""
         if self.is_broken:
             writer.transport.abort()
             return
@@ -75,7 +75,7 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 @asynccontextmanager
 async def proxy_to(url: str) -> AsyncIterator[Proxy]:
-    """Lend a proxy to a server."""
+    """Run a proxy in front of a server."""
     address = urlsplit(url)
     proxy = Proxy(address.hostname or "", address.port or 80)
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)

@@ -1,4 +1,4 @@
-"""Run the service's own parts inside a test, and check its books at the end."""
+"""The service's own parts run inside a test, with message accounting checked at the end."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from worker.domain.acceptance import Acceptance
 from worker.domain.outcome import OutcomeKind
 from worker.domain.policy import Policy
 from worker.operations.doctor.preflight import check
-from worker.pipeline.flow import Flow
+from worker.pipeline.assembly import Pipeline, assemble
 from worker.pipeline.metrics import Metrics
 from worker.pipeline.record import AcceptanceStore
 from worker.repository import AUPRepository, RecordResult
 from worker.settings import Settings
 
-_PATIENCE_SECONDS = 40.0
+_TIMEOUT_SECONDS = 40.0
 _PAUSE_SECONDS = 0.02
 
 
 async def until(
-    condition: Callable[[], bool | Awaitable[bool]], seconds: float = _PATIENCE_SECONDS
+    condition: Callable[[], bool | Awaitable[bool]], seconds: float = _TIMEOUT_SECONDS
 ) -> None:
     """Wait until a condition holds."""
     async with asyncio.timeout(seconds):
@@ -39,9 +39,9 @@ async def until(
             await asyncio.sleep(_PAUSE_SECONDS)
 
 
-def ended(flow: Flow) -> int:
-    """Count the deliveries that need nothing more."""
-    kinds = flow.metrics.accounting.by_kind
+def ended(pipeline: Pipeline) -> int:
+    """Return how many messages are recorded, duplicates or dead-lettered."""
+    kinds = pipeline.metrics.accounting.by_kind
     return (
         kinds[OutcomeKind.RECORDED]
         + kinds[OutcomeKind.DUPLICATE]
@@ -49,80 +49,80 @@ def ended(flow: Flow) -> int:
     )
 
 
-def assert_balance(flow: Flow) -> None:
-    """Check that nothing is held or missing once a flow has ended."""
-    accounting = flow.metrics.accounting
-    assert accounting.balance
+def assert_balance(pipeline: Pipeline) -> None:
+    """Check that accounting balances and nothing is in flight after the end."""
+    accounting = pipeline.metrics.accounting
+    assert accounting.is_balanced
     assert accounting.held == 0
     assert accounting.received == accounting.by_kind.total()
-    assert flow.slots.in_flight == 0
-    assert len(flow.leases) == 0
+    assert pipeline.slots.in_flight == 0
+    assert len(pipeline.leases) == 0
 
 
-class HoldingLedger:
-    """Keep every acceptance waiting until it is let go."""
+class HoldingStore:
+    """Store whose writes wait until `released` is set."""
 
     def __init__(self, store: AcceptanceStore) -> None:
-        self._ledger = store
-        self.let_go = asyncio.Event()
+        self._store = store
+        self.released = asyncio.Event()
         self.waiting = 0
 
     def observe(self, observer: CallObserver) -> None:
-        self._ledger.observe(observer)
+        self._store.observe(observer)
 
     def probes(self) -> Sequence[Probe]:
-        return self._ledger.probes()
+        return self._store.probes()
 
     async def policy(self, policy_id: str, version: str) -> Policy | None:
-        return await self._ledger.policy(policy_id, version)
+        return await self._store.policy(policy_id, version)
 
     async def record(
         self, acceptance: Acceptance, *, received_at: datetime | None = None
     ) -> RecordResult:
         self.waiting += 1
         try:
-            await self.let_go.wait()
+            await self.released.wait()
         finally:
             self.waiting -= 1
-        return await self._ledger.record(acceptance, received_at=received_at)
+        return await self._store.record(acceptance, received_at=received_at)
 
 
 @asynccontextmanager
 async def working(
     settings: Settings, around: Callable[[AUPRepository], AcceptanceStore] | None = None
-) -> AsyncIterator[Flow]:
-    """Run a worker for as long as a block lasts; drain it, and check its books.
+) -> AsyncIterator[Pipeline]:
+    """Run a worker for the duration of a block; then drain it and check its accounting.
 
     Args:
-        settings: lead to queues and tables.
-        around: puts something between the flow and the repository.
+        settings: Settings of queues and tables.
+        around: Wraps the repository for the pipeline.
     """
-    async with opened(settings, around) as flow:
-        running = asyncio.create_task(flow.run())
+    async with opened(settings, around) as pipeline:
+        running = asyncio.create_task(pipeline.run())
         try:
-            yield flow
+            yield pipeline
         finally:
-            flow.stopping.set()
+            pipeline.stopping.set()
             await running
-        assert_balance(flow)
+        assert_balance(pipeline)
 
 
 @asynccontextmanager
 async def opened(
     settings: Settings, around: Callable[[AUPRepository], AcceptanceStore] | None = None
-) -> AsyncIterator[Flow]:
-    """Open everything that a flow needs, with the patience that the service has at its start."""
+) -> AsyncIterator[Pipeline]:
+    """Open everything that a pipeline needs, with the retries of the service."""
     repository = AUPRepository(settings.aws)
     metrics = Metrics(calls=repository.calls)
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
     async with repository, AsyncExitStack() as stack:
 
         async def queues() -> tuple[Queue, Queue]:
             return await stack.enter_async_context(open_queues(settings, calls=metrics.calls))
 
-        source, dead_letters = await service._patiently(queues, deadline)
-        fitted = await service._patiently(
-            lambda: check(settings, source, dead_letters, repository), deadline
+        source, dead_letters = await service._retry_until(deadline, queues)
+        fitted = await service._retry_until(
+            deadline, lambda: check(settings, source, dead_letters, repository)
         )
         store: Any = around(repository) if around else repository
-        yield Flow(source, dead_letters, store, fitted, metrics=metrics)
+        yield assemble((source, dead_letters), store, fitted, metrics=metrics)

@@ -1,4 +1,4 @@
-"""The service stops when told to, gives up when it must, and refuses what cannot work."""
+"""Tests of how the service stops, gives up, and rejects settings that cannot work."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ def log_of(logs: list[Any], event: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_the_service_with_balanced_books(
-    number: signal.Signals, place: Place
-) -> None:
+async def test_accounting_balances_after_a_signal(number: signal.Signals, place: Place) -> None:
     bodies = [*good(40), *good(5), *(f"bad {n}" for n in range(5))]
     handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     with capture_logs() as logs:
@@ -55,36 +53,36 @@ async def test_a_signal_ends_the_service_with_balanced_books(
     assert len(await place.dead()) == 5
 
 
-async def test_a_service_whose_queue_is_deleted_gives_up_in_time(place: Place) -> None:
-    async with opened(place.settings(give_up_seconds=1.0)) as flow:
-        running = asyncio.create_task(flow.run())
+async def test_service_gives_up_when_its_queue_is_deleted(place: Place) -> None:
+    async with opened(place.settings(give_up_seconds=1.0)) as pipeline:
+        running = asyncio.create_task(pipeline.run())
         await place.send(good(5))
-        await until(lambda: ended(flow) == 5)
+        await until(lambda: ended(pipeline) == 5)
         loop = asyncio.get_running_loop()
         deleted_at = loop.time()
         await asyncio.to_thread(place.sqs.delete_queue, QueueUrl=place.queue_url)
         async with asyncio.timeout(30):
-            with pytest.raises(GaveUpError, match=r"for 1 s and longer: ReceiveMessage"):
+            with pytest.raises(GaveUpError, match=r"denied for 1 s or longer: ReceiveMessage"):
                 await running
         assert loop.time() - deleted_at >= 1.0
-    assert_balance(flow)
+    assert_balance(pipeline)
     assert len(await place.recorded()) == 5
 
 
-async def test_a_service_whose_table_is_deleted_gives_up_and_hands_everything_back(
+async def test_service_gives_up_and_returns_messages_when_its_table_is_deleted(
     place: Place,
 ) -> None:
-    async with opened(place.settings(give_up_seconds=1.0)) as flow:
-        running = asyncio.create_task(flow.run())
+    async with opened(place.settings(give_up_seconds=1.0)) as pipeline:
+        running = asyncio.create_task(pipeline.run())
         await place.send(good(5))
-        await until(lambda: ended(flow) == 5)
+        await until(lambda: ended(pipeline) == 5)
         await asyncio.to_thread(place.dynamodb.delete_table, TableName=place.acceptances_name)
         await place.send(good(15, first=5))
         async with asyncio.timeout(30):
-            with pytest.raises(GaveUpError, match="for 1 s and longer"):
+            with pytest.raises(GaveUpError, match="denied for 1 s or longer"):
                 await running
-    assert_balance(flow)
-    assert ended(flow) == 5
+    assert_balance(pipeline)
+    assert ended(pipeline) == 5
     assert await place.waiting() == (15, 0)
     assert await place.dead() == []
 
@@ -99,7 +97,7 @@ async def refused(settings: Settings) -> list[str]:
     return caught.value.problems
 
 
-async def test_one_queue_by_two_names_is_refused(place: Place) -> None:
+async def test_same_queue_by_two_names_is_rejected(place: Place) -> None:
     problems = await refused(place.settings(dead_letter_queue=place.queue_url))
     assert problems == [
         (
@@ -109,7 +107,7 @@ async def test_one_queue_by_two_names_is_refused(place: Place) -> None:
     ]
 
 
-async def test_fifo_queues_are_refused_each_with_its_variable(place: Place) -> None:
+async def test_fifo_queues_are_rejected_with_their_variables(place: Place) -> None:
     urls = [
         place.make_queue(f"{place.settings().queue}-{n}.fifo", FifoQueue="true") for n in range(2)
     ]
@@ -121,29 +119,27 @@ async def test_fifo_queues_are_refused_each_with_its_variable(place: Place) -> N
     ]
 
 
-async def test_tables_that_are_keyed_otherwise_are_refused(place: Place) -> None:
+async def test_tables_with_other_keys_are_rejected(place: Place) -> None:
     other = f"{place.acceptances_name}-other"
     place.make_table(other, "user", "policy")
     (problem,) = await refused(place.settings(aws={"user_table_name": other}))
     assert f"table {other} has other keys" in problem
 
 
-async def test_swapped_tables_are_refused(place: Place) -> None:
+async def test_swapped_tables_are_rejected(place: Place) -> None:
     names = {"table_name": place.acceptances_name, "user_table_name": place.policies_name}
     problems = await refused(place.settings(aws=names))
     assert ["has other keys" in problem for problem in problems] == [True, True]
 
 
 @pytest.mark.parametrize("missing", ["queue", "dead_letter_queue"])
-async def test_a_queue_that_does_not_exist_ends_the_start_with_the_way_out(
-    missing: str, place: Place
-) -> None:
+async def test_missing_queue_ends_the_start_with_advice(missing: str, place: Place) -> None:
     with pytest.raises(AWSNotFoundError, match="create it with `aup-worker init`"):
         await serve(place.settings(None, **{missing: "nowhere"}))
 
 
 @pytest.mark.parametrize("missing", ["table_name", "user_table_name"])
-async def test_a_table_that_does_not_exist_ends_the_start(missing: str, place: Place) -> None:
+async def test_missing_table_ends_the_start(missing: str, place: Place) -> None:
     with pytest.raises(AWSNotFoundError):
         await serve(place.settings(aws={missing: "nowhere"}))
 
@@ -157,7 +153,7 @@ async def test_missing_credentials_end_the_start(
         await serve(place.settings())
 
 
-async def test_a_missing_region_ends_the_start_with_its_variable(
+async def test_missing_region_ends_the_start_with_its_variable(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_REGION")
@@ -165,7 +161,7 @@ async def test_a_missing_region_ends_the_start_with_its_variable(
         await serve(place.settings(aws={"region": None}))
 
 
-async def test_fewer_attempts_are_made_where_the_queue_itself_would_come_first(
+async def test_attempts_are_limited_by_the_redrive_policy(
     servers: RunningServers,
 ) -> None:
     place = Place(servers.url("moto"), servers.url("moto"), MOTO)
@@ -175,13 +171,13 @@ async def test_fewer_attempts_are_made_where_the_queue_itself_would_come_first(
     )["Attributes"]["QueueArn"]
     redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 3})
     place.sqs.set_queue_attributes(QueueUrl=place.queue_url, Attributes={"RedrivePolicy": redrive})
-    async with opened(place.settings(unknown_policy_seconds=1.0, max_attempts=50)) as flow:
-        running = asyncio.create_task(flow.run())
+    async with opened(place.settings(unknown_policy_seconds=1.0, max_attempts=50)) as pipeline:
+        running = asyncio.create_task(pipeline.run())
         await place.send([json.dumps(stated(1, version="unknown"))])
-        await until(lambda: ended(flow) == 1)
-        flow.stopping.set()
+        await until(lambda: ended(pipeline) == 1)
+        pipeline.stopping.set()
         await running
-    assert_balance(flow)
+    assert_balance(pipeline)
     (letter,) = await place.dead()
     assert (letter.note["reason"], letter.note["receive_count"]) == ("unknown_policy", 2)
 
@@ -195,7 +191,7 @@ ALLOWED = {
 
 
 class User:
-    """A user of a server that enforces policies; this process works under its key."""
+    """User of a server that enforces policies; this process uses its access key."""
 
     def __init__(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self._iam = boto3.client(
@@ -212,18 +208,18 @@ class User:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
 
     def allow(self) -> None:
-        """Permit everything."""
+        """Grant all permissions."""
         self._iam.put_user_policy(
             UserName=self._name, PolicyName="all", PolicyDocument=json.dumps(ALLOWED)
         )
 
     def deny(self) -> None:
-        """Take it back."""
+        """Revoke all permissions."""
         self._iam.delete_user_policy(UserName=self._name, PolicyName="all")
 
 
 @pytest.mark.servers
-async def test_a_service_without_permissions_does_not_start_and_gives_up_when_they_are_taken(
+async def test_service_needs_permissions_to_start_and_gives_up_without_them(
     servers: RunningServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = servers.url("ministack_enforcing")
@@ -233,13 +229,13 @@ async def test_a_service_without_permissions_does_not_start_and_gives_up_when_th
     with pytest.raises(AWSDeniedError):
         await serve(place.settings(give_up_seconds=1.0))
     user.allow()
-    async with opened(place.settings(give_up_seconds=1.0)) as flow:
-        running = asyncio.create_task(flow.run())
+    async with opened(place.settings(give_up_seconds=1.0)) as pipeline:
+        running = asyncio.create_task(pipeline.run())
         await place.send(good(5))
-        await until(lambda: ended(flow) == 5)
+        await until(lambda: ended(pipeline) == 5)
         user.deny()
         async with asyncio.timeout(30):
-            with pytest.raises(GaveUpError, match="for 1 s and longer"):
+            with pytest.raises(GaveUpError, match="denied for 1 s or longer"):
                 await running
-    assert_balance(flow)
+    assert_balance(pipeline)
     assert len(await place.recorded()) == 5

@@ -8,52 +8,52 @@ from tests.mutants.mutant import Mutant
 
 _CHECK: Final = "worker/operations/evidence/verification.py"
 _CLOCK: Final = "worker/pipeline/sqs_clock.py"
-_FLOW: Final = "worker/pipeline/flow.py"
-_RECORD: Final = "worker/pipeline/record.py"
+_DECODE: Final = "worker/pipeline/decode.py"
+_ADMISSION: Final = "worker/domain/admission.py"
 _CLOCK_TESTS: Final = ("tests/unit/pipeline/test_sqs_clock.py",)
-_FLOW_TESTS: Final = ("tests/unit/pipeline/test_flow.py", "-k", "clock")
+_DECODE_TESTS: Final = ("tests/unit/pipeline/test_decode.py", "-k", "clock")
 _RECORD_TESTS: Final = ("tests/unit/pipeline/test_record.py", "-k", "version")
 
 MUTANTS: Final = (
     Mutant(
         "this host's clock decides what is in the future",
-        _FLOW,
-        "passed = max(self.sqs_clock.passed, message.sent_at)",
-        "passed = self._now()",
-        _FLOW_TESTS,
+        _DECODE,
+        "passed = (self._sqs_clock.passed, message.sent_at)",
+        "passed = (self._now(),)",
+        _DECODE_TESTS,
     ),
     Mutant(
         "the future dead-lettered while the clocks contradict each other",
-        _FLOW,
-        "            if not doubt:\n                raise",
+        _DECODE,
+        "            if not uncertainty:\n                raise",
         "            if self._now():\n                raise",
-        _FLOW_TESTS,
+        _DECODE_TESTS,
     ),
     Mutant(
         "attempts exhausted by a wrong clock",
-        _FLOW,
-        'return Outcome.returned(f"{error.detail}; {doubt}", delay_seconds)',
-        "return self._recorder.later_or_dead(message, doubt)",
-        _FLOW_TESTS,
+        _DECODE,
+        'return Outcome.returned(f"{error.detail}; {uncertainty}", self._return_seconds)',
+        'return Outcome.returned(f"{error.detail}; {uncertainty}", 0.0)',
+        _DECODE_TESTS,
     ),
     Mutant(
         "a version waited for by this host's clock",
-        _FLOW,
-        "now=self.sqs_clock.now,",
-        "now=self._now,",
+        "worker/pipeline/assembly.py",
+        "Recorder(store, settings, state, sqs_clock.now,",
+        "Recorder(store, settings, state, now,",
         ("tests/simulation/test_clocks.py", "-k", "version"),
     ),
     Mutant(
         "a wait for a version that exceeds the time left",
-        _RECORD,
-        "delay = min(max(later.delay_seconds, rest / 2 ** (left - 1)), rest)",
-        "delay = max(later.delay_seconds, rest / 2 ** (left - 1))",
+        _ADMISSION,
+        "delay = min(max(backoff_seconds, remaining / 2 ** (receives_left - 1)), remaining)",
+        "delay = max(backoff_seconds, remaining / 2 ** (receives_left - 1))",
         _RECORD_TESTS,
     ),
     Mutant(
         "a last wait rounded down",
-        _RECORD,
-        "float(ceil(delay)) if delay == rest else delay",
+        _ADMISSION,
+        "float(ceil(delay)) if delay == remaining else delay",
         "delay",
         _RECORD_TESTS,
     ),

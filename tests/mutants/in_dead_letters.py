@@ -259,9 +259,8 @@ _GOING_ON: Final = (
     Mutant(
         "a forecast by the policies of before",
         _FORECAST,
-        "        if policy is None:\n            return Verdict(",
-        "        if policy is None and version:\n            return Verdict(SUCCEEDS)\n"
-        "        if policy is None:\n            return Verdict(",
+        "        if refusal is None or",
+        "        if not self._known[key] or refusal is None or",
         ("tests/unit/operations/dead_letters/test_dry_run.py",),
     ),
 )

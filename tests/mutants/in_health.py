@@ -6,7 +6,7 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant
 
-_FLOW: Final = "worker/pipeline/flow.py"
+_SUPERVISOR: Final = "worker/pipeline/supervisor.py"
 _HEALTH: Final = "worker/pipeline/health.py"
 _ACCESS: Final = "worker/pipeline/access_watch.py"
 _RECEIVE: Final = "worker/pipeline/receive.py"
@@ -15,7 +15,7 @@ _SETTLE: Final = "worker/pipeline/settle.py"
 _SLOTS: Final = "worker/pipeline/slots.py"
 _ACCESS_TESTS: Final = ("tests/unit/pipeline/test_access_watch.py",)
 _CONNECTION_TESTS: Final = ("tests/pitfalls/test_connections.py",)
-_FLOW_TESTS: Final = ("tests/unit/pipeline/test_flow.py",)
+_SUPERVISOR_TESTS: Final = ("tests/unit/pipeline/test_supervisor.py",)
 _HEALTH_TESTS: Final = ("tests/unit/pipeline/test_health.py",)
 _RECEIVE_TESTS: Final = ("tests/unit/pipeline/test_receive.py",)
 _SETTLE_TESTS: Final = ("tests/unit/pipeline/test_settle.py",)
@@ -32,15 +32,15 @@ _MEMORY: Final = (
     Mutant(
         "memory without a bound",
         _SLOTS,
-        "return min(most, self.free, fitting) if fitting >= least else 0",
-        "return min(most, self.free)",
+        "return min(limit, self.free, fitting) if fitting >= least else 0",
+        "return min(limit, self.free)",
         _SLOTS_TESTS,
     ),
     Mutant(
         "a poll that brings small messages keeps the room of large ones",
         _SLOTS,
-        "self.bytes_in_flight += size_bytes - allowed_bytes",
-        "self.bytes_in_flight += max(0, size_bytes - allowed_bytes)",
+        "self.bytes_in_flight += size_bytes - reserved_bytes",
+        "self.bytes_in_flight += max(0, size_bytes - reserved_bytes)",
         _SLOTS_TESTS,
     ),
     Mutant(
@@ -53,7 +53,7 @@ _MEMORY: Final = (
     Mutant(
         "room that a poll left over wakes nobody",
         _SLOTS,
-        "        if size_bytes < allowed_bytes:\n            self._wake_next()\n",
+        "        if size_bytes < reserved_bytes:\n            self._wake_next()\n",
         "",
         _SLOTS_TESTS,
     ),
@@ -69,10 +69,10 @@ _MEMORY: Final = (
 _PROGRESS: Final = (
     Mutant(
         "a standstill that nobody ends",
-        _FLOW,
-        'self.give_up(GaveUpError("; ".join(reasons)))',
+        _SUPERVISOR,
+        'self._state.give_up(GaveUpError("; ".join(reasons)))',
         "pass",
-        _FLOW_TESTS,
+        _SUPERVISOR_TESTS,
     ),
     Mutant(
         "an idle queue taken for a standstill",
@@ -86,13 +86,13 @@ _PROGRESS: Final = (
         _RECORD,
         "            self._health.progressed()\n",
         "",
-        _FLOW_TESTS,
+        _SUPERVISOR_TESTS,
     ),
     Mutant(
         "a leaked slot that nobody notices",
         _HEALTH,
-        "if self._slots.filled != self._books.held or not self._books.balance:",
-        "if not self._books.balance:",
+        "if filled != held or not self._accounting.is_balanced:",
+        "if not self._accounting.is_balanced:",
         _HEALTH_TESTS,
     ),
     Mutant(
@@ -104,10 +104,10 @@ _PROGRESS: Final = (
     ),
     Mutant(
         "readiness that nobody is told of",
-        _FLOW,
+        _SUPERVISOR,
         '_log.warning("not ready", why=reasons)',
         "pass",
-        _FLOW_TESTS,
+        _SUPERVISOR_TESTS,
     ),
     Mutant(
         "an outage met by every poller",
@@ -159,15 +159,15 @@ _CONNECTIONS: Final = (
 _ELSEWHERE: Final = (
     Mutant(
         "a redelivery dropped while the first is held",
-        _FLOW,
-        "        self.metrics.accounting.open()\n        lease",
-        "        if message.message_id in self.leases._by_message:\n            slot.release()\n"
-        "            return\n        self.metrics.accounting.open()\n        lease",
+        "worker/pipeline/in_flight.py",
+        "        self._accounting.open()\n        lease",
+        "        if message.message_id in self._leases._by_message:\n            slot.release()\n"
+        "            return\n        self._accounting.open()\n        lease",
         ("tests/pitfalls/test_leases.py", "-k", "old_handle"),
     ),
     Mutant(
         "leases that end before the drain",
-        _FLOW,
+        _SUPERVISOR,
         "                    await self._drain(receiver)\n",
         "                    leases.cancel()\n                    await self._drain(receiver)\n",
         ("tests/pitfalls/test_leases.py", "-k", "through_the_drain"),
@@ -186,7 +186,7 @@ _ACCESS_DENIED: Final = (
     Mutant(
         "a wait for a version is decided before the dead-letter queue is back",
         "worker/pipeline/settle.py",
-        "may_hold=not self._may_pass(lease, outcome)",
+        "may_hold=not self._may_succeed_later(lease, outcome)",
         "may_hold=True",
         ("tests/unit/pipeline/test_settle.py",),
     ),
@@ -199,10 +199,10 @@ _ACCESS_DENIED: Final = (
     ),
     Mutant(
         "a denied extension that is not observed",
-        _FLOW,
-        "self.access.observed(Operation.VISIBILITY, source.change_visibility)",
+        "worker/pipeline/assembly.py",
+        "state.access.observed(Operation.VISIBILITY, source.change_visibility)",
         "source.change_visibility",
-        (*_FLOW_TESTS, "-k", "extension"),
+        (*_SUPERVISOR_TESTS, "-k", "extension"),
     ),
     Mutant(
         "policy reads that are not observed",

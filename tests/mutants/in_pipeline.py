@@ -6,11 +6,14 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant
 
-_FLOW: Final = "worker/pipeline/flow.py"
+_IN_FLIGHT: Final = "worker/pipeline/in_flight.py"
 _BATCHER: Final = "worker/runtime/batcher.py"
 _LEASE: Final = "worker/pipeline/lease.py"
+_PROCESS: Final = "worker/pipeline/process.py"
 _RECEIVE: Final = "worker/pipeline/receive.py"
-_FLOW_TESTS: Final = ("tests/unit/pipeline/test_flow.py",)
+_SUPERVISOR: Final = "worker/pipeline/supervisor.py"
+_PROCESS_TESTS: Final = ("tests/unit/pipeline/test_process.py",)
+_SUPERVISOR_TESTS: Final = ("tests/unit/pipeline/test_supervisor.py",)
 _BATCHER_TESTS: Final = ("tests/unit/runtime/test_batcher.py",)
 _LEASE_TESTS: Final = ("tests/unit/pipeline/test_lease.py",)
 _RECEIVE_TESTS: Final = ("tests/unit/pipeline/test_receive.py",)
@@ -103,8 +106,8 @@ _RECEIVING: Final = (
     Mutant(
         "a cancelled waiter keeps its turn",
         "worker/pipeline/slots.py",
-        "self._wake_next()  # the turn",
-        "pass  # the turn",
+        "self._wake_next()  # pass",
+        "pass  # pass",
         ("tests/unit/pipeline/test_slots.py",),
     ),
     Mutant(
@@ -117,8 +120,8 @@ _RECEIVING: Final = (
     Mutant(
         "a breaker that never closes",
         "worker/pipeline/breaker.py",
-        "self._in_a_row = 0\n        self._closed.set()",
-        "self._in_a_row = 0",
+        "self._consecutive = 0\n        self._closed.set()",
+        "self._consecutive = 0",
         ("tests/unit/pipeline/test_breaker.py",),
     ),
     Mutant(
@@ -134,7 +137,7 @@ _LEASES: Final = (
     Mutant(
         "an extension after settling",
         _LEASE,
-        "        self._leases.let_go(self)\n",
+        "        self._leases.release(self)\n",
         "",
         _LEASE_TESTS,
     ),
@@ -154,10 +157,10 @@ _LEASES: Final = (
     ),
     Mutant(
         "a lease never extended",
-        _FLOW,
-        "self.leases.run(), name=",
+        _SUPERVISOR,
+        "self._leases.run(), name=",
         "asyncio.Event().wait(), name=",
-        (*_FLOW_TESTS, "-k", "leases"),
+        (*_SUPERVISOR_TESTS, "-k", "leases"),
     ),
     Mutant(
         "a superseded message keeps its lease",
@@ -176,7 +179,7 @@ _LEASES: Final = (
     Mutant(
         "an extension that counts from its answer",
         _LEASE,
-        "lease.expires_at = asked_at + self.seconds",
+        "lease.expires_at = requested_at + self.seconds",
         "lease.expires_at = asyncio.get_running_loop().time() + self.seconds",
         _LEASE_TESTS,
     ),
@@ -192,59 +195,59 @@ _LEASES: Final = (
 _CARRYING: Final = (
     Mutant(
         "a slot not released",
-        _FLOW,
+        _PROCESS,
         "async with slot:",
         "if slot:",
-        (*_FLOW_TESTS, "-k", "recorded_once"),
+        (*_PROCESS_TESTS, "-k", "recorded_once"),
     ),
     Mutant(
         "a delete before the write",
-        _FLOW,
+        _PROCESS,
         "async with slot:\n                outcome",
-        "async with slot:\n                await self._settler._delete(lease); outcome",
-        (*_FLOW_TESTS, "-k", "at_any_moment or faults_of_every_kind"),
+        "async with slot:\n                await self._settler._delete(lease, None); outcome",
+        (*_PROCESS_TESTS, *_SUPERVISOR_TESTS, "-k", "at_any_moment or faults_of_every_kind"),
     ),
     Mutant(
         "accounting not closed",
-        _FLOW,
-        "self.metrics.accounting.close(outcome)",
+        _PROCESS,
+        "self._metrics.accounting.close(outcome)",
         "pass",
-        (*_FLOW_TESTS, "-k", "recorded_once"),
+        (*_PROCESS_TESTS, "-k", "recorded_once"),
     ),
     Mutant(
         "what was not started is begun after the stop",
-        _FLOW,
-        "if self.stopping.is_set():\n                return Outcome",
+        _PROCESS,
+        "if self._state.stopping.is_set():\n                return Outcome",
         "if False:\n                return Outcome",
-        (*_FLOW_TESTS, "-k", "last_poll"),
+        (*_SUPERVISOR_TESTS, "-k", "last_poll"),
     ),
     Mutant(
         "a drain without a deadline",
-        _FLOW,
-        "await asyncio.wait(tasks, timeout=max(0.0, deadline - loop.time()))",
-        "await asyncio.wait(tasks)",
-        (*_FLOW_TESTS, "-k", "drain_timeout or hangs"),
+        _SUPERVISOR,
+        "await self._in_flight.wait(max(0.0, deadline - loop.time()))",
+        "await self._in_flight.wait(1e9)",
+        (*_SUPERVISOR_TESTS, "-k", "drain_timeout or unresponsive"),
     ),
     Mutant(
         "a settling without a deadline after the drain",
-        _FLOW,
-        "await asyncio.wait(tasks, timeout=0.8 * grace)",
-        "await asyncio.wait(tasks)",
-        (*_FLOW_TESTS, "-k", "drain_timeout or hangs"),
+        _SUPERVISOR,
+        "await self._in_flight.wait(0.8 * grace_seconds)",
+        "await self._in_flight.wait(1e9)",
+        (*_SUPERVISOR_TESTS, "-k", "drain_timeout or unresponsive"),
     ),
     Mutant(
         "a stage that failed goes unnoticed",
-        _FLOW,
-        'self.give_up(GaveUpError(f"the stage',
-        'repr(GaveUpError(f"the stage',
-        (*_FLOW_TESTS, "-k", "stage"),
+        _SUPERVISOR,
+        'self._state.give_up(GaveUpError(f"stage',
+        'repr(GaveUpError(f"stage',
+        (*_SUPERVISOR_TESTS, "-k", "stage"),
     ),
     Mutant(
         "what is settling never leaves the set that a late drain cancels",
-        _FLOW,
-        "            del self._deciding[lease]\n",
-        "            pass\n",
-        (*_FLOW_TESTS, "-k", "out_of_time"),
+        _IN_FLIGHT,
+        "        del self._undecided[lease]\n",
+        "        pass\n",
+        (*_SUPERVISOR_TESTS, "-k", "being_settled"),
     ),
 )
 

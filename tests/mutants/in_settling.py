@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant
 
+_ADMISSION: Final = "worker/domain/admission.py"
 _DEAD_LETTER: Final = "worker/domain/dead_letter.py"
 _LETTERS: Final = "worker/operations/dead_letters/scan.py"
 _QUEUE: Final = "worker/aws/sqs.py"
@@ -84,7 +85,7 @@ _SETTLING: Final = (
     Mutant(
         "what is returned is not handed back",
         _SETTLE,
-        "            await self._hand_back(lease, outcome.delay_seconds)",
+        "            await self._return(lease, outcome.delay_seconds)",
         "            await lease.stop()",
         _SETTLE_TESTS,
     ),
@@ -98,7 +99,7 @@ _SETTLING: Final = (
     Mutant(
         "what could not be dead-lettered is deleted",
         _SETTLE,
-        "await self._hand_back(lease, delay)",
+        "await self._return(lease, delay)",
         "await self._delete(lease, OutcomeKind.RETURNED)",
         _SETTLE_TESTS,
     ),
@@ -149,7 +150,7 @@ _DECIDING: Final = (
     ),
     Mutant(
         "another text than was published is recorded",
-        _RECORD,
+        _ADMISSION,
         "if stated is not None and stated.lower() != policy.content_sha256:",
         "if False:",
         _RECORD_TESTS,
@@ -158,7 +159,7 @@ _DECIDING: Final = (
         "a table that fails burns receives",
         _RECORD,
         "                failure = error\n",
-        "                return self.later_or_dead(message, str(error))\n",
+        "                return self.retry_or_dead_letter(message, str(error))\n",
         _RECORD_TESTS,
     ),
     Mutant(
@@ -191,9 +192,9 @@ _DECIDING: Final = (
     ),
     Mutant(
         "an unknown version dead at its first receive",
-        _RECORD,
-        "if long_enough or message",
-        "if not long_enough or message",
+        _ADMISSION,
+        "if waited >= limit_seconds and",
+        "if waited < limit_seconds or",
         _RECORD_TESTS,
     ),
     Mutant(

@@ -17,10 +17,10 @@ _EXPORT_TESTS: Final = ("tests/unit/observability/test_trace_export.py",)
 MUTANTS: Final = (
     Mutant(
         "a body in the log",
-        "worker/pipeline/flow.py",
+        "worker/pipeline/process.py",
         "            receive_count=message.receive_count,\n",
         "            receive_count=message.receive_count,\n            body=message.body,\n",
-        ("tests/unit/pipeline/test_flow.py::test_every_good_message_is_recorded_once_and_deleted",),
+        ("tests/unit/pipeline/test_process.py::test_valid_messages_are_recorded_once_and_deleted",),
     ),
     Mutant(
         "a line for one message that does not say which event",

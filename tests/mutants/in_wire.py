@@ -117,7 +117,7 @@ _RESULTS: Final = (
     Mutant(
         "surplus messages kept from others",
         "worker/pipeline/receive.py",
-        "await self._hand_back(surplus)",
+        "await self._return_surplus(surplus)",
         "pass",
         ("tests/unit/pipeline/test_receive.py",),
     ),

@@ -1,4 +1,4 @@
-"""Run the real flow on a simulated AWS and the virtual clock, and audit it when it stops."""
+"""Run the real pipeline on a simulated AWS and the virtual clock, and audit it when it stops."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.unit.fakes import SOURCE, FakeAcceptanceStore, World, clock, policy, 
 from worker.aws.sqs import Queue
 from worker.domain.acceptance import Acceptance
 from worker.domain.outcome import OutcomeKind
-from worker.pipeline.flow import Flow
+from worker.pipeline.assembly import assemble
 from worker.pipeline.record import AcceptanceStore
 from worker.repository import AUPRepository, RecordResult
 
 
 class Carrying:
-    """A flow that runs.
+    """A pipeline that runs.
 
     Args:
         world: the simulated AWS.
@@ -32,27 +32,27 @@ class Carrying:
         self, world: World, store: AcceptanceStore, *, source: Queue | None = None, **changes: Any
     ) -> None:
         self.world = world
-        self.flow = Flow(
-            source or world.source, world.dead_letters, store, settings(**changes), now=clock
+        self.pipeline = assemble(
+            (source or world.source, world.dead_letters), store, settings(**changes), now=clock
         )
-        self.task = asyncio.create_task(self.flow.run())
+        self.task = asyncio.create_task(self.pipeline.run())
 
     @property
     def kinds(self) -> Counter[OutcomeKind]:
         """How deliveries ended so far."""
-        return self.flow.metrics.accounting.by_kind
+        return self.pipeline.metrics.accounting.by_kind
 
     @property
     def events(self) -> Counter[str]:
         """What happened besides."""
-        return self.flow.metrics.events
+        return self.pipeline.metrics.events
 
     async def until(self, holds: Callable[[], bool], within_seconds: float, what: str) -> None:
         """Wait for something that must come to pass in time.
 
         Raises:
             AssertionError: it did not.
-            AUPError: the flow ended with this.
+            AUPError: the pipeline ended with this.
         """
         deadline = now() + within_seconds
         while not holds():
@@ -63,12 +63,12 @@ class Carrying:
 
     async def stop(self) -> None:
         """Drain, and check that nothing is left behind."""
-        self.flow.stopping.set()
+        self.pipeline.stopping.set()
         await self.task
-        assert self.flow.metrics.accounting.balance
-        assert self.flow.metrics.accounting.held == 0
-        assert self.flow.slots.in_flight == 0
-        assert len(self.flow.leases) == 0
+        assert self.pipeline.metrics.accounting.is_balanced
+        assert self.pipeline.metrics.accounting.held == 0
+        assert self.pipeline.slots.in_flight == 0
+        assert len(self.pipeline.leases) == 0
 
 
 class SlowLedger(FakeAcceptanceStore):

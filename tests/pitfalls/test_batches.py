@@ -143,7 +143,7 @@ async def test_what_comes_twice_in_one_batch_fails_no_batch() -> None:
     world.faults.rates = FaultRates(duplicate_delivery=0.6)
     carrying = Carrying(world, repository)
     await carrying.until(
-        lambda: carrying.flow.metrics.accounting.received > 120, 60, "many are handed out twice"
+        lambda: carrying.pipeline.metrics.accounting.received > 120, 60, "many are handed out twice"
     )
     world.faults.stop()
     await carrying.until(lambda: not messages(world), 60, "all are deleted")

@@ -17,7 +17,7 @@ from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import DEAD_LETTERS, SOURCE, body, clock, open_world, policy, settings
 from worker.aws.queue_lookup import open_queues
 from worker.domain.outcome import OutcomeKind
-from worker.pipeline.flow import Flow
+from worker.pipeline.assembly import Pipeline, assemble
 from worker.pipeline.metrics import Metrics
 from worker.repository import AUPRepository
 from worker.settings import AWSSettings, Settings
@@ -49,29 +49,29 @@ def _settings(url: str) -> Settings:
 
 
 @asynccontextmanager
-async def _flow_at(server: HoldingServer) -> AsyncIterator[Flow]:
-    """Run a flow with real clients; release the server before it drains."""
+async def _pipeline_at(server: HoldingServer) -> AsyncIterator[Pipeline]:
+    """Run a pipeline with real clients; release the server before it drains."""
     chosen = _settings(server.url)
     repository = AUPRepository(chosen.aws)
     metrics = Metrics(calls=repository.calls)
     async with repository, open_queues(chosen, calls=metrics.calls) as (source, dead_letters):
-        flow = Flow(source, dead_letters, repository, chosen, metrics=metrics)
-        running = asyncio.create_task(flow.run())
+        pipeline = assemble((source, dead_letters), repository, chosen, metrics=metrics)
+        running = asyncio.create_task(pipeline.run())
         try:
-            yield flow
+            yield pipeline
         finally:
-            flow.stopping.set()
+            pipeline.stopping.set()
             server.release()
             await running
 
 
-async def _until(holds: Callable[[], bool], flow: Flow, server: HoldingServer) -> None:
+async def _until(holds: Callable[[], bool], pipeline: Pipeline, server: HoldingServer) -> None:
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not holds():  # noqa: ASYNC110 - of a server, which tells nobody
                 await asyncio.sleep(0.02)
     except TimeoutError:
-        pytest.fail(f"made: {flow.metrics.calls}; of which the server holds {server.under_way}")
+        pytest.fail(f"made: {pipeline.metrics.calls}; of which the server holds {server.under_way}")
 
 
 def _bodies(user: str, count: int, **changes: Any) -> list[str]:
@@ -82,7 +82,7 @@ def _bodies(user: str, count: int, **changes: Any) -> list[str]:
 
 
 async def test_with_every_bound_reached_each_call_has_a_connection_at_once() -> None:
-    async with holding_server() as server, _flow_at(server) as flow:
+    async with holding_server() as server, _pipeline_at(server) as pipeline:
         many = 10 * SETTLES + 5
         # Lookups, and leases to extend; deletes; returns; dead letters; reads of policies.
         server.send(*_bodies("known", many), *_bodies("good", many), *_bodies("odd", many))
@@ -90,7 +90,7 @@ async def test_with_every_bound_reached_each_call_has_a_connection_at_once() -> 
         for number in range(POLICY_READS):
             server.send(*_bodies("good", 1, version=f"never-{number}"))
         received = 4 * many + POLICY_READS
-        await _until(lambda: flow.metrics.accounting.received == received, flow, server)
+        await _until(lambda: pipeline.metrics.accounting.received == received, pipeline, server)
         expected = Counter(
             ReceiveMessage=POLLS,
             DeleteMessageBatch=SETTLES,
@@ -98,20 +98,20 @@ async def test_with_every_bound_reached_each_call_has_a_connection_at_once() -> 
             ChangeMessageVisibilityBatch=2 * SETTLES,  # returns and extensions
             GetItem=WRITES + POLICY_READS,
         )
-        await _until(lambda: +server.under_way == expected, flow, server)
+        await _until(lambda: +server.under_way == expected, pipeline, server)
         server.send(*_bodies("stuck", 60))
         expected["BatchExecuteStatement"] = WRITES
-        await _until(lambda: +server.under_way == expected, flow, server)
-        assert flow.metrics.calls == server.arrived
+        await _until(lambda: +server.under_way == expected, pipeline, server)
+        assert pipeline.metrics.calls == server.arrived
 
 
 async def test_reads_of_many_policies_wait_for_a_turn_and_not_for_a_connection() -> None:
-    async with holding_server() as server, _flow_at(server) as flow:
+    async with holding_server() as server, _pipeline_at(server) as pipeline:
         many = 40
         for number in range(many):
             server.send(*_bodies("good", 1, version=f"never-{number}"))
-        await _until(lambda: flow.metrics.accounting.received == many, flow, server)
-        await _until(lambda: flow.metrics.calls == server.arrived, flow, server)
+        await _until(lambda: pipeline.metrics.accounting.received == many, pipeline, server)
+        await _until(lambda: pipeline.metrics.calls == server.arrived, pipeline, server)
 
 
 @simulated

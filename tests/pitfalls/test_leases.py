@@ -132,7 +132,7 @@ def test_an_extension_never_meets_a_settled_message_and_goes_on_through_the_drai
             stop_timeout_seconds=310.0,
         )
         await carrying.until(
-            lambda: carrying.flow.metrics.accounting.received == 160, 30, "all are held"
+            lambda: carrying.pipeline.metrics.accounting.received == 160, 30, "all are held"
         )
         stopped_at = now()
         await carrying.stop()
@@ -184,7 +184,7 @@ def test_a_delete_by_an_old_handle_is_not_trusted_and_the_newest_handle_deletes(
         again_by_same = receiver == "the same worker"
         slots = 20 if again_by_same else 1
         first = Carrying(world, _Late(repository, 10.0, 20.0), slots=slots, wait_seconds=1)
-        await first.until(lambda: first.flow.metrics.accounting.held == 1, 5, "it is held")
+        await first.until(lambda: first.pipeline.metrics.accounting.held == 1, 5, "it is held")
         show_again(world)
         second = first if again_by_same else Carrying(world, _Late(repository, 20.0))
         await second.until(

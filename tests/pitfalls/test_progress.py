@@ -18,9 +18,9 @@ from tests.unit.fakes import (
     settings,
 )
 from worker.cli.app import main
+from worker.domain import admission
 from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSRejectedError
-from worker.pipeline import flow as flow_module
 from worker.pipeline import settle
 from worker.pipeline.lease import Leases
 from worker.pipeline.receive import Receiver
@@ -95,7 +95,7 @@ class _Spoiling:
 
 
 def _break_decoding(spoiling: _Spoiling) -> None:
-    spoiling.raise_from(flow_module, "decode")
+    spoiling.raise_from(admission, "read")
 
 
 def _break_lookup(spoiling: _Spoiling) -> None:
@@ -106,12 +106,12 @@ def _break_deleting(spoiling: _Spoiling) -> None:
     spoiling.raise_from(Settler, "_delete")
 
 
-def _break_handing_back(spoiling: _Spoiling) -> None:
-    spoiling.raise_from(Settler, "_hand_back")
+def _break_return(spoiling: _Spoiling) -> None:
+    spoiling.raise_from(Settler, "_return")
     spoiling.store.results = [AWSRejectedError("no")] * SPOILT
 
 
-def _break_burying(spoiling: _Spoiling) -> None:
+def _break_dead_letter(spoiling: _Spoiling) -> None:
     spoiling.raise_from(settle, "to_dead_letter")
     spoiling.store.results = [RecordResult.CONFLICT] * SPOILT
 
@@ -135,8 +135,8 @@ WAYS: dict[str, Callable[[_Spoiling], None]] = {
     "looking up the policy fails": _break_lookup,
     "deleting fails": _break_deleting,
     "the call that deletes fails": _refuse_deletes,
-    "handing back fails": _break_handing_back,
-    "writing the dead letter fails": _break_burying,
+    "returning fails": _break_return,
+    "writing the dead letter fails": _break_dead_letter,
     "the call that sends dead letters fails": _refuse_letters,
 }
 
@@ -152,9 +152,7 @@ async def _goes_on(carrying: Carrying, store: FakeAcceptanceStore) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_however_a_delivery_ends_its_slot_is_free_again(
-    way: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slot_is_released_for_every_outcome(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         world, store = await open_world(), FakeAcceptanceStore(policy())
         await world.push(*(body(number) for number in range(SPOILT)))
@@ -163,8 +161,8 @@ def test_however_a_delivery_ends_its_slot_is_free_again(
         WAYS[way](spoiling)
         await carrying.until(
             lambda: (
-                carrying.flow.metrics.accounting.received >= SPOILT
-                and carrying.flow.metrics.accounting.held == 0
+                carrying.pipeline.metrics.accounting.received >= SPOILT
+                and carrying.pipeline.metrics.accounting.held == 0
             ),
             300,
             "the spoilt ones have ended",
@@ -178,16 +176,16 @@ def test_however_a_delivery_ends_its_slot_is_free_again(
 
 
 @simulated
-async def test_a_delivery_that_is_cancelled_gives_its_slot_back() -> None:
+async def test_slot_is_released_on_cancellation() -> None:
     store = SlowLedger(lambda user: 0.0 if len(user) == len("u-1000") else 10_000.0)
     carrying = Carrying(await open_world(), store, slots=SLOTS)
     await carrying.world.push(*(body(number) for number in range(SLOTS)))
     await carrying.until(lambda: len(store.recorded) == SLOTS, 10, "every slot is taken")
     for task in asyncio.all_tasks():
-        if "_carry" in str(task.get_coro()):
+        if "Processor.process" in str(task.get_coro()):
             task.cancel()
     await asyncio.sleep(0)
-    assert carrying.flow.slots.in_flight == 0
+    assert carrying.pipeline.slots.in_flight == 0
     carrying.task.cancel()
     await asyncio.wait([carrying.task])
 
@@ -218,6 +216,6 @@ async def test_one_slow_message_of_ten_does_not_hold_up_the_next_polls() -> None
         lambda: carrying.kinds[OutcomeKind.RECORDED] == 209, 60, "all but the slow one are recorded"
     )
     assert now() - begun_at < 60
-    assert carrying.flow.metrics.accounting.held == 1
+    assert carrying.pipeline.metrics.accounting.held == 1
     await carrying.stop()
     assert carrying.kinds == {OutcomeKind.RECORDED: 209, OutcomeKind.RETURNED: 1}

@@ -206,7 +206,7 @@ def test_on_ecs_the_log_names_the_task_it_is_protected_and_cloudwatch_gets_its_m
     assert _Agent.states[0] == {"ProtectionEnabled": True, "ExpiresInMinutes": 10}
     assert len(_Agent.states) == 1, "not for each message"
     events = {line["event"] for line in service.log}
-    assert {"started", "stopping", "draining", "stopped"} <= events
+    assert {"started", "stopping", "drain started", "stopped"} <= events
     assert "summary" not in events, "those are on stdout now"
     for line in service.log:
         assert (line["task_id"], line["task_family"], line["task_revision"]) == ("t-42", "aup", "7")

@@ -36,7 +36,7 @@ def test_a_second_signal_ends_at_once_with_exit_code_1_and_loses_nothing(
         service.wait_for("summary")  # its poll is under way by then
         began = time.monotonic()
         service.process.send_signal(signal.SIGTERM)
-        service.wait_for("draining")
+        service.wait_for("drain started")
         _insist(service)
         code, figures = service.end()
     assert code == 1

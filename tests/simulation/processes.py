@@ -26,7 +26,7 @@ from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.replay import replay
 from worker.operations.dead_letters.replay_progress import ReplayFigures
 from worker.operations.doctor.preflight import check
-from worker.pipeline.flow import Flow
+from worker.pipeline.assembly import Pipeline, assemble
 from worker.pipeline.metrics import Metrics
 from worker.repository import AUPRepository, SingletonMeta
 from worker.settings import Settings
@@ -89,7 +89,7 @@ class Process:
 
 @dataclass(slots=True, eq=False)
 class WorkerProcess(Process):
-    """Run the real flow, on a repository and a session of its own.
+    """Run the real pipeline, on a repository and a session of its own.
 
     Attributes:
         checks: Whether it asks AWS before its first poll, as the service does.
@@ -98,7 +98,7 @@ class WorkerProcess(Process):
 
     checks: bool = False
     delay_seconds: float = 0.0
-    flow: Flow | None = None
+    pipeline: Pipeline | None = None
     _interrupted: bool = False
 
     async def main(self) -> None:
@@ -116,16 +116,16 @@ class WorkerProcess(Process):
         async with repository, queues as (source, dead_letters):
             if self.checks:
                 settings = await _checked(settings, source, dead_letters, repository)
-            self.flow = Flow(
-                source, dead_letters, repository, settings, metrics=metrics, now=self.clock.now
+            self.pipeline = assemble(
+                (source, dead_letters), repository, settings, metrics=metrics, now=self.clock.now
             )
-            await self.flow.run()
+            await self.pipeline.run()
 
     def begin_to_stop(self) -> None:
         """Send SIGTERM."""
         self.world.trace.tell(f"{self.name} is asked to stop")
-        if self.flow is not None:
-            self.flow.stopping.set()
+        if self.pipeline is not None:
+            self.pipeline.stopping.set()
         else:
             self._interrupt()
 
@@ -146,8 +146,8 @@ class WorkerProcess(Process):
             self.task.result()
         assert took <= self.world.settings.stop_timeout_seconds + 1, f"{self.name} took {took} s"
         self.check()
-        if self.flow is not None:
-            assert self.flow.slots.in_flight == 0, f"{self.name} stopped and holds slots"
+        if self.pipeline is not None:
+            assert self.pipeline.slots.in_flight == 0, f"{self.name} stopped and holds slots"
 
     async def stop_at_once(self) -> None:
         """Send SIGTERM twice."""
@@ -172,11 +172,11 @@ class WorkerProcess(Process):
         if self.session.killed:
             return
         self._check_ending()
-        if self.flow is None:
+        if self.pipeline is None:
             return
-        accounting, slots = self.flow.metrics.accounting, self.flow.slots
+        accounting, slots = self.pipeline.metrics.accounting, self.pipeline.slots
         kinds = sum(accounting.by_kind[kind] for kind in OutcomeKind)
-        if not accounting.balance or accounting.received != kinds + accounting.held:
+        if not accounting.is_balanced or accounting.received != kinds + accounting.held:
             raise SafetyError(f"{self.name}: the books do not balance: {accounting.figures()}")
         polled = BATCH_MAX_ENTRIES * self.world.settings.poll_concurrency
         if self.is_alive and not accounting.held <= slots.in_flight <= accounting.held + polled:
@@ -194,7 +194,7 @@ class WorkerProcess(Process):
             return
         if self.task.cancelled() or self.task.exception():
             raise SafetyError(f"{self.name} ended in {self.task!r}")
-        if self.flow is not None and not self.flow.stopping.is_set():
+        if self.pipeline is not None and not self.pipeline.stopping.is_set():
             raise SafetyError(f"{self.name} ended by itself")
 
     @property
@@ -207,7 +207,7 @@ class WorkerProcess(Process):
 
     def _check_failure(self, error: AUPError) -> None:
         outages, patience_seconds = self.world.outages, self.world.settings.give_up_seconds
-        if self.flow is None:
+        if self.pipeline is None:
             refused = isinstance(error, AWSDeniedError | AWSNotFoundError)
             if not refused or not outages.was_refused(self.ended_at - _ANSWER_SECONDS):
                 raise SafetyError(f"{self.name} did not start: {error!r}")
@@ -215,18 +215,20 @@ class WorkerProcess(Process):
         lasted = outages.refused_seconds(self.started_at, self.ended_at)
         if not isinstance(error, GaveUpError) or lasted < patience_seconds - _ANSWER_SECONDS:
             raise SafetyError(f"{self.name} was refused for {lasted:g} s, and ended in {error!r}")
-        if self.flow.slots.in_flight:
+        if self.pipeline.slots.in_flight:
             raise SafetyError(f"{self.name} gave up and holds slots")
 
     @property
     def recorded(self) -> int:
         """Return how many acceptances it claims to have recorded."""
-        return self.flow.metrics.accounting.by_kind[OutcomeKind.RECORDED] if self.flow else 0
+        return (
+            self.pipeline.metrics.accounting.by_kind[OutcomeKind.RECORDED] if self.pipeline else 0
+        )
 
     def _holds(self, handle: str) -> bool:
-        if self.flow is None or not self.is_alive:
+        if self.pipeline is None or not self.is_alive:
             return False
-        leases = self.flow.leases._held.values()
+        leases = self.pipeline.leases._held.values()
         return any(lease.message.receipt_handle == handle for lease in leases)
 
 

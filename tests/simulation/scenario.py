@@ -271,10 +271,10 @@ class Scenario:
         await self._replay_everything()
         for worker in self.workers:
             await worker.stop()
-            if worker.flow is None:
+            if worker.pipeline is None:
                 continue  # its supervisor had not got it going yet
-            assert worker.flow.metrics.accounting.held == 0, f"{worker.name} holds messages"
-            assert worker.flow.slots.in_flight == 0, f"{worker.name} holds slots"
+            assert worker.pipeline.metrics.accounting.held == 0, f"{worker.name} holds messages"
+            assert worker.pipeline.slots.in_flight == 0, f"{worker.name} holds slots"
         self.check()
         self._check_ends()
 

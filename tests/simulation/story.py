@@ -50,11 +50,11 @@ async def drained(world: World, within_seconds: float = 120.0) -> None:
 async def stopped(worker: WorkerProcess) -> dict[OutcomeKind, int]:
     """Stop a worker and return the fates of what it held; nothing may be left with it."""
     await worker.stop()
-    if worker.flow is None:
+    if worker.pipeline is None:
         return {}
-    assert worker.flow.metrics.accounting.held == 0
+    assert worker.pipeline.metrics.accounting.held == 0
     assert not worker.world.audit.stranded(worker.name)
-    return dict(worker.flow.metrics.accounting.by_kind)
+    return dict(worker.pipeline.metrics.accounting.by_kind)
 
 
 class Supervisor:

@@ -152,8 +152,8 @@ async def _finished(world: World, supervisor: Supervisor) -> int:
     assert len(world.audit.store) == 2 * _ROUNDS
     assert not _wrongly_dead(world)
     assert len(world.audit.bodies(world.audit.dead_letters)) == 2 * _ROUNDS
-    figures = [worker.flow.metrics.accounting for worker in supervisor.lives if worker.flow]
-    assert all(accounting.balance for accounting in figures)
+    figures = [worker.pipeline.metrics.accounting for worker in supervisor.lives if worker.pipeline]
+    assert all(accounting.is_balanced for accounting in figures)
     letters = len(world.audit.dead_letters.messages)
     assert sum(accounting.by_kind[OutcomeKind.DEAD_LETTERED] for accounting in figures) == letters
     return letters

@@ -14,7 +14,7 @@ from tests.unit.fakes import DEAD_LETTERS, SOURCE, World, body, clock, open_worl
 from worker.domain.dead_letter import read
 from worker.domain.message import OutgoingMessage
 from worker.operations.doctor.preflight import check
-from worker.pipeline.flow import Flow
+from worker.pipeline.assembly import Pipeline, assemble
 
 KIB_256 = 262_144
 
@@ -27,22 +27,22 @@ async def _world(source_bytes: int, dead_letter_bytes: int, max_receive_count: i
 
 
 @asynccontextmanager
-async def _running(world: World) -> AsyncIterator[Flow]:
+async def _running(world: World) -> AsyncIterator[Pipeline]:
     repository = world.repository()
     await repository.publish_policy(policy())
     fitted = await check(settings(max_attempts=4), world.source, world.dead_letters, repository)
-    flow = Flow(world.source, world.dead_letters, repository, fitted, now=clock)
-    task = asyncio.create_task(flow.run())
-    yield flow
-    flow.stopping.set()
+    pipeline = assemble((world.source, world.dead_letters), repository, fitted, now=clock)
+    task = asyncio.create_task(pipeline.run())
+    yield pipeline
+    pipeline.stopping.set()
     await task
-    accounting = flow.metrics.accounting
-    assert (accounting.balance, accounting.held, flow.slots.in_flight) == (True, 0, 0)
+    accounting = pipeline.metrics.accounting
+    assert (accounting.is_balanced, accounting.held, pipeline.slots.in_flight) == (True, 0, 0)
 
 
-async def _until(flow: Flow, **expected: Any) -> None:
+async def _until(pipeline: Pipeline, **expected: Any) -> None:
     async with asyncio.timeout(10_000):
-        while not flow.metrics.accounting.figures().items() >= expected.items():  # noqa: ASYNC110 - virtual time
+        while not pipeline.metrics.accounting.figures().items() >= expected.items():  # noqa: ASYNC110 - virtual time
             await asyncio.sleep(0.5)
 
 
@@ -62,10 +62,10 @@ async def test_invalid_bodies_near_the_limit_are_dead_lettered_at_the_first_rece
     world = await _world(KIB_256, KIB_256)
     near = ["{" + str(number) * (KIB_256 - 1 - 100 * number) for number in range(10)]
     await world.push(*near)
-    async with _running(world) as flow:
-        await _until(flow, dead_lettered=10)
-        assert flow.metrics.events["dead_letter_failed"] == 0
-        assert flow.metrics.accounting.received == 10
+    async with _running(world) as pipeline:
+        await _until(pipeline, dead_lettered=10)
+        assert pipeline.metrics.events["dead_letter_failed"] == 0
+        assert pipeline.metrics.accounting.received == 10
     dead = await _dead(world)
     assert sorted(text for text, _ in dead) == sorted(near)
     # At the limit itself nothing fits beside the body.
@@ -79,20 +79,20 @@ async def test_message_that_cannot_be_dead_lettered_is_left_to_redrive_and_fails
     large = "{" + "x" * 300_000
     small = [f"[{number}" for number in range(9)]
     with capture_logs() as logs:
-        async with _running(world) as flow:
+        async with _running(world) as pipeline:
             await world.push(large, *small)
-            await _until(flow, dead_lettered=9)
-            trouble = [each for each in flow.health.why_not_ready() if "cannot be sent" in each]
+            await _until(pipeline, dead_lettered=9)
+            trouble = [each for each in pipeline.health.why_not_ready() if "cannot be sent" in each]
             assert len(trouble) == 1
             assert trouble[0].startswith("1 dead letters cannot be sent: ")
             await world.push(*(body(number) for number in range(20)))
-            await _until(flow, recorded=20)
+            await _until(pipeline, recorded=20)
             async with asyncio.timeout(10_000):
                 while world.bodies(SOURCE):  # noqa: ASYNC110 - virtual time
                     await asyncio.sleep(1)
-            events = dict(flow.metrics.events)
+            events = dict(pipeline.metrics.events)
             await asyncio.sleep(500)
-            assert flow.health.why_not_ready() == []
+            assert pipeline.health.why_not_ready() == []
     assert sorted(await _dead(world)) == sorted([(large, None), *((s, "malformed") for s in small)])
     assert events["left_to_redrive"] == 3, "the receives 4 to 6"
     left = [each for each in logs if each["event"] == "message left to the redrive policy"]
@@ -103,25 +103,27 @@ async def test_message_that_cannot_be_dead_lettered_is_left_to_redrive_and_fails
 async def test_without_a_redrive_policy_the_message_stays_and_is_reported() -> None:
     world = await _world(1_048_576, KIB_256, max_receive_count=0)
     await world.push("{" + "x" * 300_000)
-    async with _running(world) as flow:
+    async with _running(world) as pipeline:
         await asyncio.sleep(3600)
-        events = flow.metrics.events
+        events = pipeline.metrics.events
         # Four attempts, then one in five minutes.
         assert 10 <= events["dead_letter_failed"] <= 18
         assert events["left_to_redrive"] == events["dead_letter_failed"] - 3
-        assert any("1 dead letters cannot be sent" in each for each in flow.health.why_not_ready())
+        assert any(
+            "1 dead letters cannot be sent" in each for each in pipeline.health.why_not_ready()
+        )
         world.sqs.queue(DEAD_LETTERS).configure({"MaximumMessageSize": "1048576"})
-        await _until(flow, dead_lettered=1)
-        assert flow.health.why_not_ready() == []
+        await _until(pipeline, dead_lettered=1)
+        assert pipeline.health.why_not_ready() == []
     assert world.bodies(SOURCE) == []
 
 
 @simulated
 async def test_first_poll_expects_messages_of_the_queues_own_limit() -> None:
     world = await _world(KIB_256, KIB_256)
-    async with _running(world) as flow:
+    async with _running(world) as pipeline:
         await asyncio.sleep(0.1)
-        assert flow.slots.bytes_in_flight == flow.slots.in_flight * KIB_256
+        assert pipeline.slots.bytes_in_flight == pipeline.slots.in_flight * KIB_256
 
 
 @simulated

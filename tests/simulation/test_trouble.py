@@ -121,7 +121,7 @@ def test_a_second_delivery_while_the_first_is_held_records_nothing_new() -> None
         await asyncio.sleep(20)
         world.table_faults.mend("dynamodb")
         await drained(world)
-        assert worker.flow is not None
+        assert worker.pipeline is not None
         assert len(world.audit.store) == 5
         kinds = await stopped(worker)
         assert sum(kinds.values()) == world.audit.source.handed_out_count

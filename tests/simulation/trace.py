@@ -12,7 +12,7 @@ import structlog
 
 _KEPT = 400
 # What the worker logs only when something came to pass that it does not know.
-_NEVER_LOGGED = ("settling failed", "unexpected failure", "a stage failed")
+_NEVER_LOGGED = ("settling failed", "unexpected failure", "stage failed")
 _QUIET = structlog.make_filtering_bound_logger(30)  # warnings and worse
 _TALKATIVE = structlog.make_filtering_bound_logger(10)
 

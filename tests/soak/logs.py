@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-_UNEXPECTED: Final = ("unexpected failure", "settling failed", "a stage failed")
+_UNEXPECTED: Final = ("unexpected failure", "settling failed", "stage failed")
 
 
 def complaints(logs: Iterable[Path]) -> tuple[Counter[str], list[str]]:

@@ -29,10 +29,8 @@ from worker.domain.acceptance import Acceptance
 from worker.domain.message import OutgoingMessage, ReceivedMessage
 from worker.domain.policy import Policy
 from worker.errors import AWSError
-from worker.pipeline.access_watch import AccessWatch
-from worker.pipeline.breaker import Breaker
-from worker.pipeline.health import Health
 from worker.pipeline.metrics import Accounting
+from worker.pipeline.service_state import ServiceState
 from worker.pipeline.slots import Slots
 from worker.repository import AUPRepository, RecordResult
 from worker.settings import AWSSettings, Settings
@@ -109,12 +107,18 @@ def settings(**changes: Any) -> Settings:
     return Settings(**{"aws": aws_settings(), **changes})
 
 
-def health(breaker: Breaker, stopping: asyncio.Event) -> Health:
-    """Give the health of a service without deliveries, on the running loop's clock."""
-    clock = asyncio.get_running_loop().time
-    access = AccessWatch(300, lambda _: None, clock=clock)
-    return Health(
-        Accounting(), Slots(1), breaker, [access], stopping, progress_seconds=60, clock=clock
+def service_state(
+    chosen: Settings | None = None, slots: Slots | None = None, *, probes: Sequence[Probe] = ()
+) -> ServiceState:
+    """Return the state of a service without messages, on the running loop's clock."""
+    return ServiceState(
+        chosen or settings(),
+        Accounting(),
+        slots or Slots(1),
+        probes=probes,
+        readiness=(),
+        stopping=asyncio.Event(),
+        clock=asyncio.get_running_loop().time,
     )
 
 

@@ -1,4 +1,4 @@
-"""State how the service opens, drains on signals, and closes; its real process is tested apart."""
+"""Tests of how the service opens, drains on signals and closes; tests/process runs it for real."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _good(number: int) -> str:
 
 async def _until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - of a simulated service, which tells nobody
+        while not condition():  # noqa: ASYNC110 - a simulated service has no event to wait for
             await asyncio.sleep(0.005)
 
 
@@ -68,7 +68,7 @@ async def _serving(world: World, chosen: Settings) -> asyncio.Task[None]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_drains_and_everything_is_closed_and_restored(
+async def test_signal_drains_and_closes_the_service(
     number: signal.Signals,
 ) -> None:
     before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
@@ -85,7 +85,7 @@ async def test_a_signal_drains_and_everything_is_closed_and_restored(
     assert SingletonMeta.current(AUPRepository) is None
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
     events = [each["event"] for each in logs if each["log_level"] == "info"]
-    assert events == ["started", "stopping", "draining", "stopped"]
+    assert events == ["started", "stopping", "drain started", "stopped"]
     (stopped,) = [each for each in logs if each["event"] == "stopped"]
     assert stopped["balanced"]
     assert (stopped["received"], stopped["recorded"], stopped["dead_lettered"]) == (21, 20, 1)
@@ -93,7 +93,7 @@ async def test_a_signal_drains_and_everything_is_closed_and_restored(
     assert stopped["calls"]["ReceiveMessage"] >= 1
 
 
-async def test_a_second_signal_stops_at_once_and_loses_nothing() -> None:
+async def test_second_signal_stops_immediately_without_loss() -> None:
     world = await _world()
     await world.push(*(_good(each) for each in range(5)))
     task = await _serving(world, _settings())
@@ -105,7 +105,7 @@ async def test_a_second_signal_stops_at_once_and_loses_nothing() -> None:
     await asyncio.sleep(0.03)
     assert not task.done()
     await _insist(task)
-    with pytest.raises(GaveUpError, match=r"stopped at once: .* reappear in the queue within"):
+    with pytest.raises(GaveUpError, match=r"stopped immediately: .* become visible again within"):
         await asyncio.wait_for(task, 10)
     assert 1 <= time.monotonic() - begun_at < 5
     assert world.session.open_count == 0
@@ -114,14 +114,14 @@ async def test_a_second_signal_stops_at_once_and_loses_nothing() -> None:
 
 
 async def _insist(task: asyncio.Task[None]) -> None:
-    """Send signals until one of them counts."""
+    """Send signals until the service ends."""
     async with asyncio.timeout(10):
         while not task.done():
             signal.raise_signal(signal.SIGTERM)
             await asyncio.sleep(0.02)
 
 
-async def test_pair_of_signals_drains_as_one_does() -> None:
+async def test_pair_of_signals_counts_as_one() -> None:
     world = await _world()
     await world.push(*(_good(each) for each in range(5)))
     with capture_logs() as logs:
@@ -135,7 +135,7 @@ async def test_pair_of_signals_drains_as_one_does() -> None:
 
 
 @pytest.mark.usefixtures("_restored_logs")
-async def test_logs_that_cannot_be_written_change_nothing_and_are_counted(
+async def test_unwritable_log_lines_are_counted_and_ignored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("sys.stderr", _Full())
@@ -156,7 +156,7 @@ async def test_logs_that_cannot_be_written_change_nothing_and_are_counted(
 
 
 class _Full(io.StringIO):
-    """A stream on a full disk, until there is space."""
+    """Stream on a full disk, until `is_full` is false."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ def _slow_down(world: World) -> None:
     )
 
 
-async def test_while_it_drains_the_endpoints_answer_and_then_they_are_gone(
+async def test_endpoints_respond_during_the_drain_and_close_after_it(
     unused_port: int,
 ) -> None:
     world = await _world()
@@ -196,7 +196,7 @@ async def test_while_it_drains_the_endpoints_answer_and_then_they_are_gone(
     await asyncio.sleep(0.03)
     assert await _readiness(unused_port) == 503
     await _insist(task)
-    with pytest.raises(GaveUpError, match="stopped at once"):
+    with pytest.raises(GaveUpError, match="stopped immediately"):
         await asyncio.wait_for(task, 10)
     with pytest.raises(aiohttp.ClientConnectionError):
         await _readiness(unused_port)
@@ -212,7 +212,7 @@ async def _readiness(port: int) -> int:
         return answer.status
 
 
-async def test_a_failing_companion_is_told_of_and_ends_nothing(
+async def test_failed_background_task_is_logged_and_ignored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def fail(_: object) -> None:
@@ -232,7 +232,7 @@ async def test_a_failing_companion_is_told_of_and_ends_nothing(
     assert events[-1] == "stopped"
 
 
-async def test_a_signal_before_everything_is_checked_ends_it_without_a_poll() -> None:
+async def test_signal_during_the_start_ends_the_service_without_a_poll() -> None:
     world = await _world()
     await world.push(_good(1))
     task = await _serving(world, _settings())
@@ -244,7 +244,7 @@ async def test_a_signal_before_everything_is_checked_ends_it_without_a_poll() ->
     assert world.session.open_count == 0
 
 
-async def test_a_summary_is_told_at_intervals() -> None:
+async def test_summary_is_logged_at_intervals() -> None:
     world = await _world()
     await world.push(*(_good(each) for each in range(10)))
     with capture_logs() as logs:
@@ -259,7 +259,7 @@ async def test_a_summary_is_told_at_intervals() -> None:
     assert "rate_per_second" in last
 
 
-async def test_settings_that_do_not_fit_the_queues_end_it_before_the_first_poll() -> None:
+async def test_settings_that_do_not_fit_the_queues_end_the_service_before_the_first_poll() -> None:
     world = await _world()
     await world.push(_good(1))
     world.sqs.queue(SOURCE).configure({"FifoQueue": "true"})
@@ -270,7 +270,7 @@ async def test_settings_that_do_not_fit_the_queues_end_it_before_the_first_poll(
     assert world.session.open_count == 0
 
 
-async def test_it_is_cancelled_like_any_other_task() -> None:
+async def test_service_can_be_cancelled() -> None:
     world = await _world()
     task = await _serving(world, _settings())
     await asyncio.sleep(0.02)
@@ -299,26 +299,26 @@ def _virtual_monotonic(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_virtual_monotonic")
 @simulated
-async def test_a_start_before_the_network_waits_for_it() -> None:
+async def test_start_waits_for_the_network() -> None:
     attempts = _Attempts(*[AWSUnavailableError("no route"), AWSThrottledError("slow")] * 5)
-    assert await service._patiently(attempts, 300.0) == settings()
+    assert await service._retry_until(300.0, attempts) == settings()
     assert attempts.count == 11
 
 
 @pytest.mark.usefixtures("_virtual_monotonic")
 @simulated
-async def test_a_network_that_never_comes_ends_the_start() -> None:
+async def test_start_ends_without_a_network() -> None:
     attempts = _Attempts(*[AWSUnavailableError("no route")] * 1000)
     with pytest.raises(AWSUnavailableError):
-        await service._patiently(attempts, 60.0)
+        await service._retry_until(60.0, attempts)
     assert asyncio.get_running_loop().time() <= 60
     assert attempts.count > 5
 
 
 @pytest.mark.usefixtures("_virtual_monotonic")
 @simulated
-async def test_a_start_that_is_denied_is_not_repeated() -> None:
+async def test_denied_start_is_not_retried() -> None:
     attempts = _Attempts(AWSDeniedError("no"))
     with pytest.raises(AWSDeniedError):
-        await service._patiently(attempts, 60.0)
+        await service._retry_until(60.0, attempts)
     assert attempts.count == 1

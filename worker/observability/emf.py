@@ -119,7 +119,7 @@ class EMF:
             "SlotsFree": status.slots.free,
             "WriteConcurrency": status.write_concurrency,
             "Ready": int(not status.why_not_ready()),
-            "BooksBalanced": int(status.metrics.accounting.balance),
+            "BooksBalanced": int(status.metrics.accounting.is_balanced),
             "EventLoopLag": round(status.loop_lag_seconds, 3),
             "ReceivedRate": round(received / seconds, 3),
         }

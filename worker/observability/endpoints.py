@@ -111,7 +111,7 @@ def _liveness(status: ServiceStatus) -> tuple[str, list[str], dict[str, Any]]:
             "event_loop_lag_seconds": round(status.loop_lag_seconds, 3),
             "slots_filled": status.slots.filled,
             "held": accounting.held,
-            "books_balanced": accounting.balance,
+            "books_balanced": accounting.is_balanced,
         },
     )
 

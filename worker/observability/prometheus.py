@@ -85,7 +85,7 @@ class _ServiceCollector(Collector):
         gauges: list[tuple[str, str, float]] = [
             ("aup_messages_held", "Messages received and not settled yet.", accounting.held),
             ("aup_books_balanced", "1 if every received message is accounted for.",
-             accounting.balance),
+             accounting.is_balanced),
             ("aup_live", "1 if the service is live.", not status.why_not_live()),
             ("aup_ready", "1 if the service receives messages.", not status.why_not_ready()),
             ("aup_write_concurrency", "Current limit of concurrent writes to the table.",

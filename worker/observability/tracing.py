@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from opentelemetry import trace
@@ -31,11 +31,11 @@ from worker.domain.message import OutgoingMessage, ReceivedMessage
 from worker.domain.outcome import Outcome, OutcomeKind
 from worker.errors import AWSError
 from worker.observability.trace_context import NO_PARENT, inject, producer_links
+from worker.pipeline.in_flight import Process
 from worker.pipeline.lease import Lease
 from worker.pipeline.slots import Slot
 from worker.repository.writes import InsertResult, Inserts, Item
 
-Process = Callable[[ReceivedMessage, Lease, Slot], Coroutine[Any, Any, Outcome]]
 Attributes = dict[str, str | int]
 ResultsT = TypeVar("ResultsT", bound=Sequence[object])
 

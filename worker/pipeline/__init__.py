@@ -1,1 +1,1 @@
-"""From a message on the queue to a settled delivery, stage by stage."""
+"""From a received message to its settlement, stage by stage."""

@@ -1,4 +1,4 @@
-"""Detection of access that stays denied."""
+"""Detection of access to AWS that stays denied."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ EntryT = TypeVar("EntryT")
 BatchCall = Callable[[Sequence[EntryT]], Awaitable[Sequence[AWSError | None]]]
 
 _LOG_INTERVAL_SECONDS: Final = 60.0
-# Denied calls are repeated sooner: after so long without a denial the trouble is a new one.
+# Denied calls are repeated sooner than this: a later denial belongs to a new incident.
 _BREAK_SECONDS: Final = 60.0
 _PROBE_SECONDS: Final = 10.0
-# A probe that passes although calls are denied (by a KMS key, for one) proves nothing. One such
-# pass may be a coincidence: the call had been sent before access came back.
+# A probe that passes although calls are denied (by a KMS key, for example) proves nothing. One
+# such pass may be a coincidence: the denied call was sent before access was restored.
 _MISLEADING_PASSES: Final = 2
 
 
 @dataclass(slots=True)
 class _Status:
-    """What is known of one operation that has failed before."""
+    """Access to one operation that has failed before."""
 
     error: AWSAccessError | None = None
     denied_seconds: float = 0.0
@@ -48,18 +48,18 @@ class _Status:
 
 
 class AccessWatch:
-    """Watches every call, and ends the run when access stays denied for too long.
+    """Observer of all calls that ends the run when access stays denied for too long.
 
-    Each operation is watched by itself: the success of one says nothing about another. Only the
-    time between two denials of the same operation counts, with no other kind of failure between
-    them. While an operation with a probe is denied, receiving stops, so that receive counts are
-    not consumed; the probe is repeated wherever the worker itself makes no such call.
+    Operations are independent: the success of one says nothing about another. Only the time
+    between two consecutive denials of an operation counts, without another kind of failure between
+    them. While an operation with a probe is denied, receiving is paused, so that receive counts
+    are not used up; the probe is repeated while the worker itself makes no such call.
 
     Args:
-        seconds: how long an operation may be denied.
-        give_up: called when it was denied for longer.
-        probes: at most one for each operation. The worker's own calls probe the others.
-        clock: monotonic seconds.
+        seconds: How long an operation may be denied.
+        give_up: Called when it is denied for longer.
+        probes: At most one for each operation. The worker's own calls probe the others.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(
@@ -77,25 +77,25 @@ class AccessWatch:
         self._changed = asyncio.Event()
 
     @property
-    def troubles(self) -> list[str]:
-        """The last error of each operation that is denied now."""
+    def problems(self) -> list[str]:
+        """Last error of each operation that is denied now."""
         return [str(each.error) for each in self._statuses.values() if each.error is not None]
 
     @property
-    def trouble(self) -> str:
-        """The same in one line; empty when nothing is denied."""
-        return "; ".join(self.troubles)
+    def problem(self) -> str:
+        """All problems in one line; empty if nothing is denied."""
+        return "; ".join(self.problems)
 
     @property
     def stops_receiving(self) -> bool:
-        """Whether messages that are received now could not be settled."""
+        """Whether receiving is paused because messages could not be settled."""
         return any(
             status.error is not None and operation in self._probes
             for operation, status in self._statuses.items()
         )
 
     def observed(self, operation: Operation, call: BatchCall[EntryT]) -> BatchCall[EntryT]:
-        """Return a batch call that does the same and has its results observed."""
+        """Return an equivalent batch call whose results are observed."""
 
         @wraps(call)
         async def observed(entries: Sequence[EntryT]) -> Sequence[AWSError | None]:
@@ -110,7 +110,7 @@ class AccessWatch:
         return observed
 
     def observe(self, operation: Operation, results: Sequence[object]) -> None:
-        """Take in the results of one call: an AWSError for each entry that failed."""
+        """Note the results of one call: an AWSError for each entry that failed."""
         errors = [result for result in results if isinstance(result, AWSError)]
         denials = [error for error in errors if isinstance(error, AWSAccessError)]
         if denials:
@@ -121,14 +121,14 @@ class AccessWatch:
             self.failed(operation, errors[0])
 
     def succeeded(self, operation: Operation) -> None:
-        """Take in that the operation is permitted."""
+        """Note that the operation is permitted."""
         status = self._statuses.get(operation)
         if status is not None:
             status.misleading_passes = 0
             self._permitted(operation, status)
 
     def failed(self, operation: Operation, error: AWSError) -> None:
-        """Take in a failed call; an error about the request itself means that it is permitted."""
+        """Note a failed call; an error about the request itself means that it is permitted."""
         if isinstance(error, AWSRejectedError | LeaseLostError):
             self.succeeded(operation)
             return
@@ -144,7 +144,7 @@ class AccessWatch:
         if isinstance(error, AWSAccessError):
             self._denied(status, error, now)
         else:
-            # It does not bridge two denials: access is unknown in between.
+            # Access is unknown now, so the time between two denials does not count.
             status.denied_last = False
         if now - status.logged_at >= _LOG_INTERVAL_SECONDS:
             status.logged_at = now
@@ -165,7 +165,7 @@ class AccessWatch:
         status.denied_at = now
         status.denied_last = True
         if status.denied_seconds >= self._seconds:
-            self._give_up(GaveUpError(f"for {self._seconds:g} s and longer: {error}"))
+            self._give_up(GaveUpError(f"denied for {self._seconds:g} s or longer: {error}"))
 
     def _permitted(self, operation: Operation, status: _Status) -> None:
         status.observed_at = self._clock()
@@ -176,14 +176,14 @@ class AccessWatch:
             _log.info("access restored", operation=operation.value)
 
     async def wait_for_change(self, timeout_seconds: float) -> None:
-        """Wait until access to some operation is restored, or for that long."""
+        """Wait until access to any operation is restored, or until the timeout."""
         self._changed.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
                 await self._changed.wait()
 
     async def run(self) -> None:
-        """Probe what is denied until cancelled."""
+        """Probe the denied operations until cancelled."""
         while True:
             await asyncio.sleep(_PROBE_SECONDS)
             stale = self._clock() - _PROBE_SECONDS
@@ -199,7 +199,7 @@ class AccessWatch:
 
     async def _probe(self, probe: Probe, status: _Status, last: AWSAccessError) -> None:
         if status.misleading_passes >= _MISLEADING_PASSES:
-            # Only a call of the worker's own can show that this is over; until then it lasts.
+            # Only the worker's own calls can show that access is restored.
             self._failed(probe.operation, status, last)
             return
         error = await probe.error()

@@ -1,4 +1,4 @@
-"""Whether the table is well enough to take in more messages."""
+"""Circuit breaker that pauses receiving while the table fails."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Final
 
 
 class Breaker:
-    """Stop receiving while the table fails, so that receive counts are not burnt.
+    """Circuit breaker around the table, so that an outage does not use up receive counts.
 
-    Opens after some failures in a row and closes with the first success. Messages that are held
-    meanwhile try on and are the probes; where none is held, one message is let in at intervals.
+    It opens after several consecutive failures and closes with the first success. Messages in
+    flight keep retrying and serve as probes; if there are none, one message is received at
+    intervals.
 
     Args:
-        failures: in a row, before it opens.
-        probe_seconds: between two messages that are let in while it is open.
+        failures: Consecutive failures that open it.
+        probe_seconds: Interval of single receives while it is open.
     """
 
     FAILURES: Final = 5
@@ -23,43 +24,43 @@ class Breaker:
     def __init__(self, failures: int = FAILURES, probe_seconds: float = PROBE_SECONDS) -> None:
         self._failures = failures
         self._probe_seconds = probe_seconds
-        self._in_a_row = 0
+        self._consecutive = 0
         self._closed = asyncio.Event()
         self._closed.set()
 
     @property
     def is_open(self) -> bool:
-        """Say whether receiving is stopped."""
+        """Whether receiving is paused."""
         return not self._closed.is_set()
 
     def succeeded(self) -> bool:
-        """Take in a success.
+        """Note a success.
 
         Returns:
             Whether it closed the breaker.
         """
         was_open = self.is_open
-        self._in_a_row = 0
+        self._consecutive = 0
         self._closed.set()
         return was_open
 
     def failed(self) -> bool:
-        """Take in a failure.
+        """Note a failure.
 
         Returns:
             Whether it opened the breaker.
         """
-        self._in_a_row += 1
-        if self._in_a_row < self._failures or self.is_open:
+        self._consecutive += 1
+        if self._consecutive < self._failures or self.is_open:
             return False
         self._closed.clear()
         return True
 
-    async def admit(self) -> bool:
-        """Wait until it closes, or until a probe is due.
+    async def wait_closed(self) -> bool:
+        """Wait until the breaker closes or a probe is due.
 
         Returns:
-            Whether it is closed; otherwise let one message in, if none is held.
+            Whether it is closed; if not, a single message may be received as a probe.
         """
         try:
             async with asyncio.timeout(self._probe_seconds):

@@ -1,4 +1,4 @@
-"""Whether the service gets on with its work, and whether it may be given more."""
+"""Liveness and readiness of the service."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ from worker.pipeline.metrics import Accounting
 from worker.pipeline.slots import Slots
 
 
-class Troubled(Protocol):
-    """A source of reasons not to be ready."""
+class ReadinessSource(Protocol):
+    """Source of reasons not to be ready."""
 
     @property
-    def trouble(self) -> str:
-        """The reason; empty if there is none."""
+    def problem(self) -> str:
+        """The reason in one line; empty if there is none."""
 
 
 class Health:
-    """Judge by what was done lately, never by the process being there.
+    """Liveness and readiness, derived from recent progress.
 
     Args:
-        books: the deliveries.
-        slots: which must hold as many messages as the books.
-        breaker: open while the table fails.
-        troubled: each states its trouble: a service that denies access, clocks that differ, or dead
-            letters that cannot be sent.
-        stopping: set while the service drains.
-        progress_seconds: how long nothing may happen, or no poll end.
-        clock: gives seconds that only grow.
+        accounting: Message accounting.
+        slots: Slots, of which as many must be filled as messages are accounted for.
+        breaker: Open while the table fails.
+        readiness: Further sources of reasons not to be ready, such as denied access.
+        stopping: Set while the service drains.
+        progress_seconds: Longest time without progress, or without a completed poll.
+        clock: Returns monotonic seconds.
+
+    Attributes:
+        polled_at: Time of the last completed poll in the clock's seconds; None before the first.
     """
 
     def __init__(
@@ -38,16 +40,16 @@ class Health:
         accounting: Accounting,
         slots: Slots,
         breaker: Breaker,
-        troubled: Sequence[Troubled],
+        readiness: Sequence[ReadinessSource],
         stopping: asyncio.Event,
         *,
         progress_seconds: float,
         clock: Callable[[], float],
     ) -> None:
-        self._books = accounting
+        self._accounting = accounting
         self._slots = slots
         self._breaker = breaker
-        self._troubled = troubled
+        self._readiness = readiness
         self._stopping = stopping
         self._progress_seconds = progress_seconds
         self._clock = clock
@@ -55,35 +57,38 @@ class Health:
         self.polled_at: float | None = None
 
     def progressed(self) -> None:
-        """Take in that something was tried or done."""
+        """Note that something was attempted or completed."""
         self._progressed_at = self._clock()
 
     def polled(self) -> None:
-        """Take in that a poll was answered."""
+        """Note that a poll completed."""
         self.polled_at = self._progressed_at = self._clock()
 
     def why_not_live(self) -> list[str]:
-        """Say why the process had better be started anew; nothing, if all is well."""
+        """Return the reasons to restart the process; empty if it is live."""
         reasons = []
-        stood = self._clock() - self._progressed_at
-        if stood > self._progress_seconds:
-            reasons.append(f"no poll ended and no message was tried for {stood:.0f} s")
-        if self._slots.filled != self._books.held or not self._books.balance:
+        idle_seconds = self._clock() - self._progressed_at
+        if idle_seconds > self._progress_seconds:
             reasons.append(
-                f"{self._slots.filled} slots hold messages, and the books {self._books.held}"
+                f"no poll completed and no message was attempted for {idle_seconds:.0f} s"
+            )
+        filled, held = self._slots.filled, self._accounting.held
+        if filled != held or not self._accounting.is_balanced:
+            reasons.append(
+                f"message accounting does not balance: {filled} slots filled, {held} messages held"
             )
         return reasons
 
     def why_not_ready(self) -> list[str]:
-        """Say what keeps the service from taking in messages; nothing, if all is well."""
+        """Return the reasons why the service cannot process messages; empty if it is ready."""
         reasons = self.why_not_live()
         if self._stopping.is_set():
             reasons.append("draining")
         if self._breaker.is_open:
-            reasons.append("the table fails; receiving has stopped")
-        reasons += [each.trouble for each in self._troubled if each.trouble]
+            reasons.append("the table is failing; receiving is paused")
+        reasons += [each.problem for each in self._readiness if each.problem]
         if self.polled_at is None:
-            reasons.append("no poll was answered yet")
+            reasons.append("no poll has completed yet")
         elif self._clock() - self.polled_at > self._progress_seconds:
-            reasons.append(f"no poll was answered for {self._clock() - self.polled_at:.0f} s")
+            reasons.append(f"no poll completed for {self._clock() - self.polled_at:.0f} s")
         return reasons

@@ -1,4 +1,4 @@
-"""The stage that keeps messages ours while we hold them."""
+"""Leases: batched visibility extensions for messages in flight."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Extend = Callable[[Sequence[tuple[ReceivedMessage, float]]], Awaitable[Sequence[
 
 
 class Lease:
-    """Our hold on one delivery.
+    """Time-limited claim on one received message.
 
     Attributes:
-        lost: the message may be with somebody else: a delete of ours is not to be trusted.
-        event_id: of the acceptance, for the log; None until the body was read.
+        lost: Another consumer may have the message: a delete may not take effect.
+        event_id: Event of the acceptance, for the log; None until the body is decoded.
     """
 
     __slots__ = ("_leases", "event_id", "expires_at", "extending", "lost", "message")
@@ -36,8 +36,8 @@ class Lease:
         self.event_id: str | None = None
         self.extending: asyncio.Future[None] | None = None
 
-    def named(self, kind: OutcomeKind) -> dict[str, str | None]:
-        """Name the message and its fate, for the log."""
+    def log_fields(self, kind: OutcomeKind) -> dict[str, str | None]:
+        """Return the fields that identify the message and its outcome in the log."""
         return {
             "message_id": self.message.message_id,
             "event_id": self.event_id,
@@ -46,41 +46,41 @@ class Lease:
 
     @property
     def seconds(self) -> float:
-        """How long each extension lasts."""
+        """Length of each extension."""
         return self._leases.seconds
 
     @property
-    def is_ours(self) -> bool:
-        """Whether the message is still ours."""
-        return self._leases.is_ours(self)
+    def is_valid(self) -> bool:
+        """Whether the lease has neither been lost nor expired."""
+        return self._leases.is_valid(self)
 
     def resume(self, extended_at: float) -> None:
-        """Extend again; the last extension was asked for at that moment of the loop's clock."""
+        """Resume extensions; the last one was requested at this time of the loop's clock."""
         self._leases.resume(self, extended_at)
 
     async def stop(self) -> bool:
-        """Extend no more; an extension under way ends first, so that it overwrites nothing later.
+        """Stop extending, after the extension in flight so that it overwrites nothing later.
 
         Returns:
-            Whether the message is still ours.
+            Whether the lease is still valid.
         """
-        self._leases.let_go(self)
+        self._leases.release(self)
         if self.extending is not None:
             await asyncio.wait([self.extending])
-        return self._leases.is_ours(self)
+        return self._leases.is_valid(self)
 
 
 class Leases:
-    """Extend, in batches, every lease that is half over.
+    """Leases of all messages in flight, extended in batches at half their time.
 
     Args:
-        extend: changes the visibility of up to 10 deliveries.
-        visibility_timeout_seconds: the length of a lease.
-        concurrency: batches under way at most.
-        events: where lost leases are counted.
+        extend: Changes the visibility of up to 10 messages.
+        visibility_timeout_seconds: Length of a lease.
+        concurrency: Maximum number of batches in flight.
+        events: Counters of extensions and lost leases.
 
     Attributes:
-        seconds: the length of a lease.
+        seconds: Length of a lease.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Leases:
         self.seconds = visibility_timeout_seconds
         self._concurrency = concurrency
         self._events = events if events is not None else Counter()
-        # In the order in which they fall due: new and renewed ones go to the end.
+        # Ordered by expiry: new and extended leases go to the end.
         self._held: OrderedDict[int, Lease] = OrderedDict()
         self._now = asyncio.get_running_loop().time
         self._by_message: dict[str, Lease] = {}
@@ -105,21 +105,21 @@ class Leases:
         return len(self._held)
 
     def hold(self, message: ReceivedMessage) -> Lease:
-        """Begin to keep a delivery ours.
+        """Return a new lease that is extended from now on.
 
-        An older delivery of the same message is lost by that: only the newest handle settles.
+        An older lease of the same message is lost: only the newest receipt handle settles it.
         """
         lease = Lease(self, message, self._now() + self.seconds)
         older = self._by_message.get(message.message_id)
         if older is not None:
-            self._lose(older, "handed out again while it was held")
+            self._lose(older, "received again while in flight")
         self._held[id(lease)] = lease
         self._by_message[message.message_id] = lease
         self._arrival.set()
         return lease
 
     def resume(self, lease: Lease, extended_at: float) -> None:
-        """Keep a lease again that was let go; not after a newer one of the same message."""
+        """Extend a released lease again, unless it was lost or the message has a newer one."""
         if lease.lost or lease.message.message_id in self._by_message:
             return
         lease.expires_at = extended_at + self.seconds
@@ -127,14 +127,14 @@ class Leases:
         self._by_message[lease.message.message_id] = lease
         self._arrival.set()
 
-    def is_ours(self, lease: Lease) -> bool:
-        """Say whether a lease was neither lost nor ran out."""
+    def is_valid(self, lease: Lease) -> bool:
+        """Return whether a lease has neither been lost nor expired."""
         if not lease.lost and self._now() >= lease.expires_at:
-            self._lose(lease, "ran out")
+            self._lose(lease, "expired")
         return not lease.lost
 
-    def let_go(self, lease: Lease) -> None:
-        """Begin no more extension of a lease."""
+    def release(self, lease: Lease) -> None:
+        """Start no further extension of a lease."""
         self._held.pop(id(lease), None)
         if self._by_message.get(lease.message.message_id) is lease:
             del self._by_message[lease.message.message_id]
@@ -143,7 +143,7 @@ class Leases:
         if lease.lost:
             return
         lease.lost = True
-        self.let_go(lease)
+        self.release(lease)
         self._events["lease_lost"] += 1
         _log.warning(
             "lease lost",
@@ -170,7 +170,7 @@ class Leases:
                 await asyncio.sleep(min(1.0, self.seconds / 20))
 
     async def _extend_due(self) -> bool:
-        # What falls due within a second shares the batches.
+        # Extensions that are due within a second share their batches.
         limit = asyncio.get_running_loop().time() + self.seconds / 2 + min(1.0, self.seconds / 8)
         due: list[Lease] = []
         for lease in self._held.values():
@@ -184,12 +184,12 @@ class Leases:
         return all(await asyncio.gather(*map(self._extend_batch, batches)))
 
     async def _extend_batch(self, batch: list[Lease]) -> bool:
-        # We begin a turn of the loop after the choice: what was stopped since then is settling.
+        # A task starts one loop iteration later: a lease released since then is being settled.
         batch = [lease for lease in batch if id(lease) in self._held]
         if not batch:
             return True
         loop = asyncio.get_running_loop()
-        asked_at = loop.time()
+        requested_at = loop.time()
         extending = loop.create_future()
         for lease in batch:
             lease.extending = extending
@@ -203,16 +203,16 @@ class Leases:
             for lease in batch:
                 lease.extending = None
         for lease, result in zip(batch, results, strict=True):
-            self._learn(lease, result, asked_at)
+            self._apply(lease, result, requested_at)
         return not any(results)
 
-    def _learn(self, lease: Lease, error: AWSError | None, asked_at: float) -> None:
+    def _apply(self, lease: Lease, error: AWSError | None, requested_at: float) -> None:
         if error is None:
-            lease.expires_at = asked_at + self.seconds
+            lease.expires_at = requested_at + self.seconds
             self._events["lease_extended"] += 1
             if id(lease) in self._held:
                 self._held.move_to_end(id(lease))
         elif isinstance(error, LeaseLostError | AWSNotFoundError | AWSRejectedError):
             self._lose(lease, str(error))
         elif self._now() >= lease.expires_at:
-            self._lose(lease, f"ran out: {error}")
+            self._lose(lease, f"expired: {error}")

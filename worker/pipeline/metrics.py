@@ -1,4 +1,4 @@
-"""Counters of the service, and the books that must balance."""
+"""Counters of the service, and the message accounting that must balance."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from worker.domain.outcome import Outcome, OutcomeKind
 
 @dataclass(slots=True)
 class Accounting:
-    """What became of every delivery.
+    """Message accounting: how many messages were received, and their outcomes.
+
+    A message that is received twice counts twice.
 
     Attributes:
-        received: deliveries taken from the queue.
-        held: deliveries not settled yet.
-        by_fate: settled deliveries.
-        dead_by_reason: the dead ones.
+        received: Messages received from the queue.
+        held: Messages not settled yet.
+        by_kind: Settled messages by outcome.
+        dead_by_reason: Dead-lettered messages by reason.
     """
 
     received: int = 0
@@ -28,24 +30,24 @@ class Accounting:
     dead_by_reason: Counter[str] = field(default_factory=Counter)
 
     def open(self) -> None:
-        """Enter a delivery."""
+        """Count a received message."""
         self.received += 1
         self.held += 1
 
     def close(self, outcome: Outcome) -> None:
-        """Enter its fate."""
+        """Count the outcome of a message."""
         self.held -= 1
         self.by_kind[outcome.kind] += 1
         if outcome.reason is not None:
             self.dead_by_reason[outcome.reason.value] += 1
 
     @property
-    def balance(self) -> bool:
-        """Say whether received = recorded + duplicate + dead + returned + held."""
+    def is_balanced(self) -> bool:
+        """Whether received = recorded + duplicates + dead-lettered + returned + held."""
         return self.held >= 0 and self.received == self.by_kind.total() + self.held
 
     def figures(self) -> dict[str, int | bool | dict[str, int]]:
-        """Give all figures under their names in logs and reports."""
+        """Return all figures by their names in logs and reports."""
         return {
             "received": self.received,
             "recorded": self.by_kind[OutcomeKind.RECORDED],
@@ -53,12 +55,12 @@ class Accounting:
             "dead_lettered": self.by_kind[OutcomeKind.DEAD_LETTERED],
             "returned": self.by_kind[OutcomeKind.RETURNED],
             "held": self.held,
-            "balanced": self.balance,
+            "balanced": self.is_balanced,
             "dead_by_reason": dict(sorted(self.dead_by_reason.items())),
         }
 
 
-# Buckets of durations grow by a tenth, from here on.
+# Each bucket of durations is a tenth longer than the one before, starting here.
 _LEAST_SECONDS: Final = 1e-5
 _GROWTH: Final = 1.1
 _SCALE: Final = 1 / log(_GROWTH)
@@ -66,7 +68,7 @@ _SCALE: Final = 1 / log(_GROWTH)
 
 @dataclass(slots=True)
 class Durations:
-    """How long things took, in growing buckets: a quantile is right to five in a hundred."""
+    """Histogram of durations in exponential buckets; quantiles are accurate to 5 %."""
 
     _counts: Counter[int] = field(default_factory=Counter)
 
@@ -74,16 +76,16 @@ class Durations:
         return self._counts.total()
 
     def add(self, seconds: float) -> None:
-        """Take in one."""
+        """Add a duration."""
         bucket = int(log(seconds / _LEAST_SECONDS) * _SCALE) if seconds > _LEAST_SECONDS else 0
         self._counts[bucket] += 1
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Remove all durations."""
         self._counts.clear()
 
     def quantile(self, share: float) -> float:
-        """Give the seconds that such a share did not exceed; 0 where there are none."""
+        """Return the quantile of a share from 0 to 1, in seconds; 0 without durations."""
         left = share * len(self)
         for bucket, count in sorted(self._counts.items()):
             left -= count
@@ -92,7 +94,7 @@ class Durations:
         return 0.0
 
     def cumulative(self, bounds_seconds: Sequence[float]) -> list[int]:
-        """Count for each bound what did not exceed it."""
+        """Return, for each bound, how many durations do not exceed it."""
         counts = [(_middle_seconds(bucket), count) for bucket, count in self._counts.items()]
         return [
             sum(count for middle, count in counts if middle <= bound) for bound in bounds_seconds
@@ -100,15 +102,15 @@ class Durations:
 
     @property
     def total_seconds(self) -> float:
-        """What all of them took together."""
+        """Sum of all durations."""
         return sum(_middle_seconds(bucket) * count for bucket, count in self._counts.items())
 
     def copy(self) -> Durations:
-        """Keep what was taken in until now."""
+        """Return a copy."""
         return Durations(self._counts.copy())
 
     def since(self, earlier: Durations) -> Durations:
-        """Give what was taken in after that copy was made."""
+        """Return the durations that were added since an earlier copy was made."""
         return Durations(self._counts - earlier._counts)
 
 
@@ -118,13 +120,13 @@ def _middle_seconds(bucket: int) -> float:
 
 @dataclass(slots=True)
 class Metrics:
-    """Everything that the service counts.
+    """All counters of the service.
 
     Attributes:
-        books: the deliveries.
-        calls: requests to AWS by operation.
-        events: things that an operator may want to know of, by name, such as `lease_lost`.
-        settling: from receipt to settlement, of each delivery.
+        accounting: Message accounting.
+        calls: Requests to AWS by operation.
+        events: Notable events by name, such as `lease_lost`.
+        settling: Durations from the receipt of a message to its settlement.
     """
 
     accounting: Accounting = field(default_factory=Accounting)

@@ -1,4 +1,4 @@
-"""The one bound on what is in flight, in messages and in memory."""
+"""Limits on messages in flight, by count and by memory."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from typing import Final, Self
 
 from worker.domain.message import MESSAGE_MAX_BYTES
 
-# How quickly the size that a poll must expect falls, with each message that is smaller.
+# Decay of the expected message size with each smaller message.
 _EXPECTED_DECAY: Final = 0.98
 
 
 class Slot:
-    """The right to hold one message; an `async with` gives it back."""
+    """Permission to hold one message; released on leaving its `async with` block."""
 
     __slots__ = ("_bytes", "_filled", "_slots")
 
-    def __init__(self, slots: Slots, allowed_bytes: int) -> None:
+    def __init__(self, slots: Slots, reserved_bytes: int) -> None:
         self._slots: Slots | None = slots
-        self._bytes = allowed_bytes
+        self._bytes = reserved_bytes
         self._filled = False
 
     def fill(self, size_bytes: int) -> None:
-        """Hold a message of this size, in the place of one of the size that was expected."""
+        """Account for the message that was received, in place of the expected size."""
         if self._slots is not None:
-            self._slots._fill(size_bytes, self._bytes)  # noqa: SLF001 - one room, two parts
+            self._slots._fill(size_bytes, self._bytes)  # noqa: SLF001 - a slot is part of its Slots
             self._bytes = size_bytes
             self._filled = True
 
     def release(self) -> None:
-        """Give the slot back; a second time changes nothing."""
+        """Release the slot; later calls have no effect."""
         slots, self._slots = self._slots, None
         if slots is not None:
             slots._release(self._bytes, filled=self._filled)  # noqa: SLF001 - the same
@@ -50,21 +50,21 @@ class Slot:
 
 
 class Slots:
-    """A fixed number of slots, and a bound on the memory of what they hold.
+    """Limits on the number and the total size of messages in flight.
 
-    A poll does not know how large the messages are that it will bring. It sets aside for each the
-    largest size met lately, and at first the largest that the queue takes; so only a sudden change
-    from small messages to large ones can exceed the bound, by what the polls then under way bring.
+    Message sizes are unknown until a receive returns, so each poll reserves the largest size seen
+    recently (at first the maximum of the queue). The memory limit can be exceeded only when sizes
+    suddenly grow, and only by the polls in flight at that moment.
 
     Args:
-        limit: how many messages may be in flight.
-        limit_bytes: how much memory their bodies and attributes may take.
+        limit: Maximum number of messages in flight.
+        limit_bytes: Maximum memory for their bodies and attributes.
         largest_bytes: MaximumMessageSize of the queue.
 
     Attributes:
-        in_flight: slots taken, for polls under way or for messages.
-        filled: slots that hold a message.
-        bytes_in_flight: what the messages take, or are expected to.
+        in_flight: Slots in use, by polls in flight or by messages.
+        filled: Slots that hold a message.
+        bytes_in_flight: Actual or expected size of the messages in flight.
     """
 
     def __init__(
@@ -80,48 +80,49 @@ class Slots:
 
     @property
     def free(self) -> int:
-        """How many slots nobody holds."""
+        """Number of free slots."""
         return self.limit - self.in_flight
 
-    async def reserve(self, most: int) -> list[Slot]:
-        """Take up to `most` slots, waiting until enough are free to make a poll worth its price.
+    async def reserve(self, limit: int) -> list[Slot]:
+        """Reserve up to `limit` slots.
 
-        Enough are `most`, or half of all where there are few.
+        Wait until `limit` slots are free (or half of all slots if there are fewer), so that every
+        poll is worth its API call.
         """
-        while not (taken := self._takeable(most)):
+        while not (count := self._available(limit)):
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
             try:
                 await waiter
             except asyncio.CancelledError:
-                self._wake_next()  # the turn that we were given is somebody else's
+                self._wake_next()  # pass the turn on
                 raise
-        each = int(self._expected_bytes)
-        self.in_flight += taken
-        self.bytes_in_flight += taken * each
+        expected_bytes = int(self._expected_bytes)
+        self.in_flight += count
+        self.bytes_in_flight += count * expected_bytes
         self._wake_next()
-        return [Slot(self, each) for _ in range(taken)]
+        return [Slot(self, expected_bytes) for _ in range(count)]
 
-    def _takeable(self, most: int) -> int:
-        """How many a poll may take now; none where too few are free."""
-        least = max(1, min(most, self.limit // 2))
+    def _available(self, limit: int) -> int:
+        """Return how many slots a poll may reserve now; 0 if too few are free."""
+        least = max(1, min(limit, self.limit // 2))
         if self.free < least:
             return 0
         if not self.in_flight:
-            return min(most, self.free, max(1, self._fitting(self.limit_bytes)))
+            return min(limit, self.free, max(1, self._fitting(self.limit_bytes)))
         least = min(least, max(1, self._fitting(self.limit_bytes / 2)))
         fitting = self._fitting(self.limit_bytes - self.bytes_in_flight)
-        return min(most, self.free, fitting) if fitting >= least else 0
+        return min(limit, self.free, fitting) if fitting >= least else 0
 
     def _fitting(self, size_bytes: float) -> int:
-        """How many messages of the size that must be expected have room."""
+        """Return how many messages of the expected size fit into this much memory."""
         return int(min(self.limit, size_bytes / self._expected_bytes))
 
-    def _fill(self, size_bytes: int, allowed_bytes: int) -> None:
+    def _fill(self, size_bytes: int, reserved_bytes: int) -> None:
         self.filled += 1
-        self.bytes_in_flight += size_bytes - allowed_bytes
+        self.bytes_in_flight += size_bytes - reserved_bytes
         self._expected_bytes = max(size_bytes, self._expected_bytes * _EXPECTED_DECAY)
-        if size_bytes < allowed_bytes:
+        if size_bytes < reserved_bytes:
             self._wake_next()
 
     def _release(self, size_bytes: int, *, filled: bool) -> None:

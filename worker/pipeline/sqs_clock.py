@@ -1,4 +1,4 @@
-"""SQS's time, estimated without this host's clock."""
+"""SQS time, estimated without this host's clock."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ _log: Final = structlog.get_logger()
 _LOG_INTERVAL_SECONDS: Final = 60.0
 # Date headers hold whole seconds, and a response takes a while to arrive.
 _PRECISION_SECONDS: Final = 10.0
-# AWS refuses requests that are signed at a time more than 15 minutes from its own.
+# AWS rejects requests whose signing time differs from its own by more than 15 minutes.
 _PLAUSIBLE_SECONDS: Final = 3600.0
-# What a timestamp is that SQS did not state.
+# Value of a timestamp that SQS did not return.
 _UNKNOWN: Final = datetime.fromtimestamp(0, UTC)
 
 
 class SQSClock:
-    """SQS's time, from its responses, advanced by the monotonic clock in between.
+    """SQS time, taken from its responses and advanced by the monotonic clock.
 
-    The timestamps of a received message and the Date header of its response are moments that SQS's
-    clock has passed. The latest of them, advanced, is a lower bound of SQS's time. It is exact (to
-    seconds) once a Date header or a first receive was seen. This host's clock is only compared
-    with it: nothing irreversible may follow from a clock that anybody can set.
+    The timestamps of a received message and the Date header of its response are times that the
+    SQS clock has passed. The latest of them, advanced, is a lower bound of SQS time. It is exact
+    (to seconds) after the first Date header or first receive of a message. This host's clock is
+    only compared with it, because a wrong host clock must not cause irreversible outcomes.
 
     Args:
-        now: returns this host's time, aware.
-        clock: returns monotonic seconds.
-        tolerance_seconds: difference above which the clocks contradict each other.
+        now: Returns this host's time, aware.
+        clock: Returns monotonic seconds.
+        tolerance_seconds: Largest difference of clocks that agree.
 
     Attributes:
-        passed: a moment that SQS's clock has passed, aware; at most seconds ago under load.
+        passed: A time that the SQS clock has passed, aware; at most seconds ago under load.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class SQSClock:
         self._host_now = now
         self._clock = clock
         self._tolerance_seconds = max(tolerance_seconds, _PRECISION_SECONDS)
-        # SQS's time, in seconds since 1970, less the monotonic clock's.
+        # SQS time in seconds since 1970, minus the monotonic clock.
         self._offset = -clock()
         self._exact = False
         self._date = ""
@@ -53,7 +53,7 @@ class SQSClock:
         self._logged_at = float("-inf")
 
     def learn(self, message: ReceivedMessage) -> None:
-        """Correct the estimate by a message that was received just now."""
+        """Correct the estimate by a message that has just been received."""
         date = message.date
         at = self._clock()
         if self._exact and date == self._date and at - self._learned_at < 1.0:
@@ -76,7 +76,7 @@ class SQSClock:
         self._warn(at)
 
     def _confirmed(self, date: str, passed: float, at: float, *, is_first: bool) -> float | None:
-        """Return the offset that a Date header states, unless everything else contradicts it."""
+        """Return the offset that a Date header states, unless all other evidence contradicts it."""
         seconds = date_seconds(date)
         if seconds is None or seconds - at < passed - _PRECISION_SECONDS:
             return None
@@ -90,42 +90,42 @@ class SQSClock:
             return stated
         if is_first or self._exact:
             return None
-        # Only this host's clock contradicts it, by less than AWS lets pass, or is itself disproved.
+        # Only this host's clock contradicts it, by less than AWS accepts, or that clock is wrong.
         plausible = abs(stated - host) <= _PLAUSIBLE_SECONDS or host < passed - _PRECISION_SECONDS
         return stated if plausible else None
 
     def now(self) -> datetime:
-        """Return SQS's time, or a lower bound of it."""
+        """Return SQS time, or a lower bound of it."""
         return datetime.fromtimestamp(self._offset + self._clock(), UTC)
 
     @property
-    def trouble(self) -> str:
-        """How the clocks contradict each other; empty if they do not, as far as is known."""
+    def problem(self) -> str:
+        """How the clocks contradict each other; empty if no contradiction is known."""
         ahead = self._ahead_seconds()
         if abs(ahead) <= self._tolerance_seconds or (ahead > 0 and not self._exact):
             return ""
         direction = "ahead of" if ahead > 0 else "behind"
-        return f"this host's clock is {abs(ahead):.0f} s {direction} SQS's; synchronise it"
+        return f"this host's clock is {abs(ahead):.0f} s {direction} SQS time; synchronise it"
 
     @property
-    def doubt(self) -> str:
-        """Why a time must not be judged now; empty if both clocks agree."""
-        return self.trouble or ("" if self._exact else "SQS's time is unknown so far")
+    def uncertainty(self) -> str:
+        """Why a time cannot be verified now; empty if both clocks agree."""
+        return self.problem or ("" if self._exact else "SQS time is not known yet")
 
     def _ahead_seconds(self) -> float:
         return self._host_now().timestamp() - self._offset - self._clock()
 
     def _warn(self, at: float) -> None:
-        if at - self._logged_at >= _LOG_INTERVAL_SECONDS and (trouble := self.trouble):
+        if at - self._logged_at >= _LOG_INTERVAL_SECONDS and (problem := self.problem):
             self._logged_at = at
-            _log.warning("clocks differ", problem=trouble)
+            _log.warning("clocks differ", problem=problem)
 
 
 def date_seconds(header: str) -> float | None:
-    """Return the time that a Date header states.
+    """Return the time of a Date header.
 
     Returns:
-        Seconds since 1970, whole and rounded down by the server; None if it states no time.
+        Seconds since 1970, rounded down by the server; None if the header holds no time.
     """
     try:
         moment = parsedate_to_datetime(header)

@@ -8,7 +8,7 @@ from typing import Final
 
 from worker.errors import AWSError, AWSRejectedError
 
-# A returned message is expected back at the end of its delay, and to be tried again soon after.
+# A returned message is received again after its delay, and attempted soon after that.
 _MARGIN_SECONDS: Final = 60.0
 _MESSAGES_MAX: Final = 10_000
 
@@ -20,7 +20,7 @@ class _Unsent:
 
 
 class UnsentDeadLetters:
-    """Messages whose dead letters could not be sent, as long as they may come back.
+    """Messages whose dead letters could not be sent, until they are due to be received again.
 
     Args:
         clock: Returns monotonic seconds.
@@ -31,7 +31,7 @@ class UnsentDeadLetters:
         self._unsent: dict[str, _Unsent] = {}  # the latest failure last
 
     def failed(self, message_id: str, error: AWSError, delay_seconds: float) -> None:
-        """Count a message whose dead letter was not sent, and which returns after a delay."""
+        """Add a message whose dead letter was not sent and that is returned with a delay."""
         self._unsent.pop(message_id, None)
         if len(self._unsent) >= _MESSAGES_MAX:
             del self._unsent[next(iter(self._unsent))]
@@ -39,7 +39,7 @@ class UnsentDeadLetters:
         self._unsent[message_id] = _Unsent(until, error)
 
     def sent(self, message_id: str) -> None:
-        """Forget a message whose dead letter was sent, and failures that were not the message's."""
+        """Remove a message whose dead letter was sent, and all that did not fail by rejection."""
         if not self._unsent:
             return
         self._unsent.pop(message_id, None)
@@ -50,8 +50,8 @@ class UnsentDeadLetters:
         }
 
     @property
-    def trouble(self) -> str:
-        """How many dead letters cannot be sent, with the latest reason; empty if none."""
+    def problem(self) -> str:
+        """Number of dead letters that cannot be sent, with the latest error; empty if none."""
         now = self._clock()
         self._unsent = {each: unsent for each, unsent in self._unsent.items() if now < unsent.until}
         if not self._unsent:

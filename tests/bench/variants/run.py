@@ -23,7 +23,7 @@ from aiobotocore.httpsession import AIOHTTPSession
 from tests.bench.variants.implementations import WAYS, receive_on
 from worker.domain.outcome import OutcomeKind
 from worker.errors import BenchError, GaveUpError
-from worker.pipeline.flow import Flow
+from worker.pipeline.assembly import Pipeline
 from worker.pipeline.metrics import Durations
 from worker.runtime.event_loop import run_on_loop
 from worker.runtime.logs import configure
@@ -196,22 +196,22 @@ def _counted_calls(meter: Meter) -> Counter[str]:
 async def work_as_shipped(meter: Meter) -> None:
     """Do the work as the service does."""
 
-    async def watch(flow: Flow) -> None:
-        meter.durations = flow.metrics.settling
-        kinds, calls = flow.metrics.accounting.by_kind, flow.metrics.calls
+    async def watch(pipeline: Pipeline) -> None:
+        meter.durations = pipeline.metrics.settling
+        kinds, calls = pipeline.metrics.accounting.by_kind, pipeline.metrics.calls
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             if calls["ReceiveMessage"]:
                 meter.polled()
             if kinds[OutcomeKind.DEAD_LETTERED]:
-                reasons = dict(flow.metrics.accounting.dead_by_reason)
-                flow.give_up(GaveUpError(f"messages died: {reasons}"))
+                reasons = dict(pipeline.metrics.accounting.dead_by_reason)
+                pipeline.give_up(GaveUpError(f"messages died: {reasons}"))
             done = meter.note(kinds[OutcomeKind.RECORDED] + kinds[OutcomeKind.DUPLICATE], calls)
-            if done or (meter.is_quiet and not flow.metrics.accounting.held):
-                flow.stopping.set()
+            if done or (meter.is_quiet and not pipeline.metrics.accounting.held):
+                pipeline.stopping.set()
                 return
 
-    await serve(load(), beside=watch)
+    await serve(load(), background=watch)
 
 
 def main() -> int:

@@ -34,7 +34,7 @@ from tests.unit.fakes import (
 )
 from worker.errors import AWSThrottledError, AWSUnavailableError
 from worker.observability.tracing import OpenTelemetry
-from worker.pipeline.flow import Flow
+from worker.pipeline.assembly import Pipeline, assemble
 from worker.repository.writes import BatchInserts
 
 TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -82,23 +82,22 @@ def held(span: ReadableSpan) -> dict[str, Any]:
 
 
 async def carried(world: World, spans: Recorded, **until: int) -> None:
-    """Run the flow until its books say so, then drain."""
+    """Run the pipeline until its books say so, then drain."""
     repository = world.repository()
     await repository.publish_policy(policy())
     repository.trace(spans.tracing)
-    flow = Flow(
-        world.source,
-        world.dead_letters,
+    pipeline = assemble(
+        (world.source, world.dead_letters),
         repository,
         settings(),
         now=clock,
         tracing=spans.tracing,
     )
-    running = asyncio.create_task(flow.run())
+    running = asyncio.create_task(pipeline.run())
     async with asyncio.timeout(1000):
-        while not flow.metrics.accounting.figures().items() >= until.items():  # noqa: ASYNC110 - virtual
+        while not pipeline.metrics.accounting.figures().items() >= until.items():  # noqa: ASYNC110 - virtual
             await asyncio.sleep(0.05)
-    flow.stopping.set()
+    pipeline.stopping.set()
     await running
     assert spans.tracing.held == {}
 
@@ -228,28 +227,33 @@ async def test_failed_poll_has_a_span_and_empty_poll_has_none() -> None:
     assert held(span)["error.type"] == "AWSUnavailableError"
 
 
-async def test_without_tracing_the_flow_calls_the_very_same_functions() -> None:
+def _process(pipeline: Pipeline) -> Any:
+    dispatch: Any = pipeline.supervisor._receiver._accept
+    return dispatch.__self__._process
+
+
+async def test_without_tracing_the_pipeline_calls_the_very_same_functions() -> None:
     world = await open_world()
     repository = world.repository()
     repository._check_owner()
-    flow = Flow(world.source, world.dead_letters, repository, settings(), now=clock)
-    assert flow._carrying == flow._carry
-    assert flow._receiver._queue is world.source
-    assert flow._recorder._ledger is repository
-    assert inspect.unwrap(flow._settler._deletes._flush) == world.source.delete
-    assert inspect.unwrap(flow._settler._letters._flush) == world.dead_letters.send
-    assert inspect.unwrap(flow.leases._extend) == world.source.change_visibility
+    pipeline = assemble((world.source, world.dead_letters), repository, settings(), now=clock)
+    processor = _process(pipeline).__self__
+    assert _process(pipeline) == processor.process
+    assert pipeline.supervisor._receiver._queue is world.source
+    assert processor._recorder._store is repository
+    assert inspect.unwrap(pipeline.supervisor._settler._deletes._flush) == world.source.delete
+    assert inspect.unwrap(pipeline.supervisor._settler._sends._flush) == world.dead_letters.send
+    assert inspect.unwrap(pipeline.leases._extend) == world.source.change_visibility
     assert isinstance(repository._acceptances._insert, BatchInserts)
     tracing = Recorded().tracing
-    other = Flow(
-        world.source,
-        world.dead_letters,
+    other = assemble(
+        (world.source, world.dead_letters),
         FakeAcceptanceStore(),
         settings(),
         now=clock,
         tracing=tracing,
     )
-    assert other._carrying != other._carry, "with it, it does not"
+    assert not hasattr(_process(other), "__self__"), "with it, it does not"
 
 
 def test_command_line_and_service_do_not_import_opentelemetry() -> None:

@@ -1,4 +1,4 @@
-"""When access that stays denied stops receiving and ends the run."""
+"""Tests of when denied access pauses receiving and ends the run."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _Trial:
     "error",
     [AWSDeniedError("no entry"), AWSNotFoundError("no queue"), AWSUnsupportedError("no PartiQL")],
 )
-def test_it_gives_up_when_any_operation_fails_for_want_of_access_for_too_long(
+def test_gives_up_when_any_operation_is_denied_for_too_long(
     error: AWSError, operation: Operation
 ) -> None:
     trial = _Trial()
@@ -52,30 +52,30 @@ def test_it_gives_up_when_any_operation_fails_for_want_of_access_for_too_long(
         assert not trial.fail(error, at=seconds, operation=operation)
     assert not trial.fail(error, at=309, operation=operation)
     assert trial.fail(error, at=310, operation=operation)
-    assert str(trial.given_up[0]) == f"for 300 s and longer: {error}"
+    assert str(trial.given_up[0]) == f"denied for 300 s or longer: {error}"
 
 
-def test_a_success_of_the_same_operation_starts_the_count_anew() -> None:
+def test_success_of_the_same_operation_resets_the_denied_time() -> None:
     trial = _Trial()
     trial.fail(DENIED, at=0)
     trial.access.succeeded(DELETE)
-    assert trial.access.troubles == []
+    assert trial.access.problems == []
     assert not any(trial.fail(DENIED, at=seconds) for seconds in range(10, 300, 30))
     assert not trial.fail(DENIED, at=309)
     assert trial.fail(DENIED, at=310)
 
 
-def test_a_success_of_another_operation_changes_nothing() -> None:
+def test_success_of_another_operation_has_no_effect() -> None:
     trial = _Trial()
     for seconds in range(0, 310, 10):
         trial.fail(DENIED, at=seconds)
         for other in set(Operation) - {DELETE}:
             trial.access.succeeded(other)
-        assert trial.access.troubles == ["AccessDenied: no"]
+        assert trial.access.problems == ["AccessDenied: no"]
     assert trial.given_up
 
 
-def test_a_minute_without_a_failure_starts_the_count_anew() -> None:
+def test_minute_without_a_failure_resets_the_denied_time() -> None:
     trial = _Trial()
     trial.fail(DENIED, at=0)
     assert not trial.fail(DENIED, at=400)
@@ -83,7 +83,7 @@ def test_a_minute_without_a_failure_starts_the_count_anew() -> None:
     assert trial.fail(DENIED, at=700)
 
 
-def test_an_outage_between_two_denials_is_no_denial() -> None:
+def test_outage_between_two_denials_does_not_count_as_denied() -> None:
     trial = _Trial()
     trial.fail(DENIED, at=0)
     assert not any(trial.fail(AWSUnavailableError("down"), at=at) for at in range(10, 1000, 30))
@@ -92,7 +92,7 @@ def test_an_outage_between_two_denials_is_no_denial() -> None:
     assert trial.fail(AWSNotFoundError("gone"), at=1300)
 
 
-def test_denials_with_passing_failures_among_them_end_it_all_the_same() -> None:
+def test_gives_up_on_denials_interspersed_with_transient_failures() -> None:
     trial = _Trial()
     for at in range(0, 600, 2):
         trial.fail(DENIED, at=at)
@@ -102,18 +102,18 @@ def test_denials_with_passing_failures_among_them_end_it_all_the_same() -> None:
 
 
 @pytest.mark.parametrize("error", [AWSThrottledError("slow"), AWSUnavailableError("down")])
-def test_what_may_pass_by_itself_is_borne_for_ever(error: AWSError) -> None:
+def test_transient_failures_never_end_the_service(error: AWSError) -> None:
     trial = _Trial()
     assert not any(trial.fail(error, at=seconds) for seconds in range(0, 100_000, 100))
-    assert trial.access.troubles == []
+    assert trial.access.problems == []
 
 
 @pytest.mark.parametrize("error", [AWSRejectedError("too long"), LeaseLostError("old handle")])
-def test_an_error_about_the_request_itself_means_that_it_is_permitted(error: AWSError) -> None:
+def test_rejected_request_counts_as_permitted(error: AWSError) -> None:
     trial = _Trial()
     trial.fail(DENIED, at=0)
     trial.fail(error, at=1)
-    assert trial.access.troubles == []
+    assert trial.access.problems == []
 
 
 @pytest.mark.parametrize(
@@ -127,16 +127,16 @@ def test_an_error_about_the_request_itself_means_that_it_is_permitted(error: AWS
         ([], True),
     ],
 )
-def test_a_batch_counts_by_the_worst_of_its_entries(
+def test_batch_counts_by_its_worst_entry(
     results: Sequence[AWSError | None], troubled: bool
 ) -> None:
     trial = _Trial()
     trial.fail(DENIED, at=0)
     trial.access.observe(DELETE, results)
-    assert bool(trial.access.troubles) is troubled
+    assert bool(trial.access.problems) is troubled
 
 
-def test_each_trouble_is_logged_once_a_minute() -> None:
+def test_each_failing_operation_is_logged_once_a_minute() -> None:
     trial = _Trial()
     with capture_logs() as logs:
         for seconds in range(180):
@@ -147,7 +147,7 @@ def test_each_trouble_is_logged_once_a_minute() -> None:
 
 
 class _Probed:
-    """A watch with one probe, which ends as told."""
+    """Watch with one probe whose result the test chooses."""
 
     def __init__(self, error: AWSError | None) -> None:
         self.error = error
@@ -167,7 +167,7 @@ class _Probed:
 
 
 @simulated
-async def test_only_what_can_be_probed_stops_receiving() -> None:
+async def test_only_operations_with_a_probe_pause_receiving() -> None:
     trial = _Probed(DENIED)
     stopped = []
     for operation in (WRITE, DELETE):
@@ -178,7 +178,7 @@ async def test_only_what_can_be_probed_stops_receiving() -> None:
 
 
 @simulated
-async def test_access_that_no_call_tries_any_more_is_probed_until_it_gives_up() -> None:
+async def test_denied_operation_without_calls_is_probed_until_it_gives_up() -> None:
     trial = _Probed(DENIED)
     trial.access.failed(DELETE, DENIED)
     await asyncio.sleep(290)
@@ -191,7 +191,7 @@ async def test_access_that_no_call_tries_any_more_is_probed_until_it_gives_up() 
 
 @pytest.mark.parametrize("answer", [None, LeaseLostError("no such handle")])
 @simulated
-async def test_a_probe_that_passes_lets_receiving_resume(answer: AWSError | None) -> None:
+async def test_successful_probe_resumes_receiving(answer: AWSError | None) -> None:
     trial = _Probed(DENIED)
     trial.access.failed(DELETE, DENIED)
     await asyncio.sleep(100)
@@ -199,12 +199,12 @@ async def test_a_probe_that_passes_lets_receiving_resume(answer: AWSError | None
     await trial.access.wait_for_change(1000)
     assert asyncio.get_running_loop().time() <= 111
     assert not trial.access.stops_receiving
-    assert trial.access.troubles == []
+    assert trial.access.problems == []
     trial.task.cancel()
 
 
 @simulated
-async def test_nothing_is_probed_while_the_workers_own_calls_tell() -> None:
+async def test_no_probe_while_the_worker_makes_the_call_itself() -> None:
     trial = _Probed(None)
     for _ in range(100):
         trial.access.failed(DELETE, DENIED)
@@ -215,7 +215,7 @@ async def test_nothing_is_probed_while_the_workers_own_calls_tell() -> None:
 
 
 @simulated
-async def test_a_probe_that_passes_while_calls_are_denied_is_not_believed_for_long() -> None:
+async def test_misleading_probe_is_ignored_after_two_passes() -> None:
     trial = _Probed(None)
     resumed = 0
     while not trial.given_up:

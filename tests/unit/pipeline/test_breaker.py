@@ -1,4 +1,4 @@
-"""State when receiving stops, and when it goes on."""
+"""Tests of when the breaker opens and closes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def _broken() -> Breaker:
 
 
 @simulated
-async def test_it_opens_after_failures_in_a_row_and_says_so_once() -> None:
+async def test_opens_after_consecutive_failures_and_reports_it_once() -> None:
     breaker = _broken()
     assert breaker.is_open
     assert not breaker.failed()
 
 
 @simulated
-async def test_a_success_in_between_begins_the_count_anew() -> None:
+async def test_success_resets_the_count_of_failures() -> None:
     breaker = Breaker(failures=3)
     for _ in range(5):
         breaker.failed()
@@ -34,7 +34,7 @@ async def test_a_success_in_between_begins_the_count_anew() -> None:
 
 
 @simulated
-async def test_the_first_success_closes_it_and_says_so_once() -> None:
+async def test_first_success_closes_it_and_reports_it_once() -> None:
     breaker = _broken()
     assert breaker.succeeded()
     assert not breaker.succeeded()
@@ -42,9 +42,9 @@ async def test_the_first_success_closes_it_and_says_so_once() -> None:
 
 
 @simulated
-async def test_whoever_waits_is_let_in_when_it_closes() -> None:
+async def test_waiting_ends_when_it_closes() -> None:
     breaker = _broken()
-    waiting = asyncio.create_task(breaker.admit())
+    waiting = asyncio.create_task(breaker.wait_closed())
     await asyncio.sleep(5)
     assert not waiting.done()
     breaker.succeeded()
@@ -53,14 +53,14 @@ async def test_whoever_waits_is_let_in_when_it_closes() -> None:
 
 
 @simulated
-async def test_while_it_stays_open_a_probe_is_due_at_intervals() -> None:
+async def test_probe_is_due_at_intervals_while_open() -> None:
     breaker = _broken()
-    assert not await breaker.admit()
-    assert not await breaker.admit()
+    assert not await breaker.wait_closed()
+    assert not await breaker.wait_closed()
     assert asyncio.get_running_loop().time() == pytest.approx(30)
 
 
 @simulated
-async def test_while_it_is_closed_nobody_waits() -> None:
-    assert await Breaker().admit()
+async def test_no_wait_while_closed() -> None:
+    assert await Breaker().wait_closed()
     assert asyncio.get_running_loop().time() < 0.001

@@ -1,4 +1,4 @@
-"""State by what the service is judged to be alive, and ready for more."""
+"""Tests of liveness and readiness."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worker.pipeline.slots import Slots
 
 
 class _Trial:
-    """Hold a health and all that it looks at; time passes when told."""
+    """Health and its sources, on a clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -38,7 +38,7 @@ class _Trial:
         )
 
 
-def test_a_service_that_polls_is_live_and_ready() -> None:
+def test_polling_service_is_live_and_ready() -> None:
     trial = _Trial()
     trial.now += 50
     trial.health.polled()
@@ -47,31 +47,33 @@ def test_a_service_that_polls_is_live_and_ready() -> None:
     assert trial.health.why_not_ready() == []
 
 
-def test_before_the_first_answer_it_is_live_and_not_ready() -> None:
+def test_service_is_live_but_not_ready_before_the_first_poll_completes() -> None:
     trial = _Trial()
     assert trial.health.why_not_live() == []
-    assert trial.health.why_not_ready() == ["no poll was answered yet"]
+    assert trial.health.why_not_ready() == ["no poll has completed yet"]
 
 
-def test_a_service_that_does_nothing_is_not_live() -> None:
+def test_service_without_progress_is_not_live() -> None:
     trial = _Trial()
     trial.health.polled()
     trial.now += 61
-    assert trial.health.why_not_live() == ["no poll ended and no message was tried for 61 s"]
+    assert trial.health.why_not_live() == [
+        "no poll completed and no message was attempted for 61 s"
+    ]
     trial.health.progressed()
     assert trial.health.why_not_live() == []
 
 
-def test_a_service_that_tries_its_messages_and_gets_no_others_is_live_and_not_ready() -> None:
+def test_service_with_progress_but_no_polls_is_live_but_not_ready() -> None:
     trial = _Trial()
     trial.health.polled()
     trial.now += 100
     trial.health.progressed()
     assert trial.health.why_not_live() == []
-    assert trial.health.why_not_ready() == ["no poll was answered for 100 s"]
+    assert trial.health.why_not_ready() == ["no poll completed for 100 s"]
 
 
-def test_a_slot_that_was_not_given_back_is_noticed() -> None:
+def test_leaked_slot_is_reported() -> None:
     trial = _Trial()
     trial.health.polled()
 
@@ -83,7 +85,9 @@ def test_a_slot_that_was_not_given_back_is_noticed() -> None:
     asyncio.run(leak())
     assert trial.health.why_not_live() == []
     trial.accounting.close(RECORDED)
-    assert trial.health.why_not_live() == ["2 slots hold messages, and the books 1"]
+    assert trial.health.why_not_live() == [
+        "message accounting does not balance: 2 slots filled, 1 messages held"
+    ]
 
 
 def _drain(trial: _Trial) -> None:
@@ -103,11 +107,11 @@ def _deny(trial: _Trial) -> None:
     ("trouble", "reason"),
     [
         (_drain, "draining"),
-        (_break, "the table fails; receiving has stopped"),
+        (_break, "the table is failing; receiving is paused"),
         (_deny, "AccessDenied: no"),
     ],
 )
-def test_in_trouble_it_is_live_and_not_ready(
+def test_service_with_a_problem_is_live_but_not_ready(
     trouble: Callable[[_Trial], None], reason: str
 ) -> None:
     trial = _Trial()
@@ -117,7 +121,7 @@ def test_in_trouble_it_is_live_and_not_ready(
     assert trial.health.why_not_ready() == [reason]
 
 
-def test_when_the_trouble_ends_it_is_ready_again() -> None:
+def test_service_is_ready_again_after_the_problem() -> None:
     trial = _Trial()
     trial.health.polled()
     _break(trial)
@@ -127,7 +131,7 @@ def test_when_the_trouble_ends_it_is_ready_again() -> None:
     assert trial.health.why_not_ready() == []
 
 
-def test_a_single_throttled_call_leaves_it_ready() -> None:
+def test_single_throttled_call_does_not_affect_readiness() -> None:
     trial = _Trial()
     trial.health.polled()
     trial.access.failed(Operation.DELETE, AWSThrottledError("slow down"))

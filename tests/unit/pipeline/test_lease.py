@@ -1,4 +1,4 @@
-"""State how long a message stays ours, and when it no longer is."""
+"""Tests of how leases are extended and lost."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _handles(batch: Sequence[tuple[ReceivedMessage, float]]) -> list[str]:
 
 
 @simulated
-async def test_a_lease_is_extended_at_its_half_for_as_long_as_it_is_held() -> None:
+async def test_lease_is_extended_at_half_its_time_until_released() -> None:
     queue, events = FakeQueue(), Counter[str]()
     async with _running(queue, events) as leases:
         lease = leases.hold(received_message())
@@ -75,7 +75,7 @@ async def test_leases_are_extended_in_batches_of_ten() -> None:
 
 
 @simulated
-async def test_only_leases_that_fall_due_within_a_second_share_an_extension() -> None:
+async def test_only_extensions_due_within_a_second_share_a_batch() -> None:
     queue = FakeQueue()
     async with _running(queue) as leases:
         for number, pause in enumerate((0.9, 1.5, 0.0)):
@@ -88,7 +88,7 @@ async def test_only_leases_that_fall_due_within_a_second_share_an_extension() ->
 
 
 @simulated
-async def test_many_leases_are_all_extended_in_time_however_few_batches_may_be_under_way() -> None:
+async def test_many_leases_are_extended_in_time_with_few_concurrent_batches() -> None:
     queue, events = FakeQueue(seconds=1.0), Counter[str]()
     async with _running(queue, events, concurrency=2) as leases:
         held = [leases.hold(received_message(number)) for number in range(500)]
@@ -99,7 +99,7 @@ async def test_many_leases_are_all_extended_in_time_however_few_batches_may_be_u
 
 
 @simulated
-async def test_a_lease_that_is_stopped_is_extended_no_more() -> None:
+async def test_stopped_lease_is_not_extended() -> None:
     queue = FakeQueue()
     async with _running(queue) as leases:
         first, second = leases.hold(received_message(1)), leases.hold(received_message(2))
@@ -112,7 +112,7 @@ async def test_a_lease_that_is_stopped_is_extended_no_more() -> None:
 
 
 @simulated
-async def test_stopping_waits_for_an_extension_under_way() -> None:
+async def test_stop_waits_for_an_extension_in_flight() -> None:
     queue = FakeQueue(seconds=5.0)
     async with _running(queue) as leases:
         lease = leases.hold(received_message())
@@ -124,7 +124,7 @@ async def test_stopping_waits_for_an_extension_under_way() -> None:
 
 
 @simulated
-async def test_a_lease_that_ran_out_unextended_is_lost() -> None:
+async def test_expired_lease_is_lost() -> None:
     events = Counter[str]()
     leases = Leases(FakeQueue().change_visibility, VISIBILITY, events=events)
     lease = leases.hold(received_message())
@@ -135,7 +135,7 @@ async def test_a_lease_that_ran_out_unextended_is_lost() -> None:
 
 
 @simulated
-async def test_a_message_handed_out_again_loses_its_older_lease() -> None:
+async def test_older_lease_is_lost_when_the_message_is_received_again() -> None:
     queue, events = FakeQueue(), Counter[str]()
     async with _running(queue, events) as leases:
         older = leases.hold(received_message(receipt_handle="old"))
@@ -155,7 +155,7 @@ async def test_a_message_handed_out_again_loses_its_older_lease() -> None:
     "error", [LeaseLostError("gone"), AWSRejectedError("12 hours"), AWSNotFoundError("gone")]
 )
 @simulated
-async def test_a_failed_entry_loses_only_its_own_lease(error: AWSError) -> None:
+async def test_failed_entry_loses_only_its_own_lease(error: AWSError) -> None:
     queue, events = FakeQueue(), Counter[str]()
     queue.on_change = lambda entries: [
         error if each.receipt_handle == "handle-3" else None for each, _ in entries
@@ -175,7 +175,7 @@ async def test_a_failed_entry_loses_only_its_own_lease(error: AWSError) -> None:
 @pytest.mark.parametrize("error", [AWSUnavailableError("down"), AWSDeniedError("no")])
 @pytest.mark.parametrize("whole", [True, False])
 @simulated
-async def test_a_passing_failure_is_tried_again_until_the_lease_is_over(
+async def test_transient_failure_is_retried_until_the_lease_expires(
     error: AWSError, whole: bool
 ) -> None:
     queue, events = FakeQueue(), Counter[str]()
@@ -191,7 +191,7 @@ async def test_a_passing_failure_is_tried_again_until_the_lease_is_over(
 
 
 @simulated
-async def test_a_failure_that_passes_in_time_costs_nothing() -> None:
+async def test_transient_failure_does_not_lose_the_lease() -> None:
     queue, events = FakeQueue(), Counter[str]()
     queue.on_change = lambda _: AWSUnavailableError("down")
     async with _running(queue, events) as leases:
@@ -204,7 +204,7 @@ async def test_a_failure_that_passes_in_time_costs_nothing() -> None:
 
 
 @simulated
-async def test_an_extension_counts_from_when_it_was_asked_for() -> None:
+async def test_extension_counts_from_its_request() -> None:
     queue = FakeQueue(seconds=9.0)
     async with _running(queue) as leases:
         lease = leases.hold(received_message())
@@ -213,7 +213,7 @@ async def test_an_extension_counts_from_when_it_was_asked_for() -> None:
 
 
 @simulated
-async def test_an_idle_keeper_sets_no_timer() -> None:
+async def test_no_timer_without_leases() -> None:
     queue = FakeQueue()
     async with _running(queue) as leases:
         await asyncio.sleep(10_000)

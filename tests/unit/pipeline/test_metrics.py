@@ -1,4 +1,4 @@
-"""State that the books balance, or say that they do not."""
+"""Tests of message accounting and of durations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from worker.errors import Reason
 from worker.pipeline.metrics import Accounting, Durations, Metrics
 
 
-def test_the_books_balance_at_every_moment() -> None:
+def test_accounting_balances_at_every_moment() -> None:
     accounting = Accounting()
     outcomes = [
         RECORDED,
@@ -20,10 +20,10 @@ def test_the_books_balance_at_every_moment() -> None:
     ]
     for _ in outcomes:
         accounting.open()
-        assert accounting.balance
+        assert accounting.is_balanced
     for outcome in outcomes:
         accounting.close(outcome)
-        assert accounting.balance
+        assert accounting.is_balanced
     assert accounting.figures() == {
         "received": 5,
         "recorded": 1,
@@ -36,17 +36,17 @@ def test_the_books_balance_at_every_moment() -> None:
     }
 
 
-def test_a_delivery_closed_twice_or_never_received_unbalances_them() -> None:
+def test_accounting_does_not_balance_if_a_message_is_closed_twice() -> None:
     accounting = Accounting()
     accounting.open()
     accounting.close(RECORDED)
     accounting.close(RECORDED)
-    assert not accounting.balance
+    assert not accounting.is_balanced
     assert accounting.figures()["balanced"] is False
-    assert not Accounting(received=2, held=1).balance
+    assert not Accounting(received=2, held=1).is_balanced
 
 
-def test_nothing_is_shared_between_metrics() -> None:
+def test_metrics_share_nothing() -> None:
     first, second = Metrics(), Metrics()
     first.accounting.open()
     first.calls["x"] += 1
@@ -54,7 +54,7 @@ def test_nothing_is_shared_between_metrics() -> None:
     assert second == Metrics()
 
 
-def test_quantiles_of_durations_are_right_to_five_in_a_hundred() -> None:
+def test_quantiles_are_accurate_to_five_percent() -> None:
     durations = Durations()
     for number in range(1, 1001):
         durations.add(number / 1000)
@@ -63,7 +63,7 @@ def test_quantiles_of_durations_are_right_to_five_in_a_hundred() -> None:
         assert durations.quantile(share) == pytest.approx(share, rel=0.05)
 
 
-def test_durations_of_nothing_and_next_to_nothing_are_borne() -> None:
+def test_durations_may_be_empty_or_near_zero() -> None:
     durations = Durations()
     assert durations.quantile(0.5) == 0
     for seconds in (0.0, -1.0, 1e-9):

@@ -1,23 +1,25 @@
-"""State how polls are asked for: no more than there is room for, and never cancelled."""
+"""Tests of polls: limited by the free slots, and never cancelled."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.simulation.virtual_clock import DeadlockError, run, simulated
-from tests.unit.fakes import FakeQueue, received_message
+from tests.unit.fakes import (
+    FakeQueue,
+    aws_settings,
+    received_message,
+    service_state,
+    settings,
+)
 from worker.aws.access import Operation, Probe
 from worker.domain.message import ReceivedMessage
-from worker.errors import AWSDeniedError, AWSError, AWSUnavailableError, GaveUpError
-from worker.pipeline.access_watch import AccessWatch
+from worker.errors import AWSDeniedError, AWSError, AWSUnavailableError
 from worker.pipeline.breaker import Breaker
-from worker.pipeline.health import Health
-from worker.pipeline.metrics import Accounting
 from worker.pipeline.receive import Receiver
 from worker.pipeline.slots import Slot, Slots
 
@@ -30,7 +32,7 @@ _DELETE_PROBE = Probe(Operation.DELETE, "sqs:DeleteMessage", "queue test", _deni
 
 
 class _Backlog(FakeQueue):
-    """Hand out messages from a backlog; an empty one makes a poll wait, unless told otherwise."""
+    """Queue with a number of messages; polls wait when it is empty, unless `waits` is false."""
 
     def __init__(self, backlog: int, *, seconds: float = 0.05, waits: bool = True) -> None:
         super().__init__(seconds=seconds)
@@ -81,38 +83,16 @@ class _Trial:
     ) -> None:
         self.queue = queue
         self.slots = Slots(slots, limit_bytes)
-        self.breaker = Breaker()
-        self.given_up: list[GaveUpError] = []
-        self.stopping = asyncio.Event()
         self.events = Counter[str]()
         self.accepted: list[ReceivedMessage] = []
         self.hold_seconds = 0.0
         self.most_in_flight = 0
         self.most_bytes = 0
-        clock: Callable[[], float] = asyncio.get_running_loop().time
-        self.access = AccessWatch(300, self.given_up.append, [_DELETE_PROBE], clock)
-        self.health = Health(
-            Accounting(),
-            self.slots,
-            self.breaker,
-            [self.access],
-            self.stopping,
-            progress_seconds=60,
-            clock=clock,
-        )
-        self.receiver = Receiver(
-            queue,
-            self.slots,
-            self._accept,
-            breaker=self.breaker,
-            access=self.access,
-            health=self.health,
-            stopping=self.stopping,
-            concurrency=concurrency,
-            wait_seconds=20,
-            visibility_timeout_seconds=120,
-            events=self.events,
-        )
+        chosen = settings(poll_concurrency=concurrency, aws=aws_settings(call_timeout_seconds=1.0))
+        self.state = service_state(chosen, self.slots, probes=[_DELETE_PROBE])
+        self.breaker, self.access = self.state.breaker, self.state.access
+        self.health, self.stopping = self.state.health, self.state.stopping
+        self.receiver = Receiver(queue, self.slots, self._accept, self.state, chosen, self.events)
         self.task = asyncio.create_task(self.receiver.run())
 
     def _accept(self, each: ReceivedMessage, slot: Slot) -> None:
@@ -133,7 +113,7 @@ class _Trial:
 
 
 @simulated
-async def test_one_poll_at_a_time_when_idle() -> None:
+async def test_single_poll_when_idle() -> None:
     trial = _Trial(_Backlog(0))
     await asyncio.sleep(600)
     assert trial.queue.most_polling == 1
@@ -142,7 +122,7 @@ async def test_one_poll_at_a_time_when_idle() -> None:
 
 
 @simulated
-async def test_polls_overlap_under_load_and_thin_out_afterwards() -> None:
+async def test_polls_are_concurrent_under_load_only() -> None:
     trial = _Trial(_Backlog(3000))
     await asyncio.sleep(3)
     assert trial.queue.most_polling == 8
@@ -155,7 +135,7 @@ async def test_polls_overlap_under_load_and_thin_out_afterwards() -> None:
 
 
 @simulated
-async def test_no_more_messages_are_held_than_there_are_slots() -> None:
+async def test_messages_in_flight_never_exceed_the_slots() -> None:
     trial = _Trial(_Backlog(1000), slots=30)
     trial.hold_seconds = 3.0
     await asyncio.sleep(60)
@@ -166,7 +146,7 @@ async def test_no_more_messages_are_held_than_there_are_slots() -> None:
 
 
 @simulated
-async def test_while_no_slot_is_free_nothing_is_polled() -> None:
+async def test_no_poll_without_free_slots() -> None:
     trial = _Trial(_Backlog(1000), slots=20)
     trial.hold_seconds = 10_000.0
     await asyncio.sleep(500)
@@ -178,7 +158,7 @@ async def test_while_no_slot_is_free_nothing_is_polled() -> None:
 
 
 @simulated
-async def test_a_poll_asks_for_no_more_than_the_slots_it_holds() -> None:
+async def test_poll_requests_at_most_as_many_messages_as_its_slots() -> None:
     trial = _Trial(_Backlog(1000), slots=3)
     trial.hold_seconds = 1.0
     await asyncio.sleep(20)
@@ -190,7 +170,7 @@ async def test_a_poll_asks_for_no_more_than_the_slots_it_holds() -> None:
 
 
 @simulated
-async def test_a_stop_lets_the_poll_under_way_end_and_takes_what_it_brings() -> None:
+async def test_stop_waits_for_the_poll_in_flight_and_accepts_its_messages() -> None:
     trial = _Trial(_Backlog(0))
     await asyncio.sleep(5)
     trial.stopping.set()
@@ -201,7 +181,7 @@ async def test_a_stop_lets_the_poll_under_way_end_and_takes_what_it_brings() -> 
 
 
 @simulated
-async def test_after_a_stop_no_poll_begins() -> None:
+async def test_no_poll_starts_after_a_stop() -> None:
     trial = _Trial(_Backlog(10_000))
     await asyncio.sleep(1)
     trial.stopping.set()
@@ -212,7 +192,7 @@ async def test_after_a_stop_no_poll_begins() -> None:
 
 
 @pytest.mark.parametrize("milliseconds", range(0, 400, 20))
-def test_a_stop_at_any_moment_strands_nothing(milliseconds: int) -> None:
+def test_stop_at_any_moment_leaves_no_message_unaccepted(milliseconds: int) -> None:
     async def main() -> None:
         trial = _Trial(_Backlog(200), slots=30)
         trial.hold_seconds = 0.1
@@ -226,19 +206,19 @@ def test_a_stop_at_any_moment_strands_nothing(milliseconds: int) -> None:
 
 
 @simulated
-async def test_a_poll_that_fails_is_repeated_with_backoff() -> None:
+async def test_failed_poll_is_retried_with_backoff() -> None:
     queue = _Backlog(5)
     queue.errors = [AWSUnavailableError("down")] * 6
     trial = _Trial(queue)
     await asyncio.sleep(200)
     assert len(trial.accepted) == 5
     assert trial.events["poll_failures"] == 6
-    assert trial.given_up == []
+    assert trial.state.failure is None
     await trial.stop()
 
 
 class _Lavish(_Backlog):
-    """Hand out three times as many messages as were asked for."""
+    """Queue that returns three times as many messages as requested."""
 
     async def receive(self, max_messages: int, **options: Any) -> list[ReceivedMessage]:
         self.asked.append(max_messages)
@@ -249,7 +229,7 @@ class _Lavish(_Backlog):
 
 @pytest.mark.parametrize("error", [None, AWSUnavailableError("down")])
 @simulated
-async def test_messages_that_were_not_asked_for_are_returned_at_once_and_end_nothing(
+async def test_surplus_messages_are_returned_immediately(
     error: AWSError | None,
 ) -> None:
     queue = _Lavish(120)
@@ -269,7 +249,7 @@ async def test_messages_that_were_not_asked_for_are_returned_at_once_and_end_not
 
 
 @simulated
-async def test_failing_polls_do_not_hammer_the_queue() -> None:
+async def test_failing_polls_are_rare() -> None:
     queue = _Backlog(0)
     queue.errors = [AWSUnavailableError("down")] * 10_000
     trial = _Trial(queue)
@@ -280,19 +260,19 @@ async def test_failing_polls_do_not_hammer_the_queue() -> None:
 
 
 @simulated
-async def test_a_queue_that_denies_access_for_long_ends_the_service() -> None:
+async def test_long_denial_by_the_queue_ends_the_service() -> None:
     queue = _Backlog(0)
     queue.errors = [AWSDeniedError("no")] * 10_000
     trial = _Trial(queue)
     await asyncio.sleep(290)
-    assert trial.given_up == []
+    assert not trial.stopping.is_set()
     await asyncio.sleep(100)
-    assert trial.given_up
+    assert trial.state.failure is not None
     await trial.stop()
 
 
 @simulated
-async def test_while_the_table_fails_only_probes_are_received() -> None:
+async def test_only_probes_are_received_while_the_table_fails() -> None:
     trial = _Trial(_Backlog(1000))
     trial.hold_seconds = 2.0
     for _ in range(Breaker.FAILURES):
@@ -307,7 +287,7 @@ async def test_while_the_table_fails_only_probes_are_received() -> None:
 
 
 @simulated
-async def test_while_messages_cannot_be_settled_none_is_received() -> None:
+async def test_no_message_is_received_while_settling_is_denied() -> None:
     trial = _Trial(_Backlog(1000))
     trial.access.failed(Operation.DELETE, AWSDeniedError("no"))
     await asyncio.sleep(600)
@@ -320,7 +300,7 @@ async def test_while_messages_cannot_be_settled_none_is_received() -> None:
 
 
 @simulated
-async def test_a_poll_that_waited_for_slots_does_not_begin_once_access_is_denied() -> None:
+async def test_poll_waiting_for_slots_does_not_start_once_access_is_denied() -> None:
     trial = _Trial(_Backlog(1000), slots=10)
     trial.hold_seconds = 50.0
     await asyncio.sleep(1)
@@ -331,7 +311,7 @@ async def test_a_poll_that_waited_for_slots_does_not_begin_once_access_is_denied
 
 
 @simulated
-async def test_a_stop_does_not_wait_for_access() -> None:
+async def test_stop_does_not_wait_for_access() -> None:
     trial = _Trial(_Backlog(0))
     trial.access.failed(Operation.DELETE, AWSDeniedError("no"))
     await asyncio.sleep(100)
@@ -341,7 +321,7 @@ async def test_a_stop_does_not_wait_for_access() -> None:
 
 
 @simulated
-async def test_messages_that_are_held_are_the_probes() -> None:
+async def test_no_probe_is_received_while_messages_are_in_flight() -> None:
     trial = _Trial(_Backlog(1000), slots=10)
     trial.hold_seconds = 5000.0
     await asyncio.sleep(1)
@@ -355,7 +335,7 @@ async def test_messages_that_are_held_are_the_probes() -> None:
 
 
 @simulated
-async def test_a_stop_does_not_wait_for_an_open_breaker_or_a_pause() -> None:
+async def test_stop_does_not_wait_for_an_open_breaker() -> None:
     queue = _Backlog(0)
     trial = _Trial(queue)
     for _ in range(Breaker.FAILURES):
@@ -367,7 +347,7 @@ async def test_a_stop_does_not_wait_for_an_open_breaker_or_a_pause() -> None:
 
 
 @simulated
-async def test_the_last_poll_is_remembered_for_whoever_watches() -> None:
+async def test_time_of_the_last_poll_is_kept() -> None:
     trial = _Trial(_Backlog(0))
     await asyncio.sleep(30)
     assert trial.health.polled_at == pytest.approx(20, abs=0.2)
@@ -375,7 +355,7 @@ async def test_the_last_poll_is_remembered_for_whoever_watches() -> None:
 
 
 @simulated
-async def test_an_outage_is_met_by_one_poll_at_a_time_and_ended_by_all() -> None:
+async def test_single_poll_during_an_outage_and_all_afterwards() -> None:
     queue = _Backlog(100_000)
     trial = _Trial(queue)
     await asyncio.sleep(1)
@@ -396,7 +376,7 @@ async def test_an_outage_is_met_by_one_poll_at_a_time_and_ended_by_all() -> None
 
 
 @simulated
-async def test_large_messages_are_polled_for_as_far_as_memory_goes() -> None:
+async def test_polls_of_large_messages_respect_the_memory_limit() -> None:
     queue = _Backlog(300)
     queue.body = "x" * 1_000_000
     trial = _Trial(queue, limit_bytes=16_000_000)
@@ -409,7 +389,7 @@ async def test_large_messages_are_polled_for_as_far_as_memory_goes() -> None:
 
 
 @simulated
-async def test_our_own_mistake_in_a_poll_ends_the_receiver() -> None:
+async def test_unexpected_error_in_a_poll_ends_the_receiver() -> None:
     queue: Any = _Backlog(5)
     queue.errors = [ZeroDivisionError()]
     trial = _Trial(queue)
@@ -418,7 +398,7 @@ async def test_our_own_mistake_in_a_poll_ends_the_receiver() -> None:
     assert trial.slots.in_flight == 0
 
 
-def test_an_idle_receiver_never_deadlocks() -> None:
+def test_idle_receiver_never_deadlocks() -> None:
     async def main() -> None:
         trial = _Trial(_Backlog(10, seconds=0.0), slots=1)
         await asyncio.sleep(100)
@@ -432,7 +412,7 @@ def test_an_idle_receiver_never_deadlocks() -> None:
 
 
 @simulated
-async def test_empty_polls_of_a_server_that_ignores_the_wait_are_a_second_apart() -> None:
+async def test_empty_polls_are_a_second_apart_if_the_server_ignores_the_wait() -> None:
     queue = _Backlog(0, waits=False)
     trial = _Trial(queue)
     await asyncio.sleep(10)

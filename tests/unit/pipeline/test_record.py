@@ -1,4 +1,4 @@
-"""State the fate of an acceptance, whatever the table answers."""
+"""Tests of the outcome of an acceptance for each response of the table."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tests.unit.fakes import (
     FakeAcceptanceStore,
     acceptance,
     clock,
-    health,
     policy,
     received_message,
+    service_state,
     settings,
 )
 from worker.domain.outcome import DUPLICATE, RECORDED, Outcome, OutcomeKind
@@ -43,17 +43,9 @@ class _Trial:
     def __init__(self, *policies: Any, now: Callable[[], datetime] = clock, **changes: Any) -> None:
         self.store = FakeAcceptanceStore(*(policies or (policy(),)))
         self.events = Counter[str]()
-        self.breaker = Breaker()
-        self.stopping = asyncio.Event()
-        self.recorder = Recorder(
-            self.store,
-            settings(**changes),
-            breaker=self.breaker,
-            health=health(self.breaker, self.stopping),
-            stopping=self.stopping,
-            now=now,
-            events=self.events,
-        )
+        state = service_state()
+        self.breaker, self.stopping = state.breaker, state.stopping
+        self.recorder = Recorder(self.store, settings(**changes), state, now, self.events)
 
     async def record(self, *, receive_count: int = 1, **changes: Any) -> Outcome:
         given = received_message(receive_count=receive_count)
@@ -65,7 +57,7 @@ def _now() -> float:
 
 
 @simulated
-async def test_what_is_recorded_carries_the_time_at_which_sqs_took_it() -> None:
+async def test_record_has_the_time_when_sqs_received_the_message() -> None:
     trial = _Trial()
     sent_at = START - timedelta(hours=1)  # our own clock says START
     given = received_message(sent_at=sent_at, first_received_at=START - timedelta(minutes=30))
@@ -74,7 +66,7 @@ async def test_what_is_recorded_carries_the_time_at_which_sqs_took_it() -> None:
 
 
 @simulated
-async def test_a_duplicate_is_acknowledged_and_a_conflict_is_dead() -> None:
+async def test_duplicate_is_acknowledged_and_conflict_is_dead_lettered() -> None:
     trial = _Trial()
     trial.store.results = [RecordResult.DUPLICATE, RecordResult.CONFLICT]
     assert await trial.record() is DUPLICATE
@@ -84,7 +76,7 @@ async def test_a_duplicate_is_acknowledged_and_a_conflict_is_dead() -> None:
 
 
 @simulated
-async def test_another_text_than_was_published_is_dead_at_once() -> None:
+async def test_other_text_than_published_is_dead_lettered_immediately() -> None:
     trial = _Trial()
     outcome = await trial.record(content_sha256="0" * 64)
     assert (outcome.kind, outcome.reason) == (OutcomeKind.DEAD_LETTERED, Reason.CONTENT_MISMATCH)
@@ -95,20 +87,20 @@ async def test_another_text_than_was_published_is_dead_at_once() -> None:
 
 
 @simulated
-async def test_the_hash_of_the_text_may_be_in_capitals_or_absent() -> None:
+async def test_content_hash_may_be_upper_case_or_absent() -> None:
     trial = _Trial()
     assert await trial.record(content_sha256=TEXT_SHA256.upper()) is RECORDED
     assert await trial.record(content_sha256=None) is RECORDED
 
 
 @simulated
-async def test_a_retired_version_is_recorded_all_the_same() -> None:
+async def test_acceptance_of_a_retired_version_is_recorded() -> None:
     trial = _Trial(policy(retired_at=START - timedelta(days=1)))
     assert await trial.record() is RECORDED
 
 
 @simulated
-async def test_an_unknown_version_is_returned_with_growing_delays_and_then_dead() -> None:
+async def test_unknown_version_is_returned_with_growing_delays_then_dead_lettered() -> None:
     trial = _Trial(policy("other"), unknown_policy_seconds=60.0, backoff_base_seconds=1.0)
     delays = []
     receive_count = 0
@@ -133,7 +125,7 @@ async def test_an_unknown_version_is_returned_with_growing_delays_and_then_dead(
     [(0, 1, False), (61, 1, False), (61, 2, False), (59, 3, False), (60, 3, True), (0, 8, True)],
 )
 @simulated
-async def test_an_unknown_version_needs_time_and_tries_to_be_given_up(
+async def test_unknown_version_is_dead_lettered_after_enough_time_and_receives(
     seconds: float, receive_count: int, dead: bool
 ) -> None:
     trial = _Trial(policy("other"))
@@ -148,7 +140,7 @@ def _whole_seconds() -> datetime:
 
 @pytest.mark.parametrize("now", [clock, _whole_seconds])
 @pytest.mark.parametrize("seconds", [5.0, 60.0, 600.0])
-def test_a_wait_for_a_version_ends_on_time(now: Callable[[], datetime], seconds: float) -> None:
+def test_wait_for_a_version_ends_on_time(now: Callable[[], datetime], seconds: float) -> None:
     async def main() -> float:
         trial = _Trial(policy("other"), now=now, unknown_policy_seconds=seconds)
         receive_count = 1
@@ -165,7 +157,7 @@ def test_a_wait_for_a_version_ends_on_time(now: Callable[[], datetime], seconds:
 
 
 @pytest.mark.parametrize("published_seconds", [1, 10, 30, 45])
-def test_a_version_published_late_is_recorded_soon(published_seconds: float) -> None:
+def test_late_published_version_is_recorded_soon(published_seconds: float) -> None:
     async def main() -> float:
         trial = _Trial(policy("other"), unknown_policy_seconds=60.0)
         receive_count = 1
@@ -184,7 +176,7 @@ def test_a_version_published_late_is_recorded_soon(published_seconds: float) -> 
 
 
 @simulated
-async def test_the_last_wait_for_a_version_is_the_rest_in_whole_seconds() -> None:
+async def test_last_wait_for_a_version_is_the_remaining_time_in_whole_seconds() -> None:
     trial = _Trial(policy("other"), unknown_policy_seconds=60.0)
     await asyncio.sleep(43.6)
     outcome = await trial.record(receive_count=7)  # of 8, so that the next one is the last
@@ -192,7 +184,7 @@ async def test_the_last_wait_for_a_version_is_the_rest_in_whole_seconds() -> Non
 
 
 @simulated
-async def test_a_wait_counts_from_the_sending_where_no_first_receive_is_stated() -> None:
+async def test_wait_for_a_version_starts_at_the_sending_without_a_first_receive() -> None:
     trial = _Trial(policy("other"))
     nothing = datetime.fromtimestamp(0, UTC)
     given = received_message(receive_count=3, first_received_at=nothing)
@@ -200,7 +192,7 @@ async def test_a_wait_counts_from_the_sending_where_no_first_receive_is_stated()
 
 
 @simulated
-async def test_a_version_published_meanwhile_is_recorded() -> None:
+async def test_version_published_during_the_wait_is_recorded() -> None:
     trial = _Trial(policy("other"))
     assert (await trial.record()).kind is OutcomeKind.RETURNED
     trial.store.policies["acceptable-use", "2026-01"] = policy()
@@ -209,7 +201,7 @@ async def test_a_version_published_meanwhile_is_recorded() -> None:
 
 @pytest.mark.parametrize("error", [THROTTLED, AWSUnavailableError("down"), AWSDeniedError("no")])
 @simulated
-async def test_while_the_table_fails_the_message_is_held_and_burns_no_receive(
+async def test_message_is_held_while_the_table_fails_without_using_up_receives(
     error: AWSError,
 ) -> None:
     trial = _Trial()
@@ -221,7 +213,7 @@ async def test_while_the_table_fails_the_message_is_held_and_burns_no_receive(
 
 
 @simulated
-async def test_a_policy_that_cannot_be_read_holds_the_message_too() -> None:
+async def test_message_is_held_while_its_policy_cannot_be_read() -> None:
     trial = _Trial()
     trial.store.policy_error = AWSUnavailableError("down")
     task = asyncio.create_task(trial.record())
@@ -232,7 +224,7 @@ async def test_a_policy_that_cannot_be_read_holds_the_message_too() -> None:
 
 
 @simulated
-async def test_held_for_too_long_it_is_returned_with_the_problem() -> None:
+async def test_message_is_returned_with_the_error_after_the_hold_time() -> None:
     trial = _Trial(hold_seconds=600.0)
     trial.store.results = [THROTTLED] * 10_000
     outcome = await trial.record()
@@ -241,7 +233,7 @@ async def test_held_for_too_long_it_is_returned_with_the_problem() -> None:
 
 
 @simulated
-async def test_held_for_too_long_at_its_last_receive_it_is_dead_with_the_problem() -> None:
+async def test_message_is_dead_lettered_after_the_hold_time_of_its_last_receive() -> None:
     trial = _Trial(hold_seconds=60.0, max_attempts=5)
     trial.store.results = [THROTTLED] * 10_000
     outcome = await trial.record(receive_count=5)
@@ -251,7 +243,7 @@ async def test_held_for_too_long_at_its_last_receive_it_is_dead_with_the_problem
 
 @pytest.mark.parametrize("error", [AWSDeniedError("no"), AWSNotFoundError("gone")])
 @simulated
-async def test_held_in_vain_while_access_is_denied_it_is_returned_at_its_last_receive_too(
+async def test_message_is_returned_even_at_its_last_receive_while_access_is_denied(
     error: AWSError,
 ) -> None:
     trial = _Trial(hold_seconds=60.0, max_attempts=5)
@@ -261,7 +253,7 @@ async def test_held_in_vain_while_access_is_denied_it_is_returned_at_its_last_re
 
 
 @simulated
-async def test_only_a_write_proves_that_writing_works_again() -> None:
+async def test_only_a_write_closes_the_breaker_while_writes_fail() -> None:
     trial = _Trial(hold_seconds=60.0)
     trial.store.results = [AWSDeniedError("no")] * 10_000
     await trial.record()
@@ -274,13 +266,13 @@ async def test_only_a_write_proves_that_writing_works_again() -> None:
 
 
 @simulated
-async def test_an_item_that_the_table_rejects_is_returned_until_its_last_receive() -> None:
+async def test_rejected_item_is_returned_until_its_last_receive() -> None:
     trial = _Trial(max_attempts=5)
     trial.store.results = [AWSRejectedError("too large")] * 2
     outcome = await trial.record(receive_count=4)
     assert (outcome.kind, outcome.detail) == (
         OutcomeKind.RETURNED,
-        "the table does not take it: too large",
+        "rejected by the table: too large",
     )
     outcome = await trial.record(receive_count=5)
     assert (outcome.kind, outcome.reason) == (OutcomeKind.DEAD_LETTERED, Reason.EXHAUSTED)
@@ -288,7 +280,7 @@ async def test_an_item_that_the_table_rejects_is_returned_until_its_last_receive
 
 
 @simulated
-async def test_a_stop_returns_a_held_message_at_once_and_without_delay() -> None:
+async def test_stop_returns_a_held_message_immediately_and_without_delay() -> None:
     trial = _Trial(backoff_base_seconds=100.0, backoff_cap_seconds=100.0)
     trial.store.results = [THROTTLED] * 10_000
     task = asyncio.create_task(trial.record())
@@ -300,7 +292,7 @@ async def test_a_stop_returns_a_held_message_at_once_and_without_delay() -> None
 
 
 @simulated
-async def test_a_stop_lets_a_write_under_way_end() -> None:
+async def test_stop_waits_for_a_write_in_flight() -> None:
     trial = _Trial()
     trial.store.seconds = 5.0
     task = asyncio.create_task(trial.record())
@@ -322,7 +314,7 @@ async def test_failures_open_the_breaker_and_a_success_closes_it() -> None:
 
 
 @simulated
-async def test_a_rejected_item_does_not_open_the_breaker() -> None:
+async def test_rejected_item_does_not_open_the_breaker() -> None:
     trial = _Trial()
     trial.store.results = [AWSRejectedError("no")] * 50
     for _ in range(50):
@@ -331,7 +323,7 @@ async def test_a_rejected_item_does_not_open_the_breaker() -> None:
 
 
 @simulated
-async def test_no_detail_holds_any_evidence() -> None:
+async def test_details_contain_no_evidence() -> None:
     trial = _Trial(max_attempts=1)
     trial.store.results = [RecordResult.CONFLICT, AWSRejectedError("no")]
     for outcome in (

@@ -1,4 +1,4 @@
-"""State how SQS is told the fate of a delivery, entry by entry."""
+"""Tests of deletes, returns and dead letters, entry by entry."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.simulation.virtual_clock import simulated
-from tests.unit.fakes import Answer, FakeQueue, Script, agree, clock, health, received_message
+from tests.unit.fakes import (
+    Answer,
+    FakeQueue,
+    Script,
+    agree,
+    clock,
+    received_message,
+    service_state,
+    settings,
+)
 from worker.domain.dead_letter import ATTRIBUTE, original, read
 from worker.domain.outcome import DUPLICATE, RECORDED, Outcome, OutcomeKind
 from worker.errors import (
@@ -22,8 +31,6 @@ from worker.errors import (
     LeaseLostError,
     Reason,
 )
-from worker.pipeline.access_watch import AccessWatch
-from worker.pipeline.breaker import Breaker
 from worker.pipeline.lease import Lease, Leases
 from worker.pipeline.settle import Settler
 from worker.pipeline.unsent import UnsentDeadLetters
@@ -36,23 +43,12 @@ class _Trial:
         self.source, self.dead_letters = FakeQueue(), FakeQueue()
         self.events = Counter[str]()
         self.leases = Leases(self.source.change_visibility, visibility, events=self.events)
-        loop_clock = asyncio.get_running_loop().time
-        self.access = AccessWatch(300, lambda _: self.stopping.set(), clock=loop_clock)
-        self.stopping = asyncio.Event()
-        self.unsent = UnsentDeadLetters(loop_clock)
+        state = service_state()
+        self.access, self.stopping = state.access, state.stopping
+        self.unsent = UnsentDeadLetters(asyncio.get_running_loop().time)
+        chosen = settings(settle_concurrency=4, backoff_cap_seconds=300.0, max_attempts=10)
         self.settler = Settler(
-            self.source,
-            self.dead_letters,
-            concurrency=4,
-            undeliverable_seconds=33.0,
-            redrive_seconds=300.0,
-            max_attempts=10,
-            now=clock,
-            access=self.access,
-            health=health(Breaker(), self.stopping),
-            stopping=self.stopping,
-            unsent=self.unsent,
-            events=self.events,
+            self.source, self.dead_letters, chosen, state, self.unsent, clock, self.events
         )
 
     def hold(self, number: int = 0, **changes: Any) -> Lease:
@@ -77,7 +73,7 @@ def _failing(error: AWSError, times: int = 1000) -> Script:
 
 @pytest.mark.parametrize("outcome", [RECORDED, DUPLICATE])
 @simulated
-async def test_what_is_recorded_is_deleted(outcome: Outcome) -> None:
+async def test_recorded_message_is_deleted(outcome: Outcome) -> None:
     trial = _Trial()
     assert await trial.settle(outcome) is outcome
     assert trial.source.log == [("delete", [received_message()])]
@@ -86,7 +82,7 @@ async def test_what_is_recorded_is_deleted(outcome: Outcome) -> None:
 
 
 @simulated
-async def test_what_is_returned_is_hidden_for_its_delay() -> None:
+async def test_returned_message_is_invisible_for_its_delay() -> None:
     trial = _Trial()
     outcome = Outcome.returned("later", 17.0)
     assert await trial.settle(outcome) is outcome
@@ -94,7 +90,7 @@ async def test_what_is_returned_is_hidden_for_its_delay() -> None:
 
 
 @simulated
-async def test_deletes_are_gathered_into_batches_of_ten() -> None:
+async def test_deletes_are_batched_by_ten() -> None:
     trial = _Trial()
     await asyncio.gather(*(trial.settle(RECORDED, number) for number in range(40)))
     assert [len(batch) for batch in trial.source.of("delete")] == [10] * 4
@@ -102,7 +98,7 @@ async def test_deletes_are_gathered_into_batches_of_ten() -> None:
 
 
 @simulated
-async def test_every_entry_is_read_and_only_what_failed_is_tried_again() -> None:
+async def test_only_failed_entries_of_a_batch_are_retried() -> None:
     trial = _Trial()
     failing = {"handle-2", "handle-5"}
 
@@ -122,7 +118,7 @@ async def test_every_entry_is_read_and_only_what_failed_is_tried_again() -> None
 
 @pytest.mark.parametrize("error", [AWSThrottledError("slow"), AWSUnavailableError("down")])
 @simulated
-async def test_a_delete_that_keeps_failing_is_left_to_the_next_delivery(error: AWSError) -> None:
+async def test_repeatedly_failing_delete_is_left_to_the_next_receive(error: AWSError) -> None:
     trial = _Trial()
     trial.source.on_delete = _failing(error)
     assert await trial.settle(RECORDED) is RECORDED
@@ -131,7 +127,7 @@ async def test_a_delete_that_keeps_failing_is_left_to_the_next_delivery(error: A
 
 
 @simulated
-async def test_retries_wait_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_retry_delays_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.pipeline.settle.full_jitter", lambda attempt, **_: attempt)
     trial = _Trial()
     trial.source.on_delete = _failing(AWSThrottledError("slow"))
@@ -142,7 +138,7 @@ async def test_retries_wait_longer_each_time(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @simulated
-async def test_a_hand_back_that_fails_is_counted() -> None:
+async def test_failed_return_is_counted() -> None:
     trial = _Trial()
     trial.source.on_change = _failing(AWSRejectedError("no"))
     returned = Outcome.returned("busy", delay_seconds=7.0)
@@ -152,7 +148,7 @@ async def test_a_hand_back_that_fails_is_counted() -> None:
 
 @pytest.mark.parametrize("error", [LeaseLostError("gone"), AWSRejectedError("no")])
 @simulated
-async def test_a_delete_that_can_never_succeed_is_not_repeated(error: AWSError) -> None:
+async def test_rejected_delete_is_not_retried(error: AWSError) -> None:
     trial = _Trial()
     trial.source.on_delete = _failing(error)
     await trial.settle(RECORDED)
@@ -160,7 +156,7 @@ async def test_a_delete_that_can_never_succeed_is_not_repeated(error: AWSError) 
 
 
 @simulated
-async def test_no_retry_outlasts_the_lease() -> None:
+async def test_retries_end_with_the_lease() -> None:
     trial = _Trial(visibility=0.05)
     trial.source.on_delete = _failing(AWSUnavailableError("down"))
     for number in range(20):
@@ -169,7 +165,7 @@ async def test_no_retry_outlasts_the_lease() -> None:
 
 
 @simulated
-async def test_a_late_delete_is_counted_as_such_and_not_trusted() -> None:
+async def test_delete_after_a_lost_lease_is_counted_as_late() -> None:
     trial = _Trial()
     lease = trial.hold()
     await asyncio.sleep(130)
@@ -178,7 +174,7 @@ async def test_a_late_delete_is_counted_as_such_and_not_trusted() -> None:
 
 
 @simulated
-async def test_a_dead_letter_is_confirmed_before_the_message_is_deleted() -> None:
+async def test_message_is_deleted_only_after_its_dead_letter_is_confirmed() -> None:
     trial = _Trial()
     deleted_at: list[float] = []
     sent_at: list[float] = []
@@ -206,7 +202,7 @@ async def test_a_dead_letter_is_confirmed_before_the_message_is_deleted() -> Non
 
 
 @simulated
-async def test_a_dead_letter_that_fails_in_passing_is_sent_again() -> None:
+async def test_dead_letter_is_retried_after_a_transient_failure() -> None:
     trial = _Trial()
     trial.dead_letters.on_send = _failing(AWSUnavailableError("down"), times=2)
     assert await trial.settle(DEAD) is DEAD
@@ -216,18 +212,18 @@ async def test_a_dead_letter_that_fails_in_passing_is_sent_again() -> None:
 
 @pytest.mark.parametrize("error", [AWSRejectedError("too large"), AWSUnavailableError("down")])
 @simulated
-async def test_what_cannot_be_dead_lettered_is_returned_and_not_deleted(error: AWSError) -> None:
+async def test_message_is_returned_if_its_dead_letter_cannot_be_sent(error: AWSError) -> None:
     trial = _Trial()
     trial.dead_letters.on_send = _failing(error)
     outcome = await trial.settle(DEAD)
     assert (outcome.kind, outcome.reason) == (OutcomeKind.RETURNED, None)
     assert outcome.detail == f"could not be dead-lettered: {error}"
-    assert trial.source.log == [("change", [(received_message(), 33.0)])]
+    assert trial.source.log == [("change", [(received_message(), 60.0)])]
     assert trial.events == {"dead_letter_failed": 1}
 
 
 @simulated
-async def test_a_lost_lease_is_not_dead_lettered() -> None:
+async def test_message_with_a_lost_lease_is_not_dead_lettered() -> None:
     trial = _Trial()
     lease = trial.hold()
     trial.hold(receipt_handle="newer")
@@ -238,7 +234,7 @@ async def test_a_lost_lease_is_not_dead_lettered() -> None:
 
 
 @simulated
-async def test_a_lost_lease_is_not_handed_back() -> None:
+async def test_message_with_a_lost_lease_is_not_returned() -> None:
     trial = _Trial()
     lease = trial.hold()
     trial.hold(receipt_handle="newer")
@@ -247,7 +243,7 @@ async def test_a_lost_lease_is_not_handed_back() -> None:
 
 
 @simulated
-async def test_the_lease_is_kept_while_a_dead_letter_is_sent_and_stopped_before_settling() -> None:
+async def test_lease_is_extended_until_the_dead_letter_is_confirmed() -> None:
     trial = _Trial(visibility=4.0)
     trial.dead_letters.seconds = 10.0
     keeping = asyncio.create_task(trial.leases.run())
@@ -260,7 +256,7 @@ async def test_the_lease_is_kept_while_a_dead_letter_is_sent_and_stopped_before_
 
 
 @simulated
-async def test_an_extension_never_overwrites_a_hand_back() -> None:
+async def test_extension_never_overwrites_a_return() -> None:
     trial = _Trial(visibility=4.0)
     keeping = asyncio.create_task(trial.leases.run())
     lease = trial.hold()
@@ -273,7 +269,7 @@ async def test_an_extension_never_overwrites_a_hand_back() -> None:
 
 
 @simulated
-async def test_two_deliveries_of_one_message_never_share_a_batch() -> None:
+async def test_a_message_received_twice_is_never_twice_in_a_batch() -> None:
     trial = _Trial()
     older, newer = trial.hold(receipt_handle="old"), trial.hold(receipt_handle="new")
     await asyncio.gather(*(trial.settler.settle(each, RECORDED) for each in (older, newer)))
@@ -285,7 +281,7 @@ async def test_two_deliveries_of_one_message_never_share_a_batch() -> None:
 
 
 @simulated
-async def test_dead_letters_stay_within_the_bytes_of_a_batch() -> None:
+async def test_dead_letters_respect_the_size_limit_of_a_batch() -> None:
     trial = _Trial()
     large = [trial.hold(number, body="x" * 500_000) for number in range(4)]
     await asyncio.gather(*(trial.settler.settle(each, DEAD) for each in large))
@@ -295,7 +291,7 @@ async def test_dead_letters_stay_within_the_bytes_of_a_batch() -> None:
 
 
 @simulated
-async def test_closing_abandons_what_is_in_flight_and_cancels_no_caller() -> None:
+async def test_closing_abandons_entries_in_flight_without_cancelling_callers() -> None:
     trial = _Trial()
     trial.source.seconds = 1000
     task = asyncio.create_task(trial.settle(RECORDED))
@@ -307,7 +303,7 @@ async def test_closing_abandons_what_is_in_flight_and_cancels_no_caller() -> Non
 
 @pytest.mark.parametrize("outcome", [RECORDED, DUPLICATE])
 @simulated
-async def test_a_message_whose_delete_is_denied_is_kept_until_it_can_be_deleted(
+async def test_message_is_held_while_its_delete_is_denied(
     outcome: Outcome,
 ) -> None:
     trial = _Trial(visibility=40.0)
@@ -316,11 +312,11 @@ async def test_a_message_whose_delete_is_denied_is_kept_until_it_can_be_deleted(
     task = asyncio.create_task(trial.settle(outcome))
     await asyncio.sleep(200)
     assert not task.done()
-    assert trial.access.troubles == ["AccessDenied: no"]
+    assert trial.access.problems == ["AccessDenied: no"]
     trial.source.on_delete = agree
     assert await task is outcome
     keeping.cancel()
-    assert trial.access.troubles == []
+    assert trial.access.problems == []
     assert trial.events["lease_lost"] == trial.events["delete_failed"] == 0
     assert trial.events["deleted"] == 1
     assert len(trial.leases) == 0
@@ -328,7 +324,7 @@ async def test_a_message_whose_delete_is_denied_is_kept_until_it_can_be_deleted(
 
 
 @simulated
-async def test_a_message_whose_delete_and_extension_are_denied_is_held_for_its_lease_only() -> None:
+async def test_message_is_held_only_for_its_lease_if_extensions_are_denied_too() -> None:
     trial = _Trial(visibility=40.0)
     keeping = asyncio.create_task(trial.leases.run())
     denied = AWSDeniedError("AccessDenied: no")
@@ -341,7 +337,7 @@ async def test_a_message_whose_delete_and_extension_are_denied_is_held_for_its_l
 
 
 @simulated
-async def test_a_stop_lets_go_of_what_cannot_be_settled() -> None:
+async def test_stop_releases_messages_that_cannot_be_settled() -> None:
     trial = _Trial()
     trial.source.on_delete = trial.dead_letters.on_send = lambda _: AWSDeniedError("no")
     recorded = asyncio.create_task(trial.settle(RECORDED))
@@ -351,41 +347,41 @@ async def test_a_stop_lets_go_of_what_cannot_be_settled() -> None:
     await asyncio.sleep(0.1)
     assert recorded.result() is RECORDED
     assert dead.result().kind is OutcomeKind.RETURNED
-    assert trial.source.entries("change")[-1] == (received_message(1), 33.0)
+    assert trial.source.entries("change")[-1] == (received_message(1), 60.0)
     assert len(trial.leases) == 0
 
 
 @simulated
-async def test_a_dead_letter_that_is_denied_is_sent_when_it_is_permitted() -> None:
+async def test_denied_dead_letter_is_sent_once_permitted() -> None:
     trial = _Trial()
     keeping = asyncio.create_task(trial.leases.run())
     trial.dead_letters.on_send = lambda _: AWSDeniedError("AccessDenied: no")
     task = asyncio.create_task(trial.settle(DEAD))
     await asyncio.sleep(200)
-    assert trial.access.troubles == ["AccessDenied: no"]
+    assert trial.access.problems == ["AccessDenied: no"]
     # A delete that works says nothing about the dead-letter queue.
     await trial.settle(RECORDED, 1)
-    assert trial.access.troubles == ["AccessDenied: no"]
+    assert trial.access.problems == ["AccessDenied: no"]
     trial.dead_letters.on_send = agree
     assert await task is DEAD
     keeping.cancel()
-    assert trial.access.troubles == []
+    assert trial.access.problems == []
     assert trial.events["dead_letter_failed"] == 0
 
 
 @simulated
-async def test_a_dead_letter_whose_version_may_be_published_meanwhile_is_not_held() -> None:
+async def test_message_with_an_unpublished_version_is_not_held_for_its_dead_letter() -> None:
     trial = _Trial()
     trial.dead_letters.on_send = lambda _: AWSDeniedError("AccessDenied: no")
     unknown = Outcome.dead_lettered(Reason.UNKNOWN_POLICY, "policy aup has no published version 2")
     outcome = await trial.settle(unknown)
     assert outcome.kind is OutcomeKind.RETURNED
-    assert trial.source.entries("change")[-1][1] == 33.0
+    assert trial.source.entries("change")[-1][1] == 60.0
 
 
 @pytest.mark.parametrize("error", [LeaseLostError("gone"), AWSUnavailableError("down")])
 @simulated
-async def test_a_message_with_a_confirmed_dead_letter_is_only_deleted_when_it_comes_back(
+async def test_dead_lettered_message_is_only_deleted_when_received_again(
     error: AWSError,
 ) -> None:
     trial = _Trial()
@@ -401,11 +397,11 @@ async def test_a_message_with_a_confirmed_dead_letter_is_only_deleted_when_it_co
 
 
 @simulated
-async def test_confirmed_dead_letters_are_remembered_within_bounds() -> None:
+async def test_number_of_remembered_dead_letters_is_limited() -> None:
     trial = _Trial()
     await asyncio.gather(*(trial.settle(DEAD, number) for number in range(30)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("worker.pipeline.settle._REMEMBERED_DEAD_LETTERS", 30)
+        patch.setattr("worker.pipeline.settle._DEAD_LETTERED_MAX", 30)
         await asyncio.gather(*(trial.settle(DEAD, number) for number in range(30, 60)))
     assert len(trial.settler._dead_lettered) == 30
     assert (await trial.settle(DEAD, 0)) is DEAD
@@ -426,13 +422,13 @@ async def test_dead_letter_fits_the_limit_of_its_own_queue() -> None:
 
 
 @simulated
-async def test_refused_dead_letter_is_left_to_the_redrive_policy_after_the_last_attempt() -> None:
+async def test_message_is_left_to_the_redrive_policy_after_its_last_attempt() -> None:
     trial = _Trial()
     trial.dead_letters.on_send = _failing(AWSRejectedError("InvalidParameterValue: too long"))
     with capture_logs() as logs:
         for count in (9, 10, 11):
             assert (await trial.settle(DEAD, receive_count=count)).kind is OutcomeKind.RETURNED
-    assert [seconds for _, seconds in trial.source.entries("change")] == [33.0, 300.0, 300.0]
+    assert [seconds for _, seconds in trial.source.entries("change")] == [60.0, 300.0, 300.0]
     assert trial.events == {"dead_letter_failed": 3, "left_to_redrive": 2}
     left = [each for each in logs if each["event"] == "message left to the redrive policy"]
     assert [each["receive_count"] for each in left] == [10, 11]
@@ -451,50 +447,50 @@ async def test_message_is_not_left_to_redrive_while_its_dead_letter_may_be_sent_
     trial.dead_letters.on_send = _failing(error)
     await trial.settle(DEAD, receive_count=11)
     assert trial.events == {"dead_letter_failed": 1}
-    assert [seconds for _, seconds in trial.source.entries("change")] == [33.0]
+    assert [seconds for _, seconds in trial.source.entries("change")] == [60.0]
 
 
 @simulated
-async def test_readiness_counts_refused_dead_letters_until_they_are_sent() -> None:
+async def test_readiness_counts_rejected_dead_letters_until_they_are_sent() -> None:
     trial = _Trial()
-    assert trial.unsent.trouble == ""
+    assert trial.unsent.problem == ""
     trial.dead_letters.on_send = _failing(AWSRejectedError("too long"))
     for number in (1, 1, 2):
         await trial.settle(DEAD, number)
     trial.dead_letters.on_send = agree
     await trial.settle(DEAD, 3)
-    assert trial.unsent.trouble == "2 dead letters cannot be sent: too long"
+    assert trial.unsent.problem == "2 dead letters cannot be sent: too long"
     await trial.settle(DEAD, 1)
-    assert trial.unsent.trouble == "1 dead letters cannot be sent: too long"
+    assert trial.unsent.problem == "1 dead letters cannot be sent: too long"
     await trial.settle(DEAD, 2)
-    assert trial.unsent.trouble == ""
+    assert trial.unsent.problem == ""
 
 
 @simulated
-async def test_readiness_returns_when_refused_messages_stay_away() -> None:
+async def test_service_is_ready_again_when_rejected_messages_are_not_received_again() -> None:
     trial = _Trial()
     trial.dead_letters.on_send = _failing(AWSRejectedError("too long"))
     await trial.settle(DEAD)
-    await asyncio.sleep(90)
-    assert trial.unsent.trouble
+    await asyncio.sleep(115)
+    assert trial.unsent.problem
     await asyncio.sleep(10)
-    assert trial.unsent.trouble == ""
+    assert trial.unsent.problem == ""
 
 
 @simulated
-async def test_readiness_returns_with_the_first_dead_letter_after_an_outage() -> None:
+async def test_service_is_ready_again_with_the_first_dead_letter_after_an_outage() -> None:
     trial = _Trial()
     trial.dead_letters.on_send = _failing(AWSUnavailableError("down"))
     await trial.settle(DEAD, 1)
-    assert trial.unsent.trouble == "1 dead letters cannot be sent: down"
+    assert trial.unsent.problem == "1 dead letters cannot be sent: down"
     trial.dead_letters.on_send = agree
     await trial.settle(DEAD, 2)
-    assert trial.unsent.trouble == ""
+    assert trial.unsent.problem == ""
 
 
 @simulated
-async def test_unsent_dead_letters_are_remembered_in_bounded_memory() -> None:
+async def test_number_of_remembered_unsent_dead_letters_is_limited() -> None:
     unsent = UnsentDeadLetters(asyncio.get_running_loop().time)
     for number in range(12_000):
-        unsent.failed(f"m-{number}", AWSRejectedError("too long"), 33.0)
-    assert unsent.trouble == "10000 dead letters cannot be sent: too long"
+        unsent.failed(f"m-{number}", AWSRejectedError("too long"), 60.0)
+    assert unsent.problem == "10000 dead letters cannot be sent: too long"

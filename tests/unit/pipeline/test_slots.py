@@ -1,4 +1,4 @@
-"""State that slots stay in balance, whoever is cancelled where."""
+"""Tests of the limits on messages in flight."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from worker.pipeline.slots import Slots
 
 
 @simulated
-async def test_a_slot_is_held_until_its_block_ends() -> None:
+async def test_slot_is_released_at_the_end_of_its_block() -> None:
     slots = Slots(10)
     (slot,) = await slots.reserve(1)
     async with slot:
@@ -22,7 +22,7 @@ async def test_a_slot_is_held_until_its_block_ends() -> None:
 
 
 @simulated
-async def test_a_slot_is_given_back_when_its_block_fails() -> None:
+async def test_slot_is_released_when_its_block_raises() -> None:
     slots = Slots(10)
     (slot,) = await slots.reserve(1)
     with pytest.raises(ZeroDivisionError):
@@ -32,7 +32,7 @@ async def test_a_slot_is_given_back_when_its_block_fails() -> None:
 
 
 @simulated
-async def test_giving_a_slot_back_twice_changes_nothing() -> None:
+async def test_releasing_a_slot_twice_has_no_effect() -> None:
     slots = Slots(10)
     taken = await slots.reserve(2)
     taken[0].release()
@@ -41,7 +41,7 @@ async def test_giving_a_slot_back_twice_changes_nothing() -> None:
 
 
 @simulated
-async def test_no_more_than_asked_and_no_more_than_free_are_taken() -> None:
+async def test_reservation_is_limited_by_request_and_by_free_slots() -> None:
     slots = Slots(15)
     assert len(await slots.reserve(10)) == 10
     assert len(await slots.reserve(5)) == 5
@@ -49,7 +49,7 @@ async def test_no_more_than_asked_and_no_more_than_free_are_taken() -> None:
 
 
 @simulated
-async def test_a_reservation_waits_until_a_poll_is_worth_its_price() -> None:
+async def test_reservation_waits_until_a_poll_is_worth_its_call() -> None:
     slots = Slots(30)
     taken = await slots.reserve(30)
     waiting = asyncio.create_task(slots.reserve(10))
@@ -62,7 +62,7 @@ async def test_a_reservation_waits_until_a_poll_is_worth_its_price() -> None:
 
 
 @simulated
-async def test_where_there_are_few_slots_half_of_them_are_enough() -> None:
+async def test_half_of_the_slots_suffice_if_there_are_few() -> None:
     slots = Slots(4)
     taken = await slots.reserve(4)
     waiting = asyncio.create_task(slots.reserve(10))
@@ -74,7 +74,7 @@ async def test_where_there_are_few_slots_half_of_them_are_enough() -> None:
 
 
 @simulated
-async def test_a_single_slot_is_enough_where_there_is_but_one() -> None:
+async def test_single_slot_can_be_reserved() -> None:
     slots = Slots(1)
     (slot,) = await slots.reserve(10)
     slot.release()
@@ -82,7 +82,7 @@ async def test_a_single_slot_is_enough_where_there_is_but_one() -> None:
 
 
 @simulated
-async def test_every_waiter_gets_its_turn() -> None:
+async def test_every_waiter_is_served() -> None:
     slots = Slots(10)
     served: list[int] = []
 
@@ -99,7 +99,7 @@ async def test_every_waiter_gets_its_turn() -> None:
 
 
 @simulated
-async def test_a_waiter_that_is_cancelled_in_its_turn_passes_it_on() -> None:
+async def test_cancelled_waiter_passes_its_turn_on() -> None:
     slots = Slots(1)
     (slot,) = await slots.reserve(1)
     first = asyncio.create_task(slots.reserve(1))
@@ -113,14 +113,14 @@ async def test_a_waiter_that_is_cancelled_in_its_turn_passes_it_on() -> None:
 
 
 @simulated
-async def test_a_poll_asks_for_no_more_than_the_largest_messages_have_room_for() -> None:
+async def test_reservation_assumes_the_largest_messages_at_first() -> None:
     slots = Slots(100, 5.5 * MESSAGE_MAX_BYTES)
     assert len(await slots.reserve(10)) == 5
     assert slots.bytes_in_flight == 5 * MESSAGE_MAX_BYTES
 
 
 @simulated
-async def test_a_poll_need_not_wait_where_just_enough_has_room() -> None:
+async def test_reservation_does_not_wait_if_memory_just_suffices() -> None:
     slots = Slots(20, 10 * MESSAGE_MAX_BYTES)
     assert len(await slots.reserve(5)) == 5
     # Room for half of the bound is enough; nothing is to be released.
@@ -128,7 +128,7 @@ async def test_a_poll_need_not_wait_where_just_enough_has_room() -> None:
 
 
 @simulated
-async def test_small_messages_leave_their_room_to_other_polls() -> None:
+async def test_small_messages_leave_memory_for_other_polls() -> None:
     slots = Slots(100, 10 * MESSAGE_MAX_BYTES)
     first = await slots.reserve(10)
     waiting = asyncio.create_task(slots.reserve(10))
@@ -141,7 +141,7 @@ async def test_small_messages_leave_their_room_to_other_polls() -> None:
 
 
 @simulated
-async def test_one_large_message_makes_every_poll_expect_such() -> None:
+async def test_one_large_message_raises_the_expected_size() -> None:
     slots = Slots(1000, 4 * MESSAGE_MAX_BYTES)
     for _ in range(200):
         for slot in await slots.reserve(10):
@@ -156,7 +156,7 @@ async def test_one_large_message_makes_every_poll_expect_such() -> None:
 
 
 @simulated
-async def test_a_message_larger_than_all_the_room_is_held_alone() -> None:
+async def test_message_larger_than_the_memory_limit_is_held_alone() -> None:
     slots = Slots(10, MESSAGE_MAX_BYTES)
     (slot,) = await slots.reserve(10)
     slot.fill(4 * MESSAGE_MAX_BYTES)  # a character beyond the Basic Multilingual Plane does that
@@ -168,7 +168,7 @@ async def test_a_message_larger_than_all_the_room_is_held_alone() -> None:
 
 
 @simulated
-async def test_the_slots_that_hold_a_message_are_counted() -> None:
+async def test_filled_slots_are_counted() -> None:
     slots = Slots(10)
     taken = await slots.reserve(3)
     taken[0].fill(400)

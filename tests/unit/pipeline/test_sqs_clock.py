@@ -1,4 +1,4 @@
-"""SQS's time is known without this host's clock."""
+"""Tests of the estimate of SQS time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _date(wrong_seconds: float = 0.0) -> str:
 
 
 def _first(date: str = "") -> ReceivedMessage:
-    """Return a message that SQS hands out for the first time, and right now."""
+    """Return a message that is received for the first time, now."""
     return received_message(
         sent_at=_true() - timedelta(hours=1), first_received_at=_true(), date=date
     )
@@ -51,7 +51,7 @@ def _again(date: str = "", **changes: Any) -> ReceivedMessage:
 
 @pytest.mark.parametrize("seconds", [-172_800, -600, 0, 600])
 @simulated
-async def test_the_time_is_that_of_the_date_header_whatever_the_hosts_clock_says(
+async def test_time_is_that_of_the_date_header_whatever_the_host_clock(
     seconds: float,
 ) -> None:
     trial = _Trial(seconds)
@@ -64,19 +64,19 @@ async def test_the_time_is_that_of_the_date_header_whatever_the_hosts_clock_says
 @OFFSETS
 @pytest.mark.parametrize("header", ["", "soon", "Thu, 01 Jan 1970 00:00:00 GMT"])
 @simulated
-async def test_without_a_date_header_the_time_is_that_of_a_first_receive(
+async def test_time_is_that_of_a_first_receive_without_a_date_header(
     header: str, seconds: float
 ) -> None:
     trial = _Trial(seconds)
     trial.clock.learn(_first(header))
     await asyncio.sleep(1000)
     assert trial.error_seconds == pytest.approx(0, abs=0.001)
-    assert bool(trial.clock.trouble) is (abs(seconds) > 300)
+    assert bool(trial.clock.problem) is (abs(seconds) > 300)
 
 
 @pytest.mark.parametrize("wrong_seconds", [-86_400, 600, 86_400, 3e9])
 @simulated
-async def test_a_date_header_that_everything_else_contradicts_is_ignored(
+async def test_date_header_contradicted_by_all_other_evidence_is_ignored(
     wrong_seconds: float,
 ) -> None:
     trial = _Trial()
@@ -84,31 +84,31 @@ async def test_a_date_header_that_everything_else_contradicts_is_ignored(
     await asyncio.sleep(5)
     trial.clock.learn(_again(_date(wrong_seconds)))
     assert trial.error_seconds == pytest.approx(0, abs=0.001)
-    assert trial.clock.doubt == ""
+    assert trial.clock.uncertainty == ""
 
 
 @pytest.mark.parametrize("known", [{}, {"sent_at": START}])
 @simulated
-async def test_a_timestamp_that_was_not_stated_is_no_first_receive(known: Any) -> None:
+async def test_missing_timestamp_does_not_count_as_a_first_receive(known: Any) -> None:
     trial = _Trial()
     nothing = datetime.fromtimestamp(0, UTC)
     given = {"sent_at": nothing, "first_received_at": nothing, **known}
     await asyncio.sleep(1000)
     trial.clock.learn(received_message(**given))
-    assert trial.clock.doubt == "SQS's time is unknown so far"
-    assert trial.clock.trouble == ""
+    assert trial.clock.uncertainty == "SQS time is not known yet"
+    assert trial.clock.problem == ""
 
 
 @simulated
-async def test_a_date_header_that_no_host_could_be_served_with_is_ignored() -> None:
+async def test_implausible_date_header_is_ignored() -> None:
     trial = _Trial()
     trial.clock.learn(_again(_date(86_400)))
     assert trial.error_seconds == -3600
-    assert trial.clock.doubt == "SQS's time is unknown so far"
+    assert trial.clock.uncertainty == "SQS time is not known yet"
 
 
 @simulated
-async def test_without_header_and_first_receive_the_time_is_a_lower_bound_that_advances() -> None:
+async def test_time_is_an_advancing_lower_bound_without_header_and_first_receive() -> None:
     trial = _Trial()
     trial.clock.learn(_again())
     await asyncio.sleep(50)
@@ -116,58 +116,56 @@ async def test_without_header_and_first_receive_the_time_is_a_lower_bound_that_a
     trial.clock.learn(_again())  # says nothing new
     assert trial.error_seconds == pytest.approx(-3600, abs=0.001)
     # That it is behind proves nothing of the host's clock, and nothing can be judged by it.
-    assert trial.clock.trouble == ""
-    assert trial.clock.doubt == "SQS's time is unknown so far"
+    assert trial.clock.problem == ""
+    assert trial.clock.uncertainty == "SQS time is not known yet"
 
 
 @simulated
-async def test_a_slow_host_is_noticed_by_a_single_timestamp() -> None:
+async def test_slow_host_clock_is_detected_by_a_single_timestamp() -> None:
     trial = _Trial(-600)
     trial.clock.learn(_again(sent_at=START - timedelta(seconds=100)))
-    assert trial.clock.trouble == "this host's clock is 500 s behind SQS's; synchronise it"
+    assert trial.clock.problem == "this host's clock is 500 s behind SQS time; synchronise it"
 
 
 @simulated
-async def test_a_jump_of_the_hosts_clock_is_noticed_at_once_and_forgotten_when_it_is_mended() -> (
-    None
-):
+async def test_jump_of_the_host_clock_is_a_problem_until_corrected() -> None:
     trial = _Trial()
     trial.clock.learn(_first())
     for seconds in (-301, 301, 172_800):
         trial.host.skew = timedelta(seconds=seconds)
-        assert f"{abs(seconds)} s" in trial.clock.trouble
+        assert f"{abs(seconds)} s" in trial.clock.problem
     trial.host.skew = timedelta(seconds=299)
-    assert trial.clock.doubt == ""
+    assert trial.clock.uncertainty == ""
     assert trial.error_seconds == pytest.approx(0, abs=0.001)
 
 
 @simulated
-async def test_a_pause_of_the_monotonic_clock_is_made_good_by_the_next_date_header() -> None:
+async def test_pause_of_the_monotonic_clock_is_corrected_by_the_next_date_header() -> None:
     trial = _Trial()
     trial.clock.learn(_first())
     hour = 3600.0
     trial.host.skew = timedelta(seconds=hour)  # both clocks went on while this process stood
-    assert trial.clock.trouble
+    assert trial.clock.problem
     trial.clock.learn(_again(_date(hour)))
-    assert trial.clock.doubt == ""
+    assert trial.clock.uncertainty == ""
 
 
 @simulated
-async def test_small_tolerances_do_not_make_the_precision_a_contradiction() -> None:
+async def test_tolerance_is_never_below_the_precision() -> None:
     trial = _Trial(-5, tolerance_seconds=0)
     trial.clock.learn(_first(_date()))
-    assert trial.clock.doubt == ""
+    assert trial.clock.uncertainty == ""
 
 
 @simulated
-async def test_a_contradiction_is_logged_once_a_minute() -> None:
+async def test_contradiction_is_logged_once_a_minute() -> None:
     trial = _Trial(-600)
     with capture_logs() as logs:
         for _ in range(150):
             trial.clock.learn(_first(_date()))
             await asyncio.sleep(1)
     assert [entry["event"] for entry in logs] == ["clocks differ"] * 3
-    assert logs[0]["problem"] == "this host's clock is 600 s behind SQS's; synchronise it"
+    assert logs[0]["problem"] == "this host's clock is 600 s behind SQS time; synchronise it"
 
 
 @pytest.mark.parametrize(
@@ -181,5 +179,5 @@ async def test_a_contradiction_is_logged_once_a_minute() -> None:
         ("Sun, 22 Nov 99999999999999999999 10:00:00 GMT", None),
     ],
 )
-def test_what_is_no_date_states_no_time(header: str, seconds: float | None) -> None:
+def test_invalid_date_header_has_no_time(header: str, seconds: float | None) -> None:
     assert date_seconds(header) == seconds

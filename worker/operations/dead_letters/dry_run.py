@@ -1,4 +1,4 @@
-"""Whether a message would be recorded now, as far as policies tell."""
+"""Dry run: whether a message would be recorded now, according to its content and the policies."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
-from worker.domain.envelope import decode
+from worker.domain import admission
 from worker.domain.policy import Policy
-from worker.errors import AWSError, Reason, RefusedError
+from worker.errors import AWSError, RefusedError
 
 SUCCEEDS: Final = "would succeed"
 UNCHECKED: Final = "unchecked"
 
 
 class Policies(Protocol):
-    """What a forecast needs of the repository."""
+    """Repository of policies."""
 
     async def policy(self, policy_id: str, version: str) -> Policy | None:
-        """Give a published version."""
+        """Return a published version, None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What would become of a message.
+    """Predicted outcome of a message.
 
     Attributes:
-        code: `SUCCEEDS`, the reason why it would die again, or `UNCHECKED`.
-        detail: one line for a person, empty if it succeeds.
+        code: `SUCCEEDS`, the reason why it would be dead-lettered again, or `UNCHECKED`.
+        detail: One line for a person, empty if it succeeds.
     """
 
     code: str
@@ -41,15 +41,15 @@ class Verdict:
 
 
 class DryRun:
-    """Judge messages as the worker would, asking once for each version.
+    """Prediction of outcomes by the worker's rule of admission; reads each version once.
 
     Args:
-        policies: where published versions are.
-        clock_skew_seconds: how far a time may lie in the future.
-        now: gives the present time, aware.
+        policies: Repository of the published versions.
+        clock_skew_seconds: How far in the future `accepted_at` may be.
+        now: Returns the current time, aware.
 
     Attributes:
-        error: why the policies cannot be read; empty if they can.
+        error: Why the policies cannot be read; empty if they can.
     """
 
     def __init__(
@@ -57,45 +57,35 @@ class DryRun:
     ) -> None:
         self.error = ""
         self._policies = policies
-        self._skew = clock_skew_seconds
+        self._skew_seconds = clock_skew_seconds
         self._now = now
         self._known: dict[tuple[str, str], Policy | None] = {}
 
     async def judge(self, body: str, *, sent_at: datetime | None = None) -> Verdict:
-        """Return what would become of a body.
+        """Return the predicted outcome of a message.
 
         Args:
-            body: of the message to send.
-            sent_at: when SQS took the message, which this host's clock may lag behind.
+            body: Body of the message to send.
+            sent_at: When SQS received it, in case this host's clock is behind.
         """
-        now = self._now() if sent_at is None else max(self._now(), sent_at)
+        clocks = [self._now()] if sent_at is None else [self._now(), sent_at]
         try:
-            acceptance = decode(body, now=now, clock_skew_seconds=self._skew)
+            acceptance = admission.read(body, clocks, clock_skew_seconds=self._skew_seconds)
         except RefusedError as refused:
             return Verdict(refused.reason.value, refused.detail)
-        policy_id, version = acceptance.policy_id, acceptance.version
-        if not await self._read(policy_id, version):
-            return Verdict(UNCHECKED, "it reads well, but the policies cannot be read")
-        policy = self._known[policy_id, version]
-        if policy is None:
-            return Verdict(
-                Reason.UNKNOWN_POLICY.value,
-                f"policy {policy_id} has no published version {version}",
-            )
-        stated = acceptance.content_sha256
-        if stated is not None and stated.lower() != policy.content_sha256:
-            return Verdict(
-                Reason.CONTENT_MISMATCH.value,
-                f"content_sha256 is not that of {policy_id} {version}",
-            )
-        return Verdict(SUCCEEDS)
+        key = (acceptance.policy_id, acceptance.version)
+        if not await self._read(key):
+            return Verdict(UNCHECKED, "the message is valid, but the policies cannot be read")
+        refusal = admission.refusal(acceptance, self._known[key])
+        if refusal is None or refusal.reason is None:
+            return Verdict(SUCCEEDS)
+        return Verdict(refusal.reason.value, refusal.detail)
 
-    async def _read(self, policy_id: str, version: str) -> bool:
-        key = (policy_id, version)
+    async def _read(self, key: tuple[str, str]) -> bool:
         if key not in self._known and not self.error:
             try:
                 self._known[key] = await self._policies.policy(*key)
             except AWSError as error:
-                # Where one cannot be read, asking for each would only take long.
+                # If one version cannot be read, trying the others would only take time.
                 self.error = str(error)
         return key in self._known

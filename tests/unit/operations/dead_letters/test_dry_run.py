@@ -37,7 +37,7 @@ def _forecast(policies: _Policies) -> DryRun:
         (body(1, content_sha256=TEXT_SHA256.upper()), SUCCEEDS, ""),
         (body(1, content_sha256=ABSENT), SUCCEEDS, ""),
         (body(1, version="2026-02"), "unknown_policy", "has no published version 2026-02"),
-        (body(1, content_sha256="0" * 64), "content_mismatch", "is not that of acceptable-use"),
+        (body(1, content_sha256="0" * 64), "content_mismatch", "was published with"),
         (body(1, user_id=""), "invalid", "user_id"),
         ("{", "malformed", "not JSON"),
     ],

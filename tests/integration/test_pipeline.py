@@ -1,4 +1,4 @@
-"""Messages of every kind go where they belong, over real connections."""
+"""Tests of the outcome of every kind of message, over real connections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.place import FORGOTTEN, POLICY, Place, good, now, sha256, stated
 from tests.integration.proxy import proxy_to
-from tests.integration.running import HoldingLedger, ended, until, working
+from tests.integration.running import HoldingStore, ended, until, working
 from worker.aws.queue_lookup import open_queues
 from worker.domain.evidence import verify
 from worker.domain.outcome import OutcomeKind
@@ -20,7 +20,7 @@ from worker.domain.policy import Policy
 from worker.operations.dead_letters import scan as walk_module
 from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.replay import replay
-from worker.pipeline.flow import Flow
+from worker.pipeline.assembly import Pipeline, assemble
 from worker.repository import AUPRepository
 
 # moto's receive slows down with the backlog.
@@ -47,7 +47,7 @@ def without(field: str, number: int) -> str:
 
 
 def good_of_every_kind() -> list[str]:
-    """Write acceptances of the users 0 to 199."""
+    """Return acceptances of the users 0 to 199."""
     bodies = good(120)
     bodies += [enveloped(number) for number in range(120, 160)]
     bodies += [json.dumps(stated(n, version="2026-02")) for n in range(160, 180)]
@@ -57,7 +57,7 @@ def good_of_every_kind() -> list[str]:
 
 
 def hopeless() -> dict[str, str]:
-    """Write messages that can never be recorded, each with its reason."""
+    """Return messages that can never be recorded, each with its reason."""
     malformed = [
         '{"event_id": "a"',
         "not JSON",
@@ -90,24 +90,24 @@ def hopeless() -> dict[str, str]:
     }
 
 
-async def feed(place: Place, flow: Flow, bodies: list[str], already: int = 0) -> int:
-    """Send messages while the flow takes them, wait for their end, and return how many ended."""
+async def feed(place: Place, pipeline: Pipeline, bodies: list[str], already: int = 0) -> int:
+    """Send messages while the pipeline runs; return how many were settled at the end."""
     for start in range(0, len(bodies), 20):
         await place.send(bodies[start : start + 20])
         sent = already + min(start + 20, len(bodies))
-        await until(lambda sent=sent: sent - ended(flow) <= BACKLOG_MAX)  # type: ignore[misc] # bound now
-    await until(lambda: ended(flow) >= already + len(bodies))
+        await until(lambda sent=sent: sent - ended(pipeline) <= BACKLOG_MAX)  # type: ignore[misc] # bound now
+    await until(lambda: ended(pipeline) >= already + len(bodies))
     return already + len(bodies)
 
 
-async def test_every_kind_of_message_ends_where_it_belongs(place: Place) -> None:
+async def test_every_kind_of_message_has_its_outcome(place: Place) -> None:
     bodies = good_of_every_kind()
     doubled = bodies[:30]
     dead = hopeless()
     forged = [json.dumps(stated(number, channel="forged")) for number in range(10)]
-    async with working(place.settings()) as flow:
-        sent = await feed(place, flow, [*bodies, *doubled, *dead])
-        sent = await feed(place, flow, forged, sent)
+    async with working(place.settings()) as pipeline:
+        sent = await feed(place, pipeline, [*bodies, *doubled, *dead])
+        sent = await feed(place, pipeline, forged, sent)
     assert await place.waiting() == (0, 0)
 
     items = await place.recorded()
@@ -129,16 +129,16 @@ async def test_every_kind_of_message_ends_where_it_belongs(place: Place) -> None
     assert {each.body: each.note["reason"] for each in letters} == expected
     assert all(each.note["detail"] for each in letters)
 
-    accounting = flow.metrics.accounting
+    accounting = pipeline.metrics.accounting
     assert accounting.by_kind[OutcomeKind.RECORDED] == len(bodies)
     assert accounting.by_kind[OutcomeKind.DUPLICATE] == len(doubled)
     assert accounting.by_kind[OutcomeKind.DEAD_LETTERED] == len(expected)
     assert accounting.dead_by_reason == Counter(expected.values())
     assert accounting.received == sent + accounting.by_kind[OutcomeKind.RETURNED]
-    assert flow.metrics.events["deleted"] == sent
+    assert pipeline.metrics.events["deleted"] == sent
 
 
-async def test_a_dead_letter_is_the_original_byte_for_byte_with_its_attributes(
+async def test_dead_letter_is_byte_for_byte_the_original_with_its_attributes(
     place: Place,
 ) -> None:
     attributes = {
@@ -147,9 +147,9 @@ async def test_a_dead_letter_is_the_original_byte_for_byte_with_its_attributes(
         "binary": {"DataType": "Binary", "BinaryValue": b"\x00\xff"},
     }
     body = ' {"é":\t"日本語",\r\n "event_id": 1 '
-    async with working(place.settings()) as flow:
+    async with working(place.settings()) as pipeline:
         await place.send([body], attributes)
-        await until(lambda: ended(flow) == 1)
+        await until(lambda: ended(pipeline) == 1)
     (letter,) = await place.dead()
     assert letter.body == body
     note = letter.note
@@ -157,23 +157,23 @@ async def test_a_dead_letter_is_the_original_byte_for_byte_with_its_attributes(
     assert (note["reason"], note["receive_count"]) == ("malformed", 1)
 
 
-async def test_what_died_of_an_unknown_version_is_recorded_after_publication_and_replay(
+async def test_dead_letter_of_an_unknown_version_is_recorded_after_publication_and_replay(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bodies = [json.dumps(stated(number, version=FORGOTTEN)) for number in range(25)]
     settings = place.settings()
-    async with working(settings) as flow:
-        await feed(place, flow, [*bodies, "not JSON"])
-    assert flow.metrics.accounting.dead_by_reason == {"unknown_policy": 25, "malformed": 1}
+    async with working(settings) as pipeline:
+        await feed(place, pipeline, [*bodies, "not JSON"])
+    assert pipeline.metrics.accounting.dead_by_reason == {"unknown_policy": 25, "malformed": 1}
     assert await place.recorded() == []
 
     place.publish(FORGOTTEN)
     monkeypatch.setattr(walk_module, "_POLL_SECONDS", 0)
-    async with open_queues(settings) as (source, dead_letters), working(settings) as flow:
+    async with open_queues(settings) as (source, dead_letters), working(settings) as pipeline:
         figures = await replay(source, dead_letters, DeadLetterFilter(reasons=["unknown_policy"]))
         assert (figures.matched, figures.replayed) == (25, 25)
-        await until(lambda: ended(flow) == 25)
-    assert flow.metrics.accounting.by_kind == {OutcomeKind.RECORDED: 25}
+        await until(lambda: ended(pipeline) == 25)
+    assert pipeline.metrics.accounting.by_kind == {OutcomeKind.RECORDED: 25}
     items = await place.recorded()
     assert {item["user_id"] for item in items} == {f"user-{n}" for n in range(25)}
     assert [verify(item) for item in items] == [[]] * 25
@@ -181,21 +181,21 @@ async def test_what_died_of_an_unknown_version_is_recorded_after_publication_and
     assert await place.waiting() == (0, 0)
 
 
-async def test_a_version_that_is_published_in_time_is_recorded_without_dying(place: Place) -> None:
+async def test_version_published_in_time_is_recorded(place: Place) -> None:
     settings = place.settings(
         aws={"policy_absence_seconds": 0.1}, unknown_policy_seconds=60.0, max_attempts=1000
     )
-    async with working(settings) as flow:
+    async with working(settings) as pipeline:
         await place.send([json.dumps(stated(1, version=FORGOTTEN))])
-        await until(lambda: flow.metrics.events["unknown_policy_waits"] >= 2)
+        await until(lambda: pipeline.metrics.events["unknown_policy_waits"] >= 2)
         await asyncio.to_thread(place.publish, FORGOTTEN)
-        await until(lambda: ended(flow) == 1)
-    assert flow.metrics.accounting.by_kind[OutcomeKind.RECORDED] == 1
+        await until(lambda: ended(pipeline) == 1)
+    assert pipeline.metrics.accounting.by_kind[OutcomeKind.RECORDED] == 1
     assert len(await place.recorded()) == 1
     assert await place.dead() == []
 
 
-async def test_a_policy_is_read_once_for_a_hundred_acceptances(place: Place) -> None:
+async def test_policy_is_read_once_for_a_hundred_acceptances(place: Place) -> None:
     reads: list[tuple[str, ...]] = []
 
     def note_reads(repository: AUPRepository) -> AUPRepository:
@@ -210,44 +210,44 @@ async def test_a_policy_is_read_once_for_a_hundred_acceptances(place: Place) -> 
         cache._read = noted
         return repository
 
-    async with working(place.settings(), note_reads) as flow:
-        await feed(place, flow, good(100))
+    async with working(place.settings(), note_reads) as pipeline:
+        await feed(place, pipeline, good(100))
     assert reads == [(POLICY, "2026-01")]
-    assert flow.metrics.accounting.by_kind == {OutcomeKind.RECORDED: 100}
+    assert pipeline.metrics.accounting.by_kind == {OutcomeKind.RECORDED: 100}
 
 
-async def test_a_message_held_beyond_its_visibility_stays_ours(place: Place) -> None:
-    holding: list[HoldingLedger] = []
+async def test_lease_is_extended_beyond_the_visibility_timeout(place: Place) -> None:
+    holding: list[HoldingStore] = []
 
-    def hold(repository: Any) -> HoldingLedger:
-        holding.append(HoldingLedger(repository))
+    def hold(repository: Any) -> HoldingStore:
+        holding.append(HoldingStore(repository))
         return holding[0]
 
     settings = place.settings(visibility_timeout_seconds=2, wait_seconds=1)
-    async with working(settings, hold) as flow:
+    async with working(settings, hold) as pipeline:
         await place.send(good(12))
         await until(lambda: holding[0].waiting == 12)
         # Extended after each second of the two: three times is beyond the first visibility.
-        await until(lambda: flow.metrics.events["lease_extended"] >= 3 * 12)
+        await until(lambda: pipeline.metrics.events["lease_extended"] >= 3 * 12)
         assert await place.waiting() == (0, 12)
-        holding[0].let_go.set()
-        await until(lambda: ended(flow) == 12)
-    assert flow.metrics.accounting.received == 12
-    assert flow.metrics.accounting.by_kind == {OutcomeKind.RECORDED: 12}
-    assert flow.metrics.events["lease_lost"] == 0
-    assert flow.metrics.events["deleted"] == 12
+        holding[0].released.set()
+        await until(lambda: ended(pipeline) == 12)
+    assert pipeline.metrics.accounting.received == 12
+    assert pipeline.metrics.accounting.by_kind == {OutcomeKind.RECORDED: 12}
+    assert pipeline.metrics.events["lease_lost"] == 0
+    assert pipeline.metrics.events["deleted"] == 12
     # In batches: twelve leases are two calls.
-    calls = flow.metrics.calls["ChangeMessageVisibilityBatch"]
-    assert calls <= 2 * (flow.metrics.events["lease_extended"] / 12 + 1)
+    calls = pipeline.metrics.calls["ChangeMessageVisibilityBatch"]
+    assert calls <= 2 * (pipeline.metrics.events["lease_extended"] / 12 + 1)
 
 
-async def test_a_drain_hands_back_what_it_cannot_finish_and_the_next_worker_records_it(
+async def test_drain_returns_unfinished_messages_for_the_next_worker(
     place: Place,
 ) -> None:
-    holding: list[HoldingLedger] = []
+    holding: list[HoldingStore] = []
 
-    def hold(repository: Any) -> HoldingLedger:
-        holding.append(HoldingLedger(repository))
+    def hold(repository: Any) -> HoldingStore:
+        holding.append(HoldingStore(repository))
         return holding[0]
 
     settings = place.settings(
@@ -265,19 +265,19 @@ async def test_a_drain_hands_back_what_it_cannot_finish_and_the_next_worker_reco
     assert len(await place.recorded()) == 15
 
 
-async def test_a_drain_finishes_what_is_begun_and_leaves_the_rest_in_the_queue(
+async def test_drain_completes_messages_in_flight_and_leaves_the_rest(
     place: Place,
 ) -> None:
     bodies = good(60)
-    async with working(place.settings(slots=20)) as flow:
+    async with working(place.settings(slots=20)) as pipeline:
         await place.send(bodies)
-        await until(lambda: ended(flow) >= 1)
-    ended_by_first = ended(flow)
+        await until(lambda: ended(pipeline) >= 1)
+    ended_by_first = ended(pipeline)
     visible, in_flight = await place.waiting()
     assert (visible, in_flight) == (60 - ended_by_first, 0)
     assert len(await place.recorded()) == ended_by_first
-    async with working(place.settings()) as flow:
-        await until(lambda: ended(flow) == 60 - ended_by_first)
+    async with working(place.settings()) as pipeline:
+        await until(lambda: ended(pipeline) == 60 - ended_by_first)
     assert len(await place.recorded()) == 60
     assert await place.waiting() == (0, 0)
 
@@ -285,16 +285,16 @@ async def test_a_drain_finishes_what_is_begun_and_leaves_the_rest_in_the_queue(
 async def test_two_workers_share_a_queue_and_record_everything_once(place: Place) -> None:
     bodies = good(60)
     settings = place.settings()
-    async with working(settings) as flow, open_queues(settings) as (source, dead_letters):
-        repository: Any = flow._recorder._ledger
-        other = Flow(source, dead_letters, repository, settings)
+    async with working(settings) as pipeline, open_queues(settings) as (source, dead_letters):
+        repository: Any = _store(pipeline)
+        other = assemble((source, dead_letters), repository, settings)
         running = asyncio.create_task(other.run())
         for start in range(0, 60, 20):
             await place.send(bodies[start : start + 20])
-        await until(lambda: ended(flow) + ended(other) >= 60)
+        await until(lambda: ended(pipeline) + ended(other) >= 60)
         other.stopping.set()
         await running
-    assert other.metrics.accounting.balance
+    assert other.metrics.accounting.is_balanced
     assert other.metrics.accounting.held == 0
     assert Counter(item["user_id"] for item in await place.recorded()) == {
         f"user-{n}": 1 for n in range(60)
@@ -320,8 +320,8 @@ async def test_connections_stay_within_the_configured_pools(place: Place) -> Non
             settle_concurrency=1,
         )
         bodies = [*good(60), *good(10), *(f"bad {n}" for n in range(10))]
-        async with working(settings) as flow:
-            await feed(place, flow, bodies)
+        async with working(settings) as pipeline:
+            await feed(place, pipeline, bodies)
         assert 1 <= sqs.most_open <= 3 + 4 * 1
         assert 1 <= dynamodb.most_open <= 2 * 2 + 4
         if place.servers.sqs != "moto":  # which closes a connection after every answer
@@ -330,7 +330,7 @@ async def test_connections_stay_within_the_configured_pools(place: Place) -> Non
     assert len(await place.recorded()) == 60
 
 
-async def test_what_is_held_while_the_table_is_out_of_reach_is_recorded_when_it_is_back(
+async def test_messages_held_while_the_table_is_unreachable_are_recorded_later(
     place: Place,
 ) -> None:
     aws = place.settings().aws
@@ -339,16 +339,16 @@ async def test_what_is_held_while_the_table_is_out_of_reach_is_recorded_when_it_
         settings = place.settings(
             aws={"dynamodb_endpoint_url": dynamodb.url, "write_attempts": 1}, slots=30
         )
-        async with working(settings) as flow:
-            await feed(place, flow, good(20))
+        async with working(settings) as pipeline:
+            await feed(place, pipeline, good(20))
             dynamodb.break_down()
             await place.send(good(60, first=100))
-            await until(lambda: flow.metrics.events["table_failures"] >= 10)
+            await until(lambda: pipeline.metrics.events["table_failures"] >= 10)
             # Receiving has stopped, so that what is not held keeps its receive count.
-            assert flow.slots.in_flight <= 30
+            assert pipeline.slots.in_flight <= 30
             dynamodb.mend()
-            await until(lambda: ended(flow) == 80)
-    accounting = flow.metrics.accounting
+            await until(lambda: ended(pipeline) == 80)
+    accounting = pipeline.metrics.accounting
     # A write that landed before its connection broke is a duplicate when it is tried again.
     assert (
         accounting.by_kind[OutcomeKind.RECORDED] + accounting.by_kind[OutcomeKind.DUPLICATE] == 80
@@ -359,39 +359,46 @@ async def test_what_is_held_while_the_table_is_out_of_reach_is_recorded_when_it_
     assert await place.dead() == []
 
 
-async def test_what_could_not_be_told_to_the_queue_is_told_again(place: Place) -> None:
+async def test_settling_is_retried_after_the_queue_was_unreachable(place: Place) -> None:
     aws = place.settings().aws
     assert aws.sqs_endpoint_url
     async with proxy_to(aws.sqs_endpoint_url) as sqs:
         settings = place.settings(
             aws={"sqs_endpoint_url": sqs.url}, visibility_timeout_seconds=2, slots=40
         )
-        async with working(settings) as flow:
+        async with working(settings) as pipeline:
             for start in range(0, 60, 20):
                 await place.send([*good(15, first=start), *(f"bad {start + n}" for n in range(5))])
-                await until(lambda start=start: ended(flow) > start)  # type: ignore[misc] # bound now
+                await until(lambda start=start: ended(pipeline) > start)  # type: ignore[misc] # bound now
                 sqs.break_down()
                 sqs.mend()
-            await until(lambda: _is_done(place, flow))
+            await until(lambda: _is_done(place, pipeline))
     assert {item["user_id"] for item in await place.recorded()} == {
         f"user-{start + n}" for start in range(0, 60, 20) for n in range(15)
     }
     assert {each.body for each in await place.dead()} == {
         f"bad {start + n}" for start in range(0, 60, 20) for n in range(5)
     }
-    assert flow.metrics.accounting.received >= 60
+    assert pipeline.metrics.accounting.received >= 60
 
 
-async def _is_done(place: Place, flow: Flow) -> bool:
+def _store(pipeline: Pipeline) -> Any:
+    dispatch: Any = pipeline.supervisor._receiver._accept
+    return dispatch.__self__._process.__self__._recorder._store
+
+
+async def _is_done(place: Place, pipeline: Pipeline) -> bool:
     return (
-        await place.waiting() == (0, 0) and flow.metrics.accounting.held == 0 and ended(flow) >= 60
+        await place.waiting() == (0, 0)
+        and pipeline.metrics.accounting.held == 0
+        and ended(pipeline) >= 60
     )
 
 
-async def test_the_evidence_says_when_sqs_took_the_message(place: Place) -> None:
+async def test_record_has_the_time_when_sqs_received_the_message(place: Place) -> None:
     before = now()
-    async with working(place.settings()) as flow:
-        await feed(place, flow, good(1))
+    async with working(place.settings()) as pipeline:
+        await feed(place, pipeline, good(1))
     (item,) = await place.recorded()
     assert (
         before.isoformat()[:17] <= item["received_at"] <= item["recorded_at"] <= now().isoformat()
