@@ -76,7 +76,7 @@ class DynamoDBRepository(metaclass=SingletonMeta):
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:
-        """Let `aclose` interrupt the current task with an error instead of a cancellation."""
+        """Turn an interruption by `aclose` into an error instead of a cancellation."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - called from a coroutine
         use = _Use(task, task.cancelling())

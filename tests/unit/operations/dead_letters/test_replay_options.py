@@ -57,7 +57,7 @@ def test_edited_message_names_the_operator_and_the_changed_fields() -> None:
 
 
 def test_message_that_sqs_would_refuse_raises() -> None:
-    with pytest.raises(EditError, match="the queue takes at most 100"):
+    with pytest.raises(EditError, match="the queue accepts at most 100"):
         ReplayOptions(max_bytes=100).prepare(_dead_letter(), START)
 
 
