@@ -1,4 +1,4 @@
-"""Words that a reader would not find in the documentation of AWS or Python stay out of the program."""
+"""Words that no documentation of AWS or Python uses stay out of the program's texts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 
 ROOT: Final = Path(__file__).parents[2]
 UNWANTED: Final = re.compile(
-    r"\b(?:fates?|bury|buried|revived?|patience|patiently|believed?|told|(?<!cannot )tells?|mend(?:s|ed)?"
-    r"|nobody|somebody|(?<!there )is no (?!longer)\w+|by the way|handing-out|handed out|companions?"
-    r"|judge[sd]?|rehears\w+|forecasts?|manner|ledgers?|gatherers?|carr(?:y|ies|ied) (?:it|them) out"
-    r"|died of|dead of|the books|house|floors?|doors?)\b",
+    r"\b(?:fates?|bury|buried|revived?|patience|patiently|believed?|told|(?<!cannot )tells?"
+    r"|mend(?:s|ed)?|nobody|somebody|(?<!there )is no (?!longer)\w+|by the way|handing-out"
+    r"|handed out|companions?|judge[sd]?|rehears\w+|forecasts?|manner|ledgers?|gatherers?"
+    r"|carr(?:y|ies|ied) (?:it|them) out|died of|dead of|the books|house|floors?|doors?)\b",
     re.IGNORECASE,
 )
 _IMPERATIVE: Final = re.compile(r"^(?:Give|Say|Tell|Let|Put|Look)\b")
