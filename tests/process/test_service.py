@@ -42,7 +42,7 @@ def test_a_second_signal_ends_at_once_with_exit_code_1_and_loses_nothing(
     assert code == 1
     assert time.monotonic() - began < 10
     assert figures["balanced"]
-    assert "stopped at once" in service.log[-1]["text"]
+    assert "stopped immediately" in service.log[-1]["text"]
     workplace.send(body(1))
     with workplace.service() as service:
         wait_until(lambda: workplace.recorded() == {"e-1": 1}, "recorded by the next worker")
@@ -56,7 +56,7 @@ def _insist(service: Service) -> None:
         service.process.send_signal(signal.SIGTERM)
         return service.process.poll() is not None
 
-    wait_until(ended, "stopped at once")
+    wait_until(ended, "stopped immediately")
 
 
 def test_killed_in_mid_batch_a_second_worker_loses_nothing_and_records_nothing_twice(
