@@ -79,7 +79,7 @@ async def scan_dead_letters(
     at_end: Callable[[], Awaitable[None]] | None = None,
     polls: int = 1,
     scan: Scan | None = None,
-    retry_seconds: float = RETRY_SECONDS,
+    retry_seconds: float | None = None,
 ) -> AsyncGenerator[DeadLetter, None]:
     """Yield each dead letter once, hiding it until the scan ends.
 
@@ -97,10 +97,13 @@ async def scan_dead_letters(
         at_end: Called after the last message, while all messages are still hidden.
         polls: Maximum number of concurrent polls.
         scan: State to update; code that deletes a message reports it there.
-        retry_seconds: How long to poll for messages that the queue counts but does not return.
+        retry_seconds: How long to poll for messages that the queue counts but does not return;
+            `RETRY_SECONDS` by default.
     """
     state = await queue.state()
     scan = Scan() if scan is None else scan
+    if retry_seconds is None:
+        retry_seconds = RETRY_SECONDS
     poller = _Poller(queue, scan, visibility_timeout_seconds, polls, retry_seconds=retry_seconds)
     try:
         while not poller.done:
