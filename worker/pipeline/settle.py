@@ -37,9 +37,9 @@ from worker.settings import Settings
 _log: Final = structlog.get_logger()
 
 SETTLE_RETRIES: Final = RetryPolicy(attempts=4, base_seconds=0.2, cap_seconds=2.0)
-_ACCESS_RETRY_SECONDS: Final = 30.0
+ACCESS_RETRY_SECONDS: Final = 30.0
 # Delay of a message whose dead letter could not be sent.
-_UNSENT_DELAY_MAX_SECONDS: Final = 60.0
+UNSENT_DELAY_MAX_SECONDS: Final = 60.0
 # Message ids of some 40 bytes each.
 _DEAD_LETTERED_MAX: Final = 20_000
 
@@ -176,7 +176,7 @@ class Settler:
 
     @property
     def _unsent_delay_seconds(self) -> float:
-        return min(_UNSENT_DELAY_MAX_SECONDS, self._settings.backoff_cap_seconds)
+        return min(UNSENT_DELAY_MAX_SECONDS, self._settings.backoff_cap_seconds)
 
     def _may_succeed_later(self, lease: Lease, outcome: Outcome) -> bool:
         """Return whether the message may be admitted later: its version may be published."""
@@ -240,7 +240,7 @@ class Settler:
 
     async def _access_may_return(self, lease: Lease) -> bool:
         """Wait for a while; return whether the message can still be retried."""
-        waiting = self._access.wait_for_change(_ACCESS_RETRY_SECONDS)
+        waiting = self._access.wait_for_change(ACCESS_RETRY_SECONDS)
         await unless_stopped(self._stopping, waiting)
         self._health.progressed()
         return not self._stopping.is_set() and lease.is_valid

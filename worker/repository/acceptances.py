@@ -220,6 +220,7 @@ class Acceptances:
         key = {name: item[name] for name in ("user_id", "policy_version")}
         wanted = [each for name in fields for each in (name, f"{name}_salt")]
         expected = item.get("record_sha256")
+        # Not `retry`: a failed condition needs a new read instead of a delay.
         for _ in range(_ERASE_ATTEMPTS):
             stored = await self._stored(key)
             if expected is None or stored is None or stored.get("record_sha256") != expected:
