@@ -184,9 +184,10 @@ class Settler:
         return outcome.reason is Reason.UNKNOWN_POLICY and receives_left
 
     async def _send(self, letter: OutgoingMessage, lease: Lease, *, may_hold: bool) -> None:
+        # Denied access is not retried by `retry`: its change ends the wait.
         while True:
             try:
-                # The lease is extended meanwhile.
+                # A callable, because the lease is extended during the retries.
                 await retry(
                     SETTLE_RETRIES, self._sends.submit, letter, until=lambda: lease.expires_at
                 )
@@ -202,6 +203,7 @@ class Settler:
             self._dead_lettered.popitem(last=False)
 
     async def _delete(self, lease: Lease, kind: OutcomeKind) -> None:
+        # As in `_send`; the message also needs its lease during the wait.
         while True:
             valid = await lease.stop()
             try:
