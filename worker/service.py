@@ -6,26 +6,25 @@ import asyncio
 import gc
 import os
 import signal
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from worker import __version__
 from worker.aws.queue_lookup import open_queues
 from worker.aws.sqs import Queue
-from worker.errors import AWSThrottledError, AWSUnavailableError, GaveUpError
+from worker.errors import AWSError, GaveUpError
 from worker.observability.background import background_tasks, embedded_metrics, traced
 from worker.observability.service_status import ServiceStatus
 from worker.operations.doctor.preflight import check
 from worker.pipeline.assembly import Pipeline, assemble
 from worker.pipeline.metrics import Metrics
 from worker.repository import AUPRepository
-from worker.runtime.backoff import full_jitter
 from worker.runtime.logs import LINES_DROPPED, count_drops_in
 from worker.runtime.loop_watchdog import EventLoopWatchdog
+from worker.runtime.retry import RetryPolicy, retry
 from worker.runtime.signals import on_signals
 from worker.runtime.stopping import unless_stopped
 from worker.settings import Settings
@@ -37,7 +36,8 @@ if TYPE_CHECKING:
     from worker.observability.tracing import OpenTelemetry
 
 _log: Final = structlog.get_logger()
-ResultT = TypeVar("ResultT")
+# The worker may start before the network does.
+START_RETRIES: Final = RetryPolicy(base_seconds=1.0, cap_seconds=15.0)
 Background = Callable[[Pipeline], Coroutine[Any, Any, None]]
 
 
@@ -118,7 +118,8 @@ async def _open_pipeline(
     tracing: OpenTelemetry | None = None,
 ) -> AsyncIterator[Pipeline | None]:
     """Open and check queues and tables; yield None if a signal came first."""
-    started_at = time.monotonic()
+    clock = asyncio.get_running_loop().time
+    started_at = clock()
     repository = AUPRepository(settings.aws, session)
     metrics = Metrics(calls=repository.calls)
     count_drops_in(metrics.events)
@@ -133,17 +134,20 @@ async def _open_pipeline(
 
         deadline = started_at + settings.give_up_seconds
         # Queues given by name are looked up, which needs AWS as much as the checks do.
-        queues = await unless_stopped(stopping, _retry_until(deadline, open_both))
+        opening = retry(START_RETRIES, open_both, until=deadline, on_retry=log_retry)
+        queues = await unless_stopped(stopping, opening)
         if queues is None:
             yield None
             return
-        checking = _retry_until(deadline, lambda: check(settings, *queues, repository))
+        checking = retry(
+            START_RETRIES, check, settings, *queues, repository, until=deadline, on_retry=log_retry
+        )
         fitted = await unless_stopped(stopping, checking)
         if fitted is None:
             yield None
             return
         _tune_gc()
-        _log_started(queues, repository, started_at)
+        _log_started(queues, repository, clock() - started_at)
         if tracing is not None:
             repository.trace(tracing)
         pipeline = assemble(
@@ -154,7 +158,9 @@ async def _open_pipeline(
         yield pipeline
 
 
-def _log_started(queues: tuple[Queue, Queue], repository: AUPRepository, started_at: float) -> None:
+def _log_started(
+    queues: tuple[Queue, Queue], repository: AUPRepository, start_seconds: float
+) -> None:
     source, dead_letters = queues
     _log.info(
         "started",
@@ -164,7 +170,7 @@ def _log_started(queues: tuple[Queue, Queue], repository: AUPRepository, started
         dead_letter_queue=dead_letters.url,
         table=repository.table_name,
         user_table=repository.user_table_name,
-        start_seconds=round(time.monotonic() - started_at, 3),
+        start_seconds=round(start_seconds, 3),
     )
 
 
@@ -172,21 +178,11 @@ def _log_tracing_problem(problem: str) -> None:
     _log.warning("traces are not exported", problem=problem)
 
 
-async def _retry_until(deadline: float, attempt: Callable[[], Awaitable[ResultT]]) -> ResultT:
-    """Retry while AWS is unavailable: the worker may start before the network does."""
-    failures = 0
-    while True:
-        try:
-            return await attempt()
-        except (AWSUnavailableError, AWSThrottledError) as error:
-            failures += 1
-            delay = full_jitter(failures, base_seconds=1.0, cap_seconds=15.0)
-            if time.monotonic() + delay >= deadline:
-                raise
-            _log.warning(
-                "AWS unavailable, retrying", error=str(error), retry_seconds=round(delay, 1)
-            )
-            await asyncio.sleep(delay)
+def log_retry(error: AWSError, delay_seconds: float) -> None:
+    """Log that the start is retried."""
+    _log.warning(
+        "AWS unavailable, retrying", error=str(error), retry_seconds=round(delay_seconds, 1)
+    )
 
 
 @contextmanager

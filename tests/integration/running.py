@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from typing import Any
 
-from worker import service
 from worker.aws.access import CallObserver, Probe
 from worker.aws.queue_lookup import open_queues
 from worker.aws.sqs import Queue
@@ -21,6 +19,8 @@ from worker.pipeline.assembly import Pipeline, assemble
 from worker.pipeline.metrics import Metrics
 from worker.pipeline.record import AcceptanceStore
 from worker.repository import AUPRepository, RecordResult
+from worker.runtime.retry import retry
+from worker.service import START_RETRIES
 from worker.settings import Settings
 
 _TIMEOUT_SECONDS = 40.0
@@ -114,15 +114,15 @@ async def opened(
     """Open everything that a pipeline needs, with the retries of the service."""
     repository = AUPRepository(settings.aws)
     metrics = Metrics(calls=repository.calls)
-    deadline = time.monotonic() + _TIMEOUT_SECONDS
+    deadline = asyncio.get_running_loop().time() + _TIMEOUT_SECONDS
     async with repository, AsyncExitStack() as stack:
 
         async def queues() -> tuple[Queue, Queue]:
             return await stack.enter_async_context(open_queues(settings, calls=metrics.calls))
 
-        source, dead_letters = await service._retry_until(deadline, queues)
-        fitted = await service._retry_until(
-            deadline, lambda: check(settings, source, dead_letters, repository)
+        source, dead_letters = await retry(START_RETRIES, queues, until=deadline)
+        fitted = await retry(
+            START_RETRIES, check, settings, source, dead_letters, repository, until=deadline
         )
         store: Any = around(repository) if around else repository
         yield assemble((source, dead_letters), store, fitted, metrics=metrics)

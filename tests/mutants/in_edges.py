@@ -6,20 +6,51 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant
 
+_RETRY: Final = "worker/runtime/retry.py"
+_RETRY_TESTS: Final = ("tests/unit/runtime/test_retry.py",)
+
 MUTANTS: Final = (
     Mutant(
         "a backoff without a cap",
-        "worker/runtime/backoff.py",
-        "min(cap_seconds, base_seconds * 2.0 ** min(attempt - 1, 60))",
-        "base_seconds * 2.0 ** min(attempt - 1, 60)",
-        ("tests/unit/runtime/test_backoff.py",),
+        _RETRY,
+        "min(self.cap_seconds, self.base_seconds * 2.0 ** min(failures - 1, 60))",
+        "self.base_seconds * 2.0 ** min(failures - 1, 60)",
+        _RETRY_TESTS,
     ),
     Mutant(
         "a backoff without jitter",
-        "worker/runtime/backoff.py",
+        _RETRY,
         "return random_unit() * ceiling",
         "return ceiling",
-        ("tests/unit/runtime/test_backoff.py",),
+        _RETRY_TESTS,
+    ),
+    Mutant(
+        "retries without a pause",
+        _RETRY,
+        "        await asyncio.sleep(delay)\n",
+        "        await asyncio.sleep(0)\n",
+        _RETRY_TESTS,
+    ),
+    Mutant(
+        "retries without a last attempt",
+        _RETRY,
+        "            if failures == policy.attempts:\n                raise\n",
+        "",
+        _RETRY_TESTS,
+    ),
+    Mutant(
+        "a retry that starts after its deadline",
+        _RETRY,
+        "if asyncio.get_running_loop().time() + delay >= deadline:",
+        "if asyncio.get_running_loop().time() >= deadline:",
+        _RETRY_TESTS,
+    ),
+    Mutant(
+        "an entry that succeeded sent again",
+        _RETRY,
+        "pending = [index for index in pending if isinstance(results[index], TRANSIENT)]",
+        "pending = pending if any(results) else []",
+        _RETRY_TESTS,
     ),
     Mutant(
         "settings that contradict each other unchecked",

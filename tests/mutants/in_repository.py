@@ -10,6 +10,7 @@ _ACCEPTANCES: Final = "worker/repository/acceptances.py"
 _CACHE: Final = "worker/repository/cache.py"
 _EVIDENCE: Final = "worker/domain/evidence.py"
 _POLICIES: Final = "worker/repository/policies.py"
+_RETRY: Final = "worker/runtime/retry.py"
 _SINGLETON: Final = "worker/repository/singleton.py"
 _TABLES: Final = "worker/repository/tables.py"
 _UPDATES: Final = "worker/repository/updates.py"
@@ -25,9 +26,9 @@ _WRITES_TESTS: Final = ("tests/unit/repository/test_writes.py",)
 _WRITING: Final = (
     Mutant(
         "a throttled statement not retried",
-        _WRITES,
-        "except (AWSThrottledError, AWSUnavailableError):",
-        "except AWSUnavailableError:",
+        _RETRY,
+        "TRANSIENT: Final = (AWSThrottledError, AWSUnavailableError)",
+        "TRANSIENT: Final = (AWSUnavailableError,)",
         _ACCEPTANCE_TESTS,
     ),
     Mutant(
@@ -131,8 +132,8 @@ _WRITING: Final = (
     Mutant(
         "publishing gives up at the first throttling",
         _POLICIES,
-        "await insert_with_retries(self._insert_one, item, self._settings, loop)",
-        "await self._insert_one(item)",
+        "self._insert_one, item, until=deadline",
+        "self._insert_one, item, until=0.0",
         _POLICY_TESTS,
     ),
     Mutant(

@@ -114,8 +114,8 @@ _PROOF: Final = (
     Mutant(
         "a throttled page is passed over",
         _COVERAGE,
-        "if failures >= _FAILURES_MAX:",
-        "if failures >= 1:",
+        "RetryPolicy(attempts=12, ",
+        "RetryPolicy(attempts=1, ",
         _COVERAGE_TESTS,
     ),
     Mutant(

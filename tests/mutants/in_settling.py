@@ -113,22 +113,22 @@ _SETTLING: Final = (
     Mutant(
         "a retry that outlasts the lease",
         _SETTLE,
-        "or asyncio.get_running_loop().time() + delay >= lease.expires_at",
-        "",
+        "SETTLE_RETRIES, self._deletes.submit, lease.message, until=lease.expires_at",
+        "SETTLE_RETRIES, self._deletes.submit, lease.message",
         _SETTLE_TESTS,
     ),
     Mutant(
         "a passing failure not retried",
         _SETTLE,
-        "attempt == _ATTEMPTS\n",
-        "True\n",
+        "RetryPolicy(attempts=4, ",
+        "RetryPolicy(attempts=1, ",
         _SETTLE_TESTS,
     ),
     Mutant(
-        "retries of settling without a pause",
+        "retries of a dead letter that ignore extensions of the lease",
         _SETTLE,
-        "            await asyncio.sleep(delay)\n",
-        "            await asyncio.sleep(0)\n",
+        "until=lambda: lease.expires_at",
+        "until=lease.expires_at",
         _SETTLE_TESTS,
     ),
     Mutant(
@@ -266,9 +266,9 @@ _DEAD: Final = (
     Mutant(
         "a replay that deletes before it sends",
         _REPLAY,
-        "        sent = await retry_entries(self._send, sending)\n",
+        "        sent = await retry_entries(REPLAY_RETRIES, self._send, sending)\n",
         "        await self._delete(sending)\n"
-        "        sent = await retry_entries(self._send, sending)\n",
+        "        sent = await retry_entries(REPLAY_RETRIES, self._send, sending)\n",
         _REPLAY_TESTS,
     ),
     Mutant(

@@ -31,6 +31,7 @@ from worker.errors import (
 )
 from worker.repository import AUPRepository, SingletonMeta
 from worker.runtime.logs import configure
+from worker.runtime.retry import retry
 from worker.settings import Settings
 
 
@@ -292,33 +293,29 @@ class _Attempts:
         return settings()
 
 
-@pytest.fixture
-def _virtual_monotonic(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.service.time.monotonic", lambda: asyncio.get_running_loop().time())
+async def _start(deadline: float, attempts: _Attempts) -> Settings:
+    return await retry(service.START_RETRIES, attempts, until=deadline, on_retry=service.log_retry)
 
 
-@pytest.mark.usefixtures("_virtual_monotonic")
 @simulated
 async def test_start_waits_for_the_network() -> None:
     attempts = _Attempts(*[AWSUnavailableError("no route"), AWSThrottledError("slow")] * 5)
-    assert await service._retry_until(300.0, attempts) == settings()
+    assert await _start(300.0, attempts) == settings()
     assert attempts.count == 11
 
 
-@pytest.mark.usefixtures("_virtual_monotonic")
 @simulated
 async def test_start_ends_without_a_network() -> None:
     attempts = _Attempts(*[AWSUnavailableError("no route")] * 1000)
     with pytest.raises(AWSUnavailableError):
-        await service._retry_until(60.0, attempts)
+        await _start(60.0, attempts)
     assert asyncio.get_running_loop().time() <= 60
     assert attempts.count > 5
 
 
-@pytest.mark.usefixtures("_virtual_monotonic")
 @simulated
 async def test_denied_start_is_not_retried() -> None:
     attempts = _Attempts(AWSDeniedError("no"))
     with pytest.raises(AWSDeniedError):
-        await service._retry_until(60.0, attempts)
+        await _start(60.0, attempts)
     assert attempts.count == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import aioboto3
 from aiobotocore.config import AioConfig
@@ -19,6 +19,11 @@ from worker.aws.sdk_files import certificate_problem, token_problems
 from worker.errors import SettingsError
 
 ClientT = TypeVar("ClientT")
+
+# Attempts of the SDK for one call, including the first one. A failed poll is retried by the worker,
+# one poll at a time.
+SDK_ATTEMPTS: Final = 3
+SDK_POLL_ATTEMPTS: Final = 1
 
 
 def new_session() -> aioboto3.Session:

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 import aioboto3
 
 from worker.aws.calls import calling
-from worker.aws.client import client_config, new_session, opened
+from worker.aws.client import (
+    SDK_ATTEMPTS,
+    SDK_POLL_ATTEMPTS,
+    client_config,
+    new_session,
+    opened,
+)
 from worker.aws.fast_path.caller import open_caller
 from worker.aws.sdk_errors import translating
 from worker.aws.sqs import Queue
@@ -80,10 +86,10 @@ async def open_finder(
     polls = client_config(
         pool=settings.poll_concurrency,
         read_timeout_seconds=settings.wait_seconds + timeout,
-        attempts=1,
+        attempts=SDK_POLL_ATTEMPTS,
     )
     others = client_config(
-        pool=4 * settings.settle_concurrency, read_timeout_seconds=timeout, attempts=3
+        pool=4 * settings.settle_concurrency, read_timeout_seconds=timeout, attempts=SDK_ATTEMPTS
     )
     async with (
         opened(session.client("sqs", config=polls, **location), "SQS") as poll_client,

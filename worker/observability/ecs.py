@@ -19,7 +19,7 @@ _IDENTITY_SECONDS: Final = 1.0
 _RESPONSE_MAX_BYTES: Final = 1_048_576
 _CALL_SECONDS: Final = 5.0
 _CHECK_SECONDS: Final = 1.0
-_RETRY_SECONDS: Final = 30.0
+RETRY_SECONDS: Final = 30.0
 # Without messages; releasing at once would request protection again for the next message.
 _IDLE_SECONDS: Final = 60.0
 
@@ -122,7 +122,7 @@ class ScaleInProtection:
             self._protected_at = self._clock() if wanted else None
             self._failed = False
             return
-        self._retry_at = self._clock() + _RETRY_SECONDS
+        self._retry_at = self._clock() + RETRY_SECONDS
         if not self._failed:
             self._failed = True
             _log.warning("scale-in protection not changed", wanted=wanted, error=failure)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
@@ -16,15 +16,13 @@ from worker.domain.envelope import decode
 from worker.domain.message import BATCH_MAX_ENTRIES, MESSAGE_MAX_BYTES, OutgoingMessage
 from worker.errors import (
     AWSError,
-    AWSThrottledError,
-    AWSUnavailableError,
     FutureError,
     RefusedError,
     UsageError,
 )
-from worker.runtime.backoff import full_jitter
+from worker.runtime.retry import RetryPolicy, retry_entries
 
-_ATTEMPTS: Final = 6
+PUSH_RETRIES: Final = RetryPolicy(attempts=6, base_seconds=0.2, cap_seconds=5.0)
 _FAILURES_KEPT: Final = 20
 # Concurrent batches.
 _CONCURRENCY: Final = 8
@@ -243,27 +241,14 @@ def _batches(messages: Iterable[Line], rate_per_second: float | None) -> Iterato
 
 
 async def _send(queue: MessageQueue, batch: list[Line], figures: PushFigures) -> None:
-    pending = batch
-    for attempt in range(1, _ATTEMPTS + 1):
-        results: list[AWSError | None]
-        try:
-            results = await queue.send([OutgoingMessage(line.text) for line in pending])
-        except AWSError as error:
-            results = [error] * len(pending)
-        again: list[Line] = []
-        for line, result in zip(pending, results, strict=True):
-            if result is None:
-                figures.sent += 1
-            elif attempt < _ATTEMPTS and isinstance(
-                result, AWSThrottledError | AWSUnavailableError
-            ):
-                again.append(line)
-            else:
-                _note_failure(figures, line, result)
-        if not again:
-            return
-        pending = again
-        await asyncio.sleep(full_jitter(attempt, base_seconds=0.2, cap_seconds=5.0))
+    async def send(lines: Sequence[Line]) -> list[AWSError | None]:
+        results = await queue.send([OutgoingMessage(line.text) for line in lines])
+        figures.sent += results.count(None)
+        return results
+
+    for line, error in zip(batch, await retry_entries(PUSH_RETRIES, send, batch), strict=True):
+        if error is not None:
+            _note_failure(figures, line, error)
 
 
 def _note_failure(figures: PushFigures, line: Line, error: AWSError) -> None:

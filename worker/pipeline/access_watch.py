@@ -22,7 +22,7 @@ BatchCall = Callable[[Sequence[EntryT]], Awaitable[Sequence[AWSError | None]]]
 _LOG_INTERVAL_SECONDS: Final = 60.0
 # Denied calls are repeated sooner than this: a later denial belongs to a new incident.
 _BREAK_SECONDS: Final = 60.0
-_PROBE_SECONDS: Final = 10.0
+PROBE_SECONDS: Final = 10.0
 # A probe that passes although calls are denied (by a KMS key, for example) proves nothing. One
 # such pass may be a coincidence: the denied call was sent before access was restored.
 _MISLEADING_PASSES: Final = 2
@@ -185,8 +185,8 @@ class AccessWatch:
     async def run(self) -> None:
         """Probe the denied operations until cancelled."""
         while True:
-            await asyncio.sleep(_PROBE_SECONDS)
-            stale = self._clock() - _PROBE_SECONDS
+            await asyncio.sleep(PROBE_SECONDS)
+            stale = self._clock() - PROBE_SECONDS
             await asyncio.gather(
                 *(
                     self._probe(self._probes[operation], status, status.error)

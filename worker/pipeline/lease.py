@@ -14,6 +14,8 @@ from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSError, AWSNotFoundError, AWSRejectedError, LeaseLostError
 
 _log: Final = structlog.get_logger()
+# After a failed extension; a twentieth of a shorter lease.
+EXTEND_RETRY_SECONDS: Final = 1.0
 
 Extend = Callable[[Sequence[tuple[ReceivedMessage, float]]], Awaitable[Sequence[AWSError | None]]]
 
@@ -167,7 +169,7 @@ class Leases:
                 await asyncio.sleep(wait)
                 continue
             if not await self._extend_due():
-                await asyncio.sleep(min(1.0, self.seconds / 20))
+                await asyncio.sleep(min(EXTEND_RETRY_SECONDS, self.seconds / 20))
 
     async def _extend_due(self) -> bool:
         # Extensions that are due within a second share their batches.

@@ -17,13 +17,12 @@ from worker.errors import AWSError
 from worker.pipeline.breaker import Breaker
 from worker.pipeline.service_state import ServiceState
 from worker.pipeline.slots import Slot, Slots
-from worker.runtime.backoff import full_jitter
+from worker.runtime.retry import RetryPolicy
 from worker.runtime.stopping import unless_stopped
 from worker.settings import Settings
 
 _log: Final = structlog.get_logger()
-_RETRY_BASE_SECONDS: Final = 0.5
-_RETRY_CAP_SECONDS: Final = 30.0
+POLL_RETRIES: Final = RetryPolicy(base_seconds=0.5, cap_seconds=30.0)
 # An empty long poll that returns sooner did not wait, and each poll is billed.
 _EMPTY_POLL_MIN_SECONDS: Final = 1.0
 
@@ -81,6 +80,7 @@ class Receiver:
 
     async def _poller(self, index: int) -> None:
         failures = 0
+        # Not `retry`: polling has no end but the stop, and every error is retried.
         while not self._stopping.is_set():
             if index >= self._wanted:
                 self._wake[index].clear()
@@ -95,9 +95,7 @@ class Receiver:
                 self._events["poll_failures"] += 1
                 self._access.failed(Operation.RECEIVE, error)
                 self._wanted = 1
-                delay = full_jitter(
-                    failures, base_seconds=_RETRY_BASE_SECONDS, cap_seconds=_RETRY_CAP_SECONDS
-                )
+                delay = POLL_RETRIES.delay_seconds(failures)
                 await unless_stopped(self._stopping, asyncio.sleep(delay))
             else:
                 shortest = min(_EMPTY_POLL_MIN_SECONDS, self._wait_seconds)

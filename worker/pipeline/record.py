@@ -19,12 +19,11 @@ from worker.domain.policy import Policy
 from worker.errors import AWSAccessError, AWSError, AWSRejectedError, Reason
 from worker.pipeline.service_state import ServiceState
 from worker.repository import RecordResult
-from worker.runtime.backoff import full_jitter
+from worker.runtime.retry import RetryPolicy
 from worker.runtime.stopping import unless_stopped
 from worker.settings import Settings
 
 _log: Final = structlog.get_logger()
-_HOLD_RETRY_CAP_SECONDS: Final = 10.0
 
 
 class AcceptanceStore(Protocol):
@@ -43,6 +42,20 @@ class AcceptanceStore(Protocol):
         self, acceptance: Acceptance, *, received_at: datetime | None = None
     ) -> RecordResult:
         """Insert an acceptance unless it is recorded already."""
+
+
+def hold_retries(settings: Settings) -> RetryPolicy:
+    """Return the retry policy of a message that is held while the table fails."""
+    return RetryPolicy(base_seconds=settings.backoff_base_seconds, cap_seconds=10.0)
+
+
+def redeliveries(settings: Settings) -> RetryPolicy:
+    """Return the retry policy of a message that is returned to the queue."""
+    return RetryPolicy(
+        attempts=settings.max_attempts,
+        base_seconds=settings.backoff_base_seconds,
+        cap_seconds=settings.backoff_cap_seconds,
+    )
 
 
 class Recorder:
@@ -75,12 +88,15 @@ class Recorder:
         self._now = now
         self._events = events
         self._clock = asyncio.get_running_loop().time
+        self._hold_retries = hold_retries(settings)
+        self._redeliveries = redeliveries(settings)
         self._writes_fail = False
 
     async def record(self, acceptance: Acceptance, message: ReceivedMessage) -> Outcome:
         """Record an acceptance and return the outcome of its message."""
         hold_until = self._clock() + self._settings.hold_seconds
         attempt = 0
+        # Not `retry`: a stop ends the delay, and each failure and success moves the breaker.
         while True:
             attempt += 1
             self._health.progressed()
@@ -96,11 +112,7 @@ class Recorder:
                 if not self._writes_fail and self._breaker.succeeded():
                     _log.info("receiving resumed")
                 return outcome
-            delay = full_jitter(
-                attempt,
-                base_seconds=self._settings.backoff_base_seconds,
-                cap_seconds=_HOLD_RETRY_CAP_SECONDS,
-            )
+            delay = self._hold_retries.delay_seconds(attempt)
             if self._clock() + delay >= hold_until:
                 return self._hold_expired(message, failure)
             await unless_stopped(self._stopping, asyncio.sleep(delay))
@@ -162,11 +174,7 @@ class Recorder:
         return Outcome.returned(problem, self._backoff_seconds(message))
 
     def _backoff_seconds(self, message: ReceivedMessage) -> float:
-        return full_jitter(
-            message.receive_count,
-            base_seconds=self._settings.backoff_base_seconds,
-            cap_seconds=self._settings.backoff_cap_seconds,
-        )
+        return self._redeliveries.delay_seconds(message.receive_count)
 
     def _count_failure(self, error: AWSError) -> None:
         self._events["table_failures"] += 1

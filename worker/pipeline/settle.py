@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from datetime import datetime
-from typing import Final, TypeVar
+from typing import Final
 
 import structlog
 
@@ -24,27 +24,22 @@ from worker.errors import (
     AWSAccessError,
     AWSError,
     AWSRejectedError,
-    AWSThrottledError,
-    AWSUnavailableError,
     Reason,
 )
 from worker.pipeline.lease import Lease
 from worker.pipeline.service_state import ServiceState
 from worker.pipeline.unsent import UnsentDeadLetters
-from worker.runtime.backoff import full_jitter
 from worker.runtime.batcher import Batcher
+from worker.runtime.retry import RetryPolicy, retry
 from worker.runtime.stopping import unless_stopped
 from worker.settings import Settings
 
 _log: Final = structlog.get_logger()
-EntryT = TypeVar("EntryT")
 
-_ATTEMPTS: Final = 4
-_RETRY_BASE_SECONDS: Final = 0.2
-_RETRY_CAP_SECONDS: Final = 2.0
-_ACCESS_RETRY_SECONDS: Final = 30.0
+SETTLE_RETRIES: Final = RetryPolicy(attempts=4, base_seconds=0.2, cap_seconds=2.0)
+ACCESS_RETRY_SECONDS: Final = 30.0
 # Delay of a message whose dead letter could not be sent.
-_UNSENT_DELAY_MAX_SECONDS: Final = 60.0
+UNSENT_DELAY_MAX_SECONDS: Final = 60.0
 # Message ids of some 40 bytes each.
 _DEAD_LETTERED_MAX: Final = 20_000
 
@@ -181,7 +176,7 @@ class Settler:
 
     @property
     def _unsent_delay_seconds(self) -> float:
-        return min(_UNSENT_DELAY_MAX_SECONDS, self._settings.backoff_cap_seconds)
+        return min(UNSENT_DELAY_MAX_SECONDS, self._settings.backoff_cap_seconds)
 
     def _may_succeed_later(self, lease: Lease, outcome: Outcome) -> bool:
         """Return whether the message may be admitted later: its version may be published."""
@@ -189,9 +184,13 @@ class Settler:
         return outcome.reason is Reason.UNKNOWN_POLICY and receives_left
 
     async def _send(self, letter: OutgoingMessage, lease: Lease, *, may_hold: bool) -> None:
+        # Denied access is not retried by `retry`: its change ends the wait.
         while True:
             try:
-                await self._retried(self._sends, letter, lease)
+                # A callable, because the lease is extended during the retries.
+                await retry(
+                    SETTLE_RETRIES, self._sends.submit, letter, until=lambda: lease.expires_at
+                )
             except AWSAccessError:
                 if not may_hold or not await self._access_may_return(lease):
                     raise
@@ -204,10 +203,13 @@ class Settler:
             self._dead_lettered.popitem(last=False)
 
     async def _delete(self, lease: Lease, kind: OutcomeKind) -> None:
+        # As in `_send`; the message also needs its lease during the wait.
         while True:
             valid = await lease.stop()
             try:
-                await self._retried(self._deletes, lease.message, lease)
+                await retry(
+                    SETTLE_RETRIES, self._deletes.submit, lease.message, until=lease.expires_at
+                )
             except AWSAccessError as error:
                 if valid:
                     await self._renew(lease)
@@ -240,7 +242,7 @@ class Settler:
 
     async def _access_may_return(self, lease: Lease) -> bool:
         """Wait for a while; return whether the message can still be retried."""
-        waiting = self._access.wait_for_change(_ACCESS_RETRY_SECONDS)
+        waiting = self._access.wait_for_change(ACCESS_RETRY_SECONDS)
         await unless_stopped(self._stopping, waiting)
         self._health.progressed()
         return not self._stopping.is_set() and lease.is_valid
@@ -249,31 +251,12 @@ class Settler:
         if not await lease.stop():
             return
         try:
-            await self._retried(self._returns, (lease.message, delay_seconds), lease)
+            change = (lease.message, delay_seconds)
+            await retry(SETTLE_RETRIES, self._returns.submit, change, until=lease.expires_at)
         except AWSError as error:
             # It becomes visible again all the same, at its visibility timeout.
             self._events["hand_back_failed"] += 1
             _log.debug("return failed", **lease.log_fields(OutcomeKind.RETURNED), error=str(error))
-
-    async def _retried(
-        self, batcher: Batcher[EntryT, AWSError | None], entry: EntryT, lease: Lease
-    ) -> None:
-        """Submit an entry, and retry it after a transient failure while its lease lasts."""
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                await batcher.submit(entry)
-            except (AWSThrottledError, AWSUnavailableError):
-                delay = full_jitter(
-                    attempt, base_seconds=_RETRY_BASE_SECONDS, cap_seconds=_RETRY_CAP_SECONDS
-                )
-                if (
-                    attempt == _ATTEMPTS
-                    or asyncio.get_running_loop().time() + delay >= lease.expires_at
-                ):
-                    raise
-            else:
-                return
-            await asyncio.sleep(delay)
 
     async def aclose(self) -> None:
         """Abandon the entries in flight; messages that wait for them are not settled."""

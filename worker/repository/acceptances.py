@@ -27,9 +27,10 @@ from worker.repository.writes import (
     InsertResult,
     Inserts,
     Item,
-    insert_with_retries,
+    write_retries,
 )
 from worker.runtime.batcher import Batcher
+from worker.runtime.retry import retry
 from worker.settings import AWSSettings
 
 # A character takes at most six bytes in JSON, and a request at most 16 MB.
@@ -105,6 +106,7 @@ class Acceptances:
         self._writes: Batcher[Item, Inserted] | None = None
         self._concurrency = AdaptiveConcurrency(aws_settings.write_concurrency, lambda: 0.0)
         self._lookups = asyncio.Semaphore(aws_settings.write_concurrency)
+        self._retries = write_retries(aws_settings)
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Create what belongs to one event loop: the batcher and the limits of concurrency."""
@@ -144,7 +146,9 @@ class Acceptances:
         )
         assert self._writes is not None  # noqa: S101 - _check_owner has bound a loop
         assert self._loop is not None  # noqa: S101 - the same
-        inserted = await insert_with_retries(self._writes.submit, item, self._settings, self._loop)
+        # Looking up the running loop would cost a system call for every item.
+        deadline = self._loop.time() + self._settings.call_timeout_seconds
+        inserted = await retry(self._retries, self._writes.submit, item, until=deadline)
         if inserted is Inserted.NEW:
             return RecordResult.RECORDED
         existing = await self._existing(item)
@@ -216,6 +220,7 @@ class Acceptances:
         key = {name: item[name] for name in ("user_id", "policy_version")}
         wanted = [each for name in fields for each in (name, f"{name}_salt")]
         expected = item.get("record_sha256")
+        # Not `retry`: a failed condition needs a new read instead of a delay.
         for _ in range(_ERASE_ATTEMPTS):
             stored = await self._stored(key)
             if expected is None or stored is None or stored.get("record_sha256") != expected:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 import aioboto3
 
-from worker.aws.client import client_config, new_session
+from worker.aws.client import SDK_ATTEMPTS, client_config, new_session
 from worker.aws.fast_path.caller import Caller, open_caller
 from worker.aws.sdk_errors import translating
 from worker.errors import RepositoryClosedError, RepositoryLoopError
@@ -167,7 +167,7 @@ class DynamoDBRepository(metaclass=SingletonMeta):
                     # Writes, as many look-ups of duplicates, and a few reads of policies.
                     pool=2 * settings.write_concurrency + POLICY_READS,
                     read_timeout_seconds=settings.call_timeout_seconds,
-                    attempts=3,
+                    attempts=SDK_ATTEMPTS,
                 ),
             )
             async with AsyncExitStack() as stack:

@@ -24,7 +24,8 @@ from worker.repository.cache import ReadThroughCache
 from worker.repository.dynamodb import POLICY_READS
 from worker.repository.tables import TableCalls
 from worker.repository.updates import Update
-from worker.repository.writes import PROBE, Inserted, Inserts, Item, insert_with_retries
+from worker.repository.writes import PROBE, Inserted, Inserts, Item, write_retries
+from worker.runtime.retry import retry
 from worker.settings import AWSSettings
 
 
@@ -130,8 +131,10 @@ class Policies:
         self._check_owner()
         item = _policy_item(policy)
         policy = self._as_policy(item)  # with the precision of the stored times
-        loop = asyncio.get_running_loop()
-        inserted = await insert_with_retries(self._insert_one, item, self._settings, loop)
+        deadline = asyncio.get_running_loop().time() + self._settings.call_timeout_seconds
+        inserted = await retry(
+            write_retries(self._settings), self._insert_one, item, until=deadline
+        )
         if inserted is Inserted.EXISTS:
             return await self._published_before(policy)
         self._invalidate(policy.policy_id, policy.version)

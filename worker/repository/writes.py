@@ -19,7 +19,7 @@ from worker.errors import (
     AWSUnavailableError,
     AWSUnsupportedError,
 )
-from worker.runtime.backoff import full_jitter
+from worker.runtime.retry import RetryPolicy
 from worker.settings import AWSSettings
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ Item = Mapping[str, Any]
 
 # DynamoDB API reference, BatchExecuteStatement.
 STATEMENTS_MAX: Final = 25
-_RETRY_BASE_SECONDS: Final = 0.1
-_RETRY_CAP_SECONDS: Final = 2.0
 # Key that no policy and no acceptance has.
 PROBE: Final = "aup-worker-probe"
 # DynamoDB's errors have a code. A 500 without one may be transient; moto fails so on PartiQL.
@@ -223,37 +221,9 @@ def _result(outcome: Any) -> InsertResult:
     raise outcome
 
 
-async def insert_with_retries(
-    insert: Callable[[Item], Awaitable[Inserted]],
-    item: Item,
-    aws_settings: AWSSettings,
-    loop: asyncio.AbstractEventLoop,
-) -> Inserted:
-    """Insert an item; retry with full jitter while the table throttles or is unavailable.
-
-    Args:
-        insert: Inserts one item.
-        item: Item to insert.
-        aws_settings: Attempts, and the deadline of a call, which bounds all attempts together.
-        loop: Running event loop; looking it up would cost a system call for every item.
-
-    Raises:
-        AWSError: The last attempt failed, or no retry would help.
-    """
-    deadline = loop.time() + aws_settings.call_timeout_seconds
-    attempt = 0
-    while True:
-        attempt += 1
-        try:
-            return await insert(item)
-        except (AWSThrottledError, AWSUnavailableError):
-            delay = full_jitter(
-                attempt, base_seconds=_RETRY_BASE_SECONDS, cap_seconds=_RETRY_CAP_SECONDS
-            )
-            out_of_time = loop.time() + delay >= deadline
-            if attempt >= aws_settings.write_attempts or out_of_time:
-                raise
-        await asyncio.sleep(delay)
+def write_retries(aws_settings: AWSSettings) -> RetryPolicy:
+    """Return the retry policy of one insert."""
+    return RetryPolicy(attempts=aws_settings.write_attempts, base_seconds=0.1, cap_seconds=2.0)
 
 
 class AdaptiveConcurrency:

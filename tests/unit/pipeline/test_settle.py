@@ -34,6 +34,7 @@ from worker.errors import (
 from worker.pipeline.lease import Lease, Leases
 from worker.pipeline.settle import Settler
 from worker.pipeline.unsent import UnsentDeadLetters
+from worker.runtime.retry import RetryPolicy
 
 DEAD = Outcome.dead_lettered(Reason.INVALID, "user_id: missing")
 
@@ -128,7 +129,7 @@ async def test_repeatedly_failing_delete_is_left_to_the_next_receive(error: AWSE
 
 @simulated
 async def test_retry_delays_grow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.pipeline.settle.full_jitter", lambda attempt, **_: attempt)
+    monkeypatch.setattr(RetryPolicy, "delay_seconds", lambda _, failures: failures)
     trial = _Trial()
     trial.source.on_delete = _failing(AWSThrottledError("slow"))
     began_at = asyncio.get_running_loop().time()
@@ -162,6 +163,19 @@ async def test_retries_end_with_the_lease() -> None:
     for number in range(20):
         await trial.settle(RECORDED, number)
     assert len(trial.source.of("delete")) < 40
+
+
+@simulated
+async def test_dead_letter_is_retried_while_its_lease_is_extended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(RetryPolicy, "delay_seconds", lambda _, __: 0.4)
+    trial = _Trial(visibility=1.0)
+    keeping = asyncio.create_task(trial.leases.run())
+    trial.dead_letters.on_send = _failing(AWSUnavailableError("down"), times=3)
+    assert await trial.settle(DEAD) == DEAD
+    keeping.cancel()
+    assert len(trial.dead_letters.of("send")) == 4
 
 
 @simulated

@@ -9,12 +9,13 @@ from datetime import datetime
 
 from worker.aws.sqs import Queue
 from worker.domain.message import BATCH_MAX_ENTRIES, ReceivedMessage
-from worker.operations.dead_letters.retrying import retry_entries
 from worker.operations.dead_letters.scan import (
+    REPLAY_RETRIES,
     VISIBILITY_TIMEOUT_SECONDS,
     Scan,
     scan_dead_letters,
 )
+from worker.runtime.retry import retry_entries
 
 
 @dataclass(slots=True)
@@ -89,7 +90,8 @@ async def purge(
 async def _delete(
     queue: Queue, scan: Scan, messages: list[ReceivedMessage], figures: PurgeFigures
 ) -> None:
-    results = await retry_entries(queue.delete, list(map(scan.newest, messages)))
+    handles = list(map(scan.newest, messages))
+    results = await retry_entries(REPLAY_RETRIES, queue.delete, handles)
     pairs = zip(messages, results, strict=True)
     scan.deleted(each.message_id for each, error in pairs if error is None)
     errors = [error for error in results if error is not None]

@@ -26,12 +26,13 @@ from worker.operations.dead_letters.journal import (
 from worker.operations.dead_letters.replay_dry_run import predict
 from worker.operations.dead_letters.replay_options import ReplayOptions
 from worker.operations.dead_letters.replay_progress import ReplayFigures, ReplayObserver, Result
-from worker.operations.dead_letters.retrying import retry_entries
 from worker.operations.dead_letters.scan import (
+    REPLAY_RETRIES,
     VISIBILITY_TIMEOUT_SECONDS,
     Scan,
     scan_dead_letters,
 )
+from worker.runtime.retry import retry_entries
 
 # Minimum time between sending the last message of a slow batch and its becoming visible again.
 _MARGIN_SECONDS: Final = 30.0
@@ -290,11 +291,11 @@ class _Run:
             return
         sending = [each for each in batch if each.message is not None]
         await self._pace(len(sending))
-        sent = await retry_entries(self._send, sending)
+        sent = await retry_entries(REPLAY_RETRIES, self._send, sending)
         confirmed = [entry for entry, error in zip(sending, sent, strict=True) if error is None]
         sent_before = [each for each in batch if each.message is None]
         deleting = [*sent_before, *confirmed]
-        deleted = await retry_entries(self._delete, deleting)
+        deleted = await retry_entries(REPLAY_RETRIES, self._delete, deleting)
         errors = (str(error) for error in [*sent, *deleted] if error)
         self.figures.last_error = next(errors, self.figures.last_error)
         for entry, error in zip(sending, sent, strict=True):

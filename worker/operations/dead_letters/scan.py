@@ -16,10 +16,13 @@ from worker.aws.sqs import Queue
 from worker.domain.message import BATCH_MAX_ENTRIES, ReceivedMessage
 from worker.errors import AWSError, AWSThrottledError
 from worker.operations.dead_letters.dead_letter import DeadLetter, describe
+from worker.runtime.retry import RetryPolicy
 
 VISIBILITY_TIMEOUT_SECONDS: Final = 120
 # How long to poll for messages that the queue counts but does not return.
 RETRY_SECONDS: Final = 10.0
+# For the sends and deletes of a replay and the deletes of a purge.
+REPLAY_RETRIES: Final = RetryPolicy(attempts=5, base_seconds=0.4, cap_seconds=5.0)
 _POLL_SECONDS: Final = 1
 _EMPTY_POLLS: Final = 2
 _FAST_POLL_SECONDS: Final = 0.5

@@ -5,27 +5,24 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date
 from typing import Final, Protocol
 
 from worker.aws.prices import shipped
 from worker.domain.acceptance import parse_time
-from worker.errors import AWSError, AWSThrottledError, AWSUnavailableError
+from worker.errors import AWSError, AWSThrottledError
 from worker.repository import ScanKey, ScanPage, TableSize
-from worker.runtime.backoff import full_jitter
+from worker.runtime.retry import RetryPolicy, retry
 
 # DynamoDB developer guide, "Read consistency" and "Provisioned capacity mode": an eventually
 # consistent read of 4 KB consumes half a unit; the items of a page are summed before rounding.
 _BYTES_PER_UNIT: Final = 2 * 4096
 _PAGE_BYTES_MAX: Final = 1024 * 1024
 _ITEM_BYTES: Final = 1024  # if the size of the table is not known yet
-_FAILURES_MAX: Final = 12
-_BASE_SECONDS: Final = 0.5
-_CAP_SECONDS: Final = 15.0
-
-Sleep = Callable[[float], Awaitable[None]]
+# For one page.
+PAGE_RETRIES: Final = RetryPolicy(attempts=12, base_seconds=0.5, cap_seconds=15.0)
 
 
 class AcceptanceScanner(Protocol):
@@ -118,15 +115,15 @@ def _item_bytes(size: TableSize) -> float:
 class _RateLimiter:
     """Limit the rate of read units; the cost of a read is charged once it is known."""
 
-    def __init__(self, units_per_second: float, clock: Callable[[], float], sleep: Sleep) -> None:
+    def __init__(self, units_per_second: float, clock: Callable[[], float]) -> None:
         self._rate = units_per_second
         self._clock = clock
-        self._sleep = sleep
         self._free_at = clock()
 
     async def wait(self) -> None:
-        while (left := self._free_at - self._clock()) > 0:
-            await self._sleep(left)
+        # A loop, because other segments consume units during the wait.
+        while (left := self._free_at - self._clock()) > 0:  # noqa: ASYNC110
+            await asyncio.sleep(left)
 
     def spend(self, units: float) -> None:
         self._free_at = max(self._free_at, self._clock()) + units / self._rate
@@ -143,7 +140,6 @@ class CoverageScan:
         units_per_second: Maximum rate of read units, for all segments together.
         segments: Number of segments read in parallel.
         progress: Called after each page.
-        sleep: Waits a number of seconds.
     """
 
     def __init__(
@@ -155,15 +151,13 @@ class CoverageScan:
         units_per_second: float,
         segments: int,
         progress: Callable[[Coverage], None] = lambda _: None,
-        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self.coverage = Coverage()
         self._table = table
         self._policy_version = policy_version
         self._segments = segments
         self._progress = progress
-        self._sleep = sleep
-        self._rate_limiter = _RateLimiter(units_per_second, asyncio.get_running_loop().time, sleep)
+        self._rate_limiter = _RateLimiter(units_per_second, asyncio.get_running_loop().time)
         page_bytes = min(_PAGE_BYTES_MAX, units_per_second / segments * _BYTES_PER_UNIT)
         self._page_items = max(1, int(page_bytes / _item_bytes(size)))
 
@@ -184,7 +178,7 @@ class CoverageScan:
     async def _read(self, segment: int) -> None:
         after: ScanKey | None = None
         while True:
-            page = await self._page(segment, after)
+            page = await retry(PAGE_RETRIES, self._page, segment, after, on_retry=self._count)
             self.coverage.add(page)
             self._progress(self.coverage)
             if page.next_key is None:
@@ -192,28 +186,16 @@ class CoverageScan:
             after = page.next_key
 
     async def _page(self, segment: int, after: ScanKey | None) -> ScanPage:
-        failures = 0
-        while True:
-            await self._rate_limiter.wait()
-            try:
-                page = await self._table.scan_acceptances(
-                    self._policy_version,
-                    segment=segment,
-                    segments=self._segments,
-                    items=self._page_items,
-                    after=after,
-                )
-            except (AWSThrottledError, AWSUnavailableError) as error:
-                failures += 1
-                await self._back_off(failures, error)
-            else:
-                self._rate_limiter.spend(page.read_units)
-                return page
-
-    async def _back_off(self, failures: int, error: AWSError) -> None:
-        if failures >= _FAILURES_MAX:
-            raise error
-        self.coverage.throttled += isinstance(error, AWSThrottledError)
-        await self._sleep(
-            full_jitter(failures, base_seconds=_BASE_SECONDS, cap_seconds=_CAP_SECONDS)
+        await self._rate_limiter.wait()
+        page = await self._table.scan_acceptances(
+            self._policy_version,
+            segment=segment,
+            segments=self._segments,
+            items=self._page_items,
+            after=after,
         )
+        self._rate_limiter.spend(page.read_units)
+        return page
+
+    def _count(self, error: AWSError, _delay_seconds: float) -> None:
+        self.coverage.throttled += isinstance(error, AWSThrottledError)
