@@ -16,9 +16,10 @@ from worker.aws.queue_lookup import open_queues
 from worker.cli import screen
 from worker.cli.running import run_async
 from worker.operations.dead_letters.dead_letter import DeadLetter
-from worker.operations.dead_letters.export_file import new_file, to_line
+from worker.operations.dead_letters.export_file import to_line
 from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.scan import Scan, scan_dead_letters
+from worker.runtime.atomic_file import atomic_file
 from worker.settings import load
 
 _SOON_SECONDS: Final = 86_400
@@ -122,5 +123,5 @@ def _open(file: Path, *, overwrite: bool) -> Iterator[IO[str]]:
         yield sys.stdout
         sys.stdout.flush()
         return
-    with new_file(file, overwrite=overwrite) as stream:
+    with atomic_file(file, overwrite=overwrite, encoding="ascii") as stream:
         yield stream
