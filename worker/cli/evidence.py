@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -29,6 +28,7 @@ from worker.operations.evidence.verification import (
 )
 from worker.repository import AUPRepository
 from worker.runtime.atomic_file import atomic_file, check_destination
+from worker.runtime.clock import utc_now
 from worker.settings import load
 
 User = Annotated[str, typer.Argument(help="User id.")]
@@ -63,7 +63,7 @@ def accepted(
     verified = verify or export is not None
     verifications, current = run_async(_accepted(user, policy, verified=verified))
     if export is not None:
-        _write(export, document(user, verifications, datetime.now(UTC)), file_format, force=force)
+        _write(export, document(user, verifications, utc_now()), file_format, force=force)
     if as_json:
         screen.print_json(_report(user, policy, verifications, current, verified=verified))
     else:

@@ -20,6 +20,7 @@ from worker.domain.evidence import timestamp
 from worker.domain.policy import Policy, in_force
 from worker.errors import UsageError
 from worker.repository import AUPRepository
+from worker.runtime.clock import utc_now
 from worker.settings import load
 
 app = typer.Typer(
@@ -49,7 +50,7 @@ def _report(policies: list[Policy], *, as_json: bool) -> None:
     if not policies:
         out.print("no policies")
         return
-    now = datetime.now(UTC)
+    now = utc_now()
     current = {
         id(in_force([each for each in policies if each.policy_id == policy.policy_id], now))
         for policy in policies
@@ -99,7 +100,7 @@ def publish(
     check_policy(policy, version)
     if (file is None) == (sha256 is None):
         raise UsageError("pass either --file or --sha256")
-    now = datetime.now(UTC)
+    now = utc_now()
     fields: dict[str, Any] = {
         "policy_id": policy,
         "version": version,
@@ -154,7 +155,7 @@ def retire(policy: PolicyId, version: Version, as_json: AsJSON = False) -> None:
     Example: aup-worker policy retire --policy aup --version 2025-07
     """
     check_policy(policy, version)
-    now = datetime.now(UTC)
+    now = utc_now()
     retired = _with_repository(
         lambda repository: repository.retire_policy(policy, version, retired_at=now)
     )

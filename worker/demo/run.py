@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from worker.aws.client import new_session
@@ -36,6 +35,7 @@ from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.replay import replay
 from worker.operations.dead_letters.scan import scan_dead_letters
 from worker.repository import AUPRepository
+from worker.runtime.clock import utc_now
 from worker.settings import Settings, load
 
 # The embedded AWS becomes slower with a growing backlog.
@@ -192,9 +192,7 @@ class _Scenario:
 
     async def list_dead_letters(self) -> list[DeadLetter]:
         """Return all dead letters."""
-        async with aclosing(
-            scan_dead_letters(self.dead_letters, now=lambda: datetime.now(UTC))
-        ) as letters:
+        async with aclosing(scan_dead_letters(self.dead_letters, now=utc_now)) as letters:
             return [letter async for letter in letters]
 
     def _check(self, service: ServiceProcess) -> None:
@@ -232,7 +230,7 @@ def _ended(figures: dict[str, Any]) -> int:
 
 
 async def _publish(settings: Settings, version: str) -> None:
-    now = datetime.now(UTC)
+    now = utc_now()
     async with AUPRepository(settings.aws) as repository:
         await repository.publish_policy(
             Policy(

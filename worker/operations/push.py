@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import count
 from typing import IO, Final
 
@@ -23,6 +22,7 @@ from worker.errors import (
     UsageError,
 )
 from worker.runtime.backoff import full_jitter
+from worker.runtime.clock import utc_now
 
 _ATTEMPTS: Final = 6
 _FAILURES_KEPT: Final = 20
@@ -151,7 +151,7 @@ def validate_acceptance(
     if invalid is not None:
         return invalid
     try:
-        decode(each.text, now=datetime.now(UTC), clock_skew_seconds=clock_skew_seconds)
+        decode(each.text, now=utc_now(), clock_skew_seconds=clock_skew_seconds)
     except FutureError as refused:
         return InvalidLine(each.source, each.number, f"{refused} (by this host's clock)")
     except RefusedError as refused:

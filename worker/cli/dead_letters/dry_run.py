@@ -19,13 +19,14 @@ from worker.cli.dead_letters.replay_request import (
     note_missing,
     options_for,
 )
-from worker.cli.dead_letters.scanning import note_unseen, now
+from worker.cli.dead_letters.scanning import note_unseen
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.dry_run import SUCCEEDS, Verdict
 from worker.operations.dead_letters.journal import read_journal
 from worker.operations.dead_letters.replay_dry_run import replay_dry_run
 from worker.operations.dead_letters.scan import Scan
 from worker.repository import AUPRepository
+from worker.runtime.clock import utc_now
 
 # Shown on a terminal of any height.
 _SHOWN_MIN: Final = 5
@@ -114,7 +115,7 @@ def show_report(report: DryRunReport, *, as_json: bool) -> None:
         typer.Exit: With code 1 if the result is incomplete.
     """
     if as_json:
-        at = now()
+        at = utc_now()
         screen.print_json(report.report([letter.summary(at) for letter, _ in report.letters]))
     else:
         print_verdicts(report)

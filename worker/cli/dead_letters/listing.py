@@ -18,7 +18,6 @@ from worker.cli.dead_letters.scanning import (
     ScanSummary,
     expiry,
     note_unseen,
-    now,
     scan_with_progress,
 )
 from worker.cli.filters import FilterOptions
@@ -26,6 +25,7 @@ from worker.cli.options import AsJSON, expand_options
 from worker.cli.running import run_async
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.filter import DeadLetterFilter
+from worker.runtime.clock import utc_now
 
 _TABLE_MIN_COLUMNS: Final = 150
 _CELL_MAX_COLUMNS: Final = 36
@@ -101,7 +101,7 @@ def list_(options: ListOptions, as_json: AsJSON = False) -> None:
     out = screen.stdout()
     found = _Summaries(selected, out.height if on_terminal and limit is None else limit)
     summary = run_async(scan_with_progress("scanning", found.add))
-    letters, at = found.shown(), now()
+    letters, at = found.shown(), utc_now()
     if as_json:
         report = {
             "counts": dict(found.counts.most_common()),

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Final
 
@@ -20,14 +20,10 @@ from worker.operations.dead_letters.export_file import to_line
 from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.scan import Scan, scan_dead_letters
 from worker.runtime.atomic_file import atomic_file
+from worker.runtime.clock import utc_now
 from worker.settings import load
 
 _SOON_SECONDS: Final = 86_400
-
-
-def now() -> datetime:
-    """Return the current time in UTC."""
-    return datetime.now(UTC)
 
 
 @dataclass(slots=True)
@@ -60,7 +56,7 @@ async def scan_with_progress(description: str, visit: Callable[[DeadLetter], boo
             task = bar.add_task(description, total=summary.known, rate="")
             scanning = scan_dead_letters(
                 queue,
-                now=now,
+                now=utc_now,
                 visibility_timeout_seconds=settings.look_seconds,
                 polls=settings.poll_concurrency,
                 scan=scan,

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from worker.cli import screen
-from worker.cli.dead_letters.scanning import counted, expiry, now, scan_with_progress
+from worker.cli.dead_letters.scanning import counted, expiry, scan_with_progress
 from worker.cli.options import AsJSON
 from worker.cli.running import run_async
 from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE
@@ -20,6 +20,7 @@ from worker.errors import AUPError, UsageError
 from worker.operations.dead_letters.body_view import BodyLine, BodyPart, format_body
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.filter import DeadLetterFilter
+from worker.runtime.clock import utc_now
 
 _ERROR_STYLE: Final = "bold red"
 _INDENT_MAX: Final = 40
@@ -45,7 +46,7 @@ def show(
     if as_json:
         screen.print_json(
             {
-                **letter.summary(now()),
+                **letter.summary(utc_now()),
                 "last_replayed_at": history.at or None,
                 "edits": [asdict(edit) for edit in history.edits],
                 "attributes": {name: value for name, _, value in _attributes(letter)},
@@ -69,7 +70,7 @@ def _attributes(letter: DeadLetter) -> Iterator[tuple[str, str, Any]]:
 
 
 def _print_facts(out: Console, letter: DeadLetter) -> None:
-    at = now()
+    at = utc_now()
     facts = {
         "id": letter.message_id,
         "original id": letter.original_message_id,
