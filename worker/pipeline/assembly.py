@@ -84,7 +84,7 @@ def assemble(
     store: AcceptanceStore,
     settings: Settings,
     *,
-    metrics: Metrics | None = None,
+    metrics: Metrics,
     stopping: asyncio.Event | None = None,
     now: Callable[[], datetime] = utc_now,
     tracing: Tracing | None = None,
@@ -102,7 +102,6 @@ def assemble(
     """
     source, dead_letters = map(tracing.queue, queues) if tracing else queues
     clock = asyncio.get_running_loop().time
-    metrics = metrics or Metrics()
     slots = Slots(settings.slots, settings.held_mib * _MIB, source.message_max_bytes)
     sqs_clock = SQSClock(now, clock, settings.clock_skew_seconds)
     unsent = UnsentDeadLetters(clock)
