@@ -12,7 +12,7 @@ import typer
 from pydantic import ValidationError
 
 from worker.cli import screen
-from worker.cli.names import check_policy, problem_of
+from worker.cli.names import check_policy
 from worker.cli.options import AsJSON
 from worker.cli.running import run_async
 from worker.domain.acceptance import parse_time
@@ -21,6 +21,7 @@ from worker.domain.policy import Policy, in_force
 from worker.errors import UsageError
 from worker.repository import AUPRepository
 from worker.runtime.clock import utc_now
+from worker.runtime.validation import describe
 from worker.settings import load
 
 app = typer.Typer(
@@ -112,8 +113,8 @@ def publish(
     try:
         requested = Policy(**fields)
     except ValidationError as error:
-        field = error.errors(include_input=False)[0]["loc"][0]
-        raise UsageError(f"{field}: {problem_of(error)}") from None
+        first = error.errors()[0]
+        raise UsageError(f"{first['loc'][0]}: {describe(first)}") from None
     published = _with_repository(lambda repository: repository.publish_policy(requested))
     _report([published], as_json=as_json)
 
