@@ -145,7 +145,7 @@ class AUPRepository(DynamoDBRepository):
             retired_at: End, timezone-aware; defaults to the current time.
 
         Returns:
-            The version with the end that holds, whoever set it first.
+            The version with its end, which an earlier call may have set.
 
         Raises:
             PolicyNotFoundError: The version was never published.
