@@ -112,7 +112,7 @@ _FILING: Final = (
     Mutant(
         "a purge that keeps nothing of what it deletes",
         _LOOK,
-        '                stream.write(f"{to_line(letter)}\\n")\n',
+        '                stream.write(f"{to_line(dead_letter)}\\n")\n',
         "",
         _VERBS_TESTS,
     ),

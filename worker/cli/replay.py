@@ -158,7 +158,7 @@ class _Progress(ReplayObserver):
 
     def __init__(self, bar: Progress, total: int | None, depth: int) -> None:
         self.figures = ReplayFigures()
-        self.letters: list[dict[str, Any]] = []
+        self.dead_letters: list[dict[str, Any]] = []
         self.seconds = 0.0
         self._started_at = time.monotonic()
         self._bar = bar
@@ -171,16 +171,16 @@ class _Progress(ReplayObserver):
         if not self._total_known:
             self._bar.update(self._task, completed=min(count, self._total))
 
-    def on_result(self, letter: DeadLetter, result: Result, figures: ReplayFigures) -> None:
+    def on_result(self, dead_letter: DeadLetter, result: Result, figures: ReplayFigures) -> None:
         """Add the result of a dead letter; update the rate."""
-        self.letters.append({**letter.summary(utc_now()), "result": result.value})
+        self.dead_letters.append({**dead_letter.summary(utc_now()), "result": result.value})
         self.figures = figures
         self.tick()
         this_run = figures.matched - figures.earlier
         rate = f"{this_run / max(self.seconds, 0.001):,.0f}/s"
         self._bar.update(self._task, rate=rate)
         if self._total_known:
-            self._bar.update(self._task, completed=len(self.letters))
+            self._bar.update(self._task, completed=len(self.dead_letters))
 
     def on_wait(self, until: datetime) -> None:
         """Show why the replay is waiting."""
@@ -253,7 +253,7 @@ def _report(progress: _Progress, *, as_json: bool) -> None:
                 "seconds": round(progress.seconds, 3),
                 "dry_run": False,
                 "notes": figures.notes,
-                "dead_letters": progress.letters,
+                "dead_letters": progress.dead_letters,
             }
         )
     else:

@@ -61,11 +61,11 @@ async def scan_with_progress(description: str, visit: Callable[[DeadLetter], boo
                 polls=settings.poll_concurrency,
                 scan=scan,
             )
-            async with aclosing(scanning) as letters:
-                async for letter in letters:
+            async with aclosing(scanning) as dead_letters:
+                async for dead_letter in dead_letters:
                     summary.seen += 1
                     bar.update(task, completed=summary.seen)
-                    if not visit(letter):
+                    if not visit(dead_letter):
                         return summary
     summary.unseen = scan.unseen
     return summary
@@ -103,10 +103,10 @@ def export_dead_letters(
     ids: list[str] = []
     with _open(file, overwrite=overwrite) as stream:
 
-        def visit(letter: DeadLetter) -> bool:
-            if selected.matches(letter):
-                stream.write(f"{to_line(letter)}\n")
-                ids.append(letter.message_id)
+        def visit(dead_letter: DeadLetter) -> bool:
+            if selected.matches(dead_letter):
+                stream.write(f"{to_line(dead_letter)}\n")
+                ids.append(dead_letter.message_id)
             return selected.limit is None or len(ids) < selected.limit
 
         summary = run_async(scan_with_progress("exporting", visit))

@@ -78,4 +78,4 @@ async def predict(dead_letter: DeadLetter, message: OutgoingMessage, dry_run: Dr
     if unchanged and dead_letter.reason == Reason.CONFLICT:
         # The record that it contradicts is never deleted.
         return Verdict(dead_letter.reason, dead_letter.detail)
-    return await dry_run.judge(message.body, sent_at=dead_letter.dead_at)
+    return await dry_run.check(message.body, sent_at=dead_letter.dead_at)
