@@ -24,12 +24,12 @@ def main() -> None:
     command = [str(Path(sys.executable).with_name("cyclonedx-py")), "requirements"]
     command += ["--pyproject", str(_ROOT / "pyproject.toml"), "--mc-type", "application"]
     command += ["--output-reproducible", "--output-format", "JSON", "--validate", "-"]
-    made = subprocess.run(  # noqa: S603 - the program beside this Python
+    done = subprocess.run(  # noqa: S603 - the program next to this Python
         command, input=_on_linux(_LOCK.read_text()), capture_output=True, text=True, check=False
     )
-    if made.returncode:
-        sys.exit(made.stderr.strip())
-    bill = json.loads(made.stdout)
+    if done.returncode:
+        sys.exit(done.stderr.strip())
+    bill = json.loads(done.stdout)
     _complete(bill)
     json.dump(bill, sys.stdout, indent=2, sort_keys=True)
     sys.stdout.write("\n")

@@ -27,8 +27,8 @@ README_MAX_LINES: Final = 150
 _VERB: Final[Any] = typer.main.get_command(app)
 # Programs that are not ours: their arguments are not checked.
 _OTHERS: Final = {
-    ".", "editor", "eval", "git", "install", "journalctl", "jq", "pre-commit", "printf", "sed",
-    "sha256sum", "systemctl",
+    ".", "awk", "editor", "eval", "git", "install", "journalctl", "pre-commit", "printf", "sed",
+    "systemctl",
 }  # fmt: skip
 _OF_AWS: Final = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 

@@ -207,7 +207,7 @@ def _surroundings() -> dict[str, list[CheckResult]]:
         (None, True), ("http://127.0.0.1:5000", True), ("http://sqs.example", True),
         ("http://sqs.example", False), (None, False), (None, None),
     ):  # fmt: skip
-        found[f"endpoint, {url}, {answered}"] = [account.endpoint("SQS", url, answered=answered)]
+        found[f"endpoint, {url}, {answered}"] = [account.endpoint("SQS", url, responded=answered)]
     for arn in ("arn:aws:iam::1:role/worker", "arn:aws:iam::1:root", ""):
         found[f"identity, {arn}"] = [account.of_arn(arn)]
     for region, of_profile in (("eu-west-1", None), (None, "eu-west-1"), (None, None)):

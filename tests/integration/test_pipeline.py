@@ -21,6 +21,7 @@ from worker.operations.dead_letters import scan as walk_module
 from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.replay import replay
 from worker.pipeline.assembly import Pipeline, assemble
+from worker.pipeline.metrics import Metrics
 from worker.repository import AUPRepository
 
 # moto's receive slows down with the backlog.
@@ -287,7 +288,7 @@ async def test_two_workers_share_a_queue_and_record_everything_once(place: Place
     settings = place.settings()
     async with working(settings) as pipeline, open_queues(settings) as (source, dead_letters):
         repository: Any = _store(pipeline)
-        other = assemble((source, dead_letters), repository, settings)
+        other = assemble((source, dead_letters), repository, settings, metrics=Metrics())
         running = asyncio.create_task(other.run())
         for start in range(0, 60, 20):
             await place.send(bodies[start : start + 20])

@@ -112,7 +112,7 @@ _FILING: Final = (
     Mutant(
         "a purge that keeps nothing of what it deletes",
         _LOOK,
-        '                stream.write(f"{to_line(letter)}\\n")\n',
+        '                stream.write(f"{to_line(dead_letter)}\\n")\n',
         "",
         _VERBS_TESTS,
     ),
@@ -125,10 +125,10 @@ _FILING: Final = (
     ),
     Mutant(
         "an export whose name a crash forgets",
-        _FILE,
-        "        _sync_directory(path.parent)\n",
+        "worker/runtime/atomic_file.py",
+        "        _sync_directory(target.parent)\n",
         "",
-        _FILE_TESTS,
+        ("tests/unit/runtime/test_atomic_file.py",),
     ),
     Mutant(
         "a purge of what nobody named",

@@ -14,6 +14,7 @@ from worker.aws.sqs import Queue
 from worker.domain.acceptance import Acceptance
 from worker.domain.outcome import OutcomeKind
 from worker.pipeline.assembly import assemble
+from worker.pipeline.metrics import Metrics
 from worker.pipeline.record import AcceptanceStore
 from worker.repository import AUPRepository, RecordResult
 
@@ -33,7 +34,11 @@ class Carrying:
     ) -> None:
         self.world = world
         self.pipeline = assemble(
-            (source or world.source, world.dead_letters), store, settings(**changes), now=clock
+            (source or world.source, world.dead_letters),
+            store,
+            settings(**changes),
+            metrics=Metrics(),
+            now=clock,
         )
         self.task = asyncio.create_task(self.pipeline.run())
 

@@ -203,7 +203,7 @@ def test_it_outlives_a_refusal_that_is_taken_back(
 @pytest.mark.parametrize(
     ("service_name", "code", "words"),
     [
-        ("sqs", "AccessDeniedException", "grant the permissions that the README lists"),
+        ("sqs", "AccessDeniedException", "grant the permissions listed in infra/operations.md"),
         ("dynamodb", "ExpiredTokenException", "and check this machine's clock"),
     ],
 )

@@ -132,7 +132,7 @@ def test_what_is_broken_in_several_ways_at_once_is_told_all_at_once(operated: Wo
     assert "→ set maxReceiveCount above 8, or AUP_MAX_ATTEMPTS below 3" in line
 
 
-_VERDICTS = ("pass", "warn", "fail", "cannot tell")
+_VERDICTS = ("pass", "warn", "fail", "unknown")
 
 
 def _where(place: Workplace, check: str) -> list[str]:

@@ -92,7 +92,7 @@ def test_evidence_is_verified_exported_and_erased(operated: Workplace, tmp_path:
         assert (done.returncode, file.stat().st_mode & 0o777) == (0, 0o600), done.stderr
     again = place.run("accepted", "u-1", "--export", str(kept))
     assert (again.returncode, again.stderr) == (
-        2, f"aup-worker: {kept}: file exists; pass --force to overwrite it\n",
+        2, f"aup-worker: {kept}: already exists; pass --force to overwrite it\n",
     )  # fmt: skip
     document = json.loads(kept.read_text())
     [entry] = document["records"]

@@ -15,6 +15,7 @@ from worker.domain.dead_letter import read
 from worker.domain.message import OutgoingMessage
 from worker.operations.doctor.preflight import check
 from worker.pipeline.assembly import Pipeline, assemble
+from worker.pipeline.metrics import Metrics
 
 KIB_256 = 262_144
 
@@ -31,7 +32,9 @@ async def _running(world: World) -> AsyncIterator[Pipeline]:
     repository = world.repository()
     await repository.publish_policy(policy())
     fitted = await check(settings(max_attempts=4), world.source, world.dead_letters, repository)
-    pipeline = assemble((world.source, world.dead_letters), repository, fitted, now=clock)
+    pipeline = assemble(
+        (world.source, world.dead_letters), repository, fitted, metrics=Metrics(), now=clock
+    )
     task = asyncio.create_task(pipeline.run())
     yield pipeline
     pipeline.stopping.set()

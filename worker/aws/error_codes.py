@@ -83,7 +83,7 @@ _KMS_KEY: Final = re.compile(
     r"perform: (?P<action>kms:\w{1,40})(?: on (?:the )?resource: (?P<key>[\w:/.-]{1,200}[\w]))?"
 )
 KMS_ADVICE: Final = "; allow "
-GRANT_ADVICE: Final = "; grant the permissions that the README lists"
+GRANT_ADVICE: Final = "; grant the permissions listed in infra/operations.md"
 CREDENTIALS_ADVICE: Final = "configure a role, a profile or valid access keys for this process"
 STALE_CREDENTIALS_ADVICE: Final = f"; {CREDENTIALS_ADVICE}, and check this machine's clock"
 # AWS quotes the value that it rejects, which may be part of a message.

@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from worker.errors import UsageError
+from worker.runtime.validation import describe
 
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -147,6 +148,6 @@ def _problem(error: Exception) -> str:
     first = error.errors()[0]
     name = str(first["loc"][0])
     if first["type"] != "extra_forbidden":
-        return f"{name} = {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}"
+        return f"{name} = {first['input']}: {describe(first)}"
     close = difflib.get_close_matches(name, Prices.model_fields, n=1)
     return f"unknown price {name}" + (f" (did you mean {close[0]}?)" if close else "")

@@ -92,7 +92,7 @@ def _options(
         ),
     ] = None,
 ) -> None:
-    """Settings are environment variables: AUP_… and those of AWS SDKs; see the README."""
+    """Handle the options of the program itself, before those of a verb."""
 
 
 def _note(error: object) -> None:

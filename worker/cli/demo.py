@@ -60,12 +60,12 @@ class _TerminalReporter:
             + f" of {sent} sent",
         )
 
-    def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
-        self.step(f"{len(letters)} messages were dead-lettered, each with its reason:")
+    def dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
+        self.step(f"{len(dead_letters)} messages were dead-lettered, each with its reason:")
         table = screen.table("  ", "reason", "count", "example")
-        reasons = sorted({letter.reason for letter in letters})
+        reasons = sorted({dead_letter.reason for dead_letter in dead_letters})
         for reason in reasons:
-            same = [letter for letter in letters if letter.reason == reason]
+            same = [dead_letter for dead_letter in dead_letters if dead_letter.reason == reason]
             table.add_row("", screen.plain(reason), str(len(same)), screen.plain(same[0].detail))
         self._console.print(table)
 
@@ -87,7 +87,7 @@ class _JSONReporter:
     def progress(self, sent: int, total: int, figures: dict[str, Any]) -> None:
         """Ignore the progress."""
 
-    def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+    def dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
         """Ignore the dead letters."""
 
     def finished(self, report: DemoReport, walkthrough: Walkthrough | None) -> None:

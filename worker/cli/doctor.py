@@ -76,9 +76,13 @@ def _table(groups: Groups) -> Table:
             table.add_row()
         table.add_row(Text(group, style="bold"))
         for result in results:
-            status = Text(result.status, style=_STYLES[result.status])
+            status = Text(_label(result.status), style=_STYLES[result.status])
             table.add_row(status, screen.plain(result.check), _details(result))
     return table
+
+
+def _label(status: CheckStatus) -> str:
+    return status.name.lower()
 
 
 def _details(result: CheckResult) -> Text:
@@ -91,5 +95,5 @@ def _details(result: CheckResult) -> Text:
 
 
 def _summary(counts: Counter[CheckStatus]) -> Text:
-    parts = [f"{counts[status]} {status}" for status in CheckStatus if counts[status]]
+    parts = [f"{counts[status]} {_label(status)}" for status in CheckStatus if counts[status]]
     return Text(f"\n{counts.total()} checks: {', '.join(parts)}")

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -30,6 +27,8 @@ from worker.operations.evidence.verification import (
     verify_records,
 )
 from worker.repository import AUPRepository
+from worker.runtime.atomic_file import atomic_file, check_destination
+from worker.runtime.clock import utc_now
 from worker.settings import load
 
 User = Annotated[str, typer.Argument(help="User id.")]
@@ -64,7 +63,7 @@ def accepted(
     verified = verify or export is not None
     verifications, current = run_async(_accepted(user, policy, verified=verified))
     if export is not None:
-        _write(export, document(user, verifications, datetime.now(UTC)), file_format, force=force)
+        _write(export, document(user, verifications, utc_now()), file_format, force=force)
     if as_json:
         screen.print_json(_report(user, policy, verifications, current, verified=verified))
     else:
@@ -87,10 +86,7 @@ def _format_of(
         if stated or force:
             raise UsageError("--format and --force require --export")
         return "json"
-    if os.path.lexists(export) and not force:
-        raise UsageError(f"{export}: file exists; pass --force to overwrite it")
-    if not export.parent.is_dir():
-        raise UsageError(f"{export}: directory {export.parent} does not exist")
+    check_destination(export, overwrite=force)
     suffixes: dict[str, FileFormat] = {".json": "json", ".html": "html", ".htm": "html"}
     found = stated or suffixes.get(export.suffix.lower())
     if found is None:
@@ -121,21 +117,8 @@ def _write(path: Path, content: dict[str, Any], file_format: FileFormat, *, forc
         text = page(content)
     else:
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    temporary = ""
-    try:
-        # Readable by the owner only, because it holds IP addresses; replaced atomically.
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as stream:
-            stream.write(text)
-        if not force and os.path.lexists(path):
-            raise UsageError(f"{path}: file exists; pass --force to overwrite it")
-        Path(temporary).replace(path)
-        temporary = ""
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
+    with atomic_file(path, overwrite=force, errors="backslashreplace") as stream:
+        stream.write(text)
 
 
 def _report(

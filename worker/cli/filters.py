@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Final
 
 import typer
@@ -14,6 +14,7 @@ from worker.domain.acceptance import parse_time
 from worker.errors import Reason, UsageError
 from worker.operations.dead_letters.dead_letter import UNEXPLAINED
 from worker.operations.dead_letters.filter import DeadLetterFilter
+from worker.runtime.clock import utc_now
 
 _AGE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(s|min|m|h|d|w)", re.ASCII)
 _UNITS_SECONDS: Final = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -77,7 +78,7 @@ class FilterOptions:
         Raises:
             UsageError: A time or the regular expression is invalid.
         """
-        now = datetime.now(UTC)
+        now = utc_now()
         return DeadLetterFilter(
             ids=frozenset(ids),
             reasons=frozenset(self.reason or ()),

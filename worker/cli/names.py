@@ -8,6 +8,7 @@ from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from worker.domain.policy import PolicyId, Version
 from worker.errors import UsageError
+from worker.runtime.validation import describe
 
 # Any id that an earlier release recorded, even with control characters, can be shown and erased.
 _Recorded = Annotated[str, StringConstraints(min_length=1, max_length=256)]
@@ -37,19 +38,10 @@ def check_recorded(user_id: str, policy_id: str | None = None, version: str | No
     _check(_RECORDED, "--version", version)
 
 
-def problem_of(error: ValidationError) -> str:
-    """Return the first problem of an invalid value, without the value itself."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    if first["type"] == "string_unicode":
-        return "must be UTF-8"
-    text = first["msg"].removeprefix("Value error, ").replace("String should have", "must have")
-    return text[0].lower() + text[1:]
-
-
 def _check(kind: TypeAdapter[Any], option: str, text: str | None) -> None:
     if text is None:
         return
     try:
         kind.validate_python(text)
     except ValidationError as error:
-        raise UsageError(f"{option}: {problem_of(error)}") from None
+        raise UsageError(f"{option}: {describe(error.errors()[0])}") from None

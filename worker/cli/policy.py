@@ -12,7 +12,7 @@ import typer
 from pydantic import ValidationError
 
 from worker.cli import screen
-from worker.cli.names import check_policy, problem_of
+from worker.cli.names import check_policy
 from worker.cli.options import AsJSON
 from worker.cli.running import run_async
 from worker.domain.acceptance import parse_time
@@ -20,6 +20,8 @@ from worker.domain.evidence import timestamp
 from worker.domain.policy import Policy, in_force
 from worker.errors import UsageError
 from worker.repository import AUPRepository
+from worker.runtime.clock import utc_now
+from worker.runtime.validation import describe
 from worker.settings import load
 
 app = typer.Typer(
@@ -49,7 +51,7 @@ def _report(policies: list[Policy], *, as_json: bool) -> None:
     if not policies:
         out.print("no policies")
         return
-    now = datetime.now(UTC)
+    now = utc_now()
     current = {
         id(in_force([each for each in policies if each.policy_id == policy.policy_id], now))
         for policy in policies
@@ -99,7 +101,7 @@ def publish(
     check_policy(policy, version)
     if (file is None) == (sha256 is None):
         raise UsageError("pass either --file or --sha256")
-    now = datetime.now(UTC)
+    now = utc_now()
     fields: dict[str, Any] = {
         "policy_id": policy,
         "version": version,
@@ -111,8 +113,8 @@ def publish(
     try:
         requested = Policy(**fields)
     except ValidationError as error:
-        field = error.errors(include_input=False)[0]["loc"][0]
-        raise UsageError(f"{field}: {problem_of(error)}") from None
+        first = error.errors()[0]
+        raise UsageError(f"{first['loc'][0]}: {describe(first)}") from None
     published = _with_repository(lambda repository: repository.publish_policy(requested))
     _report([published], as_json=as_json)
 
@@ -154,7 +156,7 @@ def retire(policy: PolicyId, version: Version, as_json: AsJSON = False) -> None:
     Example: aup-worker policy retire --policy aup --version 2025-07
     """
     check_policy(policy, version)
-    now = datetime.now(UTC)
+    now = utc_now()
     retired = _with_repository(
         lambda repository: repository.retire_policy(policy, version, retired_at=now)
     )

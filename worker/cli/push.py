@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -37,6 +36,7 @@ from worker.operations.push import (
     validate_raw,
 )
 from worker.operations.push import push as send
+from worker.runtime.clock import utc_now
 from worker.settings import Settings, load
 
 _BAD_LINES_SHOWN = 20
@@ -166,7 +166,7 @@ def _one(
         "user_id": user,
         "policy_id": policy,
         "version": version,
-        "accepted_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "accepted_at": utc_now().isoformat(timespec="seconds").replace("+00:00", "Z"),
     }
     # Preserve bytes of an argument that are not UTF-8, so that validation reports them.
     text = json.dumps(acceptance, ensure_ascii=False)

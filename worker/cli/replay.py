@@ -26,7 +26,7 @@ from worker.cli.dead_letters.replay_request import (
     options_for,
     read_export,
 )
-from worker.cli.dead_letters.scanning import note_unseen, now
+from worker.cli.dead_letters.scanning import note_unseen
 from worker.cli.filters import FilterOptions
 from worker.cli.options import AsJSON, Rate, expand_options
 from worker.cli.running import run_async
@@ -44,6 +44,7 @@ from worker.operations.dead_letters.replay import replay as send_back
 from worker.operations.dead_letters.replay_options import ReplayOptions
 from worker.operations.dead_letters.replay_progress import ReplayFigures, ReplayObserver, Result
 from worker.repository import AUPRepository
+from worker.runtime.clock import utc_now
 
 _MAX_REPLAYS: Final = 5
 
@@ -157,7 +158,7 @@ class _Progress(ReplayObserver):
 
     def __init__(self, bar: Progress, total: int | None, depth: int) -> None:
         self.figures = ReplayFigures()
-        self.letters: list[dict[str, Any]] = []
+        self.dead_letters: list[dict[str, Any]] = []
         self.seconds = 0.0
         self._started_at = time.monotonic()
         self._bar = bar
@@ -170,16 +171,16 @@ class _Progress(ReplayObserver):
         if not self._total_known:
             self._bar.update(self._task, completed=min(count, self._total))
 
-    def on_result(self, letter: DeadLetter, result: Result, figures: ReplayFigures) -> None:
+    def on_result(self, dead_letter: DeadLetter, result: Result, figures: ReplayFigures) -> None:
         """Add the result of a dead letter; update the rate."""
-        self.letters.append({**letter.summary(now()), "result": result.value})
+        self.dead_letters.append({**dead_letter.summary(utc_now()), "result": result.value})
         self.figures = figures
         self.tick()
         this_run = figures.matched - figures.earlier
         rate = f"{this_run / max(self.seconds, 0.001):,.0f}/s"
         self._bar.update(self._task, rate=rate)
         if self._total_known:
-            self._bar.update(self._task, completed=len(self.letters))
+            self._bar.update(self._task, completed=len(self.dead_letters))
 
     def on_wait(self, until: datetime) -> None:
         """Show why the replay is waiting."""
@@ -230,8 +231,8 @@ def _note_earlier(journal: Journal, bar: Progress) -> None:
         left = len(earlier.outstanding)
         undeleted = f", {left:,} sent but not yet deleted" if left else ""
         screen.note(f"continuing an earlier run: {len(earlier.done):,} replayed{undeleted}", bar)
-    if hidden_seconds := earlier.hidden_seconds(now()):
-        visible_at = now() + timedelta(seconds=hidden_seconds)
+    if hidden_seconds := earlier.hidden_seconds(utc_now()):
+        visible_at = utc_now() + timedelta(seconds=hidden_seconds)
         screen.note(
             "the earlier run was killed; the messages it received become visible at "
             f"{visible_at.astimezone():%H:%M:%S}, and this run waits for them",
@@ -252,7 +253,7 @@ def _report(progress: _Progress, *, as_json: bool) -> None:
                 "seconds": round(progress.seconds, 3),
                 "dry_run": False,
                 "notes": figures.notes,
-                "dead_letters": progress.letters,
+                "dead_letters": progress.dead_letters,
             }
         )
     else:

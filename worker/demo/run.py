@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from worker.aws.client import new_session
@@ -36,6 +35,7 @@ from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.replay import replay
 from worker.operations.dead_letters.scan import scan_dead_letters
 from worker.repository import AUPRepository
+from worker.runtime.clock import utc_now
 from worker.settings import Settings, load
 
 # The embedded AWS becomes slower with a growing backlog.
@@ -58,7 +58,7 @@ class Reporter(Protocol):
             figures: Latest figures of the service.
         """
 
-    def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+    def dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
         """Report the dead letters."""
 
 
@@ -165,9 +165,9 @@ class _Scenario:
             await service.stop()
         self._check(service)
         self.reporter.step("stopped the service with SIGTERM: it drained and exited with code 0")
-        letters = await self.list_dead_letters()
-        self.report.dead_lettered = dict(Counter(letter.reason for letter in letters))
-        self.reporter.dead_letters(letters)
+        dead_letters = await self.list_dead_letters()
+        self.report.dead_lettered = dict(Counter(each.reason for each in dead_letters))
+        self.reporter.dead_letters(dead_letters)
 
     async def publish_and_replay(self) -> None:
         """Publish the missing policy version, replay its dead letters and process them."""
@@ -192,10 +192,8 @@ class _Scenario:
 
     async def list_dead_letters(self) -> list[DeadLetter]:
         """Return all dead letters."""
-        async with aclosing(
-            scan_dead_letters(self.dead_letters, now=lambda: datetime.now(UTC))
-        ) as letters:
-            return [letter async for letter in letters]
+        async with aclosing(scan_dead_letters(self.dead_letters, now=utc_now)) as dead_letters:
+            return [dead_letter async for dead_letter in dead_letters]
 
     def _check(self, service: ServiceProcess) -> None:
         self.report.balanced &= bool(service.figures.get("balanced"))
@@ -232,7 +230,7 @@ def _ended(figures: dict[str, Any]) -> int:
 
 
 async def _publish(settings: Settings, version: str) -> None:
-    now = datetime.now(UTC)
+    now = utc_now()
     async with AUPRepository(settings.aws) as repository:
         await repository.publish_policy(
             Policy(
@@ -250,7 +248,7 @@ async def _count(scenario: _Scenario) -> None:
     """Count records and messages by reading tables and queues independently of the service."""
     report = scenario.report
     recorded = Counter(item["event_id"]["S"] for item in await _scan(scenario.settings))
-    dead = Counter(letter.message.body for letter in await scenario.list_dead_letters())
+    dead = Counter(dead_letter.message.body for dead_letter in await scenario.list_dead_letters())
     report.recorded = recorded.total()
     sent = Counter(scenario.sent)
     for body, times in sent.items():

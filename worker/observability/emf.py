@@ -97,7 +97,7 @@ class EMF:
             "queue": self._status.queue_name,
             **values,
             "not_ready": self._status.why_not_ready(),
-            "dead_by_reason": _sorted(current.dead - before.dead),
+            "dead_by_reason": _sorted(current.dead_by_reason - before.dead_by_reason),
             "calls": _sorted(current.calls - before.calls),
             "events": _sorted(current.events - before.events),
             **self._status.identity,
@@ -136,7 +136,7 @@ class _Counters:
     def __init__(self, metrics: Metrics) -> None:
         self.received = metrics.accounting.received
         self.kinds = Counter(metrics.accounting.by_kind)
-        self.dead = Counter(metrics.accounting.dead_by_reason)
+        self.dead_by_reason = Counter(metrics.accounting.dead_by_reason)
         self.calls = Counter(metrics.calls)
         self.events = Counter(metrics.events)
         self.settling = metrics.settling.copy()

@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import count
 from typing import IO, Final
 
@@ -20,6 +19,7 @@ from worker.errors import (
     RefusedError,
     UsageError,
 )
+from worker.runtime.clock import utc_now
 from worker.runtime.retry import RetryPolicy, retry_entries
 
 PUSH_RETRIES: Final = RetryPolicy(attempts=6, base_seconds=0.2, cap_seconds=5.0)
@@ -149,7 +149,7 @@ def validate_acceptance(
     if invalid is not None:
         return invalid
     try:
-        decode(each.text, now=datetime.now(UTC), clock_skew_seconds=clock_skew_seconds)
+        decode(each.text, now=utc_now(), clock_skew_seconds=clock_skew_seconds)
     except FutureError as refused:
         return InvalidLine(each.source, each.number, f"{refused} (by this host's clock)")
     except RefusedError as refused:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, Protocol
 
 from worker.aws.access import Operation, Probe
@@ -26,6 +26,7 @@ from worker.pipeline.slots import Slots
 from worker.pipeline.sqs_clock import SQSClock
 from worker.pipeline.supervisor import Supervisor
 from worker.pipeline.unsent import UnsentDeadLetters
+from worker.runtime.clock import utc_now
 from worker.settings import Settings
 
 _MIB: Final = 1_048_576
@@ -78,18 +79,14 @@ class Pipeline:
         await self.supervisor.run()
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 def assemble(
     queues: tuple[MessageQueue, MessageQueue],
     store: AcceptanceStore,
     settings: Settings,
     *,
-    metrics: Metrics | None = None,
+    metrics: Metrics,
     stopping: asyncio.Event | None = None,
-    now: Callable[[], datetime] = _now,
+    now: Callable[[], datetime] = utc_now,
     tracing: Tracing | None = None,
 ) -> Pipeline:
     """Build all stages of the pipeline.
@@ -105,7 +102,6 @@ def assemble(
     """
     source, dead_letters = map(tracing.queue, queues) if tracing else queues
     clock = asyncio.get_running_loop().time
-    metrics = metrics or Metrics()
     slots = Slots(settings.slots, settings.held_mib * _MIB, source.message_max_bytes)
     sqs_clock = SQSClock(now, clock, settings.clock_skew_seconds)
     unsent = UnsentDeadLetters(clock)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from worker.aws.access import CallObserver, Probe
@@ -15,14 +15,11 @@ from worker.repository.dynamodb import DynamoDBRepository
 from worker.repository.policies import Policies
 from worker.repository.tables import TableCalls, TableTracing
 from worker.repository.writes import BatchInserts, ConditionalPuts
+from worker.runtime.clock import utc_now
 from worker.settings import AWSSettings
 
 if TYPE_CHECKING:
     import aioboto3
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 class AUPRepository(DynamoDBRepository):
@@ -41,7 +38,7 @@ class AUPRepository(DynamoDBRepository):
         self,
         aws_settings: AWSSettings,
         session: aioboto3.Session | None = None,
-        now: Callable[[], datetime] = _now,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         super().__init__(aws_settings, session)
         self.table_name = aws_settings.table_name
@@ -148,7 +145,7 @@ class AUPRepository(DynamoDBRepository):
             retired_at: End, timezone-aware; defaults to the current time.
 
         Returns:
-            The version with the end that holds, whoever set it first.
+            The version with its end, which an earlier call may have set.
 
         Raises:
             PolicyNotFoundError: The version was never published.

@@ -26,6 +26,7 @@ from worker.repository.tables import TableCalls
 from worker.repository.updates import Update
 from worker.repository.writes import PROBE, Inserted, Inserts, Item, write_retries
 from worker.runtime.retry import retry
+from worker.runtime.validation import describe
 from worker.settings import AWSSettings
 
 
@@ -104,7 +105,7 @@ class Policies:
             name = f"{item.get('policy_id')} {item.get('version')}"
             raise AWSRejectedError(
                 f"{name} in {self._table_name} is malformed: "
-                f"{first['loc'][0]}: {first['msg']}; correct the item"
+                f"{first['loc'][0]}: {describe(first)}; correct the item"
             ) from None
 
     async def published(self, policy_id: str | None = None) -> list[Policy]:

@@ -24,7 +24,7 @@ def atomic_file(
     has ended, the file is durable: its directory is synced too.
 
     Args:
-        path: Destination.
+        path: Destination; of a symbolic link, the file it points to.
         overwrite: Whether to replace an existing regular file.
         encoding: Of the text.
         errors: Error handler of the encoding.
@@ -37,9 +37,10 @@ def atomic_file(
             writable.
         AUPError: Writing fails, such as on a full disk.
     """
-    _check_destination(path, overwrite=overwrite)
+    check_destination(path, overwrite=overwrite)
+    target = Path(os.path.realpath(path))
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
     temporary = Path(name)
@@ -49,23 +50,33 @@ def atomic_file(
             stream.flush()
             os.fsync(stream.fileno())
         # Another process may have created it in the meantime.
-        _check_destination(path, overwrite=overwrite)
-        temporary.replace(path)
-        _sync_directory(path.parent)
+        check_destination(path, overwrite=overwrite)
+        check_destination(target, overwrite=overwrite)
+        temporary.replace(target)
+        _sync_directory(target.parent)
     except OSError as error:
         raise AUPError(f"{path}: not written: {error.strerror}") from None
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _check_destination(path: Path, *, overwrite: bool) -> None:
+def check_destination(path: Path, *, overwrite: bool) -> None:
+    """Check that a file can be created or replaced.
+
+    Raises:
+        UsageError: The destination exists or is not a regular file, or its directory does not
+            exist.
+    """
     if path.is_dir():
         raise UsageError(f"{path}: is a directory")
+    # A rename would replace a device or a named pipe.
     if path.exists() and not path.is_file():
         raise UsageError(f"{path}: not a regular file")
-    # A symbolic link to nothing would be replaced as well.
+    # A symbolic link to nothing counts as existing.
     if os.path.lexists(path) and not overwrite:
-        raise UsageError(f"{path}: already exists; --force overwrites it")
+        raise UsageError(f"{path}: already exists; pass --force to overwrite it")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: directory {path.parent} does not exist")
 
 
 def _sync_directory(path: Path) -> None:

@@ -79,7 +79,7 @@ _CREDENTIALS = (
     "configure a role, a profile or valid access keys for this process, "
     "and check this machine's clock"
 )
-_GRANT = "grant the permissions that the README lists"
+_GRANT = "grant the permissions listed in infra/operations.md"
 
 
 @pytest.mark.parametrize(

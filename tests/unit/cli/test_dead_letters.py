@@ -102,7 +102,7 @@ def test_dry_run_is_counted_by_reason_and_verdict(
     assert lines[1] == ["invalid", "would", "succeed", "2"]
     assert lines[6] == ["message-1", "invalid", "would", "succeed"]
     assert lines[7] == ["message-2", "invalid", "invalid", "user_id:", "missing"]
-    report = found.report([{"id": letter.message_id} for letter, _ in found.letters])
+    report = found.report([{"id": letter.message_id} for letter, _ in found.dead_letters])
     assert report["verdicts"] == {SUCCEEDS: 3, "invalid": 1}
     assert report["dead_letters"][1] == {
         "id": "message-2",
@@ -135,7 +135,7 @@ def test_narrow_screen_shows_two_lines_per_dead_letter_and_keeps_the_counts_visi
     file = io.StringIO()
     out = Console(file=file, width=100, height=24)
     letters = [_dead_letter(1), replace(_dead_letter(2, "malformed"), user_id=None, version=None)]
-    listing._print_letters(out, letters, START)
+    listing._print_dead_letters(out, letters, START)
     assert [line.rstrip() for line in file.getvalue().splitlines()] == [
         "id         reason     age  expires in  receives  replays",
         "message-1  invalid    0 s  24 h        1         0",

@@ -35,6 +35,7 @@ from tests.unit.fakes import (
 from worker.errors import AWSThrottledError, AWSUnavailableError
 from worker.observability.tracing import OpenTelemetry
 from worker.pipeline.assembly import Pipeline, assemble
+from worker.pipeline.metrics import Metrics
 from worker.repository.writes import BatchInserts
 
 TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -90,6 +91,7 @@ async def carried(world: World, spans: Recorded, **until: int) -> None:
         (world.source, world.dead_letters),
         repository,
         settings(),
+        metrics=Metrics(),
         now=clock,
         tracing=spans.tracing,
     )
@@ -236,7 +238,9 @@ async def test_without_tracing_the_pipeline_calls_the_very_same_functions() -> N
     world = await open_world()
     repository = world.repository()
     repository._check_owner()
-    pipeline = assemble((world.source, world.dead_letters), repository, settings(), now=clock)
+    pipeline = assemble(
+        (world.source, world.dead_letters), repository, settings(), metrics=Metrics(), now=clock
+    )
     processor = _process(pipeline).__self__
     assert _process(pipeline) == processor.process
     assert pipeline.supervisor._receiver._queue is world.source
@@ -250,6 +254,7 @@ async def test_without_tracing_the_pipeline_calls_the_very_same_functions() -> N
         (world.source, world.dead_letters),
         FakeAcceptanceStore(),
         settings(),
+        metrics=Metrics(),
         now=clock,
         tracing=tracing,
     )

@@ -17,6 +17,7 @@ from tests.unit.fakes import (
 )
 from worker.domain.dead_letter import read
 from worker.pipeline.assembly import assemble
+from worker.pipeline.metrics import Metrics
 from worker.pipeline.record import AcceptanceStore
 
 
@@ -29,7 +30,11 @@ class RunningPipeline:
         self.world = world
         now = host.now if host else clock
         self.pipeline = assemble(
-            (world.source, world.dead_letters), store, settings(**changes), now=now
+            (world.source, world.dead_letters),
+            store,
+            settings(**changes),
+            metrics=Metrics(),
+            now=now,
         )
         self.task = asyncio.create_task(self.pipeline.run())
 

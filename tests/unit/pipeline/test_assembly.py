@@ -35,6 +35,7 @@ async def test_limits_come_from_the_settings() -> None:
         (FakeQueue(), FakeQueue()),
         FakeAcceptanceStore(policy()),
         settings(slots=40, held_mib=8, visibility_timeout_seconds=90),
+        metrics=Metrics(),
     )
     assert (pipeline.slots.limit, pipeline.slots.limit_bytes) == (40, 8 * 1_048_576)
     assert pipeline.leases.seconds == 90
@@ -43,5 +44,5 @@ async def test_limits_come_from_the_settings() -> None:
 @simulated
 async def test_store_reports_its_calls_to_the_access_watch() -> None:
     store = FakeAcceptanceStore(policy())
-    pipeline = assemble((FakeQueue(), FakeQueue()), store, settings())
+    pipeline = assemble((FakeQueue(), FakeQueue()), store, settings(), metrics=Metrics())
     assert store.observer is pipeline.state.access

@@ -283,7 +283,7 @@ class TestTable:
                 "sqs_million_request = 1",
                 r"unknown price sqs_million_request \(did you mean sqs_",
             ),
-            ("nat_gb = -1", "nat_gb = -1: input should be greater than or equal to 0"),
+            ("nat_gb = -1", "nat_gb = -1: must be greater than or equal to 0"),
             ("nat_gb = nan", "nat_gb = nan: "),
             ("prices = 3", "prices must be lines of NAME = NUMBER"),
             ("nat_gb", "invalid TOML"),

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def test_exception_in_the_block_leaves_the_previous_file(tmp_path: Path) -> None
 def test_existing_file_is_replaced_only_with_overwrite(tmp_path: Path) -> None:
     path = tmp_path / "file"
     _write(path, "old")
-    with pytest.raises(UsageError, match=r"already exists; --force overwrites it$"):
+    with pytest.raises(UsageError, match=r"already exists; pass --force to overwrite it$"):
         _write(path, "new")
     assert path.read_text() == "old"
     _write(path, "new", overwrite=True)
@@ -75,17 +76,57 @@ def test_symbolic_link_to_nothing_counts_as_existing(tmp_path: Path) -> None:
         _write(path, "text")
 
 
+def test_symbolic_link_stays_and_its_file_is_replaced(tmp_path: Path) -> None:
+    link, file = tmp_path / "link", tmp_path / "directory" / "file"
+    file.parent.mkdir()
+    file.write_text("old")
+    link.symlink_to(file)
+    _write(link, "new", overwrite=True)
+    assert link.is_symlink()
+    assert file.read_text() == "new"
+
+
 def test_unsuitable_destination_is_a_usage_error(tmp_path: Path) -> None:
     # In a temporary directory, because a failing test would replace the destination.
-    pipe = tmp_path / "pipe"
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
     os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    missing = tmp_path / "missing" / "file"
     for path, problem in (
         (pipe, "not a regular file"),
+        (link, "not a regular file"),
         (tmp_path, "is a directory"),
-        (tmp_path / "missing" / "file", os.strerror(errno.ENOENT)),
+        (missing, f"directory {missing.parent} does not exist"),
     ):
-        with pytest.raises(UsageError, match=f"^{re.escape(str(path))}: {problem}$"):
-            _write(path, "text", overwrite=True)
+        for overwrite in (False, True):
+            with pytest.raises(UsageError, match=f"^{re.escape(f'{path}: {problem}')}$"):
+                _write(path, "text", overwrite=overwrite)
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_pipe_created_during_the_block_is_not_replaced(linked: bool, tmp_path: Path) -> None:
+    path, pipe = tmp_path / "file", tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with (
+        pytest.raises(UsageError, match=r"not a regular file$"),
+        atomic_file(path, overwrite=True),
+    ):
+        path.symlink_to(pipe) if linked else pipe.rename(path)
+    assert path.is_fifo()
+    assert path.is_symlink() is linked
+
+
+def test_directory_that_is_not_writable_is_a_usage_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: object) -> tuple[int, str]:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(tempfile, "mkstemp", fail)
+    with pytest.raises(UsageError, match=r"file: Permission denied$"):
+        _write(tmp_path / "file", "text")
 
 
 def test_file_and_its_name_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

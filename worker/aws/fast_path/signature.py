@@ -49,7 +49,7 @@ class RequestTemplate:
         credentials: Credentials with which the SDK signed it.
 
     Raises:
-        UnsupportedClientError: The template gives the sample request another signature.
+        UnsupportedClientError: The template produces another signature for the sample request.
         KeyError: The SDK signs a header that it does not send.
     """
 

@@ -19,13 +19,14 @@ from worker.cli.dead_letters.replay_request import (
     note_missing,
     options_for,
 )
-from worker.cli.dead_letters.scanning import note_unseen, now
+from worker.cli.dead_letters.scanning import note_unseen
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.dry_run import SUCCEEDS, Verdict
 from worker.operations.dead_letters.journal import read_journal
 from worker.operations.dead_letters.replay_dry_run import replay_dry_run
 from worker.operations.dead_letters.scan import Scan
 from worker.repository import AUPRepository
+from worker.runtime.clock import utc_now
 
 # Shown on a terminal of any height.
 _SHOWN_MIN: Final = 5
@@ -38,13 +39,13 @@ class DryRunReport:
     """Result of a dry run.
 
     Attributes:
-        letters: Dead letters as they would be replayed, each with its verdict.
+        dead_letters: Dead letters as they would be replayed, each with its verdict.
         unreadable: Why the policies cannot be read; empty if they can.
         missing: Number of ids that are not among the dead letters.
         unseen: Dead letters that SQS reports but did not return.
     """
 
-    letters: list[tuple[DeadLetter, Verdict]] = field(default_factory=list)
+    dead_letters: list[tuple[DeadLetter, Verdict]] = field(default_factory=list)
     unreadable: str = ""
     missing: int = 0
     unseen: int = 0
@@ -52,16 +53,16 @@ class DryRunReport:
     @property
     def verdicts(self) -> Counter[str]:
         """Number of dead letters by verdict code."""
-        return Counter(verdict.code for _, verdict in self.letters)
+        return Counter(verdict.code for _, verdict in self.dead_letters)
 
     def report(self, summaries: list[dict[str, Any]]) -> dict[str, Any]:
         """Return the JSON report.
 
         Args:
-            summaries: Summary of each dead letter, in the order of `letters`.
+            summaries: Summary of each dead letter, in the order of `dead_letters`.
         """
         return {
-            "matched": len(self.letters),
+            "matched": len(self.dead_letters),
             "dry_run": True,
             "verdicts": dict(self.verdicts.most_common()),
             "policies_unreadable": self.unreadable,
@@ -69,7 +70,7 @@ class DryRunReport:
             "not_seen": self.unseen,
             "dead_letters": [
                 {**summary, "verdict": verdict.code, "verdict_detail": verdict.detail}
-                for summary, (_, verdict) in zip(summaries, self.letters, strict=True)
+                for summary, (_, verdict) in zip(summaries, self.dead_letters, strict=True)
             ],
         }
 
@@ -97,10 +98,10 @@ async def run_dry(request: ReplayRequest) -> DryRunReport:
                 visibility_timeout_seconds=settings.look_seconds, scan=scan,
             )  # fmt: skip
             async with aclosing(predicting) as predictions:
-                async for letter, verdict in predictions:
-                    missing -= {letter.message_id, letter.original_message_id}
-                    report.letters.append((letter.without_content(), verdict))
-                    bar.update(task, completed=len(report.letters))
+                async for dead_letter, verdict in predictions:
+                    missing -= {dead_letter.message_id, dead_letter.original_message_id}
+                    report.dead_letters.append((dead_letter.without_content(), verdict))
+                    bar.update(task, completed=len(report.dead_letters))
             report.unreadable = dry_run.error
     report.missing = len(missing)
     report.unseen = 0 if request.selected.ids and not missing else scan.unseen
@@ -114,12 +115,12 @@ def show_report(report: DryRunReport, *, as_json: bool) -> None:
         typer.Exit: With code 1 if the result is incomplete.
     """
     if as_json:
-        at = now()
-        screen.print_json(report.report([letter.summary(at) for letter, _ in report.letters]))
+        at = utc_now()
+        screen.print_json(report.report([each.summary(at) for each, _ in report.dead_letters]))
     else:
         print_verdicts(report)
     screen.note(
-        f"{len(report.letters):,} selected, {report.verdicts[SUCCEEDS]:,} would succeed; "
+        f"{len(report.dead_letters):,} selected, {report.verdicts[SUCCEEDS]:,} would succeed; "
         "nothing was sent"
     )
     if report.unreadable:
@@ -131,21 +132,21 @@ def show_report(report: DryRunReport, *, as_json: bool) -> None:
 
 def print_verdicts(report: DryRunReport) -> None:
     """Print the counts by verdict, then as many dead letters as fit on the terminal."""
-    if not report.letters:
+    if not report.dead_letters:
         return
     out = screen.stdout()
     lines = _print_counts(out, report)
-    shown = len(report.letters)
+    shown = len(report.dead_letters)
     if sys.stdout.isatty():
         shown = min(shown, max(_SHOWN_MIN, out.height - lines - _OTHER_LINES))
-    _print_letters(out, report.letters[:shown])
-    if shown < len(report.letters):
-        screen.note(f"{shown:,} shown of {len(report.letters):,}; use --json to print all")
+    _print_dead_letters(out, report.dead_letters[:shown])
+    if shown < len(report.dead_letters):
+        screen.note(f"{shown:,} shown of {len(report.dead_letters):,}; use --json to print all")
 
 
 def _print_counts(out: Console, report: DryRunReport) -> int:
     """Print the counts by reason and verdict; return the number of rows."""
-    counts = Counter((letter.reason, verdict.code) for letter, verdict in report.letters)
+    counts = Counter((each.reason, verdict.code) for each, verdict in report.dead_letters)
     table = screen.table("reason", "verdict", "count")
     table.columns[2].justify = "right"
     for (reason, code), count in counts.most_common():
@@ -155,11 +156,14 @@ def _print_counts(out: Console, report: DryRunReport) -> int:
     return len(counts)
 
 
-def _print_letters(out: Console, letters: list[tuple[DeadLetter, Verdict]]) -> None:
+def _print_dead_letters(out: Console, dead_letters: list[tuple[DeadLetter, Verdict]]) -> None:
     table = screen.table("id", "reason", "verdict", "detail")
     rows = [
-        list(map(screen.plain, (letter.message_id, letter.reason, verdict.code, verdict.detail)))
-        for letter, verdict in letters
+        [
+            screen.plain(text)
+            for text in (each.message_id, each.reason, verdict.code, verdict.detail)
+        ]
+        for each, verdict in dead_letters
     ]
     for index, column in enumerate(table.columns[:3]):
         # Without a minimum width, Rich would shrink these columns in favor of the last one.

@@ -18,7 +18,6 @@ from worker.cli.dead_letters.scanning import (
     ScanSummary,
     expiry,
     note_unseen,
-    now,
     scan_with_progress,
 )
 from worker.cli.filters import FilterOptions
@@ -26,6 +25,7 @@ from worker.cli.options import AsJSON, expand_options
 from worker.cli.running import run_async
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.filter import DeadLetterFilter
+from worker.runtime.clock import utc_now
 
 _TABLE_MIN_COLUMNS: Final = 150
 _CELL_MAX_COLUMNS: Final = 36
@@ -56,13 +56,13 @@ class _Summaries:
         self._limit = limit
         self._kept: list[DeadLetter] = []
 
-    def add(self, letter: DeadLetter) -> bool:
+    def add(self, dead_letter: DeadLetter) -> bool:
         """Count a dead letter if it matches; return True to continue the scan."""
-        if self._selected.matches(letter):
-            self.counts[letter.reason] += 1
-            first = self.first_expiry.setdefault(letter.reason, letter.expires_at)
-            self.first_expiry[letter.reason] = min(first, letter.expires_at)
-            self._kept.append(letter.without_content())
+        if self._selected.matches(dead_letter):
+            self.counts[dead_letter.reason] += 1
+            first = self.first_expiry.setdefault(dead_letter.reason, dead_letter.expires_at)
+            self.first_expiry[dead_letter.reason] = min(first, dead_letter.expires_at)
+            self._kept.append(dead_letter.without_content())
             if self._limit is not None and len(self._kept) > 2 * self._limit:
                 self._kept = self.shown()
         return True
@@ -101,17 +101,17 @@ def list_(options: ListOptions, as_json: AsJSON = False) -> None:
     out = screen.stdout()
     found = _Summaries(selected, out.height if on_terminal and limit is None else limit)
     summary = run_async(scan_with_progress("scanning", found.add))
-    letters, at = found.shown(), now()
+    dead_letters, at = found.shown(), utc_now()
     if as_json:
         report = {
             "counts": dict(found.counts.most_common()),
             "seen": summary.seen,
             "approximate_number": summary.known,
             "not_seen": summary.unseen,
-            "dead_letters": [letter.summary(at) for letter in letters],
+            "dead_letters": [dead_letter.summary(at) for dead_letter in dead_letters],
         }
         screen.print_json(report)
-    elif letters:
+    elif dead_letters:
         _print_found(out, found, at, fit=on_terminal and limit is None)
     else:
         _print_none(out, summary)
@@ -121,14 +121,14 @@ def list_(options: ListOptions, as_json: AsJSON = False) -> None:
 
 def _print_found(out: Console, found: _Summaries, at: datetime, *, fit: bool) -> None:
     """Print counts and dead letters; if `fit`, only as many as fit on the screen."""
-    letters = found.shown()
+    dead_letters = found.shown()
     _print_counts(out, found, at)
     if fit:
-        letters = letters[: _fitting(out, len(found.counts))]
-    _print_letters(out, letters, at)
+        dead_letters = dead_letters[: _fitting(out, len(found.counts))]
+    _print_dead_letters(out, dead_letters, at)
     matching = found.counts.total()
-    if len(letters) < matching:
-        screen.note(f"{len(letters):,} shown of {matching:,}; use --limit to show more")
+    if len(dead_letters) < matching:
+        screen.note(f"{len(dead_letters):,} shown of {matching:,}; use --limit to show more")
 
 
 def _fitting(out: Console, reasons: int) -> int:
@@ -153,8 +153,8 @@ def _print_counts(out: Console, found: _Summaries, at: datetime) -> None:
     out.print()
 
 
-def _print_letters(out: Console, letters: list[DeadLetter], at: datetime) -> None:
-    rows = [_cells(letter, at) for letter in letters]
+def _print_dead_letters(out: Console, dead_letters: list[DeadLetter], at: datetime) -> None:
+    rows = [_cells(dead_letter, at) for dead_letter in dead_letters]
     if out.width < _TABLE_MIN_COLUMNS:
         _print_narrow(out, rows)
         return
@@ -181,19 +181,19 @@ def _print_narrow(out: Console, rows: list[list[Text]]) -> None:
             out.print(details, no_wrap=True, overflow="ellipsis")
 
 
-def _cells(letter: DeadLetter, at: datetime) -> list[Text]:
+def _cells(dead_letter: DeadLetter, at: datetime) -> list[Text]:
     texts = (
-        letter.message_id,
-        letter.reason,
-        letter.detail,
-        letter.user_id or "",
-        letter.policy_id or "",
-        letter.version or "",
-        screen.duration((at - letter.sent_at).total_seconds()),
+        dead_letter.message_id,
+        dead_letter.reason,
+        dead_letter.detail,
+        dead_letter.user_id or "",
+        dead_letter.policy_id or "",
+        dead_letter.version or "",
+        screen.duration((at - dead_letter.sent_at).total_seconds()),
     )
     return [
         *map(screen.plain, texts),
-        expiry(letter.expires_at, at),
-        Text(str(letter.receive_count)),
-        Text(str(letter.history.count)),
+        expiry(dead_letter.expires_at, at),
+        Text(str(dead_letter.receive_count)),
+        Text(str(dead_letter.history.count)),
     ]

@@ -9,13 +9,14 @@ import typer
 
 from worker.aws.queue_lookup import open_queues
 from worker.cli import screen
-from worker.cli.dead_letters.scanning import counted, export_dead_letters, note_unseen, now
+from worker.cli.dead_letters.scanning import counted, export_dead_letters, note_unseen
 from worker.cli.filters import FilterOptions
 from worker.cli.options import AsJSON, Yes, expand_options
 from worker.cli.running import run_async
 from worker.errors import AUPError, UsageError
 from worker.operations.dead_letters.purge import PurgeFigures
 from worker.operations.dead_letters.purge import purge as delete
+from worker.runtime.clock import utc_now
 from worker.settings import load
 
 
@@ -36,7 +37,7 @@ def purge(
 
     Example: aup-worker dead-letters purge --reason malformed --until 7d
     """
-    file = file or Path(f"dead-letters-{now():%Y%m%dT%H%M%SZ}.jsonl")
+    file = file or Path(f"dead-letters-{utc_now():%Y%m%dT%H%M%SZ}.jsonl")
     if str(file) == "-":
         raise UsageError("--export -: expected a file, because exported dead letters are deleted")
     ids, unseen = export_dead_letters(file, options.dead_letter_filter(), overwrite=False)
@@ -71,7 +72,7 @@ async def _purge(ids: list[str]) -> PurgeFigures:
             return await delete(
                 queue,
                 ids,
-                now=now,
+                now=utc_now,
                 visibility_timeout_seconds=settings.look_seconds,
                 polls=settings.poll_concurrency,
                 progress=lambda figures: bar.update(task, completed=figures.deleted),

@@ -10,7 +10,6 @@ from typing import Final
 
 from worker.aws.sqs import Queue
 from worker.cli import screen
-from worker.cli.dead_letters.scanning import now
 from worker.domain.dead_letter import original
 from worker.domain.message import OutgoingMessage
 from worker.errors import AWSDeniedError, AWSRejectedError, UsageError
@@ -20,6 +19,7 @@ from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.journal import default_path
 from worker.operations.dead_letters.replay_options import ReplayOptions
 from worker.repository import AUPRepository
+from worker.runtime.clock import utc_now
 from worker.settings import Settings, check_queue, load
 
 _ERRORS_SHOWN_MAX: Final = 20
@@ -58,7 +58,7 @@ class ReplayRequest:
 
     def dry_run(self, repository: AUPRepository, settings: Settings) -> DryRun:
         """Return a predictor of message outcomes."""
-        return DryRun(repository, clock_skew_seconds=settings.clock_skew_seconds, now=now)
+        return DryRun(repository, clock_skew_seconds=settings.clock_skew_seconds, now=utc_now)
 
     def check(self, repository: AUPRepository, settings: Settings) -> DryRun | None:
         """Return the check that holds messages back, or None to send all of them.

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Final
 
@@ -16,17 +16,14 @@ from worker.aws.queue_lookup import open_queues
 from worker.cli import screen
 from worker.cli.running import run_async
 from worker.operations.dead_letters.dead_letter import DeadLetter
-from worker.operations.dead_letters.export_file import new_file, to_line
+from worker.operations.dead_letters.export_file import to_line
 from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.scan import Scan, scan_dead_letters
+from worker.runtime.atomic_file import atomic_file
+from worker.runtime.clock import utc_now
 from worker.settings import load
 
 _SOON_SECONDS: Final = 86_400
-
-
-def now() -> datetime:
-    """Return the current time in UTC."""
-    return datetime.now(UTC)
 
 
 @dataclass(slots=True)
@@ -59,16 +56,16 @@ async def scan_with_progress(description: str, visit: Callable[[DeadLetter], boo
             task = bar.add_task(description, total=summary.known, rate="")
             scanning = scan_dead_letters(
                 queue,
-                now=now,
+                now=utc_now,
                 visibility_timeout_seconds=settings.look_seconds,
                 polls=settings.poll_concurrency,
                 scan=scan,
             )
-            async with aclosing(scanning) as letters:
-                async for letter in letters:
+            async with aclosing(scanning) as dead_letters:
+                async for dead_letter in dead_letters:
                     summary.seen += 1
                     bar.update(task, completed=summary.seen)
-                    if not visit(letter):
+                    if not visit(dead_letter):
                         return summary
     summary.unseen = scan.unseen
     return summary
@@ -106,10 +103,10 @@ def export_dead_letters(
     ids: list[str] = []
     with _open(file, overwrite=overwrite) as stream:
 
-        def visit(letter: DeadLetter) -> bool:
-            if selected.matches(letter):
-                stream.write(f"{to_line(letter)}\n")
-                ids.append(letter.message_id)
+        def visit(dead_letter: DeadLetter) -> bool:
+            if selected.matches(dead_letter):
+                stream.write(f"{to_line(dead_letter)}\n")
+                ids.append(dead_letter.message_id)
             return selected.limit is None or len(ids) < selected.limit
 
         summary = run_async(scan_with_progress("exporting", visit))
@@ -122,5 +119,5 @@ def _open(file: Path, *, overwrite: bool) -> Iterator[IO[str]]:
         yield sys.stdout
         sys.stdout.flush()
         return
-    with new_file(file, overwrite=overwrite) as stream:
+    with atomic_file(file, overwrite=overwrite, encoding="ascii") as stream:
         yield stream

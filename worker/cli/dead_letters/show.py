@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from worker.cli import screen
-from worker.cli.dead_letters.scanning import counted, expiry, now, scan_with_progress
+from worker.cli.dead_letters.scanning import counted, expiry, scan_with_progress
 from worker.cli.options import AsJSON
 from worker.cli.running import run_async
 from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE
@@ -20,6 +20,7 @@ from worker.errors import AUPError, UsageError
 from worker.operations.dead_letters.body_view import BodyLine, BodyPart, format_body
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.filter import DeadLetterFilter
+from worker.runtime.clock import utc_now
 
 _ERROR_STYLE: Final = "bold red"
 _INDENT_MAX: Final = 40
@@ -40,66 +41,66 @@ def show(
 
     Example: aup-worker dead-letters show 5fea7756-0ea4-451a-a703-a558b933e274
     """
-    letter = run_async(_find(message_id))
-    history = letter.history
+    dead_letter = run_async(_find(message_id))
+    history = dead_letter.history
     if as_json:
         screen.print_json(
             {
-                **letter.summary(now()),
+                **dead_letter.summary(utc_now()),
                 "last_replayed_at": history.at or None,
                 "edits": [asdict(edit) for edit in history.edits],
-                "attributes": {name: value for name, _, value in _attributes(letter)},
-                "trace_header": letter.message.trace_header,
-                "body": letter.message.body,
+                "attributes": {name: value for name, _, value in _attributes(dead_letter)},
+                "trace_header": dead_letter.message.trace_header,
+                "body": dead_letter.message.body,
             }
         )
         return
     out = screen.stdout()
-    _print_facts(out, letter)
-    for part in format_body(letter):
+    _print_facts(out, dead_letter)
+    for part in format_body(dead_letter):
         out.print()
         out.print(Text(screen.plain(_title(part)).plain, style="bold"))
         for line in part.lines:
             _print_line(out, line)
 
 
-def _attributes(letter: DeadLetter) -> Iterator[tuple[str, str, Any]]:
-    for name, value in letter.message.attributes.items():
+def _attributes(dead_letter: DeadLetter) -> Iterator[tuple[str, str, Any]]:
+    for name, value in dead_letter.message.attributes.items():
         yield name, value["DataType"], value.get("StringValue", value.get("BinaryValue"))
 
 
-def _print_facts(out: Console, letter: DeadLetter) -> None:
-    at = now()
+def _print_facts(out: Console, dead_letter: DeadLetter) -> None:
+    at = utc_now()
     facts = {
-        "id": letter.message_id,
-        "original id": letter.original_message_id,
-        "reason": letter.reason,
-        "detail": letter.detail,
-        "user": letter.user_id or "",
-        "policy": " ".join(filter(None, (letter.policy_id, letter.version))),
-        "sent": f"{letter.sent_at.isoformat(timespec='seconds')}, "
-        f"{screen.duration((at - letter.sent_at).total_seconds())} ago",
-        "received": f"{_times(letter.receive_count)} before dead-lettering"
-        if letter.receive_count
+        "id": dead_letter.message_id,
+        "original id": dead_letter.original_message_id,
+        "reason": dead_letter.reason,
+        "detail": dead_letter.detail,
+        "user": dead_letter.user_id or "",
+        "policy": " ".join(filter(None, (dead_letter.policy_id, dead_letter.version))),
+        "sent": f"{dead_letter.sent_at.isoformat(timespec='seconds')}, "
+        f"{screen.duration((at - dead_letter.sent_at).total_seconds())} ago",
+        "received": f"{_times(dead_letter.receive_count)} before dead-lettering"
+        if dead_letter.receive_count
         else "",
-        "replayed": _times(letter.history.count)
-        + (f", last {letter.history.at}" if letter.history.at else ""),
+        "replayed": _times(dead_letter.history.count)
+        + (f", last {dead_letter.history.at}" if dead_letter.history.at else ""),
     }
     table = screen.table("", "")
     table.show_header = False
     for name, value in facts.items():
         if value:
             table.add_row(name, screen.plain(value))
-    table.add_row("expires in", expiry(letter.expires_at, at))
-    for edit in letter.history.edits:
+    table.add_row("expires in", expiry(dead_letter.expires_at, at))
+    for edit in dead_letter.history.edits:
         changed = ", ".join(edit.changed)
         table.add_row("edited", screen.plain(f"{edit.at} by {edit.by}: {changed}"))
-    for name, kind, value in _attributes(letter):
+    for name, kind, value in _attributes(dead_letter):
         if name not in {ATTRIBUTE, REPLAYS_ATTRIBUTE}:  # shown above
             text = value.hex() if isinstance(value, bytes) else value
             table.add_row("attribute", screen.plain(f"{name} ({kind}): {text}"))
-    if letter.message.trace_header:
-        table.add_row("trace header", screen.plain(letter.message.trace_header))
+    if dead_letter.message.trace_header:
+        table.add_row("trace header", screen.plain(dead_letter.message.trace_header))
     out.print(table)
 
 
@@ -157,9 +158,9 @@ async def _find(message_id: str) -> DeadLetter:
     selected = DeadLetterFilter(ids=[message_id])
     found: list[DeadLetter] = []
 
-    def visit(letter: DeadLetter) -> bool:
-        if selected.matches(letter):
-            found.append(letter)
+    def visit(dead_letter: DeadLetter) -> bool:
+        if selected.matches(dead_letter):
+            found.append(dead_letter)
         return not found
 
     summary = await scan_with_progress("scanning", visit)

@@ -61,7 +61,7 @@ class DryRun:
         self._now = now
         self._known: dict[tuple[str, str], Policy | None] = {}
 
-    async def judge(self, body: str, *, sent_at: datetime | None = None) -> Verdict:
+    async def check(self, body: str, *, sent_at: datetime | None = None) -> Verdict:
         """Return the predicted outcome of a message.
 
         Args:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import base64
-import errno
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from worker.domain.dead_letter import original
 from worker.domain.message import MESSAGE_MAX_BYTES, OutgoingMessage
 from worker.domain.strict_json import DuplicateNameError, read_text
-from worker.errors import AUPError, UsageError
+from worker.errors import UsageError
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.push import InvalidLine, Line, read_lines
 
@@ -136,60 +132,6 @@ def _add(line: Line, messages: dict[str, OutgoingMessage]) -> InvalidLine | None
         return InvalidLine(line.source, line.number, f"{exported.message_id}: duplicate id")
     messages[exported.message_id] = exported.message
     return None
-
-
-@contextmanager
-def new_file(path: Path, *, overwrite: bool) -> Iterator[IO[str]]:
-    """Create a file atomically, readable only by its owner.
-
-    The file is durable when the context ends: the file and its directory are synced.
-
-    Args:
-        path: Path of the file; it appears only if the context ends without an error.
-        overwrite: Whether to replace an existing file.
-
-    Raises:
-        UsageError: The file exists, or it cannot be created.
-        AUPError: The file cannot be written completely.
-    """
-    _check_available(path, overwrite=overwrite)
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
-    try:
-        with os.fdopen(handle, "w", encoding="ascii") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        _check_available(path, overwrite=overwrite)
-        Path(name).replace(path)
-        _sync_directory(path.parent)
-    except OSError as error:
-        raise AUPError(f"{path}: {error.strerror}; the file was not written") from None
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def _sync_directory(path: Path) -> None:
-    """Make a rename in a directory durable if its file system supports that."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
-            raise
-    finally:
-        os.close(handle)
-
-
-def _check_available(path: Path, *, overwrite: bool) -> None:
-    if path.is_dir():
-        raise UsageError(f"{path}: is a directory")
-    if path.exists() and not path.is_file():
-        raise UsageError(f"{path}: not a regular file; pass - to write to stdout")
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path}: already exists; pass --force to overwrite it")
 
 
 def _text(data: Mapping[str, Any], name: str) -> str:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from worker.aws.sqs import Queue
@@ -32,14 +32,11 @@ from worker.operations.dead_letters.scan import (
     Scan,
     scan_dead_letters,
 )
+from worker.runtime.clock import utc_now
 from worker.runtime.retry import retry_entries
 
 # Minimum time between sending the last message of a slow batch and its becoming visible again.
 _MARGIN_SECONDS: Final = 30.0
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 async def replay(
@@ -49,7 +46,7 @@ async def replay(
     *,
     options: ReplayOptions | None = None,
     observer: ReplayObserver | None = None,
-    now: Callable[[], datetime] = _now,
+    now: Callable[[], datetime] = utc_now,
     visibility_timeout_seconds: int = VISIBILITY_TIMEOUT_SECONDS,
 ) -> ReplayFigures:
     """Send dead letters back to the source queue.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from datetime import UTC, datetime
 
 from worker.aws.sqs import Queue
 from worker.domain.message import OutgoingMessage
@@ -20,10 +19,7 @@ from worker.operations.dead_letters.scan import (
     Scan,
     scan_dead_letters,
 )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
+from worker.runtime.clock import utc_now
 
 
 async def replay_dry_run(
@@ -49,7 +45,7 @@ async def replay_dry_run(
     """
     count = 0
     scanning = scan_dead_letters(
-        queue, now=_now, visibility_timeout_seconds=visibility_timeout_seconds, scan=scan
+        queue, now=utc_now, visibility_timeout_seconds=visibility_timeout_seconds, scan=scan
     )
     async with aclosing(scanning) as dead_letters:
         async for dead_letter in dead_letters:
@@ -70,7 +66,7 @@ async def _verdict(dead_letter: DeadLetter, options: ReplayOptions, dry_run: Dry
     if reason:
         return Verdict(Result.SKIPPED.value, reason)
     try:
-        message = options.prepare(dead_letter, _now())
+        message = options.prepare(dead_letter, utc_now())
     except EditError as error:
         return Verdict(Result.FAILED.value, str(error))
     return await predict(dead_letter, message, dry_run)
@@ -82,4 +78,4 @@ async def predict(dead_letter: DeadLetter, message: OutgoingMessage, dry_run: Dr
     if unchanged and dead_letter.reason == Reason.CONFLICT:
         # The record that it contradicts is never deleted.
         return Verdict(dead_letter.reason, dead_letter.detail)
-    return await dry_run.judge(message.body, sent_at=dead_letter.dead_at)
+    return await dry_run.check(message.body, sent_at=dead_letter.dead_at)

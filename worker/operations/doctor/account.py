@@ -130,20 +130,20 @@ def region(aws: AWSSettings, profile_region: str | None) -> CheckResult:
     return failed("region", "not set", "set AWS_REGION (or AWS_PROFILE)")
 
 
-def endpoint(service: str, url: str | None, *, answered: bool | None) -> CheckResult:
+def endpoint(service: str, url: str | None, *, responded: bool | None) -> CheckResult:
     """Check that a service's endpoint responds, and over TLS.
 
     Args:
         service: name of the service, such as `SQS`.
         url: custom endpoint; None for the default endpoint of AWS.
-        answered: whether any call got a response, an error included; None without a call.
+        responded: whether any call got a response, an error included; None without a call.
     """
     check, address = f"{service} endpoint", url or "AWS default"
-    if answered is None:
+    if responded is None:
         return unknown(
             check, f"{address}: not called without valid credentials", "fix the credentials first"
         )
-    if not answered:
+    if not responded:
         return failed(
             check,
             f"{address}: no response",

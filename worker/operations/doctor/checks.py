@@ -72,8 +72,8 @@ def _endpoints(
     aws = settings.aws
     results = [account.region(aws, session.region_name)]
     for service, url in (("SQS", aws.sqs_endpoint_url), ("DynamoDB", aws.dynamodb_endpoint_url)):
-        answered = service.lower() in responses.services if called else None
-        results.append(account.endpoint(service, url, answered=answered))
+        responded = service.lower() in responses.services if called else None
+        results.append(account.endpoint(service, url, responded=responded))
     return [*results, clock(responses.offset_seconds(), settings.clock_skew_seconds)]
 
 

@@ -34,7 +34,7 @@ class CheckStatus(StrEnum):
     PASS = "pass"  # noqa: S105 - not a password
     WARN = "warn"
     FAIL = "fail"
-    UNKNOWN = "cannot tell"
+    UNKNOWN = "cannot tell"  # the value in --json, kept for its readers
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from worker.aws.cloudwatch import CloudWatch
@@ -18,6 +18,7 @@ from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSError
 from worker.operations.dead_letters.scan import VISIBILITY_TIMEOUT_SECONDS, scan_dead_letters
 from worker.operations.status.scrape import Sample, scrape_all
+from worker.runtime.clock import utc_now
 
 # GetMetricData is billed per metric, and SQS updates its metrics no more often than this.
 AGES_INTERVAL_SECONDS: Final = 60.0
@@ -182,10 +183,6 @@ def _isoformat(time: datetime | None) -> str | None:
     return None if time is None else time.isoformat(timespec="seconds")
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 @dataclass(slots=True)
 class _Previous:
     """Previous values, from which rates are computed."""
@@ -220,7 +217,7 @@ class Observer:
         *,
         workers: Sequence[str] = (),
         visibility_timeout_seconds: int | None = VISIBILITY_TIMEOUT_SECONDS,
-        now: Callable[[], datetime] = _now,
+        now: Callable[[], datetime] = utc_now,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queues = queue, dead_letters

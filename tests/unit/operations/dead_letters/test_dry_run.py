@@ -43,7 +43,7 @@ def _forecast(policies: _Policies) -> DryRun:
     ],
 )
 async def test_a_body_is_judged_by_the_policies_of_now(text: str, code: str, detail: str) -> None:
-    verdict = await _forecast(_Policies()).judge(text)
+    verdict = await _forecast(_Policies()).check(text)
     assert verdict.code == code
     assert detail in verdict.detail
 
@@ -52,8 +52,8 @@ async def test_each_version_is_asked_for_once_whether_it_is_published_or_not() -
     policies = _Policies()
     forecast = _forecast(policies)
     for number in range(5):
-        await forecast.judge(body(number))
-        await forecast.judge(body(number, version="2026-02"))
+        await forecast.check(body(number))
+        await forecast.check(body(number, version="2026-02"))
     assert set(policies.asked.values()) == {1}
     assert len(policies.asked) == 2
 
@@ -62,8 +62,8 @@ async def test_where_policies_cannot_be_read_it_says_so_and_asks_no_more() -> No
     policies = _Policies()
     policies.denied = True
     forecast = _forecast(policies)
-    verdicts = [await forecast.judge(body(1, version=str(each))) for each in range(3)]
+    verdicts = [await forecast.check(body(1, version=str(each))) for each in range(3)]
     assert {verdict.code for verdict in verdicts} == {UNCHECKED}
-    assert (await forecast.judge("{")).code == "malformed"
+    assert (await forecast.check("{")).code == "malformed"
     assert forecast.error == "GetItem: denied"
     assert policies.asked.total() == 1

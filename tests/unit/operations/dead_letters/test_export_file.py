@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +14,8 @@ from tests.simulation.virtual_clock import START
 from tests.unit.fakes import received_message
 from worker.domain.dead_letter import to_dead_letter
 from worker.domain.message import OutgoingMessage
-from worker.errors import UsageError
 from worker.operations.dead_letters.dead_letter import DeadLetter, describe
-from worker.operations.dead_letters.export_file import from_line, new_file, to_line
+from worker.operations.dead_letters.export_file import from_line, to_line
 
 
 def _dead_letter(**changes: Any) -> DeadLetter:
@@ -104,28 +100,3 @@ def test_any_message_survives_a_round_trip(
 def test_invalid_line_is_rejected_with_the_reason(line: str, problem: str) -> None:
     with pytest.raises(ValueError, match=f"^{problem}"):
         from_line(line)
-
-
-def test_file_and_directory_are_synced_before_the_export_returns(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "dead.jsonl"
-    synced: list[tuple[bool, bool]] = []
-    sync = os.fsync
-
-    def record_sync(handle: int) -> None:
-        synced.append((stat.S_ISDIR(os.fstat(handle).st_mode), file.exists()))
-        sync(handle)
-
-    monkeypatch.setattr(os, "fsync", record_sync)
-    with new_file(file, overwrite=False) as stream:
-        stream.write("line\n")
-    assert synced == [(False, False), (True, True)]
-
-
-def test_export_to_a_special_file_is_rejected(tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    with pytest.raises(UsageError, match="not a regular file"), new_file(pipe, overwrite=True):
-        pass
-    assert pipe.is_fifo()

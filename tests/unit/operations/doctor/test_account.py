@@ -156,7 +156,7 @@ def test_region_is_reported_with_its_source() -> None:
 def test_endpoint_passes_if_it_responds_over_tls_or_locally(
     url: str | None, answered: bool | None, status: CheckStatus, words: str
 ) -> None:
-    result = account.endpoint("SQS", url, answered=answered)
+    result = account.endpoint("SQS", url, responded=answered)
     assert result.status is status
     assert words in f"{result.found} {result.remedy}"
 

@@ -110,7 +110,7 @@ def test_missing_table_fails_and_denied_description_is_unknown() -> None:
     denied = AWSDeniedError(
         "DescribeTable t: AccessDeniedException: User: arn:aws:iam::1:user/w is not authorized to "
         "perform: dynamodb:DescribeTable on resource: arn:aws:dynamodb:::table/t because no "
-        "identity-based policy allows it; grant the permissions that the README lists"
+        "identity-based policy allows it; grant the permissions listed in infra/operations.md"
     )
     result = tables.not_described("policies", "AUP_TABLE_NAME", denied)
     assert result.status is UNKNOWN

@@ -57,13 +57,13 @@ def test_wildcard_address_is_replaced_by_the_loopback_address() -> None:
 async def test_sample_contains_outcomes_held_messages_and_readiness(
     unused_port: int,
 ) -> None:
-    view, address = status_of(None, health_port=unused_port), f"127.0.0.1:{unused_port}"
-    async with serving(view, exposition(view)):
+    status, address = status_of(None, health_port=unused_port), f"127.0.0.1:{unused_port}"
+    async with serving(status, exposition(status)):
         first = await scrape(address)
         assert (first.problem, first.ready, first.reasons) == ("", False, ("starting",))
-        watched = FakePipeline()
-        view.begin(watched, lambda: 1)
-        accounting = view.metrics.accounting
+        pipeline = FakePipeline()
+        status.begin(pipeline, lambda: 1)
+        accounting = status.metrics.accounting
         for kind in (OutcomeKind.RECORDED, OutcomeKind.RECORDED, OutcomeKind.DUPLICATE):
             accounting.open()
             accounting.close(Outcome(kind))
