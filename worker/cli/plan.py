@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from worker.aws.prices import shipped, with_prices
+from worker.aws.prices import Measured, shipped, with_prices
 from worker.cli import screen
+from worker.cli.options import expand_options
 from worker.errors import UsageError
 from worker.planning.limits import Limit
 from worker.planning.plan import (
@@ -40,27 +42,57 @@ class Network(StrEnum):
     PUBLIC = "public"
 
 
+@dataclass(frozen=True, slots=True)
+class DemandOptions:
+    """Options for the demand that a plan meets, beside its rate."""
+
+    record_bytes: Annotated[
+        int | None, typer.Option(min=1, max=409_600, help="Size of a record (default: 883).")
+    ] = None
+    latency_ms: Annotated[
+        float | None,
+        typer.Option(min=0, max=10_000, help="Latency of SQS and DynamoDB (default: 8 and 5)."),
+    ] = None
+    utilisation: Annotated[float, typer.Option(min=0.05, max=1, help="Target CPU utilisation.")] = (
+        0.6
+    )
+    burst: Annotated[
+        float, typer.Option(min=1, max=100, help="Peak rate as a multiple of --rate.")
+    ] = 2.0
+    task_vcpu: Annotated[
+        float | None,
+        typer.Option(help="Task size: 0.25, 0.5 or 1 (default: the smallest sufficient)."),
+    ] = None
+
+    def demand(self, rate: str, measured: Measured) -> Demand:
+        """Return the demand of a rate; what is not given is as measured.
+
+        Raises:
+            UsageError: The rate or the size of a task is invalid.
+        """
+        vcpu = self.task_vcpu
+        if vcpu is not None and vcpu not in [each for each, _ in TASK_SIZES]:
+            raise UsageError(
+                f"--task-vcpu {vcpu:g}: expected 0.25, 0.5 or 1; one process uses at most one vCPU"
+            )
+        return Demand(
+            rate=rate_per_second(rate),
+            record_bytes=self.record_bytes
+            or measured.body_bytes + measured.record_bytes_beside_body,
+            utilisation=self.utilisation,
+            burst=self.burst,
+            sqs_ms=measured.sqs_ms if self.latency_ms is None else self.latency_ms,
+            dynamodb_ms=measured.dynamodb_ms if self.latency_ms is None else self.latency_ms,
+            task_vcpu=vcpu,
+        )
+
+
+@expand_options
 def plan(  # noqa: PLR0913, PLR0917 - one parameter per option
     rate: Annotated[
         str, typer.Option(help="Message rate such as 10000/min; unit s, min, h or day.")
     ],
-    record_bytes: Annotated[
-        int | None, typer.Option(min=1, max=409_600, help="Size of a record (default: 883).")
-    ] = None,
-    latency_ms: Annotated[
-        float | None,
-        typer.Option(min=0, max=10_000, help="Latency of SQS and DynamoDB (default: 8 and 5)."),
-    ] = None,
-    utilisation: Annotated[
-        float, typer.Option(min=0.05, max=1, help="Target CPU utilisation.")
-    ] = 0.6,
-    burst: Annotated[
-        float, typer.Option(min=1, max=100, help="Peak rate as a multiple of --rate.")
-    ] = 2.0,
-    task_vcpu: Annotated[
-        float | None,
-        typer.Option(help="Task size: 0.25, 0.5 or 1 (default: the smallest sufficient)."),
-    ] = None,
+    demanded: DemandOptions,
     architecture: Annotated[
         Architecture, typer.Option(help="CPU architecture for prices (measured: x86_64).")
     ] = Architecture.ARM64,
@@ -84,21 +116,8 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter per option
 
     Example: aup-worker plan --rate 10000/min
     """
-    if task_vcpu is not None and task_vcpu not in [vcpu for vcpu, _ in TASK_SIZES]:
-        raise UsageError(
-            f"--task-vcpu {task_vcpu:g}: expected 0.25, 0.5 or 1; one process uses at most one vCPU"
-        )
     figures = shipped() if prices is None else with_prices(shipped(), prices)
-    measured = figures.measured
-    demand = Demand(
-        rate=rate_per_second(rate),
-        record_bytes=record_bytes or measured.body_bytes + measured.record_bytes_beside_body,
-        utilisation=utilisation,
-        burst=burst,
-        sqs_ms=measured.sqs_ms if latency_ms is None else latency_ms,
-        dynamodb_ms=measured.dynamodb_ms if latency_ms is None else latency_ms,
-        task_vcpu=task_vcpu,
-    )
+    demand = demanded.demand(rate, figures.measured)
     planned = make_plan(demand, figures, architecture=architecture, network=network, spot=spot)
     if as_json:
         screen.print_json(report(planned))

@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import astuple, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -49,8 +49,53 @@ from worker.runtime.clock import utc_now
 _MAX_REPLAYS: Final = 5
 
 
+@dataclass(frozen=True, slots=True)
+class SendOptions:
+    """Options for what is sent and where."""
+
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="QUEUE", help="Name or URL of the destination queue (default: AUP_QUEUE)."
+        ),
+    ] = None
+    max_replays: Annotated[
+        int,
+        typer.Option(metavar="COUNT", min=1, help="Maximum number of replays of one message."),
+    ] = _MAX_REPLAYS
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="Edited export with the messages to send."),
+    ] = None
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Field to set in each message before it is sent; repeatable.",
+        ),
+    ] = None
+    operator: Annotated[
+        str | None,
+        typer.Option(help="Editor's name to store with the message (default: current user)."),
+    ] = None
+    journal: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Journal file from which an interrupted replay continues."
+        ),
+    ] = None
+
+    def replay_options(
+        self, rate: float | None, from_file: Mapping[str, OutgoingMessage] | None
+    ) -> ReplayOptions:
+        """Return the options of a replay at a rate, edited as these options say."""
+        edit = _edit(from_file, self.set_)
+        return ReplayOptions(rate, self.max_replays, edit, self.operator or _user())
+
+
 @expand_options
-def replay(  # noqa: PLR0913, PLR0917 - one parameter per option
+def replay(
     options: FilterOptions,
     message_ids: Annotated[
         list[str] | None, typer.Argument(metavar="ID", help="Message ids (default: all).")
@@ -59,38 +104,8 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter per option
         bool, typer.Option("--dry-run", help="Predict the outcome of each message; send nothing.")
     ] = False,
     rate: Rate = None,
-    to: Annotated[
-        str | None,
-        typer.Option(
-            metavar="QUEUE", help="Name or URL of the destination queue (default: AUP_QUEUE)."
-        ),
-    ] = None,
-    max_replays: Annotated[
-        int,
-        typer.Option(metavar="COUNT", min=1, help="Maximum number of replays of one message."),
-    ] = _MAX_REPLAYS,
-    from_: Annotated[
-        Path | None,
-        typer.Option("--from", metavar="FILE", help="Edited export with the messages to send."),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="FIELD=VALUE",
-            help="Field to set in each message before it is sent; repeatable.",
-        ),
-    ] = None,
-    operator: Annotated[
-        str | None,
-        typer.Option(help="Editor's name to store with the message (default: current user)."),
-    ] = None,
-    journal: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Journal file from which an interrupted replay continues."
-        ),
-    ] = None,
+    *,
+    sending: SendOptions,
     force: Annotated[
         bool,
         typer.Option("--force", help="Also send messages that would be dead-lettered again."),
@@ -108,19 +123,19 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter per option
 
     Example: aup-worker replay --reason invalid --set method=clickwrap --rate 50
     """
-    from_file = None if from_ is None else read_export(from_)
-    if from_file is not None and (message_ids or set_):
+    from_file = None if sending.from_ is None else read_export(sending.from_)
+    if from_file is not None and (message_ids or sending.set_):
         raise UsageError("--from cannot be combined with ids or --set")
     selected = options.dead_letter_filter(message_ids or () if from_file is None else from_file)
-    edits = set_ if from_file is None else [each.body for each in from_file.values()]
+    edits = sending.set_ if from_file is None else [each.body for each in from_file.values()]
     # Journals of earlier releases hold a digest of this form.
-    form = json.dumps([sorted(selected.ids), astuple(options), to, edits])
+    form = json.dumps([sorted(selected.ids), astuple(options), sending.to, edits])
     request = ReplayRequest(
         selected,
-        ReplayOptions(rate, max_replays, _edit(from_file, set_), operator or _user()),
+        sending.replay_options(rate, from_file),
         digest(form),
-        to,
-        journal,
+        sending.to,
+        sending.journal,
         from_file or {},
         force,
     )
