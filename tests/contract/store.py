@@ -79,7 +79,7 @@ class StoreEnvironment:
         if store.server == "simulated":
             faults = Faults(1)
             self.simulated = SimulatedDynamoDB(
-                faults, amendable_tables=[self._values["table_name"]]
+                faults, mutable_tables=[self._values["table_name"]]
             )
             self.session = SimulatedSession(SimulatedSQS(faults), self.simulated)
         else:

@@ -129,7 +129,7 @@ def test_only_the_failed_entries_of_a_batch_are_sent_again(
         world = await open_world()
         await check(world, monkeypatch)
         assert world.bodies(SOURCE) == []
-        assert world.sqs.queue(SOURCE).handed_out_count in {COUNT, 2 * COUNT}
+        assert world.sqs.queue(SOURCE).received_count in {COUNT, 2 * COUNT}
 
     run(scenario)
 
@@ -140,7 +140,7 @@ async def test_duplicates_within_a_batch_do_not_fail_it() -> None:
     repository = await published(world)
     sent = [body(number) for number in range(20)]
     await world.push(*sent, *sent, *sent)
-    world.faults.rates = FaultRates(duplicate_delivery=0.6)
+    world.faults.rates = FaultRates(duplicate_receive=0.6)
     running = RunningPipeline(world, repository)
     await running.until(
         lambda: running.pipeline.metrics.accounting.received > 120, 60, "many are received twice"

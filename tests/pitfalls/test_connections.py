@@ -140,7 +140,7 @@ async def test_sessions_and_clients_are_created_once_despite_failed_calls(
                 for number in range(start, start + 125):
                     source_queue.send(body(number), {}, {}, None)
                 await asyncio.sleep(30)
-                world.faults.mend(service)
+                world.faults.recover(service)
                 await asyncio.sleep(30)
                 start += 125  # noqa: PLW2901 - second half of the range
         await running.until(lambda: not messages(world), 300, "all are processed")

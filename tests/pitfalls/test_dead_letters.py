@@ -66,7 +66,7 @@ class _OrderCheck:
         self._reaching = reaching
         self._leaving = leaving
         self._reached: Counter[str] = Counter()
-        leaving.watcher = reaching.watcher = self._observe
+        leaving.observer = reaching.observer = self._observe
 
     def _observe(
         self, queue: SimulatedQueue, event: str, message: StoredMessage, _seconds: float
@@ -109,7 +109,7 @@ async def test_invalid_messages_are_dead_lettered_with_their_reason_after_limite
         lambda: running.kinds[OutcomeKind.RECORDED] == 1, 5, "the good one is recorded"
     )
     order = _OrderCheck(world.sqs.queue(SOURCE), world.sqs.queue(DEAD_LETTERS))
-    world.faults.rates = FaultRates(failed_entry=0.3, lost_answer=0.2)
+    world.faults.rates = FaultRates(failed_entry=0.3, lost_response=0.2)
     send = world.sqs.send_message_batch
     monkeypatch.setattr(world.sqs, "send_message_batch", _reject)
     for each in BAD:
@@ -168,7 +168,7 @@ async def test_replay_keeps_attributes_and_deletes_only_after_a_confirmed_send()
     )
     await running.stop()
     order = _OrderCheck(world.sqs.queue(DEAD_LETTERS), world.sqs.queue(SOURCE))
-    world.faults.rates = FaultRates(failed_entry=0.6, lost_answer=0.1)
+    world.faults.rates = FaultRates(failed_entry=0.6, lost_response=0.1)
     figures = await _replayed(world)
     world.faults.stop()
     assert figures.failed + figures.undeleted > 0, "no entry failed"

@@ -57,7 +57,7 @@ async def test_slow_and_waiting_messages_are_processed_once() -> None:
     await running.until(lambda: running.kinds[OutcomeKind.RECORDED] == 60, 700, "all are recorded")
     assert now() > 10 * LEASE_SECONDS, "no message waited for long"
     await running.stop()
-    assert world.sqs.queue(SOURCE).handed_out_count == 60
+    assert world.sqs.queue(SOURCE).received_count == 60
     assert len(store.recorded) == 60
     assert messages(world) == []
 
@@ -122,7 +122,7 @@ def test_leases_are_extended_only_before_settlement_and_through_the_drain(
             store.results = [AWSRejectedError("no")] * 160
         await world.push(*(body(number) for number in range(160)))
         world.faults.durations = replace(
-            world.faults.durations, least_latency_seconds=0.2, most_latency_seconds=1.0
+            world.faults.durations, min_latency_seconds=0.2, max_latency_seconds=1.0
         )
         source = _ObservedQueue(world.source)
         running = RunningPipeline(
@@ -145,7 +145,7 @@ def test_leases_are_extended_only_before_settlement_and_through_the_drain(
         assert [at for at in source.extended_at if at > stopped_at + LEASE_SECONDS / 2]
         assert running.kinds == {kind: 160}
         assert running.events["lease_lost"] == 0
-        assert world.sqs.queue(SOURCE).handed_out_count == 160
+        assert world.sqs.queue(SOURCE).received_count == 160
 
     run(scenario)
 
@@ -195,7 +195,7 @@ def test_delete_by_an_old_handle_does_not_count_and_the_newest_handle_deletes(
         make_visible_again(world)
         second = first if again_by_same else RunningPipeline(world, _DelayedStore(repository, 20.0))
         await second.until(
-            lambda: world.sqs.queue(SOURCE).handed_out_count == 2, 5, "it is received again"
+            lambda: world.sqs.queue(SOURCE).received_count == 2, 5, "it is received again"
         )
         await first.until(lambda: first.kinds[OutcomeKind.RECORDED] == 1, 15, "it is recorded")
         assert len(messages(world)) == 1, "an old handle deletes nothing"
@@ -203,7 +203,7 @@ def test_delete_by_an_old_handle_does_not_count_and_the_newest_handle_deletes(
         await second.until(lambda: not messages(world), 30, "the newest handle deletes it")
         await second.until(lambda: second.kinds[OutcomeKind.DUPLICATE] == 1, 5, "a duplicate")
         assert len(world.records()) == 1
-        assert world.sqs.queue(SOURCE).handed_out_count == 2
+        assert world.sqs.queue(SOURCE).received_count == 2
         for running in {first, second}:
             await running.stop()
 

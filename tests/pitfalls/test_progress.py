@@ -199,7 +199,7 @@ async def test_failed_or_empty_poll_releases_its_slots() -> None:
     for _ in range(FAILURE_COUNT):
         running.world.faults.break_down("sqs")
         await asyncio.sleep(30)
-        running.world.faults.mend("sqs")
+        running.world.faults.recover("sqs")
         await asyncio.sleep(30)
     assert running.events["poll_failures"] >= FAILURE_COUNT
     assert running.events["empty_polls"] >= FAILURE_COUNT

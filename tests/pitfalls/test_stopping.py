@@ -27,7 +27,7 @@ def test_stop_at_any_moment_abandons_no_poll_no_delete_and_no_message(millisecon
     async def scenario() -> None:
         world, store = await open_world(), SlowStore(_seconds)
         # An abandoned call takes effect nevertheless.
-        world.faults.rates = FaultRates(late_landing=1.0)
+        world.faults.rates = FaultRates(delayed_effect=1.0)
         running = RunningPipeline(
             world, store, slots=50, settle_concurrency=1, drain_timeout_seconds=DRAIN_SECONDS
         )
