@@ -96,10 +96,10 @@ class FaultyEnvironment:
         items = await self.place.recorded()
         assert Counter(item["user_id"] for item in items) == {f"user-{n}": 1 for n in range(GOOD)}
         assert {json.dumps(stated(int(item["event_id"][6:]))) for item in items} <= set(self.sent)
-        dead = {
-            dead_letter.body: dead_letter.note["reason"] for dead_letter in await self.place.dead()
+        reasons = {
+            dead_letter.body: dead_letter.note["reason"] for dead_letter in await self.place.reasons()
         }
-        assert dead == HOPELESS
+        assert reasons == HOPELESS
         assert pipeline.metrics.accounting.is_balanced
         assert pipeline.metrics.accounting.by_kind[OutcomeKind.RECORDED] <= GOOD
 
