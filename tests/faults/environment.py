@@ -97,7 +97,7 @@ class FaultyEnvironment:
         assert Counter(item["user_id"] for item in items) == {f"user-{n}": 1 for n in range(GOOD)}
         assert {json.dumps(stated(int(item["event_id"][6:]))) for item in items} <= set(self.sent)
         reasons = {
-            dead_letter.body: dead_letter.note["reason"] for dead_letter in await self.place.reasons()
+            dead_letter.body: dead_letter.note["reason"] for dead_letter in await self.place.dead()
         }
         assert reasons == HOPELESS
         assert pipeline.metrics.accounting.is_balanced
