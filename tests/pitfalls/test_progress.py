@@ -59,7 +59,7 @@ def test_failed_stage_ends_the_process_with_exit_code_1(
 
 
 class _FailureInjector:
-    """Make the first messages end in a given way; later messages succeed.
+    """Injector of failures into the first messages; later messages succeed.
 
     Args:
         running: Pipeline to make fail.

@@ -9,7 +9,7 @@ import os
 import sys
 
 from tests.simulation.campaign import campaign
-from tests.simulation.scenario import play
+from tests.simulation.scenario import run_seed
 from tests.simulation.trace import Trace
 
 
@@ -17,7 +17,7 @@ def main() -> int:
     """Run the seeds that the environment selects and return the exit code."""
     one = os.environ.get("SEED")
     if one is not None:
-        print(play(int(one), Trace(print)))  # noqa: T201 - the result
+        print(run_seed(int(one), Trace(print)))  # noqa: T201 - the result
         return 0
     first = os.environ.get("FIRST")
     return campaign(int(os.environ.get("SEEDS") or 10_000), int(first) if first else None)

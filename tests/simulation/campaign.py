@@ -13,7 +13,7 @@ from multiprocessing import get_context
 from rich.console import Console
 from rich.progress import track
 
-from tests.simulation.scenario import play
+from tests.simulation.scenario import run_seed
 
 _FAILURES_SHOWN = 5
 _CHUNK = 20
@@ -24,7 +24,7 @@ def run_seeds(seeds: range) -> list[tuple[int, dict[str, float] | str]]:
     outcomes: list[tuple[int, dict[str, float] | str]] = []
     for seed in seeds:
         try:
-            outcomes.append((seed, asdict(play(seed))))
+            outcomes.append((seed, asdict(run_seed(seed))))
         except Exception as error:  # noqa: BLE001 - reported with its seed
             outcomes.append((seed, f"{type(error).__name__}: {error}"))
     return outcomes

@@ -366,7 +366,7 @@ class Scenario:
         )
 
 
-def play(seed: int, trace: Trace | None = None) -> Report:
+def run_seed(seed: int, trace: Trace | None = None) -> Report:
     """Run the scenario of a seed.
 
     Raises:

@@ -74,7 +74,7 @@ class SimulatedClient:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedMeta:
-    """Hold a resource's client."""
+    """`meta` of a resource, with its client."""
 
     client: SimulatedClient
 

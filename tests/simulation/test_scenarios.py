@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from tests.simulation.scenario import Report, play
+from tests.simulation.scenario import Report, run_seed
 from tests.simulation.trace import Trace
 
 FIXED_SEEDS = range(75)
@@ -17,9 +17,9 @@ NEW_SEEDS = 75
 BATCH = 25
 
 
-def _play(seed: int) -> Report:
+def _run_seed(seed: int) -> Report:
     try:
-        return play(seed)
+        return run_seed(seed)
     except BaseException as error:
         print(f"SEED={seed}")  # noqa: T201 - shown with the failure
         error.add_note(f"reproduce with SEED={seed} make simulate")
@@ -29,27 +29,27 @@ def _play(seed: int) -> Report:
 @pytest.mark.parametrize("first", range(FIXED_SEEDS.start, FIXED_SEEDS.stop, BATCH))
 def test_nothing_is_lost_or_recorded_twice_in_fixed_scenarios(first: int) -> None:
     for seed in range(first, min(first + BATCH, FIXED_SEEDS.stop)):
-        _play(seed)
+        _run_seed(seed)
 
 
 @pytest.mark.parametrize("batch", range(0, NEW_SEEDS, BATCH))
 def test_nothing_is_lost_or_recorded_twice_in_new_scenarios(batch: int) -> None:
     rng = random.SystemRandom()
     for _ in range(min(BATCH, NEW_SEEDS - batch)):
-        _play(rng.randrange(10**9))
+        _run_seed(rng.randrange(10**9))
 
 
 def test_scenario_of_a_seed_is_repeatable() -> None:
     runs = []
     for _ in range(2):
         lines: list[str] = []
-        report = play(3, Trace(lines.append))
+        report = run_seed(3, Trace(lines.append))
         runs.append((report, lines))
     assert runs[0] == runs[1]
 
 
 def test_scenarios_contain_every_kind_of_fault() -> None:
-    reports = [play(seed) for seed in range(60)]
+    reports = [run_seed(seed) for seed in range(60)]
     assert sum(report.kills for report in reports) > 10
     assert sum(report.faults for report in reports) > 200
     assert sum(report.dead_lettered for report in reports) > 20

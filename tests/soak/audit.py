@@ -102,7 +102,7 @@ def _dead_letters(
             result.reasons[str(dead_letter.reason)] += 1
             if message.reason not in (None, dead_letter.reason):
                 result.altered.append(
-                    f"{message.number}: died of {dead_letter.reason}, not {message.reason}"
+                    f"{message.number}: dead-lettered as {dead_letter.reason}, not {message.reason}"
                 )
     return reasons
 
