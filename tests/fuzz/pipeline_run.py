@@ -22,6 +22,7 @@ from worker.domain.message import MESSAGE_MAX_BYTES, OutgoingMessage, ReceivedMe
 from worker.domain.outcome import OutcomeKind
 from worker.errors import Reason
 from worker.pipeline.assembly import Pipeline, assemble
+from worker.pipeline.metrics import Metrics
 from worker.repository import SingletonMeta
 
 _TIMEOUT_SECONDS: Final = 10_000.0
@@ -72,7 +73,9 @@ class PipelineRun:
         async with world.repository() as repository:
             await repository.publish_policy(policy())
             chosen = settings(unknown_policy_seconds=5.0, backoff_base_seconds=0.5)
-            pipeline = assemble((world.source, world.dead_letters), repository, chosen, now=clock)
+            pipeline = assemble(
+                (world.source, world.dead_letters), repository, chosen, metrics=Metrics(), now=clock
+            )
             running = asyncio.create_task(pipeline.run())
             await _until_empty(world, running)
             pipeline.stopping.set()
