@@ -78,9 +78,7 @@ class StoreEnvironment:
         }
         if store.server == "simulated":
             faults = Faults(1)
-            self.simulated = SimulatedDynamoDB(
-                faults, amendable_tables=[self._values["table_name"]]
-            )
+            self.simulated = SimulatedDynamoDB(faults, mutable_tables=[self._values["table_name"]])
             self.session = SimulatedSession(SimulatedSQS(faults), self.simulated)
         else:
             self._values["dynamodb_endpoint_url"] = servers.url(store.server)

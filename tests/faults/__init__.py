@@ -1,1 +1,1 @@
-"""A proxy that lets AWS fail, and what must hold while it does."""
+"""Fault injection between the worker and AWS by a proxy, and tests under these faults."""

@@ -1,4 +1,4 @@
-"""Batches of which only a part succeeds, or is said to."""
+"""Batches with failed entries, or with entries falsely reported as failed."""
 
 from __future__ import annotations
 
@@ -8,53 +8,57 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from tests.faults.answers import Answer, failed_entry, failed_statement, unreadable
+from tests.faults.responses import HTTPResponse, failed_entry, failed_statement, unreadable
 
-Forward = Callable[[bytes], Awaitable[Answer]]
+Forward = Callable[[bytes], Awaitable[HTTPResponse]]
 
 
-async def fail_entries(body: bytes, forward: Forward, random: Random, *, done: bool) -> Answer:
+async def fail_entries(
+    body: bytes, forward: Forward, random: Random, *, applied: bool
+) -> HTTPResponse:
     """Report some entries of an SQS batch as failed.
 
     Args:
-        body: the request.
-        forward: passes a request on.
-        random: chooses the entries.
-        done: whether they are passed on all the same.
+        body: Request body.
+        forward: Forwards a request.
+        random: Source of the choice of entries.
+        applied: Whether these entries are forwarded nevertheless.
     """
     request = json.loads(body)
     entries = request["Entries"]
     chosen = {entry["Id"]: entry for entry in _some(entries, random)}
-    passed = [entry for entry in entries if done or entry["Id"] not in chosen]
-    answer = await _answered(request | {"Entries": passed}, forward, any_left=bool(passed))
-    if answer.status != 200:
-        return answer
-    told: dict[str, Any] = json.loads(answer.body)
+    passed = [entry for entry in entries if applied or entry["Id"] not in chosen]
+    response = await _forwarded(request | {"Entries": passed}, forward, any_left=bool(passed))
+    if response.status != 200:
+        return response
+    content: dict[str, Any] = json.loads(response.body)
     for part in ("Successful", "Failed"):
-        told[part] = [each for each in told.get(part, []) if each["Id"] not in chosen]
-    told["Failed"] += [failed_entry(entry, random) for entry in chosen.values()]
-    return replace(answer, body=json.dumps(told).encode())
+        content[part] = [each for each in content.get(part, []) if each["Id"] not in chosen]
+    content["Failed"] += [failed_entry(entry, random) for entry in chosen.values()]
+    return replace(response, body=json.dumps(content).encode())
 
 
-async def fail_statements(body: bytes, forward: Forward, random: Random, *, done: bool) -> Answer:
-    """Report some statements of a PartiQL batch as failed; as `fail_entries`."""
+async def fail_statements(
+    body: bytes, forward: Forward, random: Random, *, applied: bool
+) -> HTTPResponse:
+    """Report some statements of a PartiQL batch as failed; see `fail_entries`."""
     request = json.loads(body)
     statements = list(enumerate(request["Statements"]))
     chosen = {index for index, _ in _some(statements, random)}
-    passed = [each for index, each in statements if done or index not in chosen]
-    answer = await _answered(request | {"Statements": passed}, forward, any_left=bool(passed))
-    if answer.status != 200:
-        return answer
-    told: dict[str, Any] = json.loads(answer.body)
-    responses = iter(told.get("Responses", []))
+    passed = [each for index, each in statements if applied or index not in chosen]
+    response = await _forwarded(request | {"Statements": passed}, forward, any_left=bool(passed))
+    if response.status != 200:
+        return response
+    content: dict[str, Any] = json.loads(response.body)
+    responses = iter(content.get("Responses", []))
     merged = []
     for index, _ in statements:
-        response = next(responses) if done or index not in chosen else None
-        merged.append(failed_statement(random) if index in chosen else response)
-    return replace(answer, body=json.dumps(told | {"Responses": merged}).encode())
+        result = next(responses) if applied or index not in chosen else None
+        merged.append(failed_statement(random) if index in chosen else result)
+    return replace(response, body=json.dumps(content | {"Responses": merged}).encode())
 
 
-async def _answered(request: dict[str, Any], forward: Forward, *, any_left: bool) -> Answer:
+async def _forwarded(request: dict[str, Any], forward: Forward, *, any_left: bool) -> HTTPResponse:
     if not any_left:
         return unreadable(b"{}")
     return await forward(json.dumps(request).encode())

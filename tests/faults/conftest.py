@@ -1,4 +1,4 @@
-"""Lend every test queues and tables of its own behind a proxy that fails."""
+"""Fixtures for queues and tables behind a proxy that injects faults."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.faults.place import FaultyPlace
-from tests.faults.proxy import faults_before
+from tests.faults.environment import FaultyEnvironment
+from tests.faults.proxy import fault_proxy
 from tests.integration.place import MOTO, Place, Servers
 from tests.servers.launch import dynamodb_local, fauxqs, moto_in_process
 
@@ -21,15 +21,15 @@ def moto_url() -> Iterator[str]:
 
 
 @pytest.fixture
-async def faulty(moto_url: str) -> AsyncIterator[FaultyPlace]:
-    """A place on moto, whose items are put one by one."""
+async def faulty(moto_url: str) -> AsyncIterator[FaultyEnvironment]:
+    """Yield an environment on moto that writes items one by one."""
     place = Place(moto_url, moto_url, MOTO)
     place.make()
     async with (
-        faults_before(moto_url, SEED) as queues,
-        faults_before(moto_url, SEED + 1) as tables,
+        fault_proxy(moto_url, SEED) as queues,
+        fault_proxy(moto_url, SEED + 1) as tables,
     ):
-        yield FaultyPlace(place, queues, tables)
+        yield FaultyEnvironment(place, queues, tables)
 
 
 @pytest.fixture(scope="session")
@@ -39,10 +39,10 @@ def real_urls() -> Iterator[tuple[str, str]]:
 
 
 @pytest.fixture
-async def faulty_batches(real_urls: tuple[str, str]) -> AsyncIterator[FaultyPlace]:
-    """A place whose items are inserted 25 at a time."""
+async def faulty_batches(real_urls: tuple[str, str]) -> AsyncIterator[FaultyEnvironment]:
+    """Yield an environment on real servers that writes 25 items per call."""
     place = Place(*real_urls, Servers("fauxqs", "dynamodb_local", "batch"))
     place.make()
     sqs, dynamodb = real_urls
-    async with faults_before(sqs, SEED) as queues, faults_before(dynamodb, SEED + 1) as tables:
-        yield FaultyPlace(place, queues, tables)
+    async with fault_proxy(sqs, SEED) as queues, fault_proxy(dynamodb, SEED + 1) as tables:
+        yield FaultyEnvironment(place, queues, tables)

@@ -1,4 +1,4 @@
-"""What can go wrong between a client and a service, and how often it does now."""
+"""Kinds of faults between a client and a service, and a switch for them."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import Final
 
 
 class Fault(StrEnum):
-    """One way to fail.
+    """Kind of a fault.
 
     Attributes:
-        THROTTLED: 400 with the service's own code; nothing is done.
-        ERROR_JSON: 500 or 503 with AWS's JSON; nothing is done.
-        ERROR_HTML: 500 or 503 with a page of HTML; nothing is done.
-        RESET_BEFORE: the connection ends before the request is passed on.
-        RESET_AFTER: the request is done and its answer lost.
-        STALLED_BEFORE: no answer for longer than any deadline; nothing is done.
-        STALLED_AFTER: the request is done, its answer comes too late.
-        TRUNCATED: the request is done, the connection ends in the midst of the answer.
-        CUT: the request is done; the answer's text ends in its midst, whole by its headers.
-        HTML: 200 with a page of HTML; nothing is done.
-        GARBAGE: 200 with bytes that are no text; nothing is done.
-        LIST: 200 with JSON that is no object; nothing is done.
-        EMPTY: 200 without a body; nothing is done.
-        ENTRIES_FAILED: some entries of a batch are not passed on and reported as failed.
-        ENTRIES_DENIED: some entries of a batch are done and reported as failed all the same.
-        STATEMENTS_FAILED: some statements are not passed on and reported as failed.
-        STATEMENTS_DENIED: some statements are done and reported as failed all the same.
+        THROTTLED: 400 with a throttling code; the request has no effect.
+        ERROR_JSON: 500 or 503 with AWS's JSON; the request has no effect.
+        ERROR_HTML: 500 or 503 with an HTML page; the request has no effect.
+        RESET_BEFORE: The connection is reset before the request is forwarded.
+        RESET_AFTER: The request takes effect and the connection is reset before the response.
+        STALLED_BEFORE: No response within any deadline; the request has no effect.
+        STALLED_AFTER: The request takes effect, its response arrives after the deadline.
+        TRUNCATED: The request takes effect, the connection ends during the response.
+        CUT_BODY: The request takes effect, the response has half of its body and a valid length.
+        HTML: 200 with an HTML page; the request has no effect.
+        GARBAGE: 200 with bytes that are not text; the request has no effect.
+        LIST: 200 with JSON that is not an object; the request has no effect.
+        EMPTY: 200 without a body; the request has no effect.
+        ENTRIES_FAILED: Some entries of a batch are not forwarded and reported as failed.
+        ENTRIES_DENIED: Some entries of a batch take effect but are reported as failed.
+        STATEMENTS_FAILED: Some statements are not forwarded and reported as failed.
+        STATEMENTS_DENIED: Some statements take effect but are reported as failed.
     """
 
     THROTTLED = "throttled"
@@ -40,7 +40,7 @@ class Fault(StrEnum):
     STALLED_BEFORE = "stalled_before"
     STALLED_AFTER = "stalled_after"
     TRUNCATED = "truncated"
-    CUT = "cut"
+    CUT_BODY = "cut"
     HTML = "html"
     GARBAGE = "garbage"
     LIST = "list"
@@ -55,15 +55,15 @@ OF_ENTRIES: Final = frozenset({Fault.ENTRIES_FAILED, Fault.ENTRIES_DENIED})
 OF_STATEMENTS: Final = frozenset({Fault.STATEMENTS_FAILED, Fault.STATEMENTS_DENIED})
 
 
-class Switchboard:
-    """Say which fault befalls the next request; nothing does until it is switched on.
+class FaultSwitch:
+    """Random choice of a fault for each request; off by default.
 
     Args:
-        seed: gives the whole sequence.
+        seed: Seed of the sequence of faults.
 
     Attributes:
-        injected: how often each fault came to pass.
-        stall_seconds: how long a stalled answer takes.
+        injected: Number of injected faults of each kind.
+        stall_seconds: Delay of a stalled response.
     """
 
     def __init__(self, seed: int = 0, stall_seconds: float = 3.0) -> None:
@@ -74,31 +74,31 @@ class Switchboard:
         self._operations: frozenset[str] = frozenset()
 
     def switch_on(self, chances: Mapping[Fault, float], *operations: str) -> None:
-        """Let faults happen from now on, in place of those that did before.
+        """Inject these faults from now on, instead of the previous ones.
 
         Args:
-            chances: of each kind, between 0 and 1.
-            operations: AWS's names of the calls that may fail; all of them if none is named.
+            chances: Probability of each kind.
+            operations: AWS operations that may fail; all if none is given.
         """
         self._chances = dict(chances)
         self._operations = frozenset(operations)
 
     def switch_off(self) -> None:
-        """Let nothing fail any more."""
+        """Stop injecting faults."""
         self._chances = {}
 
     def draw(self, operation: str) -> Fault | None:
-        """Draw the fate of one request."""
+        """Draw the fault of one request, if any."""
         if self._operations and operation not in self._operations:
             return None
         for fault, chance in self._chances.items():
-            if _befalls(fault, operation) and self.random.random() < chance:
+            if _applies_to(fault, operation) and self.random.random() < chance:
                 self.injected[fault] += 1
                 return fault
         return None
 
 
-def _befalls(fault: Fault, operation: str) -> bool:
+def _applies_to(fault: Fault, operation: str) -> bool:
     if fault in OF_ENTRIES:
         return operation.endswith("MessageBatch") or operation == "ChangeMessageVisibilityBatch"
     if fault in OF_STATEMENTS:

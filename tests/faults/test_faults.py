@@ -1,4 +1,4 @@
-"""Whatever fails, nothing is lost, nothing is recorded twice, and the worker recovers."""
+"""Tests under faults: nothing is lost or recorded twice, and the worker recovers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from tests.faults.environment import FaultyEnvironment
 from tests.faults.kinds import OF_ENTRIES, OF_STATEMENTS, Fault
-from tests.faults.place import FaultyPlace
 from tests.integration.place import POLICY, stated
 from tests.integration.running import until, working
 from worker import service
@@ -22,86 +22,86 @@ from worker.repository import AUPRepository, RecordResult
 
 OF_CALLS = [fault for fault in Fault if fault not in OF_ENTRIES | OF_STATEMENTS]
 STALLS = {Fault.STALLED_BEFORE, Fault.STALLED_AFTER}
-# Answers with 200 that are not AWS's.
-NO_ANSWERS = [Fault.HTML, Fault.GARBAGE, Fault.LIST, Fault.EMPTY, Fault.CUT]
-DELIVERY = ReceivedMessage("id", "handle", "{}", datetime.now(UTC), datetime.now(UTC))
+# Responses with status 200 that are not from AWS.
+UNREADABLE_RESPONSES = [Fault.HTML, Fault.GARBAGE, Fault.LIST, Fault.EMPTY, Fault.CUT_BODY]
+MESSAGE = ReceivedMessage("id", "handle", "{}", datetime.now(UTC), datetime.now(UTC))
 ACCEPTANCE = Acceptance.model_validate(stated(1))
 
 
-def chance_of(fault: Fault) -> float:
-    """Of a batch only a part fails, so every one may; a stall takes its time."""
+def probability(fault: Fault) -> float:
+    """Return the probability of a fault: every batch may fail, stalls are slow."""
     if fault in OF_ENTRIES | OF_STATEMENTS:
         return 1.0
     return 0.15 if fault in STALLS else 0.35
 
 
-async def carry_through(faulty: FaultyPlace, fault: Fault) -> None:
-    """Let calls fail for a while, and check that all ends well when they work again."""
+async def run_with_fault(faulty: FaultyEnvironment, fault: Fault) -> None:
+    """Inject a fault for a while and check that every message is settled afterwards."""
     async with working(faulty.settings()) as pipeline:
-        faulty.switch_on({fault: chance_of(fault)})
+        faulty.switch_on({fault: probability(fault)})
         await faulty.send_some_of_every_kind()
         await faulty.until_injected(fault, 3 if fault in STALLS else 8)
         faulty.switch_off()
-        await faulty.drained(pipeline)
-    await faulty.assert_kept_once(pipeline)
+        await faulty.wait_until_settled(pipeline)
+    await faulty.assert_each_message_settled_once(pipeline)
 
 
 @pytest.mark.parametrize("fault", OF_CALLS)
-async def test_nothing_is_lost_or_doubled_when_calls_fail(
-    faulty: FaultyPlace, fault: Fault
+async def test_nothing_is_lost_or_recorded_twice_when_calls_fail(
+    faulty: FaultyEnvironment, fault: Fault
 ) -> None:
-    await carry_through(faulty, fault)
+    await run_with_fault(faulty, fault)
 
 
 @pytest.mark.parametrize("fault", sorted(OF_ENTRIES))
-async def test_nothing_is_lost_or_doubled_when_entries_of_a_batch_fail(
-    faulty: FaultyPlace, fault: Fault
+async def test_nothing_is_lost_or_recorded_twice_when_batch_entries_fail(
+    faulty: FaultyEnvironment, fault: Fault
 ) -> None:
-    await carry_through(faulty, fault)
+    await run_with_fault(faulty, fault)
 
 
 @pytest.mark.servers
 @pytest.mark.parametrize("fault", [*OF_CALLS, *sorted(OF_ENTRIES | OF_STATEMENTS)])
-async def test_nothing_is_lost_or_doubled_when_writes_share_a_call(
-    faulty_batches: FaultyPlace, fault: Fault
+async def test_nothing_is_lost_or_recorded_twice_with_batched_writes(
+    faulty_batches: FaultyEnvironment, fault: Fault
 ) -> None:
-    await carry_through(faulty_batches, fault)
+    await run_with_fault(faulty_batches, fault)
 
 
 @pytest.mark.parametrize(
     "fault", [Fault.THROTTLED, Fault.ERROR_HTML, Fault.RESET_BEFORE, Fault.HTML, Fault.GARBAGE]
 )
-async def test_the_worker_recovers_from_a_complete_outage(
-    faulty: FaultyPlace, fault: Fault
+async def test_worker_recovers_from_a_complete_outage(
+    faulty: FaultyEnvironment, fault: Fault
 ) -> None:
     async with working(faulty.settings()) as pipeline:
         faulty.switch_on({fault: 1.0})
         await faulty.send_some_of_every_kind()
         await until(lambda: pipeline.metrics.events["poll_failures"] >= 3)
         faulty.switch_off()
-        await faulty.drained(pipeline)
-    await faulty.assert_kept_once(pipeline)
+        await faulty.wait_until_settled(pipeline)
+    await faulty.assert_each_message_settled_once(pipeline)
 
 
 @pytest.mark.parametrize(
     "fault", [Fault.THROTTLED, Fault.ERROR_JSON, Fault.RESET_AFTER, Fault.HTML, Fault.LIST]
 )
-async def test_a_table_that_is_down_stops_the_polls_until_it_works(
-    faulty: FaultyPlace, fault: Fault
-) -> None:
+async def test_polls_stop_while_the_table_is_down(faulty: FaultyEnvironment, fault: Fault) -> None:
     async with working(faulty.settings()) as pipeline:
         faulty.tables.faults.switch_on({fault: 1.0})
         await faulty.send_some_of_every_kind()
         await until(lambda: pipeline.metrics.events["table_failures"] >= 10)
         faulty.switch_off()
-        await faulty.drained(pipeline)
-    await faulty.assert_kept_once(pipeline)
+        await faulty.wait_until_settled(pipeline)
+    await faulty.assert_each_message_settled_once(pipeline)
 
 
-# Not an empty 200: that is an empty queue for every SDK.
-@pytest.mark.parametrize("fault", [each for each in NO_ANSWERS if each is not Fault.EMPTY])
-async def test_a_poll_that_got_no_answer_is_a_failure_and_no_empty_queue(
-    faulty: FaultyPlace, fault: Fault
+# Without EMPTY: every SDK reads an empty 200 as an empty queue.
+@pytest.mark.parametrize(
+    "fault", [each for each in UNREADABLE_RESPONSES if each is not Fault.EMPTY]
+)
+async def test_poll_with_an_unreadable_response_is_a_failure_not_an_empty_queue(
+    faulty: FaultyEnvironment, fault: Fault
 ) -> None:
     async with working(faulty.settings()) as pipeline:
         events = pipeline.metrics.events
@@ -115,24 +115,26 @@ async def test_a_poll_that_got_no_answer_is_a_failure_and_no_empty_queue(
         await until(lambda: events["empty_polls"] > empty)
 
 
-@pytest.mark.parametrize("fault", NO_ANSWERS)
-async def test_what_was_put_counts_only_with_an_answer(faulty: FaultyPlace, fault: Fault) -> None:
+@pytest.mark.parametrize("fault", UNREADABLE_RESPONSES)
+async def test_put_counts_only_with_a_readable_response(
+    faulty: FaultyEnvironment, fault: Fault
+) -> None:
     async with AUPRepository(faulty.settings().aws) as repository:
         faulty.switch_on({fault: 1.0}, "PutItem")
         with pytest.raises(AWSUnavailableError, match="PutItem"):
             await repository.record(ACCEPTANCE)
         faulty.switch_off()
-        landed = len(await faulty.place.recorded())
-        assert landed == (1 if fault is Fault.CUT else 0)
+        stored = len(await faulty.place.recorded())
+        assert stored == (1 if fault is Fault.CUT_BODY else 0)
         again = await repository.record(ACCEPTANCE)
-        assert again is (RecordResult.DUPLICATE if landed else RecordResult.RECORDED)
+        assert again is (RecordResult.DUPLICATE if stored else RecordResult.RECORDED)
     assert len(await faulty.place.recorded()) == 1
 
 
 @pytest.mark.servers
-@pytest.mark.parametrize("fault", NO_ANSWERS)
-async def test_statements_count_only_with_an_answer(
-    faulty_batches: FaultyPlace, fault: Fault
+@pytest.mark.parametrize("fault", UNREADABLE_RESPONSES)
+async def test_statements_count_only_with_a_readable_response(
+    faulty_batches: FaultyEnvironment, fault: Fault
 ) -> None:
     async with AUPRepository(faulty_batches.settings().aws) as repository:
         faulty_batches.switch_on({fault: 1.0}, "BatchExecuteStatement")
@@ -140,8 +142,10 @@ async def test_statements_count_only_with_an_answer(
             await repository.record(ACCEPTANCE)
 
 
-@pytest.mark.parametrize("fault", NO_ANSWERS)
-async def test_a_policy_is_absent_only_by_an_answer(faulty: FaultyPlace, fault: Fault) -> None:
+@pytest.mark.parametrize("fault", UNREADABLE_RESPONSES)
+async def test_policy_is_unknown_only_by_a_readable_response(
+    faulty: FaultyEnvironment, fault: Fault
+) -> None:
     async with AUPRepository(faulty.settings().aws) as repository:
         faulty.switch_on({fault: 1.0}, "GetItem")
         with pytest.raises(AWSUnavailableError, match="GetItem"):
@@ -154,28 +158,28 @@ def all_failed(results: Sequence[AWSError | None]) -> bool:
     return all(isinstance(each, AWSThrottledError | AWSUnavailableError) for each in results)
 
 
-async def told(call: Awaitable[list[AWSError | None]]) -> Sequence[AWSError | None]:
-    """Give what a call says of its one entry, be it by an error of the whole call."""
+async def results_of(call: Awaitable[list[AWSError | None]]) -> Sequence[AWSError | None]:
+    """Return the results of a call, or its error as the result of its only entry."""
     try:
         return await call
     except AWSUnavailableError as error:
         return [error]
 
 
-@pytest.mark.parametrize("fault", NO_ANSWERS)
-async def test_entries_of_a_batch_succeed_only_by_an_answer(
-    faulty: FaultyPlace, fault: Fault
+@pytest.mark.parametrize("fault", UNREADABLE_RESPONSES)
+async def test_batch_entries_succeed_only_by_a_readable_response(
+    faulty: FaultyEnvironment, fault: Fault
 ) -> None:
     async with open_queues(faulty.settings(5.0, visibility_timeout_seconds=20)) as (source, _):
         faulty.switch_on({fault: 1.0})
-        assert all_failed(await told(source.delete([DELIVERY])))
-        assert all_failed(await told(source.send([OutgoingMessage("{}")])))
-        assert all_failed(await told(source.change_visibility([(DELIVERY, 1.0)])))
+        assert all_failed(await results_of(source.delete([MESSAGE])))
+        assert all_failed(await results_of(source.send([OutgoingMessage("{}")])))
+        assert all_failed(await results_of(source.change_visibility([(MESSAGE, 1.0)])))
 
 
 @pytest.mark.parametrize("fault", sorted(OF_ENTRIES))
-async def test_a_letter_that_was_said_to_fail_is_sent_again(
-    faulty: FaultyPlace, fault: Fault
+async def test_dead_letter_reported_as_failed_is_sent_again(
+    faulty: FaultyEnvironment, fault: Fault
 ) -> None:
     settings = faulty.settings(5.0, visibility_timeout_seconds=20)
     async with open_queues(settings) as (_, dead_letters):
@@ -183,16 +187,16 @@ async def test_a_letter_that_was_said_to_fail_is_sent_again(
         assert all_failed(await dead_letters.send([OutgoingMessage("{}")]))
         faulty.switch_off()
         assert await dead_letters.send([OutgoingMessage("{}")]) == [None]
-    letters = [letter.body for letter in await faulty.place.dead()]
-    assert letters == ["{}"] * (2 if fault is Fault.ENTRIES_DENIED else 1)
+    bodies = [dead_letter.body for dead_letter in await faulty.place.dead()]
+    assert bodies == ["{}"] * (2 if fault is Fault.ENTRIES_DENIED else 1)
 
 
-async def first_pipeline(faulty: FaultyPlace, stopping: asyncio.Event) -> Pipeline | None:
+async def first_pipeline(faulty: FaultyEnvironment, stopping: asyncio.Event) -> Pipeline | None:
     async with service._open_pipeline(faulty.settings(), stopping, None) as pipeline:
         return pipeline
 
 
-async def test_a_worker_waits_until_its_queues_can_be_looked_up(faulty: FaultyPlace) -> None:
+async def test_worker_waits_until_its_queues_can_be_looked_up(faulty: FaultyEnvironment) -> None:
     faulty.switch_on({Fault.ERROR_JSON: 1.0}, "GetQueueUrl")
     starting = asyncio.create_task(first_pipeline(faulty, asyncio.Event()))
     await until(lambda: faulty.injected(Fault.ERROR_JSON) >= 1)
@@ -200,7 +204,7 @@ async def test_a_worker_waits_until_its_queues_can_be_looked_up(faulty: FaultyPl
     assert await starting is not None
 
 
-async def test_a_worker_that_waits_for_its_queues_can_be_stopped(faulty: FaultyPlace) -> None:
+async def test_worker_waiting_for_its_queues_can_be_stopped(faulty: FaultyEnvironment) -> None:
     faulty.switch_on({Fault.HTML: 1.0}, "GetQueueUrl")
     stopping = asyncio.Event()
     starting = asyncio.create_task(first_pipeline(faulty, stopping))

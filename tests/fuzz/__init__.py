@@ -1,1 +1,1 @@
-"""Send the worker what nobody should send, and see every body end where it belongs."""
+"""Fuzzing: every body ends recorded or dead-lettered, whatever it contains."""

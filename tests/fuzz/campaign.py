@@ -1,4 +1,4 @@
-"""Put a seed's bodies through everything."""
+"""Processing of all bodies of a seed."""
 
 from __future__ import annotations
 
@@ -9,56 +9,56 @@ from itertools import islice
 from typing import Final
 
 from tests.fuzz.bodies import bodies, sendable
-from tests.fuzz.carriage import Carriage, Decoded
 from tests.fuzz.decoding import Decoding
+from tests.fuzz.pipeline_run import Decoded, PipelineRun
 
-_TOGETHER: Final = 1000
+_CHUNK_SIZE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came of a campaign.
+    """Result of a campaign.
 
     Attributes:
-        ends: how the bodies ended: recorded, duplicate, or the reason of their death.
-        longest_seconds: the longest decoding.
+        outcomes: Number of bodies by outcome: recorded, duplicate or the dead letter's reason.
+        longest_seconds: Longest decoding time.
     """
 
     seed: int
     count: int
-    ends: Counter[str]
+    outcomes: Counter[str]
     longest_seconds: float
 
     def line(self) -> str:
-        """Tell everything in one line."""
-        dead = ", ".join(
+        """Return the result as one line."""
+        dead_letters = ", ".join(
             f"{count} {reason}"
-            for reason, count in sorted(self.ends.items())
+            for reason, count in sorted(self.outcomes.items())
             if reason not in {"recorded", "duplicate"}
         )
         return (
-            f"{self.count} bodies: {self.ends['recorded']} recorded, "
-            f"{self.ends['duplicate']} duplicates, dead: {dead or 'none'}; "
+            f"{self.count} bodies: {self.outcomes['recorded']} recorded, "
+            f"{self.outcomes['duplicate']} duplicates, dead-lettered: {dead_letters or 'none'}; "
             f"longest decoding {self.longest_seconds * 1000:.1f} ms; SEED={self.seed}"
         )
 
 
 def campaign(seed: int, count: int, progress: Callable[[int], None] | None = None) -> Report:
-    """Decode every body, and carry each through the pipeline as far as a queue can hold it.
+    """Decode every body, and process each in the pipeline in a form that SQS accepts.
 
     Raises:
-        AssertionError: a body did what none may.
+        AssertionError: A body violates an invariant.
     """
-    decoding, carriage = Decoding(), Carriage()
+    decoding, pipeline_run = Decoding(), PipelineRun()
     stream = bodies(seed, count)
     done = 0
-    while chunk := list(islice(_decoded(stream, decoding), _TOGETHER)):
+    while chunk := list(islice(_decoded(stream, decoding), _CHUNK_SIZE)):
         texts, results = zip(*chunk, strict=True)
-        carriage.carry(texts, results)
+        pipeline_run.process(texts, results)
         done += len(chunk)
         if progress is not None:
             progress(done)
-    return Report(seed, done, carriage.ends, decoding.longest_seconds)
+    return Report(seed, done, pipeline_run.outcomes, decoding.longest_seconds)
 
 
 def _decoded(stream: Iterator[str | bytes], decoding: Decoding) -> Iterator[tuple[str, Decoded]]:

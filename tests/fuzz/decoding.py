@@ -1,4 +1,4 @@
-"""Decode a body under watch: how it ends, how long it takes, what it betrays."""
+"""Decoding of a body with checks of its result, its time and its error detail."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from worker.domain.acceptance import Acceptance
 from worker.domain.envelope import decode
 from worker.errors import Reason, RefusedError
 
-MOST_SECONDS: Final = 0.05
-_AGAIN: Final = 3
+MAX_DECODE_SECONDS: Final = 0.05
+_REPETITIONS: Final = 3
 _SKEW_SECONDS: Final = 300.0
-_SHOWN: Final = 2000
+_MAX_SHOWN: Final = 2000
 
 
 class BodyError(AssertionError):
-    """A body did what none may; the text shows it in ASCII."""
+    """A body violates an invariant; the message contains it in ASCII."""
 
     def __init__(self, problem: str, body: Body) -> None:
-        shown = ascii(body[:_SHOWN])
-        more = f" and {len(body) - _SHOWN} more" if len(body) > _SHOWN else ""
+        shown = ascii(body[:_MAX_SHOWN])
+        more = f" and {len(body) - _MAX_SHOWN} more" if len(body) > _MAX_SHOWN else ""
         super().__init__(f"{problem}\n{shown}{more}")
 
 
 @dataclass(slots=True)
 class Decoding:
-    """Decode, and remember the longest time.
+    """Decoder that checks every result and keeps the longest time.
 
     Attributes:
-        longest_seconds: an outlier counts with the best of its repetitions.
+        longest_seconds: Longest time; for outliers, the best of their repetitions.
     """
 
     longest_seconds: float = 0.0
@@ -43,18 +43,18 @@ class Decoding:
         """Decode a body.
 
         Raises:
-            BodyError: it raised what it may not, took too long, or betrayed something private.
+            BodyError: Unexpected exception, too slow, or private data in the detail.
         """
         seconds, result = _timed(body)
-        if seconds > MOST_SECONDS:
-            # Another process may have had the processor: three times more, by our own time on it.
-            seconds = min(_timed(body, time.thread_time)[0] for _ in range(_AGAIN))
+        if seconds > MAX_DECODE_SECONDS:
+            # Another process may have used the CPU: repeat it, measured in CPU time of this thread.
+            seconds = min(_timed(body, time.thread_time)[0] for _ in range(_REPETITIONS))
         self.longest_seconds = max(self.longest_seconds, seconds)
-        if seconds > MOST_SECONDS:
+        if seconds > MAX_DECODE_SECONDS:
             raise BodyError(f"decoding took {seconds * 1000:.0f} ms", body)
         if isinstance(result, Acceptance):
             if _is_ambiguous(body):
-                raise BodyError("a name twice in one object became evidence", body)
+                raise BodyError("a duplicate name in an object was accepted", body)
             return result
         if isinstance(result, RefusedError):
             check_detail(result.detail, body)
@@ -81,19 +81,19 @@ def _timed(
     began_at = seconds()
     try:
         result = decode(body, now=fixed_now(), clock_skew_seconds=_SKEW_SECONDS)
-    except Exception as error:  # noqa: BLE001 - the caller judges it
+    except Exception as error:  # noqa: BLE001 - checked by the caller
         result = error
     return seconds() - began_at, result
 
 
 def check_detail(detail: str, body: Body) -> None:
-    """See that a detail is one line, says something, and betrays nothing.
+    """Check that a detail is one line, not empty and without private data.
 
     Raises:
-        BodyError: it does not.
+        BodyError: The detail is invalid.
     """
     if len(detail.splitlines()) != 1:
         raise BodyError(f"a detail is not one line: {detail!a}", body)
     for value in PRIVATE:
         if value in detail:
-            raise BodyError(f"a detail holds {value!r}", body)
+            raise BodyError(f"a detail contains {value!r}", body)

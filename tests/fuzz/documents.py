@@ -1,4 +1,4 @@
-"""JSON and texts that Hypothesis draws."""
+"""JSON documents and texts drawn by Hypothesis."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BODIES = st.one_of(
 
 
 def drawn(number: int, count: int) -> list[str | bytes]:
-    """Draw so many bodies, the same ones for the same number."""
+    """Draw `count` bodies, the same ones for the same seed `number`."""
     bodies: list[str | bytes] = []
 
     @seed(number)

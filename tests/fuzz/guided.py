@@ -1,7 +1,7 @@
-"""Fuzz the decoder by its own coverage: `RUNS=20000 SEED=1 python -m tests.fuzz.guided`.
+"""Coverage-guided fuzzing of the decoder: `RUNS=20000 SEED=1 python -m tests.fuzz.guided`.
 
-Needs atheris, which there is for Linux only. A body that does what none may is left in the folder
-named by CRASHES, the present one if absent.
+Needs atheris, which exists only for Linux. A body that violates an invariant is written to the
+folder CRASHES, by default the current one.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Final
 
 try:
     import atheris
-except ImportError:  # there is none for this platform
-    sys.stderr.write("guided fuzzing left out: atheris is not installed\n")
+except ImportError:  # not available for this platform
+    sys.stderr.write("guided fuzzing skipped: atheris is not installed\n")
     sys.exit(0)
 
 with atheris.instrument_imports(include=["worker.domain.envelope", "worker.domain.acceptance"]):
-    from worker.domain import envelope as decode  # noqa: F401 - instrumented before anybody else imports it
+    from worker.domain import envelope as decode  # noqa: F401 - instrumented before its first import
 
 from tests.fuzz.bodies import bodies
 from tests.fuzz.decoding import Decoding
@@ -30,7 +30,7 @@ _LONGEST_BYTES: Final = 4_096
 
 
 def main() -> None:
-    """Play many inputs; the fuzzer itself ends the process, with 0 where nothing was found."""
+    """Run many inputs; the fuzzer ends the process, with exit code 0 if it found nothing."""
     runs = int(os.environ.get("RUNS") or 20_000)
     seed = int(os.environ.get("SEED") or secrets.randbelow(10**9))
     crashes = Path(os.environ.get("CRASHES") or ".")

@@ -1,4 +1,4 @@
-"""Good messages, bare and in envelopes, from which the bad ones are made."""
+"""Valid messages, plain and in envelopes, as a basis for mutations."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ import json
 from random import Random
 from typing import Any, Final
 
-from tests.fuzz.oddities import STRINGS, odd_value
+from tests.fuzz.unusual_values import STRINGS, unusual_value
 from tests.unit.fakes import message
 
 _OPTIONAL: Final = ("content_sha256", "locale", "method", "channel", "on_behalf_of")
 
 
-def good_fields(rng: Random, number: int) -> dict[str, Any]:
-    """Draw the fields of a message that can be recorded, some of them as odd as is allowed."""
-    if rng.random() < 0.04:  # the same user as shortly before: a duplicate, or a conflict
+def valid_fields(rng: Random, number: int) -> dict[str, Any]:
+    """Draw the fields of a valid message, some of them unusual."""
+    if rng.random() < 0.04:  # the same user as shortly before: a duplicate or a conflict
         number = max(0, number - rng.randrange(1, 4))
     fields = message(number)
     if rng.random() < 0.2:
-        # By the number, and so the same for who comes again.
-        odd = STRINGS[number % len(STRINGS)].encode("utf-8", "replace").decode()
-        fields["event_id"] = f"e{odd[:100]}{number}"
+        # Chosen by number, so that it is the same for a repeated user.
+        unusual = STRINGS[number % len(STRINGS)].encode("utf-8", "replace").decode()
+        fields["event_id"] = f"e{unusual[:100]}{number}"
     if rng.random() < 0.1:
         fields["on_behalf_of"] = rng.choice(STRINGS)
     if rng.random() < 0.1:
         del fields[rng.choice(_OPTIONAL[:4])]
     if rng.random() < 0.2:
-        fields[f"more {rng.randrange(9)}"] = odd_value(rng)
+        fields[f"more {rng.randrange(9)}"] = unusual_value(rng)
     return fields
 
 
 def enveloped(rng: Random, data: Any, depth: int) -> Any:
-    """Put data into as many envelopes, one within the other."""
+    """Return data in `depth` nested envelopes."""
     for _ in range(depth):
         data = _in_envelope(rng, data)
     return data

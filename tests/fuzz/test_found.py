@@ -1,4 +1,4 @@
-"""Bodies that fuzzing once found, and what has become of them since."""
+"""Regression tests with bodies that fuzzing has found."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.fuzz.carriage import Carriage
 from tests.fuzz.decoding import Decoding
+from tests.fuzz.pipeline_run import PipelineRun
 from tests.unit.fakes import message
 from worker.domain.acceptance import Acceptance
 from worker.domain.message import MESSAGE_MAX_BYTES
@@ -27,7 +27,7 @@ def _unicode_keys() -> str:
     return START + "".join(keys) + "}"
 
 
-DEAR = {
+EXPENSIVE = {
     "brackets": _filled("[]"),
     "deep brackets": _filled("[" * 90 + "]" * 90),
     "zeros": _filled("0"),
@@ -39,32 +39,32 @@ DEAR = {
 }
 
 
-@pytest.mark.parametrize("body", DEAR.values(), ids=list(DEAR))
-def test_a_mebibyte_that_is_dear_to_read_is_refused_before_it_blocks_the_others(body: str) -> None:
+@pytest.mark.parametrize("body", EXPENSIVE.values(), ids=list(EXPENSIVE))
+def test_expensive_large_body_is_rejected_before_it_blocks_others(body: str) -> None:
     assert Decoding().decode(body) is Reason.INVALID
 
 
-def test_a_message_of_nine_thousand_values_is_taken() -> None:
+def test_message_of_nine_thousand_values_is_accepted() -> None:
     body = json.dumps(message(list=[0] * 9000))
     assert isinstance(Decoding().decode(body), Acceptance)
 
 
 @pytest.mark.parametrize("number", [2**1024 - 1, -(10**300), 10**300 + 1, 1e308], ids="abcd")
-def test_a_number_within_a_doubles_range_is_kept_to_its_last_digit(number: float) -> None:
-    taken = Decoding().decode(json.dumps(message(x=number)))
-    assert isinstance(taken, Acceptance)
-    assert json.loads(taken.extra) == {"x": number}
+def test_number_within_the_range_of_a_double_keeps_all_digits(number: float) -> None:
+    decoded = Decoding().decode(json.dumps(message(x=number)))
+    assert isinstance(decoded, Acceptance)
+    assert json.loads(decoded.extra) == {"x": number}
 
 
 @pytest.mark.parametrize(
     "number", ["1e400", "-1e400", "1" * 310, "-" + "1" * 4000, "1" * 10_000], ids="abcde"
 )
-def test_a_number_beyond_it_is_refused(number: str) -> None:
+def test_number_beyond_the_range_of_a_double_is_rejected(number: str) -> None:
     for value in (number, f"[[{number}]]", f'{{"y": {number}}}'):
         assert isinstance(Decoding().decode(f'{START}, "x": {value}}}'), Reason)
 
 
-CARRIED: dict[str, list[dict[str, Any]]] = {
+BODIES: dict[str, list[dict[str, Any]]] = {
     "recorded": [message(1)],
     "unknown_policy": [message(2, version="2026\u2028-01")],
     "conflict": [
@@ -74,20 +74,20 @@ CARRIED: dict[str, list[dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("end", CARRIED)
-def test_what_separates_lines_in_an_identifier_does_not_come_into_a_detail(end: str) -> None:
-    bodies = [json.dumps(each) for each in CARRIED[end]]
-    carriage = Carriage()
-    # It looks at every detail that is logged and at those of the dead letters.
-    carriage.carry(bodies, [Decoding().decode(body) for body in bodies])
-    assert carriage.ends[end] == 1
+@pytest.mark.parametrize("outcome", BODIES)
+def test_line_separators_in_identifiers_do_not_appear_in_details(outcome: str) -> None:
+    bodies = [json.dumps(each) for each in BODIES[outcome]]
+    pipeline_run = PipelineRun()
+    # It checks every detail in the log and in the dead letters.
+    pipeline_run.process(bodies, [Decoding().decode(body) for body in bodies])
+    assert pipeline_run.outcomes[outcome] == 1
 
 
 def test_dead_letter_near_the_size_limit_has_a_detail_as_long_as_it_fits() -> None:
-    carriage = Carriage()
+    pipeline_run = PipelineRun()
     for free_bytes in range(0, 1000, 50):
         digits = "7" * (MESSAGE_MAX_BYTES - free_bytes - len(START) - len(', "x": }'))
         body = f'{START}, "x": {digits}}}'
         assert len(body) == MESSAGE_MAX_BYTES - free_bytes
-        carriage.carry([body], [Decoding().decode(body)])
-    assert carriage.ends["malformed"] + carriage.ends["no room for a reason"] == 20
+        pipeline_run.process([body], [Decoding().decode(body)])
+    assert pipeline_run.outcomes["malformed"] + pipeline_run.outcomes["no space for a reason"] == 20

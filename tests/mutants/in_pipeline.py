@@ -18,8 +18,8 @@ _BATCHER_TESTS: Final = ("tests/unit/runtime/test_batcher.py",)
 _LEASE_TESTS: Final = ("tests/unit/pipeline/test_lease.py",)
 _RECEIVE_TESTS: Final = ("tests/unit/pipeline/test_receive.py",)
 _DUE: Final = (
-    "tests/simulation/test_trouble.py"
-    "::test_a_lease_that_is_stopped_as_its_extension_falls_due_is_not_extended"
+    "tests/simulation/test_single_faults.py"
+    "::test_lease_stopped_when_its_extension_is_due_is_not_extended"
 )
 
 _GATHERING: Final = (

@@ -1,1 +1,1 @@
-"""What went wrong in other consumers of queues, and must not here."""
+"""Failures of other queue consumers that must not occur here."""

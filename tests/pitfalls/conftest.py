@@ -1,4 +1,4 @@
-"""Draw the same delays in every run, and keep the log's many tracebacks off the screen."""
+"""Fixtures that make random delays repeatable and silence the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stand-in for AWS that keeps its answers back, to count what is under way at once."""
+"""Fake AWS server that delays its responses to count concurrent calls."""
 
 from __future__ import annotations
 
@@ -19,59 +19,59 @@ _TABLE_ERRORS: Final = {"known": "DuplicateItem", "odd": "ValidationError"}
 
 
 class HoldingServer:
-    """Hand out messages and hold every call that tells of their fate.
+    """Server that returns messages and holds every call that settles them.
 
-    A user's name says what happens: `good` is recorded, `known` exists already, the item of `odd`
-    is refused, and a write with `stuck` in it is held. Every policy but the published one is held.
+    The user id decides the response to a write: `good` is recorded, `known` is a duplicate, `odd`
+    is rejected, and a batch with `stuck` is held. Reads of unpublished policies are held.
 
     Attributes:
-        url: where clients go.
-        arrived: calls that came, by operation.
-        under_way: calls that are held now, by operation.
+        url: Endpoint URL.
+        arrived: Number of calls received, by operation.
+        pending: Number of calls being held, by operation.
     """
 
     def __init__(self) -> None:
         self.url = ""
         self.arrived: Counter[str] = Counter()
-        self.under_way: Counter[str] = Counter()
+        self.pending: Counter[str] = Counter()
         self._messages: deque[str] = deque()
         self._sent = asyncio.Event()
         self._released = asyncio.Event()
-        self._handed_out = 0
+        self._received_count = 0
 
     def send(self, *bodies: str) -> None:
-        """Put messages into the queue."""
+        """Add messages to the queue."""
         self._messages.extend(bodies)
         self._sent.set()
 
     def release(self) -> None:
-        """Answer everything, now and from now on."""
+        """Respond to all held calls and to every later call."""
         self._released.set()
         self._sent.set()
 
     async def serve(self, request: web.Request) -> web.Response:
-        """Answer a call in its time."""
+        """Respond to a call, once released if it must be held."""
         operation = request.headers["X-Amz-Target"].rpartition(".")[2]
         body = await request.json()
         self.arrived[operation] += 1
-        self.under_way[operation] += 1
+        self.pending[operation] += 1
         try:
-            answer = await getattr(self, f"_{operation}")(body)
+            response = await getattr(self, f"_{operation}")(body)
         finally:
-            self.under_way[operation] -= 1
+            self.pending[operation] -= 1
         content_type = "application/x-amz-json-1.0"
-        return web.Response(text=json.dumps(answer), content_type=content_type)
+        return web.Response(text=json.dumps(response), content_type=content_type)
 
     async def _ReceiveMessage(self, body: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: N802 - AWS's name
         while not self._messages and not self._released.is_set():
             self._sent.clear()
             await self._sent.wait()
         count = min(body["MaxNumberOfMessages"], len(self._messages))
-        return {"Messages": [self._hand_out(self._messages.popleft()) for _ in range(count)]}
+        return {"Messages": [self._received(self._messages.popleft()) for _ in range(count)]}
 
-    def _hand_out(self, body: str) -> Mapping[str, Any]:
-        self._handed_out += 1
-        number = self._handed_out
+    def _received(self, body: str) -> Mapping[str, Any]:
+        self._received_count += 1
+        number = self._received_count
         return {"MessageId": f"message-{number}", "ReceiptHandle": f"handle-{number}", "Body": body}
 
     async def _settle(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -122,7 +122,7 @@ def _policy_item() -> Mapping[str, Any]:
 
 @asynccontextmanager
 async def holding_server() -> AsyncIterator[HoldingServer]:
-    """Serve for as long as the block lasts."""
+    """Yield a server that runs until the block ends."""
     server = HoldingServer()
     app = web.Application()
     app.router.add_post("/{path:.*}", server.serve)

@@ -1,4 +1,4 @@
-"""State that the entries of a batch stand and fall alone."""
+"""Tests that each entry of a batch succeeds or fails on its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.pitfalls.carrying import Carrying, SlowLedger, messages, published
+from tests.pitfalls.running import RunningPipeline, SlowStore, messages, published
 from tests.simulation.faults import FaultRates
 from tests.simulation.virtual_clock import run, simulated
 from tests.unit.fakes import (
@@ -29,11 +29,11 @@ COUNT: Final = 30
 
 
 class _FailingEntries:
-    """Let every third entry of an operation's batches fail, the first time that it is sent.
+    """Client method that fails every third batch entry the first time it is sent.
 
     Attributes:
-        sent: how often each entry was sent.
-        failed: those that failed once.
+        sent: Number of times each entry was sent.
+        failed: Entries that failed once.
     """
 
     def __init__(self, world: World, operation: str, patch: pytest.MonkeyPatch) -> None:
@@ -45,7 +45,7 @@ class _FailingEntries:
     async def __call__(
         self,
         *,
-        QueueUrl: str,  # noqa: N803 - the arguments bear AWS's names
+        QueueUrl: str,  # noqa: N803 - AWS's parameter names
         Entries: Sequence[Mapping[str, Any]],  # noqa: N803 - the same
     ) -> dict[str, Any]:
         good, failed = [], []
@@ -57,11 +57,11 @@ class _FailingEntries:
                 failed.append({"Id": entry["Id"], "Code": "InternalError", "SenderFault": False})
             else:
                 good.append(entry)
-        answer = await self._call(QueueUrl=QueueUrl, Entries=good) if good else {}
-        return {**answer, "Failed": failed}
+        response = await self._call(QueueUrl=QueueUrl, Entries=good) if good else {}
+        return {**response, "Failed": failed}
 
     def check(self) -> None:
-        """Check that what failed was sent once more, and nothing else."""
+        """Check that only failed entries were sent again, each once."""
         assert len(self.sent) == COUNT
         assert len(self.failed) == COUNT // 3
         again = {name for name, count in self.sent.items() if count > 1}
@@ -69,89 +69,89 @@ class _FailingEntries:
         assert set(self.sent.values()) == {1, 2}
 
 
-async def _carried(world: World, store: FakeAcceptanceStore, **changes: Any) -> Carrying:
+async def _started(world: World, store: FakeAcceptanceStore, **changes: Any) -> RunningPipeline:
     await world.push(*(body(number) for number in range(COUNT)))
-    return Carrying(world, store, **changes)
+    return RunningPipeline(world, store, **changes)
 
 
 async def _deletes(world: World, patch: pytest.MonkeyPatch) -> None:
     failing = _FailingEntries(world, "delete_message_batch", patch)
-    carrying = await _carried(world, FakeAcceptanceStore(policy()))
-    await carrying.until(lambda: not messages(world), 30, "all are deleted")
-    await carrying.stop()
+    running = await _started(world, FakeAcceptanceStore(policy()))
+    await running.until(lambda: not messages(world), 30, "all are deleted")
+    await running.stop()
     failing.check()
 
 
-async def _hand_backs(world: World, patch: pytest.MonkeyPatch) -> None:
+async def _returns(world: World, patch: pytest.MonkeyPatch) -> None:
     store = FakeAcceptanceStore(policy())
     store.results = [AWSRejectedError("no")] * COUNT
     failing = _FailingEntries(world, "change_message_visibility_batch", patch)
-    carrying = await _carried(world, store, backoff_base_seconds=0.001)
-    # Before the leases end: what nobody handed back would come later.
-    await carrying.until(
-        lambda: carrying.kinds[OutcomeKind.RECORDED] == COUNT, 60, "all came again"
+    running = await _started(world, store, backoff_base_seconds=0.001)
+    # Before the leases expire: messages that were not returned would come back later.
+    await running.until(
+        lambda: running.kinds[OutcomeKind.RECORDED] == COUNT, 60, "all are received again"
     )
-    await carrying.stop()
+    await running.stop()
     failing.check()
 
 
 async def _extensions(world: World, patch: pytest.MonkeyPatch) -> None:
     failing = _FailingEntries(world, "change_message_visibility_batch", patch)
-    store = SlowLedger(lambda _: 70.0)
-    carrying = await _carried(world, store, visibility_timeout_seconds=100)
-    await carrying.until(
-        lambda: carrying.kinds[OutcomeKind.RECORDED] == COUNT, 80, "all are recorded"
+    store = SlowStore(lambda _: 70.0)
+    running = await _started(world, store, visibility_timeout_seconds=100)
+    await running.until(
+        lambda: running.kinds[OutcomeKind.RECORDED] == COUNT, 80, "all are recorded"
     )
-    await carrying.stop()
+    await running.stop()
     failing.check()
-    assert carrying.events["lease_lost"] == 0
+    assert running.events["lease_lost"] == 0
 
 
-async def _letters(world: World, patch: pytest.MonkeyPatch) -> None:
+async def _dead_letters(world: World, patch: pytest.MonkeyPatch) -> None:
     store = FakeAcceptanceStore(policy())
     store.results = [RecordResult.CONFLICT] * COUNT
     await world.push(*(body(number) for number in range(COUNT)))
     failing = _FailingEntries(world, "send_message_batch", patch)
-    carrying = Carrying(world, store)
-    await carrying.until(
-        lambda: carrying.kinds[OutcomeKind.DEAD_LETTERED] == COUNT, 30, "all are dead"
+    running = RunningPipeline(world, store)
+    await running.until(
+        lambda: running.kinds[OutcomeKind.DEAD_LETTERED] == COUNT, 30, "all are dead-lettered"
     )
-    await carrying.stop()
+    await running.stop()
     failing.check()
     assert sorted(world.bodies(DEAD_LETTERS)) == sorted(body(number) for number in range(COUNT))
 
 
-@pytest.mark.parametrize("story", [_deletes, _hand_backs, _extensions, _letters])
-def test_of_every_batch_the_entries_that_failed_are_sent_again_and_no_others(
-    story: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("check", [_deletes, _returns, _extensions, _dead_letters])
+def test_only_the_failed_entries_of_a_batch_are_sent_again(
+    check: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         world = await open_world()
-        await story(world, monkeypatch)
+        await check(world, monkeypatch)
         assert world.bodies(SOURCE) == []
-        assert world.sqs.queue(SOURCE).handed_out_count in {COUNT, 2 * COUNT}
+        assert world.sqs.queue(SOURCE).received_count in {COUNT, 2 * COUNT}
 
-    run(told)
+    run(scenario)
 
 
 @simulated
-async def test_what_comes_twice_in_one_batch_fails_no_batch() -> None:
+async def test_duplicates_within_a_batch_do_not_fail_it() -> None:
     world = await open_world(seed=5)
     repository = await published(world)
     sent = [body(number) for number in range(20)]
     await world.push(*sent, *sent, *sent)
-    world.faults.rates = FaultRates(duplicate_delivery=0.6)
-    carrying = Carrying(world, repository)
-    await carrying.until(
-        lambda: carrying.pipeline.metrics.accounting.received > 120, 60, "many are handed out twice"
+    world.faults.rates = FaultRates(duplicate_receive=0.6)
+    running = RunningPipeline(world, repository)
+    await running.until(
+        lambda: running.pipeline.metrics.accounting.received > 120, 60, "many are received twice"
     )
     world.faults.stop()
-    await carrying.until(lambda: not messages(world), 60, "all are deleted")
+    await running.until(lambda: not messages(world), 60, "all are deleted")
     await asyncio.sleep(1)
-    await carrying.stop()
-    assert carrying.kinds[OutcomeKind.RECORDED] == 20
-    assert carrying.kinds.keys() <= {OutcomeKind.RECORDED, OutcomeKind.DUPLICATE}
-    assert carrying.events["delete_failed"] == 0
+    await running.stop()
+    assert running.kinds[OutcomeKind.RECORDED] == 20
+    assert running.kinds.keys() <= {OutcomeKind.RECORDED, OutcomeKind.DUPLICATE}
+    assert running.events["delete_failed"] == 0
     for batch in world.dynamodb.batches:
         keys = [(item["user_id"], item["policy_version"]) for item in batch]
         assert len(set(keys)) == len(keys)

@@ -1,4 +1,4 @@
-"""State that calls never queue for connections, and that connections are opened once."""
+"""Tests that calls never wait for a connection and that connections are opened once."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import pytest
 
-from tests.pitfalls.carrying import Carrying, messages
 from tests.pitfalls.holding_server import HoldingServer, holding_server
+from tests.pitfalls.running import RunningPipeline, messages
 from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import DEAD_LETTERS, SOURCE, body, clock, open_world, policy, settings
@@ -25,9 +25,9 @@ from worker.settings import AWSSettings, Settings
 POLLS: Final = 3
 SETTLES: Final = 2
 WRITES: Final = 2
-# What the pool of the table has beside writes and lookups.
+# Connections for policy reads, in addition to those for writes and lookups.
 POLICY_READS: Final = 4
-PATIENCE_SECONDS: Final = 40.0
+DEADLINE_SECONDS: Final = 40.0
 
 
 def _settings(url: str) -> Settings:
@@ -50,7 +50,7 @@ def _settings(url: str) -> Settings:
 
 @asynccontextmanager
 async def _pipeline_at(server: HoldingServer) -> AsyncIterator[Pipeline]:
-    """Run a pipeline with real clients; release the server before it drains."""
+    """Yield a running pipeline with real clients; release the server before the drain."""
     chosen = _settings(server.url)
     repository = AUPRepository(chosen.aws)
     metrics = Metrics(calls=repository.calls)
@@ -67,11 +67,11 @@ async def _pipeline_at(server: HoldingServer) -> AsyncIterator[Pipeline]:
 
 async def _until(holds: Callable[[], bool], pipeline: Pipeline, server: HoldingServer) -> None:
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while not holds():  # noqa: ASYNC110 - of a server, which tells nobody
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not holds():  # noqa: ASYNC110 - the server sends no notification
                 await asyncio.sleep(0.02)
     except TimeoutError:
-        pytest.fail(f"made: {pipeline.metrics.calls}; of which the server holds {server.under_way}")
+        pytest.fail(f"calls: {pipeline.metrics.calls}; held by the server: {server.pending}")
 
 
 def _bodies(user: str, count: int, **changes: Any) -> list[str]:
@@ -81,12 +81,12 @@ def _bodies(user: str, count: int, **changes: Any) -> list[str]:
     ]
 
 
-async def test_with_every_bound_reached_each_call_has_a_connection_at_once() -> None:
+async def test_calls_do_not_wait_for_connections_with_every_bound_reached() -> None:
     async with holding_server() as server, _pipeline_at(server) as pipeline:
         many = 10 * SETTLES + 5
-        # Lookups, and leases to extend; deletes; returns; dead letters; reads of policies.
+        # Causes lookups and lease extensions, deletes, returns, dead letters and policy reads.
         server.send(*_bodies("known", many), *_bodies("good", many), *_bodies("odd", many))
-        server.send(*(f"no acceptance {number}" for number in range(many)))
+        server.send(*(f"not an acceptance {number}" for number in range(many)))
         for number in range(POLICY_READS):
             server.send(*_bodies("good", 1, version=f"never-{number}"))
         received = 4 * many + POLICY_READS
@@ -98,14 +98,14 @@ async def test_with_every_bound_reached_each_call_has_a_connection_at_once() -> 
             ChangeMessageVisibilityBatch=2 * SETTLES,  # returns and extensions
             GetItem=WRITES + POLICY_READS,
         )
-        await _until(lambda: +server.under_way == expected, pipeline, server)
+        await _until(lambda: +server.pending == expected, pipeline, server)
         server.send(*_bodies("stuck", 60))
         expected["BatchExecuteStatement"] = WRITES
-        await _until(lambda: +server.under_way == expected, pipeline, server)
+        await _until(lambda: +server.pending == expected, pipeline, server)
         assert pipeline.metrics.calls == server.arrived
 
 
-async def test_reads_of_many_policies_wait_for_a_turn_and_not_for_a_connection() -> None:
+async def test_reads_of_many_policies_wait_before_they_need_a_connection() -> None:
     async with holding_server() as server, _pipeline_at(server) as pipeline:
         many = 40
         for number in range(many):
@@ -115,7 +115,7 @@ async def test_reads_of_many_policies_wait_for_a_turn_and_not_for_a_connection()
 
 
 @simulated
-async def test_sessions_and_clients_are_made_once_however_many_messages_come_and_calls_fail(
+async def test_sessions_and_clients_are_created_once_despite_failed_calls(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = await open_world()
@@ -132,7 +132,7 @@ async def test_sessions_and_clients_are_made_once_however_many_messages_come_and
     async with repository, open_queues(chosen) as (source, dead_letters):
         await repository.publish_policy(policy())
         world.source, world.dead_letters = source, dead_letters
-        carrying = Carrying(world, repository)
+        running = RunningPipeline(world, repository)
         source_queue = world.sqs.queue(SOURCE)
         for start in range(0, 1000, 250):
             for service in ("sqs", "dynamodb"):
@@ -140,15 +140,15 @@ async def test_sessions_and_clients_are_made_once_however_many_messages_come_and
                 for number in range(start, start + 125):
                     source_queue.send(body(number), {}, {}, None)
                 await asyncio.sleep(30)
-                world.faults.mend(service)
+                world.faults.recover(service)
                 await asyncio.sleep(30)
-                start += 125  # noqa: PLW2901 - the second half
-        await carrying.until(lambda: not messages(world), 300, "all are carried")
-        await carrying.stop()
-        assert carrying.kinds[OutcomeKind.RECORDED] >= 900
+                start += 125  # noqa: PLW2901 - second half of the range
+        await running.until(lambda: not messages(world), 300, "all are processed")
+        await running.stop()
+        assert running.kinds[OutcomeKind.RECORDED] >= 900
         assert len(world.records()) == 1000
         openings = [(each, service) for one in sessions for each, service, _ in one.openings]
         assert sorted(openings) == [("client", "sqs"), ("client", "sqs"), ("resource", "dynamodb")]
-        assert len(sessions) == 2, "one for the queues, one for the table"
+        assert len(sessions) == 2, "one session for the queues, one for the table"
         assert sum(each.open_count for each in sessions) == 3
     assert sum(each.open_count for each in sessions) == 0

@@ -1,5 +1,5 @@
-"""State that what cannot be recorded is kept whole and not lost on its way back."""
-# ruff: noqa: N803 - the arguments bear AWS's names
+"""Tests that dead letters keep the whole message and are not lost in a replay."""
+# ruff: noqa: N803 - AWS's parameter names
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.pitfalls.carrying import Carrying, messages, now, published
+from tests.pitfalls.running import RunningPipeline, messages, now, published
 from tests.simulation.faults import FaultRates
 from tests.simulation.simulated_queue import SimulatedQueue
 from tests.simulation.sqs_messages import StoredMessage
@@ -51,24 +51,24 @@ BAD: dict[str, Reason] = {
 }
 
 
-class _Watch:
-    """See to it that no message leaves one queue before the other one holds it.
+class _OrderCheck:
+    """Check that no message is deleted from one queue before the other queue has it.
 
     Attributes:
-        too_early: the bodies of those that did.
-        received: how often each body was handed out at most.
+        deleted_too_early: Bodies of messages that violate this.
+        received: Highest receive count of each body.
     """
 
     def __init__(self, leaving: SimulatedQueue, reaching: SimulatedQueue) -> None:
-        self.too_early: list[str] = []
+        self.deleted_too_early: list[str] = []
         self.deleted: Counter[str] = Counter()
         self.received: Counter[str] = Counter()
         self._reaching = reaching
         self._leaving = leaving
         self._reached: Counter[str] = Counter()
-        leaving.watcher = reaching.watcher = self._tell
+        leaving.observer = reaching.observer = self._observe
 
-    def _tell(
+    def _observe(
         self, queue: SimulatedQueue, event: str, message: StoredMessage, _seconds: float
     ) -> None:
         if queue is self._reaching and event == "sent":
@@ -79,76 +79,76 @@ class _Watch:
         if event == "deleted":
             self.deleted[message.body] += 1
             if self._reached[message.body] < self.deleted[message.body]:
-                self.too_early.append(message.body)
+                self.deleted_too_early.append(message.body)
 
 
-async def _refuse(*, QueueUrl: str, Entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+async def _reject(*, QueueUrl: str, Entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     assert QueueUrl
     return {"Failed": [{"Id": entry["Id"], "Code": "InternalError"} for entry in Entries]}
 
 
 def _notes(world: World) -> dict[str, Mapping[str, Any]]:
     return {
-        letter.body: json.loads(letter.attributes[ATTRIBUTE]["StringValue"])
-        for letter in world.sqs.queue(DEAD_LETTERS).messages.values()
+        dead_letter.body: json.loads(dead_letter.attributes[ATTRIBUTE]["StringValue"])
+        for dead_letter in world.sqs.queue(DEAD_LETTERS).messages.values()
     }
 
 
 @simulated
-async def test_a_bad_message_is_dead_with_its_reason_neither_dropped_nor_tried_for_ever(
+async def test_invalid_messages_are_dead_lettered_with_their_reason_after_limited_attempts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = await open_world(seed=1)
     repository = await published(world)
     world.dynamodb.spoil_item = lambda item: "ValidationError" if item["user_id"] == "u-9" else None
     await world.push(body(0))
-    carrying = Carrying(
+    running = RunningPipeline(
         world, repository, unknown_policy_seconds=5, backoff_cap_seconds=5, max_attempts=ATTEMPTS
     )
-    await carrying.until(
-        lambda: carrying.kinds[OutcomeKind.RECORDED] == 1, 5, "the good one is recorded"
+    await running.until(
+        lambda: running.kinds[OutcomeKind.RECORDED] == 1, 5, "the good one is recorded"
     )
-    watch = _Watch(world.sqs.queue(SOURCE), world.sqs.queue(DEAD_LETTERS))
-    world.faults.rates = FaultRates(failed_entry=0.3, lost_answer=0.2)
+    order = _OrderCheck(world.sqs.queue(SOURCE), world.sqs.queue(DEAD_LETTERS))
+    world.faults.rates = FaultRates(failed_entry=0.3, lost_response=0.2)
     send = world.sqs.send_message_batch
-    monkeypatch.setattr(world.sqs, "send_message_batch", _refuse)
+    monkeypatch.setattr(world.sqs, "send_message_batch", _reject)
     for each in BAD:
         world.sqs.queue(SOURCE).send(each, {}, {}, None)
     await asyncio.sleep(30)
     monkeypatch.setattr(world.sqs, "send_message_batch", send)
-    await carrying.until(lambda: not messages(world), 900, "none is tried any more")
+    await running.until(lambda: not messages(world), 900, "none is retried any more")
     world.faults.stop()
-    await carrying.stop()
-    assert watch.too_early == []
+    await running.stop()
+    assert order.deleted_too_early == []
     assert {each: note["reason"] for each, note in _notes(world).items()} == BAD
-    assert max(watch.received.values()) <= 3 * ATTEMPTS
+    assert max(order.received.values()) <= 3 * ATTEMPTS
 
 
 async def _listed(world: World) -> list[DeadLetter]:
-    async with aclosing(scan_dead_letters(world.dead_letters, now=clock)) as letters:
-        return [letter async for letter in letters]
+    async with aclosing(scan_dead_letters(world.dead_letters, now=clock)) as dead_letters:
+        return [dead_letter async for dead_letter in dead_letters]
 
 
 @simulated
-async def test_a_dead_letter_tells_when_it_expires_whoever_moved_it() -> None:
+async def test_expiry_of_a_dead_letter_is_known_whether_sqs_or_the_worker_moved_it() -> None:
     world = await open_world(max_receive_count=1)
     retention = timedelta(seconds=345_600)
     await world.push(body(), "{")
     sent_at = START + timedelta(seconds=now())
     await world.source.receive(1, wait_seconds=0, visibility_timeout_seconds=1)
     await asyncio.sleep(100_000)
-    # One has had its last receive and is moved by the queue itself, the other by the worker.
-    carrying = Carrying(world, await published(world))
-    await carrying.until(lambda: not messages(world), 30, "both are dead")
-    dead_at = START + timedelta(seconds=now())
-    await carrying.stop()
+    # SQS moves the one that has reached maxReceiveCount, the worker moves the other.
+    running = RunningPipeline(world, await published(world))
+    await running.until(lambda: not messages(world), 30, "both are dead-lettered")
+    dead_lettered_at = START + timedelta(seconds=now())
+    await running.stop()
     expiry = {each.message.body: each.expires_at for each in await _listed(world)}
     assert abs(expiry[body()] - (sent_at + retention)) < timedelta(seconds=5)
-    assert abs(expiry["{"] - (dead_at + retention)) < timedelta(seconds=5)
+    assert abs(expiry["{"] - (dead_lettered_at + retention)) < timedelta(seconds=5)
 
 
 async def _replayed(world: World) -> ReplayFigures:
-    """Replay, again where a poll fails: that ends it."""
+    """Replay, and start again when a failed poll ends the replay."""
     while True:
         try:
             return await replay(world.source, world.dead_letters, DeadLetterFilter(), now=clock)
@@ -157,27 +157,25 @@ async def _replayed(world: World) -> ReplayFigures:
 
 
 @simulated
-async def test_a_dead_letter_comes_back_whole_and_leaves_only_when_its_sending_is_confirmed() -> (
-    None
-):
+async def test_replay_keeps_attributes_and_deletes_only_after_a_confirmed_send() -> None:
     world = await open_world(seed=2)
     repository = await published(world)
     late = [body(number, version="2026-02", content_sha256=None) for number in range(25)]
     await world.push(*late, attributes=TEN)
-    carrying = Carrying(world, repository, unknown_policy_seconds=5, backoff_cap_seconds=5)
-    await carrying.until(
-        lambda: carrying.kinds[OutcomeKind.DEAD_LETTERED] == 25, 300, "all are dead"
+    running = RunningPipeline(world, repository, unknown_policy_seconds=5, backoff_cap_seconds=5)
+    await running.until(
+        lambda: running.kinds[OutcomeKind.DEAD_LETTERED] == 25, 300, "all are dead-lettered"
     )
-    await carrying.stop()
-    watch = _Watch(world.sqs.queue(DEAD_LETTERS), world.sqs.queue(SOURCE))
-    world.faults.rates = FaultRates(failed_entry=0.6, lost_answer=0.1)
+    await running.stop()
+    order = _OrderCheck(world.sqs.queue(DEAD_LETTERS), world.sqs.queue(SOURCE))
+    world.faults.rates = FaultRates(failed_entry=0.6, lost_response=0.1)
     figures = await _replayed(world)
     world.faults.stop()
-    assert figures.failed + figures.undeleted > 0, "every entry went well"
-    assert watch.too_early == []
-    await asyncio.sleep(VISIBILITY_TIMEOUT_SECONDS)  # some may be hidden still
+    assert figures.failed + figures.undeleted > 0, "no entry failed"
+    assert order.deleted_too_early == []
+    await asyncio.sleep(VISIBILITY_TIMEOUT_SECONDS)  # some may still be in flight
     await replay(world.source, world.dead_letters, DeadLetterFilter(), now=clock)
-    assert watch.too_early == []
+    assert order.deleted_too_early == []
     assert world.bodies(DEAD_LETTERS) == []
     assert set(world.bodies(SOURCE)) == set(late)
     for message in messages(world):

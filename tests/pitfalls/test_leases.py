@@ -1,4 +1,4 @@
-"""State that a message stays ours while we hold it, and that nobody trusts a lease that is gone."""
+"""Tests that leases hold while messages are processed, and that lost leases are noticed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from typing import Final
 
 import pytest
 
-from tests.pitfalls.carrying import Carrying, SlowLedger, messages, now, published, show_again
+from tests.pitfalls.running import (
+    RunningPipeline,
+    SlowStore,
+    make_visible_again,
+    messages,
+    now,
+    published,
+)
 from tests.simulation.virtual_clock import run, simulated
 from tests.unit.fakes import SOURCE, FakeAcceptanceStore, body, open_world, policy
 from worker.aws.access import CallObserver, Probe
@@ -28,7 +35,7 @@ LEASE_SECONDS: Final = 40
 
 
 class _OneAtATime(FakeAcceptanceStore):
-    """Record one acceptance after the other, each in its time."""
+    """Fake store that records one acceptance at a time."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(policy())
@@ -43,31 +50,29 @@ class _OneAtATime(FakeAcceptanceStore):
 
 
 @simulated
-async def test_slow_work_and_what_waits_behind_it_is_done_once() -> None:
+async def test_slow_and_waiting_messages_are_processed_once() -> None:
     world, store = await open_world(), _OneAtATime(seconds=10.0)
     await world.push(*(body(number) for number in range(60)))
-    carrying = Carrying(world, store, slots=100, visibility_timeout_seconds=LEASE_SECONDS)
-    await carrying.until(
-        lambda: carrying.kinds[OutcomeKind.RECORDED] == 60, 700, "all are recorded"
-    )
-    assert now() > 10 * LEASE_SECONDS, "nobody had to wait for long"
-    await carrying.stop()
-    assert world.sqs.queue(SOURCE).handed_out_count == 60
+    running = RunningPipeline(world, store, slots=100, visibility_timeout_seconds=LEASE_SECONDS)
+    await running.until(lambda: running.kinds[OutcomeKind.RECORDED] == 60, 700, "all are recorded")
+    assert now() > 10 * LEASE_SECONDS, "no message waited for long"
+    await running.stop()
+    assert world.sqs.queue(SOURCE).received_count == 60
     assert len(store.recorded) == 60
     assert messages(world) == []
 
 
-class _WatchedQueue(Queue):
-    """Note every extension that is asked for while, or after, its message is settled.
+class _ObservedQueue(Queue):
+    """Queue that notes extensions requested during or after settlement.
 
     Attributes:
-        trespasses: what must not happen.
-        extended_at: when leases were extended.
+        violations: Descriptions of such extensions.
+        extended_at: Times of extensions.
     """
 
     def __init__(self, queue: Queue) -> None:
         super().__init__(queue._client, queue.url)
-        self.trespasses: list[str] = []
+        self.violations: list[str] = []
         self.extended_at: list[float] = []
         self._extending: Counter[str] = Counter()
         self._settled: set[str] = set()
@@ -76,7 +81,7 @@ class _WatchedQueue(Queue):
         for handle in (message.receipt_handle for message in messages):
             self._settled.add(handle)
             if self._extending[handle]:
-                self.trespasses.append(f"{handle} is settled while it is extended")
+                self.violations.append(f"{handle} was settled during its extension")
 
     async def delete(self, messages: Sequence[ReceivedMessage]) -> list[AWSError | None]:
         self._settle(messages)
@@ -90,7 +95,7 @@ class _WatchedQueue(Queue):
             message.receipt_handle for message, seconds in changes if seconds == LEASE_SECONDS
         ]
         late = self._settled.intersection(extended)
-        self.trespasses += [f"{handle} is extended after it was settled" for handle in late]
+        self.violations += [f"{handle} was extended after it was settled" for handle in late]
         if extended:
             self.extended_at.append(now())
         self._extending.update(extended)
@@ -101,26 +106,26 @@ class _WatchedQueue(Queue):
 
 
 def _around_an_extension(user: str) -> float:
-    """Take half of a lease, some seconds more or less; the last ones two leases."""
+    """Return about half a lease; two leases for the last messages."""
     number = int(user[2:])
     return LEASE_SECONDS / 2 - 3 + 0.1 * number if number < 140 else 2 * LEASE_SECONDS
 
 
 @pytest.mark.parametrize("kind", [OutcomeKind.RECORDED, OutcomeKind.RETURNED])
-def test_an_extension_never_meets_a_settled_message_and_goes_on_through_the_drain(
+def test_leases_are_extended_only_before_settlement_and_through_the_drain(
     kind: OutcomeKind,
 ) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         world = await open_world()
-        store = SlowLedger(_around_an_extension)
+        store = SlowStore(_around_an_extension)
         if kind is OutcomeKind.RETURNED:
             store.results = [AWSRejectedError("no")] * 160
         await world.push(*(body(number) for number in range(160)))
         world.faults.durations = replace(
-            world.faults.durations, least_latency_seconds=0.2, most_latency_seconds=1.0
+            world.faults.durations, min_latency_seconds=0.2, max_latency_seconds=1.0
         )
-        source = _WatchedQueue(world.source)
-        carrying = Carrying(
+        source = _ObservedQueue(world.source)
+        running = RunningPipeline(
             world,
             store,
             source=source,
@@ -131,73 +136,75 @@ def test_an_extension_never_meets_a_settled_message_and_goes_on_through_the_drai
             drain_timeout_seconds=300.0,
             stop_timeout_seconds=310.0,
         )
-        await carrying.until(
-            lambda: carrying.pipeline.metrics.accounting.received == 160, 30, "all are held"
+        await running.until(
+            lambda: running.pipeline.metrics.accounting.received == 160, 30, "all are held"
         )
         stopped_at = now()
-        await carrying.stop()
-        assert source.trespasses == []
+        await running.stop()
+        assert source.violations == []
         assert [at for at in source.extended_at if at > stopped_at + LEASE_SECONDS / 2]
-        assert carrying.kinds == {kind: 160}
-        assert carrying.events["lease_lost"] == 0
-        assert world.sqs.queue(SOURCE).handed_out_count == 160
+        assert running.kinds == {kind: 160}
+        assert running.events["lease_lost"] == 0
+        assert world.sqs.queue(SOURCE).received_count == 160
 
-    run(story)
+    run(scenario)
 
 
-class _Late:
-    """Pass an acceptance on to the real repository after a while.
+class _DelayedStore:
+    """Store that passes each acceptance to the real repository after a delay.
 
     Args:
-        ledger: the repository.
-        seconds: of the first acceptance, the second, and so on; then none.
+        store: The repository.
+        seconds: Delay of the first acceptance, of the second, and so on; zero afterwards.
     """
 
     def __init__(self, store: AcceptanceStore, *seconds: float) -> None:
-        self._ledger = store
+        self._store = store
         self._seconds = list(seconds)
 
     def observe(self, observer: CallObserver) -> None:
-        self._ledger.observe(observer)
+        self._store.observe(observer)
 
     def probes(self) -> Sequence[Probe]:
-        return self._ledger.probes()
+        return self._store.probes()
 
     async def policy(self, policy_id: str, version: str) -> Policy | None:
-        return await self._ledger.policy(policy_id, version)
+        return await self._store.policy(policy_id, version)
 
     async def record(
         self, acceptance: Acceptance, *, received_at: datetime | None = None
     ) -> RecordResult:
         await asyncio.sleep(self._seconds.pop(0) if self._seconds else 0.0)
-        return await self._ledger.record(acceptance, received_at=received_at)
+        return await self._store.record(acceptance, received_at=received_at)
 
 
 @pytest.mark.parametrize("receiver", ["the same worker", "another worker"])
-def test_a_delete_by_an_old_handle_is_not_trusted_and_the_newest_handle_deletes(
+def test_delete_by_an_old_handle_does_not_count_and_the_newest_handle_deletes(
     receiver: str,
 ) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         world = await open_world()
         repository = await published(world)
         await world.push(body())
         again_by_same = receiver == "the same worker"
         slots = 20 if again_by_same else 1
-        first = Carrying(world, _Late(repository, 10.0, 20.0), slots=slots, wait_seconds=1)
+        first = RunningPipeline(
+            world, _DelayedStore(repository, 10.0, 20.0), slots=slots, wait_seconds=1
+        )
         await first.until(lambda: first.pipeline.metrics.accounting.held == 1, 5, "it is held")
-        show_again(world)
-        second = first if again_by_same else Carrying(world, _Late(repository, 20.0))
+        make_visible_again(world)
+        second = first if again_by_same else RunningPipeline(world, _DelayedStore(repository, 20.0))
         await second.until(
-            lambda: world.sqs.queue(SOURCE).handed_out_count == 2, 5, "it is handed out again"
+            lambda: world.sqs.queue(SOURCE).received_count == 2, 5, "it is received again"
         )
         await first.until(lambda: first.kinds[OutcomeKind.RECORDED] == 1, 15, "it is recorded")
         assert len(messages(world)) == 1, "an old handle deletes nothing"
-        # Long before its visibility ends: nobody had to receive it a third time.
+        # Long before its visibility timeout ends: no third receive was needed.
         await second.until(lambda: not messages(world), 30, "the newest handle deletes it")
         await second.until(lambda: second.kinds[OutcomeKind.DUPLICATE] == 1, 5, "a duplicate")
         assert len(world.records()) == 1
-        assert world.sqs.queue(SOURCE).handed_out_count == 2
-        for carrying in {first, second}:
-            await carrying.stop()
+        assert world.sqs.queue(SOURCE).received_count == 2
+        for running in {first, second}:
+            await running.stop()
 
-    run(story)
+    run(scenario)

@@ -1,1 +1,1 @@
-"""The scaling policy tried on a model of the service: figures, and the chart of them."""
+"""Simulation of the scaling policy on a model of the service, with results and a chart."""

@@ -1,6 +1,6 @@
 """Simulate the scaling policy and write RESULTS.md and the chart: `python -m tests.scaling`.
 
-With `--rate 5000/s` it prints the outcomes for that rate, and writes nothing.
+With `--rate 5000/s` it prints the results for that rate and writes nothing.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ HERE: Final = Path(__file__).parent
 
 
 def main() -> None:
-    """Write the report and the chart and print the report, or print the outcomes for one rate."""
+    """Write and print the report and write the chart, or print the results for one rate."""
     parser = argparse.ArgumentParser(description="Simulate the scaling policy.")
-    parser.add_argument("--rate", help="messages: 10000/min, or with /s, /h, /day")
+    parser.add_argument("--rate", help="message rate: 10000/min, or with /s, /h, /day")
     rate = parser.parse_args().rate
     if rate is not None:
         print(section(rate))  # noqa: T201 - the result

@@ -1,4 +1,4 @@
-"""The simulated scaling as a chart: SVG that is the same for the same figures."""
+"""Chart of the simulated scaling, as reproducible SVG."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tests.scaling.model import Sample, simulate
-from tests.scaling.variants import TEMPLATE_RATE, case
+from tests.scaling.model import ModelSample, simulate
+from tests.scaling.variants import TEMPLATE_RATE, case_for
 
 _WORKER, _OTHER, _WAIT = "#0b7a75", "#d9a441", "#c8553d"
 _EVERY_SECONDS: Final = 15
@@ -22,13 +22,13 @@ _BEFORE_SECONDS: Final = 300
 
 
 def draw(folder: Path) -> Path:
-    """Draw how wait and tasks go through each story at the template's rate.
+    """Draw the wait and the number of tasks in each scenario at the template's rate.
 
     Returns:
-        The file written.
+        Path of the file.
     """
     folder.mkdir(exist_ok=True)
-    told = case(TEMPLATE_RATE)
+    case = case_for(TEMPLATE_RATE)
     with mpl.rc_context(
         {
             "svg.hashsalt": "scaling",
@@ -41,15 +41,17 @@ def draw(folder: Path) -> Path:
     ):
         chart = Figure(figsize=(10, 4), layout="constrained")
         rows = chart.subplots(2, 4)
-        for column, story in enumerate((told.burst, told.lost, told.throttled)):
-            began = story.disturbed_at or 0
-            samples = simulate(story, told.policy)[began - _BEFORE_SECONDS : began + _SHOWN_SECONDS]
-            _panel(rows[0][column], rows[1][column], story.title, samples, began)
+        for column, scenario in enumerate((case.burst, case.lost, case.throttled)):
+            began = scenario.disturbed_at or 0
+            samples = simulate(scenario, case.policy)[
+                began - _BEFORE_SECONDS : began + _SHOWN_SECONDS
+            ]
+            _panel(rows[0][column], rows[1][column], scenario.title, samples, began)
         _steady(
             rows[0][3],
             rows[1][3],
-            simulate(told.steady, told.policy),
-            simulate(told.steady, replace(told.policy, cpu_percent=None)),
+            simulate(case.steady, case.policy),
+            simulate(case.steady, replace(case.policy, cpu_percent=None)),
         )
         rows[0][0].set_ylabel("longest wait, min")
         rows[1][0].set_ylabel("tasks")
@@ -59,7 +61,7 @@ def draw(folder: Path) -> Path:
 
 
 def _panel(
-    above: Axes, below: Axes, title: str, samples: Sequence[Sample], began: int
+    above: Axes, below: Axes, title: str, samples: Sequence[ModelSample], began: int
 ) -> None:  # fmt: skip
     shown = samples[::_EVERY_SECONDS]
     minutes = [(each.second - began) / 60 for each in shown]
@@ -74,7 +76,7 @@ def _panel(
 
 
 def _steady(
-    above: Axes, below: Axes, both: Sequence[Sample], alone: Sequence[Sample]
+    above: Axes, below: Axes, both: Sequence[ModelSample], alone: Sequence[ModelSample]
 ) -> None:  # fmt: skip
     hours = [each.second / 3600 for each in both[::_STEADY_EVERY_SECONDS]]
     for samples, colour, label in ((alone, _OTHER, "backlog alone"), (both, _WORKER, "and CPU")):

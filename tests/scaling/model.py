@@ -1,16 +1,16 @@
 """A model of the service under auto scaling, second by second: backlog, tasks, alarms, cooldowns.
 
-Messages are a fluid, tasks are whole. What is modelled, and where it is written:
+Messages are continuous, tasks are whole numbers. The rules and their sources:
 
-- A target tracking policy scales out after 3 data points of a minute above its target, and in after
-  15 below nine tenths of it, to `ceil(tasks * metric / target)`; of several policies the one that
-  wants most tasks decides, and all must agree to scale in (Application Auto Scaling user guide,
+- A target tracking policy scales out after 3 one-minute data points above its target, and in after
+  15 below nine tenths of it, to `ceil(tasks * metric / target)`. With several policies, the largest
+  number of tasks applies, and all must agree to scale in (Application Auto Scaling user guide,
   "Target tracking scaling policies" and "Multiple scaling policies").
-- In the cooldown after a scale-out only a larger one happens; in that after a scale-in, none
-  inwards (the same guide, "Define cooldown periods").
-- A minute's data points are seen two minutes late, a task takes 60 to 90 s to its first poll, and a
-  service launches 500 tasks a minute at most (Amazon ECS developer guide, "Service quotas").
-- ECS stops no task that is protected, and replaces one that is lost ("Task scale-in protection").
+- During the cooldown after a scale-out, only larger scale-outs happen; during the cooldown after a
+  scale-in, no scale-in happens (the same guide, "Define cooldown periods").
+- Data points arrive two minutes late, a task takes 60 to 90 s until its first poll, and a service
+  launches at most 500 tasks a minute (Amazon ECS developer guide, "Service quotas").
+- ECS does not stop protected tasks, and replaces lost ones ("Task scale-in protection").
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _LAUNCHES_PER_SECOND: Final = 500 / 60
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """What the template's parameters say.
+class ScalingPolicy:
+    """Scaling parameters of the template.
 
     Attributes:
-        backlog_per_task: target of the policy on visible messages over running tasks.
-        cpu_percent: target of the policy on the service's CPU; None for no such policy.
+        backlog_per_task: Target of visible messages per running task.
+        cpu_percent: Target of the CPU utilization; None for no such policy.
     """
 
     backlog_per_task: float
@@ -49,7 +49,7 @@ class Policy:
 
 
 class Change(NamedTuple):
-    """A factor or a limit that holds for a while."""
+    """Factor or limit that applies for a period in seconds."""
 
     since: int
     until: int
@@ -57,17 +57,17 @@ class Change(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
-    """What happens to a service.
+class TrafficScenario:
+    """Traffic and failures of a service.
 
     Attributes:
-        rate: messages a second that arrive when nothing is unusual.
-        task_rate: messages a second that a task takes at full CPU.
-        bursts: factors on `rate`.
-        throttled: messages a second that the table takes at most.
-        lost_at: when a task is lost.
-        protected: whether a task is protected while messages come, as `AUP_ECS_PROTECTION` asks.
-        disturbed_at: when something happens, if it happens at once.
+        rate: Usual arrivals in messages per second.
+        task_rate: Messages per second of a task at full CPU.
+        bursts: Factors on `rate`.
+        throttled: Limits of the table in messages per second.
+        lost_at: Times at which a task is lost.
+        protected: Whether tasks are protected while messages arrive (`AUP_ECS_PROTECTION`).
+        disturbed_at: Time of the disturbance, if there is a single one.
     """
 
     title: str
@@ -81,16 +81,16 @@ class Story:
     protected: bool = False
     disturbed_at: int | None = None
 
-    def arriving(self) -> list[float]:
-        """Give the messages that arrive, by second."""
+    def arrivals(self) -> list[float]:
+        """Return the number of arriving messages for each second."""
         rates = [self.rate] * self.seconds
         for burst in self.bursts:
             for second in range(burst.since, min(burst.until, self.seconds)):
                 rates[second] *= burst.value
         return rates
 
-    def table_takes(self) -> list[float]:
-        """Give the messages that the table takes at most, by second."""
+    def table_limits(self) -> list[float]:
+        """Return the limit of the table for each second."""
         limits = [math.inf] * self.seconds
         for throttling in self.throttled:
             for second in range(throttling.since, min(throttling.until, self.seconds)):
@@ -98,17 +98,17 @@ class Story:
         return limits
 
 
-class Sample(NamedTuple):
-    """The service in one second.
+class ModelSample(NamedTuple):
+    """State of the model in one second.
 
     Attributes:
-        backlog: visible messages.
-        wait_seconds: how old the oldest of them is, were they served in order.
-        cpu: share of the running tasks' CPU that is busy.
+        backlog: Visible messages.
+        wait_seconds: Age of the oldest message, assuming first in, first out.
+        cpu: Utilization of the running tasks, from 0 to 1.
     """
 
     second: int
-    arriving: float
+    arrivals: float
     backlog: float
     wait_seconds: int
     running: int
@@ -118,7 +118,7 @@ class Sample(NamedTuple):
 
 @dataclass(slots=True)
 class _Tracking:
-    """One target tracking policy, with the data points that it has seen."""
+    """Target tracking policy with the data points received so far."""
 
     target: float
     points: list[float] = field(default_factory=list)
@@ -138,9 +138,9 @@ class _Tracking:
 
 
 class _Scaler:
-    """Application Auto Scaling with all policies of one service."""
+    """Application Auto Scaling with all policies of a service."""
 
-    def __init__(self, policy: Policy, tasks: int) -> None:
+    def __init__(self, policy: ScalingPolicy, tasks: int) -> None:
         self._policy = policy
         self._backlog = _Tracking(policy.backlog_per_task)
         self._cpu = None if policy.cpu_percent is None else _Tracking(policy.cpu_percent / 100)
@@ -150,11 +150,11 @@ class _Scaler:
         self.desired = tasks
 
     def note(self, second: int, backlog_per_task: float, cpu: float) -> None:
-        """Take a minute's data points, which are seen later."""
+        """Add the data points of a minute, which arrive later."""
         self._late.append((second + _SEEN_AFTER_SECONDS, backlog_per_task, cpu))
 
     def decide(self, second: int) -> None:
-        """Look at what is seen by now, and set how many tasks there should be."""
+        """Set the desired number of tasks from the data points that have arrived."""
         while self._late and self._late[0][0] <= second:
             _, backlog, cpu = self._late.pop(0)
             self._backlog.points.append(backlog)
@@ -187,7 +187,7 @@ class _Scaler:
 
 
 class _Tasks:
-    """The tasks that ECS runs, starts and stops to match the desired number."""
+    """ECS tasks, started and stopped to match the desired number."""
 
     def __init__(self, running: int, chance: random.Random) -> None:
         self.running = running
@@ -196,7 +196,7 @@ class _Tasks:
         self._launches = 0.0
 
     def follow(self, second: int, desired: int, *, protected: bool) -> None:
-        """Let a second pass: tasks become ready, are launched, or are stopped."""
+        """Simulate one second: tasks become ready, are launched or are stopped."""
         while self._starting and self._starting[0] <= second:
             heapq.heappop(self._starting)
             self.running += 1
@@ -214,69 +214,71 @@ class _Tasks:
                 self.running += missing + stopped
 
     def lose(self) -> None:
-        """Lose a running task."""
+        """Remove a running task."""
         self.running = max(0, self.running - 1)
 
 
 class _Queue:
-    """What waits, served in order."""
+    """Waiting messages, served in order."""
 
     def __init__(self) -> None:
         self.backlog = 0.0
-        self._came: list[float] = []
+        self._arrived: list[float] = []
         self._served = 0.0
         self._oldest = 0
 
-    def pass_second(self, arriving: float, most: float) -> float:
-        """Let messages arrive, and serve as many as can be.
+    def pass_second(self, arrivals: float, limit: float) -> float:
+        """Simulate one second: add arrivals and serve up to `limit` messages.
 
         Returns:
-            How many were served.
+            The number of messages served.
         """
-        served = min(self.backlog + arriving, most)
-        self._came.append((self._came[-1] if self._came else 0.0) + arriving)
+        served = min(self.backlog + arrivals, limit)
+        self._arrived.append((self._arrived[-1] if self._arrived else 0.0) + arrivals)
         self._served += served
-        self.backlog += arriving - served
-        # Sums of fractions: what is left of the last message is none.
-        while self._oldest < len(self._came) and self._came[self._oldest] <= self._served + 1e-3:
+        self.backlog += arrivals - served
+        # Ignore rounding errors of the sums.
+        while (
+            self._oldest < len(self._arrived) and self._arrived[self._oldest] <= self._served + 1e-3
+        ):
             self._oldest += 1
         return served
 
     @property
     def wait_seconds(self) -> int:
-        """How old the oldest message is."""
-        return max(0, len(self._came) - 1 - self._oldest)
+        """Age of the oldest message in seconds."""
+        return max(0, len(self._arrived) - 1 - self._oldest)
 
 
-def simulate(story: Story, policy: Policy, seed: int = 0) -> list[Sample]:
-    """Let a story happen to the service.
+def simulate(scenario: TrafficScenario, policy: ScalingPolicy, seed: int = 0) -> list[ModelSample]:
+    """Simulate a scenario.
 
     Args:
-        story: what happens.
-        policy: by which the service is scaled.
-        seed: of the tasks' times to start.
+        scenario: Traffic and failures.
+        policy: Scaling policy of the service.
+        seed: Seed of the start times of tasks.
 
     Returns:
-        A sample for every second.
+        One sample for every second.
     """
-    scaler = _Scaler(policy, story.tasks)
-    tasks = _Tasks(story.tasks, random.Random(seed))
+    scaler = _Scaler(policy, scenario.tasks)
+    tasks = _Tasks(scenario.tasks, random.Random(seed))
     queue = _Queue()
-    samples: list[Sample] = []
+    samples: list[ModelSample] = []
     busy: list[float] = []
-    for second, (arriving, taken) in enumerate(
-        zip(story.arriving(), story.table_takes(), strict=True)
+    for second, (arrivals, table_limit) in enumerate(
+        zip(scenario.arrivals(), scenario.table_limits(), strict=True)
     ):
-        protected = story.protected and (arriving > 0 or queue.backlog > 0)
+        protected = scenario.protected and (arrivals > 0 or queue.backlog > 0)
         tasks.follow(second, scaler.desired, protected=protected)
-        for _ in range(story.lost_at.count(second)):
+        for _ in range(scenario.lost_at.count(second)):
             tasks.lose()
-        capacity = tasks.running * story.task_rate
-        served = queue.pass_second(arriving, min(capacity, taken))
+        capacity = tasks.running * scenario.task_rate
+        served = queue.pass_second(arrivals, min(capacity, table_limit))
         busy.append(served / capacity if capacity else 0.0)
         samples.append(
-            Sample(
-                second, arriving, queue.backlog, queue.wait_seconds,
+            ModelSample(
+                second, arrivals, queue.backlog, queue.wait_seconds,
                 tasks.running, scaler.desired, busy[-1],
             )
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The outcomes as Markdown."""
+"""Report of the simulation results as Markdown."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from collections.abc import Sequence
 from typing import Final
 
 from tests.bench.report import table
-from tests.scaling.scenarios import Outcome, tell
-from tests.scaling.variants import RATES, Row, case, variants
+from tests.scaling.scenarios import ScenarioOutcome, run_scenario
+from tests.scaling.variants import RATES, Row, case_for, variants
 
 _HEADS: Final = (
-    "story", "tasks", "afterwards", "most waiting", "longest wait", "backlog lasted",
-    "settled after", "changes", "turns",
+    "scenario", "tasks", "tasks afterwards", "largest backlog", "longest wait", "cleared after",
+    "settled after", "changes", "reversals",
 )  # fmt: skip
 
 
 def markdown() -> str:
-    """Try everything and write it down."""
-    parts = [_INTRODUCTION, *map(section, RATES), _CHOICE]
+    """Run all simulations and return the report."""
+    parts = [_INTRODUCTION, *map(section, RATES), _DEFAULTS]
     parts += [f"### By {name}\n\n{_compared(rows)}" for name, rows in variants().items()]
     return "\n\n".join(parts) + "\n"
 
 
 def section(rate: str) -> str:
-    """Tell the stories of one rate under the chosen policy."""
-    told = case(rate)
-    policy, fleet = told.policy, told.fleet
+    """Return the results of all scenarios of a rate under the chosen policy."""
+    case = case_for(rate)
+    policy, fleet = case.policy, case.fleet
     return (
         f"## {rate}: {fleet.tasks:,} of {fleet.task_vcpu:g} vCPU\n\n"
-        f"{policy.backlog_per_task:,.0f} messages a task, {policy.cpu_percent:g} % CPU, "
+        f"{policy.backlog_per_task:,.0f} messages per task, {policy.cpu_percent:g} % CPU, "
         f"{policy.tasks_min} to {policy.tasks_max:,} tasks, cooldowns of "
         f"{policy.out_cooldown_seconds} s out and {policy.in_cooldown_seconds} s in.\n\n"
-        + table(_HEADS, [_cells(tell(story, policy)) for story in told.stories])
+        + table(_HEADS, [_cells(run_scenario(scenario, policy)) for scenario in case.scenarios])
     )
 
 
@@ -42,10 +42,10 @@ def _compared(rows: Sequence[Row]) -> str:
     )
 
 
-def _cells(outcome: Outcome) -> tuple[str, ...]:
+def _cells(outcome: ScenarioOutcome) -> tuple[str, ...]:
     return (
         outcome.title,
-        f"{outcome.tasks_before:,} to {outcome.tasks_most:,}",
+        f"{outcome.tasks_before:,} to {outcome.tasks_peak:,}",
         f"{outcome.tasks_after:,}",
         f"{outcome.backlog_max:,.0f}",
         _time(outcome.wait_max),
@@ -65,35 +65,38 @@ def _time(seconds: int | None) -> str:
 _INTRODUCTION: Final = """# How the number of tasks follows the traffic
 
 Simulated by `make scaling`, second by second, on the model in
-[tests/scaling/model.py](../../tests/scaling/model.py), which says what it takes from AWS's
-guides: a metric is seen two minutes late, a task starts in 60 to 90 s, alarms need 3 minutes to
-scale out and 15 to scale in. The table takes whatever the tasks write, unless it is said to be
-throttled. What was not tried: the real Application Auto Scaling, which scales in more gently.
+[tests/scaling/model.py](../../tests/scaling/model.py), whose rules are taken from AWS's guides:
+metrics arrive two minutes late, a task starts in 60 to 90 s, alarms need 3 minutes to scale out and
+15 to scale in. The capacity of the table is unlimited unless a scenario throttles it. Not tested:
+the real Application Auto Scaling, which scales in more gradually.
 
-"Turns" counts changes the other way than the one before: a burst has one, an oscillation many.
-"Settled after" is the time from the disturbance to the last change of the number of tasks.
+"Reversals" counts changes in the opposite direction to the previous one: a burst has one, an
+oscillation many. "Cleared after" is the time from the disturbance until the backlog is empty,
+"settled after" the time to the last change of the number of tasks.
 
-![wait and tasks through a burst, a lost task, a throttled table, and four steady hours](charts/scaling.svg)"""  # noqa: E501 - an image is one line
+![Wait and tasks during a burst, a lost task, a throttled table and four steady hours](charts/scaling.svg)"""  # noqa: E501 - image on one line
 
-_CHOICE: Final = """## What the defaults of the template follow from
+_DEFAULTS: Final = """## Rationale for the defaults of the template
 
-Each table changes one thing of the policy at 10,000/s; where tasks are not the point, up to 100 are
-allowed, so that nothing hides an overshoot.
+Each table varies one parameter of the policy at 10,000/s. Unless the table is about the number of
+tasks, up to 100 tasks are allowed, so that the limit does not hide an overshoot.
 
-- **Two policies.** The backlog alone oscillates: when nothing waits, it scales in below what the
-  rate needs. Of two policies both must agree to scale in, and the CPU does not.
-- **A backlog per task of 60 s of its planned rate.** Less starts up to four times the tasks while
-  the table is throttled, when they are of no use, and makes no wait shorter: the longest is the
-  five minutes until a burst is noticed.
-- **240 s after a scale-out**, because it shows after 120 + 90 s: with less, tasks are added again
-  for the same messages.
-- **300 s after a scale-in**, because with less than 180 s it happens twice by one late data point,
-  below what the rate needs.
-- **Ten tasks at most**, unless bursts are foreseen: more would write more than the 40,000 units a
-  second that a table takes by default, and a table that is warm for less than a burst bounds it
-  whatever the tasks are. `aup-worker plan --burst 10` says what both need.
-- What remains: a rate at the edge of one task more, unsteady by 20 % from minute to minute, moves
-  that task to and fro up to four times an hour, and nothing waits for it. While the table
-  throttles, the CPU falls before the backlog shows, and a task may be let go for some minutes.
-- **No protection from scale-in** (`AUP_ECS_PROTECTION=false`): while messages come, every task
-  holds some, and after a burst none would ever be stopped. A stop drains and loses nothing."""
+- **Two policies.** With the backlog policy alone the number of tasks oscillates: without a backlog,
+  it scales in below what the rate needs. Both policies must agree to scale in, and the CPU policy
+  does not.
+- **A backlog per task of 60 s at its planned rate.** A smaller target starts up to four times the
+  tasks while the table is throttled, when they do not help, and shortens no wait: the longest wait
+  is the five minutes until a burst is detected.
+- **A cooldown of 240 s after a scale-out**, because its effect is visible after 120 + 90 s: a
+  shorter one adds tasks twice for the same messages.
+- **A cooldown of 300 s after a scale-in**, because with less than 180 s one late data point causes
+  two scale-ins, below what the rate needs.
+- **At most ten tasks**, unless bursts are expected: more tasks would write more than the 40,000
+  units per second of a table by default, and the warm throughput of the table limits a burst
+  regardless of the number of tasks. `aup-worker plan --burst 10` estimates both.
+- Known limits: at a rate between two numbers of tasks, with fluctuations of 20 % from minute to
+  minute, one task is started and stopped up to four times an hour; no message waits because of it.
+  While the table throttles, the CPU falls before the backlog is visible, and a task may be stopped
+  for some minutes.
+- **No scale-in protection** (`AUP_ECS_PROTECTION=false`): while messages arrive, every task holds
+  some, and no task would be stopped after a burst. A stop drains and loses nothing."""

@@ -1,4 +1,4 @@
-"""What is done to the model of the service, and how it comes through."""
+"""Scenarios of the model and their results."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
-from tests.scaling.model import Change, Policy, Sample, Story, simulate
+from tests.scaling.model import Change, ModelSample, ScalingPolicy, TrafficScenario, simulate
 from worker.planning.sizing import IN_COOLDOWN_SECONDS, OUT_COOLDOWN_SECONDS, Demand, Fleet
 
 HOUR_SECONDS: Final = 3600
 DISTURBED_AT: Final = HOUR_SECONDS
 _TEN_MINUTES: Final = 600
-_STORY_SECONDS: Final = 4 * HOUR_SECONDS
+_SCENARIO_SECONDS: Final = 4 * HOUR_SECONDS
 _DAY_SECONDS: Final = 24 * HOUR_SECONDS
 _BURST: Final = 10.0
 _THROTTLED_TO: Final = 0.1
-# From a tenth of the rate at night to the whole rate at noon, in steps of ten minutes.
+# From a tenth of the rate at night to the full rate at noon, in steps of ten minutes.
 _NIGHT: Final = 0.1
 _NOISE: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How the service came through a story.
+class ScenarioOutcome:
+    """Result of a scenario.
 
     Attributes:
-        wait_max: how old a message became at most, in seconds.
-        backlog_lasted: seconds from the disturbance until all that waited was recorded.
-        settled_after: seconds from the disturbance to the last change of the number of tasks.
-        changes: of the desired number of tasks.
-        turns: how often a change went the other way than the one before.
+        wait_max: Longest wait of a message in seconds.
+        backlog_lasted: Seconds from the disturbance until the backlog was cleared.
+        settled_after: Seconds from the disturbance to the last change of the number of tasks.
+        changes: Number of changes of the desired number of tasks.
+        turns: Number of changes in the opposite direction to the previous one.
     """
 
     title: str
     tasks_before: int
-    tasks_most: int
+    tasks_peak: int
     tasks_after: int
     backlog_max: float
     wait_max: int
@@ -48,9 +48,9 @@ class Outcome:
     turns: int
 
 
-def chosen_policy(demand: Demand, fleet: Fleet) -> Policy:
-    """Give the policy for a demand; the template's defaults are that of a task of one vCPU."""
-    return Policy(
+def chosen_policy(demand: Demand, fleet: Fleet) -> ScalingPolicy:
+    """Return the policy for a demand; for tasks of one vCPU, the template's defaults."""
+    return ScalingPolicy(
         backlog_per_task=fleet.backlog_per_task,
         cpu_percent=100 * demand.utilisation,
         tasks_min=1,
@@ -60,30 +60,36 @@ def chosen_policy(demand: Demand, fleet: Fleet) -> Policy:
     )
 
 
-def stories(demand: Demand, fleet: Fleet) -> list[Story]:
-    """Give every story for this demand."""
-    quiet = Story("4 h, steady", demand.rate, fleet.task_rate, _STORY_SECONDS, fleet.tasks)
-    hit = replace(quiet, disturbed_at=DISTURBED_AT)
+def scenarios(demand: Demand, fleet: Fleet) -> list[TrafficScenario]:
+    """Return all scenarios for a demand."""
+    steady = TrafficScenario(
+        "4 h, steady", demand.rate, fleet.task_rate, _SCENARIO_SECONDS, fleet.tasks
+    )
+    disturbed = replace(steady, disturbed_at=DISTURBED_AT)
     after = DISTURBED_AT + _TEN_MINUTES
     return [
-        quiet,
-        replace(quiet, title="4 h, unsteady by 20 %", bursts=noise(_STORY_SECONDS)),
-        replace(hit, title="burst x 10, 10 min", bursts=(Change(DISTURBED_AT, after, _BURST),)),
-        replace(hit, title="one task lost", lost_at=(DISTURBED_AT,)),
+        steady,
+        replace(steady, title="4 h, fluctuating by 20 %", bursts=noise(_SCENARIO_SECONDS)),
         replace(
-            hit,
+            disturbed,
+            title="burst x 10, 10 min",
+            bursts=(Change(DISTURBED_AT, after, _BURST),),
+        ),
+        replace(disturbed, title="one task lost", lost_at=(DISTURBED_AT,)),
+        replace(
+            disturbed,
             title="table throttled to 1/10, 10 min",
             throttled=(Change(DISTURBED_AT, after, _THROTTLED_TO * demand.rate),),
         ),
         replace(
-            quiet, title="a day, from 1/10 to all", seconds=_DAY_SECONDS,
+            steady, title="a day, from 1/10 to the full rate", seconds=_DAY_SECONDS,
             tasks=max(1, math.ceil(fleet.tasks * _NIGHT)), bursts=day(),
         ),
     ]  # fmt: skip
 
 
 def noise(seconds: int, seed: int = 0) -> tuple[Change, ...]:
-    """Give factors for each minute."""
+    """Return a random factor for each minute."""
     chance = random.Random(seed)
     return tuple(
         Change(since, since + 60, chance.uniform(1 - _NOISE, 1 + _NOISE))
@@ -92,7 +98,7 @@ def noise(seconds: int, seed: int = 0) -> tuple[Change, ...]:
 
 
 def day() -> tuple[Change, ...]:
-    """Give the factors of a day that begins at its quietest."""
+    """Return the factors of a day that starts at its minimum."""
     return tuple(
         Change(
             since,
@@ -103,17 +109,19 @@ def day() -> tuple[Change, ...]:
     )
 
 
-def tell(story: Story, policy: Policy, seed: int = 0) -> Outcome:
-    """Let a story happen and sum it up."""
-    return outcome(story, simulate(story, policy, seed))
+def run_scenario(
+    scenario: TrafficScenario, policy: ScalingPolicy, seed: int = 0
+) -> ScenarioOutcome:
+    """Simulate a scenario and return its result."""
+    return summarize(scenario, simulate(scenario, policy, seed))
 
 
-def outcome(story: Story, samples: Sequence[Sample]) -> Outcome:
-    """Sum up what happened.
+def summarize(scenario: TrafficScenario, samples: Sequence[ModelSample]) -> ScenarioOutcome:
+    """Return the result of a simulated scenario.
 
     Args:
-        story: what was told.
-        samples: one for each second of it.
+        scenario: Simulated scenario.
+        samples: One sample for each second of it.
     """
     steps = [
         (later.second, later.desired - former.desired)
@@ -121,11 +129,11 @@ def outcome(story: Story, samples: Sequence[Sample]) -> Outcome:
         if later.desired != former.desired
     ]
     waited = [each.second for each in samples if each.wait_seconds > 0]
-    began = story.disturbed_at
-    return Outcome(
-        title=story.title,
-        tasks_before=story.tasks,
-        tasks_most=max(each.running for each in samples),
+    began = scenario.disturbed_at
+    return ScenarioOutcome(
+        title=scenario.title,
+        tasks_before=scenario.tasks,
+        tasks_peak=max(each.running for each in samples),
         tasks_after=samples[-1].running,
         backlog_max=max(each.backlog for each in samples),
         wait_max=max(each.wait_seconds for each in samples),
@@ -137,7 +145,7 @@ def outcome(story: Story, samples: Sequence[Sample]) -> Outcome:
 
 
 def _since(began: int | None, seconds: Sequence[int]) -> int | None:
-    """Give how long after the beginning the last one was."""
+    """Return the time from the disturbance to the last of `seconds`."""
     if began is None:
         return None
     return max(0, seconds[-1] + 1 - began) if seconds else 0

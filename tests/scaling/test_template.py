@@ -1,11 +1,11 @@
-"""The template's defaults are the policy that the simulation chose."""
+"""Tests that the template's defaults are the simulated policy."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from tests.scaling.variants import TEMPLATE_RATE, case
+from tests.scaling.variants import TEMPLATE_RATE, case_for
 from worker.aws.prices import shipped
 from worker.planning.plan import make_plan, parameters
 
@@ -23,9 +23,9 @@ def defaults(template: str) -> dict[str, str]:
     return dict(found)
 
 
-def test_its_defaults_are_those_chosen_for_a_task_of_one_vcpu() -> None:
+def test_defaults_are_those_of_the_policy_for_tasks_of_one_vcpu() -> None:
     plan = make_plan(
-        case(TEMPLATE_RATE).demand,
+        case_for(TEMPLATE_RATE).demand,
         shipped(),
         architecture="arm64",
         network="endpoints",
@@ -34,12 +34,12 @@ def test_its_defaults_are_those_chosen_for_a_task_of_one_vcpu() -> None:
     for template, chosen in parameters(plan).items():
         given = defaults(template)
         assert chosen.keys() <= given.keys(), template
-        # How warm the table must be depends on the rate; the default leaves a new one as it is.
+        # The warm throughput depends on the rate; by default it is not set.
         wanted = {name: str(value) for name, value in chosen.items() if name != "WarmWriteUnits"}
         assert {name: given[name] for name in wanted} == wanted, template
 
 
-def test_it_has_the_parameters_that_a_plan_names_and_both_policies() -> None:
+def test_template_has_the_parameters_of_a_plan_and_both_policies() -> None:
     text = (INFRA / "scaling.yaml").read_text()
     assert "ECSServiceAverageCPUUtilization" in text
     assert text.count("PolicyType: TargetTrackingScaling") == 2

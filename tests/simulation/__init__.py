@@ -1,1 +1,1 @@
-"""Run the worker on a virtual clock, against simulated services that fail on purpose."""
+"""Simulation of the worker on a virtual clock, against simulated services that inject faults."""

@@ -1,6 +1,6 @@
-"""Play many seeds on all cores, or one with its story: `python -m tests.simulation`.
+"""Run many seeds on all cores, or trace one seed: `python -m tests.simulation`.
 
-`SEEDS=n` says how many (10,000), `FIRST=n` where they begin (anywhere), `SEED=n` plays one only.
+`SEEDS=n` sets the number of seeds (10,000), `FIRST=n` the first one (random), `SEED=n` runs one.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ import os
 import sys
 
 from tests.simulation.campaign import campaign
-from tests.simulation.scenario import play
+from tests.simulation.scenario import run_seed
 from tests.simulation.trace import Trace
 
 
 def main() -> int:
-    """Play what the environment asks for."""
+    """Run the seeds that the environment selects and return the exit code."""
     one = os.environ.get("SEED")
     if one is not None:
-        print(play(int(one), Trace(print)))  # noqa: T201 - the story is what was asked for
+        print(run_seed(int(one), Trace(print)))  # noqa: T201 - the result
         return 0
     first = os.environ.get("FIRST")
     return campaign(int(os.environ.get("SEEDS") or 10_000), int(first) if first else None)

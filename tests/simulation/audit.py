@@ -1,4 +1,4 @@
-"""Watch both queues and the ledger, and know at every moment what must hold."""
+"""Audit of both queues and the table: checks the invariants at every event."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.simulation.outages import Outages
 from tests.simulation.sqs_messages import State, StoredMessage, size
-from tests.simulation.traffic import HOPELESS, LATE, Kind, Sending
+from tests.simulation.traffic import HOPELESS, LATE, Kind, SentMessage
 from tests.simulation.virtual_clock import START
 from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE
 from worker.domain.evidence import timestamp, verify
@@ -28,31 +28,31 @@ if TYPE_CHECKING:
     from tests.simulation.simulated_table import SimulatedTable
     from tests.simulation.trace import Trace
 
-# Who calls; the tasks of a process inherit it, and so do calls that land late.
+# The calling process; inherited by its tasks and by calls that take effect later.
 CALLER: ContextVar[str] = ContextVar("CALLER", default="producer")
 
-# An answer may be this old when the dead letter that it causes arrives: retries and lost answers.
-_ANSWER_AGE_SECONDS = 120.0
-# Without trouble for so long, every message finds its place: a lease of a worker that died, the
-# start of the next one, an unknown policy's time and the delays of its receives.
-_ENOUGH_SECONDS = 300.0
-# What the attribute of a dead letter takes at least, and at most without folded attributes.
-_BARE_NOTE_BYTES = 200
-_FULL_NOTE_BYTES = 1000
-_NEVER_TRIED = (Kind.MALFORMED, Kind.INCOMPLETE, Kind.OVERSIZED, Kind.FUTURE)
-# SQS's timestamps are rounded to it.
+# Maximum age of a response when the dead letter it causes arrives, because of retries.
+_MAX_RESPONSE_AGE_SECONDS = 120.0
+# Fault-free time within which every message is settled: the lease of a killed worker, the start of
+# the next one, the wait for an unknown policy and the delays between its receives.
+_PROCESSING_SECONDS = 300.0
+# Size of a dead letter's attribute: at least, and at most without packed attributes.
+_MIN_INFO_BYTES = 200
+_FULL_INFO_BYTES = 1000
+_NEVER_ATTEMPTED = (Kind.MALFORMED, Kind.INCOMPLETE, Kind.OVERSIZED, Kind.FUTURE)
+# Resolution of SQS timestamps.
 _MILLISECOND = 0.001
-# What no dead letter may give as its cause: it passes, and is nothing that a message can help.
-_REFUSALS = ("AccessDenied", "ExpiredToken", "UnrecognizedClient", "ResourceNotFound")
+# Errors that must not cause a dead letter: they are temporary and not due to the message.
+_DENIAL_CODES = ("AccessDenied", "ExpiredToken", "UnrecognizedClient", "ResourceNotFound")
 
 
 class SafetyError(AssertionError):
-    """Something happened that must never happen."""
+    """An invariant is violated."""
 
 
 @dataclass(slots=True)
-class Terms:
-    """Hold what the auditor needs to know of the worker's settings."""
+class WorkerLimits:
+    """Settings of the worker that the audit needs."""
 
     max_attempts: int
     lease_seconds: int
@@ -61,17 +61,17 @@ class Terms:
 
 @dataclass(slots=True)
 class Audit:
-    """Follow every message from its sending to its fate.
+    """Audit that follows every message from its send to its outcome.
 
     Attributes:
-        sendings: What was sent, by body.
-        holders: Who was handed a message of the source queue, by receipt handle.
-        handed_back: The handles by which a message was handed back.
-        leased_at: When a handle's lease began or was extended last.
-        claims: By caller, how to ask it whether it keeps a lease by a receipt handle.
-        burials: The reasons with which a body was dead-lettered by a worker.
-        expired: The bodies that SQS dropped when their time was up, and nobody could work.
-        problems: What must never happen and did; noted, for the program may swallow exceptions.
+        sent_messages: Messages that were sent, by body.
+        holders: Process that received a message of the source queue, by receipt handle.
+        returned: Receipt handles of returned messages.
+        lease_started_at: Start or last extension of the lease, by receipt handle.
+        lease_checks: Functions by process that return whether it holds a receipt handle.
+        dead_letter_reasons: Reasons for which workers dead-lettered a body.
+        expired: Bodies of messages that reached the retention period before they were settled.
+        problems: Violations; collected because the program may swallow exceptions.
     """
 
     source: SimulatedQueue
@@ -79,270 +79,292 @@ class Audit:
     store: SimulatedTable
     sqs_faults: Faults
     outages: Outages
-    terms: Terms
+    limits: WorkerLimits
     trace: Trace
-    sendings: dict[str, Sending] = field(default_factory=dict)
+    sent_messages: dict[str, SentMessage] = field(default_factory=dict)
     originals: dict[str, StoredMessage] = field(default_factory=dict)
     holders: dict[str, str] = field(default_factory=dict)
     handles: dict[int, str] = field(default_factory=dict)
-    claims: dict[str, Callable[[str], bool]] = field(default_factory=dict)
-    handed_back: set[str] = field(default_factory=set)
-    leased_at: dict[str, float] = field(default_factory=dict)
+    lease_checks: dict[str, Callable[[str], bool]] = field(default_factory=dict)
+    returned: set[str] = field(default_factory=set)
+    lease_started_at: dict[str, float] = field(default_factory=dict)
     settling: set[str] = field(default_factory=set)
-    burials: dict[str, Counter[str]] = field(default_factory=dict)
+    dead_letter_reasons: dict[str, Counter[str]] = field(default_factory=dict)
     policy_published_at: dict[str, float] = field(default_factory=dict)
     expired: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
-    happened: int = 0
-    _audited: int = 0
-    _waiting: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
+    event_count: int = 0
+    _checked_count: int = 0
+    _event_waiters: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.source.watcher = self._watch
-        self.dead_letters.watcher = self._watch
+        self.source.observer = self._on_event
+        self.dead_letters.observer = self._on_event
 
-    async def after(self, more: int, timeout_seconds: float) -> None:
-        """Wait until so many more things have happened in the queues, or for so long."""
+    async def wait_for_events(self, more: int, timeout_seconds: float) -> None:
+        """Wait for a number of further queue events, or for the timeout."""
         reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((self.happened + more, reached))
+        self._event_waiters.append((self.event_count + more, reached))
         await asyncio.wait([reached], timeout=timeout_seconds)
         reached.cancel()
 
-    def settling_begins(self, handle: str) -> None:
-        """Take in that somebody asks to delete or to hand back by a handle."""
+    def note_settling(self, handle: str) -> None:
+        """Note that a delete or return by a receipt handle was requested."""
         self.settling.add(handle)
 
-    def settling_refused(self, handle: str) -> None:
-        """Take in that a delete was refused: until it is permitted, the lease may be extended."""
+    def note_settling_denied(self, handle: str) -> None:
+        """Note that a delete was denied: until it is permitted, the lease may be extended."""
         self.settling.discard(handle)
 
-    def extending_begins(self, handle: str) -> None:
-        """Take in that somebody asks for a longer lease."""
+    def note_extension(self, handle: str) -> None:
+        """Note that a lease extension was requested."""
         if handle in self.settling:
             self._fail(f"the lease of {handle} was extended after its settling had begun")
 
-    def is_settled(self, sending: Sending) -> bool:
-        """Tell whether the ledger holds this acceptance, or another event in its place."""
-        record = self.store.find(sending.key) if sending.key else None
+    def is_settled(self, sent_message: SentMessage) -> bool:
+        """Return whether this acceptance, or another event in its place, is recorded."""
+        record = self.store.find(sent_message.key) if sent_message.key else None
         if record is None:
             return False
-        same_event = record.item["event_id"] == sending.stated["event_id"]
-        return not same_event or sending.is_stated_by(record.item)
+        same_event = record.item["event_id"] == sent_message.stated["event_id"]
+        return not same_event or sent_message.is_stated_by(record.item)
 
-    def is_conflict(self, sending: Sending) -> bool:
-        """Tell whether the ledger holds the same event with other content."""
-        record = self.store.find(sending.key) if sending.key else None
-        return record is not None and not self.is_settled(sending)
+    def is_conflict(self, sent_message: SentMessage) -> bool:
+        """Return whether the same event is recorded with different content."""
+        record = self.store.find(sent_message.key) if sent_message.key else None
+        return record is not None and not self.is_settled(sent_message)
 
     def bodies(self, queue: SimulatedQueue) -> set[str]:
-        """Return what a queue holds; a deleted message that may reappear is not held."""
+        """Return the bodies in a queue, except deleted messages that may reappear."""
         return {
             message.body
             for message in queue.messages.values()
-            if message.state not in (State.REAPPEARING, State.GONE)
+            if message.state not in (State.REAPPEARING, State.REMOVED)
         }
 
-    def stranded(self, caller: str) -> list[str]:
-        """Return the handles that a caller was given and neither deleted nor handed back."""
+    def left_in_flight(self, caller: str) -> list[str]:
+        """Return receipt handles that a process received and neither deleted nor returned."""
         return [
             message.receipt_handle
             for message in self.source.messages.values()
             if message.state is State.IN_FLIGHT
             and self.holders.get(message.receipt_handle) == caller
-            and message.receipt_handle not in self.handed_back
+            and message.receipt_handle not in self.returned
         ]
 
     def check(self) -> None:
-        """Raise SafetyError unless every message is where it should be.
+        """Check that every message is recorded, in a queue or expired.
 
         Raises:
-            SafetyError: What is wrong.
+            SafetyError: An invariant is violated.
         """
-        self._check_ledger()
+        self._check_records()
         for queue in (self.source, self.dead_letters):
             queue.expire()
         held = self.bodies(self.source) | self.bodies(self.dead_letters)
-        for body, sending in self.sendings.items():
-            if body not in held and body not in self.expired and not self.is_settled(sending):
-                self._fail(f"lost: {sending.kind.value} {body[:200]}")
-        self.problems += [alarm for alarm in self.trace.alarms if alarm not in self.problems]
+        for body, sent_message in self.sent_messages.items():
+            if body not in held and body not in self.expired and not self.is_settled(sent_message):
+                self._fail(f"lost: {sent_message.kind.value} {body[:200]}")
+        self.problems += [
+            event for event in self.trace.unexpected_events if event not in self.problems
+        ]
         if self.problems:
             raise SafetyError("; ".join(self.problems[:5]))
 
-    def _check_ledger(self) -> None:
-        if len(self.store) == self._audited:
+    def _check_records(self) -> None:
+        if len(self.store) == self._checked_count:
             return
         items = self.store.items()
-        for item in items[self._audited :]:
+        for item in items[self._checked_count :]:
             sources = [each for each in self._recordable() if each.is_stated_by(item)]
             if not sources:
-                self._fail(f"recorded, and never sent so: {item}")
+                self._fail(f"recorded, but never sent like this: {item}")
             elif item["received_at"] not in set().union(*map(self._sent_at, sources)):
-                self._fail(f"recorded with another received_at than SQS states: {item}")
+                self._fail(f"recorded with a received_at that is not SQS's: {item}")
             for problem in verify(_plain(item)):
-                self._fail(f"recorded, and its proof fails: {problem}: {item}")
-        self._audited = len(items)
+                self._fail(f"recorded, but verification fails: {problem}: {item}")
+        self._checked_count = len(items)
 
-    def _sent_at(self, sending: Sending) -> set[str]:
-        """Return when SQS took the messages with this body, as a record states it."""
+    def _sent_at(self, sent_message: SentMessage) -> set[str]:
+        """Return the times at which SQS received messages with this body, as in a record."""
         return {
             timestamp(datetime.fromtimestamp(round(message.sent_at * 1000) / 1000, UTC))
             for message in self.originals.values()
-            if message.body == sending.body
+            if message.body == sent_message.body
         }
 
-    def _recordable(self) -> Iterable[Sending]:
-        return (sending for sending in self.sendings.values() if sending.key)
+    def _recordable(self) -> Iterable[SentMessage]:
+        return (sent_message for sent_message in self.sent_messages.values() if sent_message.key)
 
-    def _watch(
+    def _on_event(
         self, queue: SimulatedQueue, event: str, message: StoredMessage, seconds: float
     ) -> None:
-        self.happened += 1
-        for count, reached in self._waiting:
-            if count <= self.happened and not reached.done():
+        self.event_count += 1
+        for count, reached in self._event_waiters:
+            if count <= self.event_count and not reached.done():
                 reached.set_result(None)
-        self._waiting = [each for each in self._waiting if not each[1].done()]
-        if self.trace.wanted:
+        self._event_waiters = [each for each in self._event_waiters if not each[1].done()]
+        if self.trace.is_enabled:
             suffix = f" for {seconds:g} s" if event == "changed" else ""
-            self.trace.tell(
+            self.trace.add(
                 f"  {queue.name} #{message.number} {event}{suffix} by {CALLER.get()} "
                 f"(receive {message.receive_count}) {message.body[:48]}"
             )
         if event == "expired":
-            self._examine_expiry(queue, message)
+            self._check_expiry(queue, message)
         elif queue is self.source:
-            self._watch_source(event, message, seconds)
+            self._on_source_event(event, message, seconds)
         elif event == "sent":
-            self._examine_burial(message)
+            self._check_dead_letter(message)
         elif event == "deleted":
-            self._examine_exhumation(message)
+            self._check_dead_letter_delete(message)
 
-    def _watch_source(self, event: str, message: StoredMessage, seconds: float) -> None:
+    def _on_source_event(self, event: str, message: StoredMessage, seconds: float) -> None:
         if event == "sent":
             self.originals[message.message_id] = message
-            sending = self.sendings.get(message.body)
-            if sending is None:
+            sent_message = self.sent_messages.get(message.body)
+            if sent_message is None:
                 self._fail(f"sent back with another body: {message.body[:200]}")
-            elif _unmarked(message.attributes) != sending.attributes:
+            elif _unmarked(message.attributes) != sent_message.attributes:
                 self._fail(f"sent back with other attributes: {message.attributes}")
-        elif event == "handed out":
-            self._examine_handing_out(message)
+        elif event == "received":
+            self._check_receive(message)
         elif event == "changed":
-            self._examine_change(message.receipt_handle, seconds)
+            self._note_visibility_change(message.receipt_handle, seconds)
         elif event == "deleted":
-            self._examine_deletion(message)
+            self._check_delete(message)
 
-    def _examine_change(self, handle: str, seconds: float) -> None:
+    def _note_visibility_change(self, handle: str, seconds: float) -> None:
         now = asyncio.get_running_loop().time()
-        # No lease is extended in its first third: a message may be handed back for as long as one.
-        is_fresh = now - self.leased_at.get(handle, now) < self.terms.lease_seconds / 3
-        if seconds != self.terms.lease_seconds or is_fresh:
-            self.handed_back.add(handle)
+        # No lease is extended in its first third, but a return may last as long as a lease.
+        is_fresh = now - self.lease_started_at.get(handle, now) < self.limits.lease_seconds / 3
+        if seconds != self.limits.lease_seconds or is_fresh:
+            self.returned.add(handle)
         else:
-            self.leased_at[handle] = now
+            self.lease_started_at[handle] = now
 
-    def _examine_expiry(self, queue: SimulatedQueue, message: StoredMessage) -> None:
+    def _check_expiry(self, queue: SimulatedQueue, message: StoredMessage) -> None:
         self.expired[message.body] += 1
         sent_at = message.sent_at - START.timestamp()
-        calm_seconds = self.outages.calm_seconds(sent_at, sent_at + queue.retention_seconds)
-        # Dead letters wait for a person, and nobody promises one in time.
-        sending = self.sendings.get(message.body)
-        # Nor in mending a wrong clock, which alone keeps what is in the future.
-        waits = sending is not None and sending.kind is Kind.FUTURE
-        if queue is self.source and calm_seconds >= _ENOUGH_SECONDS and not waits:
-            self._fail(f"expired, with {calm_seconds:g} s to work on it: {message.body[:200]}")
+        fault_free_seconds = self.outages.fault_free_seconds(
+            sent_at, sent_at + queue.retention_seconds
+        )
+        # Dead letters may expire: nothing guarantees that they are replayed in time.
+        sent_message = self.sent_messages.get(message.body)
+        # So may messages from the future, which wait until the worker's clock is corrected.
+        waits = sent_message is not None and sent_message.kind is Kind.FUTURE
+        if queue is self.source and fault_free_seconds >= _PROCESSING_SECONDS and not waits:
+            self._fail(
+                f"expired, with {fault_free_seconds:g} s to work on it: {message.body[:200]}"
+            )
 
-    def _examine_handing_out(self, message: StoredMessage) -> None:
+    def _check_receive(self, message: StoredMessage) -> None:
         before = self.handles.get(message.number, "")
-        claim = self.claims.get(self.holders.get(before, ""))
-        if claim and claim(before) and not self.sqs_faults.happened:
-            self._fail(f"handed out again while {self.holders[before]} holds it: {before}")
+        claim = self.lease_checks.get(self.holders.get(before, ""))
+        if claim and claim(before) and not self.sqs_faults.injected:
+            self._fail(f"received again while {self.holders[before]} holds it: {before}")
         self.handles[message.number] = message.receipt_handle
         self.holders[message.receipt_handle] = CALLER.get()
-        self.leased_at[message.receipt_handle] = asyncio.get_running_loop().time()
+        self.lease_started_at[message.receipt_handle] = asyncio.get_running_loop().time()
 
-    def _examine_deletion(self, message: StoredMessage) -> None:
-        sending = self.sendings.get(message.body)
-        if sending is None or self.is_settled(sending):
+    def _check_delete(self, message: StoredMessage) -> None:
+        sent_message = self.sent_messages.get(message.body)
+        if sent_message is None or self.is_settled(sent_message):
             return
         # A replay may have sent it back meanwhile.
-        if message.body not in self.burials or not self._is_held_besides(message):
+        if message.body not in self.dead_letter_reasons or not self._has_another_copy(message):
             self._fail(f"deleted, neither recorded nor dead-lettered: {message.body[:200]}")
 
-    def _examine_exhumation(self, letter: StoredMessage) -> None:
-        sending = self.sendings.get(letter.body)
-        if sending and not self.is_settled(sending) and not self._is_held_besides(letter):
-            self._fail(f"a dead letter was deleted before it was sent back: {letter.body[:200]}")
+    def _check_dead_letter_delete(self, dead_letter: StoredMessage) -> None:
+        sent_message = self.sent_messages.get(dead_letter.body)
+        if (
+            sent_message
+            and not self.is_settled(sent_message)
+            and not self._has_another_copy(dead_letter)
+        ):
+            self._fail(
+                f"a dead letter was deleted before it was sent back: {dead_letter.body[:200]}"
+            )
 
-    def _is_held_besides(self, message: StoredMessage) -> bool:
+    def _has_another_copy(self, message: StoredMessage) -> bool:
         return any(
-            other is not message and other.body == message.body and other.state is not State.GONE
+            other is not message and other.body == message.body and other.state is not State.REMOVED
             for queue in (self.source, self.dead_letters)
             for other in queue.messages.values()
             if other.state is not State.REAPPEARING
         )
 
-    def _examine_burial(self, letter: StoredMessage) -> None:
-        sending = self.sendings.get(letter.body)
-        if sending is None:
-            self._fail(f"dead-lettered with another body: {letter.body[:200]}")
+    def _check_dead_letter(self, dead_letter: StoredMessage) -> None:
+        sent_message = self.sent_messages.get(dead_letter.body)
+        if sent_message is None:
+            self._fail(f"dead-lettered with another body: {dead_letter.body[:200]}")
             return
-        note = json.loads(letter.attributes.get(ATTRIBUTE, {}).get("StringValue", "{}"))
-        attributes = {name: each for name, each in letter.attributes.items() if name != ATTRIBUTE}
-        folded = {name: _unpacked(each) for name, each in note.get("attributes", {}).items()}
-        if _unmarked(attributes | folded) != sending.attributes:
-            self._fail(f"dead-lettered with other attributes: {letter.attributes}")
-        self.burials.setdefault(letter.body, Counter())[note.get("reason", "unsaid")] += 1
-        if "message_id" not in note:
-            self._examine_short_note(letter, note, sending)
+        info = json.loads(dead_letter.attributes.get(ATTRIBUTE, {}).get("StringValue", "{}"))
+        attributes = {
+            name: each for name, each in dead_letter.attributes.items() if name != ATTRIBUTE
+        }
+        packed = {name: _unpacked(each) for name, each in info.get("attributes", {}).items()}
+        if _unmarked(attributes | packed) != sent_message.attributes:
+            self._fail(f"dead-lettered with other attributes: {dead_letter.attributes}")
+        self.dead_letter_reasons.setdefault(dead_letter.body, Counter())[
+            info.get("reason", "missing")
+        ] += 1
+        if "message_id" not in info:
+            self._check_short_info(dead_letter, info, sent_message)
             return
-        original = self.originals.get(note["message_id"])
-        if original is None or original.body != letter.body:
-            self._fail(f"dead-lettered under another message's id: {note}")
-        elif not self._is_permitted(note, sending, original):
-            self._fail(f"dead-lettered without cause: {sending.kind.value} {note}")
+        original = self.originals.get(info["message_id"])
+        if original is None or original.body != dead_letter.body:
+            self._fail(f"dead-lettered under another message's id: {info}")
+        elif not self._is_justified(info, sent_message, original):
+            self._fail(f"dead-lettered without cause: {sent_message.kind.value} {info}")
 
-    def _examine_short_note(
-        self, letter: StoredMessage, note: Mapping[str, Any], sending: Sending
+    def _check_short_info(
+        self, dead_letter: StoredMessage, info: Mapping[str, Any], sent_message: SentMessage
     ) -> None:
-        """Allow a note to be short, or absent, only where the largest message leaves no room."""
-        room = MESSAGE_MAX_BYTES - size(letter.body, letter.attributes)
-        if room > (_FULL_NOTE_BYTES if note else _BARE_NOTE_BYTES):
-            self._fail(f"dead-lettered with {note}, and {room} bytes were left")
-        if note.get("reason", HOPELESS.get(sending.kind)) != HOPELESS.get(sending.kind, ""):
-            self._fail(f"dead-lettered without cause: {sending.kind.value} {note}")
+        """Allow a short or missing attribute only if the message leaves too little space."""
+        room = MESSAGE_MAX_BYTES - size(dead_letter.body, dead_letter.attributes)
+        if room > (_FULL_INFO_BYTES if info else _MIN_INFO_BYTES):
+            self._fail(f"dead-lettered with {info}, although {room} bytes are free")
+        if info.get("reason", HOPELESS.get(sent_message.kind)) != HOPELESS.get(
+            sent_message.kind, ""
+        ):
+            self._fail(f"dead-lettered without cause: {sent_message.kind.value} {info}")
 
-    def _is_permitted(
-        self, note: Mapping[str, Any], sending: Sending, original: StoredMessage
+    def _is_justified(
+        self, info: Mapping[str, Any], sent_message: SentMessage, original: StoredMessage
     ) -> bool:
-        reason, count = note["reason"], note["receive_count"]
+        reason, count = info["reason"], info["receive_count"]
         if count > original.receive_count:
             return False
-        burnt = count >= self.terms.max_attempts
+        is_exhausted = count >= self.limits.max_attempts
         if reason == Reason.EXHAUSTED:
-            refused = any(code in note["detail"] for code in _REFUSALS)
-            return burnt and not refused and sending.kind not in _NEVER_TRIED
+            is_denied = any(code in info["detail"] for code in _DENIAL_CODES)
+            return is_exhausted and not is_denied and sent_message.kind not in _NEVER_ATTEMPTED
         if reason == Reason.CONFLICT:
-            return self.is_conflict(sending)
+            return self.is_conflict(sent_message)
         if reason == Reason.UNKNOWN_POLICY:
-            return self._was_unknown(sending) and (burnt or self._was_waited_for(count, original))
-        return bool(HOPELESS.get(sending.kind) == reason)
+            return self._was_unknown(sent_message) and (
+                is_exhausted or self._waited_long_enough(count, original)
+            )
+        return bool(HOPELESS.get(sent_message.kind) == reason)
 
-    def _was_unknown(self, sending: Sending) -> bool:
-        if sending.kind is Kind.NO_POLICY:
+    def _was_unknown(self, sent_message: SentMessage) -> bool:
+        if sent_message.kind is Kind.NO_POLICY:
             return True
         published_at = self.policy_published_at.get(LATE, float("inf"))
         now = asyncio.get_running_loop().time()
-        return sending.kind is Kind.LATE_POLICY and now < published_at + _ANSWER_AGE_SECONDS
+        return (
+            sent_message.kind is Kind.LATE_POLICY and now < published_at + _MAX_RESPONSE_AGE_SECONDS
+        )
 
-    def _was_waited_for(self, count: int, original: StoredMessage) -> bool:
+    def _waited_long_enough(self, count: int, original: StoredMessage) -> bool:
         waited = asyncio.get_running_loop().time() - (
             original.first_received_at - START.timestamp()
         )
-        return count >= 3 and waited >= self.terms.unknown_policy_seconds - _MILLISECOND
+        return count >= 3 and waited >= self.limits.unknown_policy_seconds - _MILLISECOND
 
     def _fail(self, problem: str) -> None:
-        self.trace.tell(f"!!! {problem}")
+        self.trace.add(f"!!! {problem}")
         self.problems.append(problem)
 
 
@@ -351,7 +373,7 @@ def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _unmarked(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what a replay adds."""
+    """Return the attributes without those that a replay adds."""
     return {name: value for name, value in attributes.items() if name != REPLAYS_ATTRIBUTE}
 
 

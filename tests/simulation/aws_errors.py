@@ -1,4 +1,4 @@
-"""Make the errors that botocore raises, with the codes that the services give."""
+"""Errors as botocore raises them, with the codes of the services."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-# The old query protocol's codes, which SQS still puts into Error.Code.
+# Codes of the old query protocol, which SQS still returns in Error.Code.
 _QUERY_CODES = {
     "AccessDeniedException": "AccessDenied",
     "BatchEntryIdsNotDistinct": "AWS.SimpleQueueService.BatchEntryIdsNotDistinct",
@@ -23,7 +23,7 @@ _QUERY_CODES = {
 
 
 def sqs_error(operation: str, code: str, message: str = "", *, status: int = 400) -> ClientError:
-    """Make an SQS error: `code` becomes QueryErrorCode, and Error.Code its old name."""
+    """Return an SQS error with `code` as QueryErrorCode and its old name as Error.Code."""
     fault = "Receiver" if status >= 500 else "Sender"
     error = {"Message": message or code, "Code": _QUERY_CODES.get(code, code)}
     return _client_error(operation, error | {"QueryErrorCode": code, "Type": fault}, status)
@@ -32,7 +32,7 @@ def sqs_error(operation: str, code: str, message: str = "", *, status: int = 400
 def dynamodb_error(
     operation: str, code: str, message: str = "", *, status: int = 400
 ) -> ClientError:
-    """Make a DynamoDB error, which has one code only."""
+    """Return a DynamoDB error, which has only one code."""
     return _client_error(operation, {"Message": message or code, "Code": code}, status)
 
 
@@ -42,5 +42,5 @@ def _client_error(operation: str, error: dict[str, str], status: int) -> ClientE
 
 
 def metadata(status: int = 200) -> dict[str, Any]:
-    """Make the ResponseMetadata of an answer."""
+    """Return the ResponseMetadata of a response."""
     return {"HTTPStatusCode": status, "HTTPHeaders": {}, "RetryAttempts": 0}

@@ -1,4 +1,4 @@
-"""Many seeds on all cores."""
+"""Runs of many seeds on all cores."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from multiprocessing import get_context
 from rich.console import Console
 from rich.progress import track
 
-from tests.simulation.scenario import play
+from tests.simulation.scenario import run_seed
 
 _FAILURES_SHOWN = 5
 _CHUNK = 20
 
 
-def played(seeds: range) -> list[tuple[int, dict[str, float] | str]]:
-    """Play some seeds; give each one's report, or what was not as it must be."""
+def run_seeds(seeds: range) -> list[tuple[int, dict[str, float] | str]]:
+    """Run some seeds; return the report or the error of each."""
     outcomes: list[tuple[int, dict[str, float] | str]] = []
     for seed in seeds:
         try:
-            outcomes.append((seed, asdict(play(seed))))
+            outcomes.append((seed, asdict(run_seed(seed))))
         except Exception as error:  # noqa: BLE001 - reported with its seed
             outcomes.append((seed, f"{type(error).__name__}: {error}"))
     return outcomes
@@ -36,34 +36,34 @@ def _outcomes(first: int, count: int) -> Iterator[tuple[int, dict[str, float] | 
         for start in range(first, first + count, _CHUNK)
     ]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        for outcomes in pool.map(played, chunks):
+        for outcomes in pool.map(run_seeds, chunks):
             yield from outcomes
 
 
 def campaign(count: int, first: int | None = None) -> int:
-    """Play many seeds with progress on stderr; give the exit code."""
+    """Run many seeds with progress on stderr; return the exit code."""
     if first is None:
         first = random.SystemRandom().randrange(10**9)
     began_at = time.monotonic()
     totals: Counter[str] = Counter()
     failures = 0
     console = Console(stderr=True)
-    shown = track(
+    progress = track(
         _outcomes(first, count),
-        "playing seeds",
+        "running seeds",
         total=count,
         console=console,
         transient=True,
         disable=not console.is_terminal,
     )
-    for seed, outcome in shown:
+    for seed, outcome in progress:
         if isinstance(outcome, str):
             failures += 1
             if failures <= _FAILURES_SHOWN:
                 console.print(f"SEED={seed} make simulate  # {outcome[:300]}", markup=False)
         else:
             totals.update({name: int(number) for name, number in outcome.items()})
-    told = ", ".join(f"{name} {number:,}" for name, number in sorted(totals.items()))
+    summary = ", ".join(f"{name} {number:,}" for name, number in sorted(totals.items()))
     seconds = time.monotonic() - began_at
-    print(f"{count:,} seeds from {first}: {failures} failed, in {seconds:.0f} s ({told})")  # noqa: T201 - the result
+    print(f"{count:,} seeds from {first}: {failures} failed, in {seconds:.0f} s ({summary})")  # noqa: T201 - the result
     return 1 if failures else 0

@@ -1,4 +1,4 @@
-"""Read the few forms of expressions and statements that the simulation knows."""
+"""Parser of the expressions and statements that the simulation supports."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ _MEMBER = re.compile(r"\s*'((?:[^']|'')+)'\s*:\s*\?\s*")
 
 _UPDATE = re.compile(r"""\s*UPDATE\s+"([\w.-]+)"\s+(SET .*?)\s+WHERE\s+(.*)""", re.IGNORECASE)
 _SET = re.compile(r"""SET\s+"([\w.-]+)"\s*=\s*\?\s*""", re.IGNORECASE)
-_PLACE = re.compile(r"""\s*"([\w.-]+)"\s*(=\s*\?|IS\s+MISSING)\s*""", re.IGNORECASE)
+_CONDITION = re.compile(r"""\s*"([\w.-]+)"\s*(=\s*\?|IS\s+MISSING)\s*""", re.IGNORECASE)
 
 
 class ExpressionError(ValueError):
-    """The expression is malformed or of a form that is not modelled."""
+    """The expression is malformed or not supported by the simulation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Existence:
-    """Demand that an attribute is there, or that it is not."""
+    """Condition that an attribute exists or does not exist."""
 
     attribute: str
     exists: bool
 
     def holds(self, item: Mapping[str, Any] | None) -> bool:
-        """Tell whether the item, or its absence, meets the demand."""
+        """Return whether the item, or its absence, meets the condition."""
         return (item is not None and self.attribute in item) == self.exists
 
 
 @dataclass(frozen=True, slots=True)
 class KeyCondition:
-    """Select by the partition key's value and, at will, by the sort key."""
+    """Condition on the partition key and optionally on the sort key."""
 
     equal: Mapping[str, Any]
     prefixes: Mapping[str, str]
@@ -55,13 +55,13 @@ class KeyCondition:
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """Hold a parsed INSERT: the table, and an attribute name for each parameter."""
+    """Parsed INSERT: table, and the attribute name of each parameter."""
 
     table_name: str
     attributes: tuple[str, ...]
 
     def item(self, parameters: Sequence[Any]) -> dict[str, Any]:
-        """Put the parameters in their places."""
+        """Return the item with the given parameters."""
         if len(parameters) != len(self.attributes):
             raise ExpressionError("Number of parameters in request and statement don't match")
         return dict(zip(self.attributes, parameters, strict=True))
@@ -69,7 +69,7 @@ class Insert:
 
 @dataclass(frozen=True, slots=True)
 class Amendment:
-    """Hold a parsed UPDATE: what is set, which values are demanded, and what must be missing."""
+    """Parsed UPDATE: changes, required values and attributes that must be missing."""
 
     table_name: str
     changes: Mapping[str, Any]
@@ -78,26 +78,26 @@ class Amendment:
 
 
 def update_statement(text: str, parameters: Sequence[Any]) -> Amendment:
-    """Read `UPDATE "table" SET "a" = ? WHERE "b" = ? AND "c" IS MISSING`."""
+    """Parse `UPDATE "table" SET "a" = ? WHERE "b" = ? AND "c" IS MISSING`."""
     match = _UPDATE.fullmatch(text)
     if match is None or _SET.sub("", match[2]).strip():
         raise ExpressionError("Statement wasn't well formed, can't be processed")
-    places = [_PLACE.fullmatch(part) for part in _AND.split(match[3])]
+    conditions = [_CONDITION.fullmatch(part) for part in _AND.split(match[3])]
     names = [*_SET.findall(match[2])]
     count = len(names)
-    names += [place[1] for place in places if place and "?" in place[2]]
-    if None in places or len(parameters) != len(names):
+    names += [condition[1] for condition in conditions if condition and "?" in condition[2]]
+    if None in conditions or len(parameters) != len(names):
         raise ExpressionError("Statement wasn't well formed, can't be processed")
     return Amendment(
         match[1],
         dict(zip(names[:count], parameters[:count], strict=True)),
         dict(zip(names[count:], parameters[count:], strict=True)),
-        tuple(place[1] for place in places if place and "?" not in place[2]),
+        tuple(condition[1] for condition in conditions if condition and "?" not in condition[2]),
     )
 
 
 def existence_conditions(expression: Any, names: Mapping[str, str] | None) -> tuple[Existence, ...]:
-    """Read `attribute_exists(a)` and `attribute_not_exists(a)`, joined by AND."""
+    """Parse `attribute_exists(a)` and `attribute_not_exists(a)`, joined by AND."""
     if expression is None:
         return ()
     text, known, _ = _as_text(expression, names, None, is_key=False)
@@ -114,7 +114,7 @@ def existence_conditions(expression: Any, names: Mapping[str, str] | None) -> tu
 def key_condition(
     expression: Any, names: Mapping[str, str] | None, values: Mapping[str, Any] | None
 ) -> KeyCondition:
-    """Read `#u = :u`, and `AND #v = :v` or `AND begins_with(#v, :v)` after it."""
+    """Parse `#u = :u`, and `AND #v = :v` or `AND begins_with(#v, :v)` after it."""
     text, names, values = _as_text(expression, names, values, is_key=True)
     equal: dict[str, Any] = {}
     prefixes: dict[str, str] = {}
@@ -132,7 +132,7 @@ def key_condition(
 def assignments(
     expression: str, names: Mapping[str, str] | None, values: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Read `SET #a = :a, b = :b`."""
+    """Parse `SET #a = :a, b = :b`."""
     verb, _, rest = expression.strip().partition(" ")
     assigned: dict[str, Any] = {}
     for part in rest.split(","):
@@ -145,7 +145,7 @@ def assignments(
 
 @lru_cache(maxsize=256)
 def insert_statement(text: str) -> Insert:
-    """Read `INSERT INTO "table" VALUE {'a': ?, 'b': ?}`."""
+    """Parse `INSERT INTO "table" VALUE {'a': ?, 'b': ?}`."""
     match = _INSERT.fullmatch(text)
     members = [_MEMBER.fullmatch(part) for part in match[2].split(",")] if match else [None]
     attributes = tuple(member[1].replace("''", "'") for member in members if member)

@@ -1,4 +1,4 @@
-"""Turn Python values into what DynamoDB gives back for them, as a boto3 resource does."""
+"""Conversion of Python values to those that a boto3 DynamoDB resource returns."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from boto3.dynamodb.types import (  # type: ignore[import-untyped, unused-ignore
 
 
 def to_stored(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy an item, each value as it will come out again."""
+    """Return a copy of an item with its values as they will be read."""
     return {
         name: value if type(value) is str else to_stored_value(value)
         for name, value in item.items()
     }
 
 
-def to_answer(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy an item, so that its receiver cannot change what is stored."""
+def to_response(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of an item, so that a caller cannot change the stored one."""
     return {
         name: _copied(value) if type(value) in (dict, list, set) else value
         for name, value in item.items()
@@ -29,7 +29,7 @@ def to_answer(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def size(item: Mapping[str, Any]) -> int:
-    """Count the bytes of an item, roughly as DynamoDB bills them."""
+    """Return the size of an item in bytes, roughly as DynamoDB bills it."""
     return sum(
         len(name) + (len(value.encode()) if type(value) is str else len(repr(value)))
         for name, value in item.items()
@@ -37,7 +37,7 @@ def size(item: Mapping[str, Any]) -> int:
 
 
 def to_stored_value(value: Any) -> Any:
-    """Copy a value, as it will come out again."""
+    """Return a copy of a value as it will be read."""
     if value is None or isinstance(value, bool | str | Binary):
         return value
     if isinstance(value, bytes | bytearray):
@@ -57,7 +57,7 @@ def to_stored_value(value: Any) -> Any:
 
 def _copied(value: Any) -> Any:
     if isinstance(value, dict):
-        return to_answer(value)
+        return to_response(value)
     if isinstance(value, list):
         return [_copied(element) for element in value]
     return set(value) if isinstance(value, set) else value

@@ -1,4 +1,4 @@
-"""Decide, from one seed, what goes wrong and how long everything takes."""
+"""Faults and durations of the simulated services, drawn from a seed."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from enum import Enum, auto
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultRates:
-    """Give each fault its own probability."""
+    """Probability of each fault."""
 
-    throttled: float = 0.0  # the call is refused
-    server_error: float = 0.0  # a 5xx; half of them after the work was done
+    throttled: float = 0.0  # the call is throttled
+    server_error: float = 0.0  # 5xx; half of them after the call took effect
     lost_request: float = 0.0  # connection error or timeout before any effect
-    lost_answer: float = 0.0  # connection error or timeout after the effect
-    late_landing: float = 0.0  # a call that its caller gave up takes effect later
-    slow_answer: float = 0.0  # the call takes seconds
+    lost_response: float = 0.0  # connection error or timeout after the effect
+    delayed_effect: float = 0.0  # an abandoned call takes effect later
+    slow_response: float = 0.0  # the call takes seconds
     failed_entry: float = 0.0  # SQS: one entry of a batch fails
     failed_statement: float = 0.0  # DynamoDB: one statement of a batch fails
-    duplicate_delivery: float = 0.0  # SQS: handed out and visible still
-    reappearance: float = 0.0  # SQS: deleted, and back a little later
-    out_of_order: float = 0.0  # SQS: passed over for now
-    redrive_resets_count: float = 0.0  # SQS: receive count starts anew in the dead letters
-    stale_read: float = 0.0  # DynamoDB: an eventual read misses the last second
-    malformed: float = 0.0  # the work is done, and the response cannot be read in part or whole
+    duplicate_receive: float = 0.0  # SQS: a received message stays visible
+    reappearance: float = 0.0  # SQS: a deleted message becomes visible again
+    out_of_order: float = 0.0  # SQS: a message is skipped for now
+    redrive_resets_count: float = 0.0  # SQS: the receive count is reset in the dead-letter queue
+    stale_read: float = 0.0  # DynamoDB: an eventually consistent read misses the last second
+    malformed: float = 0.0  # the call took effect, its response is partly or entirely unreadable
     surplus_messages: float = 0.0  # SQS: more messages than were requested
 
     @classmethod
-    def drawn(cls, rng: random.Random, most: float = 0.1) -> FaultRates:
-        """Draw a mixture: about half of the faults, each with a rate up to `most`."""
+    def drawn(cls, rng: random.Random, max_rate: float = 0.1) -> FaultRates:
+        """Draw rates for about half of the faults, each up to `max_rate`."""
         return cls(
             **{
-                field.name: rng.random() * most if rng.random() < 0.5 else 0.0
+                field.name: rng.random() * max_rate if rng.random() < 0.5 else 0.0
                 for field in fields(cls)
             }
         )
 
 
-class OutcomeKind(Enum):
-    """Name what happens to one call."""
+class CallOutcome(Enum):
+    """Outcome of one call."""
 
-    ANSWERED = auto()
+    SUCCEEDED = auto()
     THROTTLED = auto()
     FAILED_BEFORE = auto()
     FAILED_AFTER = auto()
@@ -51,35 +51,35 @@ class OutcomeKind(Enum):
 
 
 _CALL_FAULTS = (
-    ("throttled", OutcomeKind.THROTTLED, OutcomeKind.THROTTLED),
-    ("server_error", OutcomeKind.FAILED_BEFORE, OutcomeKind.FAILED_AFTER),
-    ("lost_request", OutcomeKind.LOST_BEFORE, OutcomeKind.LOST_BEFORE),
-    ("lost_answer", OutcomeKind.LOST_AFTER, OutcomeKind.LOST_AFTER),
+    ("throttled", CallOutcome.THROTTLED, CallOutcome.THROTTLED),
+    ("server_error", CallOutcome.FAILED_BEFORE, CallOutcome.FAILED_AFTER),
+    ("lost_request", CallOutcome.LOST_BEFORE, CallOutcome.LOST_BEFORE),
+    ("lost_response", CallOutcome.LOST_AFTER, CallOutcome.LOST_AFTER),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Durations:
-    """Bound how long things take, in virtual seconds."""
+    """Limits of durations in virtual seconds."""
 
-    least_latency_seconds: float = 0.001
-    most_latency_seconds: float = 0.02
-    slow_answer_seconds: float = 20.0
-    answer_timeout_seconds: float = 10.0
-    late_landing_seconds: float = 5.0
+    min_latency_seconds: float = 0.001
+    max_latency_seconds: float = 0.02
+    slow_response_seconds: float = 20.0
+    response_timeout_seconds: float = 10.0
+    delayed_effect_seconds: float = 5.0
     reappearance_seconds: float = 60.0
     stale_read_seconds: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Denial:
-    """Refuse calls for want of permission.
+    """Denied permission.
 
     Attributes:
-        code: What the service answers.
-        operations: Which calls; all, if empty. `PartiQLInsert` refuses single statements of a
-            batch, as each needs that permission, where `BatchExecuteStatement` refuses it whole.
-        resource: On which queue or table; on all, if empty.
+        code: Error code that the service returns.
+        operations: Denied operations; all if empty. `PartiQLInsert` denies single statements of a
+            batch, as each needs that permission; `BatchExecuteStatement` denies the whole batch.
+        resource: Queue or table; all if empty.
     """
 
     code: str
@@ -88,7 +88,7 @@ class Denial:
 
 
 class Faults:
-    """Answer every "does it fail now?" of the simulated services from one seeded source."""
+    """Seeded decisions on whether a simulated call fails and how long it takes."""
 
     def __init__(
         self,
@@ -99,41 +99,41 @@ class Faults:
         self.random = random.Random(seed)
         self.rates = rates
         self.durations = durations
-        self.happened: Counter[str] = Counter()
+        self.injected: Counter[str] = Counter()
         self._active = True
         self._down: set[str] = set()
         self._denials: dict[str, Denial] = {}
-        self._gone: set[str] = set()
+        self._missing: set[str] = set()
 
     @classmethod
-    def drawn(cls, seed: int, most: float = 0.1) -> Faults:
-        """Make faults of which the seed decides the mixture too."""
+    def drawn(cls, seed: int, max_rate: float = 0.1) -> Faults:
+        """Return faults whose rates are drawn from the seed as well."""
         faults = cls(seed)
-        faults.rates = FaultRates.drawn(faults.random, most)
+        faults.rates = FaultRates.drawn(faults.random, max_rate)
         return faults
 
     @property
     def active(self) -> bool:
-        """Tell whether anything can still go wrong."""
+        """Whether faults can still occur."""
         return self._active
 
     def stop(self) -> None:
-        """End all faults for good; what takes time keeps taking its usual time."""
+        """Stop all faults for good; latencies remain."""
         self._active = False
         self._down.clear()
         self._denials.clear()
-        self._gone.clear()
+        self._missing.clear()
 
     def break_down(self, service: str) -> None:
-        """Make every call to "sqs" or "dynamodb" fail until it is mended."""
+        """Make every call to "sqs" or "dynamodb" fail until `recover`."""
         self._down.add(service)
 
-    def mend(self, service: str) -> None:
-        """End a breakdown."""
+    def recover(self, service: str) -> None:
+        """End a `break_down`."""
         self._down.discard(service)
 
     def deny(self, service: str, denial: Denial) -> None:
-        """Refuse calls to "sqs" or "dynamodb" until they are allowed again."""
+        """Deny calls to "sqs" or "dynamodb" until `allow`."""
         self._denials[service] = denial
 
     def allow(self, service: str) -> None:
@@ -141,63 +141,63 @@ class Faults:
         self._denials.pop(service, None)
 
     def denied(self, service: str, operation: str, resource: str = "") -> str | None:
-        """Return the code with which a call is refused, if it is."""
+        """Return the error code of a denied call; None if it is permitted."""
         denial = self._denials.get(service)
         if denial is None or (denial.operations and operation not in denial.operations):
             return None
         if denial.resource and denial.resource != resource:
             return None
-        self.happened["denied"] += 1
+        self.injected["denied"] += 1
         return denial.code
 
     def remove(self, name: str) -> None:
-        """Let a queue or table be unknown until it is put back; what it holds stays in it."""
-        self._gone.add(name)
+        """Hide a queue or table until `restore`; its contents are kept."""
+        self._missing.add(name)
 
-    def put_back(self, name: str) -> None:
-        """End an absence."""
-        self._gone.discard(name)
+    def restore(self, name: str) -> None:
+        """End a `remove`."""
+        self._missing.discard(name)
 
-    def is_gone(self, name: str) -> bool:
-        """Tell whether a queue or table is unknown now."""
-        if name not in self._gone:
+    def is_missing(self, name: str) -> bool:
+        """Return whether a queue or table is hidden now."""
+        if name not in self._missing:
             return False
-        self.happened["gone"] += 1
+        self.injected["missing"] += 1
         return True
 
     def happens(self, fault: str) -> bool:
-        """Decide whether the fault of this name in FaultRates happens now."""
+        """Decide whether the fault with this field name of FaultRates occurs now."""
         probability: float = getattr(self.rates, fault)
         if not probability or not self._active or self.random.random() >= probability:
             return False
-        self.happened[fault] += 1
+        self.injected[fault] += 1
         return True
 
-    def kind(self, service: str) -> OutcomeKind:
-        """Decide what becomes of one call to a service."""
+    def outcome(self, service: str) -> CallOutcome:
+        """Decide the outcome of one call to a service."""
         if not self._active:
-            return OutcomeKind.ANSWERED
+            return CallOutcome.SUCCEEDED
         if service in self._down:
-            self.happened["down"] += 1
-            return OutcomeKind.LOST_BEFORE
+            self.injected["down"] += 1
+            return CallOutcome.LOST_BEFORE
         for fault, before, after in _CALL_FAULTS:
             if self.happens(fault):
                 return after if before is after or self.coin() else before
-        return OutcomeKind.ANSWERED
+        return CallOutcome.SUCCEEDED
 
     def coin(self) -> bool:
-        """Toss a coin."""
+        """Return true with a probability of one half."""
         return self.random.random() < 0.5
 
     def latency(self) -> float:
-        """Draw the seconds that one way of a call takes."""
+        """Draw the latency in seconds of a request or of a response."""
         bounds = self.durations
-        span = bounds.most_latency_seconds - bounds.least_latency_seconds
-        seconds = bounds.least_latency_seconds + self.random.random() * span
-        if self.rates.slow_answer and self.happens("slow_answer"):
-            seconds += self.random.random() * bounds.slow_answer_seconds
+        span = bounds.max_latency_seconds - bounds.min_latency_seconds
+        seconds = bounds.min_latency_seconds + self.random.random() * span
+        if self.rates.slow_response and self.happens("slow_response"):
+            seconds += self.random.random() * bounds.slow_response_seconds
         return seconds
 
     def up_to(self, most_seconds: float) -> float:
-        """Draw a duration."""
+        """Draw a duration in seconds."""
         return self.random.random() * most_seconds

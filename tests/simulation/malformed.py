@@ -1,4 +1,4 @@
-"""Spoil responses as a server does that does not behave; the work itself was done."""
+"""Malformed responses of a misbehaving server; the calls themselves took effect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests import private
 if TYPE_CHECKING:
     import random
 
-# What no log may quote; the watch over the logs of tests finds it there.
+# No log may quote it; the log check of all tests detects it.
 _MARKED: Final = json.dumps(private.PRIVATE)
 _NO_ENTRIES: Final[tuple[Any, ...]] = (
     _MARKED,
@@ -26,30 +26,30 @@ _NO_ENTRIES: Final[tuple[Any, ...]] = (
 _NO_LISTS: Final = (_MARKED, 7, {"0": _MARKED}, True)
 
 
-def malformed(operation: str, answer: Mapping[str, Any], rng: random.Random) -> dict[str, Any]:
-    """Return a response that says nothing, or too much, or what cannot be read.
+def malformed(operation: str, response: Mapping[str, Any], rng: random.Random) -> dict[str, Any]:
+    """Return a response with missing, superfluous or unreadable parts.
 
-    Whatever it says that can be read is true: about that, a server that lies is believed.
+    The parts that can be read are true: a client cannot detect false ones.
     """
-    spoiled = dict(answer)
+    corrupted = dict(response)
     if operation.endswith("Batch") and operation.startswith(("Delete", "Change", "Send")):
-        _spoil_batch(spoiled, rng)
-    elif operation == "ReceiveMessage" and spoiled.get("Messages"):
-        messages = list(spoiled["Messages"])
+        _corrupt_batch(corrupted, rng)
+    elif operation == "ReceiveMessage" and corrupted.get("Messages"):
+        messages = list(corrupted["Messages"])
         number = rng.randrange(len(messages))
         messages[number] = rng.choice(_MESSAGES)(messages[number])
-        spoiled["Messages"] = messages
+        corrupted["Messages"] = messages
     elif operation == "BatchExecuteStatement":
-        _spoil_statements(spoiled, rng)
-    elif operation == "GetItem" and "Item" in spoiled:
-        spoiled["Item"] = rng.choice([_MARKED, {}, [_MARKED], {"user_id": private.SESSION_ID}])
-    return spoiled
+        _corrupt_statements(corrupted, rng)
+    elif operation == "GetItem" and "Item" in corrupted:
+        corrupted["Item"] = rng.choice([_MARKED, {}, [_MARKED], {"user_id": private.SESSION_ID}])
+    return corrupted
 
 
-def _spoil_batch(answer: dict[str, Any], rng: random.Random) -> None:
-    names = [name for name in ("Successful", "Failed") if answer.get(name)]
+def _corrupt_batch(response: dict[str, Any], rng: random.Random) -> None:
+    names = [name for name in ("Successful", "Failed") if response.get(name)]
     name = rng.choice(names)
-    entries = list(answer[name])
+    entries = list(response[name])
     entry = rng.choice(entries)
     match rng.randrange(6):
         case 0:
@@ -62,15 +62,15 @@ def _spoil_batch(answer: dict[str, Any], rng: random.Random) -> None:
             entries[entries.index(entry)] = {**entry, "Id": int(entry["Id"])}
         case 4:
             other = "Failed" if name == "Successful" else "Successful"
-            answer[other] = [*answer.get(other, []), entry]
+            response[other] = [*response.get(other, []), entry]
         case _:
-            answer[name] = rng.choice(_NO_LISTS)
+            response[name] = rng.choice(_NO_LISTS)
             return
-    answer[name] = entries
+    response[name] = entries
 
 
-def _spoil_statements(answer: dict[str, Any], rng: random.Random) -> None:
-    responses = list(answer["Responses"])
+def _corrupt_statements(response: dict[str, Any], rng: random.Random) -> None:
+    responses = list(response["Responses"])
     match rng.randrange(4):
         case 0:
             responses.pop()
@@ -86,9 +86,9 @@ def _spoil_statements(answer: dict[str, Any], rng: random.Random) -> None:
             )
             responses[rng.randrange(len(responses))] = rng.choice(broken)
         case _:
-            answer["Responses"] = rng.choice(_NO_LISTS)
+            response["Responses"] = rng.choice(_NO_LISTS)
             return
-    answer["Responses"] = responses
+    response["Responses"] = responses
 
 
 _MESSAGES: Final[tuple[Callable[[Any], Any], ...]] = (

@@ -1,4 +1,4 @@
-"""Draw trouble that lasts, begin and end it, and remember when there was none."""
+"""Faults that last: outages, denied permissions, missing queues and tables."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from random import Random
 
 from tests.simulation.faults import Denial, Faults
 
-# Two refusals that are no further apart are one to a caller who retries at longer intervals.
-_SAME_REFUSAL_SECONDS = 60.0
+# Denials closer together than this are one to a caller that retries at longer intervals.
+_SAME_DENIAL_SECONDS = 60.0
 
 _CODES = {
     "sqs": ("AccessDeniedException", "ExpiredToken", "InvalidClientTokenId"),
     "dynamodb": ("AccessDeniedException", "ExpiredTokenException", "UnrecognizedClientException"),
 }
-REFUSALS = frozenset(
+DENIAL_CODES = frozenset(
     {"QueueDoesNotExist", "AccessDeniedException", "ExpiredToken", "InvalidClientTokenId"}
 )
-# All of a service more often than one permission of it.
+# A whole service is denied more often than a single permission.
 _PERMISSIONS: dict[str, tuple[frozenset[str], ...]] = {
     "sqs": (
         frozenset(),
@@ -39,7 +39,7 @@ _PERMISSIONS: dict[str, tuple[frozenset[str], ...]] = {
         frozenset({"PutItem", "PartiQLInsert"}),
     ),
 }
-_PLACES = {
+_RESOURCES = {
     "source": "sqs",
     "dead": "sqs",
     "aup-policies": "dynamodb",
@@ -47,120 +47,120 @@ _PLACES = {
 }
 
 
-class Trouble(Enum):
-    """Name what lasts."""
+class OutageKind(Enum):
+    """Kind of an outage."""
 
     DOWN = "down"
     DENIED = "denied"
-    GONE = "gone"
+    MISSING = "missing"
 
 
 @dataclass(slots=True, eq=False)
 class Outage:
-    """Hold one trouble that lasts.
+    """Fault that lasts.
 
     Attributes:
-        place: the service, or the queue or table that is gone.
-        denial: what is denied, where it is.
+        target: Service, or name of the missing queue or table.
+        denial: Denied permission, for an outage of that kind.
     """
 
-    trouble: Trouble
-    place: str
+    kind: OutageKind
+    target: str
     denial: Denial | None = None
     began_at: float = inf
     ended_at: float = inf
 
     @classmethod
-    def drawn(cls, plan: Random, trouble: Trouble) -> Outage:
-        """Draw where it happens, and how."""
-        if trouble is Trouble.GONE:
-            return cls(trouble, plan.choice(list(_PLACES)))
+    def drawn(cls, plan: Random, kind: OutageKind) -> Outage:
+        """Draw the target and the details of an outage."""
+        if kind is OutageKind.MISSING:
+            return cls(kind, plan.choice(list(_RESOURCES)))
         service = plan.choice(("sqs", "dynamodb"))
-        if trouble is Trouble.DOWN:
-            return cls(trouble, service)
+        if kind is OutageKind.DOWN:
+            return cls(kind, service)
         denial = Denial(
             code=plan.choice(_CODES[service]), operations=plan.choice(_PERMISSIONS[service])
         )
-        return cls(trouble, service, denial)
+        return cls(kind, service, denial)
 
     @property
     def service(self) -> str:
-        """Return which service has the trouble."""
-        return _PLACES.get(self.place, self.place)
+        """Service that the outage affects."""
+        return _RESOURCES.get(self.target, self.target)
 
     def __str__(self) -> str:
         denied = f" {self.denial.code} {sorted(self.denial.operations)}" if self.denial else ""
-        return f"{self.place} is {self.trouble.value}{denied}"
+        return f"{self.target} is {self.kind.value}{denied}"
 
 
 @dataclass(slots=True)
 class Outages:
-    """Begin and end what lasts.
+    """All outages of a run.
 
     Attributes:
-        faults: by service.
-        all: what there was and is.
-        calm: when nothing stood in a worker's way, from when to when.
+        faults: Faults by service.
+        all: Past and present outages.
+        fault_free_periods: Start and end of each past period without faults.
     """
 
     faults: dict[str, Faults]
     all: list[Outage] = field(default_factory=list)
-    calm: list[tuple[float, float]] = field(default_factory=list)
-    _calm_since: float = inf
+    fault_free_periods: list[tuple[float, float]] = field(default_factory=list)
+    _fault_free_since: float = inf
 
     def begin(self, outage: Outage) -> None:
-        """Let it happen from now on."""
+        """Begin an outage."""
         outage.began_at = _now()
         self.all.append(outage)
         faults = self.faults[outage.service]
         if outage.denial is not None:
             faults.deny(outage.service, outage.denial)
-        elif outage.trouble is Trouble.GONE:
-            faults.remove(outage.place)
+        elif outage.kind is OutageKind.MISSING:
+            faults.remove(outage.target)
         else:
             faults.break_down(outage.service)
 
     def end(self, outage: Outage) -> None:
-        """Let it be over."""
+        """End an outage."""
         outage.ended_at = _now()
         faults = self.faults[outage.service]
         faults.allow(outage.service)
-        faults.put_back(outage.place)
-        faults.mend(outage.service)
+        faults.restore(outage.target)
+        faults.recover(outage.service)
 
-    def refused_seconds(self, since: float, until: float) -> float:
-        """Return how long, at most, access was denied or something gone between two moments."""
+    def denied_seconds(self, since: float, until: float) -> float:
+        """Return the longest time without access or without a resource between two times."""
         longest, begun, ended = 0.0, -inf, -inf
         for outage in self.all:
             began, over = max(outage.began_at, since), min(outage.ended_at, until)
-            if outage.trouble is Trouble.DOWN or over < began:
+            if outage.kind is OutageKind.DOWN or over < began:
                 continue
-            if began > ended + _SAME_REFUSAL_SECONDS:
+            if began > ended + _SAME_DENIAL_SECONDS:
                 begun = began
             ended = max(ended, over)
             longest = max(longest, ended - begun)
         return longest
 
-    def was_refused(self, since: float) -> bool:
-        """Tell whether access was denied or something gone since a moment."""
+    def was_denied(self, since: float) -> bool:
+        """Return whether access was denied or a resource was missing since a time."""
         return any(
-            outage.ended_at >= since for outage in self.all if outage.trouble is not Trouble.DOWN
+            outage.ended_at >= since for outage in self.all if outage.kind is not OutageKind.DOWN
         )
 
-    def calm_begins(self) -> None:
-        """Take in that from now on every message can be settled."""
-        self.calm_ends()
-        self._calm_since = _now()
+    def begin_fault_free_period(self) -> None:
+        """Note that every message can be settled from now on."""
+        self.end_fault_free_period()
+        self._fault_free_since = _now()
 
-    def calm_ends(self) -> None:
-        """Take in that this is over."""
-        if self._calm_since < _now():
-            self.calm.append((self._calm_since, _now()))
-        self._calm_since = inf
+    def end_fault_free_period(self) -> None:
+        """Note that a fault-free period is over."""
+        if self._fault_free_since < _now():
+            self.fault_free_periods.append((self._fault_free_since, _now()))
+        self._fault_free_since = inf
 
-    def calm_seconds(self, since: float, until: float) -> float:
-        """Return the longest time without trouble between two moments."""
-        windows = [*self.calm, (self._calm_since, inf)]
+    def fault_free_seconds(self, since: float, until: float) -> float:
+        """Return the longest fault-free time in seconds between two times."""
+        windows = [*self.fault_free_periods, (self._fault_free_since, inf)]
         return max(min(end, until) - max(begin, since) for begin, end in windows)
 
 

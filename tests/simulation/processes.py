@@ -1,4 +1,4 @@
-"""Run workers and replays as processes that can be stopped, interrupted and killed."""
+"""Simulated processes of workers and replays that can be stopped, interrupted and killed."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 
-# An answer takes no longer: its call has a deadline.
-_ANSWER_SECONDS = 10.0
+# Each call has a deadline, so a response takes no longer.
+_RESPONSE_SECONDS = 10.0
 _CHECK_INTERVAL_SECONDS = 5.0
 
 
 @dataclass(slots=True, eq=False)
 class Process:
-    """Be one process: its session, its clock and its main task."""
+    """Simulated process with a session, a clock and a main task."""
 
     world: World
     name: str
@@ -56,20 +56,20 @@ class Process:
         self.session = self.world.session()
 
     def start(self) -> None:
-        """Begin."""
-        self.world.trace.tell(
-            f"{self.name} starts, its clock wrong by {self.clock.skew.total_seconds():g} s"
+        """Start the main task."""
+        self.world.trace.add(
+            f"{self.name} starts with a clock skew of {self.clock.skew.total_seconds():g} s"
         )
         self.task = asyncio.create_task(self._run(), name=self.name)
 
     @property
     def is_alive(self) -> bool:
-        """Tell whether it has neither ended nor been killed."""
+        """Whether it has neither ended nor been killed."""
         return not self.session.killed and not self.task.done()
 
     async def kill(self) -> None:
-        """Die at this moment; nothing that was under way is finished."""
-        self.world.trace.tell(f"{self.name} is killed")
+        """Kill it at once, without finishing anything."""
+        self.world.trace.add(f"{self.name} is killed")
         self.session.kill()
         await abandon(self.task)
 
@@ -83,59 +83,59 @@ class Process:
             self.ended_at = loop.time()
 
     async def main(self) -> None:
-        """Do what the process is for."""
+        """Run the program of the process."""
         raise NotImplementedError
 
 
 @dataclass(slots=True, eq=False)
 class WorkerProcess(Process):
-    """Run the real pipeline, on a repository and a session of its own.
+    """Process that runs the real pipeline with its own repository and session.
 
     Attributes:
-        checks: Whether it asks AWS before its first poll, as the service does.
-        delay_seconds: How long its supervisor waits before it starts it.
+        runs_preflight: Whether it checks access before its first poll, as the service does.
+        delay_seconds: Delay before its process manager starts it.
     """
 
-    checks: bool = False
+    runs_preflight: bool = False
     delay_seconds: float = 0.0
     pipeline: Pipeline | None = None
     _interrupted: bool = False
 
     async def main(self) -> None:
-        """Do what the service does between opening and closing."""
-        self.world.audit.claims[self.name] = self._holds
+        """Run the pipeline as the service does."""
+        self.world.audit.lease_checks[self.name] = self._holds
         if self.delay_seconds:
             await asyncio.sleep(self.delay_seconds)
         settings = self.world.settings
-        # Every process has a singleton of its own; here they share an interpreter.
+        # The repository is a singleton per process, but simulated processes share an interpreter.
         SingletonMeta.forget(AUPRepository)
-        repository = AUPRepository(settings.aws, self.session, self.clock.now)  # type: ignore[arg-type] # as good as a session
+        repository = AUPRepository(settings.aws, self.session, self.clock.now)  # type: ignore[arg-type] # simulated session
         SingletonMeta.forget(AUPRepository)
         metrics = Metrics(calls=repository.calls)
         queues = open_queues(settings, calls=metrics.calls, session=self.session)  # type: ignore[arg-type] # the same
         async with repository, queues as (source, dead_letters):
-            if self.checks:
+            if self.runs_preflight:
                 settings = await _checked(settings, source, dead_letters, repository)
             self.pipeline = assemble(
                 (source, dead_letters), repository, settings, metrics=metrics, now=self.clock.now
             )
             await self.pipeline.run()
 
-    def begin_to_stop(self) -> None:
+    def request_stop(self) -> None:
         """Send SIGTERM."""
-        self.world.trace.tell(f"{self.name} is asked to stop")
+        self.world.trace.add(f"{self.name} is asked to stop")
         if self.pipeline is not None:
             self.pipeline.stopping.set()
         else:
             self._interrupt()
 
     async def stop(self) -> None:
-        """Send SIGTERM and wait; what it held may not stay with it for longer than allowed.
+        """Send SIGTERM and wait until it ends within the stop timeout.
 
         Raises:
-            AssertionError: It lives on, or ends in an error, or its books do not balance.
+            AssertionError: It does not end in time, or it ends with an error.
         """
-        self.begin_to_stop()
+        self.request_stop()
         if self._interrupted:
             return
         began_at = asyncio.get_running_loop().time()
@@ -147,11 +147,11 @@ class WorkerProcess(Process):
         assert took <= self.world.settings.stop_timeout_seconds + 1, f"{self.name} took {took} s"
         self.check()
         if self.pipeline is not None:
-            assert self.pipeline.slots.in_flight == 0, f"{self.name} stopped and holds slots"
+            assert self.pipeline.slots.in_flight == 0, f"{self.name} stopped with slots in use"
 
     async def stop_at_once(self) -> None:
         """Send SIGTERM twice."""
-        self.begin_to_stop()
+        self.request_stop()
         await asyncio.sleep(0.5)
         self._interrupt()
         await asyncio.wait([self.task], timeout=60)
@@ -159,15 +159,15 @@ class WorkerProcess(Process):
         self.check()
 
     def _interrupt(self) -> None:
-        self.world.trace.tell(f"{self.name} is interrupted")
+        self.world.trace.add(f"{self.name} is interrupted")
         self._interrupted = True
         self.task.cancel()
 
     def check(self) -> None:
-        """Raise SafetyError unless its books and slots balance.
+        """Check its accounting, its slots and how it ended.
 
         Raises:
-            SafetyError: What is wrong.
+            SafetyError: A check failed.
         """
         if self.session.killed:
             return
@@ -177,7 +177,7 @@ class WorkerProcess(Process):
         accounting, slots = self.pipeline.metrics.accounting, self.pipeline.slots
         kinds = sum(accounting.by_kind[kind] for kind in OutcomeKind)
         if not accounting.is_balanced or accounting.received != kinds + accounting.held:
-            raise SafetyError(f"{self.name}: the books do not balance: {accounting.figures()}")
+            raise SafetyError(f"{self.name}: accounting does not balance: {accounting.figures()}")
         polled = BATCH_MAX_ENTRIES * self.world.settings.poll_concurrency
         if self.is_alive and not accounting.held <= slots.in_flight <= accounting.held + polled:
             raise SafetyError(
@@ -199,28 +199,30 @@ class WorkerProcess(Process):
 
     @property
     def failure(self) -> AUPError | None:
-        """Return the error with which it ended for its supervisor to start it anew, if it did."""
+        """Error that ended it and makes its process manager restart it, if any."""
         if not self.task.done() or self.task.cancelled():
             return None
         error = self.task.exception()
         return error if isinstance(error, AUPError) else None
 
     def _check_failure(self, error: AUPError) -> None:
-        outages, patience_seconds = self.world.outages, self.world.settings.give_up_seconds
+        outages, give_up_seconds = self.world.outages, self.world.settings.give_up_seconds
         if self.pipeline is None:
-            refused = isinstance(error, AWSDeniedError | AWSNotFoundError)
-            if not refused or not outages.was_refused(self.ended_at - _ANSWER_SECONDS):
+            is_denied = isinstance(error, AWSDeniedError | AWSNotFoundError)
+            if not is_denied or not outages.was_denied(self.ended_at - _RESPONSE_SECONDS):
                 raise SafetyError(f"{self.name} did not start: {error!r}")
             return
-        lasted = outages.refused_seconds(self.started_at, self.ended_at)
-        if not isinstance(error, GaveUpError) or lasted < patience_seconds - _ANSWER_SECONDS:
-            raise SafetyError(f"{self.name} was refused for {lasted:g} s, and ended in {error!r}")
+        lasted = outages.denied_seconds(self.started_at, self.ended_at)
+        if not isinstance(error, GaveUpError) or lasted < give_up_seconds - _RESPONSE_SECONDS:
+            raise SafetyError(
+                f"{self.name} was denied access for {lasted:g} s and ended in {error!r}"
+            )
         if self.pipeline.slots.in_flight:
-            raise SafetyError(f"{self.name} gave up and holds slots")
+            raise SafetyError(f"{self.name} gave up with slots in use")
 
     @property
     def recorded(self) -> int:
-        """Return how many acceptances it claims to have recorded."""
+        """Number of acceptances that it reports as recorded."""
         return (
             self.pipeline.metrics.accounting.by_kind[OutcomeKind.RECORDED] if self.pipeline else 0
         )
@@ -235,7 +237,7 @@ class WorkerProcess(Process):
 async def _checked(
     settings: Settings, source: Queue, dead_letters: Queue, repository: AUPRepository
 ) -> Settings:
-    """Check as the service does: what passes is waited out, what is refused ends the process."""
+    """Run the preflight as the service does: retry temporary errors, raise denials."""
     while True:
         try:
             return await check(settings, source, dead_letters, repository)
@@ -245,22 +247,22 @@ async def _checked(
 
 @dataclass(slots=True, eq=False)
 class ReplayProcess(Process):
-    """Run the real replay."""
+    """Process that runs the real replay."""
 
-    choice: DeadLetterFilter = field(default_factory=DeadLetterFilter)
+    filters: DeadLetterFilter = field(default_factory=DeadLetterFilter)
     figures: ReplayFigures | None = None
 
     async def main(self) -> None:
-        """Send dead letters back; an error ends it, as it ends the command."""
+        """Replay dead letters; an AWS error ends the process, as it ends the command."""
         settings = self.world.settings
         try:
-            async with open_queues(settings, session=self.session) as (source, dead_letters):  # type: ignore[arg-type] # as good as a session
-                self.figures = await replay(source, dead_letters, self.choice, now=self.clock.now)
+            async with open_queues(settings, session=self.session) as (source, dead_letters):  # type: ignore[arg-type] # simulated session
+                self.figures = await replay(source, dead_letters, self.filters, now=self.clock.now)
         except AWSError as error:
-            self.world.trace.tell(f"{self.name} fails: {error}")
+            self.world.trace.add(f"{self.name} fails: {error}")
 
     async def interrupt(self) -> None:
-        """Press Ctrl-C."""
-        self.world.trace.tell(f"{self.name} is interrupted")
+        """Interrupt it as Ctrl-C does."""
+        self.world.trace.add(f"{self.name} is interrupted")
         self.task.cancel()
         await asyncio.wait([self.task])

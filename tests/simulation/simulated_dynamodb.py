@@ -1,5 +1,5 @@
-"""Answer the calls of an aioboto3 DynamoDB resource's client from memory."""
-# ruff: noqa: N803 - the arguments bear AWS's names
+"""In-memory simulation of the client of an aioboto3 DynamoDB resource."""
+# ruff: noqa: N803 - AWS's parameter names
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.simulation.dynamodb_expressions import (
     key_condition,
     update_statement,
 )
-from tests.simulation.dynamodb_values import size, to_answer, to_stored, to_stored_value
+from tests.simulation.dynamodb_values import size, to_response, to_stored, to_stored_value
 from tests.simulation.simulated_network import SimulatedNetwork
 from tests.simulation.simulated_table import Key, KeyMismatchError, Record, SimulatedTable
 
@@ -28,24 +28,24 @@ if TYPE_CHECKING:
 
     from tests.simulation.faults import Faults
 
-_MOST_STATEMENTS = 25
-_MOST_PAGE_BYTES = 1024 * 1024
+_MAX_STATEMENTS = 25
+_MAX_PAGE_BYTES = 1024 * 1024
 _REFUSED = "The conditional request failed"
 _STATEMENT_FAULTS = ("ThrottlingError", "ProvisionedThroughputExceeded", "InternalServerError")
 
 
 class SimulatedDynamoDB:
-    """Hold tables and behave as the DynamoDB API does, faults included.
+    """DynamoDB API with tables in memory and injected faults.
 
     Args:
-        faults: What goes wrong.
-        amendable_tables: Tables whose items may change; in all others it is a violation.
+        faults: Faults to inject.
+        mutable_tables: Tables whose items may change; in others that is a violation.
     """
 
-    def __init__(self, faults: Faults, *, amendable_tables: Collection[str] = ()) -> None:
+    def __init__(self, faults: Faults, *, mutable_tables: Collection[str] = ()) -> None:
         self.faults = faults
         self.tables: dict[str, SimulatedTable] = {}
-        self._amendable_tables = amendable_tables
+        self._mutable_tables = mutable_tables
         self._network = SimulatedNetwork(
             "dynamodb",
             faults,
@@ -58,7 +58,7 @@ class SimulatedDynamoDB:
         )
 
     def verify(self) -> None:
-        """Raise LedgerChangedError if any stored item has changed or vanished."""
+        """Raise RecordsChangedError if a stored item has changed or is missing."""
         for table in self.tables.values():
             table.verify()
 
@@ -77,7 +77,7 @@ class SimulatedDynamoDB:
     async def describe_table(self, *, TableName: str) -> dict[str, Any]:
         def effect() -> dict[str, Any]:
             table = self._table("DescribeTable", TableName)
-            return _answer(Table={**table.description, "ItemCount": len(table)})
+            return _response(Table={**table.description, "ItemCount": len(table)})
 
         return await self._network.call("DescribeTable", effect)
 
@@ -102,7 +102,7 @@ class SimulatedDynamoDB:
             with _validated("GetItem"):
                 record = table.find(table.exact_key(Key))
             seen = self._seen([record] if record else [], consistent=ConsistentRead)
-            return _answer(Item=to_answer(seen[0].item)) if seen else _answer()
+            return _response(Item=to_response(seen[0].item)) if seen else _response()
 
         return await self._network.call("GetItem", effect, TableName)
 
@@ -171,7 +171,11 @@ class SimulatedDynamoDB:
 
         def effect() -> dict[str, Any]:
             item = self._update(TableName, Key, changes, conditions)
-            return _answer(Attributes=to_answer(item)) if ReturnValues == "ALL_NEW" else _answer()
+            return (
+                _response(Attributes=to_response(item))
+                if ReturnValues == "ALL_NEW"
+                else _response()
+            )
 
         return await self._network.call("UpdateItem", effect)
 
@@ -181,15 +185,15 @@ class SimulatedDynamoDB:
         parameters = [to_stored_value(value) for value in Parameters]
 
         def effect() -> dict[str, Any]:
-            self._amend(Statement, parameters)
-            return _answer(Items=[])
+            self._execute_update(Statement, parameters)
+            return _response(Items=[])
 
         return await self._network.call("ExecuteStatement", effect)
 
     async def batch_execute_statement(
         self, *, Statements: Sequence[Mapping[str, Any]]
     ) -> dict[str, Any]:
-        if not 1 <= len(Statements) <= _MOST_STATEMENTS:
+        if not 1 <= len(Statements) <= _MAX_STATEMENTS:
             message = "Member must have length less than or equal to 25, and at least 1"
             raise dynamodb_error("BatchExecuteStatement", "ValidationException", message)
         statements = [
@@ -206,9 +210,9 @@ class SimulatedDynamoDB:
         name = description["TableName"]
         if name in self.tables:
             raise dynamodb_error("CreateTable", "ResourceInUseException", f"Table exists: {name}")
-        amendable = name in self._amendable_tables
-        self.tables[name] = SimulatedTable(description, amendable=amendable)
-        return _answer(TableDescription=dict(description))
+        mutable = name in self._mutable_tables
+        self.tables[name] = SimulatedTable(description, mutable=mutable)
+        return _response(TableDescription=dict(description))
 
     def _table(self, operation: str, name: str) -> SimulatedTable:
         table = self._find(name)
@@ -218,7 +222,7 @@ class SimulatedDynamoDB:
         return table
 
     def _find(self, name: str) -> SimulatedTable | None:
-        return None if self.faults.is_gone(name) else self.tables.get(name)
+        return None if self.faults.is_missing(name) else self.tables.get(name)
 
     def _put(
         self, table_name: str, item: dict[str, Any], conditions: tuple[Existence, ...]
@@ -226,9 +230,9 @@ class SimulatedDynamoDB:
         table = self._table("PutItem", table_name)
         with _validated("PutItem"):
             key = table.key_of(item)
-            _demand("PutItem", conditions, table.find(key))
+            _require("PutItem", conditions, table.find(key))
             table.put(key, item)
-        return _answer()
+        return _response()
 
     def _update(
         self,
@@ -243,25 +247,25 @@ class SimulatedDynamoDB:
             if changes.keys() & set(table.key_names):
                 raise KeyMismatchError("Cannot update attribute: it is part of the key")
             record = table.find(exact_key)
-            _demand("UpdateItem", conditions, record)
+            _require("UpdateItem", conditions, record)
             item = {**(record.item if record else key), **changes}
             table.put(exact_key, item)
         return item
 
-    def _amend(self, statement: str, parameters: list[Any]) -> None:
+    def _execute_update(self, statement: str, parameters: list[Any]) -> None:
         with _validated("ExecuteStatement"):
-            amendment = update_statement(statement, parameters)
-            table = self._table("ExecuteStatement", amendment.table_name)
-            # Other equalities than those of the key are not modelled: refused as a wrong key.
-            key = table.exact_key(amendment.equal)
+            update = update_statement(statement, parameters)
+            table = self._table("ExecuteStatement", update.table_name)
+            # Equality conditions on other attributes are not supported and rejected as a wrong key.
+            key = table.exact_key(update.equal)
             record = table.find(key)
-            # Unlike UpdateItem it never creates an item.
+            # Unlike UpdateItem, it never creates an item.
             conditions = (
                 Existence(table.key_names[0], exists=True),
-                *(Existence(name, exists=False) for name in amendment.missing),
+                *(Existence(name, exists=False) for name in update.missing),
             )
-            _demand("ExecuteStatement", conditions, record)
-            table.put(key, {**(record.item if record else {}), **amendment.changes})
+            _require("ExecuteStatement", conditions, record)
+            table.put(key, {**(record.item if record else {}), **update.changes})
 
     def _execute(self, statements: list[tuple[str, list[Any]]]) -> dict[str, Any]:
         inserts = [self._prepared(*statement) for statement in statements]
@@ -274,7 +278,7 @@ class SimulatedDynamoDB:
         responses = [
             self._insert(*insert) if isinstance(insert, tuple) else insert for insert in inserts
         ]
-        return _answer(Responses=responses)
+        return _response(Responses=responses)
 
     def _prepared(
         self, text: str, parameters: list[Any]
@@ -324,7 +328,7 @@ def _validated(operation: str) -> Iterator[None]:
         raise dynamodb_error(operation, "ValidationException", str(error)) from error
 
 
-def _demand(operation: str, conditions: tuple[Existence, ...], record: Record | None) -> None:
+def _require(operation: str, conditions: tuple[Existence, ...], record: Record | None) -> None:
     item = record.item if record else None
     if not all(condition.holds(item) for condition in conditions):
         raise dynamodb_error(operation, "ConditionalCheckFailedException", _REFUSED)
@@ -367,19 +371,19 @@ def _page(
         key = table.key_of(record.item)
         if start is not None and (key <= start if forward else key >= start):
             continue
-        items.append(to_answer(record.item))
+        items.append(to_response(record.item))
         page_bytes += size(record.item)
-        # Told even when nothing follows, as DynamoDB does: only its absence means the end.
-        if len(items) == limit or page_bytes >= _MOST_PAGE_BYTES:
+        # Returned even on a full last page, as by DynamoDB: only its absence means the end.
+        if len(items) == limit or page_bytes >= _MAX_PAGE_BYTES:
             last_key = {name: record.item[name] for name in table.key_names}
             break
-    answer = _answer(Items=items, Count=len(items), ScannedCount=len(items))
-    return {**answer, "LastEvaluatedKey": last_key} if last_key else answer
+    response = _response(Items=items, Count=len(items), ScannedCount=len(items))
+    return {**response, "LastEvaluatedKey": last_key} if last_key else response
 
 
 def _statement_error(code: str, message: str) -> dict[str, Any]:
     return {"Error": {"Code": code, "Message": message}}
 
 
-def _answer(**members: Any) -> dict[str, Any]:
+def _response(**members: Any) -> dict[str, Any]:
     return {**members, "ResponseMetadata": metadata()}

@@ -1,4 +1,4 @@
-"""Carry calls to a simulated service and answers back, not always both."""
+"""Network between callers and a simulated service, which may lose requests and responses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from tests.simulation.faults import Faults, OutcomeKind
+from tests.simulation.faults import CallOutcome, Faults
 from tests.simulation.malformed import malformed
 
 if TYPE_CHECKING:
@@ -24,13 +24,13 @@ T = TypeVar("T")
 
 
 class SimulatedNetwork:
-    """Stand between the callers and one service.
+    """Network in front of one service.
 
     Args:
         service: "sqs" or "dynamodb".
-        faults: What goes wrong.
-        make_error: Makes a ClientError of the service from operation, code and status.
-        throttling_codes: What the service answers when it throttles.
+        faults: Faults to inject.
+        make_error: Returns a ClientError of the service from operation, code and status.
+        throttling_codes: Error codes of throttled calls.
     """
 
     def __init__(
@@ -47,53 +47,53 @@ class SimulatedNetwork:
         self._throttling_codes = throttling_codes
 
     async def call(self, operation: str, effect: Callable[[], T], resource: str = "") -> T:
-        """Do `effect` at the service, between the way there and the way back."""
-        kind = self._faults.kind(self._service)
-        await self.send(operation, kind, effect, resource)
-        answer = effect()
-        await self.answer(operation, kind)
-        return self.spoiled(operation, answer)
+        """Send the request, apply `effect` at the service and return its response."""
+        outcome = self._faults.outcome(self._service)
+        await self.send(operation, outcome, effect, resource)
+        response = effect()
+        await self.respond(operation, outcome)
+        return self.delivered(operation, response)
 
-    def spoiled(self, operation: str, answer: T) -> T:
-        """Return the response as the caller gets it, now and then malformed."""
-        if not isinstance(answer, dict) or not self._faults.happens("malformed"):
-            return answer
-        spoiled: Any = malformed(operation, answer, self._faults.random)
-        return spoiled  # type: ignore[no-any-return] # it pretends to be one
+    def delivered(self, operation: str, response: T) -> T:
+        """Return the response as the caller receives it, sometimes malformed."""
+        if not isinstance(response, dict) or not self._faults.happens("malformed"):
+            return response
+        delivered: Any = malformed(operation, response, self._faults.random)
+        return delivered  # type: ignore[no-any-return] # malformed on purpose
 
     async def send(
-        self, operation: str, kind: OutcomeKind, effect: Callable[[], object], resource: str = ""
+        self, operation: str, outcome: CallOutcome, effect: Callable[[], object], resource: str = ""
     ) -> None:
-        """Go the way to the service; raise when the call does not get through."""
+        """Send the request; raise if it does not take effect."""
         try:
             await asyncio.sleep(self._faults.latency())
         except asyncio.CancelledError:
-            self.land_later(effect)
+            self.apply_later(effect)
             raise
-        if kind is OutcomeKind.THROTTLED:
+        if outcome is CallOutcome.THROTTLED:
             code = self._faults.random.choice(self._throttling_codes)
             raise self._make_error(operation, code, 400)
-        if kind is OutcomeKind.FAILED_BEFORE:
+        if outcome is CallOutcome.FAILED_BEFORE:
             self._fail(operation)
-        if kind is OutcomeKind.LOST_BEFORE:
+        if outcome is CallOutcome.LOST_BEFORE:
             await self._lose(effect)
-        refusal = self._faults.denied(self._service, operation, resource)
-        if refusal is not None:
-            raise self._make_error(operation, refusal, 400)
+        denial_code = self._faults.denied(self._service, operation, resource)
+        if denial_code is not None:
+            raise self._make_error(operation, denial_code, 400)
 
-    async def answer(self, operation: str, kind: OutcomeKind) -> None:
-        """Go the way back; raise when the caller does not learn what was done."""
+    async def respond(self, operation: str, outcome: CallOutcome) -> None:
+        """Send the response; raise if the caller does not receive it."""
         await asyncio.sleep(self._faults.latency())
-        if kind is OutcomeKind.FAILED_AFTER:
+        if outcome is CallOutcome.FAILED_AFTER:
             self._fail(operation)
-        if kind is OutcomeKind.LOST_AFTER:
+        if outcome is CallOutcome.LOST_AFTER:
             await self._lose(None)
 
-    def land_later(self, effect: Callable[[], object]) -> None:
-        """Let a call that its caller gave up take effect after all, now and then."""
-        if self._faults.happens("late_landing"):
-            delay = self._faults.up_to(self._faults.durations.late_landing_seconds)
-            asyncio.get_running_loop().call_later(delay, _land, effect)
+    def apply_later(self, effect: Callable[[], object]) -> None:
+        """Apply an abandoned call later, sometimes."""
+        if self._faults.happens("delayed_effect"):
+            delay = self._faults.up_to(self._faults.durations.delayed_effect_seconds)
+            asyncio.get_running_loop().call_later(delay, _apply, effect)
 
     def _fail(self, operation: str) -> NoReturn:
         code, status = self._faults.random.choice(
@@ -102,19 +102,19 @@ class SimulatedNetwork:
         raise self._make_error(operation, code, status)
 
     async def _lose(self, effect: Callable[[], object] | None) -> NoReturn:
-        kind = self._faults.random.randrange(3)
-        if kind == 0:
+        outcome = self._faults.random.randrange(3)
+        if outcome == 0:
             raise ConnectionClosedError(endpoint_url=self._endpoint_url)
-        if kind == 1 and effect:
+        if outcome == 1 and effect:
             if self._faults.coin():
                 raise EndpointConnectionError(endpoint_url=self._endpoint_url, error="refused")
             raise ConnectTimeoutError(endpoint_url=self._endpoint_url)
         if effect:
-            self.land_later(effect)
-        await asyncio.sleep(self._faults.durations.answer_timeout_seconds)
-        raise ReadTimeoutError(endpoint_url=self._endpoint_url, error="no answer")
+            self.apply_later(effect)
+        await asyncio.sleep(self._faults.durations.response_timeout_seconds)
+        raise ReadTimeoutError(endpoint_url=self._endpoint_url, error="no response")
 
 
-def _land(effect: Callable[[], object]) -> None:
+def _apply(effect: Callable[[], object]) -> None:
     with suppress(ClientError):
         effect()

@@ -1,4 +1,4 @@
-"""Keep the messages of one queue: visible, delayed, in flight, back again, expired."""
+"""Messages of one simulated queue and their states."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tests.simulation.aws_errors import sqs_error
-from tests.simulation.sqs_messages import State, StoredMessage, body_md5, handed_out
+from tests.simulation.sqs_messages import State, StoredMessage, body_md5, to_response
 from tests.simulation.virtual_clock import START
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.simulation.faults import Faults
 
-MOST_VISIBILITY_SECONDS = 43_200
+MAX_VISIBILITY_SECONDS = 43_200
 _PASSED_OVER_SECONDS = 0.1
 _START_TIMESTAMP = START.timestamp()
 _DEFAULTS = {
@@ -30,23 +30,23 @@ _DEFAULTS = {
 }
 
 
-class ReplayObserver(Protocol):
-    """Be told of what happens in a queue, at the moment at which it happens."""
+class QueueObserver(Protocol):
+    """Callback for every event of a queue."""
 
     def __call__(
         self, queue: SimulatedQueue, event: str, message: StoredMessage, seconds: float, /
     ) -> None:
-        """Look, and change nothing."""
+        """Handle an event without changing the queue."""
 
 
 class SimulatedQueue:
-    """Behave as a standard queue at one server; every method is one atomic step.
+    """Standard queue; every method is one atomic step.
 
     Args:
         name: The queue's name.
         url: Its URL.
         arn: Its ARN.
-        faults: What goes wrong.
+        faults: Faults to inject.
         queue_by_arn: Finds the dead-letter queue.
     """
 
@@ -63,8 +63,8 @@ class SimulatedQueue:
         self.arn = arn
         self.messages: dict[int, StoredMessage] = {}
         self.expired: list[StoredMessage] = []
-        self.handed_out_count = 0
-        self.watcher: ReplayObserver | None = None
+        self.received_count = 0
+        self.observer: QueueObserver | None = None
         self._faults = faults
         self._queue_by_arn = queue_by_arn
         self._visible: deque[StoredMessage] = deque()
@@ -93,7 +93,7 @@ class SimulatedQueue:
         delay_seconds: int | None,
     ) -> StoredMessage:
         """Add a message."""
-        number = self._take_number()
+        number = self._next()
         message = StoredMessage(
             number=number,
             message_id=f"{number:08x}-0000-4000-8000-{_digits(self.name)}",
@@ -105,39 +105,39 @@ class SimulatedQueue:
         )
         delay = self._delay_seconds if delay_seconds is None else delay_seconds
         self._add(message, delay)
-        self._tell("sent", message)
+        self._notify("sent", message)
         return message
 
-    def take(
+    def receive(
         self,
         limit: int,
         visibility_seconds: int | None,
         attribute_names: Iterable[str] = (),
         system_attribute_names: Iterable[str] = (),
     ) -> list[dict[str, Any]]:
-        """Hand out up to `limit` visible messages and hide them."""
-        self._surface()
+        """Receive up to `limit` visible messages and hide them."""
+        self._show_due()
         seconds = self._visibility_seconds if visibility_seconds is None else visibility_seconds
-        answers: list[dict[str, Any]] = []
+        responses: list[dict[str, Any]] = []
         for _ in range(len(self._visible)):
-            if len(answers) == limit:
+            if len(responses) == limit:
                 break
             message = self._visible.popleft()
-            if message.state is not State.VISIBLE or self._moved_away(message):
+            if message.state is not State.VISIBLE or self._was_moved(message):
                 continue
             if self._faults.happens("out_of_order"):
                 self._visible.append(message)
                 continue
-            self._hand_out(message, seconds)
-            answers.append(handed_out(message, attribute_names, system_attribute_names))
-        return answers
+            self._receive(message, seconds)
+            responses.append(to_response(message, attribute_names, system_attribute_names))
+        return responses
 
     def delete(self, operation: str, receipt_handle: str) -> None:
-        """Delete by handle; an old handle deletes nothing, without an error."""
+        """Delete by receipt handle; an old handle succeeds without deleting."""
         message = self._find(operation, receipt_handle)
         if message is None or message.receipt_handle != receipt_handle:
             return
-        self._tell("deleted", message)
+        self._notify("deleted", message)
         if self._faults.happens("reappearance"):
             delay = self._faults.up_to(self._faults.durations.reappearance_seconds)
             message.receipt_handle = ""
@@ -157,10 +157,10 @@ class SimulatedQueue:
             )
         if message.receipt_handle != receipt_handle:
             raise sqs_error(operation, "ReceiptHandleIsInvalid")
-        self._surface()
+        self._show_due()
         if message.state is not State.IN_FLIGHT:
             raise sqs_error(operation, "MessageNotInflight")
-        if _now() + seconds > message.received_at + MOST_VISIBILITY_SECONDS:
+        if _now() + seconds > message.received_at + MAX_VISIBILITY_SECONDS:
             raise sqs_error(
                 operation,
                 "InvalidParameterValueException",
@@ -168,11 +168,11 @@ class SimulatedQueue:
                 "VisibilityTimeout for the message is beyond the limit [43200 seconds].",
             )
         self._hide(message, State.IN_FLIGHT, seconds)
-        self._tell("changed", message, seconds)
+        self._notify("changed", message, seconds)
 
     def counts(self) -> dict[str, str]:
-        """Count the messages by state, as queue attributes."""
-        self._surface()
+        """Return the number of messages by state, as queue attributes."""
+        self._show_due()
         self.expire()
         states = Counter(message.state for message in self.messages.values())
         return {
@@ -182,30 +182,30 @@ class SimulatedQueue:
         }
 
     def expire(self) -> None:
-        """Drop what has been here for longer than the retention period, in flight or not."""
+        """Remove messages older than the retention period, even those in flight."""
         for message in list(self.messages.values()):
             self._expire(message)
 
-    def adopt(self, message: StoredMessage, source_arn: str) -> None:
-        """Take over a dead letter, with its id and its original enqueue time."""
+    def add_moved(self, message: StoredMessage, source_arn: str) -> None:
+        """Add a message that the redrive policy moved, with its id and original sent time."""
         resets = self._faults.happens("redrive_resets_count")
-        adopted = replace(
+        moved = replace(
             message,
-            number=self._take_number(),
+            number=self._next(),
             receive_count=0 if resets else message.receive_count,
             first_received_at=0.0,
             receipt_handle="",
             system_attributes=message.system_attributes | {"DeadLetterQueueSourceArn": source_arn},
         )
-        self._add(adopted, 0)
-        self._tell("adopted", adopted)
+        self._add(moved, 0)
+        self._notify("moved", moved)
 
     async def wait_for_arrival(self, deadline: float) -> None:
         """Wait until something may have become visible, or until the deadline."""
         loop = asyncio.get_running_loop()
         self._forget_stale()
         wake_at = min(deadline, self._hidden[0][0]) if self._hidden else deadline
-        if self._visible:  # passed over
+        if self._visible:  # skipped by out_of_order
             wake_at = min(wake_at, loop.time() + _PASSED_OVER_SECONDS)
         waiter: asyncio.Future[None] = loop.create_future()
         timer = loop.call_at(wake_at, _wake, waiter)
@@ -216,7 +216,7 @@ class SimulatedQueue:
             timer.cancel()
             self._waiters.remove(waiter)
 
-    def _take_number(self) -> int:
+    def _next(self) -> int:
         self._next_number += 1
         return self._next_number
 
@@ -240,23 +240,23 @@ class SimulatedQueue:
         if self._waiters and self._hidden[0][2] is message:
             self._wake_all()
 
-    def _hand_out(self, message: StoredMessage, visibility_seconds: int) -> None:
+    def _receive(self, message: StoredMessage, visibility_seconds: int) -> None:
         now = _now()
-        self.handed_out_count += 1
+        self.received_count += 1
         message.receive_count += 1
         message.received_at = now
         message.first_received_at = message.first_received_at or now + _START_TIMESTAMP
-        message.receipt_handle = f"{self.name}:{message.number}:{self.handed_out_count}"
-        self._tell("handed out", message)
-        if self._faults.happens("duplicate_delivery"):
-            # Sometimes at once, so that one answer holds the message twice.
+        message.receipt_handle = f"{self.name}:{message.number}:{self.received_count}"
+        self._notify("received", message)
+        if self._faults.happens("duplicate_receive"):
+            # Sometimes at once, so that one response contains the message twice.
             back = self._visible.appendleft if self._faults.coin() else self._visible.append
             back(message)
             self._wake_all()
         else:
             self._hide(message, State.IN_FLIGHT, visibility_seconds)
 
-    def _surface(self) -> None:
+    def _show_due(self) -> None:
         now = _now()
         while self._hidden and self._hidden[0][0] <= now:
             until, _, message = heapq.heappop(self._hidden)
@@ -271,7 +271,7 @@ class SimulatedQueue:
         while self._hidden and _stale(self._hidden[0][0], self._hidden[0][2]):
             heapq.heappop(self._hidden)
 
-    def _moved_away(self, message: StoredMessage) -> bool:
+    def _was_moved(self, message: StoredMessage) -> bool:
         if self._expire(message):
             return True
         if not self._max_receive_count or message.receive_count < self._max_receive_count:
@@ -280,7 +280,7 @@ class SimulatedQueue:
         if dead_letters is None:
             return False
         self._remove(message)
-        dead_letters.adopt(message, self.arn)
+        dead_letters.add_moved(message, self.arn)
         return True
 
     def _expire(self, message: StoredMessage) -> bool:
@@ -290,11 +290,11 @@ class SimulatedQueue:
         self._remove(message)
         if not deleted:
             self.expired.append(message)
-            self._tell("expired", message)
+            self._notify("expired", message)
         return True
 
     def _remove(self, message: StoredMessage) -> None:
-        message.state = State.GONE
+        message.state = State.REMOVED
         del self.messages[message.number]
 
     def _find(self, operation: str, receipt_handle: str) -> StoredMessage | None:
@@ -308,9 +308,9 @@ class SimulatedQueue:
         message = self.messages.get(int(rest))
         return None if message is None or self._expire(message) else message
 
-    def _tell(self, event: str, message: StoredMessage, seconds: float = 0.0) -> None:
-        if self.watcher is not None:
-            self.watcher(self, event, message, seconds)
+    def _notify(self, event: str, message: StoredMessage, seconds: float = 0.0) -> None:
+        if self.observer is not None:
+            self.observer(self, event, message, seconds)
 
     def _wake_all(self) -> None:
         for waiter in self._waiters:

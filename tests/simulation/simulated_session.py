@@ -1,4 +1,4 @@
-"""Stand in for aioboto3.Session, with a death that nothing can clean up after."""
+"""Simulated aioboto3.Session that can be killed without clean-up."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OPENING_SECONDS = 0.05
 
 
 class SimulatedSession:
-    """Be one process's session; several may share the same services.
+    """Session of one process; sessions may share services.
 
     Args:
         sqs: The simulated SQS.
@@ -47,12 +47,12 @@ class SimulatedSession:
         return Opening(SimulatedResource(SimulatedMeta(client)), client, self)
 
     def kill(self) -> None:
-        """Die: no call of this session has any further effect, or answers."""
+        """Kill the session: its calls neither take effect nor return any more."""
         self.killed = True
 
 
 class SimulatedClient:
-    """Pass calls on to a simulated service for as long as the process lives."""
+    """Client that forwards calls to a simulated service until the process is killed."""
 
     def __init__(self, service: Any, session: SimulatedSession) -> None:
         self._service = service
@@ -69,33 +69,33 @@ class SimulatedClient:
     async def _call(self, operation: Callable[..., Any], **request: Any) -> Any:
         if not self._is_open:
             raise HTTPClientError(error="Session is closed")
-        return await _Leash(operation(**request), self._session)
+        return await _KillableCall(operation(**request), self._session)
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedMeta:
-    """Hold a resource's client."""
+    """`meta` of a resource, with its client."""
 
     client: SimulatedClient
 
 
 @dataclass(slots=True)
 class SimulatedResource:
-    """Hold what a DynamoDB resource is used for here."""
+    """Simulated DynamoDB resource."""
 
     meta: SimulatedMeta
 
 
 @dataclass(slots=True, eq=False)
 class Opening(Generic[T]):
-    """Open a client or resource, which takes a moment, and close it."""
+    """Context manager that opens and closes a client or resource."""
 
     opened: T
     _client: SimulatedClient = field(repr=False)
     _session: SimulatedSession = field(repr=False)
 
     async def __aenter__(self) -> T:
-        await _Leash(asyncio.sleep(_OPENING_SECONDS), self._session)
+        await _KillableCall(asyncio.sleep(_OPENING_SECONDS), self._session)
         self._client._is_open = True
         self._session.open_count += 1
         return self.opened
@@ -107,8 +107,8 @@ class Opening(Generic[T]):
         await asyncio.sleep(0)
 
 
-class _Leash:
-    """Drive a call step by step, and let go of it when the process is dead."""
+class _KillableCall:
+    """Awaitable that runs a call step by step and stops when the process is killed."""
 
     def __init__(self, call: Coroutine[Any, Any, Any], session: SimulatedSession) -> None:
         self._call = call

@@ -1,5 +1,5 @@
-"""Answer the calls of an aiobotocore SQS client from memory."""
-# ruff: noqa: N803 - the arguments bear AWS's names
+"""In-memory simulation of an aiobotocore SQS client."""
+# ruff: noqa: N803 - AWS's parameter names
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from tests.simulation.aws_errors import metadata, sqs_error
 from tests.simulation.simulated_network import SimulatedNetwork
-from tests.simulation.simulated_queue import MOST_VISIBILITY_SECONDS, SimulatedQueue
+from tests.simulation.simulated_queue import MAX_VISIBILITY_SECONDS, SimulatedQueue
 from tests.simulation.sqs_messages import attributes_md5, size
 from tests.simulation.virtual_clock import START
 
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 
 _ACCOUNT = "000000000000"
 _REGION = "eu-west-1"
-_MOST_ENTRIES = 10
-_MOST_BYTES = 1024 * 1024
-_MOST_ATTRIBUTES = 10
-_MOST_WAIT_SECONDS = 20
-_MOST_DELAY_SECONDS = 900
+_MAX_ENTRIES = 10
+_MAX_BYTES = 1024 * 1024
+_MAX_ATTRIBUTES = 10
+_MAX_WAIT_SECONDS = 20
+_MAX_DELAY_SECONDS = 900
 _ENTRY_ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
-# XML 1.0's characters, as SQS demands.
+# Characters of XML 1.0, as SQS requires.
 _BODY = re.compile("[\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+")
 
 
 class SimulatedSQS:
-    """Hold queues and behave as the SQS API does, faults included.
+    """SQS API with queues in memory and injected faults.
 
     Args:
-        faults: What goes wrong.
+        faults: Faults to inject.
 
     Attributes:
-        date: Makes the Date header of a response to a poll.
+        date: Returns the Date header of a receive response.
     """
 
     def __init__(self, faults: Faults) -> None:
@@ -57,7 +57,7 @@ class SimulatedSQS:
         )
 
     def queue(self, name: str) -> SimulatedQueue:
-        """Return a queue by its name, to look inside."""
+        """Return a queue by name, for inspection."""
         return next(queue for queue in self.queues.values() if queue.name == name)
 
     async def create_queue(
@@ -70,7 +70,7 @@ class SimulatedSQS:
         url = _url(QueueName)
         effect = partial(self._queue, "GetQueueUrl", url)
         await self._network.call("GetQueueUrl", effect)
-        return _answer(QueueUrl=url)
+        return _response(QueueUrl=url)
 
     async def get_queue_attributes(
         self, *, QueueUrl: str, AttributeNames: Sequence[str] = ()
@@ -83,14 +83,14 @@ class SimulatedSQS:
     ) -> dict[str, Any]:
         def effect() -> dict[str, Any]:
             self._queue("SetQueueAttributes", QueueUrl).configure(Attributes)
-            return _answer()
+            return _response()
 
         return await self._network.call("SetQueueAttributes", effect)
 
     async def send_message(self, *, QueueUrl: str, **entry: Any) -> dict[str, Any]:
         def effect() -> dict[str, Any]:
             queue = self._queue("SendMessage", QueueUrl)
-            return _answer(**_send(queue, "SendMessage", **entry))
+            return _response(**_send(queue, "SendMessage", **entry))
 
         return await self._network.call("SendMessage", effect)
 
@@ -112,26 +112,26 @@ class SimulatedSQS:
         MessageAttributeNames: Collection[str] = (),
     ) -> dict[str, Any]:
         operation = "ReceiveMessage"
-        _check(operation, "MaxNumberOfMessages", MaxNumberOfMessages, 1, _MOST_ENTRIES)
-        _check(operation, "WaitTimeSeconds", WaitTimeSeconds, 0, _MOST_WAIT_SECONDS)
-        _check(operation, "VisibilityTimeout", VisibilityTimeout, 0, MOST_VISIBILITY_SECONDS)
+        _check(operation, "MaxNumberOfMessages", MaxNumberOfMessages, 1, _MAX_ENTRIES)
+        _check(operation, "WaitTimeSeconds", WaitTimeSeconds, 0, _MAX_WAIT_SECONDS)
+        _check(operation, "VisibilityTimeout", VisibilityTimeout, 0, MAX_VISIBILITY_SECONDS)
         system = (*AttributeNames, *MessageSystemAttributeNames)
 
-        def take() -> list[dict[str, Any]]:
+        def receive() -> list[dict[str, Any]]:
             queue = self._queue(operation, QueueUrl)
             surplus = self.faults.happens("surplus_messages")
-            most = MaxNumberOfMessages + (self.faults.random.randrange(1, 15) if surplus else 0)
-            return queue.take(most, VisibilityTimeout, MessageAttributeNames, system)
+            limit = MaxNumberOfMessages + (self.faults.random.randrange(1, 15) if surplus else 0)
+            return queue.receive(limit, VisibilityTimeout, MessageAttributeNames, system)
 
-        messages = await self._poll(operation, QueueUrl, WaitTimeSeconds, take)
-        answer = _answer(Messages=messages) if messages else _answer()
-        answer["ResponseMetadata"]["HTTPHeaders"] = {"date": self.date()}
-        return self._network.spoiled(operation, answer)
+        messages = await self._poll(operation, QueueUrl, WaitTimeSeconds, receive)
+        response = _response(Messages=messages) if messages else _response()
+        response["ResponseMetadata"]["HTTPHeaders"] = {"date": self.date()}
+        return self._network.delivered(operation, response)
 
     async def delete_message(self, *, QueueUrl: str, ReceiptHandle: str) -> dict[str, Any]:
         def effect() -> dict[str, Any]:
             self._queue("DeleteMessage", QueueUrl).delete("DeleteMessage", ReceiptHandle)
-            return _answer()
+            return _response()
 
         return await self._network.call("DeleteMessage", effect)
 
@@ -154,7 +154,7 @@ class SimulatedSQS:
         def effect() -> dict[str, Any]:
             queue = self._queue(operation, QueueUrl)
             _change_visibility(queue, operation, ReceiptHandle, VisibilityTimeout)
-            return _answer()
+            return _response()
 
         return await self._network.call(operation, effect)
 
@@ -176,22 +176,22 @@ class SimulatedSQS:
         operation: str,
         url: str,
         wait_seconds: int | None,
-        take: Callable[[], list[dict[str, Any]]],
+        receive: Callable[[], list[dict[str, Any]]],
     ) -> list[dict[str, Any]]:
-        kind = self.faults.kind("sqs")
-        await self._network.send(operation, kind, take)
+        outcome = self.faults.outcome("sqs")
+        await self._network.send(operation, outcome, receive)
         queue = self._queue(operation, url)
         loop = asyncio.get_running_loop()
         seconds = queue.wait_seconds if wait_seconds is None else wait_seconds
         deadline = loop.time() + seconds
-        # Handed out before the last await: a poll that is cancelled on it strands its messages.
-        while not (messages := take()) and loop.time() < deadline:
+        # Received before the last await: a poll cancelled there leaves its messages in flight.
+        while not (messages := receive()) and loop.time() < deadline:
             try:
                 await queue.wait_for_arrival(deadline)
             except asyncio.CancelledError:
-                self._network.land_later(take)
+                self._network.apply_later(receive)
                 raise
-        await self._network.answer(operation, kind)
+        await self._network.respond(operation, outcome)
         return messages
 
     def _create(self, name: str, attributes: Mapping[str, str]) -> dict[str, Any]:
@@ -204,26 +204,26 @@ class SimulatedSQS:
             self.queues[url] = known
         elif attributes.items() - known.attributes.items():
             raise sqs_error("CreateQueue", "QueueNameExists")
-        return _answer(QueueUrl=url)
+        return _response(QueueUrl=url)
 
     def _queue(self, operation: str, url: str) -> SimulatedQueue:
         queue = self.queues.get(url)
-        if queue is None or self.faults.is_gone(queue.name):
+        if queue is None or self.faults.is_missing(queue.name):
             message = "The specified queue does not exist."
             raise sqs_error(operation, "QueueDoesNotExist", message)
         return queue
 
     def _queue_by_arn(self, arn: str) -> SimulatedQueue | None:
         known = (queue for queue in self.queues.values() if queue.arn == arn)
-        return next((queue for queue in known if not self.faults.is_gone(queue.name)), None)
+        return next((queue for queue in known if not self.faults.is_missing(queue.name)), None)
 
     def _attributes(self, url: str, names: Sequence[str]) -> dict[str, Any]:
         queue = self._queue("GetQueueAttributes", url)
         known = {**queue.attributes, **queue.counts(), "QueueArn": queue.arn}
         if "All" in names:
-            return _answer(Attributes=known)
+            return _response(Attributes=known)
         wanted = {name: known[name] for name in names if name in known}
-        return _answer(Attributes=wanted) if wanted else _answer()
+        return _response(Attributes=wanted) if wanted else _response()
 
     def _send_batch(self, url: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         operation = "SendMessageBatch"
@@ -231,7 +231,7 @@ class SimulatedSQS:
         total = sum(
             size(entry["MessageBody"], entry.get("MessageAttributes", {})) for entry in entries
         )
-        if total > _MOST_BYTES:
+        if total > _MAX_BYTES:
             raise sqs_error(operation, "BatchRequestTooLong")
         return self._each(operation, entries, lambda entry: _send(queue, operation, **entry))
 
@@ -254,14 +254,14 @@ class SimulatedSQS:
                 successful.append({"Id": entry_id, **effect(request)})
             except ClientError as error:
                 code = error.response["Error"].get("Code", "")
-                # An entry tells the modelled name, whatever prefix a whole call's error has.
+                # Entries contain the modeled name, without the prefix of errors of whole calls.
                 failed.append(_failed(entry_id, code.rpartition(".")[2], sender=True))
-        answer = _answer()
+        response = _response()
         if successful:
-            answer["Successful"] = successful
+            response["Successful"] = successful
         if failed:
-            answer["Failed"] = failed
-        return answer
+            response["Failed"] = failed
+        return response
 
 
 def _date() -> str:
@@ -274,7 +274,7 @@ def _url(name: str) -> str:
     return f"https://sqs.{_REGION}.amazonaws.com/{_ACCOUNT}/{name}"
 
 
-def _answer(**members: Any) -> dict[str, Any]:
+def _response(**members: Any) -> dict[str, Any]:
     return {**members, "ResponseMetadata": metadata()}
 
 
@@ -282,20 +282,20 @@ def _failed(entry_id: str, code: str, *, sender: bool) -> dict[str, Any]:
     return {"Id": entry_id, "SenderFault": sender, "Code": code, "Message": code}
 
 
-def _check(operation: str, name: str, value: int | None, least: int, most: int) -> None:
-    if value is not None and not least <= value <= most:
+def _check(operation: str, name: str, value: int | None, minimum: int, limit: int) -> None:
+    if value is not None and not minimum <= value <= limit:
         raise sqs_error(
             operation,
             "InvalidParameterValueException",
             f"Value {value} for parameter {name} is invalid. "
-            f"Reason: Must be between {least} and {most}, if provided.",
+            f"Reason: Must be between {minimum} and {limit}, if provided.",
         )
 
 
 def _check_entries(operation: str, entries: Sequence[Mapping[str, Any]]) -> None:
     if not entries:
         raise sqs_error(operation, "EmptyBatchRequest")
-    if len(entries) > _MOST_ENTRIES:
+    if len(entries) > _MAX_ENTRIES:
         raise sqs_error(operation, "TooManyEntriesInBatchRequest")
     if len({entry["Id"] for entry in entries}) < len(entries):
         raise sqs_error(operation, "BatchEntryIdsNotDistinct")
@@ -314,7 +314,7 @@ def _send(
     MessageGroupId: str | None = None,
 ) -> dict[str, Any]:
     attributes = MessageAttributes or {}
-    _check(operation, "DelaySeconds", DelaySeconds, 0, _MOST_DELAY_SECONDS)
+    _check(operation, "DelaySeconds", DelaySeconds, 0, _MAX_DELAY_SECONDS)
     _check_content(queue, operation, MessageBody, attributes)
     system = {
         name: attribute["StringValue"]
@@ -323,10 +323,10 @@ def _send(
     if MessageGroupId is not None:
         system["MessageGroupId"] = MessageGroupId
     message = queue.send(MessageBody, attributes, system, DelaySeconds)
-    answer = {"MessageId": message.message_id, "MD5OfMessageBody": message.body_md5}
+    response = {"MessageId": message.message_id, "MD5OfMessageBody": message.body_md5}
     if attributes:
-        answer["MD5OfMessageAttributes"] = attributes_md5(attributes)
-    return answer
+        response["MD5OfMessageAttributes"] = attributes_md5(attributes)
+    return response
 
 
 def _check_content(
@@ -336,7 +336,7 @@ def _check_content(
         raise sqs_error(operation, "MissingParameter", "MessageBody is missing")
     if not _BODY.fullmatch(body):
         raise sqs_error(operation, "InvalidMessageContents")
-    if len(attributes) > _MOST_ATTRIBUTES:
+    if len(attributes) > _MAX_ATTRIBUTES:
         raise sqs_error(
             operation,
             "InvalidParameterValueException",
@@ -359,6 +359,6 @@ def _delete(queue: SimulatedQueue, operation: str, *, ReceiptHandle: str) -> dic
 def _change_visibility(
     queue: SimulatedQueue, operation: str, ReceiptHandle: str, VisibilityTimeout: int
 ) -> dict[str, Any]:
-    _check(operation, "VisibilityTimeout", VisibilityTimeout, 0, MOST_VISIBILITY_SECONDS)
+    _check(operation, "VisibilityTimeout", VisibilityTimeout, 0, MAX_VISIBILITY_SECONDS)
     queue.change_visibility(operation, ReceiptHandle, VisibilityTimeout)
     return {}

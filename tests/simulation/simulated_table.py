@@ -1,4 +1,4 @@
-"""Keep the items of one table and notice when one changes or vanishes."""
+"""Items of one table, with detection of changed and missing items."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ if TYPE_CHECKING:
 
 Key = tuple[str, str]
 
-_MOST_ITEM_BYTES = 400 * 1024
+_MAX_ITEM_BYTES = 400 * 1024
 
 
 class KeyMismatchError(ValueError):
     """An item or key does not fit the table's key schema."""
 
 
-class LedgerChangedError(AssertionError):
-    """An item that must stay as it was written has changed or vanished."""
+class RecordsChangedError(AssertionError):
+    """An immutable item has changed or is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Hold an item and the moment at which it was written."""
+    """Item with the time at which it was written."""
 
     item: dict[str, Any]
     written_at: float
 
 
 class SimulatedTable:
-    """Hold items by partition and sort key, both strings.
+    """Items by partition and sort key, both strings.
 
     Args:
-        description: The answer of CreateTable.
-        amendable: Whether items may be replaced and updated.
+        description: Response of CreateTable.
+        mutable: Whether items may be replaced and updated.
     """
 
-    def __init__(self, description: dict[str, Any], *, amendable: bool) -> None:
+    def __init__(self, description: dict[str, Any], *, mutable: bool) -> None:
         self.description = description
         self.key_names = tuple(
             element["AttributeName"]
@@ -48,28 +48,28 @@ class SimulatedTable:
         )
         self.partitions: dict[str, dict[str, Record]] = {}
         self.violations: list[str] = []
-        self._amendable = amendable
-        self._journal: dict[Key, dict[str, Any]] = {}
+        self._mutable = mutable
+        self._written: dict[Key, dict[str, Any]] = {}
 
     @property
     def name(self) -> str:
-        """Return the table's name."""
+        """Name of the table."""
         name: str = self.description["TableName"]
         return name
 
     def __len__(self) -> int:
-        return len(self._journal)
+        return len(self._written)
 
     def items(self) -> list[dict[str, Any]]:
-        """Return every item, in the order of first writing, to look at."""
+        """Return all items in the order of their first write."""
         return [
             self.partitions[partition][sort].item
-            for partition, sort in self._journal
+            for partition, sort in self._written
             if sort in self.partitions.get(partition, {})
         ]
 
     def key_of(self, item: Mapping[str, Any]) -> Key:
-        """Return an item's key."""
+        """Return the key of an item."""
         values = []
         for name in self.key_names:
             value = item.get(name)
@@ -83,29 +83,29 @@ class SimulatedTable:
         return values[0], values[1] if len(values) > 1 else ""
 
     def exact_key(self, key: Mapping[str, Any]) -> Key:
-        """Return a request's `Key`, which must hold the key's attributes and no more."""
+        """Return the key of a request; `key` must contain exactly the key attributes."""
         if set(key) != set(self.key_names):
             raise KeyMismatchError("The provided key element does not match the schema")
         return self.key_of(key)
 
     def find(self, key: Key) -> Record | None:
-        """Return the record with a key."""
+        """Return the record with a key; None if there is none."""
         partition = self.partitions.get(key[0])
         return partition.get(key[1]) if partition else None
 
     def put(self, key: Key, item: dict[str, Any]) -> None:
-        """Write an item, over another one if need be."""
-        if len(item) > 1000 or size(item) > _MOST_ITEM_BYTES:
+        """Write an item; overwriting a different item is a violation unless mutable."""
+        if len(item) > 1000 or size(item) > _MAX_ITEM_BYTES:
             raise KeyMismatchError("Item size has exceeded the maximum allowed size")
         before = self.find(key)
-        if before is not None and before.item != item and not self._amendable:
+        if before is not None and before.item != item and not self._mutable:
             self._violated(f"{self.name}: the item {key} was overwritten")
         record = Record(item, asyncio.get_running_loop().time())
         self.partitions.setdefault(key[0], {})[key[1]] = record
-        self._journal[key] = dict(item)
+        self._written[key] = dict(item)
 
     def select(self, within: Callable[[Key], bool], partitions: Sequence[str]) -> list[Record]:
-        """Return records in order of their keys."""
+        """Return the selected records in key order."""
         return [
             record
             for partition in partitions
@@ -114,20 +114,20 @@ class SimulatedTable:
         ]
 
     def verify(self) -> None:
-        """Check every item against what was written, and raise on the first difference."""
+        """Raise RecordsChangedError if an item differs from what was written."""
         if self.violations:
-            raise LedgerChangedError("; ".join(self.violations))
-        for key, written in self._journal.items():
+            raise RecordsChangedError("; ".join(self.violations))
+        for key, written in self._written.items():
             record = self.find(key)
             if record is None:
-                raise LedgerChangedError(f"{self.name}: the item {key} has vanished")
+                raise RecordsChangedError(f"{self.name}: the item {key} is missing")
             if record.item != written:
-                raise LedgerChangedError(f"{self.name}: the item {key} has changed")
+                raise RecordsChangedError(f"{self.name}: the item {key} has changed")
 
     def _violated(self, message: str) -> None:
         # Noted as well as raised: the program under test may swallow the exception.
         self.violations.append(message)
-        raise LedgerChangedError(message)
+        raise RecordsChangedError(message)
 
 
 def _by_key(entry: tuple[str, Record]) -> str:

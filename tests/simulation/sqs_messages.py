@@ -1,4 +1,4 @@
-"""Keep one SQS message and what the service tells about it."""
+"""SQS messages as stored and as returned by the service."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 
 class State(Enum):
-    """Name where a message is."""
+    """State of a message."""
 
     VISIBLE = auto()
     DELAYED = auto()
     IN_FLIGHT = auto()
-    REAPPEARING = auto()  # deleted, but one server has not heard of it
-    GONE = auto()
+    REAPPEARING = auto()  # deleted, but visible again later
+    REMOVED = auto()
 
 
 @dataclass(slots=True, eq=False)
 class StoredMessage:
-    """Hold a message in a queue."""
+    """Message in a queue."""
 
     number: int
     message_id: str
@@ -42,12 +42,12 @@ class StoredMessage:
 
 
 def body_md5(body: str) -> str:
-    """Digest a body as SQS does."""
+    """Return the MD5 digest of a body, as SQS does."""
     return hashlib.md5(body.encode(), usedforsecurity=False).hexdigest()
 
 
 def attributes_md5(attributes: Mapping[str, Any]) -> str:
-    """Digest message attributes as SQS does."""
+    """Return the MD5 digest of message attributes, as SQS does."""
     digest = hashlib.md5(usedforsecurity=False)
     for name in sorted(attributes):
         attribute = attributes[name]
@@ -61,7 +61,7 @@ def attributes_md5(attributes: Mapping[str, Any]) -> str:
 
 
 def size(body: str, attributes: Mapping[str, Any]) -> int:
-    """Count the bytes that the size limit counts."""
+    """Return the size in bytes that counts towards the message size limit."""
     total = len(body.encode())
     for name, attribute in attributes.items():
         value = attribute.get("BinaryValue") or attribute.get("StringValue", "").encode()
@@ -69,13 +69,13 @@ def size(body: str, attributes: Mapping[str, Any]) -> int:
     return total
 
 
-def handed_out(
+def to_response(
     message: StoredMessage,
     attribute_names: Iterable[str],
     system_attribute_names: Iterable[str],
 ) -> dict[str, Any]:
-    """Make the element of a receive's `Messages`."""
-    answer: dict[str, Any] = {
+    """Return an element of `Messages` in a receive response."""
+    response: dict[str, Any] = {
         "MessageId": message.message_id,
         "ReceiptHandle": message.receipt_handle,
         "MD5OfBody": message.body_md5,
@@ -84,11 +84,11 @@ def handed_out(
     if message.attributes:
         wanted = _selected(message.attributes, attribute_names)
         if wanted:
-            answer["MessageAttributes"] = wanted
-            answer["MD5OfMessageAttributes"] = attributes_md5(wanted)
+            response["MessageAttributes"] = wanted
+            response["MD5OfMessageAttributes"] = attributes_md5(wanted)
     if system_attribute_names:
-        answer["Attributes"] = _system_attributes(message, system_attribute_names)
-    return answer
+        response["Attributes"] = _system_attributes(message, system_attribute_names)
+    return response
 
 
 def _selected(attributes: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Half of all responses are malformed, and still nothing is lost, doubled or quoted in a log."""
+"""Tests with malformed responses: nothing is lost, duplicated or quoted in a log."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import pytest
 
 from tests.simulation import faults
 from tests.simulation.faults import FaultRates
-from tests.simulation.scenario import play
+from tests.simulation.scenario import run_seed
 
 
 @pytest.mark.parametrize("first", range(0, 20, 10))
-def test_nothing_is_lost_while_a_server_misbehaves(
+def test_nothing_is_lost_when_half_of_the_responses_are_malformed(
     monkeypatch: pytest.MonkeyPatch, first: int
 ) -> None:
     rates = FaultRates(malformed=0.5, surplus_messages=0.5)
     monkeypatch.setattr(faults.FaultRates, "drawn", lambda *_: rates)
-    reports = [play(seed) for seed in range(first, first + 10)]
+    reports = [run_seed(seed) for seed in range(first, first + 10)]
     assert sum(report.faults for report in reports) > 500
     assert sum(report.recorded for report in reports) > 100

@@ -1,4 +1,4 @@
-"""Each missing permission by itself, for long enough that the redrive policy could act."""
+"""Tests of each missing permission, for long enough that the redrive policy could act."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.simulation.faults import Denial
-from tests.simulation.outages import Outage, Trouble
-from tests.simulation.story import Supervisor, drained, played
-from tests.simulation.traffic import HOPELESS, NEVER, Kind, Sending, plain_ones
+from tests.simulation.outages import Outage, OutageKind
+from tests.simulation.scenario_steps import ProcessManager, run_scenario, wait_until_empty
+from tests.simulation.traffic import HOPELESS, NEVER, Kind, SentMessage, plain_ones
 from tests.simulation.virtual_clock import START
 from tests.simulation.world import World
 from worker.aws.access import Operation
@@ -30,10 +30,10 @@ class Permission:
 
     Attributes:
         service: "sqs" or "dynamodb".
-        call: the call that is refused without it.
-        resource: the queue or table; any, if empty.
-        operation: what the log calls it.
-        action: what the first line of a start without it asks for.
+        call: Operation that is denied without it.
+        resource: Queue or table; any if empty.
+        operation: Its name in the log.
+        action: IAM action that the error of a start without it names.
     """
 
     service: str
@@ -47,13 +47,13 @@ class Permission:
         return f"{self.call} {self.resource}".strip()
 
     def missing(self) -> Outage:
-        """Return the outage that takes it away."""
+        """Return the outage in which this permission is missing."""
         denial = Denial(
             code="AccessDeniedException",
             operations=frozenset({self.call}),
             resource=self.resource,
         )
-        return Outage(Trouble.DENIED, self.service, denial)
+        return Outage(OutageKind.DENIED, self.service, denial)
 
 
 EACH_PERMISSION = pytest.mark.parametrize(
@@ -115,8 +115,8 @@ EACH_PERMISSION = pytest.mark.parametrize(
 )
 
 
-def _mixed(rounds: int) -> list[list[Sending]]:
-    """Return rounds of a good message, one sent twice, and two that must be dead-lettered."""
+def _mixed(rounds: int) -> list[list[SentMessage]]:
+    """Return rounds of a valid message, one sent twice, and two to be dead-lettered."""
     plain = plain_ones(2 * rounds, START.isoformat())
     mixed = []
     for number in range(rounds):
@@ -125,90 +125,95 @@ def _mixed(rounds: int) -> list[list[Sending]]:
         mixed.append([
             good,
             replace(doubled, copies=2),
-            Sending(Kind.MALFORMED, f"nonsense {number}"),
-            Sending(Kind.NO_POLICY, json.dumps(unknown), unknown),
+            SentMessage(Kind.MALFORMED, f"nonsense {number}"),
+            SentMessage(Kind.NO_POLICY, json.dumps(unknown), unknown),
         ])  # fmt: skip
     return mixed
 
 
-async def _sent_over_an_hour(world: World, rounds: list[list[Sending]]) -> None:
-    for sendings in rounds:
-        for sending in sendings:
-            world.send(sending)
+async def _sent_over_an_hour(world: World, rounds: list[list[SentMessage]]) -> None:
+    for sent_messages in rounds:
+        for sent_message in sent_messages:
+            world.send(sent_message)
         await asyncio.sleep(_HOUR_SECONDS / len(rounds))
         assert not _wrongly_dead(world)
 
 
 def _wrongly_dead(world: World) -> set[str]:
-    """Return the dead letters of messages that were recorded or can be."""
-    bodies = {letter.body for letter in world.audit.dead_letters.messages.values()}
-    return {body for body in bodies if world.audit.sendings[body].kind not in HOPELESS}
+    """Return bodies of dead letters that can be recorded."""
+    bodies = {dead_letter.body for dead_letter in world.audit.dead_letters.messages.values()}
+    return {body for body in bodies if world.audit.sent_messages[body].kind not in HOPELESS}
 
 
-async def _finished(world: World, supervisor: Supervisor) -> int:
-    """Check that everything finds its place with the permission; return the dead letters."""
-    await drained(world, 1200)
-    await supervisor.stop()
+async def _finished(world: World, manager: ProcessManager) -> int:
+    """Check that every message is settled; return the number of dead letters."""
+    await wait_until_empty(world, 1200)
+    await manager.stop()
     assert len(world.audit.store) == 2 * _ROUNDS
     assert not _wrongly_dead(world)
     assert len(world.audit.bodies(world.audit.dead_letters)) == 2 * _ROUNDS
-    figures = [worker.pipeline.metrics.accounting for worker in supervisor.lives if worker.pipeline]
+    figures = [
+        worker.pipeline.metrics.accounting for worker in manager.processes if worker.pipeline
+    ]
     assert all(accounting.is_balanced for accounting in figures)
-    letters = len(world.audit.dead_letters.messages)
-    assert sum(accounting.by_kind[OutcomeKind.DEAD_LETTERED] for accounting in figures) == letters
-    return letters
+    dead_letter_count = len(world.audit.dead_letters.messages)
+    assert (
+        sum(accounting.by_kind[OutcomeKind.DEAD_LETTERED] for accounting in figures)
+        == dead_letter_count
+    )
+    return dead_letter_count
 
 
 @EACH_PERMISSION
-def test_a_permission_that_is_missing_at_the_start_costs_no_receive(
+def test_permission_missing_at_the_start_costs_no_receive(
     permission: Permission,
 ) -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         outage = permission.missing()
         world.outages.begin(outage)
-        supervisor = Supervisor(world, "worker")
+        manager = ProcessManager(world, "worker")
         await _sent_over_an_hour(world, _mixed(_ROUNDS))
-        assert world.audit.source.handed_out_count == 0
-        assert len(supervisor.lives) > 5
+        assert world.audit.source.received_count == 0
+        assert len(manager.processes) > 5
         if permission.operation is Operation.RECEIVE:
-            assert isinstance(supervisor.lives[0].failure, GaveUpError)
+            assert isinstance(manager.processes[0].failure, GaveUpError)
             assert world.trace.warnings[f"AWS call failed: {permission.operation}"] > 50
         else:
-            assert isinstance(supervisor.lives[0].failure, AWSDeniedError)
+            assert isinstance(manager.processes[0].failure, AWSDeniedError)
             assert f"missing permissions: grant {permission.action} on " in str(
-                supervisor.lives[0].failure
+                manager.processes[0].failure
             )
         world.outages.end(outage)
-        assert await _finished(world, supervisor) == 2 * _ROUNDS
+        assert await _finished(world, manager) == 2 * _ROUNDS
 
-    played(story, **_SETTINGS, write_api=permission.write_api)
+    run_scenario(scenario, **_SETTINGS, write_api=permission.write_api)
 
 
 @EACH_PERMISSION
-def test_a_permission_that_is_revoked_in_mid_run_makes_no_recorded_message_a_dead_letter(
+def test_permission_revoked_during_a_run_dead_letters_no_recordable_message(
     permission: Permission,
 ) -> None:
-    async def story(world: World) -> None:
-        supervisor = Supervisor(world, "worker")
+    async def scenario(world: World) -> None:
+        manager = ProcessManager(world, "worker")
         rounds = _mixed(_ROUNDS)
-        for sendings in rounds[:5]:
-            for sending in sendings:
-                world.send(sending)
+        for sent_messages in rounds[:5]:
+            for sent_message in sent_messages:
+                world.send(sent_message)
         await asyncio.sleep(2)
         outage = permission.missing()
         world.outages.begin(outage)
         await _sent_over_an_hour(world, rounds[5:])
-        first = supervisor.lives[0]
+        first = manager.processes[0]
         assert isinstance(first.failure, GaveUpError)
         assert first.ended_at < 1000
-        assert len(supervisor.lives) > 5
+        assert len(manager.processes) > 5
         assert world.trace.warnings[f"AWS call failed: {permission.operation}"] >= 5
         assert world.trace.warnings["not ready"] >= 1
         assert max(each.receive_count for each in world.audit.originals.values()) <= 3
         world.outages.end(outage)
-        letters = await _finished(world, supervisor)
-        # Another process cannot know of the dead letter of a message that was never deleted.
+        dead_letter_count = await _finished(world, manager)
+        # A new process does not know that an undeleted message was already dead-lettered.
         undeleted = 1 if permission.operation is Operation.DELETE else 0
-        assert letters == 2 * _ROUNDS + undeleted
+        assert dead_letter_count == 2 * _ROUNDS + undeleted
 
-    played(story, **_SETTINGS, write_api=permission.write_api)
+    run_scenario(scenario, **_SETTINGS, write_api=permission.write_api)

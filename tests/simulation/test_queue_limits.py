@@ -1,4 +1,4 @@
-"""State what becomes of large messages where the queues take less than SQS allows at most."""
+"""Tests of large messages with queues whose size limit is below that of SQS."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ async def _until(pipeline: Pipeline, **expected: Any) -> None:
             await asyncio.sleep(0.5)
 
 
-async def _dead(world: World) -> list[tuple[str, str | None]]:
+async def _dead_letters(world: World) -> list[tuple[str, str | None]]:
     found: list[tuple[str, str | None]] = []
-    while taken := await world.dead_letters.receive(
+    while messages := await world.dead_letters.receive(
         10, wait_seconds=0, visibility_timeout_seconds=300
     ):
-        for each in taken:
-            death = read(each)
-            found.append((each.body, None if death is None else death.reason))
+        for each in messages:
+            info = read(each)
+            found.append((each.body, None if info is None else info.reason))
     return found
 
 
@@ -69,10 +69,10 @@ async def test_invalid_bodies_near_the_limit_are_dead_lettered_at_the_first_rece
         await _until(pipeline, dead_lettered=10)
         assert pipeline.metrics.events["dead_letter_failed"] == 0
         assert pipeline.metrics.accounting.received == 10
-    dead = await _dead(world)
-    assert sorted(text for text, _ in dead) == sorted(near)
-    # At the limit itself nothing fits beside the body.
-    assert [reason for _, reason in dead].count("malformed") == 9
+    dead_letters = await _dead_letters(world)
+    assert sorted(text for text, _ in dead_letters) == sorted(near)
+    # At the limit itself there is no space for attributes.
+    assert [reason for _, reason in dead_letters].count("malformed") == 9
     assert world.bodies(SOURCE) == []
 
 
@@ -85,9 +85,11 @@ async def test_message_that_cannot_be_dead_lettered_is_left_to_redrive_and_fails
         async with _running(world) as pipeline:
             await world.push(large, *small)
             await _until(pipeline, dead_lettered=9)
-            trouble = [each for each in pipeline.health.why_not_ready() if "cannot be sent" in each]
-            assert len(trouble) == 1
-            assert trouble[0].startswith("1 dead letters cannot be sent: ")
+            problems = [
+                each for each in pipeline.health.why_not_ready() if "cannot be sent" in each
+            ]
+            assert len(problems) == 1
+            assert problems[0].startswith("1 dead letters cannot be sent: ")
             await world.push(*(body(number) for number in range(20)))
             await _until(pipeline, recorded=20)
             async with asyncio.timeout(10_000):
@@ -96,7 +98,9 @@ async def test_message_that_cannot_be_dead_lettered_is_left_to_redrive_and_fails
             events = dict(pipeline.metrics.events)
             await asyncio.sleep(500)
             assert pipeline.health.why_not_ready() == []
-    assert sorted(await _dead(world)) == sorted([(large, None), *((s, "malformed") for s in small)])
+    assert sorted(await _dead_letters(world)) == sorted(
+        [(large, None), *((s, "malformed") for s in small)]
+    )
     assert events["left_to_redrive"] == 3, "the receives 4 to 6"
     left = [each for each in logs if each["event"] == "message left to the redrive policy"]
     assert [each["reason"] for each in left] == ["malformed"] * 3

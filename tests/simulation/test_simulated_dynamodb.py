@@ -1,4 +1,4 @@
-"""State how the simulated DynamoDB behaves."""
+"""Tests of the simulated DynamoDB."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from botocore.exceptions import ClientError
 
 from tests.simulation.faults import Faults
 from tests.simulation.simulated_dynamodb import SimulatedDynamoDB
-from tests.simulation.simulated_table import LedgerChangedError
+from tests.simulation.simulated_table import RecordsChangedError
 from tests.simulation.virtual_clock import simulated
 
 INSERT = """INSERT INTO "facts" VALUE {'user_id': ?, 'policy_version': ?, 'n': ?}"""
 KEY = {"user_id": "u", "policy_version": "p#1"}
 
 
-async def _opened(*amendable: str) -> SimulatedDynamoDB:
-    dynamodb = SimulatedDynamoDB(Faults(0), amendable_tables=amendable)
+async def _opened(*mutable: str) -> SimulatedDynamoDB:
+    dynamodb = SimulatedDynamoDB(Faults(0), mutable_tables=mutable)
     await dynamodb.create_table(
         TableName="facts",
         KeySchema=[
@@ -39,16 +39,16 @@ async def _opened(*amendable: str) -> SimulatedDynamoDB:
 
 
 async def _inserted(dynamodb: SimulatedDynamoDB, *keys: tuple[str, str]) -> list[Any]:
-    answer = await dynamodb.batch_execute_statement(
+    response = await dynamodb.batch_execute_statement(
         Statements=[{"Statement": INSERT, "Parameters": [*key, 1]} for key in keys]
     )
-    responses: list[Any] = answer["Responses"]
+    responses: list[Any] = response["Responses"]
     return [response.get("Error", {}).get("Code") for response in responses]
 
 
 def _code(error: pytest.ExceptionInfo[ClientError]) -> str:
-    told: Any = error.value.response["Error"]
-    code: str = told["Code"]
+    details: Any = error.value.response["Error"]
+    code: str = details["Code"]
     return code
 
 
@@ -56,12 +56,12 @@ def _code(error: pytest.ExceptionInfo[ClientError]) -> str:
 async def test_an_insert_stores_the_item() -> None:
     dynamodb = await _opened()
     assert await _inserted(dynamodb, ("u", "p#1")) == [None]
-    answer = await dynamodb.get_item(TableName="facts", Key=KEY, ConsistentRead=True)
-    assert answer["Item"] == {**KEY, "n": Decimal(1)}
+    response = await dynamodb.get_item(TableName="facts", Key=KEY, ConsistentRead=True)
+    assert response["Item"] == {**KEY, "n": Decimal(1)}
 
 
 @simulated
-async def test_an_insert_of_an_existing_key_fails_alone() -> None:
+async def test_insert_of_an_existing_key_fails_only_its_statement() -> None:
     dynamodb = await _opened()
     await _inserted(dynamodb, ("u", "p#1"))
     codes = await _inserted(dynamodb, ("u", "p#0"), ("u", "p#1"), ("u", "p#2"))
@@ -70,7 +70,7 @@ async def test_an_insert_of_an_existing_key_fails_alone() -> None:
 
 
 @simulated
-async def test_the_same_key_twice_in_one_batch_fails_it_whole() -> None:
+async def test_duplicate_key_in_a_batch_fails_the_whole_batch() -> None:
     dynamodb = await _opened()
     with pytest.raises(ClientError) as error:
         await _inserted(dynamodb, ("u", "p#1"), ("v", "p#1"), ("u", "p#1"))
@@ -98,17 +98,17 @@ async def test_a_batch_holds_one_to_twenty_five_statements(count: int) -> None:
     ],
 )
 @simulated
-async def test_a_bad_statement_fails_alone(
+async def test_invalid_statement_fails_only_itself(
     statement: str, parameters: list[Any], code: str
 ) -> None:
     dynamodb = await _opened()
-    answer = await dynamodb.batch_execute_statement(
+    response = await dynamodb.batch_execute_statement(
         Statements=[
             {"Statement": statement, "Parameters": parameters},
             {"Statement": INSERT, "Parameters": ["good", "p#1", 1]},
         ]
     )
-    bad, good = answer["Responses"]
+    bad, good = response["Responses"]
     assert bad["Error"]["Code"] == code
     assert "Error" not in good
 
@@ -129,32 +129,32 @@ async def test_a_conditional_put_writes_once(condition: Any) -> None:
 
 
 @simulated
-async def test_overwriting_an_item_is_a_violation_even_when_swallowed() -> None:
+async def test_overwriting_an_item_is_a_violation_even_if_the_exception_is_swallowed() -> None:
     dynamodb = await _opened()
     await dynamodb.put_item(TableName="facts", Item={**KEY, "n": 1})
-    await dynamodb.put_item(TableName="facts", Item={**KEY, "n": 1})  # the same: no change
+    await dynamodb.put_item(TableName="facts", Item={**KEY, "n": 1})  # same content: no change
     dynamodb.verify()
-    with pytest.raises(LedgerChangedError):
+    with pytest.raises(RecordsChangedError):
         await dynamodb.put_item(TableName="facts", Item={**KEY, "n": 2})
-    with pytest.raises(LedgerChangedError, match="overwritten"):
+    with pytest.raises(RecordsChangedError, match="overwritten"):
         dynamodb.verify()
 
 
 @simulated
-async def test_an_item_that_changed_or_vanished_is_noticed() -> None:
+async def test_changed_or_missing_items_are_detected() -> None:
     dynamodb = await _opened()
     await dynamodb.put_item(TableName="facts", Item={**KEY, "n": 1})
     partition = dynamodb.tables["facts"].partitions["u"]
     partition["p#1"].item["n"] = Decimal(2)
-    with pytest.raises(LedgerChangedError, match="changed"):
+    with pytest.raises(RecordsChangedError, match="changed"):
         dynamodb.verify()
     del partition["p#1"]
-    with pytest.raises(LedgerChangedError, match="vanished"):
+    with pytest.raises(RecordsChangedError, match="missing"):
         dynamodb.verify()
 
 
 @simulated
-async def test_values_come_back_as_a_real_resource_gives_them() -> None:
+async def test_values_are_returned_as_by_a_real_resource() -> None:
     item: dict[str, Any] = {
         **KEY,
         "number": 7,
@@ -180,7 +180,7 @@ async def test_values_come_back_as_a_real_resource_gives_them() -> None:
 
 
 @simulated
-async def test_neither_sender_nor_receiver_of_an_item_can_change_it_afterwards() -> None:
+async def test_stored_items_cannot_be_changed_through_arguments_or_results() -> None:
     dynamodb = await _opened()
     item: dict[str, Any] = {**KEY, "list": [1]}
     await dynamodb.put_item(TableName="facts", Item=item)
@@ -204,14 +204,14 @@ async def test_neither_sender_nor_receiver_of_an_item_can_change_it_afterwards()
     ],
 )
 @simulated
-async def test_a_query_gives_one_partition_in_order(request_members: dict[str, Any]) -> None:
+async def test_query_returns_one_partition_in_order(request_members: dict[str, Any]) -> None:
     dynamodb = await _opened()
     await _inserted(dynamodb, ("u", "b"), ("other", "x"), ("u", "a"), ("u", "c"))
-    answer = await dynamodb.query(TableName="facts", **request_members)
-    assert [item["policy_version"] for item in answer["Items"]] == ["a", "b", "c"]
-    assert "LastEvaluatedKey" not in answer
-    answer = await dynamodb.query(TableName="facts", ScanIndexForward=False, **request_members)
-    assert [item["policy_version"] for item in answer["Items"]] == ["c", "b", "a"]
+    response = await dynamodb.query(TableName="facts", **request_members)
+    assert [item["policy_version"] for item in response["Items"]] == ["a", "b", "c"]
+    assert "LastEvaluatedKey" not in response
+    response = await dynamodb.query(TableName="facts", ScanIndexForward=False, **request_members)
+    assert [item["policy_version"] for item in response["Items"]] == ["c", "b", "a"]
 
 
 @simulated
@@ -220,56 +220,56 @@ async def test_a_query_can_narrow_the_sort_key() -> None:
     await _inserted(dynamodb, ("u", "p#1"), ("u", "p#2"), ("u", "q#1"))
     user = Key("user_id").eq("u")
     prefix = user & Key("policy_version").begins_with("p#")
-    answer = await dynamodb.query(TableName="facts", KeyConditionExpression=prefix)
-    assert answer["Count"] == 2
+    response = await dynamodb.query(TableName="facts", KeyConditionExpression=prefix)
+    assert response["Count"] == 2
     exact = user & Key("policy_version").eq("q#1")
-    answer = await dynamodb.query(TableName="facts", KeyConditionExpression=exact)
-    assert answer["Count"] == 1
+    response = await dynamodb.query(TableName="facts", KeyConditionExpression=exact)
+    assert response["Count"] == 1
 
 
 @pytest.mark.parametrize("forward", [True, False])
 @simulated
-async def test_pages_follow_one_another_without_gap_or_repetition(*, forward: bool) -> None:
+async def test_pages_have_no_gaps_or_repetitions(*, forward: bool) -> None:
     dynamodb = await _opened()
     await _inserted(dynamodb, *[("u", str(n)) for n in range(6)])
     seen: list[str] = []
     start: dict[str, Any] = {}
     pages = 0
     while pages == 0 or start:
-        answer = await dynamodb.query(
+        response = await dynamodb.query(
             TableName="facts",
             KeyConditionExpression=Key("user_id").eq("u"),
             ScanIndexForward=forward,
             Limit=2,
             **start,
         )
-        seen += [item["policy_version"] for item in answer["Items"]]
-        last_key = answer.get("LastEvaluatedKey")
+        seen += [item["policy_version"] for item in response["Items"]]
+        last_key = response.get("LastEvaluatedKey")
         start = {"ExclusiveStartKey": last_key} if last_key else {}
         pages += 1
     assert seen == sorted("012345", reverse=not forward)
-    assert pages == 4  # a full last page still names a key to go on from
+    assert pages == 4  # a full last page still returns LastEvaluatedKey
 
 
 @simulated
-async def test_a_scan_sees_every_item_once_through_all_its_pages() -> None:
+async def test_scan_returns_every_item_once_over_all_pages() -> None:
     dynamodb = await _opened()
     keys = [(user, version) for user in "abc" for version in "12"]
     await _inserted(dynamodb, *keys)
     seen: list[tuple[str, str]] = []
-    answer = await dynamodb.scan(TableName="facts", Limit=4)
-    while answer["Items"]:
-        seen += [(item["user_id"], item["policy_version"]) for item in answer["Items"]]
-        if "LastEvaluatedKey" not in answer:
+    response = await dynamodb.scan(TableName="facts", Limit=4)
+    while response["Items"]:
+        seen += [(item["user_id"], item["policy_version"]) for item in response["Items"]]
+        if "LastEvaluatedKey" not in response:
             break
-        answer = await dynamodb.scan(
-            TableName="facts", Limit=4, ExclusiveStartKey=answer["LastEvaluatedKey"]
+        response = await dynamodb.scan(
+            TableName="facts", Limit=4, ExclusiveStartKey=response["LastEvaluatedKey"]
         )
     assert seen == keys
 
 
 @simulated
-async def test_an_update_needs_its_condition_and_an_amendable_table() -> None:
+async def test_update_needs_its_condition_and_a_mutable_table() -> None:
     dynamodb = await _opened("facts")
     request: dict[str, Any] = {
         "TableName": "facts",
@@ -283,16 +283,16 @@ async def test_an_update_needs_its_condition_and_an_amendable_table() -> None:
         await dynamodb.update_item(**request)
     assert _code(error) == "ConditionalCheckFailedException"
     await _inserted(dynamodb, ("u", "p#1"))
-    answer = await dynamodb.update_item(**request, ReturnValues="ALL_NEW")
-    assert answer["Attributes"] == {**KEY, "retired_at": "now", "n": Decimal(3)}
+    response = await dynamodb.update_item(**request, ReturnValues="ALL_NEW")
+    assert response["Attributes"] == {**KEY, "retired_at": "now", "n": Decimal(3)}
     dynamodb.verify()
 
 
 @simulated
-async def test_updating_an_item_of_a_ledger_is_a_violation() -> None:
+async def test_update_in_an_immutable_table_is_a_violation() -> None:
     dynamodb = await _opened()
     await _inserted(dynamodb, ("u", "p#1"))
-    with pytest.raises(LedgerChangedError):
+    with pytest.raises(RecordsChangedError):
         await dynamodb.update_item(
             TableName="facts",
             Key=KEY,
@@ -310,10 +310,10 @@ async def test_an_unknown_table_is_not_found() -> None:
 
 
 @simulated
-async def test_a_table_is_described_and_made_once() -> None:
+async def test_table_is_described_and_created_once() -> None:
     dynamodb = await _opened()
-    answer = await dynamodb.describe_table(TableName="facts")
-    assert answer["Table"]["TableStatus"] == "ACTIVE"
+    response = await dynamodb.describe_table(TableName="facts")
+    assert response["Table"]["TableStatus"] == "ACTIVE"
     with pytest.raises(ClientError) as error:
         await dynamodb.create_table(
             TableName="facts", KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}]
@@ -322,7 +322,7 @@ async def test_a_table_is_described_and_made_once() -> None:
 
 
 @simulated
-async def test_an_expression_that_is_not_modelled_is_refused() -> None:
+async def test_unsupported_expression_is_rejected() -> None:
     dynamodb = await _opened()
     with pytest.raises(ClientError) as error:
         await dynamodb.put_item(TableName="facts", Item=KEY, ConditionExpression="n > :n")
@@ -330,17 +330,17 @@ async def test_an_expression_that_is_not_modelled_is_refused() -> None:
 
 
 @simulated
-async def test_an_item_above_its_limit_is_refused_alone() -> None:
+async def test_only_the_oversized_item_is_rejected() -> None:
     dynamodb = await _opened()
     key_bytes = len("user_id" + "u" + "policy_version" + "p" + "n")
     largest = "x" * (400 * 1024 - key_bytes)
-    answer = await dynamodb.batch_execute_statement(
+    response = await dynamodb.batch_execute_statement(
         Statements=[
             {"Statement": INSERT, "Parameters": [user, "p", text]}
             for user, text in (("u", largest), ("v", largest + "x"), ("w", ""))
         ]
     )
-    first, second, third = answer["Responses"]
+    first, second, third = response["Responses"]
     assert second["Error"] == {
         "Code": "ValidationError",
         "Message": "Item size has exceeded the maximum allowed size",
@@ -359,7 +359,7 @@ AND "end" IS MISSING"""
 
 
 @simulated
-async def test_an_update_statement_sets_what_is_missing_and_creates_nothing() -> None:
+async def test_update_statement_sets_missing_attributes_and_creates_no_item() -> None:
     dynamodb = await _opened("facts")
     await _inserted(dynamodb, ("u", "p#1"))
     await dynamodb.execute_statement(Statement=UPDATE, Parameters=["first", "u", "p#1"])
@@ -380,7 +380,7 @@ async def test_an_update_statement_sets_what_is_missing_and_creates_nothing() ->
     ],
 )
 @simulated
-async def test_an_update_statement_that_is_not_modelled_is_refused(statement: str) -> None:
+async def test_unsupported_update_statement_is_rejected(statement: str) -> None:
     dynamodb = await _opened("facts")
     await _inserted(dynamodb, ("u", "p#1"))
     parameters = ["x"] * statement.count("?")

@@ -1,4 +1,4 @@
-"""State what goes wrong between the services and their callers, and when."""
+"""Tests of the faults between the simulated services and their callers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SAMPLES = 300
 async def _opened(
     seed: int = 1, **rates: float
 ) -> tuple[Faults, SimulatedSQS, str, SimulatedDynamoDB]:
-    """Open services whose faults begin after the set-up."""
+    """Return services whose faults start after the setup."""
     faults = Faults(seed)
     sqs, dynamodb = SimulatedSQS(faults), SimulatedDynamoDB(faults)
     url = (await sqs.create_queue(QueueName="source"))["QueueUrl"]
@@ -48,7 +48,7 @@ async def test_a_throttled_call_has_no_effect() -> None:
     failed = [error for error in errors if error]
     assert len(dynamodb.tables["facts"]) == SAMPLES - len(failed)
     assert all(isinstance(error, ClientError) for error in failed)
-    assert faults.happened["throttled"] == len(failed) > SAMPLES / 4
+    assert faults.injected["throttled"] == len(failed) > SAMPLES / 4
 
 
 @simulated
@@ -66,8 +66,8 @@ async def test_a_lost_request_has_no_effect() -> None:
 
 
 @simulated
-async def test_a_lost_answer_leaves_the_write_in_place() -> None:
-    _, _, _, dynamodb = await _opened(lost_answer=1.0)
+async def test_write_with_a_lost_response_is_stored() -> None:
+    _, _, _, dynamodb = await _opened(lost_response=1.0)
     errors = [await _put(dynamodb, str(n)) for n in range(SAMPLES)]
     assert len(dynamodb.tables["facts"]) == SAMPLES
     assert {type(error).__name__ for error in errors} == {
@@ -77,7 +77,7 @@ async def test_a_lost_answer_leaves_the_write_in_place() -> None:
 
 
 @simulated
-async def test_a_server_error_tells_nothing_about_the_write() -> None:
+async def test_write_with_a_server_error_may_or_may_not_be_stored() -> None:
     _, _, _, dynamodb = await _opened(server_error=1.0)
     for n in range(SAMPLES):
         error = await _put(dynamodb, str(n))
@@ -87,20 +87,20 @@ async def test_a_server_error_tells_nothing_about_the_write() -> None:
 
 
 @simulated
-async def test_a_call_that_was_given_up_may_land_later() -> None:
-    faults, _, _, dynamodb = await _opened(late_landing=1.0)
+async def test_abandoned_call_may_take_effect_later() -> None:
+    faults, _, _, dynamodb = await _opened(delayed_effect=1.0)
     call = asyncio.create_task(_put(dynamodb, "u"))
     await asyncio.sleep(0)
     call.cancel()
     await asyncio.wait([call])
     assert len(dynamodb.tables["facts"]) == 0
-    await asyncio.sleep(faults.durations.late_landing_seconds)
+    await asyncio.sleep(faults.durations.delayed_effect_seconds)
     assert len(dynamodb.tables["facts"]) == 1
 
 
 @simulated
-async def test_a_slow_answer_takes_seconds() -> None:
-    _, _, _, dynamodb = await _opened(slow_answer=1.0)
+async def test_slow_response_takes_seconds() -> None:
+    _, _, _, dynamodb = await _opened(slow_response=1.0)
     await _put(dynamodb, "u")
     assert asyncio.get_running_loop().time() > 1
 
@@ -110,12 +110,12 @@ async def test_single_statements_fail_while_their_batch_succeeds() -> None:
     _, _, _, dynamodb = await _opened(failed_statement=0.3)
     codes = []
     for n in range(30):
-        answer = await dynamodb.batch_execute_statement(
+        response = await dynamodb.batch_execute_statement(
             Statements=[
-                {"Statement": INSERT, "Parameters": [f"{n}-{place}", n]} for place in range(10)
+                {"Statement": INSERT, "Parameters": [f"{n}-{index}", n]} for index in range(10)
             ]
         )
-        codes += [response.get("Error", {}).get("Code") for response in answer["Responses"]]
+        codes += [response.get("Error", {}).get("Code") for response in response["Responses"]]
     assert set(codes) == {
         None,
         "ThrottlingError",
@@ -132,11 +132,11 @@ async def test_single_entries_fail_while_their_batch_succeeds() -> None:
     _, sqs, url, _ = await _opened(failed_entry=0.3)
     failed = 0
     for n in range(30):
-        answer = await sqs.send_message_batch(
+        response = await sqs.send_message_batch(
             QueueUrl=url, Entries=[{"Id": str(i), "MessageBody": f"{n}-{i}"} for i in range(10)]
         )
-        failed += len(answer.get("Failed", []))
-        assert all(not entry["SenderFault"] for entry in answer.get("Failed", []))
+        failed += len(response.get("Failed", []))
+        assert all(not entry["SenderFault"] for entry in response.get("Failed", []))
     assert 0 < failed < 300
     assert len(sqs.queue("source").messages) == 300 - failed
 
@@ -160,7 +160,7 @@ async def _send(sqs: SimulatedSQS, url: str, count: int) -> list[str]:
 
 
 @simulated
-async def test_without_faults_messages_come_once_and_in_order() -> None:
+async def test_messages_are_received_once_and_in_order_without_faults() -> None:
     _, sqs, url, _ = await _opened()
     assert await _drained(sqs, url) == await _drained(sqs, url) == []
     bodies = await _send(sqs, url, 50)
@@ -168,29 +168,29 @@ async def test_without_faults_messages_come_once_and_in_order() -> None:
 
 
 @simulated
-async def test_messages_may_come_out_of_order() -> None:
+async def test_messages_may_be_received_out_of_order() -> None:
     _, sqs, url, _ = await _opened(out_of_order=0.5)
     bodies = await _send(sqs, url, 50)
-    drained = await _drained(sqs, url)
-    assert drained != bodies
-    assert sorted(drained) == bodies
+    received = await _drained(sqs, url)
+    assert received != bodies
+    assert sorted(received) == bodies
 
 
 @simulated
-async def test_a_visible_message_may_be_handed_out_twice_even_in_one_answer() -> None:
-    _, sqs, url, _ = await _opened(duplicate_delivery=0.3)
+async def test_message_may_be_received_twice_even_in_one_response() -> None:
+    _, sqs, url, _ = await _opened(duplicate_receive=0.3)
     await _send(sqs, url, 50)
     in_one_answer = 0
     while messages := (await sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)).get(
         "Messages"
     ):
         in_one_answer += len(messages) - len({message["MessageId"] for message in messages})
-    assert sqs.queue("source").handed_out_count > 50
+    assert sqs.queue("source").received_count > 50
     assert in_one_answer > 0
 
 
 @simulated
-async def test_a_deleted_message_may_reappear_with_its_old_handle_dead() -> None:
+async def test_deleted_message_may_reappear_and_its_old_handle_is_invalid() -> None:
     faults, sqs, url, _ = await _opened(reappearance=1.0)
     await _send(sqs, url, 1)
     assert len(await _drained(sqs, url, delete=False)) == 1
@@ -208,7 +208,7 @@ async def test_a_deleted_message_may_reappear_with_its_old_handle_dead() -> None
 
 
 @simulated
-async def test_a_stale_read_misses_what_was_just_written_unless_it_is_consistent() -> None:
+async def test_only_consistent_reads_always_see_the_latest_write() -> None:
     _, _, _, dynamodb = await _opened(stale_read=1.0)
     await _put(dynamodb, "u")
     key = {"user_id": "u"}
@@ -219,26 +219,26 @@ async def test_a_stale_read_misses_what_was_just_written_unless_it_is_consistent
 
 
 @simulated
-async def test_a_breakdown_ends_when_mended() -> None:
+async def test_breakdown_ends_on_recovery() -> None:
     faults, sqs, url, dynamodb = await _opened()
     faults.break_down("dynamodb")
     assert await _put(dynamodb, "u") is not None
     assert await _send(sqs, url, 1)
-    faults.mend("dynamodb")
+    faults.recover("dynamodb")
     assert await _put(dynamodb, "u") is None
 
 
 @simulated
-async def test_nothing_fails_once_the_faults_are_stopped() -> None:
+async def test_no_call_fails_after_the_faults_are_stopped() -> None:
     faults, sqs, url, dynamodb = await _opened(
-        throttled=0.2, server_error=0.2, lost_request=0.2, lost_answer=0.2, out_of_order=0.5
+        throttled=0.2, server_error=0.2, lost_request=0.2, lost_response=0.2, out_of_order=0.5
     )
     faults.break_down("sqs")
     faults.stop()
     assert [await _put(dynamodb, str(n)) for n in range(SAMPLES)] == [None] * SAMPLES
     bodies = await _send(sqs, url, 20)
     assert await _drained(sqs, url) == bodies
-    assert not faults.happened
+    assert not faults.injected
 
 
 def test_the_same_seed_gives_the_same_faults_at_the_same_time() -> None:
@@ -248,15 +248,15 @@ def test_the_same_seed_gives_the_same_faults_at_the_same_time() -> None:
 
 async def _story(seed: int) -> list[tuple[float, str]]:
     _, _, _, dynamodb = await _opened(seed)
-    dynamodb.faults.rates = Faults.drawn(seed, most=0.5).rates
+    dynamodb.faults.rates = Faults.drawn(seed, max_rate=0.5).rates
     loop = asyncio.get_running_loop()
-    story: list[tuple[float, str]] = []
+    scenario: list[tuple[float, str]] = []
 
     async def put(n: int) -> None:
-        story.append((loop.time(), str(await _put(dynamodb, str(n)))))
+        scenario.append((loop.time(), str(await _put(dynamodb, str(n)))))
 
     await asyncio.gather(*(put(n) for n in range(100)))
-    return story
+    return scenario
 
 
 @simulated
@@ -283,15 +283,15 @@ async def test_a_resource_has_its_client_under_meta() -> None:
 
 
 @simulated
-async def test_an_operation_that_is_not_modelled_is_an_attribute_error() -> None:
+async def test_unsupported_operation_raises_attribute_error() -> None:
     _, sqs, _, dynamodb = await _opened()
     async with SimulatedSession(sqs, dynamodb).client("sqs") as client:
         with pytest.raises(AttributeError):
-            client.purge_queue  # noqa: B018 - the look-up is the point
+            client.purge_queue  # noqa: B018 - the access raises
 
 
 @simulated
-async def test_a_call_in_flight_when_its_process_dies_has_no_effect_and_no_answer() -> None:
+async def test_call_in_flight_of_a_killed_process_has_no_effect_and_no_response() -> None:
     _, sqs, _, dynamodb = await _opened()
     session = SimulatedSession(sqs, dynamodb)
     async with session.resource("dynamodb") as resource:
@@ -307,7 +307,7 @@ async def test_a_call_in_flight_when_its_process_dies_has_no_effect_and_no_answe
 
 
 @simulated
-async def test_a_waiting_poll_of_a_dead_process_takes_nothing() -> None:
+async def test_waiting_poll_of_a_killed_process_receives_nothing() -> None:
     _, sqs, url, dynamodb = await _opened()
     session = SimulatedSession(sqs, dynamodb)
     async with session.client("sqs") as client:
@@ -320,7 +320,7 @@ async def test_a_waiting_poll_of_a_dead_process_takes_nothing() -> None:
 
 
 @simulated
-async def test_a_dead_process_cannot_clean_up() -> None:
+async def test_killed_process_cannot_clean_up() -> None:
     _, sqs, url, dynamodb = await _opened()
     session = SimulatedSession(sqs, dynamodb)
     await _send(sqs, url, 1)
@@ -345,13 +345,13 @@ async def _refusal(call: Any) -> str | None:
     try:
         await call
     except ClientError as error:
-        told: Any = error.response["Error"]
-        return str(told["Code"])
+        details: Any = error.response["Error"]
+        return str(details["Code"])
     return None
 
 
 @simulated
-async def test_a_denial_refuses_its_service_until_it_ends() -> None:
+async def test_denial_applies_to_its_service_until_it_ends() -> None:
     faults, sqs, url, dynamodb = await _opened()
     faults.deny("dynamodb", Denial(code="ExpiredTokenException"))
     assert await _refusal(dynamodb.describe_table(TableName="facts")) == "ExpiredTokenException"
@@ -362,11 +362,11 @@ async def test_a_denial_refuses_its_service_until_it_ends() -> None:
     faults.stop()
     assert await _refusal(sqs.receive_message(QueueUrl=url)) is None
     assert await _refusal(dynamodb.describe_table(TableName="facts")) is None
-    assert faults.happened["denied"] == 2
+    assert faults.injected["denied"] == 2
 
 
 @simulated
-async def test_a_denial_of_one_permission_refuses_nothing_else() -> None:
+async def test_denial_of_one_permission_affects_no_other_call() -> None:
     faults, _, _, dynamodb = await _opened()
     faults.deny("dynamodb", Denial(code="AccessDeniedException", operations=frozenset({"PutItem"})))
     item = {"user_id": "u"}
@@ -376,18 +376,18 @@ async def test_a_denial_of_one_permission_refuses_nothing_else() -> None:
 
 
 @simulated
-async def test_a_statement_that_is_not_permitted_fails_in_its_batch() -> None:
+async def test_denied_statement_fails_within_its_batch() -> None:
     faults, _, _, dynamodb = await _opened()
     operations = frozenset({"PartiQLInsert"})
     faults.deny("dynamodb", Denial(code="AccessDeniedException", operations=operations))
     statements: list[dict[str, Any]] = [{"Statement": INSERT, "Parameters": ["u", 1]}]
-    answer = await dynamodb.batch_execute_statement(Statements=statements)
-    assert [response["Error"]["Code"] for response in answer["Responses"]] == ["AccessDenied"]
+    response = await dynamodb.batch_execute_statement(Statements=statements)
+    assert [response["Error"]["Code"] for response in response["Responses"]] == ["AccessDenied"]
     assert len(dynamodb.tables["facts"]) == 0
 
 
 @simulated
-async def test_what_is_gone_is_unknown_and_comes_back_with_what_it_held() -> None:
+async def test_missing_queue_or_table_is_restored_with_its_contents() -> None:
     faults, sqs, url, dynamodb = await _opened()
     await _send(sqs, url, 1)
     await dynamodb.put_item(TableName="facts", Item={"user_id": "u"})
@@ -398,15 +398,15 @@ async def test_what_is_gone_is_unknown_and_comes_back_with_what_it_held() -> Non
     get: dict[str, Any] = {"TableName": "facts", "Key": {"user_id": "u"}}
     assert await _refusal(dynamodb.get_item(**get)) == "ResourceNotFoundException"
     for name in ("source", "facts"):
-        faults.put_back(name)
+        faults.restore(name)
     assert len(await _drained(sqs, url)) == 1
     assert "Item" in await dynamodb.get_item(**get)
 
 
 @simulated
-async def test_a_dead_letter_queue_that_is_gone_takes_no_message_from_its_source() -> None:
+async def test_missing_dead_letter_queue_receives_no_message_from_the_source() -> None:
     faults, sqs, _, _ = await _opened()
-    dead = (await sqs.create_queue(QueueName="dead"))["QueueUrl"]
+    dead_letter_url = (await sqs.create_queue(QueueName="dead"))["QueueUrl"]
     arn = sqs.queue("dead").arn
     policy = f'{{"deadLetterTargetArn": "{arn}", "maxReceiveCount": 1}}'
     url = (await sqs.create_queue(QueueName="s2", Attributes={"RedrivePolicy": policy}))["QueueUrl"]
@@ -415,9 +415,9 @@ async def test_a_dead_letter_queue_that_is_gone_takes_no_message_from_its_source
     for _ in range(3):
         await sqs.receive_message(QueueUrl=url, VisibilityTimeout=0)
     assert len(sqs.queue("s2").messages) == 1
-    faults.put_back("dead")
+    faults.restore("dead")
     await sqs.receive_message(QueueUrl=url)
-    assert len(await _drained(sqs, dead)) == 1
+    assert len(await _drained(sqs, dead_letter_url)) == 1
 
 
 def test_a_message_costs_little_real_time() -> None:
@@ -442,11 +442,11 @@ def test_a_message_costs_little_real_time() -> None:
 
     begun = time.process_time()
     run(through_everything)
-    # Ten times what it takes, for slow machines.
+    # Ten times the usual time, for slow machines.
     assert (time.process_time() - begun) / count < 250e-6
 
 
 async def _batch(sqs: SimulatedSQS, url: str) -> list[dict[str, Any]]:
-    answer = await sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)
-    messages: list[dict[str, Any]] = answer.get("Messages", [])
+    response = await sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)
+    messages: list[dict[str, Any]] = response.get("Messages", [])
     return messages

@@ -1,4 +1,4 @@
-"""State how the simulated SQS behaves."""
+"""Tests of the simulated SQS."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ async def _sent(sqs: SimulatedSQS, url: str, *bodies: str) -> None:
 
 
 async def _received(sqs: SimulatedSQS, url: str, **options: Any) -> list[dict[str, Any]]:
-    answer = await sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, **options)
-    messages: list[dict[str, Any]] = answer.get("Messages", [])
+    response = await sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, **options)
+    messages: list[dict[str, Any]] = response.get("Messages", [])
     return messages
 
 
 async def _depths(sqs: SimulatedSQS, url: str) -> tuple[int, int, int]:
     names = ["", "NotVisible", "Delayed"]
-    answer = await sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+    response = await sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
     visible, in_flight, delayed = (
-        int(answer["Attributes"][f"ApproximateNumberOfMessages{name}"]) for name in names
+        int(response["Attributes"][f"ApproximateNumberOfMessages{name}"]) for name in names
     )
     return visible, in_flight, delayed
 
 
 def _codes(error: pytest.ExceptionInfo[ClientError]) -> tuple[str, str]:
-    told: Any = error.value.response["Error"]
-    return told["Code"], told["QueryErrorCode"]
+    details: Any = error.value.response["Error"]
+    return details["Code"], details["QueryErrorCode"]
 
 
 def _now() -> float:
@@ -61,7 +61,7 @@ async def test_a_received_message_is_hidden_until_its_visibility_ends() -> None:
 
 
 @simulated
-async def test_an_empty_answer_has_no_messages_key() -> None:
+async def test_empty_receive_response_has_no_messages_key() -> None:
     sqs, url = await _opened()
     assert "Messages" not in await sqs.receive_message(QueueUrl=url)
 
@@ -93,13 +93,13 @@ async def test_a_long_poll_ends_empty_when_its_wait_is_over() -> None:
 
 
 @simulated
-async def test_a_poll_that_is_cancelled_late_strands_its_messages() -> None:
-    a_second = Durations(least_latency_seconds=1, most_latency_seconds=1)
+async def test_poll_cancelled_late_leaves_its_messages_in_flight() -> None:
+    a_second = Durations(min_latency_seconds=1, max_latency_seconds=1)
     sqs = SimulatedSQS(Faults(0, durations=a_second))
     url = (await sqs.create_queue(QueueName="source"))["QueueUrl"]
     await _sent(sqs, url, "a")
     poll = asyncio.create_task(_received(sqs, url))
-    await asyncio.sleep(1.5)  # it has reached the service, its answer has not come back
+    await asyncio.sleep(1.5)  # the request has arrived, the response has not
     poll.cancel()
     await asyncio.wait([poll])
     assert poll.cancelled()
@@ -107,7 +107,7 @@ async def test_a_poll_that_is_cancelled_late_strands_its_messages() -> None:
 
 
 @simulated
-async def test_a_poll_that_is_cancelled_while_it_waits_takes_nothing() -> None:
+async def test_poll_cancelled_while_waiting_receives_nothing() -> None:
     sqs, url = await _opened()
     poll = asyncio.create_task(_received(sqs, url, WaitTimeSeconds=20))
     await asyncio.sleep(5)
@@ -133,28 +133,28 @@ async def test_deleting_with_an_old_handle_succeeds_and_the_message_stays() -> N
     [old] = await _received(sqs, url, VisibilityTimeout=1)
     await asyncio.sleep(2)
     await _received(sqs, url)
-    answer = await sqs.delete_message_batch(
+    response = await sqs.delete_message_batch(
         QueueUrl=url, Entries=[{"Id": "0", "ReceiptHandle": old["ReceiptHandle"]}]
     )
-    assert answer["Successful"] == [{"Id": "0"}]
-    assert "Failed" not in answer
+    assert response["Successful"] == [{"Id": "0"}]
+    assert "Failed" not in response
     assert await _depths(sqs, url) == (0, 1, 0)
 
 
 @simulated
-async def test_a_handle_that_was_never_given_fails_its_entry_only() -> None:
+async def test_unknown_receipt_handle_fails_only_its_entry() -> None:
     sqs, url = await _opened()
     await _sent(sqs, url, "a")
     [message] = await _received(sqs, url)
-    answer = await sqs.delete_message_batch(
+    response = await sqs.delete_message_batch(
         QueueUrl=url,
         Entries=[
             {"Id": "good", "ReceiptHandle": message["ReceiptHandle"]},
             {"Id": "bad", "ReceiptHandle": "nonsense"},
         ],
     )
-    assert [entry["Id"] for entry in answer["Successful"]] == ["good"]
-    [failed] = answer["Failed"]
+    assert [entry["Id"] for entry in response["Successful"]] == ["good"]
+    [failed] = response["Failed"]
     assert (failed["Id"], failed["Code"], failed["SenderFault"]) == (
         "bad",
         "ReceiptHandleIsInvalid",
@@ -163,7 +163,7 @@ async def test_a_handle_that_was_never_given_fails_its_entry_only() -> None:
 
 
 @simulated
-async def test_visibility_can_be_extended_and_given_back() -> None:
+async def test_visibility_can_be_extended_and_ended() -> None:
     sqs, url = await _opened(VisibilityTimeout="10")
     await _sent(sqs, url, "a")
     [message] = await _received(sqs, url)
@@ -184,14 +184,14 @@ async def test_visibility_of_stale_returned_and_deleted_messages_cannot_be_chang
     [again] = (await sqs.receive_message(QueueUrl=url))["Messages"]
     assert again["MessageId"] == old[0]["MessageId"]
     await sqs.delete_message(QueueUrl=url, ReceiptHandle=old[2]["ReceiptHandle"])
-    answer = await sqs.change_message_visibility_batch(
+    response = await sqs.change_message_visibility_batch(
         QueueUrl=url,
         Entries=[
             {"Id": m["Body"], "ReceiptHandle": m["ReceiptHandle"], "VisibilityTimeout": 9}
             for m in old
         ],
     )
-    assert {entry["Id"]: entry["Code"] for entry in answer["Failed"]} == {
+    assert {entry["Id"]: entry["Code"] for entry in response["Failed"]} == {
         "stale": "ReceiptHandleIsInvalid",
         "returned": "MessageNotInflight",
         "deleted": "InvalidParameterValue",
@@ -233,10 +233,10 @@ async def test_a_message_past_its_receive_count_goes_to_the_dead_letters() -> No
         await asyncio.sleep(2)
     assert await _received(sqs, url) == []
     assert await _depths(sqs, url) == (0, 0, 0)
-    [dead] = await _received(sqs, dead_url, AttributeNames=["All"])
-    assert dead["MessageId"] == received["MessageId"]
-    assert dead["Attributes"]["SentTimestamp"] == received["Attributes"]["SentTimestamp"]
-    assert dead["Attributes"]["DeadLetterQueueSourceArn"] == sqs.queue("source").arn
+    [dead_letter] = await _received(sqs, dead_url, AttributeNames=["All"])
+    assert dead_letter["MessageId"] == received["MessageId"]
+    assert dead_letter["Attributes"]["SentTimestamp"] == received["Attributes"]["SentTimestamp"]
+    assert dead_letter["Attributes"]["DeadLetterQueueSourceArn"] == sqs.queue("source").arn
 
 
 @simulated
@@ -266,7 +266,7 @@ async def test_a_message_in_flight_expires_too() -> None:
 
 
 @simulated
-async def test_what_was_deleted_does_not_count_as_expired() -> None:
+async def test_deleted_message_does_not_count_as_expired() -> None:
     sqs, url = await _opened(MessageRetentionPeriod="60")
     sqs.faults.rates = FaultRates(reappearance=1.0)
     await _sent(sqs, url, "a")
@@ -279,7 +279,7 @@ async def test_what_was_deleted_does_not_count_as_expired() -> None:
 
 
 @simulated
-async def test_attributes_come_as_they_were_sent_and_asked_for() -> None:
+async def test_requested_attributes_are_returned_as_sent() -> None:
     sqs, url = await _opened()
     colour = {"colour": {"DataType": "String", "StringValue": "red"}}
     trace = {"AWSTraceHeader": {"DataType": "String", "StringValue": "Root=1-2"}}
@@ -305,20 +305,20 @@ async def test_attributes_come_as_they_were_sent_and_asked_for() -> None:
 @simulated
 async def test_digests_are_those_of_aws() -> None:
     sqs, url = await _opened()
-    answer = await sqs.send_message(
+    response = await sqs.send_message(
         QueueUrl=url,
         MessageBody="This is a test message",
         MessageAttributes={"timestamp": {"DataType": "Number", "StringValue": "1493147359900"}},
     )
-    assert answer["MD5OfMessageBody"] == "fafb00f5732ab283681e124bf8747ed1"
-    # The published digest of this attribute, which other implementations test against.
-    assert answer["MD5OfMessageAttributes"] == "235c5c510d26fb653d073faed50ae77c"
+    assert response["MD5OfMessageBody"] == "fafb00f5732ab283681e124bf8747ed1"
+    # Published digest of this attribute, also used in tests of other implementations.
+    assert response["MD5OfMessageAttributes"] == "235c5c510d26fb653d073faed50ae77c"
 
 
 @simulated
-async def test_a_batch_answers_for_each_entry() -> None:
+async def test_batch_response_has_a_result_for_each_entry() -> None:
     sqs, url = await _opened(MaximumMessageSize="1024")
-    answer = await sqs.send_message_batch(
+    response = await sqs.send_message_batch(
         QueueUrl=url,
         Entries=[
             {"Id": "0", "MessageBody": "a"},
@@ -326,8 +326,8 @@ async def test_a_batch_answers_for_each_entry() -> None:
             {"Id": "2", "MessageBody": "\x00"},
         ],
     )
-    assert [entry["Id"] for entry in answer["Successful"]] == ["0"]
-    assert {entry["Id"]: entry["Code"] for entry in answer["Failed"]} == {
+    assert [entry["Id"] for entry in response["Successful"]] == ["0"]
+    assert {entry["Id"]: entry["Code"] for entry in response["Failed"]} == {
         "1": "InvalidParameterValue",
         "2": "InvalidMessageContents",
     }
@@ -347,7 +347,7 @@ async def test_a_batch_answers_for_each_entry() -> None:
     ],
 )
 @simulated
-async def test_a_batch_outside_the_limits_fails_whole(
+async def test_batch_outside_the_limits_fails_as_a_whole(
     entries: list[dict[str, Any]], code: str
 ) -> None:
     sqs, url = await _opened()
@@ -358,7 +358,7 @@ async def test_a_batch_outside_the_limits_fails_whole(
 
 
 @simulated
-async def test_an_unknown_queue_is_told_by_both_of_its_codes() -> None:
+async def test_error_for_an_unknown_queue_has_both_codes() -> None:
     sqs, _ = await _opened()
     with pytest.raises(ClientError) as error:
         await sqs.get_queue_url(QueueName="unknown")
@@ -369,7 +369,7 @@ async def test_an_unknown_queue_is_told_by_both_of_its_codes() -> None:
 
 
 @simulated
-async def test_a_receive_of_more_than_ten_is_refused() -> None:
+async def test_receive_of_more_than_ten_messages_is_rejected() -> None:
     sqs, url = await _opened()
     with pytest.raises(ClientError) as error:
         await sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=11)

@@ -1,4 +1,4 @@
-"""State what the virtual clock promises."""
+"""Tests of the virtual clock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from tests.simulation.virtual_clock import DeadlockError, WallClock, abandon, run, simulated
 
 
-def test_a_year_passes_in_no_time() -> None:
+def test_year_of_virtual_time_passes_at_once() -> None:
     async def sleep_for_a_year() -> float:
         await asyncio.sleep(365 * 86400)
         return asyncio.get_running_loop().time()
@@ -37,12 +37,12 @@ async def _note_after(seconds: int, fired: list[int]) -> None:
     fired.append(seconds)
 
 
-def test_a_deadlock_raises_and_names_who_waits() -> None:
-    async def wait_for_nobody() -> None:
+def test_deadlock_raises_and_names_the_waiting_tasks() -> None:
+    async def wait_forever() -> None:
         await asyncio.Event().wait()
 
-    with pytest.raises(DeadlockError, match="wait_for_nobody"):
-        run(wait_for_nobody)
+    with pytest.raises(DeadlockError, match="wait_forever"):
+        run(wait_forever)
 
 
 def test_the_same_seed_gives_the_same_schedule() -> None:
@@ -62,7 +62,7 @@ async def _schedule() -> list[tuple[int, float]]:
     return seen
 
 
-def test_a_seeded_run_leaves_the_global_random_as_it_was() -> None:
+def test_seeded_run_restores_the_global_random() -> None:
     before = random.getstate()
     run(_schedule, seed=7)
     assert random.getstate() == before
@@ -101,13 +101,13 @@ async def test_the_wall_clock_follows_virtual_time_and_its_skew() -> None:
 
 
 @simulated
-async def test_work_for_a_thread_is_done_at_once_in_the_loop() -> None:
+async def test_executor_functions_run_at_once_in_the_loop() -> None:
     assert await asyncio.to_thread(sum, [1, 2]) == 3
     with pytest.raises(ZeroDivisionError):
         await asyncio.to_thread(lambda: 1 // 0)
 
 
-def test_tasks_that_were_left_behind_are_ended() -> None:
+def test_remaining_tasks_are_cancelled() -> None:
     ended: list[bool] = []
 
     async def linger() -> None:
@@ -126,7 +126,7 @@ def test_tasks_that_were_left_behind_are_ended() -> None:
 
 
 @simulated
-async def test_abandon_ends_a_task_that_hangs_in_its_clean_up() -> None:
+async def test_abandon_ends_a_task_that_hangs_in_its_cleanup() -> None:
     async def hang_twice() -> None:
         try:
             await asyncio.Event().wait()

@@ -1,4 +1,4 @@
-"""Tell the story of one seed, line by line, for a person."""
+"""Trace of the steps of one seed, line by line."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from typing import Any
 
 import structlog
 
-_KEPT = 400
-# What the worker logs only when something came to pass that it does not know.
-_NEVER_LOGGED = ("settling failed", "unexpected failure", "stage failed")
-_QUIET = structlog.make_filtering_bound_logger(30)  # warnings and worse
-_TALKATIVE = structlog.make_filtering_bound_logger(10)
+_MAX_LINES = 400
+# Log events of unexpected failures.
+_UNEXPECTED_EVENTS = ("settling failed", "unexpected failure", "stage failed")
+_WARNINGS_ONLY = structlog.make_filtering_bound_logger(30)  # warnings and worse
+_ALL_LEVELS = structlog.make_filtering_bound_logger(10)
 
 
 class Trace:
-    """Keep the last lines, and print them all where somebody wants to watch.
+    """Trace lines with virtual times, and the log events of the worker.
 
     Args:
-        echo: Prints a line; None keeps quiet and keeps no lines either.
+        echo: Prints a line; None disables the trace.
     """
 
     def __init__(self, echo: Callable[[str], None] | None = None) -> None:
-        self.wanted = echo is not None
-        self.lines: deque[str] = deque(maxlen=_KEPT)
-        self.alarms: list[str] = []
+        self.is_enabled = echo is not None
+        self.lines: deque[str] = deque(maxlen=_MAX_LINES)
+        self.unexpected_events: list[str] = []
         self.warnings: Counter[str] = Counter()
         self._echo = echo
 
-    def tell(self, text: str) -> None:
-        """Add a line, with the virtual time."""
+    def add(self, text: str) -> None:
+        """Add a line with the virtual time."""
         if self._echo is None:
             return
         line = f"{asyncio.get_running_loop().time():10.3f}  {text}"
@@ -41,11 +41,11 @@ class Trace:
 
     @contextmanager
     def logged(self) -> Iterator[None]:
-        """Take in what the worker logs, and restore what was configured before."""
+        """Capture the worker's log until the block ends, then restore the configuration."""
         before = structlog.get_config()
         structlog.configure(
-            processors=[self._take],
-            wrapper_class=_TALKATIVE if self.wanted else _QUIET,
+            processors=[self._process],
+            wrapper_class=_ALL_LEVELS if self.is_enabled else _WARNINGS_ONLY,
             cache_logger_on_first_use=False,
         )
         try:
@@ -53,15 +53,15 @@ class Trace:
         finally:
             structlog.configure(**before)
 
-    def _take(self, _logger: Any, method: str, entry: MutableMapping[str, Any]) -> Any:
+    def _process(self, _logger: Any, method: str, entry: MutableMapping[str, Any]) -> Any:
         event = entry.pop("event")
         error = entry.pop("exc_info", None)
         if method == "warning":
             self.warnings[event] += 1
             self.warnings[f"{event}: {entry.get('operation')}"] += 1
-        if event in _NEVER_LOGGED:
-            self.alarms.append(f"{event}: {entry} {error!r}")
-        if self.wanted:
+        if event in _UNEXPECTED_EVENTS:
+            self.unexpected_events.append(f"{event}: {entry} {error!r}")
+        if self.is_enabled:
             details = " ".join(f"{name}={value}" for name, value in entry.items())
-            self.tell(f"    {method}: {event} {details}")
+            self.add(f"    {method}: {event} {details}")
         raise structlog.DropEvent

@@ -1,4 +1,4 @@
-"""Draw what producers send: every kind of message, with what it may become."""
+"""Messages of simulated producers, of every kind, with their expected outcomes."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ LATE = "2026-02"
 NEVER = "2026-03"
 TEXTS = {PUBLISHED: "Be kind.", LATE: "Be kind. Send no spam.", NEVER: "Never published."}
 
-# Later than any story ends, and earlier than the fastest clock of a host is.
+# After the end of every scenario, and before the time of the fastest clock.
 FUTURE = (START + timedelta(days=1)).isoformat()
 
 _FIELDS = ("user_id", "policy_id", "version", "accepted_at", "content_sha256", "channel", "ip")
 
 
 class Kind(Enum):
-    """Name what is peculiar about a message; the value is how often it is drawn."""
+    """Kind of a message."""
 
     PLAIN = "plain"
     DOUBLED = "doubled"
@@ -51,7 +51,7 @@ class Kind(Enum):
 
 
 _WEIGHTS = {Kind.PLAIN: 8, Kind.DOUBLED: 2, Kind.ENVELOPED: 2, Kind.LARGE: 0, Kind.OVERSIZED: 0}
-# What no number of attempts records.
+# Kinds that can never be recorded, with the reasons of their dead letters.
 HOPELESS = {
     Kind.NO_POLICY: "unknown_policy",
     Kind.WRONG_HASH: "content_mismatch",
@@ -60,20 +60,20 @@ HOPELESS = {
     Kind.OVERSIZED: "invalid",
     Kind.FUTURE: "invalid",
 }
-# Where the numbers of large messages begin, beyond those of all others.
+# First number of large messages, beyond those of all others.
 _FIRST_LARGE = 100_000
-# Around what a record may hold, around what an item may hold, and all that SQS takes.
+# Around the limits of a record, of an item and of an SQS message.
 _LARGE_BYTES = (100_000, EXTRA_MAX_BYTES, EXTRA_MAX_BYTES + 500, 409_600, MESSAGE_MAX_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
-class Sending:
-    """One message as a producer sends it.
+class SentMessage:
+    """Message as a producer sends it.
 
     Attributes:
-        stated: the acceptance that it states; empty where it states none.
-        extra: the fields of it that nobody knows.
-        copies: how often it is sent.
+        stated: Fields of the acceptance; empty if there is none.
+        extra: Unknown fields.
+        copies: Number of times it is sent.
     """
 
     kind: Kind
@@ -85,21 +85,21 @@ class Sending:
 
     @property
     def key(self) -> tuple[str, str] | None:
-        """Return the key under which it would be recorded."""
+        """Key of its record, if it can be recorded."""
         if not self.stated or self.kind in HOPELESS:
             return None
         return self.stated["user_id"], f"{self.stated['policy_id']}#{self.stated['version']}"
 
     def is_stated_by(self, item: Mapping[str, Any]) -> bool:
-        """Tell whether an item says what this message says."""
-        # The cheap comparison first: most items state another event.
+        """Return whether an item has the content of this message."""
+        # Cheap comparison first: most items have another event id.
         return all(
             item.get(name) == self.stated.get(name) for name in ("event_id", *_FIELDS)
         ) and bool(json.loads(item.get("extra", "{}")) == self.extra)
 
 
-def drawn(rng: Random, count: int, accepted_at: str) -> Iterator[Sending]:
-    """Draw messages; a tampered one comes somewhere after the one that it copies."""
+def drawn(rng: Random, count: int, accepted_at: str) -> Iterator[SentMessage]:
+    """Draw messages; a tampered one follows the one that it copies."""
     kinds = list(Kind)
     weights = [_WEIGHTS.get(kind, 1) for kind in kinds]
     plain: list[Mapping[str, str]] = []
@@ -113,8 +113,8 @@ def drawn(rng: Random, count: int, accepted_at: str) -> Iterator[Sending]:
         yield _sending(kind, stated, rng)
 
 
-def plain_ones(count: int, accepted_at: str) -> list[Sending]:
-    """Make good messages, one for each of so many users."""
+def plain_ones(count: int, accepted_at: str) -> list[SentMessage]:
+    """Return valid messages, one for each of `count` users."""
     rng = Random(0)
     return [
         _sending(Kind.PLAIN, _stated(number, Kind.PLAIN, rng, [], accepted_at), rng)
@@ -122,30 +122,30 @@ def plain_ones(count: int, accepted_at: str) -> list[Sending]:
     ]
 
 
-def large_ones(rng: Random, count: int, accepted_at: str) -> Iterator[Sending]:
-    """Draw good messages with a long unknown field, some longer than a record may hold."""
+def large_ones(rng: Random, count: int, accepted_at: str) -> Iterator[SentMessage]:
+    """Draw valid messages with a long unknown field, some too long for a record."""
     for number in range(count):
         stated = _stated(_FIRST_LARGE + number, Kind.LARGE, rng, [], accepted_at)
         attributes = _ten_attributes() if rng.random() < 0.3 else {}
-        letter = rng.choice(("x", "é"))
-        most = rng.choice(_LARGE_BYTES) - rng.choice((0, 0, rng.randrange(600)))
-        yield padded(stated, most - size("", attributes), letter, attributes)
+        character = rng.choice(("x", "é"))
+        size_bytes = rng.choice(_LARGE_BYTES) - rng.choice((0, 0, rng.randrange(600)))
+        yield padded(stated, size_bytes - size("", attributes), character, attributes)
 
 
 def padded(
     stated: Mapping[str, str],
     size_bytes: int,
-    letter: str = "x",
+    character: str = "x",
     attributes: Mapping[str, Any] = MappingProxyType({}),
-) -> Sending:
-    """Make a message whose body has exactly that size, by an unknown field of one letter."""
-    room = size_bytes - len(_packed(stated, ""))
-    width = len(letter.encode())
-    extra = {"note": "y" * (room % width) + letter * (room // width)}
+) -> SentMessage:
+    """Return a message with a body of exactly that size, padded by an unknown field."""
+    free_bytes = size_bytes - len(_packed(stated, ""))
+    width = len(character.encode())
+    extra = {"note": "y" * (free_bytes % width) + character * (free_bytes // width)}
     recordable = len(_packed({}, extra["note"])) <= EXTRA_MAX_BYTES
     kind = Kind.LARGE if recordable else Kind.OVERSIZED
     body = _packed(stated, extra["note"]).decode()
-    return Sending(kind, body, stated, extra, attributes)
+    return SentMessage(kind, body, stated, extra, attributes)
 
 
 def _packed(stated: Mapping[str, str], note: str) -> bytes:
@@ -154,7 +154,7 @@ def _packed(stated: Mapping[str, str], note: str) -> bytes:
 
 
 def sha256(text: str) -> str:
-    """Digest a policy's text."""
+    """Return the SHA-256 digest of a policy's text."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -181,20 +181,20 @@ def _stated(
     }
 
 
-def _sending(kind: Kind, stated: dict[str, str], rng: Random) -> Sending:
+def _sending(kind: Kind, stated: dict[str, str], rng: Random) -> SentMessage:
     if kind is Kind.MALFORMED:
         text = json.dumps(stated)
-        return Sending(kind, text[: rng.randrange(20, len(text) - 1)] + stated["event_id"])
+        return SentMessage(kind, text[: rng.randrange(20, len(text) - 1)] + stated["event_id"])
     if kind is Kind.INCOMPLETE:
         del stated["user_id"]
-        return Sending(kind, json.dumps(stated), stated)
+        return SentMessage(kind, json.dumps(stated), stated)
     extra = {"mood": "cheerful", "list": [1, {"é": None}]} if kind is Kind.UNKNOWN_FIELDS else {}
     body = json.dumps(stated | extra)
     if kind is Kind.ENVELOPED:
         body = _enveloped(stated, rng.randrange(5))
     attributes = _ten_attributes() if kind is Kind.TEN_ATTRIBUTES or rng.random() < 0.1 else {}
     copies = rng.randrange(2, 4) if kind is Kind.DOUBLED else 1
-    return Sending(kind, body, stated, extra, attributes, copies)
+    return SentMessage(kind, body, stated, extra, attributes, copies)
 
 
 def _enveloped(stated: Mapping[str, str], which: int) -> str:

@@ -1,4 +1,4 @@
-"""Keep an event loop whose time never passes by itself: it jumps from timer to timer."""
+"""Event loop with virtual time that jumps from timer to timer."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ P = ParamSpec("P")
 
 START = datetime(2026, 11, 22, 10, tzinfo=UTC)
 _MAX_CANCELS = 50
-_CANCEL_PATIENCE_SECONDS = 3600.0
+_CANCEL_TIMEOUT_SECONDS = 3600.0
 
 
 class DeadlockError(RuntimeError):
-    """Nothing is ready and no timer is set: the program would wait for ever."""
+    """Nothing is ready and no timer is set: the program would wait forever."""
 
 
 class WallClock:
-    """Tell the date by virtual time, wrong by a skew that can be set at any moment."""
+    """Clock that follows virtual time plus an adjustable skew."""
 
     def __init__(self, skew: timedelta = timedelta()) -> None:
         self.skew = skew
@@ -41,7 +41,7 @@ class WallClock:
 
 
 class _JumpingSelector(selectors.SelectSelector):
-    """Stand in for the operating system: instead of waiting, move the time forward."""
+    """Selector that moves the time forward instead of waiting."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class _JumpingSelector(selectors.SelectSelector):
 
 
 class _NumberedTask(asyncio.Task[Any]):
-    """Hash by order of creation: sets of tasks, as in TaskGroup, then have one order."""
+    """Task hashed by creation order, so that sets of tasks have a fixed order."""
 
     def __init__(self, coro: Coroutine[Any, Any, Any], number: int, **options: Any) -> None:
         self.number = number  # before Task.__init__, which puts the task into a set
@@ -68,13 +68,13 @@ class _NumberedTask(asyncio.Task[Any]):
 
 
 class VirtualEventLoop(asyncio.SelectorEventLoop):
-    """Run callbacks in one order that depends on nothing but the program and its seeds."""
+    """Event loop whose order depends only on the program and its seeds."""
 
     def __init__(self) -> None:
         self._jumping_selector = _JumpingSelector()
         super().__init__(self._jumping_selector)
         self._task_numbers = itertools.count()
-        self.set_task_factory(self._make_task)
+        self.set_task_factory(self._create_task)
 
     def time(self) -> float:
         return self._jumping_selector.time
@@ -82,16 +82,16 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
-        # A thread would answer at a moment that no seed decides.
+        # A thread would respond at a time that the seed does not decide.
         del executor
-        answer: asyncio.Future[T] = self.create_future()
+        future: asyncio.Future[T] = self.create_future()
         try:
-            answer.set_result(func(*args))
-        except Exception as error:  # noqa: BLE001 - the executor hands on whatever was raised
-            answer.set_exception(error)
-        return answer
+            future.set_result(func(*args))
+        except Exception as error:  # noqa: BLE001 - set on the future, as an executor does
+            future.set_exception(error)
+        return future
 
-    def _make_task(
+    def _create_task(
         self,
         _loop: asyncio.AbstractEventLoop,
         coro: Any,
@@ -101,17 +101,17 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
 
 
 def run(main: Callable[[], Coroutine[Any, Any, T]], *, seed: int | None = None) -> T:
-    """Run a coroutine function on a fresh virtual loop and end whatever it leaves behind.
+    """Run a coroutine function on a new virtual loop and end the tasks that it leaves.
 
     Args:
-        main: Called without arguments, inside the loop.
-        seed: Seeds the global `random` for the run; its state is put back afterwards.
+        main: Coroutine function without arguments.
+        seed: Seed of the global `random` during the run; its state is restored afterwards.
 
     Returns:
-        What the coroutine returned.
+        The result of the coroutine.
 
     Raises:
-        DeadlockError: When all tasks wait for something that nobody will do.
+        DeadlockError: All tasks wait and nothing can wake them.
     """
     loop = VirtualEventLoop()
     with _seeded_random(seed):
@@ -124,7 +124,7 @@ def run(main: Callable[[], Coroutine[Any, Any, T]], *, seed: int | None = None) 
 
 
 def simulated(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Turn a coroutine test into a plain one that runs on a virtual loop."""
+    """Run a coroutine test on a virtual loop."""
 
     @functools.wraps(test)
     def run_test(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -134,13 +134,13 @@ def simulated(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]
 
 
 async def abandon(task: asyncio.Task[Any]) -> None:
-    """Cancel a task again and again until it ends, as its dead process would not clean up."""
+    """Cancel a task repeatedly until it ends, because a killed process does not clean up."""
     for _ in range(_MAX_CANCELS):
         task.cancel()
-        await asyncio.wait([task], timeout=_CANCEL_PATIENCE_SECONDS)
+        await asyncio.wait([task], timeout=_CANCEL_TIMEOUT_SECONDS)
         if task.done():
             if not task.cancelled():
-                task.exception()  # looked at, so that asyncio does not complain
+                task.exception()  # retrieved, so that asyncio does not warn
             return
     raise RuntimeError(f"{task.get_name()} outlived {_MAX_CANCELS} cancellations")
 
@@ -177,9 +177,9 @@ def _close(loop: VirtualEventLoop) -> None:
                 break
             for task in tasks:
                 task.cancel()
-            # A task that calls a dead session while it cleans up hangs: cancelled once more.
+            # A task that calls a killed session in its clean-up hangs and is cancelled again.
             with suppress(DeadlockError):
-                loop.run_until_complete(asyncio.wait(tasks, timeout=_CANCEL_PATIENCE_SECONDS))
+                loop.run_until_complete(asyncio.wait(tasks, timeout=_CANCEL_TIMEOUT_SECONDS))
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()

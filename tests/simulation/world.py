@@ -1,5 +1,5 @@
-"""Hold everything outside the workers: both services, what is in them, and the audit of it."""
-# ruff: noqa: N803 - the arguments bear AWS's names
+"""Simulated environment of the workers: both services, their contents and the audit."""
+# ruff: noqa: N803 - AWS's parameter names
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from tests.simulation.audit import Audit, Terms
+from tests.simulation.audit import Audit, WorkerLimits
 from tests.simulation.faults import Faults
-from tests.simulation.outages import REFUSALS, Outages
+from tests.simulation.outages import DENIAL_CODES, Outages
 from tests.simulation.simulated_dynamodb import SimulatedDynamoDB
 from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.simulated_sqs import SimulatedSQS
 from tests.simulation.trace import Trace
-from tests.simulation.traffic import LATE, POLICY, PUBLISHED, TEXTS, Sending, sha256
+from tests.simulation.traffic import LATE, POLICY, PUBLISHED, TEXTS, SentMessage, sha256
 from tests.simulation.virtual_clock import START
 from worker.settings import AWSSettings, Settings
 
 DEAD_LETTERS = "dead"
 SOURCE = "source"
 MAX_RECEIVE_COUNT = 12
-AMPLE_RETENTION_SECONDS = (345_600, 1_209_600)
+LONG_RETENTION_SECONDS = (345_600, 1_209_600)
 _KEYS = {
     "aup-policies": ("policy_id", "version"),
     "aup-acceptances": ("user_id", "policy_version"),
 }
 
 
-class WatchedSQS(SimulatedSQS):
-    """Tell the audit what is asked for, at the moment of asking."""
+class AuditedSQS(SimulatedSQS):
+    """Simulated SQS that reports each settlement and extension to the audit."""
 
     audit: Audit
 
@@ -41,13 +41,13 @@ class WatchedSQS(SimulatedSQS):
     ) -> dict[str, Any]:
         if QueueUrl == self.audit.source.url:
             for entry in Entries:
-                self.audit.settling_begins(entry["ReceiptHandle"])
+                self.audit.note_settling(entry["ReceiptHandle"])
         try:
             return await super().delete_message_batch(QueueUrl=QueueUrl, Entries=Entries)
         except ClientError as error:
-            if error.response["Error"].get("QueryErrorCode") in REFUSALS:
+            if error.response["Error"].get("QueryErrorCode") in DENIAL_CODES:
                 for entry in Entries:
-                    self.audit.settling_refused(entry["ReceiptHandle"])
+                    self.audit.note_settling_denied(entry["ReceiptHandle"])
             raise
 
     async def change_message_visibility_batch(
@@ -55,14 +55,14 @@ class WatchedSQS(SimulatedSQS):
     ) -> dict[str, Any]:
         if QueueUrl == self.audit.source.url:
             for entry in Entries:
-                extends = entry["VisibilityTimeout"] == self.audit.terms.lease_seconds
-                tell = self.audit.extending_begins if extends else self.audit.settling_begins
-                tell(entry["ReceiptHandle"])
+                extends = entry["VisibilityTimeout"] == self.audit.limits.lease_seconds
+                note = self.audit.note_extension if extends else self.audit.note_settling
+                note(entry["ReceiptHandle"])
         return await super().change_message_visibility_batch(QueueUrl=QueueUrl, Entries=Entries)
 
 
-class WatchedDynamoDB(SimulatedDynamoDB):
-    """Tell the audit of requests that can never succeed: one bad statement spoils its batch."""
+class AuditedDynamoDB(SimulatedDynamoDB):
+    """Simulated DynamoDB that reports batches rejected as a whole to the audit."""
 
     audit: Audit
 
@@ -73,18 +73,18 @@ class WatchedDynamoDB(SimulatedDynamoDB):
             return await super().batch_execute_statement(Statements=Statements)
         except ClientError as error:
             if error.response["Error"].get("Code") == "ValidationException":
-                self.audit.problems.append(f"a batch was refused whole: {error}")
+                self.audit.problems.append(f"a whole batch was rejected: {error}")
             raise
 
 
 @dataclass(slots=True)
 class World:
-    """Be the place in which workers live.
+    """Environment in which workers run.
 
     Attributes:
-        sqs_faults: What goes wrong with the queues.
-        table_faults: What goes wrong with the tables.
-        outages: What goes wrong for a while.
+        sqs_faults: Faults of the queues.
+        table_faults: Faults of the tables.
+        outages: Faults that last.
     """
 
     settings: Settings
@@ -92,8 +92,8 @@ class World:
     sqs_faults: Faults
     table_faults: Faults
     outages: Outages
-    sqs: WatchedSQS
-    dynamodb: WatchedDynamoDB
+    sqs: AuditedSQS
+    dynamodb: AuditedDynamoDB
     audit: Audit
 
     @classmethod
@@ -103,23 +103,23 @@ class World:
         trace: Trace | None = None,
         *,
         write_api: str = "batch",
-        retention_seconds: tuple[int, int] = AMPLE_RETENTION_SECONDS,
+        retention_seconds: tuple[int, int] = LONG_RETENTION_SECONDS,
         max_receive_count: int = MAX_RECEIVE_COUNT,
         **changes: Any,
     ) -> World:
-        """Create queues and tables, and publish the first policy; nothing fails yet.
+        """Create queues and tables and publish the first policy, without faults.
 
         Args:
-            seed: decides every fault.
-            trace: is told what happens.
-            write_api: how the worker writes.
-            retention_seconds: of the source queue, and of the dead-letter queue.
-            max_receive_count: after which SQS itself moves a message to the dead letters.
-            changes: other settings than usual.
+            seed: Seed of all faults.
+            trace: Receives the steps.
+            write_api: Write API of the worker.
+            retention_seconds: Retention of the source queue and of the dead-letter queue.
+            max_receive_count: Receive count after which SQS moves a message to the dead letters.
+            changes: Settings that differ from the defaults.
         """
         trace = trace or Trace()
         sqs_faults, table_faults = Faults(seed), Faults(seed + 1)
-        sqs, dynamodb = WatchedSQS(sqs_faults), WatchedDynamoDB(table_faults)
+        sqs, dynamodb = AuditedSQS(sqs_faults), AuditedDynamoDB(table_faults)
         outages = Outages({"sqs": sqs_faults, "dynamodb": table_faults})
         await _create_queues(sqs, *retention_seconds, max_receive_count)
         for name, keys in _KEYS.items():
@@ -135,7 +135,7 @@ class World:
             dynamodb.tables["aup-acceptances"],
             sqs_faults,
             outages,
-            Terms(
+            WorkerLimits(
                 settings.max_attempts,
                 settings.visibility_timeout_seconds,
                 settings.unknown_policy_seconds,
@@ -148,12 +148,12 @@ class World:
         return world
 
     def session(self) -> SimulatedSession:
-        """Make a process's session."""
+        """Return a session for one process."""
         return SimulatedSession(self.sqs, self.dynamodb)
 
     def publish(self, version: str) -> None:
-        """Publish a version of the policy, at once and without fail."""
-        self.trace.tell(f"policy {version} is published")
+        """Publish a version of the policy at once, without faults."""
+        self.trace.add(f"policy {version} is published")
         now = START.isoformat()
         item = {
             "policy_id": POLICY,
@@ -167,27 +167,27 @@ class World:
         self.audit.policy_published_at.setdefault(version, asyncio.get_running_loop().time())
 
     def publish_late(self) -> None:
-        """Publish the version that many wait for."""
+        """Publish the late version, unless it is published already."""
         if LATE not in self.audit.policy_published_at:
             self.publish(LATE)
 
-    def send(self, sending: Sending) -> None:
-        """Send a message as often as it wants to be sent, at once and without fail."""
-        self.audit.sendings[sending.body] = sending
-        for _ in range(sending.copies):
-            self.audit.source.send(sending.body, sending.attributes, {}, None)
+    def send(self, sent_message: SentMessage) -> None:
+        """Send all copies of a message at once, without faults."""
+        self.audit.sent_messages[sent_message.body] = sent_message
+        for _ in range(sent_message.copies):
+            self.audit.source.send(sent_message.body, sent_message.attributes, {}, None)
 
-    def quiet_down(self) -> None:
-        """End all faults for good."""
-        self.trace.tell("the faults stop")
+    def stop_faults(self) -> None:
+        """Stop all faults for good."""
+        self.trace.add("the faults stop")
         self.sqs_faults.stop()
         self.table_faults.stop()
 
     async def until(self, holds: Callable[[], bool], within_seconds: float, what: str) -> None:
-        """Wait for something that must come to pass in time.
+        """Wait until a condition holds.
 
         Raises:
-            AssertionError: It did not.
+            AssertionError: The deadline has passed.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within_seconds
@@ -213,7 +213,7 @@ async def _create_queues(
 
 
 def make_settings(sqs: SimulatedSQS, write_api: str, **changes: Any) -> Settings:
-    """Make settings with short times; a hand-back never lasts as long as a lease."""
+    """Return settings with short times; a return delay is always shorter than a lease."""
     aws: dict[str, Any] = {"region": "eu-west-1", "write_api": write_api, "fast_calls": False}
     return Settings(
         **{

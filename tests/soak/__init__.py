@@ -1,1 +1,1 @@
-"""Workers that are killed for minutes on end, on servers that fail, and the count afterwards."""
+"""Soak test: workers are killed for minutes on failing servers, then every message is checked."""

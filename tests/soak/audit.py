@@ -1,4 +1,4 @@
-"""The conservation check: what was sent against what an independent reader finds."""
+"""Audit: compares the messages sent with what an independent reader finds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tests.soak.messages import Sent
+from tests.soak.messages import SentMessage
 
 Key = tuple[str, str]
 _NAMED: Final = (
@@ -18,8 +18,8 @@ _NAMED: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """A dead letter: the number that its message went with, its body, and its reason."""
+class DeadLetter:
+    """Dead letter with the number of its message, its body and its reason."""
 
     number: int | None
     body: str
@@ -27,102 +27,106 @@ class Letter:
 
 
 @dataclass(slots=True)
-class Verdict:
-    """What became of everything.
+class AuditResult:
+    """Result of the audit.
 
     Attributes:
-        lost: one line for each message that is nowhere, or dead for no good reason.
-        doubled: one line for each fact that is kept twice, or both kept and dead.
-        altered: one line for everything that is not as it was sent.
-        dead_again: dead letters beyond the first of a message; a worker that is killed between
-            the send and the delete leaves one, and nothing can prevent it.
+        lost: One line for each message that is missing or dead-lettered without cause.
+        duplicated: One line for each fact recorded twice, or both recorded and dead-lettered.
+        altered: One line for each item or body that differs from what was sent.
+        repeated_dead_letters: Dead letters beyond the first of a message. A worker killed between
+            the send and the delete leaves one; this is unavoidable.
     """
 
     recorded: int = 0
     duplicates: int = 0
-    dead: Counter[str] = field(default_factory=Counter)
-    dead_again: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    repeated_dead_letters: int = 0
     lost: list[str] = field(default_factory=list)
-    doubled: list[str] = field(default_factory=list)
+    duplicated: list[str] = field(default_factory=list)
     altered: list[str] = field(default_factory=list)
 
     @property
-    def holds(self) -> bool:
-        """Say whether nothing is lost, doubled or altered."""
-        return not (self.lost or self.doubled or self.altered)
+    def is_ok(self) -> bool:
+        """Whether nothing is lost, duplicated or altered."""
+        return not (self.lost or self.duplicated or self.altered)
 
 
 def audit(
-    sent: Sequence[Sent], items: Sequence[Mapping[str, Any]], letters: Sequence[Letter]
-) -> Verdict:
-    """Account for every message.
+    sent: Sequence[SentMessage],
+    items: Sequence[Mapping[str, Any]],
+    dead_letters: Sequence[DeadLetter],
+) -> AuditResult:
+    """Check every message.
 
     Args:
-        sent: everything that was sent.
-        items: the table.
-        letters: the dead-letter queue.
+        sent: All messages sent.
+        items: Items of the table.
+        dead_letters: the dead-letter queue.
     """
-    verdict = Verdict(recorded=len(items))
-    dead = _dead(sent, letters, verdict)
-    facts: dict[Key, list[Sent]] = defaultdict(list)
+    result = AuditResult(recorded=len(items))
+    reasons = _dead_letters(sent, dead_letters, result)
+    facts: dict[Key, list[SentMessage]] = defaultdict(list)
     for message in sent:
         if message.fact is not None:
             facts[_key(message.fact)].append(message)
-        elif message.number not in dead:
-            verdict.lost.append(f"{message.number}: no dead letter ({message.reason})")
-    kept = _kept(items, facts, verdict)
+        elif message.number not in reasons:
+            result.lost.append(f"{message.number}: no dead letter ({message.reason})")
+    items_by_key = _check_items(items, facts, result)
     for key, messages in facts.items():
         for message in messages:
-            _judge(message, kept.get(key), dead.get(message.number), verdict)
+            _check_message(message, items_by_key.get(key), reasons.get(message.number), result)
     # One message of each key is the recorded one.
-    verdict.duplicates -= sum(key in kept for key in facts)
-    return verdict
+    result.duplicates -= sum(key in items_by_key for key in facts)
+    return result
 
 
 def _key(fact: Mapping[str, Any]) -> Key:
     return fact["user_id"], f"{fact['policy_id']}#{fact['version']}"
 
 
-def _dead(
-    sent: Sequence[Sent], letters: Sequence[Letter], verdict: Verdict
+def _dead_letters(
+    sent: Sequence[SentMessage], dead_letters: Sequence[DeadLetter], result: AuditResult
 ) -> dict[int, str | None]:
-    """Check every dead letter against its message, and give the reasons by number."""
+    """Check every dead letter against its message, and return the reasons by number."""
     by_number = {message.number: message for message in sent}
     reasons: dict[int, str | None] = {}
-    for letter in letters:
-        message = by_number.get(letter.number) if letter.number is not None else None
-        if message is None or letter.body != message.body:
-            verdict.altered.append(f"dead letter {letter.number}: {letter.body[:80]!r}")
+    for dead_letter in dead_letters:
+        message = by_number.get(dead_letter.number) if dead_letter.number is not None else None
+        if message is None or dead_letter.body != message.body:
+            result.altered.append(f"dead letter {dead_letter.number}: {dead_letter.body[:80]!r}")
         elif message.number in reasons:
-            verdict.dead_again += 1
+            result.repeated_dead_letters += 1
         else:
-            reasons[message.number] = letter.reason
-            verdict.dead[str(letter.reason)] += 1
-            if message.reason not in (None, letter.reason):
-                verdict.altered.append(
-                    f"{message.number}: died of {letter.reason}, not {message.reason}"
+            reasons[message.number] = dead_letter.reason
+            result.reasons[str(dead_letter.reason)] += 1
+            if message.reason not in (None, dead_letter.reason):
+                result.altered.append(
+                    f"{message.number}: dead-lettered as {dead_letter.reason}, not {message.reason}"
                 )
     return reasons
 
 
-def _kept(
-    items: Sequence[Mapping[str, Any]], facts: Mapping[Key, Sequence[Sent]], verdict: Verdict
+def _check_items(
+    items: Sequence[Mapping[str, Any]],
+    facts: Mapping[Key, Sequence[SentMessage]],
+    result: AuditResult,
 ) -> dict[Key, Mapping[str, Any]]:
-    """Check every item against the facts that were sent for its key."""
-    kept: dict[Key, Mapping[str, Any]] = {}
+    """Check every item against the facts sent for its key."""
+    items_by_key: dict[Key, Mapping[str, Any]] = {}
     events = Counter(str(item["event_id"]) for item in items)
-    verdict.doubled += [f"{event}: {count} items" for event, count in events.items() if count > 1]
+    result.duplicated += [f"{event}: {count} items" for event, count in events.items() if count > 1]
     for item in items:
         key = (str(item["user_id"]), str(item["policy_version"]))
-        if key in kept:
-            verdict.doubled.append(f"{key}: two items")
-        kept[key] = item
+        if key in items_by_key:
+            result.duplicated.append(f"{key}: two items")
+        items_by_key[key] = item
         if not any(_states(item, message) for message in facts.get(key, [])):
-            verdict.altered.append(f"{key}: the item states what nobody sent")
-    return kept
+            result.altered.append(f"{key}: the item has content that was never sent")
+    return items_by_key
 
 
-def _states(item: Mapping[str, Any], message: Sent) -> bool:
+def _states(item: Mapping[str, Any], message: SentMessage) -> bool:
     assert message.fact is not None
     named = {name: message.fact[name] for name in _NAMED if name in message.fact}
     extra = {name: value for name, value in message.fact.items() if name not in _NAMED}
@@ -130,18 +134,20 @@ def _states(item: Mapping[str, Any], message: Sent) -> bool:
     return stated == named and json.loads(item.get("extra", "{}")) == extra
 
 
-def _judge(
-    message: Sent, item: Mapping[str, Any] | None, reason: str | None, verdict: Verdict
+def _check_message(
+    message: SentMessage, item: Mapping[str, Any] | None, reason: str | None, result: AuditResult
 ) -> None:
     assert message.fact is not None
     if item is None:
-        verdict.lost.append(f"{message.number}: not recorded; dead letter: {reason}")
+        result.lost.append(f"{message.number}: not recorded; reason of its dead letter: {reason}")
         return
     same_event = item["event_id"] == message.fact["event_id"]
     if same_event and not _states(item, message):
         if reason != "conflict":
-            verdict.lost.append(f"{message.number}: contradicts the record, and is not dead")
+            result.lost.append(
+                f"{message.number}: contradicts the record, but is not dead-lettered"
+            )
     elif reason is not None:
-        verdict.doubled.append(f"{message.number}: recorded, and dead of {reason}")
+        result.duplicated.append(f"{message.number}: recorded, and dead-lettered as {reason}")
     else:
-        verdict.duplicates += 1
+        result.duplicates += 1

@@ -1,4 +1,4 @@
-"""The messages that are pushed, each with the fate that it must meet."""
+"""Generated messages with their expected outcomes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _REMEMBERED: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """One message.
+class SentMessage:
+    """Generated message.
 
     Attributes:
-        number: goes along as a message attribute.
-        fact: the acceptance that it states, if it can be recorded.
-        reason: why it must die, if it cannot.
+        number: Number that is sent as a message attribute.
+        fact: Fields of the acceptance, if it can be recorded.
+        reason: Reason of its dead letter, if it cannot be recorded.
     """
 
     number: int
@@ -30,11 +30,11 @@ class Sent:
     reason: str | None = None
 
 
-class Author:
-    """Write messages of every kind.
+class MessageGenerator:
+    """Generator of messages of every kind.
 
     Args:
-        random: chooses among them.
+        random: Source of all choices.
     """
 
     def __init__(self, random: Random) -> None:
@@ -42,7 +42,7 @@ class Author:
         self._number = 0
         self._facts: list[dict[str, Any]] = []
         self._kinds = {
-            self._good: 60,
+            self._valid: 60,
             self._enveloped: 12,
             self._repeated: 8,
             self._second_event: 5,
@@ -53,10 +53,10 @@ class Author:
             self._mismatching: 2,
         }
 
-    def write(self) -> Sent:
-        """Write the next message."""
+    def generate(self) -> SentMessage:
+        """Return the next message."""
         self._number += 1
-        kinds = list(self._kinds) if self._facts else [self._good]
+        kinds = list(self._kinds) if self._facts else [self._valid]
         weights = [self._kinds[kind] for kind in kinds]
         return self._random.choices(kinds, weights)[0]()
 
@@ -77,14 +77,14 @@ class Author:
         del self._facts[:-_REMEMBERED]
         return fact
 
-    def _sent(self, fact: dict[str, Any], body: str | None = None) -> Sent:
-        return Sent(self._number, body or json.dumps(fact), fact=fact)
+    def _sent(self, fact: dict[str, Any], body: str | None = None) -> SentMessage:
+        return SentMessage(self._number, body or json.dumps(fact), fact=fact)
 
-    def _hopeless(self, content: Any, reason: str) -> Sent:
+    def _unrecordable(self, content: Any, reason: str) -> SentMessage:
         body = content if isinstance(content, str) else json.dumps(content)
-        return Sent(self._number, body, reason=reason)
+        return SentMessage(self._number, body, reason=reason)
 
-    def _good(self) -> Sent:
+    def _valid(self) -> SentMessage:
         kinds: list[dict[str, Any]] = [
             {},
             {"channel": "web", "user_agent": "Ünïcode ✓"},
@@ -94,7 +94,7 @@ class Author:
         chosen = self._random.choices(kinds, [10, 5, 4, 1])[0]
         return self._sent(self._remember(self._stated(**chosen)))
 
-    def _enveloped(self) -> Sent:
+    def _enveloped(self) -> SentMessage:
         fact = self._remember(self._stated())
         inner = json.dumps(fact)
         event = {"specversion": "1.0", "id": "1", "source": "/app", "type": "accepted"}
@@ -109,25 +109,25 @@ class Author:
         )
         return self._sent(fact, json.dumps(envelope))
 
-    def _repeated(self) -> Sent:
+    def _repeated(self) -> SentMessage:
         return self._sent(self._random.choice(self._facts))
 
-    def _second_event(self) -> Sent:
+    def _second_event(self) -> SentMessage:
         known = self._random.choice(self._facts)
         return self._sent(known | {"event_id": f"event-{self._number}"})
 
-    def _conflicting(self) -> Sent:
+    def _conflicting(self) -> SentMessage:
         known = self._random.choice(self._facts)
         return self._sent(known | {"channel": f"forged-{self._number}"})
 
-    def _malformed(self) -> Sent:
-        return self._hopeless(f'{{"event_id": "event-{self._number}", \t"é', "malformed")
+    def _malformed(self) -> SentMessage:
+        return self._unrecordable(f'{{"event_id": "event-{self._number}", \t"é', "malformed")
 
-    def _invalid(self) -> Sent:
-        return self._hopeless(self._stated(user_id=""), "invalid")
+    def _invalid(self) -> SentMessage:
+        return self._unrecordable(self._stated(user_id=""), "invalid")
 
-    def _unpublished(self) -> Sent:
-        return self._hopeless(self._stated(version="2026-03"), "unknown_policy")
+    def _unpublished(self) -> SentMessage:
+        return self._unrecordable(self._stated(version="2026-03"), "unknown_policy")
 
-    def _mismatching(self) -> Sent:
-        return self._hopeless(self._stated(content_sha256="cd" * 32), "content_mismatch")
+    def _mismatching(self) -> SentMessage:
+        return self._unrecordable(self._stated(content_sha256="cd" * 32), "content_mismatch")

@@ -1,4 +1,4 @@
-"""Push messages all the while, as an application would that is none of ours."""
+"""Producer that sends messages continuously, without code of the worker."""
 
 from __future__ import annotations
 
@@ -7,45 +7,45 @@ import time
 from random import Random
 from typing import Final
 
-from tests.soak.messages import Author, Sent
-from tests.soak.place import SoakPlace
+from tests.soak.environment import SoakEnvironment
+from tests.soak.messages import MessageGenerator, SentMessage
 
 _BATCH: Final = 10
-# More would only measure how long the backlog takes.
-_BACKLOG_MOST: Final = 600
+# A larger backlog would only prolong the drain.
+_MAX_BACKLOG: Final = 600
 
 
 class Producer:
-    """Send in a thread until told to stop.
+    """Thread that sends messages until stopped.
 
     Args:
-        place: where to.
-        rate: messages a second.
-        random: chooses the messages.
+        environment: where to.
+        rate: Messages per second.
+        random: Source of the messages.
 
     Attributes:
-        sent: everything that SQS has confirmed.
-        failure: why it ended early.
+        sent: Messages that SQS has confirmed.
+        failure: Error that ended it early.
     """
 
-    def __init__(self, place: SoakPlace, rate: float, random: Random) -> None:
-        self.sent: list[Sent] = []
+    def __init__(self, environment: SoakEnvironment, rate: float, random: Random) -> None:
+        self.sent: list[SentMessage] = []
         self.failure: Exception | None = None
-        self._place = place
+        self._place = environment
         self._interval_seconds = _BATCH / rate
-        self._author = Author(random)
+        self._generator = MessageGenerator(random)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="producer", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End with the batch under way.
+        """Stop after the current batch.
 
         Raises:
-            Exception: what ended it early.
+            Exception: The error that ended it early.
         """
         self._stopping.set()
         self._thread.join(30)
@@ -57,9 +57,9 @@ class Producer:
         try:
             while not self._stopping.wait(max(0.0, due - time.monotonic())):
                 due = max(due, time.monotonic() - 1.0) + self._interval_seconds
-                if self._place.depth() < _BACKLOG_MOST:
-                    batch = [self._author.write() for _ in range(_BATCH)]
+                if self._place.depth() < _MAX_BACKLOG:
+                    batch = [self._generator.generate() for _ in range(_BATCH)]
                     self._place.send(batch)
                     self.sent += batch
-        except Exception as error:  # noqa: BLE001 - told by `stop`
+        except Exception as error:  # noqa: BLE001 - raised by `stop`
             self.failure = error

@@ -1,4 +1,4 @@
-"""One soak: start everything, let it suffer, let it drain, and look."""
+"""Run of a soak test: start, inject failures, drain and audit."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ from random import Random
 from typing import Any, Final
 
 from tests.servers.launch import fauxqs
-from tests.soak.audit import Verdict, audit
+from tests.soak.audit import AuditResult, audit
 from tests.soak.chaos import Chaos
-from tests.soak.logs import complaints, has_started
+from tests.soak.environment import SoakEnvironment, until
+from tests.soak.logs import has_started, unexpected_lines
 from tests.soak.memory import Memory
-from tests.soak.place import SoakPlace, until
 from tests.soak.producer import Producer
-from tests.soak.servers import KeptTable, proxy_before
-from tests.soak.workers import Worker, environment
+from tests.soak.servers import PersistentTable, proxy_process
+from tests.soak.workers import Worker, worker_environment
 
 _STEP_SECONDS: Final = 0.1
 _PROGRESS_SECONDS: Final = 10.0
 _START_SECONDS: Final = 60.0
 _DRAIN_SECONDS: Final = 240.0
-# Nothing may be on its way between two looks: longer than a backoff or a poll.
-_QUIET_SECONDS: Final = 4.0
-_QUOTED: Final = 20
+# Longer than a backoff or a poll, so that no message is unnoticed between two checks.
+_EMPTY_SECONDS: Final = 4.0
+_MAX_QUOTED: Final = 20
 
 
 @dataclass
-class Outcome:
-    """Everything that a soak found."""
+class SoakResult:
+    """Result of a soak test."""
 
-    verdict: Verdict
+    result: AuditResult
     sent: int
     workers: Counter[str]
     faults: Counter[str]
     restarts: int
     memory: dict[str, float | None]
     drain_seconds: float
-    complaints: Counter[str] = field(default_factory=Counter)
+    unexpected_lines: Counter[str] = field(default_factory=Counter)
     quotes: list[str] = field(default_factory=list)
 
 
 class Soak:
-    """Carry out one soak.
+    """Soak test.
 
     Args:
-        folder: for the table's data.
-        logs: for what the workers tell.
-        workers: how many are killed; one more is not.
-        rate: messages a second.
-        seed: gives messages, blows and faults; not how the machine schedules them.
+        folder: Folder for the data of the table.
+        logs: Folder for the logs of the workers.
+        workers: Number of workers that are killed; one more is not.
+        rate: Messages per second.
+        seed: Seed of messages, kills and faults.
     """
 
     def __init__(self, folder: Path, logs: Path, workers: int, rate: int, seed: int) -> None:
@@ -63,41 +63,41 @@ class Soak:
         self._seed = seed
         self._began_at = time.monotonic()
 
-    def run(self, seconds: float, stack: ExitStack) -> Outcome:
-        """Suffer for so long, drain, and account."""
+    def run(self, seconds: float, stack: ExitStack) -> SoakResult:
+        """Run under failures for `seconds`, drain and audit."""
         data = self._folder / "table"
         data.mkdir()
-        table = KeptTable(data)
+        table = PersistentTable(data)
         stack.callback(table.end)
         sqs_url = stack.enter_context(fauxqs())
         proxies = [
-            stack.enter_context(proxy_before(url, self._seed + index))
+            stack.enter_context(proxy_process(url, self._seed + index))
             for index, url in enumerate((sqs_url, table.url))
         ]
-        place = SoakPlace(sqs_url, table.url)
-        place.make()
-        settings = environment(proxies[0].url, proxies[1].url, place.names)
+        environment = SoakEnvironment(sqs_url, table.url)
+        environment.create()
+        settings = worker_environment(proxies[0].url, proxies[1].url, environment.names)
         figures: Counter[str] = Counter()
         workers = []
         for log in self._logs:
             workers.append(Worker(settings, log, figures))
             stack.callback(workers[-1].end)
-        # The first worker is the one that is never killed.
+        # The first worker is never killed.
         until(lambda: has_started(self._logs[0]), _START_SECONDS, "a worker has started")
         memory = Memory()
-        producer = Producer(place, self._rate, Random(self._seed))
+        producer = Producer(environment, self._rate, Random(self._seed))
         chaos = Chaos(workers[1:], proxies, table, Random(self._seed + 1))
-        self._suffer(seconds, workers, chaos, producer, memory)
-        drain_seconds = self._drain(place, workers)
+        self._run_under_faults(seconds, workers, chaos, producer, memory)
+        drain_seconds = self._drain(environment, workers)
         faults = sum((proxy.injected() for proxy in proxies), Counter[str]())
-        verdict = audit(producer.sent, place.items(), place.letters())
-        told, quotes = complaints(self._logs)
-        return Outcome(
-            verdict, len(producer.sent), figures, faults, table.restarts, memory.figures(),
-            drain_seconds, told, quotes,
+        result = audit(producer.sent, environment.items(), environment.dead_letters())
+        lines, quotes = unexpected_lines(self._logs)
+        return SoakResult(
+            result, len(producer.sent), figures, faults, table.restarts, memory.figures(),
+            drain_seconds, lines, quotes,
         )  # fmt: skip
 
-    def _suffer(
+    def _run_under_faults(
         self,
         seconds: float,
         workers: list[Worker],
@@ -106,42 +106,42 @@ class Soak:
         memory: Memory,
     ) -> None:
         end = time.monotonic() + seconds
-        told_at = self._began_at = time.monotonic()
+        printed_at = self._began_at = time.monotonic()
         producer.start()
         try:
             while (now := time.monotonic()) < end and producer.failure is None:
                 chaos.step()
                 for worker in workers:
-                    worker.tend()
+                    worker.maintain()
                 memory.sample(workers[0].process_id)
-                if now - told_at >= _PROGRESS_SECONDS:
-                    told_at = now
-                    self._tell(len(producer.sent), workers[0].figures, memory)
+                if now - printed_at >= _PROGRESS_SECONDS:
+                    printed_at = now
+                    self._print_progress(len(producer.sent), workers[0].figures, memory)
                 time.sleep(_STEP_SECONDS)
         finally:
-            chaos.cease()
+            chaos.stop()
             producer.stop()
 
-    def _tell(self, sent: int, figures: Counter[str], memory: Memory) -> None:
+    def _print_progress(self, sent: int, figures: Counter[str], memory: Memory) -> None:
         passed = time.monotonic() - self._began_at
         what = ", ".join(f"{name} {count}" for name, count in sorted(figures.items()))
         rss = memory.samples[-1][1] if memory.samples else 0
-        _say(f"{passed:5.0f} s: sent {sent}, {what}, rss {rss} KiB")
+        _print(f"{passed:5.0f} s: sent {sent}, {what}, rss {rss} KiB")
 
-    def _drain(self, place: SoakPlace, workers: list[Worker]) -> float:
-        """Wait until the queue stays empty, and end the workers."""
+    def _drain(self, environment: SoakEnvironment, workers: list[Worker]) -> float:
+        """Wait until the queue stays empty, then stop the workers; return the seconds."""
         began_at = time.monotonic()
         empty_since: list[float] = []
 
         def is_quiet() -> bool:
             for worker in workers:
-                worker.tend()
+                worker.maintain()
             now = time.monotonic()
-            if not place.is_up() or place.depth():
+            if not environment.is_up() or environment.depth():
                 empty_since.clear()
                 return False
             empty_since.append(now)
-            return now - empty_since[0] >= _QUIET_SECONDS
+            return now - empty_since[0] >= _EMPTY_SECONDS
 
         until(is_quiet, _DRAIN_SECONDS, "the queue is empty")
         for worker in workers:
@@ -149,39 +149,39 @@ class Soak:
         return time.monotonic() - began_at
 
 
-def report(outcome: Outcome, seed: int) -> tuple[dict[str, Any], bool]:
-    """Give the figures, and say whether all is well; tell on the screen what is not."""
-    verdict, workers = outcome.verdict, outcome.workers
-    for line in [*verdict.lost, *verdict.doubled, *verdict.altered][:_QUOTED]:
-        _say(line)
-    for quote in outcome.quotes:
-        _say(quote)
+def report(soak: SoakResult, seed: int) -> tuple[dict[str, Any], bool]:
+    """Return the figures and whether the soak test passed; print the problems to stderr."""
+    result, workers = soak.result, soak.workers
+    for line in [*result.lost, *result.duplicated, *result.altered][:_MAX_QUOTED]:
+        _print(line)
+    for quote in soak.quotes:
+        _print(quote)
     ends = {name: count for name, count in sorted(workers.items()) if " with " in name}
     figures = {
         "seed": seed,
-        "sent": outcome.sent,
-        "recorded": verdict.recorded,
-        "duplicates": verdict.duplicates,
-        "dead": dict(sorted(verdict.dead.items())),
-        "dead_again": verdict.dead_again,
-        "lost": len(verdict.lost),
-        "doubled": len(verdict.doubled),
-        "altered": len(verdict.altered),
+        "sent": soak.sent,
+        "recorded": result.recorded,
+        "duplicates": result.duplicates,
+        "dead_lettered": dict(sorted(result.reasons.items())),
+        "repeated_dead_letters": result.repeated_dead_letters,
+        "lost": len(result.lost),
+        "duplicated": len(result.duplicated),
+        "altered": len(result.altered),
         "kills": workers["killed"] + workers["terminated"],
         "sigkills": workers["killed"],
         "sigterms": workers["terminated"],
         "stops": workers["stops"],
         "overran": workers["overran"],
         "ends": ends,
-        "faults": outcome.faults.total(),
-        "faults_by_kind": dict(sorted(outcome.faults.items())),
-        "restarts": outcome.restarts,
-        "drain_seconds": round(outcome.drain_seconds, 1),
-        **outcome.memory,
-        "complaints": dict(outcome.complaints),
+        "faults": soak.faults.total(),
+        "faults_by_kind": dict(sorted(soak.faults.items())),
+        "restarts": soak.restarts,
+        "drain_seconds": round(soak.drain_seconds, 1),
+        **soak.memory,
+        "unexpected_lines": dict(soak.unexpected_lines),
     }
-    return figures, verdict.holds and not outcome.complaints
+    return figures, result.is_ok and not soak.unexpected_lines
 
 
-def _say(text: str) -> None:
-    print(f"soak: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the screen
+def _print(text: str) -> None:
+    print(f"soak: {text}", file=sys.stderr, flush=True)  # noqa: T201 - progress

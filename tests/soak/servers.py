@@ -1,4 +1,4 @@
-"""The servers of a soak, and a proxy before each."""
+"""Servers of a soak test, and the proxies in front of them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.servers.ports import free_port
 from tests.servers.process import HOST, serving
 
 _LEASH: Final = Path(parts.SOURCES, "leash.py")
-_PATIENCE_SECONDS: Final = 10.0
+_TIMEOUT_SECONDS: Final = 10.0
 
 
-class KeptTable:
-    """DynamoDB Local on files, so that it can be killed and started again.
+class PersistentTable:
+    """DynamoDB Local with data on disk, so that it can be killed and restarted.
 
     Args:
-        directory: where it keeps its data.
+        directory: Folder of its data.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -42,7 +42,7 @@ class KeptTable:
         java = ["java", "-Xmx512m", "-Djava.library.path=./DynamoDBLocal_lib"]
         options = ["-dbPath", str(self._directory), "-disableTelemetry", "-port", str(self._port)]
         command = [*java, "-jar", "DynamoDBLocal.jar", *options]
-        return subprocess.Popen(  # noqa: S603 - the command stands above
+        return subprocess.Popen(  # noqa: S603 - fixed command
             [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), *command],
             cwd=self._home,
             stdin=subprocess.DEVNULL,
@@ -52,56 +52,56 @@ class KeptTable:
         )
 
     def restart(self, *, kill: bool) -> None:
-        """End it, and start it anew without waiting for its first answer."""
+        """Stop it and start it again without waiting until it responds."""
         self.end(kill=kill)
         self.restarts += 1
         self._process = self._start()
 
     def end(self, *, kill: bool = False) -> None:
-        """End it for good."""
+        """Stop it for good."""
         if kill:
             self._process.kill()
         else:
             self._process.terminate()
         try:
-            self._process.wait(_PATIENCE_SECONDS)
+            self._process.wait(_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
 
 
-class SwitchedProxy:
-    """A fault proxy in a process of its own.
+class ProxyProcess:
+    """Fault proxy in a separate process.
 
     Args:
-        url: where it listens.
+        url: URL of the proxy.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def switch(self, chances: Mapping[Fault, float]) -> None:
-        """Let faults happen, in place of those that did before."""
+        """Inject these faults instead of the previous ones."""
         self._ask({"chances": chances})
 
     def injected(self) -> Counter[str]:
-        """Count what came to pass."""
+        """Return the number of injected faults by kind."""
         return Counter(self._ask(None))
 
     def _ask(self, content: dict[str, Any] | None) -> dict[str, int]:
         request = urllib.request.Request(  # noqa: S310 - our own proxy
             self.url + CONTROL, data=json.dumps(content).encode() if content else None
         )
-        with urllib.request.urlopen(request, timeout=_PATIENCE_SECONDS) as answer:  # noqa: S310
-            counts: dict[str, int] = json.loads(answer.read())
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310
+            counts: dict[str, int] = json.loads(response.read())
             return counts
 
 
 @contextmanager
-def proxy_before(upstream: str, seed: int) -> Iterator[SwitchedProxy]:
-    """Lend a proxy that runs until the block ends."""
+def proxy_process(upstream: str, seed: int) -> Iterator[ProxyProcess]:
+    """Yield a proxy that runs until the block ends."""
     port = free_port()
     options = ["--upstream", upstream, "--port", str(port), "--seed", str(seed)]
     command = [sys.executable, "-m", "tests.faults.proxy", *options]
     with serving(command, port, directory=parts.SOURCES.parents[1]) as url:
-        yield SwitchedProxy(url)
+        yield ProxyProcess(url)

@@ -1,4 +1,4 @@
-"""The account of a soak finds what it is there to find."""
+"""Tests that the audit of a soak test detects violations."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.soak.audit import Letter, Verdict, audit
+from tests.soak.audit import AuditResult, DeadLetter, audit
 from tests.soak.memory import Memory
-from tests.soak.messages import Author, Sent
+from tests.soak.messages import MessageGenerator, SentMessage
 
 FACT: dict[str, Any] = {
     "event_id": "event-1",
@@ -20,83 +20,87 @@ FACT: dict[str, Any] = {
     "version": "1",
     "later": 1,
 }
-KEPT: dict[str, Any] = {
+ITEM: dict[str, Any] = {
     **{name: FACT[name] for name in ("event_id", "user_id", "policy_id", "version")},
     "policy_version": "aup#1",
     "extra": '{"later":1}',
     "record_id": "ab",
 }
-GOOD = Sent(1, json.dumps(FACT), fact=FACT)
-HOPELESS = Sent(2, "{", reason="malformed")
-FORGED = Sent(3, "{}", fact=FACT | {"channel": "forged"})
-BURIED = Letter(2, "{", "malformed")
+VALID = SentMessage(1, json.dumps(FACT), fact=FACT)
+UNRECORDABLE = SentMessage(2, "{", reason="malformed")
+FORGED = SentMessage(3, "{}", fact=FACT | {"channel": "forged"})
+DEAD_LETTER = DeadLetter(2, "{", "malformed")
 
 
-def test_what_is_recorded_once_or_dead_for_its_reason_is_accounted_for() -> None:
-    verdict = audit([GOOD, GOOD, HOPELESS], [KEPT], [BURIED])
-    assert verdict == Verdict(recorded=1, duplicates=1, dead=verdict.dead)
-    assert verdict.dead == {"malformed": 1}
-    assert verdict.holds
+def test_recorded_and_rightly_dead_lettered_messages_pass() -> None:
+    result = audit([VALID, VALID, UNRECORDABLE], [ITEM], [DEAD_LETTER])
+    assert result == AuditResult(recorded=1, duplicates=1, reasons=result.reasons)
+    assert result.reasons == {"malformed": 1}
+    assert result.is_ok
 
 
-def test_a_second_letter_of_one_message_is_counted_and_borne() -> None:
-    verdict = audit([HOPELESS], [], [BURIED, BURIED])
-    assert verdict.dead_again == 1
-    assert verdict.holds
+def test_second_dead_letter_of_a_message_is_counted_and_accepted() -> None:
+    result = audit([UNRECORDABLE], [], [DEAD_LETTER, DEAD_LETTER])
+    assert result.repeated_dead_letters == 1
+    assert result.is_ok
 
 
-def test_a_contradiction_must_be_a_dead_letter() -> None:
-    conflict = Letter(3, "{}", "conflict")
-    assert audit([GOOD, FORGED], [KEPT], [conflict]).holds
-    assert len(audit([GOOD, FORGED], [KEPT], []).lost) == 1
+def test_contradicting_message_must_be_dead_lettered() -> None:
+    conflict = DeadLetter(3, "{}", "conflict")
+    assert audit([VALID, FORGED], [ITEM], [conflict]).is_ok
+    assert len(audit([VALID, FORGED], [ITEM], []).lost) == 1
 
 
-def test_whichever_of_two_contradictions_came_first_is_the_record() -> None:
-    forged = KEPT | {"channel": "forged"}
-    assert audit([GOOD, FORGED], [forged], [Letter(1, GOOD.body, "conflict")]).holds
+def test_either_of_two_contradicting_messages_may_be_recorded() -> None:
+    forged = ITEM | {"channel": "forged"}
+    assert audit([VALID, FORGED], [forged], [DeadLetter(1, VALID.body, "conflict")]).is_ok
 
 
 @pytest.mark.parametrize(
-    ("items", "letters"),
-    [([], []), ([], [Letter(1, GOOD.body, "unknown_policy")])],
+    ("items", "dead_letters"),
+    [([], []), ([], [DeadLetter(1, VALID.body, "unknown_policy")])],
 )
-def test_an_acceptance_that_is_not_recorded_is_lost(
-    items: list[dict[str, Any]], letters: list[Letter]
+def test_unrecorded_acceptance_is_lost(
+    items: list[dict[str, Any]], dead_letters: list[DeadLetter]
 ) -> None:
-    assert len(audit([GOOD], items, letters).lost) == 1
+    assert len(audit([VALID], items, dead_letters).lost) == 1
 
 
-def test_a_hopeless_message_without_a_letter_is_lost() -> None:
-    assert len(audit([HOPELESS], [], []).lost) == 1
+def test_unrecordable_message_without_a_dead_letter_is_lost() -> None:
+    assert len(audit([UNRECORDABLE], [], []).lost) == 1
 
 
-def test_what_is_recorded_and_dead_is_doubled() -> None:
-    letter = Letter(1, GOOD.body, "exhausted")
-    assert len(audit([GOOD], [KEPT], [letter]).doubled) == 1
+def test_recorded_and_dead_lettered_message_is_duplicated() -> None:
+    dead_letter = DeadLetter(1, VALID.body, "exhausted")
+    assert len(audit([VALID], [ITEM], [dead_letter]).duplicated) == 1
 
 
-def test_one_event_under_two_keys_is_doubled() -> None:
-    other = KEPT | {"policy_version": "aup#2"}
-    assert audit([GOOD], [KEPT, other], []).doubled
+def test_event_recorded_under_two_keys_is_duplicated() -> None:
+    other = ITEM | {"policy_version": "aup#2"}
+    assert audit([VALID], [ITEM, other], []).duplicated
 
 
 @pytest.mark.parametrize("change", [{"extra": "{}"}, {"user_id": "user-2"}, {"channel": "web"}])
-def test_an_item_that_nobody_stated_is_altered(change: dict[str, str]) -> None:
-    assert audit([GOOD], [KEPT | change], []).altered
+def test_item_with_content_that_was_never_sent_is_altered(change: dict[str, str]) -> None:
+    assert audit([VALID], [ITEM | change], []).altered
 
 
 @pytest.mark.parametrize(
-    "letter",
-    [Letter(2, "{ ", "malformed"), Letter(None, "{", "malformed"), Letter(2, "{", "exhausted")],
+    "dead_letter",
+    [
+        DeadLetter(2, "{ ", "malformed"),
+        DeadLetter(None, "{", "malformed"),
+        DeadLetter(2, "{", "exhausted"),
+    ],
 )
-def test_a_letter_that_is_not_the_message_is_altered(letter: Letter) -> None:
-    assert audit([HOPELESS], [], [letter]).altered
+def test_dead_letter_that_differs_from_its_message_is_altered(dead_letter: DeadLetter) -> None:
+    assert audit([UNRECORDABLE], [], [dead_letter]).altered
 
 
-def test_a_seed_gives_the_messages_and_each_kind_occurs() -> None:
-    def written() -> list[Sent]:
-        author = Author(Random(7))
-        return [author.write() for _ in range(500)]
+def test_messages_of_a_seed_are_repeatable_and_of_every_kind() -> None:
+    def written() -> list[SentMessage]:
+        generator = MessageGenerator(Random(7))
+        return [generator.generate() for _ in range(500)]
 
     first = written()
     assert first == written()
@@ -111,7 +115,7 @@ def test_a_seed_gives_the_messages_and_each_kind_occurs() -> None:
 @pytest.mark.parametrize(
     ("resident", "drift"), [(lambda _: 1000, 0.0), (lambda second: 1000 + second, 61.09)]
 )
-def test_drift_is_measured_from_after_the_warm_up(
+def test_memory_drift_is_measured_after_the_warm_up(
     resident: Callable[[int], int], drift: float
 ) -> None:
     samples = [(float(second), resident(second)) for second in range(1001)]

@@ -1,4 +1,4 @@
-"""The installed worker as processes that are killed, stopped and started again."""
+"""Processes of the installed worker that are killed, suspended and restarted."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from pathlib import Path
 from typing import Final
 
 from tests.servers import parts
-from tests.soak.place import MAX_RECEIVES
+from tests.soak.environment import MAX_RECEIVES
 
 COMMAND: Final = Path(sys.executable).with_name("aup-worker")
 LEASE_SECONDS: Final = 5
-# After SIGTERM; AUP_STOP_TIMEOUT_SECONDS and a little for a busy machine.
+# After SIGTERM: AUP_STOP_TIMEOUT_SECONDS plus a margin for a busy machine.
 _OVERRUN_SECONDS: Final = 15.0
-# A process that has not begun to poll has little to lose; but some must die on the way there.
-_YOUTH_SECONDS: Final = 4.0
+# Time after which a worker may be killed even if it has not started polling.
+_STARTUP_SECONDS: Final = 4.0
 _FIRST_LINES_BYTES: Final = 8_192
 _LEASH: Final = Path(parts.SOURCES, "leash.py")
 
 
-def environment(sqs_url: str, dynamodb_url: str, names: Mapping[str, str]) -> dict[str, str]:
-    """Write a worker's settings: everything short, so that much happens."""
+def worker_environment(sqs_url: str, dynamodb_url: str, names: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment variables of a worker, with short times."""
     return {
         "PATH": os.environ["PATH"],
         "AWS_ENDPOINT_URL_SQS": sqs_url,
@@ -54,14 +54,14 @@ def environment(sqs_url: str, dynamodb_url: str, names: Mapping[str, str]) -> di
 
 
 class Worker:
-    """One worker that is started again whenever it has ended.
+    """Worker that is restarted whenever it ends.
 
     Args:
-        settings: its environment.
-        log: where it tells what it does, all of its processes one after the other.
+        settings: Environment variables.
+        log: Log file shared by its successive processes.
 
     Attributes:
-        figures: kills, terms, stops, and the exits of each code.
+        figures: Number of kills, terminations, suspensions and exits by code.
     """
 
     def __init__(self, settings: Mapping[str, str], log: Path, figures: Counter[str]) -> None:
@@ -69,16 +69,16 @@ class Worker:
         self.figures = figures
         self._settings = dict(settings)
         self._resume_at: float | None = None
-        self._asked_at: float | None = None
+        self._terminated_at: float | None = None
         self._ending = False
         self._process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._started_at = time.monotonic()
-        self._asked_at = None
+        self._terminated_at = None
         with self.log.open("ab") as log:
             self._log_start = log.tell()
-            return subprocess.Popen(  # noqa: S603 - our own command
+            return subprocess.Popen(  # noqa: S603 - fixed command
                 [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), str(COMMAND), "run"],
                 env=self._settings,
                 stdin=subprocess.DEVNULL,
@@ -89,16 +89,16 @@ class Worker:
 
     @property
     def process_id(self) -> int:
-        """The process that runs now."""
+        """Id of the current process."""
         return self._process.pid
 
     @property
-    def is_prey(self) -> bool:
-        """Say whether it is at work, neither stopped nor about to end."""
-        if self._resume_at is not None or self._asked_at is not None:
+    def can_be_killed(self) -> bool:
+        """Whether it is running, neither suspended nor terminating."""
+        if self._resume_at is not None or self._terminated_at is not None:
             return False
-        grown = time.monotonic() - self._started_at >= _YOUTH_SECONDS
-        return (grown or self._has_started()) and self._process.poll() is None
+        is_started = time.monotonic() - self._started_at >= _STARTUP_SECONDS
+        return (is_started or self._has_started()) and self._process.poll() is None
 
     def _has_started(self) -> bool:
         with self.log.open("rb") as log:
@@ -106,49 +106,49 @@ class Worker:
             return b'"event": "started"' in log.read(_FIRST_LINES_BYTES)
 
     def kill(self) -> None:
-        """End it without a word."""
+        """Send SIGKILL."""
         self.figures["killed"] += 1
         self._process.kill()
         self._process.wait()
 
-    def ask_to_end(self) -> None:
-        """Send SIGTERM; it drains meanwhile."""
+    def terminate(self) -> None:
+        """Send SIGTERM without waiting for the drain."""
         self.figures["terminated"] += 1
-        self._asked_at = time.monotonic()
+        self._terminated_at = time.monotonic()
         self._process.send_signal(signal.SIGTERM)
 
     def stop(self, seconds: float) -> None:
-        """Suspend it for a while."""
+        """Suspend it for a time."""
         self.figures["stops"] += 1
         self._resume_at = time.monotonic() + seconds
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on where it was suspended."""
+        """Resume it if it is suspended."""
         if self._resume_at is not None:
             self._resume_at = None
             self._process.send_signal(signal.SIGCONT)
 
-    def tend(self) -> None:
-        """Resume it when its time has come, and start it again when it has ended."""
+    def maintain(self) -> None:
+        """Resume it when its suspension is over, and restart it when it has ended."""
         now = time.monotonic()
         if self._resume_at is not None and now >= self._resume_at:
             self.resume()
-        if self._asked_at is not None and now - self._asked_at > _OVERRUN_SECONDS:
+        if self._terminated_at is not None and now - self._terminated_at > _OVERRUN_SECONDS:
             self.figures["overran"] += 1
             self._process.kill()
             self._process.wait()
         code = self._process.poll()
         if code is None:
             return
-        if self._asked_at is None and code != -signal.SIGKILL:
+        if self._terminated_at is None and code != -signal.SIGKILL:
             self.figures[f"ended by itself with {code}"] += 1
-        elif self._asked_at is not None:
+        elif self._terminated_at is not None:
             self.figures[f"drained with {code}"] += 1
         self._process = self._start()
 
     def end(self) -> None:
-        """End it for good, kindly first."""
+        """Stop it for good, with SIGTERM first."""
         self.resume()
         if self._process.poll() is None:
             self._process.terminate()

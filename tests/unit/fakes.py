@@ -252,7 +252,7 @@ class WatchedDynamoDB(SimulatedDynamoDB):
     """
 
     def __init__(self, faults: Faults) -> None:
-        super().__init__(faults, amendable_tables=("aup-policies",))
+        super().__init__(faults, mutable_tables=("aup-policies",))
         self.batches: list[list[dict[str, Any]]] = []
         self.puts: list[dict[str, Any]] = []
         self.reads = Counter[str]()

@@ -41,7 +41,7 @@ async def _world() -> World:
         await repository.publish_policy(policy())
     # Real time: a call takes no more than a blink.
     world.faults.durations = replace(
-        world.faults.durations, least_latency_seconds=0.0, most_latency_seconds=0.0005
+        world.faults.durations, min_latency_seconds=0.0, max_latency_seconds=0.0005
     )
     world.session = SimulatedSession(world.sqs, world.dynamodb)
     return world
@@ -179,7 +179,7 @@ def _restored_logs() -> Iterator[None]:
 
 def _slow_down(world: World) -> None:
     world.faults.durations = replace(
-        world.faults.durations, least_latency_seconds=30.0, most_latency_seconds=30.0
+        world.faults.durations, min_latency_seconds=30.0, max_latency_seconds=30.0
     )
 
 
@@ -238,10 +238,10 @@ async def test_signal_during_the_start_ends_the_service_without_a_poll() -> None
     await world.push(_good(1))
     task = await _serving(world, _settings())
     _slow_down(world)
-    assert not world.sqs.queue(SOURCE).handed_out_count
+    assert not world.sqs.queue(SOURCE).received_count
     signal.raise_signal(signal.SIGTERM)
     await asyncio.wait_for(task, 10)
-    assert not world.sqs.queue(SOURCE).handed_out_count
+    assert not world.sqs.queue(SOURCE).received_count
     assert world.session.open_count == 0
 
 
@@ -267,7 +267,7 @@ async def test_settings_that_do_not_fit_the_queues_end_the_service_before_the_fi
     task = await _serving(world, _settings())
     with pytest.raises(SettingsError, match="set AUP_QUEUE to a standard queue"):
         await asyncio.wait_for(task, 10)
-    assert world.sqs.queue(SOURCE).handed_out_count == 0
+    assert world.sqs.queue(SOURCE).received_count == 0
     assert world.session.open_count == 0
 
 

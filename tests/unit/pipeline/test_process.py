@@ -148,7 +148,7 @@ def test_accounting_balances_under_faults_of_every_kind(seed: int) -> None:
         )
         await asyncio.sleep(300)
         assert running.figures["balanced"]
-        assert world.faults.happened.keys() == KINDS
+        assert world.faults.injected.keys() == KINDS
         world.faults.stop()
         async with asyncio.timeout(5000):
             while world.bodies(SOURCE):  # noqa: ASYNC110 - virtual time

@@ -121,7 +121,7 @@ async def test_unresponsive_queue_does_not_delay_the_stop_beyond_its_timeout() -
     await running.world.push(*bodies(20))
     running.world.faults.break_down("sqs")
     await asyncio.sleep(1)
-    running.world.faults.mend("sqs")
+    running.world.faults.recover("sqs")
     await running.until(received=20)
     running.world.faults.break_down("sqs")
     begun_at = now()
@@ -141,11 +141,11 @@ async def test_throttled_table_holds_messages_without_using_up_receives() -> Non
     await asyncio.sleep(30)  # polls under way are not cancelled
     await running.world.push(*bodies(200)[40:])
     await asyncio.sleep(60)
-    assert source.handed_out_count == 40, "receiving goes on while the table fails"
+    assert source.received_count == 40, "receiving goes on while the table fails"
     assert running.figures["held"] == 40
     running.world.dynamodb.spoil_call = lambda _: None
     await running.until(recorded=200)
-    assert source.handed_out_count == 200
+    assert source.received_count == 200
     await running.stop()
 
 
@@ -322,13 +322,13 @@ async def test_receive_rate_follows_a_throttled_table() -> None:
     least = running.pipeline.slots.limit
     for _ in range(600):
         await asyncio.sleep(0.5)
-        assert source.handed_out_count <= running.figures["recorded"] + 60
+        assert source.received_count <= running.figures["recorded"] + 60
         least = min(least, repository.write_concurrency)
     assert least == 1
     assert 100 < running.figures["recorded"] < 2000
     running.world.dynamodb.spoil_item = lambda _: None
     await running.until(recorded=2000)
-    assert source.handed_out_count == 2000, "no receive was burnt"
+    assert source.received_count == 2000, "no receive was burnt"
     assert repository.write_concurrency > 4
     await running.stop()
 

@@ -63,7 +63,7 @@ def test_scan_yields_each_message_once_despite_duplicate_deliveries(polls: int) 
     async def seen_once() -> None:
         world = await open_world(seed=3)
         await send_dead_letters(world, 90)
-        world.faults.rates = FaultRates(duplicate_delivery=0.3, out_of_order=0.2)
+        world.faults.rates = FaultRates(duplicate_receive=0.3, out_of_order=0.2)
         ids = [dead_letter.message_id for dead_letter in await scan_all(world, polls)]
         assert len(ids) == len(set(ids)) == 90
         assert await visible_and_in_flight(world.dead_letters) == (90, 0)
@@ -212,7 +212,7 @@ def test_messages_stay_hidden_during_a_long_scan(polls: int) -> None:
                 assert (await world.dead_letters.state()).in_flight >= len(ids)
         assert len(ids) == len(set(ids)) == 60
         assert scan.complete
-        assert world.sqs.queue("aup-acceptances-dead").handed_out_count == 60
+        assert world.sqs.queue("aup-acceptances-dead").received_count == 60
         assert await visible_and_in_flight(world.dead_letters) == (60, 0)
 
     long_scan()

@@ -183,7 +183,7 @@ async def test_all_missing_permissions_are_named_in_one_line() -> None:
         await _check(world)
     assert all(named.partition(",")[0] in str(caught.value) for _, named in _PERMISSIONS)
     assert "\n" not in str(caught.value)
-    assert world.sqs.queue(SOURCE).handed_out_count == 0
+    assert world.sqs.queue(SOURCE).received_count == 0
 
 
 @simulated

@@ -1,4 +1,4 @@
-"""The answers of a service that fails, in the form that AWS gives them."""
+"""Error responses in the format of AWS."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 CONTENT_TYPE: Final = "application/x-amz-json-1.0"
 _PAGE: Final = b"<html><body><h1>Service Unavailable</h1></body></html>"
-# Each service's namespace of errors, and what it answers when it throttles.
+# Error namespace and throttling codes of each service.
 _THROTTLED: Final = {
     "sqs": ("com.amazonaws.sqs", ("RequestThrottled", "ThrottlingException", "OverLimit")),
     "dynamodb": (
@@ -22,8 +22,8 @@ _ENTRY_CODES: Final = ("InternalError", "ServiceUnavailable", "RequestThrottled"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One HTTP answer."""
+class HTTPResponse:
+    """HTTP response."""
 
     status: int
     body: bytes
@@ -31,52 +31,52 @@ class Answer:
 
 
 def service_of(target: str) -> str:
-    """Name the service that a request's target belongs to."""
+    """Return the service of a request target."""
     return "sqs" if target.startswith("AmazonSQS") else "dynamodb"
 
 
-def throttled(service: str, random: Random) -> Answer:
-    """Ask for fewer requests."""
+def throttled(service: str, random: Random) -> HTTPResponse:
+    """Return a throttling error."""
     _, codes = _THROTTLED[service]
     return _error(400, service, random.choice(codes), "Rate exceeded", "Sender")
 
 
-def error_json(service: str, random: Random) -> Answer:
-    """Say in AWS's words that the service is broken."""
+def error_json(service: str, random: Random) -> HTTPResponse:
+    """Return a server error in AWS's JSON."""
     status, code = random.choice([(500, "InternalServerError"), (503, "ServiceUnavailable")])
     return _error(status, service, code, "We encountered an internal error.", "Receiver")
 
 
-def error_html(_service: str, random: Random) -> Answer:
-    """Say in a load balancer's words that the service is broken."""
-    return Answer(random.choice([500, 503]), _PAGE, {"Content-Type": "text/html"})
+def error_html(_service: str, random: Random) -> HTTPResponse:
+    """Return a server error as the HTML page of a load balancer."""
+    return HTTPResponse(random.choice([500, 503]), _PAGE, {"Content-Type": "text/html"})
 
 
-def page() -> Answer:
-    """Answer as a captive portal does: all is well, and nothing of what was asked."""
-    return Answer(200, _PAGE, {"Content-Type": "text/html"})
+def page() -> HTTPResponse:
+    """Return status 200 with an HTML page, as a captive portal does."""
+    return HTTPResponse(200, _PAGE, {"Content-Type": "text/html"})
 
 
-def unreadable(body: bytes) -> Answer:
-    """Claim that some bytes are AWS's answer."""
-    return Answer(200, body, {"Content-Type": CONTENT_TYPE})
+def unreadable(body: bytes) -> HTTPResponse:
+    """Return status 200 with the given bytes as JSON."""
+    return HTTPResponse(200, body, {"Content-Type": CONTENT_TYPE})
 
 
 def failed_entry(entry: dict[str, Any], random: Random) -> dict[str, Any]:
-    """Report one entry of an SQS batch as failed."""
+    """Return the failed result of an entry of an SQS batch."""
     code = random.choice(_ENTRY_CODES)
     return {"Id": entry["Id"], "SenderFault": False, "Code": code, "Message": "Try again."}
 
 
 def failed_statement(random: Random) -> dict[str, Any]:
-    """Report one statement of a PartiQL batch as failed."""
+    """Return the failed result of a statement of a PartiQL batch."""
     return {"Error": {"Code": random.choice(_STATEMENT_CODES), "Message": "Try again."}}
 
 
-def _error(status: int, service: str, code: str, message: str, side: str) -> Answer:
+def _error(status: int, service: str, code: str, message: str, side: str) -> HTTPResponse:
     namespace, _ = _THROTTLED[service]
     body = json.dumps({"__type": f"{namespace}#{code}", "message": message}).encode()
     headers = {"Content-Type": CONTENT_TYPE}
     if service == "sqs":
         headers["x-amzn-query-error"] = f"{code};{side}"
-    return Answer(status, body, headers)
+    return HTTPResponse(status, body, headers)

@@ -1,4 +1,4 @@
-"""Run the real pipeline on a simulated AWS and the virtual clock, and audit it when it stops."""
+"""The real pipeline on a simulated AWS and the virtual clock, checked when it stops."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from worker.pipeline.record import AcceptanceStore
 from worker.repository import AUPRepository, RecordResult
 
 
-class Carrying:
-    """A pipeline that runs.
+class RunningPipeline:
+    """A running pipeline.
 
     Args:
-        world: the simulated AWS.
-        ledger: the repository, or what stands for it.
-        source: instead of the world's own queue.
-        changes: of the settings.
+        world: Simulated AWS.
+        store: Repository or a fake.
+        source: Queue to use instead of the world's own.
+        changes: Settings that differ from the defaults.
     """
 
     def __init__(
@@ -44,20 +44,25 @@ class Carrying:
 
     @property
     def kinds(self) -> Counter[OutcomeKind]:
-        """How deliveries ended so far."""
+        """Number of messages per outcome."""
         return self.pipeline.metrics.accounting.by_kind
 
     @property
     def events(self) -> Counter[str]:
-        """What happened besides."""
+        """Number of other events by name."""
         return self.pipeline.metrics.events
 
     async def until(self, holds: Callable[[], bool], within_seconds: float, what: str) -> None:
-        """Wait for something that must come to pass in time.
+        """Wait until a condition holds.
+
+        Args:
+            holds: Condition.
+            within_seconds: Deadline in virtual time.
+            what: Description of the condition, for the error message.
 
         Raises:
-            AssertionError: it did not.
-            AUPError: the pipeline ended with this.
+            AssertionError: The deadline has passed.
+            AUPError: The pipeline failed with this error.
         """
         deadline = now() + within_seconds
         while not holds():
@@ -67,7 +72,7 @@ class Carrying:
             await asyncio.sleep(0.05)
 
     async def stop(self) -> None:
-        """Drain, and check that nothing is left behind."""
+        """Drain, and check that the accounting balances and nothing is held."""
         self.pipeline.stopping.set()
         await self.task
         assert self.pipeline.metrics.accounting.is_balanced
@@ -76,8 +81,8 @@ class Carrying:
         assert len(self.pipeline.leases) == 0
 
 
-class SlowLedger(FakeAcceptanceStore):
-    """Take as many seconds for each user as is said."""
+class SlowStore(FakeAcceptanceStore):
+    """Fake store whose writes take a given time per user."""
 
     def __init__(self, seconds_by_user: Callable[[str], float]) -> None:
         super().__init__(policy())
@@ -91,24 +96,24 @@ class SlowLedger(FakeAcceptanceStore):
 
 
 async def published(world: World, **changes: Any) -> AUPRepository:
-    """Give the real repository of a world, with the first policy in it."""
+    """Return the real repository of a world with the first policy published."""
     repository = world.repository(**changes)
     await repository.publish_policy(policy())
     return repository
 
 
 def now() -> float:
-    """Give the seconds of the virtual clock."""
+    """Return the virtual clock's time in seconds."""
     return asyncio.get_running_loop().time()
 
 
 def messages(world: World) -> list[StoredMessage]:
-    """Give what the source holds, in any state."""
+    """Return the messages of the source queue in any state."""
     return list(world.sqs.queue(SOURCE).messages.values())
 
 
-def show_again(world: World) -> None:
-    """Let SQS hand out once more what is held already, as it may."""
+def make_visible_again(world: World) -> None:
+    """Make messages in flight visible again, as SQS sometimes does."""
     source = world.sqs.queue(SOURCE)
     for message in messages(world):
         source._show(message)

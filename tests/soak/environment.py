@@ -1,4 +1,4 @@
-"""Queues and tables of a soak, through a client that shares no code with the worker."""
+"""Queues and tables of a soak test, with a client that shares no code with the worker."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tests.soak.audit import Letter
-from tests.soak.messages import POLICY, SHA256, VERSIONS, Sent
+from tests.soak.audit import DeadLetter
+from tests.soak.messages import POLICY, SHA256, VERSIONS, SentMessage
 
 NUMBER: Final = "soak-number"
 _DAY_SECONDS: Final = 86_400
-# Receives are burnt by kills, and no message may die of that.
+# Kills use up receives, which must not dead-letter messages.
 MAX_RECEIVES: Final = 1000
 _NAMES: Final = {
     "AUP_QUEUE": "soak-acceptances",
@@ -27,7 +27,7 @@ _NAMES: Final = {
 
 
 class SoakError(Exception):
-    """The soak itself could not be carried out."""
+    """The soak test itself failed."""
 
 
 def until(reached: Callable[[], bool], seconds: float, what: str) -> None:
@@ -39,18 +39,18 @@ def until(reached: Callable[[], bool], seconds: float, what: str) -> None:
         time.sleep(0.2)
 
 
-class SoakPlace:
+class SoakEnvironment:
     """Two queues and two tables.
 
     Args:
-        sqs_url: SQS itself, past its proxy.
-        dynamodb_url: DynamoDB itself, past its proxy.
+        sqs_url: URL of SQS without the proxy.
+        dynamodb_url: URL of DynamoDB without the proxy.
     """
 
     def __init__(self, sqs_url: str, dynamodb_url: str) -> None:
         session = boto3.Session(
             aws_access_key_id="test",
-            aws_secret_access_key="test",  # noqa: S106 - emulators take any
+            aws_secret_access_key="test",  # noqa: S106 - emulators accept any
             region_name="us-east-1",
         )
         config = Config(connect_timeout=5, read_timeout=20, retries={"total_max_attempts": 1})
@@ -58,30 +58,32 @@ class SoakPlace:
         self._dynamodb: Any = session.resource(
             "dynamodb", endpoint_url=dynamodb_url, config=config
         ).meta.client
-        self._queue = self._dead = ""
+        self._queue = self._dead_letters = ""
         self.names = dict(_NAMES)
 
-    def make(self) -> None:
-        """Make queues and tables, and publish the policies."""
-        until(self.is_up, 60, "DynamoDB answers")
-        self._dead = self._make_queue("AUP_DEAD_LETTER_QUEUE", 14)
-        arn = self._sqs.get_queue_attributes(QueueUrl=self._dead, AttributeNames=["QueueArn"])
+    def create(self) -> None:
+        """Create queues and tables, and publish the policies."""
+        until(self.is_up, 60, "DynamoDB responds")
+        self._dead_letters = self._create_queue("AUP_DEAD_LETTER_QUEUE", 14)
+        arn = self._sqs.get_queue_attributes(
+            QueueUrl=self._dead_letters, AttributeNames=["QueueArn"]
+        )
         redrive = {
             "deadLetterTargetArn": arn["Attributes"]["QueueArn"],
             "maxReceiveCount": MAX_RECEIVES,
         }
-        self._queue = self._make_queue("AUP_QUEUE", 4, RedrivePolicy=json.dumps(redrive))
-        self._make_table("AUP_TABLE_NAME", "policy_id", "version")
-        self._make_table("AUP_USER_TABLE_NAME", "user_id", "policy_version")
+        self._queue = self._create_queue("AUP_QUEUE", 4, RedrivePolicy=json.dumps(redrive))
+        self._create_table("AUP_TABLE_NAME", "policy_id", "version")
+        self._create_table("AUP_USER_TABLE_NAME", "user_id", "policy_version")
         for version in VERSIONS:
             self._publish(version)
 
-    def _make_queue(self, variable: str, days: int, **attributes: str) -> str:
-        kept = {"MessageRetentionPeriod": str(days * _DAY_SECONDS), **attributes}
-        answer = self._sqs.create_queue(QueueName=self.names[variable], Attributes=kept)
-        return str(answer["QueueUrl"])
+    def _create_queue(self, variable: str, days: int, **attributes: str) -> str:
+        items_by_key = {"MessageRetentionPeriod": str(days * _DAY_SECONDS), **attributes}
+        response = self._sqs.create_queue(QueueName=self.names[variable], Attributes=items_by_key)
+        return str(response["QueueUrl"])
 
-    def _make_table(self, variable: str, *key: str) -> None:
+    def _create_table(self, variable: str, *key: str) -> None:
         self._dynamodb.create_table(
             TableName=self.names[variable],
             KeySchema=[
@@ -107,15 +109,15 @@ class SoakPlace:
         )
 
     def is_up(self) -> bool:
-        """Say whether DynamoDB answers."""
+        """Return whether DynamoDB responds."""
         try:
             self._dynamodb.list_tables()
         except (BotoCoreError, ClientError):
             return False
         return True
 
-    def send(self, messages: Sequence[Sent]) -> None:
-        """Send up to ten messages, and fail unless every one is taken."""
+    def send(self, messages: Sequence[SentMessage]) -> None:
+        """Send up to ten messages; raise unless SQS accepts all of them."""
         entries = [
             {
                 "Id": str(message.number),
@@ -126,49 +128,49 @@ class SoakPlace:
             }
             for message in messages
         ]
-        answer = self._sqs.send_message_batch(QueueUrl=self._queue, Entries=entries)
-        if answer.get("Failed") or len(answer["Successful"]) != len(entries):
-            raise SoakError(f"SQS did not take {answer}")
+        response = self._sqs.send_message_batch(QueueUrl=self._queue, Entries=entries)
+        if response.get("Failed") or len(response["Successful"]) != len(entries):
+            raise SoakError(f"SQS rejected messages: {response}")
 
     def depth(self) -> int:
-        """Count what is in the queue, visible or not."""
+        """Return the number of messages in the queue, visible or not."""
         kinds = ("", "NotVisible", "Delayed")
         names = [f"ApproximateNumberOfMessages{kind}" for kind in kinds]
-        answer = self._sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=names)
-        return sum(int(answer["Attributes"].get(name, 0)) for name in names)
+        response = self._sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=names)
+        return sum(int(response["Attributes"].get(name, 0)) for name in names)
 
     def items(self) -> list[dict[str, Any]]:
-        """Read the whole table of acceptances."""
+        """Return all items of the table of acceptances."""
         found: list[dict[str, Any]] = []
         request = {"TableName": self.names["AUP_USER_TABLE_NAME"], "ConsistentRead": True}
         while True:
-            answer = self._dynamodb.scan(**request)
-            found += answer["Items"]
-            if "LastEvaluatedKey" not in answer:
+            response = self._dynamodb.scan(**request)
+            found += response["Items"]
+            if "LastEvaluatedKey" not in response:
                 return found
-            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+            request["ExclusiveStartKey"] = response["LastEvaluatedKey"]
 
-    def letters(self) -> list[Letter]:
-        """Take every dead letter."""
-        found: list[Letter] = []
+    def dead_letters(self) -> list[DeadLetter]:
+        """Receive all dead letters."""
+        found: list[DeadLetter] = []
         while True:
-            answer = self._sqs.receive_message(
-                QueueUrl=self._dead,
+            response = self._sqs.receive_message(
+                QueueUrl=self._dead_letters,
                 MaxNumberOfMessages=10,
                 VisibilityTimeout=3600,
                 MessageAttributeNames=["All"],
             )
-            if not answer.get("Messages"):
+            if not response.get("Messages"):
                 return found
-            found += map(_letter, answer["Messages"])
+            found += map(_dead_letter, response["Messages"])
 
 
-def _letter(message: dict[str, Any]) -> Letter:
+def _dead_letter(message: dict[str, Any]) -> DeadLetter:
     attributes = message.get("MessageAttributes", {})
     number = attributes.get(NUMBER, {}).get("StringValue")
-    note = attributes.get("aup.dead_letter", {}).get("StringValue")
-    return Letter(
+    info = attributes.get("aup.dead_letter", {}).get("StringValue")
+    return DeadLetter(
         int(number) if number else None,
         message["Body"],
-        json.loads(note)["reason"] if note else None,
+        json.loads(info)["reason"] if info else None,
     )

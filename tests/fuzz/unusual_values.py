@@ -1,4 +1,4 @@
-"""Values, tokens and texts that have broken programs before."""
+"""Values, tokens and texts that often reveal errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NUMBERS: Final = (
     0, 1, -1, 2**31, 2**53 + 1, 2**63, 2**64, -(2**63) - 1, 10**40, 10**308, 10**309, 10**4000,
     0.1, -0.0, 1e308, 5e-324, 1.5, float("nan"), float("inf"), float("-inf"),
 )  # fmt: skip
-# What no Python value can state: it comes into the text as it stands here.
+# JSON text that no Python value produces; inserted literally.
 TOKENS: Final = (
     "1e400", "-1e400", "1E+99999999999", "1e-99999999999", "1" * 10_000, "-" + "9" * 4300,
     "9" * 4301, "0." + "1" * 10_000, "NaN", "Infinity", "-Infinity", "nan", "01", "1.", ".5", "+1",
@@ -46,8 +46,8 @@ CHARACTERS: Final = (
 )
 
 
-def odd_value(rng: Random, depth: int = 0) -> Any:
-    """Draw any value that JSON can state, and some that it cannot."""
+def unusual_value(rng: Random, depth: int = 0) -> Any:
+    """Draw any JSON value, and some that are not valid JSON."""
     kind = rng.randrange(9 if depth < 4 else 7)
     if kind == 0:
         return rng.choice((None, True, False))
@@ -58,5 +58,5 @@ def odd_value(rng: Random, depth: int = 0) -> Any:
     if kind in (4, 5, 6):
         return rng.choice(STRINGS)
     if kind == 7:
-        return [odd_value(rng, depth + 1) for _ in range(rng.randrange(4))]
-    return {rng.choice(KEYS): odd_value(rng, depth + 1) for _ in range(rng.randrange(4))}
+        return [unusual_value(rng, depth + 1) for _ in range(rng.randrange(4))]
+    return {rng.choice(KEYS): unusual_value(rng, depth + 1) for _ in range(rng.randrange(4))}

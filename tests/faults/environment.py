@@ -1,4 +1,4 @@
-"""Queues and tables behind a proxy each, and what must be in them in the end."""
+"""Queues and tables, each behind a proxy, and checks of their final contents."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from worker.pipeline.assembly import Pipeline
 from worker.settings import Settings
 
 GOOD = 20
-# Each with the reason that its dead letter must give.
+# Bodies that can never be recorded, with the reasons of their dead letters.
 HOPELESS = {
     '{"event_id": "broken': "malformed",
-    json.dumps({"event_id": "nobody"}): "invalid",
+    json.dumps({"event_id": "nothing else"}): "invalid",
     json.dumps(stated(900, content_sha256=sha256("other"))): "content_mismatch",
 }
 
 
 @dataclass
-class FaultyPlace:
-    """A place, and a proxy before each of its services.
+class FaultyEnvironment:
+    """Environment with a proxy in front of each service.
 
     Attributes:
-        place: the place itself, where nothing fails.
-        queues: the proxy before SQS.
-        tables: the proxy before DynamoDB.
-        sent: everything that was sent.
+        place: The environment itself, without faults.
+        queues: Proxy in front of SQS.
+        tables: Proxy in front of DynamoDB.
+        sent: Bodies of all messages sent.
     """
 
     place: Place
@@ -43,7 +43,7 @@ class FaultyPlace:
     sent: list[str] = field(default_factory=list)
 
     def settings(self, call_timeout_seconds: float = 0.75, **changes: Any) -> Settings:
-        """Return settings that lead through the proxies."""
+        """Return settings with the URLs of the proxies."""
         aws = {
             "sqs_endpoint_url": self.queues.url,
             "dynamodb_endpoint_url": self.tables.url,
@@ -60,48 +60,50 @@ class FaultyPlace:
         return self.place.settings(aws, **values)
 
     def switch_on(self, chances: Mapping[Fault, float], *operations: str) -> None:
-        """Let both services fail."""
+        """Inject faults into calls to both services."""
         for proxy in (self.queues, self.tables):
             proxy.faults.switch_on(chances, *operations)
 
     def switch_off(self) -> None:
-        """Mend both services."""
+        """Stop injecting faults."""
         for proxy in (self.queues, self.tables):
             proxy.faults.switch_off()
 
     def injected(self, fault: Fault) -> int:
-        """Count how often a fault came to pass."""
+        """Return the number of injected faults of a kind."""
         return sum(proxy.faults.injected[fault] for proxy in (self.queues, self.tables))
 
     async def send(self, bodies: list[str]) -> None:
-        """Send messages past the proxy."""
+        """Send messages directly, not through the proxy."""
         self.sent += bodies
         await self.place.send(bodies)
 
     async def send_some_of_every_kind(self) -> None:
-        """Send acceptances, some of them twice, and messages that can never be recorded."""
+        """Send acceptances, some of them twice, and messages that cannot be recorded."""
         bodies = good(GOOD)
         await self.send([*bodies, *bodies[:5], *HOPELESS])
 
-    async def drained(self, pipeline: Pipeline) -> None:
-        """Wait until everything that was sent has met its end, and the queue is empty."""
+    async def wait_until_settled(self, pipeline: Pipeline) -> None:
+        """Wait until every message is settled and the queue is empty."""
         await until(lambda: ended(pipeline) >= len(self.sent))
         await until(self._is_empty)
 
     async def _is_empty(self) -> bool:
         return await self.place.waiting() == (0, 0)
 
-    async def assert_kept_once(self, pipeline: Pipeline) -> None:
+    async def assert_each_message_settled_once(self, pipeline: Pipeline) -> None:
         """Check every message against what an independent reader finds."""
         items = await self.place.recorded()
         assert Counter(item["user_id"] for item in items) == {f"user-{n}": 1 for n in range(GOOD)}
         assert {json.dumps(stated(int(item["event_id"][6:]))) for item in items} <= set(self.sent)
-        dead = {letter.body: letter.note["reason"] for letter in await self.place.dead()}
-        assert dead == HOPELESS
+        reasons = {
+            dead_letter.body: dead_letter.note["reason"] for dead_letter in await self.place.dead()
+        }
+        assert reasons == HOPELESS
         assert pipeline.metrics.accounting.is_balanced
         assert pipeline.metrics.accounting.by_kind[OutcomeKind.RECORDED] <= GOOD
 
     async def until_injected(self, fault: Fault, times: int) -> None:
-        """Wait until a fault has come to pass often enough to matter."""
+        """Wait until a fault has been injected a number of times."""
         async with asyncio.timeout(30):
             await until(lambda: self.injected(fault) >= times)

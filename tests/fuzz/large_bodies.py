@@ -1,4 +1,4 @@
-"""Bodies of up to a mebibyte, each of a kind that is dear to read."""
+"""Bodies of up to 1 MiB that are expensive to parse."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Callable
 from random import Random
 from typing import Final
 
-from tests.fuzz.messages import enveloped, good_fields
+from tests.fuzz.messages import enveloped, valid_fields
 from worker.domain.message import MESSAGE_MAX_BYTES
 
 _SHARE: Final = (0.05, 0.3, 0.34, 0.9, 1.0)
 
 
-def giant(rng: Random, number: int) -> str:
-    """Draw a large body; some fill a message to its last byte."""
+def large_body(rng: Random, number: int) -> str:
+    """Draw a large body; some have exactly the maximum size."""
     size = int(MESSAGE_MAX_BYTES * rng.choice(_SHARE)) - 700
-    start = json.dumps(good_fields(rng, number))[:-1]
+    start = json.dumps(valid_fields(rng, number))[:-1]
     body = rng.choice(_KINDS)(start, size)
     if rng.random() < 0.2 and len(body) < MESSAGE_MAX_BYTES // 2:
         body = json.dumps(enveloped(rng, body, 1))
@@ -26,7 +26,7 @@ def giant(rng: Random, number: int) -> str:
 
 
 def _repeated(element: str) -> Callable[[str, int], str]:
-    """Make a list of many equal elements, in a field that nobody knows."""
+    """Return a function that adds an unknown field with a list of equal elements."""
 
     def many(start: str, size: int) -> str:
         count = max(1, size // (len(element) + 1))
@@ -46,7 +46,7 @@ def _unicode_keys(start: str, size: int) -> str:
     return start + "".join(keys) + "}"
 
 
-def _one_key_again_and_again(start: str, size: int) -> str:
+def _one_repeated_key(start: str, size: int) -> str:
     return start + ',"event_id":1' * (size // 13) + "}"
 
 
@@ -84,6 +84,6 @@ _KINDS: Final[tuple[Callable[[str, int], str], ...]] = (
     *(_digits(each) for each in ("", "-", "0.", "1e", "1e-")),
     _many_keys,
     _unicode_keys,
-    _one_key_again_and_again,
+    _one_repeated_key,
     _spaces,
 )  # fmt: skip
