@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.infra.stacks import Stacks
-from tests.process.workplace import COMMAND, DEADLINE_SECONDS
+from tests.process.environment import COMMAND, DEADLINE_SECONDS
 from tests.servers.launch import aws_command, ministack
 
 pytestmark = pytest.mark.servers

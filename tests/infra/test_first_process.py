@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.infra.host import wait_until
-from tests.process.workplace import COMMAND
+from tests.process.environment import COMMAND
 
 _UNSHARE = ["unshare", "--map-root-user", "--pid", "--fork", "--kill-child"]
 

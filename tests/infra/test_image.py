@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 from tests.infra.host import wait_until
-from tests.process.workplace import Workplace, body
+from tests.process.environment import Environment, body
 from tests.servers import parts
 from tests.servers.launch import dynamodb_local, ministack, moto
 from tests.servers.ports import free_port
@@ -78,11 +78,11 @@ def image() -> str:
 
 
 @pytest.fixture
-def workplace() -> Iterator[Workplace]:
+def environment() -> Iterator[Environment]:
     with moto() as url:
-        place = Workplace(url)
-        place.set_up()
-        yield place
+        environment = Environment(url)
+        environment.set_up()
+        yield environment
 
 
 class Container:
@@ -139,26 +139,26 @@ def test_it_says_what_it_is_and_runs_as_nobody(image: str) -> None:
 
 
 def test_locked_up_and_without_a_shell_it_works_is_healthy_and_drains(
-    image: str, workplace: Workplace
+    image: str, environment: Environment
 ) -> None:
-    with running(image, workplace.environment) as container:
+    with running(image, environment.variables) as container:
         wait_until(lambda: container.has_logged("started"), "it started")
-        workplace.send(*(body(number) for number in range(40)))
-        wait_until(lambda: workplace.recorded().total() > 0, "the first messages are recorded")
+        environment.send(*(body(number) for number in range(40)))
+        wait_until(lambda: environment.recorded().total() > 0, "the first messages are recorded")
         assert engine("exec", container.name, "aup-worker", "health").strip() == "live"
         code, seconds = container.stop()
         assert code == 0, container.log()
         assert seconds < 10
         figures = next(line for line in container.log() if line["event"] == "stopped")
         assert (figures["balanced"], figures["held"]) == (True, 0)
-        recorded = workplace.recorded()
-        assert recorded.total() + workplace.visible("AUP_QUEUE") == 40, "none is left in flight"
+        recorded = environment.recorded()
+        assert recorded.total() + environment.visible("AUP_QUEUE") == 40, "none is left in flight"
         assert recorded == Counter(f"e-{number}" for number in range(40)) & recorded
         assert next(line for line in container.log() if "process_id" in line)["process_id"] == 1
 
 
-def test_a_stop_right_after_the_start_is_heeded(image: str, workplace: Workplace) -> None:
-    with running(image, workplace.environment) as container:
+def test_a_stop_right_after_the_start_is_heeded(image: str, environment: Environment) -> None:
+    with running(image, environment.variables) as container:
         process = int(engine("inspect", "--format={{.State.Pid}}", container.name))
         maps = Path(f"/proc/{process}/maps")
         wait_until(lambda: "pydantic_core" in maps.read_text(), "it began to load")

@@ -21,7 +21,7 @@ from botocore.exceptions import ClientError
 from tests.bench.stub.certificates import make_chain
 from tests.contract.running import running_servers
 from tests.infra.stacks import Stacks, listed, resources
-from tests.process.workplace import COMMAND, DEADLINE_SECONDS, Service, acceptance, wait_until
+from tests.process.environment import COMMAND, DEADLINE_SECONDS, Service, acceptance, wait_until
 from tests.servers.launch import ministack
 from worker.domain.acceptance import Acceptance
 from worker.domain.evidence import ERASABLE, build_item

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 from tests.infra.host import CLONE, Host, booted, wait_until, why_not
-from tests.process.workplace import Workplace, body
+from tests.process.environment import Environment, body
 from tests.servers.launch import moto
 
 pytestmark = [
@@ -90,14 +90,14 @@ def url() -> Iterator[str]:
 
 
 @pytest.fixture
-def workplace(host: Host, url: str) -> Workplace:
+def environment(host: Host, url: str) -> Environment:
     """Give queues and tables, and tell all workers of the host about them."""
-    place = Workplace(url)
-    place.set_up()
+    environment = Environment(url)
+    environment.set_up()
     own = {"PATH", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
-    settings = [f"{name}={text}" for name, text in place.environment.items() if name not in own]
+    settings = [f"{name}={text}" for name, text in environment.variables.items() if name not in own]
     host.write("/etc/aup-worker/aup-worker.env", "\n".join([*settings, ""]))
-    return place
+    return environment
 
 
 def _events(first: int, count: int) -> Counter[str]:
@@ -105,27 +105,27 @@ def _events(first: int, count: int) -> Counter[str]:
 
 
 def test_it_is_started_after_its_first_poll_logs_json_and_drains_when_stopped(
-    host: Host, workplace: Workplace
+    host: Host, environment: Environment
 ) -> None:
     worker = Worker(host, "1")
     worker.start()
     began, ready = (
         int(worker.show(f"{what}TimestampMonotonic")) for what in ("ExecMainStart", "ActiveEnter")
     )
-    assert ready - began >= int(workplace.environment["AUP_WAIT_SECONDS"]) * 1e6
+    assert ready - began >= int(environment.variables["AUP_WAIT_SECONDS"]) * 1e6
     assert worker.show("StatusText").startswith("ready; ")
 
-    workplace.send(*(body(number) for number in range(40)))
-    wait_until(lambda: workplace.recorded().total() > 0, "the first messages are recorded")
+    environment.send(*(body(number) for number in range(40)))
+    wait_until(lambda: environment.recorded().total() > 0, "the first messages are recorded")
     figures = worker.stop()
     assert figures["balanced"]
     assert figures["held"] == 0
-    recorded = workplace.recorded()
-    assert recorded.total() + workplace.visible("AUP_QUEUE") == 40, "no message is left in flight"
+    recorded = environment.recorded()
+    assert recorded.total() + environment.visible("AUP_QUEUE") == 40, "no message is left in flight"
     assert recorded == _events(0, 40) & recorded
 
 
-def test_two_workers_of_one_host_share_the_load(host: Host, workplace: Workplace) -> None:
+def test_two_workers_of_one_host_share_the_load(host: Host, environment: Environment) -> None:
     workers = [Worker(host, name) for name in ("2", "3")]
     for worker in workers:
         worker.start()
@@ -135,9 +135,9 @@ def test_two_workers_of_one_host_share_the_load(host: Host, workplace: Workplace
     shares = Counter[str]()
     while len(shares) < 2 or sent < 60:
         assert time.monotonic() < deadline, f"one worker takes everything: {shares}"
-        workplace.send(*(body(number) for number in range(sent, sent + 20)))
+        environment.send(*(body(number) for number in range(sent, sent + 20)))
         sent += 20
-        wait_until(lambda: workplace.recorded().total() == sent, "all are recorded")  # noqa: B023
+        wait_until(lambda: environment.recorded().total() == sent, "all are recorded")  # noqa: B023
         shares += Counter(
             worker.name
             for worker in workers
@@ -146,11 +146,11 @@ def test_two_workers_of_one_host_share_the_load(host: Host, workplace: Workplace
     figures = [worker.stop() for worker in workers]
     assert [each["balanced"] for each in figures] == [True, True]
     assert min(each["received"] for each in figures) > 0
-    assert workplace.recorded() == _events(0, sent)
+    assert environment.recorded() == _events(0, sent)
 
 
 def test_one_that_hangs_is_ended_by_the_watchdog_and_one_that_is_killed_starts_again(
-    host: Host, workplace: Workplace
+    host: Host, environment: Environment
 ) -> None:
     hung, killed = Worker(host, "hung"), Worker(host, "killed")
     hung.change("WatchdogSec=2", "RestartSec=100ms")
@@ -162,14 +162,14 @@ def test_one_that_hangs_is_ended_by_the_watchdog_and_one_that_is_killed_starts_a
     killed.wait_for_restart("after SIGKILL")
     hung.wait_for_restart("by the watchdog")
     assert any("Watchdog timeout" in str(each["MESSAGE"]) for each in hung.journal())
-    workplace.send(*(body(number) for number in range(20)))
-    wait_until(lambda: workplace.recorded() == _events(0, 20), "they work again")
+    environment.send(*(body(number) for number in range(20)))
+    wait_until(lambda: environment.recorded() == _events(0, 20), "they work again")
     for worker in (hung, killed):
         assert worker.stop()["balanced"]
 
 
-def test_wrong_settings_are_not_tried_again(host: Host, workplace: Workplace) -> None:
-    assert workplace.environment
+def test_wrong_settings_are_not_tried_again(host: Host, environment: Environment) -> None:
+    assert environment.variables
     worker = Worker(host, "wrong")
     worker.change("RestartSec=100ms")
     host.write("/etc/aup-worker/wrong.env", "AUP_SLOTS=none\n")
@@ -180,8 +180,8 @@ def test_wrong_settings_are_not_tried_again(host: Host, workplace: Workplace) ->
     assert any("AUP_SLOTS=none" in each for each in said)
 
 
-def test_the_sandbox_holds(host: Host, workplace: Workplace) -> None:
-    assert workplace.environment
+def test_the_sandbox_holds(host: Host, environment: Environment) -> None:
+    assert environment.variables
     worker = Worker(host, "probe")
     host.write("/opt/aup-worker/probe.py", _PROBE.read_text())
     worker.change(

@@ -1,4 +1,4 @@
-"""The demonstration that keeps its environment, and the commands that it prints."""
+"""`demo --keep` and the commands that it prints."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.workplace import COMMAND, DEADLINE_SECONDS, Service, wait_until
+from tests.process.environment import COMMAND, DEADLINE_SECONDS, Service, wait_until
 
-_ENVIRONMENT = {"PATH": os.environ["PATH"], "AWS_EC2_METADATA_DISABLED": "true"}
+_VARIABLES = {"PATH": os.environ["PATH"], "AWS_EC2_METADATA_DISABLED": "true"}
 _LAST_COMMAND = "aup-worker doctor"
 
 
@@ -21,7 +21,7 @@ _LAST_COMMAND = "aup-worker doctor"
 def demo() -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(  # noqa: S603 - our own command
         [COMMAND, "demo", "--keep"],
-        env=_ENVIRONMENT | {"AUP_QUEUE": "must-not-be-used"},
+        env=_VARIABLES | {"AUP_QUEUE": "must-not-be-used"},
         stdout=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         text=True,
@@ -34,7 +34,7 @@ def demo() -> Iterator[subprocess.Popen[str]]:
 
 
 def _printed(demo: subprocess.Popen[str]) -> tuple[dict[str, str], list[list[str]]]:
-    """Return the exported variables and the commands that a demonstration prints."""
+    """Return the exported variables and the commands that the demo prints."""
     assert demo.stdout is not None
     exports: dict[str, str] = {}
     commands: list[list[str]] = []
@@ -47,13 +47,13 @@ def _printed(demo: subprocess.Popen[str]) -> tuple[dict[str, str], list[list[str
             commands.append(words[1:])
         if line.strip() == _LAST_COMMAND:
             return exports, commands
-    raise AssertionError(f"the demonstration ended with exit code {demo.wait(DEADLINE_SECONDS)}")
+    raise AssertionError(f"the demo exited with code {demo.wait(DEADLINE_SECONDS)}")
 
 
-def _run(arguments: list[str], environment: dict[str, str]) -> str:
+def _run(arguments: list[str], variables: dict[str, str]) -> str:
     done = subprocess.run(  # noqa: S603 - our own command
         [COMMAND, *arguments],
-        env=environment,
+        env=variables,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -64,11 +64,11 @@ def _run(arguments: list[str], environment: dict[str, str]) -> str:
     return done.stdout + done.stderr
 
 
-def _serve_until_recorded(count: int, environment: dict[str, str]) -> None:
+def _serve_until_recorded(count: int, variables: dict[str, str]) -> None:
     changes = {"AUP_LOG_FORMAT": "json", "AUP_SUMMARY_SECONDS": "0.25"}
     with subprocess.Popen(  # noqa: S603 - our own command
         [COMMAND, "run"],
-        env=environment | changes,
+        env=variables | changes,
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     ) as process:
@@ -88,13 +88,13 @@ def test_printed_commands_work_in_the_kept_environment_until_ctrl_c(
     demo: subprocess.Popen[str],
 ) -> None:
     exports, commands = _printed(demo)
-    environment = _ENVIRONMENT | exports
+    variables = _VARIABLES | exports
     outputs: dict[str, str] = {}
     for arguments in commands:
         if arguments == ["run"]:
-            _serve_until_recorded(12, environment)
+            _serve_until_recorded(12, variables)
         else:
-            outputs[shlex.join(arguments)] = _run(arguments, environment)
+            outputs[shlex.join(arguments)] = _run(arguments, variables)
     directory = Path(exports["XDG_STATE_HOME"]).parent
     reasons = {"conflict", "invalid", "malformed", "unknown_policy"}
     assert all(reason in outputs["dead-letters list"] for reason in reasons)
@@ -103,7 +103,7 @@ def test_printed_commands_work_in_the_kept_environment_until_ctrl_c(
     assert "replayed 12 of 12" in outputs["replay --reason unknown_policy"]
     accepted = f"accepted u-42 --verify --export {directory}/u-42.html"
     assert "1 record, 1 verified" in outputs[accepted]
-    assert "2026-03" in _run(["accepted", "u-900", "--verify"], environment)
+    assert "2026-03" in _run(["accepted", "u-900", "--verify"], variables)
     demo.send_signal(signal.SIGINT)
     assert demo.wait(DEADLINE_SECONDS) == 0
     assert not directory.exists()
