@@ -2,8 +2,8 @@
 
 Starting the installed command takes most of a second of CPU, nearly all of it for imports. A fork
 has its own memory, environment, descriptors, signals and exit code like any other process, without
-that cost. What depends on the start itself (interpreter options, locale, missing descriptors) is tested
-with the installed command.
+that cost. What depends on the start itself (interpreter options, locale, missing descriptors) is
+tested with the installed command.
 """
 
 from __future__ import annotations

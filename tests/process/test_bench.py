@@ -77,7 +77,7 @@ def test_two_processes_share_the_work_and_the_table_shows_it(
     )
     assert done.returncode == 0, done.stderr
     head, line = done.stdout.splitlines()
-    assert head.split()[:3] == ["way", "CPU", "µs/message"]
+    assert head.split()[:3] == ["variant", "CPU", "µs/message"]
     assert line.startswith("E  the worker in two processes ")
 
 
@@ -99,8 +99,8 @@ def test_failed_run_exits_with_one_line_and_removes_its_resources(
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("--ways", "DX"), "--ways DX: must be letters of ABCDE"),
-        (("--ways", ","), "--ways ,: must be letters of ABCDE"),
+        (("--ways", "DX"), "--ways DX: expected letters of ABCDE"),
+        (("--ways", ","), "--ways ,: expected letters of ABCDE"),
         (
             ("--endpoint-url", "http://192.0.2.1", "--messages", "1000"),
             ("SQS and DynamoDB are remote: 9,420 messages will be billed. Pass --yes to continue."),

@@ -1,4 +1,4 @@
-"""Run the stub: `python -m tests.bench.stub`, or with `--measure` tell how much it can serve."""
+"""Command of the stub: `python -m tests.bench.stub`; `--measure` measures its capacity."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def main() -> int:
     for each in capacities:
         print(  # noqa: T201 - the result
             f"{each.operation:24}{each.requests_per_second:>10,.0f} requests/s"
-            f"{each.cpu_us_per_request:>8.1f} us CPU a request"
-            f"{each.cpu_us_per_message:>8.2f} us CPU a message"
+            f"{each.cpu_us_per_request:>8.1f} us CPU per request"
+            f"{each.cpu_us_per_message:>8.2f} us CPU per message"
         )
     total = sum(each.cpu_us_per_message for each in capacities)
-    print(f"{'a message in all':24}{total:>8.2f} us CPU")  # noqa: T201 - the result
+    print(f"{'total per message':24}{total:>8.2f} us CPU")  # noqa: T201 - the result
     return 0
 
 

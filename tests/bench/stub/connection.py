@@ -1,4 +1,4 @@
-"""HTTP/1.1 on a bare protocol: frame requests, name the operation, write answers."""
+"""HTTP/1.1 on an asyncio protocol: frames requests, finds the operation, writes responses."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Reply = Callable[[bytes], None]
 
 
 class Connection(asyncio.Protocol):
-    """Cut the stream into requests.
+    """Splits the stream into requests.
 
     Args:
-        opened: told once it is open.
-        answer: replies with a whole answer of HTTP, now or later.
+        opened: Called once when the connection is open.
+        answer: Replies with a complete HTTP response, now or later.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Connection(asyncio.Protocol):
         self._transport = None
 
     def reply(self, answer: bytes) -> None:
-        """Write an answer, unless the client has gone."""
+        """Write a response, unless the client has disconnected."""
         if self._transport is not None:
             self._transport.write(answer)
 

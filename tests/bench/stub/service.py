@@ -20,12 +20,12 @@ Handler = Callable[[bytes], bytes]
 
 
 class AWS:
-    """Everything between two resets.
+    """State of SQS and DynamoDB between two resets.
 
     Args:
-        conditions: how it behaves.
-        url: the endpoint, as queues' URLs show it.
-        notice: told whenever messages were deleted or a poll began to wait.
+        conditions: Conditions of the run.
+        url: Endpoint URL in the URLs of queues.
+        notice: Called when messages were deleted or a poll began to wait.
     """
 
     def __init__(self, conditions: Conditions, url: str, notice: Callable[[], None]) -> None:
@@ -68,7 +68,7 @@ class AWS:
         }
 
     def answer(self, target: bytes, body: bytes, reply: Reply) -> None:
-        """Reply to a request, after the latency of its service."""
+        """Reply to a request after the latency of its service."""
         found = self._targets.get(target)
         if found is None:
             self.tally.calls["unknown"] += 1
@@ -126,7 +126,7 @@ class AWS:
         return self._heads[service]
 
     def figures(self, since: int = 0) -> dict[str, Any]:
-        """Give everything that was counted, and how many polls wait."""
+        """Return all counters and the number of waiting polls."""
         return {**self.tally.figures(since), "waiting_polls": self.sqs.waiting_polls}
 
 

@@ -1,4 +1,4 @@
-"""The answers of SQS, in its JSON protocol."""
+"""Responses of SQS in its JSON protocol."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Poll:
     """A poll that waits for messages.
 
     Args:
-        most: how many it takes.
-        reply: answers it; does nothing once its connection is closed.
+        most: Maximum number of messages.
+        reply: Sends the response; has no effect once the connection is closed.
     """
 
     def __init__(self, most: int, reply: Reply) -> None:
@@ -39,20 +39,20 @@ class Poll:
         self.waiting = True
 
     def answer(self, body: bytes) -> None:
-        """Answer it, once."""
+        """Send the response, once."""
         if self.waiting:
             self.waiting = False
             self._reply(body)
 
 
 class SQS:
-    """Answer each operation from the tally.
+    """Responds to each operation from the tally.
 
     Args:
-        tally: what there is to hand out and what is counted.
-        url: the endpoint, as queues' URLs show it.
-        later: calls back after so many seconds.
-        notice: told whenever messages were deleted or a poll began to wait.
+        tally: Messages and counters.
+        url: Endpoint URL in the URLs of queues.
+        later: Schedules a call after a number of seconds.
+        notice: Called when messages were deleted or a poll began to wait.
     """
 
     def __init__(self, tally: Tally, url: str, later: Later, notice: Callable[[], None]) -> None:
@@ -64,11 +64,11 @@ class SQS:
 
     @property
     def waiting_polls(self) -> int:
-        """How many polls wait for messages."""
+        """Number of polls that wait for messages."""
         return sum(poll.waiting for poll in self._polls)
 
     def receive(self, body: bytes, reply: Reply) -> None:
-        """Hand out messages, or wait for some as long as the poll says."""
+        """Return messages, or wait for some up to the wait time of the poll."""
         tally = self._tally
         if tally.first_poll_at is None:
             tally.first_poll_at = time.monotonic()
@@ -96,7 +96,7 @@ class SQS:
             self._polls.popleft()
 
     def offer(self, messages: int) -> None:
-        """Add messages; waiting polls get theirs at once."""
+        """Add messages, and respond to waiting polls."""
         self._tally.offered += messages
         while self._polls:
             poll = self._polls.popleft()
@@ -109,12 +109,12 @@ class SQS:
             poll.answer(answer)
 
     def release(self) -> None:
-        """Answer every waiting poll with nothing."""
+        """End every waiting poll with an empty response."""
         for poll in list(self._polls):
             self._end(poll)
 
     def delete_batch(self, body: bytes) -> bytes:
-        """Delete messages, and say so of each."""
+        """Delete messages, and confirm each."""
         self._settle(body)
         return _successes(body)
 
@@ -128,21 +128,21 @@ class SQS:
         self._notice()
 
     def change_visibility_batch(self, body: bytes) -> bytes:
-        """Say that all was done."""
+        """Confirm every entry."""
         return _successes(body)
 
     def send_batch(self, body: bytes) -> bytes:
-        """Confirm each entry with the checksums of what came."""
+        """Confirm each entry with the checksums of its content."""
         entries = json.loads(body)["Entries"]
         return json.dumps({"Successful": [_sent(entry) for entry in entries]}).encode()
 
     def queue_url(self, body: bytes) -> bytes:
-        """Name the URL of a queue, whatever its name."""
+        """Return the URL of a queue of any name."""
         name = json.loads(body)["QueueName"]
         return json.dumps({"QueueUrl": f"{self._url}/{_ACCOUNT}/{name}"}).encode()
 
     def queue_attributes(self, body: bytes) -> bytes:
-        """State depth, retention and redrive policy."""
+        """Return depth, retention and redrive policy."""
         name = json.loads(body)["QueueUrl"].rsplit("/", 1)[-1]
         arn = f"arn:aws:sqs:us-east-1:{_ACCOUNT}:"
         dead = name.endswith(DEAD_LETTER_SUFFIX)
