@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import IO, Final
 
 from tests.bench.scenarios import Scenario, Work
-from tests.bench.stub.launch import ROOT, Figures, Stub, leashed
+from tests.bench.stub.launch import ROOT, Figures, Stub, die_with_parent
 from tests.bench.stub.processes import memory_mb
 
 _SLICE_SECONDS: Final = 5.0
@@ -72,7 +72,7 @@ class Fleet:
         self.started_at = time.monotonic()
         self._processes = [
             subprocess.Popen(  # noqa: S603 - our own modules
-                leashed(sys.executable, "-m", *scenario.module),
+                die_with_parent(sys.executable, "-m", *scenario.module),
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,

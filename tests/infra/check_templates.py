@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.infra.stacks import NAMES
-from tests.servers.download import DownloadError, bring, environment_of, one_at_a_time
+from tests.servers.download import DownloadError, bring, exclusive_download, virtual_environment
 from tests.servers.parts import Part
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -36,9 +36,9 @@ def _lint() -> bool:
 
 def _audit() -> bool:
     try:
-        with one_at_a_time():
+        with exclusive_download():
             if not _CHECKOV.is_complete:
-                bring(_CHECKOV, environment_of(_LOCK))
+                bring(_CHECKOV, virtual_environment(_LOCK))
     except DownloadError as error:
         _say(f"checkov: {error}")
         return False

@@ -20,7 +20,7 @@ from typing import IO, Final
 ROOT: Final = Path(__file__).parents[2]
 CLONE: Final = "/mnt/clone"
 _BOOT: Final = Path(__file__).with_name("boot.sh")
-_LEASH: Final = ROOT / "tests" / "servers" / "leash.py"
+_DIE_WITH_PARENT: Final = ROOT / "tests" / "servers" / "die_with_parent.py"
 _SYSTEMD: Final = Path("/lib/systemd/systemd")
 _CGROUPS: Final = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))  # mixed, and new
 _PYTHON: Final = (
@@ -111,8 +111,8 @@ def booted() -> Iterator[Host]:
     group = _own_cgroup()
     with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryFile() as output:
         # It dies with this process, however that ends.
-        leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid())]
-        command = [*leash, "sh", str(_BOOT), scratch, str(ROOT), str(group)]
+        prefix = [sys.executable, "-I", "-S", str(_DIE_WITH_PARENT), str(os.getpid())]
+        command = [*prefix, "sh", str(_BOOT), scratch, str(ROOT), str(group)]
         process = subprocess.Popen(  # noqa: S603 - our own script
             command,
             stdin=subprocess.DEVNULL,

@@ -42,7 +42,7 @@ def test_second_signal_exits_at_once_with_code_1_and_loses_nothing(
     assert code == 1
     assert time.monotonic() - started_at < 10
     assert figures["balanced"]
-    assert "stopped at once" in service.log[-1]["text"]
+    assert "stopped immediately" in service.log[-1]["text"]
     environment.send(body(1))
     with environment.service() as service:
         wait_until(lambda: environment.recorded() == {"e-1": 1}, "recorded by the next worker")
@@ -56,7 +56,7 @@ def _signal_until_exit(service: Service) -> None:
         service.process.send_signal(signal.SIGTERM)
         return service.process.poll() is not None
 
-    wait_until(ended, "stopped at once")
+    wait_until(ended, "stopped immediately")
 
 
 def test_worker_killed_during_a_batch_loses_nothing_and_records_nothing_twice(

@@ -22,7 +22,7 @@ _OVERRUN_SECONDS: Final = 15.0
 # A process that has not begun to poll has little to lose; but some must die on the way there.
 _YOUTH_SECONDS: Final = 4.0
 _FIRST_LINES_BYTES: Final = 8_192
-_LEASH: Final = Path(parts.SOURCES, "leash.py")
+_LEASH: Final = Path(parts.SOURCES, "die_with_parent.py")
 
 
 def environment(sqs_url: str, dynamodb_url: str, names: Mapping[str, str]) -> dict[str, str]:

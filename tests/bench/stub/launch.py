@@ -18,8 +18,8 @@ from tests.bench.stub.server import HOST, Address
 from tests.bench.stub.tally import Conditions
 
 ROOT: Final = Path(__file__).parents[3]
-_LEASH: Final = ROOT / "tests" / "servers" / "leash.py"
-_PATIENCE_SECONDS: Final = 10.0
+_DIE_WITH_PARENT: Final = ROOT / "tests" / "servers" / "die_with_parent.py"
+_CONTROL_TIMEOUT_SECONDS: Final = 10.0
 
 
 class StubError(Exception):
@@ -107,7 +107,7 @@ class Stub:
         self, command: str, seconds: float = 0.0, *, body: str | None = None, **query: int | str
     ) -> Figures:
         connection = http.client.HTTPConnection(
-            HOST, self.address.control_port, timeout=_PATIENCE_SECONDS + seconds
+            HOST, self.address.control_port, timeout=_CONTROL_TIMEOUT_SECONDS + seconds
         )
         try:
             path = f"/{command}?{urlencode({**query, 'seconds': seconds})}"
@@ -121,9 +121,9 @@ class Stub:
         return Figures(**answer)
 
 
-def leashed(*command: str) -> list[str]:
+def die_with_parent(*command: str) -> list[str]:
     """Return a command that ends when this process does."""
-    return [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), *command]
+    return [sys.executable, "-I", "-S", str(_DIE_WITH_PARENT), str(os.getpid()), *command]
 
 
 @contextmanager
@@ -134,7 +134,7 @@ def running_stub() -> Iterator[Stub]:
         StubError: The stub did not start.
     """
     process = subprocess.Popen(  # noqa: S603 - our own module
-        leashed(sys.executable, "-m", "tests.bench.stub"),
+        die_with_parent(sys.executable, "-m", "tests.bench.stub"),
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -155,7 +155,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
     """Terminate a process, and kill it if that has no effect."""
     process.terminate()
     try:
-        process.wait(_PATIENCE_SECONDS)
+        process.wait(_CONTROL_TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
