@@ -30,13 +30,13 @@ def main() -> int:
     if any(each.partition("=")[0] == "--endpoint-url" for each in sys.argv):
         variants()
         return 0
-    chosen = _parser().parse_args()
-    if chosen.render:
-        folder = chosen.output or _HERE
+    arguments = _parser().parse_args()
+    if arguments.render:
+        folder = arguments.output or _HERE
         write(Results.model_validate_json((folder / "results.json").read_text()), folder)
         return 0
     try:
-        plan = plan_of(chosen)
+        plan = plan_of(arguments)
     except ValueError as error:
         log(f"bench: {error}")
         return 2
@@ -46,11 +46,11 @@ def main() -> int:
     except (RunError, StubError) as error:
         log(f"bench: {error}")
         return 1
-    folder = chosen.output or (None if chosen.quick or chosen.only else _HERE)
+    folder = arguments.output or (None if arguments.quick or arguments.only else _HERE)
     if folder is not None:
         write(results, folder)
     print(markdown(results, read_prices()))  # noqa: T201 - the result
-    return _report_checks(results) if chosen.quick and not chosen.only else 0
+    return _report_checks(results) if arguments.quick and not arguments.only else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,15 +87,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def plan_of(chosen: argparse.Namespace) -> BenchmarkPlan:
+def plan_of(arguments: argparse.Namespace) -> BenchmarkPlan:
     """Convert options into a plan.
 
     Raises:
         ValueError: A name or a number is invalid.
     """
-    plan = quick.PLAN if chosen.quick else BenchmarkPlan()
-    if chosen.only:
-        names = chosen.only.split(",")
+    plan = quick.PLAN if arguments.quick else BenchmarkPlan()
+    if arguments.only:
+        names = arguments.only.split(",")
         unknown = set(names) - set(SCENARIOS) - set(PARTS)
         if unknown:
             raise ValueError(f"--only: unknown part {', '.join(sorted(unknown))}")
@@ -105,9 +105,9 @@ def plan_of(chosen: argparse.Namespace) -> BenchmarkPlan:
             parts=tuple(name for name in names if name in PARTS),
         )
     changes: dict[str, Any] = {
-        field.name: getattr(chosen, field.name)
+        field.name: getattr(arguments, field.name)
         for field in fields(BenchmarkPlan)
-        if getattr(chosen, field.name, None) is not None
+        if getattr(arguments, field.name, None) is not None
     }
     changes |= {
         name: _numbers(changes[name]) for name in ("sizes_kib", "latencies_ms") if name in changes
@@ -117,8 +117,8 @@ def plan_of(chosen: argparse.Namespace) -> BenchmarkPlan:
     if "messages" in changes:
         pairs = _pairs(changes["messages"].split(","))
         changes["messages"] = {**plan.messages, **{name: int(n) for name, n in pairs.items()}}
-    if chosen.set:
-        changes["settings"] = _pairs(chosen.set)
+    if arguments.set:
+        changes["settings"] = _pairs(arguments.set)
     return replace(plan, **changes)
 
 

@@ -53,8 +53,8 @@ def targets(results: Results) -> list[Target]:
             Target("idle: CPU", results.idle.cpu_percent, 0.5, unit=" %"),
         ]
     if results.lone is not None:
-        gathering = results.lone.batching_ms
-        checked.append(Target("single message: added by batching", gathering, 2, unit=" ms"))
+        added_ms = results.lone.batching_ms
+        checked.append(Target("single message: added by batching", added_ms, 2, unit=" ms"))
     return checked
 
 

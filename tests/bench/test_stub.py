@@ -401,11 +401,11 @@ class TestControl:
         stub.offer(3)
         assert stub.figures().offered == 10
         figures = stub.reset(Conditions(messages=2))
-        assert (figures.offered, figures.handed_out, figures.calls) == (2, 0, {})
+        assert (figures.offered, figures.delivered, figures.calls) == (2, 0, {})
 
     def test_unknown_command_is_rejected(self, stub: Stub) -> None:
         with pytest.raises(StubError, match="nonsense"):
-            stub._ask("nonsense")
+            stub._send_command("nonsense")
 
     def test_capacity_is_measured_for_each_hot_operation(self, stub: Stub) -> None:
         capacities = measure(stub, 500)
@@ -427,7 +427,7 @@ class TestTally:
 
     def test_percentiles_exclude_messages_settled_earlier(self) -> None:
         tally = Tally(Conditions(messages=4))
-        tally.hand_out(4)
+        tally.deliver(4)
         tally.settle([0, 1])
         assert tally.figures(since=2)["p50_seconds"] is None
         tally.settle([2])

@@ -108,7 +108,7 @@ def test_deployed_versions_are_the_tested_ones(part: str, whole: str) -> None:
 
 def test_every_dependency_is_in_the_runtime_lock() -> None:
     project = (ROOT / "pyproject.toml").read_text()
-    (asked,) = re.findall(r"^dependencies = \[(.*?)^\]", project, re.MULTILINE | re.DOTALL)
-    names = re.findall(r'^\s+"([\w-]+)', asked, re.MULTILINE)
+    (listed,) = re.findall(r"^dependencies = \[(.*?)^\]", project, re.MULTILINE | re.DOTALL)
+    names = re.findall(r'^\s+"([\w-]+)', listed, re.MULTILINE)
     assert len(names) >= 8
     assert set(names) <= set(_pins("requirements-run.lock"))

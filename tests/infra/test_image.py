@@ -107,9 +107,9 @@ class Container:
 
     def stop(self) -> tuple[int, float]:
         """Stop it, and return its exit code and the duration in seconds."""
-        began = time.monotonic()
+        started_at = time.monotonic()
         engine("stop", "--time=40", self.name)
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - started_at
         return int(engine("inspect", "--format={{.State.ExitCode}}", self.name)), seconds
 
 

@@ -78,7 +78,7 @@ def test_worker_can_protect_only_tasks_of_its_cluster() -> None:
         role: properties["ManagedPolicyArns"]
         for role, properties in resources("roles", "AWS::IAM::Role").items()
     }
-    assert [role for role, given in policies.items() if {"Ref": "ProtectionPolicy"} in given] == [
+    assert [role for role, arns in policies.items() if {"Ref": "ProtectionPolicy"} in arns] == [
         "WorkerRole"
     ]
 

@@ -113,10 +113,10 @@ def test_unit_is_active_after_its_first_poll_logs_json_and_drains_on_stop(
 ) -> None:
     worker = Worker(host, "1")
     worker.start()
-    began, ready = (
+    started_at, ready = (
         int(worker.show(f"{what}TimestampMonotonic")) for what in ("ExecMainStart", "ActiveEnter")
     )
-    assert ready - began >= int(environment.variables["AUP_WAIT_SECONDS"]) * 1e6
+    assert ready - started_at >= int(environment.variables["AUP_WAIT_SECONDS"]) * 1e6
     assert worker.show("StatusText").startswith("ready; ")
 
     environment.send(*(body(number) for number in range(40)))

@@ -272,13 +272,15 @@ def _metrics(value: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
             yield from _metrics(each)
 
 
-OURS: Final = str({"Ref": "EmfNamespace"})
+OWN_NAMESPACE: Final = str({"Ref": "EmfNamespace"})
 
 
 def test_alarms_use_metrics_and_dimensions_that_the_worker_writes() -> None:
-    ours = [each for each in _metrics(template("alarms")["Resources"]) if each[0] == OURS]
-    assert {name for _, name, _ in ours} == {"BooksBalanced", "Ready"}
-    for _, name, dimensions in ours:
+    own_metrics = [
+        each for each in _metrics(template("alarms")["Resources"]) if each[0] == OWN_NAMESPACE
+    ]
+    assert {name for _, name, _ in own_metrics} == {"BooksBalanced", "Ready"}
+    for _, name, dimensions in own_metrics:
         assert name in emf._UNITS
         assert list(dimensions) == ["queue"]
     default = template("alarms")["Parameters"]["EmfNamespace"]["Default"]
@@ -289,9 +291,9 @@ def test_dashboard_shows_existing_metrics(stacks: Stacks) -> None:
     cloudwatch = stacks.client("cloudwatch")
     body = json.loads(cloudwatch.get_dashboard(DashboardName="aup-alarms")["DashboardBody"])
     shown = [row for widget in body["widgets"] for row in widget["properties"]["metrics"]]
-    ours = [row for row in shown if row[0] == "AUPWorker"]
-    assert len(ours) >= 8
-    for _, name, dimension, queue, _ in ours:
+    own_metrics = [row for row in shown if row[0] == "AUPWorker"]
+    assert len(own_metrics) >= 8
+    for _, name, dimension, queue, _ in own_metrics:
         assert name in emf._UNITS
         assert (dimension, queue) == ("queue", "aup-acceptances")
     assert "${" not in json.dumps(body)

@@ -27,7 +27,7 @@ def main() -> int:
     if not mutants:
         log("no mutant name contains all of these words")
         return 2
-    began_at = time.monotonic()
+    started_at = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         trees = _copies(Path(folder), min(arguments.jobs, len(mutants)))
         log(f"running the tests of {len(mutants)} mutants on the unchanged code")
@@ -38,7 +38,7 @@ def main() -> int:
         results = list(_try_all(mutants, trees))
     results.sort(key=lambda result: mutants.index(result.mutant))
     sys.stdout.write(table(results) + "\n\n")
-    sys.stdout.write(summary(results, time.monotonic() - began_at) + "\n")
+    sys.stdout.write(summary(results, time.monotonic() - started_at) + "\n")
     return 0 if all(result.is_killed for result in results) else 1
 
 
@@ -75,9 +75,9 @@ def _try_all(mutants: Sequence[Mutant], trees: Sequence[Path]) -> Iterator[Trial
             free_trees.put(tree)
 
     with ThreadPoolExecutor(len(trees)) as pool:
-        trials = [pool.submit(trial, mutant) for mutant in mutants]
+        futures = [pool.submit(trial, mutant) for mutant in mutants]
         try:
-            for number, done in enumerate(as_completed(trials), start=1):
+            for number, done in enumerate(as_completed(futures), start=1):
                 progress(number, len(mutants), done.result())
                 yield done.result()
         finally:

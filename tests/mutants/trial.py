@@ -53,13 +53,13 @@ class TrialResult:
 
 def try_mutant(mutant: Mutant, tree: Path) -> TrialResult:
     """Apply a mutant to a copy of the project and run the tests that should kill it."""
-    began_at = time.monotonic()
+    started_at = time.monotonic()
     try:
         with applied(mutant, tree):
             killed_by, error = _run(mutant.tests, tree)
     except (StaleMutantError, OSError) as failure:
         killed_by, error = "", str(failure)
-    return TrialResult(mutant, killed_by, error, time.monotonic() - began_at)
+    return TrialResult(mutant, killed_by, error, time.monotonic() - started_at)
 
 
 def run_unchanged(mutants: Sequence[Mutant], tree: Path) -> str:

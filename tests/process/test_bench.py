@@ -47,18 +47,18 @@ def test_comparison_uses_temporary_queues_and_tables(
         AUP_POLL_CONCURRENCY="1", AUP_WRITE_CONCURRENCY="1",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    ways = json.loads(done.stdout)["ways"]
-    assert list(ways) == ["B", "C", "D"]
-    assert ways["B"]["messages"] == 40
+    variants = json.loads(done.stdout)["ways"]
+    assert list(variants) == ["B", "C", "D"]
+    assert variants["B"]["messages"] == 40
     # B opens a pool in every call; moto closes each connection after its response.
-    for way in ("B", "C"):
-        assert ways[way]["calls_per_message"]["median"] == pytest.approx(2.1)
-        assert ways[way]["calls_by_operation"] == {
+    for variant in ("B", "C"):
+        assert variants[variant]["calls_per_message"]["median"] == pytest.approx(2.1)
+        assert variants[variant]["calls_by_operation"] == {
             "DeleteMessage": 1.0,
             "PutItem": 1.0,
             "ReceiveMessage": pytest.approx(0.1),
         }
-    worker = ways["D"]
+    worker = variants["D"]
     assert worker["calls_by_operation"]["PutItem"] == pytest.approx(1.0, abs=0.3)
     assert worker["connections"]["median"] > 10
     assert worker["tls_handshakes"]["median"] == 0

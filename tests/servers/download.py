@@ -44,9 +44,9 @@ def bring(part: parts.Part, fill: Fill) -> None:
     file, written last and removed first, marks a complete download.
     """
     if part.is_complete:
-        _say(f"{part.name}: ready")
+        _print(f"{part.name}: ready")
         return
-    _say(f"{part.name}: downloading")
+    _print(f"{part.name}: downloading")
     part.begin()
     if part.directory.exists():
         shutil.rmtree(part.directory)
@@ -146,7 +146,7 @@ def _run(command: Sequence[str], directory: Path) -> None:
         raise DownloadError(f"{' '.join(command)} failed:\n{done.stdout.strip()}")
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

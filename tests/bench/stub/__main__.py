@@ -13,14 +13,14 @@ from tests.bench.stub.server import print_address, run_quickly, serve
 def main() -> int:
     """Serve until SIGTERM, or measure."""
     parser = argparse.ArgumentParser(description="An AWS that only has to be fast.")
-    parser.add_argument("--measure", action="store_true", help="tell how much it can serve")
+    parser.add_argument("--measure", action="store_true", help="Measure the capacity and exit.")
     parser.add_argument("--messages", type=int, default=50_000, help="to measure with")
-    chosen = parser.parse_args()
-    if not chosen.measure:
+    arguments = parser.parse_args()
+    if not arguments.measure:
         run_quickly(serve(print_address))
         return 0
     with running_stub() as stub:
-        capacities = measure(stub, chosen.messages)
+        capacities = measure(stub, arguments.messages)
     for each in capacities:
         print(  # noqa: T201 - the result
             f"{each.operation:24}{each.requests_per_second:>10,.0f} requests/s"

@@ -42,7 +42,7 @@ class Figures:
     connections: int
     tls_handshakes: int
     offered: int
-    handed_out: int
+    delivered: int
     settled: int
     settled_twice: int
     items_written: int
@@ -72,19 +72,19 @@ class Stub:
 
     def reset(self, conditions: Conditions) -> Figures:
         """Reset all counters and conditions."""
-        return self._ask("reset", body=json.dumps(asdict(conditions)))
+        return self._send_command("reset", body=json.dumps(asdict(conditions)))
 
     def figures(self, *, since: int = 0) -> Figures:
         """Return all figures, with percentiles of messages settled after the first `since`."""
-        return self._ask("figures", since=since)
+        return self._send_command("figures", since=since)
 
     def offer(self, messages: int) -> Figures:
         """Add messages."""
-        return self._ask("offer", messages=messages)
+        return self._send_command("offer", messages=messages)
 
     def release(self) -> Figures:
         """End waiting polls with empty responses."""
-        return self._ask("release")
+        return self._send_command("release")
 
     def wait(
         self, *, seconds: float, settled: int = 0, polls: int = 0, processes: Sequence[int] = ()
@@ -101,9 +101,9 @@ class Stub:
             The figures of that moment; `reached` is false after a timeout.
         """
         numbers = ",".join(map(str, processes))
-        return self._ask("wait", seconds, settled=settled, polls=polls, processes=numbers)
+        return self._send_command("wait", seconds, settled=settled, polls=polls, processes=numbers)
 
-    def _ask(
+    def _send_command(
         self, command: str, seconds: float = 0.0, *, body: str | None = None, **query: int | str
     ) -> Figures:
         connection = http.client.HTTPConnection(
@@ -113,12 +113,12 @@ class Stub:
             path = f"/{command}?{urlencode({**query, 'seconds': seconds})}"
             connection.request("GET" if body is None else "POST", path, body)
             response = connection.getresponse()
-            answer: dict[str, Any] = json.loads(response.read())
+            document: dict[str, Any] = json.loads(response.read())
         finally:
             connection.close()
         if response.status != http.client.OK:
-            raise StubError(f"{command}: {answer}")
-        return Figures(**answer)
+            raise StubError(f"{command}: {document}")
+        return Figures(**document)
 
 
 def die_with_parent(*command: str) -> list[str]:

@@ -129,13 +129,13 @@ def _load(
             for connection, content in turn:
                 connection.sendall(content)
             for connection, _ in turn:
-                _read_answer(connection)
+                _read_response(connection)
         seconds = time.perf_counter() - started_at
     cpu = stub.figures().stub_cpu_seconds - before.stub_cpu_seconds
     return Capacity(operation, per_request, count, count / seconds, cpu / count * 1e6)
 
 
-def _read_answer(connection: socket.socket) -> None:
+def _read_response(connection: socket.socket) -> None:
     data = connection.recv(_READ_BYTES)
     if not data.startswith(b"HTTP/1.1 200"):
         raise ConnectionError(data[:100])

@@ -43,8 +43,8 @@ def body(message_bytes: int, number: int = 0) -> str:
         "user_id": f"u-{number:0{DIGITS}}",
     }
     missing = message_bytes - len(_dumped(fields))
-    room = _USER_AGENT_MAX - len(_USER_AGENT)
-    if missing > room:
+    padding = _USER_AGENT_MAX - len(_USER_AGENT)
+    if missing > padding:
         fields = {"form": "", **fields}
         fields["form"] = "y" * (message_bytes - len(_dumped(fields)))
     elif missing > 0:

@@ -62,14 +62,14 @@ class Server:
 
     def connect(self, *, tls: bool) -> Connection:
         """Return the protocol of one connection."""
-        return Connection(partial(self._opened, int(tls)), self._answer)
+        return Connection(partial(self._opened, int(tls)), self._respond)
 
     def _opened(self, handshakes: int) -> None:
         self._aws.tally.connections += 1
         self._aws.tally.tls_handshakes += handshakes
 
-    def _answer(self, target: bytes, body: bytes, reply: Reply) -> None:
-        self._aws.answer(target, body, reply)
+    def _respond(self, target: bytes, body: bytes, reply: Reply) -> None:
+        self._aws.respond(target, body, reply)
 
     def _notice(self) -> None:
         for watch in [watch for watch in self._watches if watch.reached()]:
@@ -133,13 +133,13 @@ async def _steered(
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         lengths = [line for line in head.lower().split("\r\n") if line.startswith("content-length")]
         body = await reader.readexactly(int(lengths[0].split(":")[1])) if lengths else b""
-        place = urlsplit(head.split()[1])
+        url_parts = urlsplit(head.split()[1])
         status = "200 OK"
         try:
-            answer = await server.steer(place.path, dict(parse_qsl(place.query)), body)
+            response = await server.steer(url_parts.path, dict(parse_qsl(url_parts.query)), body)
         except (LookupError, TypeError, ValueError) as error:
-            status, answer = "400 Bad Request", {"error": repr(error)}
-        content = json.dumps(answer)
+            status, response = "400 Bad Request", {"error": repr(error)}
+        content = json.dumps(response)
         writer.write(
             f"HTTP/1.0 {status}\r\nContent-Length: {len(content)}\r\n\r\n{content}".encode()
         )

@@ -38,7 +38,7 @@ class Poll:
         self._reply = reply
         self.waiting = True
 
-    def answer(self, body: bytes) -> None:
+    def respond(self, body: bytes) -> None:
         """Send the response, once."""
         if self.waiting:
             self.waiting = False
@@ -74,9 +74,9 @@ class SQS:
             tally.first_poll_at = time.monotonic()
         found = _MOST.search(body)
         most = int(found[1]) if found else 1
-        answer = tally.hand_out(most)
-        if answer is not None:
-            reply(answer)
+        response = tally.deliver(most)
+        if response is not None:
+            reply(response)
             return
         found = _WAIT.search(body)
         poll = Poll(most, reply)
@@ -91,7 +91,7 @@ class SQS:
     def _end(self, poll: Poll) -> None:
         if poll.waiting:
             self._tally.sqs_request_units += 1
-            poll.answer(_EMPTY)
+            poll.respond(_EMPTY)
         while self._polls and not self._polls[0].waiting:
             self._polls.popleft()
 
@@ -102,11 +102,11 @@ class SQS:
             poll = self._polls.popleft()
             if not poll.waiting:
                 continue
-            answer = self._tally.hand_out(poll.most)
-            if answer is None:
+            response = self._tally.deliver(poll.most)
+            if response is None:
                 self._polls.appendleft(poll)
                 return
-            poll.answer(answer)
+            poll.respond(response)
 
     def release(self) -> None:
         """End every waiting poll with an empty response."""
@@ -148,7 +148,7 @@ class SQS:
         dead = name.endswith(DEAD_LETTER_SUFFIX)
         attributes = {
             "QueueArn": arn + name,
-            "ApproximateNumberOfMessages": str(self._tally.offered - self._tally.handed_out),
+            "ApproximateNumberOfMessages": str(self._tally.offered - self._tally.delivered),
             "ApproximateNumberOfMessagesNotVisible": "0",
             "ApproximateNumberOfMessagesDelayed": "0",
             "VisibilityTimeout": "30",
@@ -166,13 +166,15 @@ def _successes(body: bytes) -> bytes:
 
 
 def _sent(entry: dict[str, Any]) -> dict[str, str]:
-    answer = {
+    response = {
         "Id": entry["Id"],
         "MessageId": f"b1d2c0de-5ead-4bad-8bee-{md5(entry['Id'].encode())[:12]}",
         "MD5OfMessageBody": md5(entry["MessageBody"].encode()),
     }
     if entry.get("MessageAttributes"):
-        answer["MD5OfMessageAttributes"] = md5_of_attributes(entry["MessageAttributes"])
+        response["MD5OfMessageAttributes"] = md5_of_attributes(entry["MessageAttributes"])
     if entry.get("MessageSystemAttributes"):
-        answer["MD5OfMessageSystemAttributes"] = md5_of_attributes(entry["MessageSystemAttributes"])
-    return answer
+        response["MD5OfMessageSystemAttributes"] = md5_of_attributes(
+            entry["MessageSystemAttributes"]
+        )
+    return response

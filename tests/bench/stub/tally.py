@@ -13,7 +13,7 @@ from typing import Any, Final
 from tests.bench.stub.messages import Messages
 
 _CHUNK_BYTES: Final = 65_536
-_NOT_HANDED_OUT: Final = 0.0
+_NOT_DELIVERED: Final = 0.0
 
 
 @dataclass(frozen=True)
@@ -55,25 +55,25 @@ class Tally:
         self.first_poll_at: float | None = None
         self.last_settled_at: float | None = None
         self._messages = Messages(conditions.message_bytes)
-        self._handed_out_at = array("d")
+        self._delivered_at = array("d")
         self._settle_seconds = array("f")
         self._cpu_before = time.process_time()
 
     @property
-    def handed_out(self) -> int:
+    def delivered(self) -> int:
         """Number of messages delivered so far."""
-        return len(self._handed_out_at)
+        return len(self._delivered_at)
 
-    def hand_out(self, most: int) -> bytes | None:
+    def deliver(self, most: int) -> bytes | None:
         """Return a response with up to `most` messages, or None if there are none."""
-        first = len(self._handed_out_at)
+        first = len(self._delivered_at)
         count = min(most, self.offered - first)
         if count <= 0:
             return None
-        answer = self._messages.render(first, count)
+        response = self._messages.render(first, count)
         self.sqs_request_units += math.ceil(count * self._messages.message_bytes / _CHUNK_BYTES)
-        self._handed_out_at.extend([time.monotonic()] * count)
-        return answer
+        self._delivered_at.extend([time.monotonic()] * count)
+        return response
 
     def settle(self, numbers: Iterable[int]) -> None:
         """Count deleted messages.
@@ -82,13 +82,13 @@ class Tally:
             IndexError: One of them was never delivered.
         """
         now = time.monotonic()
-        handed_out_at = self._handed_out_at
+        delivered_at = self._delivered_at
         for number in numbers:
-            then = handed_out_at[number]
-            if then == _NOT_HANDED_OUT:
+            then = delivered_at[number]
+            if then == _NOT_DELIVERED:
                 self.settled_twice += 1
                 continue
-            handed_out_at[number] = _NOT_HANDED_OUT
+            delivered_at[number] = _NOT_DELIVERED
             self._settle_seconds.append(now - then)
             self.settled += 1
         self.last_settled_at = now
@@ -105,7 +105,7 @@ class Tally:
             "connections": self.connections,
             "tls_handshakes": self.tls_handshakes,
             "offered": self.offered,
-            "handed_out": self.handed_out,
+            "delivered": self.delivered,
             "settled": self.settled,
             "settled_twice": self.settled_twice,
             "items_written": self.items_written,

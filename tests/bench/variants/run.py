@@ -1,4 +1,4 @@
-"""A run of one variant, in a process of its own that measures itself.
+"""A run of one variant, in a separate process that measures itself.
 
 `python -m tests.bench.variants.run VARIANT MESSAGES STARTED_AT`, configured by the environment,
 processes that many messages and prints its figures as one JSON object. `STARTED_AT` is the
