@@ -1,4 +1,4 @@
-"""Every test starts without the user's settings and without anybody's singletons."""
+"""Isolation of every test from the user's settings and from the singletons of other tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from tests.private import watched_logs
+from tests.private import checked_logs
 from worker.repository import SingletonMeta
 
 
@@ -17,7 +17,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith(("AWS_", "AUP_", "OTEL_")):
             monkeypatch.delenv(name)
-    # No credentials, region or role of this machine: neither from files nor from the network.
+    # Use no credentials, region or role of this machine, from files or from the network.
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
@@ -27,20 +27,20 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_private_is_logged() -> Iterator[None]:
-    with watched_logs() as wrong:
+def _check_logs() -> Iterator[None]:
+    with checked_logs() as problems:
         yield
-    assert not wrong, "\n".join(wrong[:5])
+    assert not problems, "\n".join(problems[:5])
 
 
 @pytest.fixture(autouse=True)
-def _default_logs() -> Iterator[None]:
+def _reset_logging() -> Iterator[None]:
     yield
-    structlog.reset_defaults()  # a verb that ran in this process has set its own level
+    structlog.reset_defaults()  # a verb that ran in this process may have set its own level
 
 
 @pytest.fixture(autouse=True)
-def _forgotten_singletons() -> Iterator[None]:
+def _reset_singletons() -> Iterator[None]:
     SingletonMeta.forget_all()
     yield
     SingletonMeta.forget_all()

@@ -1,7 +1,7 @@
-"""Measure the worker against the plain ways to do its work: `python -m tests.bench`.
+"""Benchmark of the worker against simpler implementations: `python -m tests.bench`.
 
-Writes results.json, RESULTS.md and charts beside this file, unless only a part was asked for. With
-`--endpoint-url` it compares the variants on that server instead; `--help` after it lists options.
+Writes results.json, RESULTS.md and charts next to this file, unless only a part is run. With
+`--endpoint-url` it compares the variants on that server instead; add `--help` for its options.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final
 from tests.bench import quick
 from tests.bench.cost import cost_per_million_messages, read_prices
 from tests.bench.fleet import RunError
-from tests.bench.harness import PARTS, Bench, Plan, tell
+from tests.bench.harness import PARTS, Bench, BenchmarkPlan, log
 from tests.bench.report import markdown
 from tests.bench.results import Results
 from tests.bench.scenarios import SCENARIOS
@@ -26,76 +26,88 @@ _HERE: Final = Path(__file__).parent
 
 
 def main() -> int:
-    """Read the options, measure, and report."""
+    """Parse the options, run the benchmark, and report."""
     if any(each.partition("=")[0] == "--endpoint-url" for each in sys.argv):
         variants()
         return 0
-    chosen = _parser().parse_args()
-    if chosen.render:
-        folder = chosen.output or _HERE
+    arguments = _parser().parse_args()
+    if arguments.render:
+        folder = arguments.output or _HERE
         write(Results.model_validate_json((folder / "results.json").read_text()), folder)
         return 0
     try:
-        plan = plan_of(chosen)
+        plan = plan_of(arguments)
     except ValueError as error:
-        tell(f"bench: {error}")
+        log(f"bench: {error}")
         return 2
     try:
         with running_stub() as stub:
-            results = Bench(stub, plan).carry_out()
+            results = Bench(stub, plan).run()
     except (RunError, StubError) as error:
-        tell(f"bench: {error}")
+        log(f"bench: {error}")
         return 1
-    folder = chosen.output or (None if chosen.quick or chosen.only else _HERE)
+    folder = arguments.output or (None if arguments.quick or arguments.only else _HERE)
     if folder is not None:
         write(results, folder)
     print(markdown(results, read_prices()))  # noqa: T201 - the result
-    return _judge(results) if chosen.quick and not chosen.only else 0
+    return _report_checks(results) if arguments.quick and not arguments.only else 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Measure the worker against the plain ways.")
+    parser = argparse.ArgumentParser(description="Compare the worker with simpler implementations.")
     parts = ", ".join([*SCENARIOS, *PARTS])
-    parser.add_argument("--quick", action="store_true", help="reduced run that asserts; exit 1")
-    parser.add_argument("--render", action="store_true", help="write the report anew, run nothing")
-    parser.add_argument("--only", metavar="PARTS", help=f"of {parts}; writes no files")
-    parser.add_argument("--rounds", type=int)
-    parser.add_argument("--messages", metavar="D=5000,C=500", help="for scenarios by name")
-    parser.add_argument("--growth", metavar="10000,100000", help="numbers of messages")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="Reduced run that checks the ratios and exits with 1 if one fails.",
+    )
+    parser.add_argument(
+        "--render", action="store_true", help="Render the report again without running anything."
+    )
+    parser.add_argument(
+        "--only", metavar="PARTS", help=f"Comma-separated list of {parts}; writes no files."
+    )
+    parser.add_argument("--rounds", type=int, help="Interleaved rounds.")
+    parser.add_argument(
+        "--messages", metavar="D=5000,C=500", help="Messages for scenarios by name."
+    )
+    parser.add_argument(
+        "--growth", metavar="10000,100000", help="Numbers of messages for the growth part."
+    )
     parser.add_argument("--sizes-kib", metavar="0.4,4,64")
     parser.add_argument("--latencies-ms", metavar="0,10,50")
-    parser.add_argument("--case-messages", type=int, help="for a size or latency")
+    parser.add_argument("--case-messages", type=int, help="Messages for a size or a latency.")
     parser.add_argument("--idle-seconds", type=float)
     parser.add_argument("--lone-messages", type=int)
     parser.add_argument("--stub-messages", type=int)
     parser.add_argument(
-        "--set", metavar="NAME=VALUE", action="append", help="a setting of every worker"
+        "--set", metavar="NAME=VALUE", action="append", help="Setting of every worker."
     )
-    parser.add_argument("--output", type=Path, help="folder for results.json and the report")
+    parser.add_argument("--output", type=Path, help="Directory for results.json and the report.")
     return parser
 
 
-def plan_of(chosen: argparse.Namespace) -> Plan:
-    """Turn options into a plan.
+def plan_of(arguments: argparse.Namespace) -> BenchmarkPlan:
+    """Convert options into a plan.
 
     Raises:
-        ValueError: a name or number is wrong.
+        ValueError: A name or a number is invalid.
     """
-    plan = quick.PLAN if chosen.quick else Plan()
-    if chosen.only:
-        names = chosen.only.split(",")
+    plan = quick.PLAN if arguments.quick else BenchmarkPlan()
+    if arguments.only:
+        names = arguments.only.split(",")
         unknown = set(names) - set(SCENARIOS) - set(PARTS)
         if unknown:
-            raise ValueError(f"--only knows no {', '.join(sorted(unknown))}")
+            raise ValueError(f"--only: unknown part {', '.join(sorted(unknown))}")
         plan = replace(
             plan,
             scenarios=tuple(name for name in names if name in SCENARIOS),
             parts=tuple(name for name in names if name in PARTS),
         )
     changes: dict[str, Any] = {
-        field.name: getattr(chosen, field.name)
-        for field in fields(Plan)
-        if getattr(chosen, field.name, None) is not None
+        field.name: getattr(arguments, field.name)
+        for field in fields(BenchmarkPlan)
+        if getattr(arguments, field.name, None) is not None
     }
     changes |= {
         name: _numbers(changes[name]) for name in ("sizes_kib", "latencies_ms") if name in changes
@@ -105,8 +117,8 @@ def plan_of(chosen: argparse.Namespace) -> Plan:
     if "messages" in changes:
         pairs = _pairs(changes["messages"].split(","))
         changes["messages"] = {**plan.messages, **{name: int(n) for name, n in pairs.items()}}
-    if chosen.set:
-        changes["settings"] = _pairs(chosen.set)
+    if arguments.set:
+        changes["settings"] = _pairs(arguments.set)
     return replace(plan, **changes)
 
 
@@ -117,13 +129,13 @@ def _numbers(text: str) -> tuple[float, ...]:
 def _pairs(texts: list[str]) -> dict[str, str]:
     pairs = [text.partition("=") for text in texts]
     if wrong := [name for name, equals, _ in pairs if not equals]:
-        raise ValueError(f"{', '.join(wrong)}: must be NAME=VALUE")
+        raise ValueError(f"{', '.join(wrong)}: expected NAME=VALUE")
     return {name: value for name, _, value in pairs}
 
 
 def write(results: Results, folder: Path) -> None:
-    """Write the figures, the report and the charts; costs are reckoned anew from the prices."""
-    # It takes a second to load, and most runs draw nothing.
+    """Write the figures, the report and the charts, with costs at current prices."""
+    # Imported here, because matplotlib takes a second to load and most runs draw nothing.
     from tests.bench.charts import draw  # noqa: PLC0415
 
     prices = read_prices()
@@ -138,14 +150,12 @@ def write(results: Results, folder: Path) -> None:
     draw(results, prices, folder / "charts")
 
 
-def _judge(results: Results) -> int:
+def _report_checks(results: Results) -> int:
     failed = [target for target in quick.checks(results) if not target.met]
     for target in failed:
         bound = f"{'at least' if target.least else 'at most'} {target.bound:g}"
-        tell(f"FAILED {target.what}: {target.value:.4g}, must be {bound}")
-    tell(
-        "bench: every assertion holds" if not failed else f"bench: {len(failed)} assertions failed"
-    )
+        log(f"FAILED {target.what}: {target.value:.4g}, must be {bound}")
+    log("bench: all checks passed" if not failed else f"bench: {len(failed)} checks failed")
     return 1 if failed else 0
 
 

@@ -1,4 +1,4 @@
-"""The figures as charts: SVG that is the same for the same figures."""
+"""Reproducible SVG charts of the results."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.bench.cost import Prices
 from tests.bench.report import bound, figure
 from tests.bench.results import Case, Measured, Results
 
-_PLAIN, _WORKER, _OTHER = "#9aa5b1", "#0b7a75", "#d9a441"
+_WITHOUT_TLS, _WORKER, _OTHER = "#9aa5b1", "#0b7a75", "#d9a441"
 _COLOURS: Final = ("#0b7a75", "#d9a441", "#7b6d8d", "#c8553d", "#588b8b", "#9aa5b1")
 
 
 def draw(results: Results, prices: Prices, folder: Path) -> list[Path]:
-    """Draw what was measured; what was not run is left out.
+    """Draw the charts of the parts that were run.
 
     Returns:
         The files written.
@@ -50,43 +50,48 @@ def draw(results: Results, prices: Prices, folder: Path) -> list[Path]:
 
 
 def _savings(results: Results) -> Figure | None:
-    ways = {name: results.scenarios[name] for name in "ABCD" if name in results.scenarios}
-    if "D" not in ways:
+    variants = {name: results.scenarios[name] for name in "ABCD" if name in results.scenarios}
+    if "D" not in variants:
         return None
     chart = Figure(figsize=(10, 2.9), layout="constrained")
     left, middle, right = chart.subplots(1, 3)
-    _bars(left, ways, [each.cpu_us_per_message for each in ways.values()])
+    _bars(left, variants, [each.cpu_us_per_message for each in variants.values()])
     left.set_title("CPU µs per message")
-    _bars(middle, ways, [1000 * each.connections_per_message for each in ways.values()])
+    _bars(middle, variants, [1000 * each.connections_per_message for each in variants.values()])
     middle.set_title("connections per 1,000 messages")
-    _stacked_calls(right, ways)
+    _stacked_calls(right, variants)
     right.set_title("calls per message")
     chart.legend(fontsize=7, frameon=False, loc="outside right upper")
-    names = "   ".join(f"{name}: {each.title}" for name, each in ways.items())
+    names = "   ".join(f"{name}: {each.title}" for name, each in variants.items())
     chart.supxlabel(names, fontsize=8)
     return chart
 
 
-def _bars(axes: Axes, ways: dict[str, Measured], values: Sequence[float]) -> None:
-    colours = [_WORKER if name == "D" else _PLAIN for name in ways]
-    bars = axes.bar(list(ways), list(values), color=colours)
+def _bars(axes: Axes, variants: dict[str, Measured], values: Sequence[float]) -> None:
+    colours = [_WORKER if name == "D" else _WITHOUT_TLS for name in variants]
+    bars = axes.bar(list(variants), list(values), color=colours)
     axes.bar_label(bars, [figure(value) for value in values], padding=2, fontsize=8)
     axes.set_yscale("log")
     axes.margins(y=0.2)
     axes.tick_params(axis="y", which="both", labelsize=7)
 
 
-def _stacked_calls(axes: Axes, ways: dict[str, Measured]) -> None:
+def _stacked_calls(axes: Axes, variants: dict[str, Measured]) -> None:
     operations = sorted(
-        {name for each in ways.values() for name, rate in each.calls_by_operation.items() if rate}
+        {
+            name
+            for each in variants.values()
+            for name, rate in each.calls_by_operation.items()
+            if rate
+        }
     )
-    below = [0.0] * len(ways)
+    below = [0.0] * len(variants)
     for operation, colour in zip(operations, _COLOURS, strict=False):
-        rates = [each.calls_by_operation.get(operation, 0.0) for each in ways.values()]
-        axes.bar(list(ways), rates, bottom=below, color=colour, label=operation)
+        rates = [each.calls_by_operation.get(operation, 0.0) for each in variants.values()]
+        axes.bar(list(variants), rates, bottom=below, color=colour, label=operation)
         below = [lower + rate for lower, rate in zip(below, rates, strict=True)]
-    for place, total in enumerate(below):
-        axes.annotate(f"{total:.2f}", (place, total), ha="center", va="bottom", fontsize=8)
+    for position, total in enumerate(below):
+        axes.annotate(f"{total:.2f}", (position, total), ha="center", va="bottom", fontsize=8)
     axes.margins(y=0.12)
 
 
@@ -106,8 +111,8 @@ def _cost(results: Results, prices: Prices) -> Figure | None:
         values = [costs[name][part] for name in names]
         axes.barh(names, values, left=left, color=colour, label=part.replace("_", " "))
         left = [lower + value for lower, value in zip(left, values, strict=True)]
-    for place, total in enumerate(left):
-        axes.annotate(f" {total:.3f}", (total, place), va="center", fontsize=8)
+    for position, total in enumerate(left):
+        axes.annotate(f" {total:.3f}", (total, position), va="center", fontsize=8)
     axes.set_title(f"a million messages, in {prices.currency}")
     axes.margins(x=0.12)
     chart.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=3)
@@ -140,17 +145,19 @@ def _latency(latencies: Sequence[Case]) -> Figure | None:
     axes = chart.subplots()
     names = [
         f"{each.sqs_latency_ms:g} / {each.dynamodb_latency_ms:g} ms\n"
-        f"{'sized' if each.settings else 'as shipped'}"
+        f"{'sized' if each.settings else 'defaults'}"
         for each in latencies
     ]
     rates = [each.measured.messages_per_second for each in latencies]
     colours = [_OTHER if each.settings else _WORKER for each in latencies]
     axes.bar_label(axes.bar(names, rates, color=colours), [figure(rate) for rate in rates])
     top = 1.25 * max(rates)
-    for place, each in enumerate(latencies):
+    for position, each in enumerate(latencies):
         name, most = bound(each)
         if name and most <= top:
-            axes.hlines(most, place - 0.45, place + 0.45, color="#c8553d", linestyles="dashed")
-    axes.set_title("messages a second by latency of SQS / DynamoDB (dashed: Little's law)")
+            axes.hlines(
+                most, position - 0.45, position + 0.45, color="#c8553d", linestyles="dashed"
+            )
+    axes.set_title("messages per second by latency of SQS / DynamoDB (dashed: Little's law)")
     axes.set_ylim(0, top)
     return chart

@@ -1,4 +1,4 @@
-"""What AWS asks for a million messages, from the table that `aup-worker plan` reckons with."""
+"""AWS costs of a million messages at the prices that `aup-worker plan` uses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from worker.aws.prices import shipped
 
 
 class PerMillion(BaseModel):
-    """Prices for a million of each."""
+    """Prices per million."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -19,7 +19,7 @@ class PerMillion(BaseModel):
 
 
 class Prices(BaseModel):
-    """The prices that the bench needs."""
+    """Prices that the benchmark uses."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,7 +28,7 @@ class Prices(BaseModel):
 
 
 def read_prices() -> Prices:
-    """Read the table."""
+    """Read the price table."""
     prices = shipped().prices
     return Prices(
         currency=prices.currency,
@@ -41,7 +41,7 @@ def read_prices() -> Prices:
 
 
 def cost_per_million_messages(measured: Measured, prices: Prices) -> dict[str, float]:
-    """Give what a million messages cost, by part."""
+    """Return the costs of a million messages by part."""
     price = prices.per_million
     return {
         "sqs_requests": measured.sqs_requests_per_message * price.sqs_requests,

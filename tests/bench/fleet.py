@@ -1,4 +1,4 @@
-"""Processes that work off the stub's messages, watched from outside."""
+"""Processes that process the messages of the stub, measured from outside."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import IO, Final
 
 from tests.bench.scenarios import Scenario, Work
-from tests.bench.stub.launch import ROOT, Figures, Stub, leashed
+from tests.bench.stub.launch import ROOT, Figures, Stub, die_with_parent
 from tests.bench.stub.processes import memory_mb
 
 _SLICE_SECONDS: Final = 5.0
-_STANDSTILL_SECONDS: Final = 60.0
+_STALL_SECONDS: Final = 60.0
 _START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 30.0
 _TAIL_BYTES: Final = 3_000
@@ -26,15 +26,15 @@ _KEPT_VARIABLES: Final = ("PATH", "HOME", "LANG", "PYTHONPATH")
 
 
 class RunError(Exception):
-    """A run did not go as it must; its figures are worth nothing."""
+    """A run failed, so its figures are invalid."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What was read at one moment.
+    """Figures read at one point of a run.
 
     Attributes:
-        rss_mb: of the largest process, a moment later.
+        rss_mb: Resident memory of the largest process, read right after the figures.
     """
 
     figures: Figures
@@ -45,10 +45,10 @@ class Fleet:
     """The processes of one run.
 
     Args:
-        stub: what they talk to; was reset for them.
-        scenario: what they are.
-        settings: environment variables beside the usual ones.
-        log: where they write.
+        stub: The stub that they call, after a reset.
+        scenario: What they run.
+        settings: Additional environment variables.
+        log: File for their output.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Fleet:
         self.started_at = time.monotonic()
         self._processes = [
             subprocess.Popen(  # noqa: S603 - our own modules
-                leashed(sys.executable, "-m", *scenario.module),
+                die_with_parent(sys.executable, "-m", *scenario.module),
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -84,43 +84,43 @@ class Fleet:
         ]
 
     def wait(self, *, settled: int = 0, polls: int = 0) -> Mark:
-        """Wait until so much is settled and so many polls wait, and read everything.
+        """Wait for numbers of settled messages and of waiting polls, and read all figures.
 
         Raises:
-            RunError: a process ended, or nothing moved any more.
+            RunError: A process exited, or there was no progress.
         """
-        moved_at, before = time.monotonic(), -1
-        patience = _STANDSTILL_SECONDS if settled else _START_SECONDS
+        progress_at, before = time.monotonic(), -1
+        limit_seconds = _STALL_SECONDS if settled else _START_SECONDS
         while True:
             figures = self._stub.wait(
-                seconds=_SLICE_SECONDS, settled=settled, polls=polls, processes=self._numbers
+                seconds=_SLICE_SECONDS, settled=settled, polls=polls, processes=self._process_ids
             )
             if figures.reached:
-                return Mark(figures, max(map(memory_mb, self._numbers)))
+                return Mark(figures, max(map(memory_mb, self._process_ids)))
             if any(process.poll() is not None for process in self._processes):
-                raise RunError(f"{self._scenario.name}: a process ended\n{self._tail()}")
+                raise RunError(f"{self._scenario.name}: a process exited\n{self._tail()}")
             if figures.settled != before:
-                moved_at, before = time.monotonic(), figures.settled
-            elif time.monotonic() - moved_at > patience:
+                progress_at, before = time.monotonic(), figures.settled
+            elif time.monotonic() - progress_at > limit_seconds:
                 raise RunError(
-                    f"{self._scenario.name}: stands still at {figures.settled} of {settled}\n"
+                    f"{self._scenario.name}: no progress at {figures.settled} of {settled}\n"
                     f"{figures}\n{self._tail()}"
                 )
 
     def wait_for_first_polls(self) -> Mark:
-        """Wait until every process polls."""
+        """Wait until every process is polling."""
         return self.wait(polls=self._scenario.processes)
 
     @property
-    def _numbers(self) -> list[int]:
+    def _process_ids(self) -> list[int]:
         return [process.pid for process in self._processes]
 
     def peak_rss_mb(self) -> float:
-        """Give the peak of the largest process so far."""
-        return max(memory_mb(number, "VmHWM") for number in self._numbers)
+        """Return the peak memory of the largest process so far."""
+        return max(memory_mb(number, "VmHWM") for number in self._process_ids)
 
     def stop(self) -> None:
-        """End the processes by SIGTERM, and end their waiting polls meanwhile.
+        """Stop the processes with SIGTERM, and end their waiting polls meanwhile.
 
         Raises:
             RunError: one of them ended otherwise than it should.
@@ -138,10 +138,10 @@ class Fleet:
                     continue
             if process.poll() != expected:
                 code = process.returncode
-                raise RunError(f"{self._scenario.name}: ended with {code}\n{self._tail()}")
+                raise RunError(f"{self._scenario.name}: exited with {code}\n{self._tail()}")
 
     def end(self) -> None:
-        """Kill whatever still runs."""
+        """Kill the processes that still run."""
         for process in self._processes:
             if process.poll() is None:
                 process.kill()
@@ -155,7 +155,7 @@ class Fleet:
 
 @contextmanager
 def fleet(stub: Stub, scenario: Scenario, work: Work) -> Iterator[Fleet]:
-    """Run a scenario's processes on a fresh stub, until the block ends."""
+    """Run the processes of a scenario on a reset stub until the block ends."""
     stub.reset(work.conditions())
     with tempfile.TemporaryFile() as log:
         running = Fleet(stub, scenario, dict(work.settings), log)

@@ -1,4 +1,4 @@
-"""Run what was asked for: scenarios in interleaved rounds, then the worker under conditions."""
+"""Benchmark runs: scenarios in interleaved rounds, then the worker under conditions."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tests.bench.cost import cost_per_million_messages, read_prices
 from tests.bench.machine import machine, versions
 from tests.bench.results import (
     Case,
-    Lone,
     Ratio,
     Results,
+    SingleMessage,
     case,
     idleness,
     ratio,
     served,
     summarize,
 )
-from tests.bench.runs import Run, carry_alone, carry_out, watch_idle
+from tests.bench.runs import Run, measure_idle, measure_single_messages, run_scenario
 from tests.bench.scenarios import SCENARIOS, SMALLEST_KIB, Concurrency, Scenario, Work
 from tests.bench.stub.launch import Stub
 from tests.bench.stub.load import measure
@@ -31,11 +31,11 @@ from worker.settings import AWSSettings, Settings
 PARTS: Final = ("stub", "growth", "sizes", "latency", "lone", "idle")
 TARGET_SQS_MS: Final = 8.0
 TARGET_DYNAMODB_MS: Final = 5.0
-_AIMED_RATE: Final = 10_000
-# Batches are not always full, and a slot is also held while its message waits for the processor.
+_TARGET_RATE: Final = 10_000
+# Batches are not always full, and a message also holds its slot while it waits for the CPU.
 _HEADROOM: Final = 4
-_MOST_CALLS: Final = 200
-_LEAST: Final = 8
+_MAX_CALLS: Final = 200
+_MIN_CALLS: Final = 8
 _CPU_RATIOS: Final = (
     ("A", "D"), ("B", "D"), ("C", "D"), ("A", "C"), ("B", "C"),
     ("A-tls", "D-tls"), ("B-tls", "D-tls"), ("C-tls", "D-tls"),
@@ -44,18 +44,18 @@ _CPU_RATIOS: Final = (
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is to be run.
+class BenchmarkPlan:
+    """Scenarios and parts of a benchmark.
 
     Attributes:
-        scenarios: by name, in the order of each round.
-        parts: of `PARTS`.
-        messages: instead of a scenario's own number.
-        growth: numbers of messages.
-        sizes_kib: of a message's body.
-        latencies_ms: of both services.
-        case_messages: of the worker under a size or latency.
-        settings: of every worker.
+        scenarios: Names in the order of each round.
+        parts: Elements of `PARTS`.
+        messages: Numbers of messages that replace those of scenarios.
+        growth: Numbers of messages of the growth part.
+        sizes_kib: Sizes of message bodies.
+        latencies_ms: Latencies of both services.
+        case_messages: Messages for each size and latency.
+        settings: Settings of every worker.
     """
 
     scenarios: tuple[str, ...] = tuple(SCENARIOS)
@@ -72,8 +72,8 @@ class Plan:
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
-def shipped() -> Concurrency:
-    """Read the worker's defaults."""
+def default_concurrency() -> Concurrency:
+    """Return the default settings of the worker."""
     fields, aws = Settings.model_fields, AWSSettings.model_fields
     return Concurrency(
         slots=fields["slots"].default,
@@ -84,12 +84,12 @@ def shipped() -> Concurrency:
 
 
 def sized(sqs_latency_ms: float, dynamodb_latency_ms: float) -> Concurrency:
-    """Size the settings for the aimed rate at these latencies, by Little's law."""
+    """Return settings sized for the target rate at these latencies, by Little's law."""
     sqs, table = sqs_latency_ms / 1000, dynamodb_latency_ms / 1000
-    rate = _AIMED_RATE * _HEADROOM
+    rate = _TARGET_RATE * _HEADROOM
 
     def calls(per_call: int, seconds: float) -> int:
-        return max(_LEAST, min(_MOST_CALLS, round(rate * seconds / per_call)))
+        return max(_MIN_CALLS, min(_MAX_CALLS, round(rate * seconds / per_call)))
 
     return Concurrency(
         slots=max(500, round(rate * (2 * sqs + table))),
@@ -100,41 +100,41 @@ def sized(sqs_latency_ms: float, dynamodb_latency_ms: float) -> Concurrency:
 
 
 def pools(settings: Mapping[str, str]) -> int:
-    """Add up the connections that a worker's pools may hold.
+    """Return the number of connections that the pools of a worker may hold.
 
     Args:
-        settings: that differ from the defaults.
+        settings: Settings that differ from the defaults.
     """
-    default = shipped()
+    default = default_concurrency()
     polls = int(settings.get("AUP_POLL_CONCURRENCY", default.polls))
     settles = int(settings.get("AUP_SETTLE_CONCURRENCY", default.settles))
     writes = int(settings.get("AUP_WRITE_CONCURRENCY", default.writes))
     return polls + 4 * settles + 2 * writes + 4
 
 
-def tell(text: str) -> None:
-    """Say how far it is."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - the screen
+def log(text: str) -> None:
+    """Print progress to stderr."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - progress
 
 
 class Bench:
-    """Carry out a plan on a running stub.
+    """Runs a plan on a running stub.
 
     Args:
-        stub: what everything talks to.
-        plan: what is run.
+        stub: The stub that all processes call.
+        plan: What to run.
     """
 
-    def __init__(self, stub: Stub, plan: Plan) -> None:
+    def __init__(self, stub: Stub, plan: BenchmarkPlan) -> None:
         self._stub = stub
         self._plan = plan
         self._runs: defaultdict[str, list[Run]] = defaultdict(list)
 
-    def carry_out(self) -> Results:
-        """Run everything that is planned.
+    def run(self) -> Results:
+        """Run the whole plan.
 
         Raises:
-            RunError: a run did not end well.
+            RunError: A run failed.
         """
         plan = self._plan
         wants = plan.parts.__contains__
@@ -152,7 +152,9 @@ class Bench:
             sizes=self._sizes() if wants("sizes") else [],
             latencies=self._latencies() if wants("latency") else [],
             lone=self._lone() if wants("lone") else None,
-            idle=idleness(watch_idle(self._stub, SCENARIOS["D"], plan.idle_seconds, plan.settings))
+            idle=idleness(
+                measure_idle(self._stub, SCENARIOS["D"], plan.idle_seconds, plan.settings)
+            )
             if wants("idle")
             else None,
             stub=[served(capacity) for capacity in capacities],
@@ -172,10 +174,10 @@ class Bench:
     def _run(self, scenario: Scenario, work: Work, label: str) -> Run:
         if scenario.is_worker:
             work = replace(work, settings={**work.settings, **self._plan.settings})
-        run = carry_out(self._stub, scenario, work)
-        tell(
+        run = run_scenario(self._stub, scenario, work)
+        log(
             f"{label:>14} {scenario.name:6}{run.messages:>9,} messages"
-            f"{run.cpu_us_per_message:>12,.0f} us CPU each{run.messages_per_second:>10,.0f}/s"
+            f"{run.cpu_us_per_message:>12,.0f} us/message{run.messages_per_second:>10,.0f}/s"
             f"{run.calls_per_message:>7.3f} calls{run.connections:>6} connections"
             f"{run.rss_mb:>7.0f} MB"
         )
@@ -209,10 +211,10 @@ class Bench:
     def _growth(self) -> list[Case]:
         counts = sorted(self._plan.growth)
         return [
-            # A short warm-up: from the first mark on, memory must not grow.
+            # The warm-up is short, because memory must not grow after the first mark.
             self._case(
                 Work(count, warm_up=0.02, marks=tuple(each for each in counts if each < count)),
-                shipped(),
+                default_concurrency(),
                 "growth",
             )
             for count in counts
@@ -220,10 +222,10 @@ class Bench:
 
     def _sizes(self) -> list[Case]:
         return [
-            # Large messages are fewer, or their bytes would be all that is measured.
+            # Fewer large messages, or the run would measure only the copying of their bytes.
             self._case(
                 Work(max(500, round(self._plan.case_messages / max(1.0, kib))), message_kib=kib),
-                shipped(),
+                default_concurrency(),
                 f"{kib:g} KiB",
             )
             for kib in self._plan.sizes_kib
@@ -237,15 +239,15 @@ class Bench:
         for sqs, table in pairs:
             work = Work(self._plan.case_messages, sqs_latency_ms=sqs, dynamodb_latency_ms=table)
             label = f"{sqs:g}/{table:g} ms"
-            yield self._case(work, shipped(), label)
+            yield self._case(work, default_concurrency(), label)
             if sqs or table:
                 concurrency = sized(sqs, table)
                 work = replace(work, settings=concurrency.settings())
                 yield self._case(work, concurrency, f"{label} sized")
 
-    def _lone(self) -> Lone:
+    def _lone(self) -> SingleMessage:
         count, settings = self._plan.lone_messages, self._plan.settings
-        return Lone(
-            worker_ms=carry_alone(self._stub, SCENARIOS["D"], count, settings),
-            call_for_each_step_ms=carry_alone(self._stub, SCENARIOS["C"], count),
+        return SingleMessage(
+            worker_ms=measure_single_messages(self._stub, SCENARIOS["D"], count, settings),
+            call_for_each_step_ms=measure_single_messages(self._stub, SCENARIOS["C"], count),
         )

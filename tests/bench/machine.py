@@ -1,4 +1,4 @@
-"""The machine and the versions that figures belong to."""
+"""The machine and the versions that results were measured with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PACKAGES: Final = (
 
 
 def machine() -> dict[str, str | int]:
-    """Name processor, cores, memory and system."""
+    """Return processor, cores, memory and system."""
     return {
         "processor": _field("/proc/cpuinfo", "model name") or platform.processor() or "unknown",
         "cores": len(os.sched_getaffinity(0)),
@@ -24,7 +24,7 @@ def machine() -> dict[str, str | int]:
 
 
 def versions() -> dict[str, str]:
-    """Name the versions of Python and of the libraries that matter to speed."""
+    """Return the versions of Python and of the libraries that affect speed."""
     found = {"python": f"{platform.python_version()} ({platform.python_compiler()})"}
     for package in _PACKAGES:
         try:

@@ -1,15 +1,15 @@
-"""The reduced run: what holds on any machine, asserted."""
+"""The reduced benchmark: checks that pass on any machine."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Final
 
-from tests.bench.harness import Plan, pools
+from tests.bench.harness import BenchmarkPlan, pools
 from tests.bench.results import Measured, Results
 from tests.bench.targets import Target, calls
 
-PLAN: Final = Plan(
+PLAN: Final = BenchmarkPlan(
     scenarios=("A", "B", "C", "D", "B-tls", "C-tls", "D-tls"),
     parts=("stub", "idle"),
     rounds=1,
@@ -19,12 +19,12 @@ PLAN: Final = Plan(
     idle_seconds=3.0,
     stub_messages=10_000,
 )  # fmt: skip
-# A short run on a busy machine is that much less certain than a whole one.
+# Relaxes the ratios, because a short run on a busy machine is less certain.
 _CERTAINTY: Final = 0.6
 
 
 def checks(results: Results) -> Iterator[Target]:
-    """Judge calls, connections and ratios of a reduced run, never absolute times."""
+    """Check calls, connections and ratios of a reduced run, never absolute times."""
     for name in ("D", "D-tls"):
         worker = results.scenarios[name]
         for target in calls(worker):
@@ -32,7 +32,7 @@ def checks(results: Results) -> Iterator[Target]:
         most = pools({})
         yield Target(f"{name}: connections", worker.connections, most)
         yield Target(f"{name}: write units per message", worker.write_units_per_message, 1)
-    yield from _plain_ways(results.scenarios)
+    yield from _simpler_variants(results.scenarios)
     for name, least in (("A/D", 1_000), ("B/D", 50), ("C/D", 10)):
         value = results.ratios[f"cpu {name}"].median
         yield Target(f"CPU per message, {name}", value, least * _CERTAINTY, least=True)
@@ -40,15 +40,15 @@ def checks(results: Results) -> Iterator[Target]:
     yield Target("idle: calls in 3 s", results.idle.calls, 1)
     stub = sum(served.cpu_us_per_message for served in results.stub)
     outrun = results.scenarios["D"].cpu_us_per_message / stub
-    yield Target("the worker's CPU by the stub's", outrun, 3, least=True)
+    yield Target("CPU of the worker, relative to the stub", outrun, 3, least=True)
 
 
 def _of(name: str, target: Target) -> Target:
     return Target(f"{name}: {target.what}", target.value, target.bound, target.least)
 
 
-def _plain_ways(scenarios: dict[str, Measured]) -> Iterator[Target]:
-    """Check that the ways compared against do what they stand for."""
+def _simpler_variants(scenarios: dict[str, Measured]) -> Iterator[Target]:
+    """Check that the simpler variants make the calls and connections that define them."""
     for name, least in (("A", 1.9), ("B", 0.9), ("B-tls", 0.9)):
         value = scenarios[name].connections_per_message
         yield Target(f"{name}: connections per message", value, least, least=True)

@@ -1,4 +1,4 @@
-"""The figures as Markdown."""
+"""The results as Markdown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CHARTS: Final = "charts"
 
 
 def markdown(results: Results, prices: Prices) -> str:
-    """Write the report of what was measured."""
+    """Return the report of all results."""
     sections = [
         _head(results),
         _targets(targets(results)),
@@ -25,14 +25,14 @@ def markdown(results: Results, prices: Prices) -> str:
         _growth(results.growth),
         _sizes(results.sizes),
         _latencies(results.latencies),
-        _quiet(results),
+        _idle_and_single(results),
         _stub(results),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a table whose first column is text and whose others are figures."""
+    """Return a table whose first column is text and whose others are figures."""
     lines = [_row(heads), _row(["---", *["---:"] * (len(heads) - 1)])]
     return "\n".join([*lines, *map(_row, rows)])
 
@@ -42,7 +42,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def figure(value: float) -> str:
-    """Write a figure with three digits that count."""
+    """Format a figure with three significant digits."""
     size = abs(value)
     if size >= 100:
         return f"{value:,.0f}"
@@ -60,14 +60,14 @@ def _head(results: Results) -> str:
         "# What the worker costs\n\n"
         f"Measured on {results.measured_on}: {machine['processor']}, {machine['cores']} cores, "
         f"{int(machine['memory_mib']) // 1024} GiB, {machine['system']}; {used}.\n\n"
-        "Machines differ: read the ratios. Made by `make bench`; every figure is a median over "
-        "interleaved rounds, after a warm-up, with the least and the most in brackets. The figures "
-        "with all their digits stand in [results.json](results.json)."
+        "Compare the ratios: absolute figures depend on the machine. Created by `make bench`; "
+        "every figure is a median over interleaved rounds after a warm-up, with minimum and "
+        "maximum in brackets. [results.json](results.json) has all digits."
     )
 
 
-def _targets(judged: Sequence[Target]) -> str:
-    if not judged:
+def _targets(checked: Sequence[Target]) -> str:
+    if not checked:
         return ""
     rows = [
         (
@@ -76,20 +76,20 @@ def _targets(judged: Sequence[Target]) -> str:
             f"{'≥' if target.least else '≤'} {figure(target.bound)}{target.unit}",
             "met" if target.met else "**not met**",
         )
-        for target in judged
+        for target in checked
     ]
-    return "## Targets\n\n" + table(("what", "measured", "target", ""), rows)
+    return "## Targets\n\n" + table(("figure", "measured", "target", "result"), rows)
 
 
 def _scenarios(results: Results) -> str:
     if not results.scenarios:
         return ""
     heads = (
-        "way", "CPU µs a message", "messages/s", "messages per CPU second", "p50 ms", "p99 ms",
-        "RSS MB", "start s", "messages, rounds",
+        "variant", "CPU µs per message", "messages/s", "messages per CPU second", "p50 ms",
+        "p99 ms", "RSS MB", "start s", "messages, rounds",
     )  # fmt: skip
     rows = [_scenario(name, measured) for name, measured in results.scenarios.items()]
-    return f"## The same work in several ways\n\n{table(heads, rows)}\n\n{_chart('savings')}"
+    return f"## Variants\n\n{table(heads, rows)}\n\n{_chart('savings')}"
 
 
 def _scenario(name: str, measured: Measured) -> tuple[str, ...]:
@@ -115,7 +115,14 @@ def _spread(measured: Measured, name: str) -> str:
 def _calls(results: Results) -> str:
     if not results.scenarios:
         return ""
-    heads = ("way", "calls a message", "by operation", "connections", "TLS handshakes", "per 1,000")
+    heads = (
+        "variant",
+        "calls per message",
+        "by operation",
+        "connections",
+        "TLS handshakes",
+        "per 1,000",
+    )
     rows = [
         (
             f"**{name}**",
@@ -133,7 +140,7 @@ def _calls(results: Results) -> str:
 
 
 def _savings(results: Results) -> str:
-    """Tell what sharing clients saves, and what batching saves on top."""
+    """Return what shared clients save, and what batching saves in addition."""
     rows = [
         row
         for suffix, transport in (("", "HTTP"), ("-tls", "TLS"))
@@ -161,7 +168,7 @@ def _saving(results: Results, one: str, other: str, transport: str) -> Iterator[
 
 
 def saved(before: float, after: float) -> str:
-    """Write how much less it is, in percent."""
+    """Format a reduction in percent."""
     return f"{(1 - after / before) * 100:.1f} %"
 
 
@@ -174,9 +181,9 @@ def _ratios(results: Results) -> str:
         return ""
     return (
         "## Ratios within one round\n\n"
-        "`cpu` is CPU per message, `wall` messages a second; `cores` is what two processes would "
+        "`cpu` is CPU per message, `wall` messages per second; `cores` is what two processes would "
         "reach if neither waited for a core.\n\n"
-        + table(("ratio", "median", "least", "most"), rows)
+        + table(("ratio", "median", "minimum", "maximum"), rows)
     )
 
 
@@ -187,13 +194,13 @@ def _cost(results: Results, prices: Prices) -> str:
         (f"**{name}**", *(f"{part:.3f}" for part in (*parts.values(), sum(parts.values()))))
         for name, parts in results.cost_per_million_messages.items()
     ]
-    heads = ("way", "SQS requests", "write units", "read units", "in all")
+    heads = ("variant", "SQS requests", "write units", "read units", "total")
     price = prices.per_million
     return (
         f"## Cost of a million messages, in {prices.currency}\n\n"
-        f"At {price.sqs_requests:g} for a million SQS requests, {price.write_units:g} for write "
-        f"units and {price.read_units:g} for read units: change "
-        "[prices.toml](../../worker/aws/prices.toml), then "
+        f"At {price.sqs_requests:g} per million SQS requests, {price.write_units:g} for write "
+        f"units and {price.read_units:g} for read units. To use other prices, edit "
+        "[prices.toml](../../worker/aws/prices.toml) and run "
         f"`python -m tests.bench --render`.\n\n{table(heads, rows)}\n\n{_chart('cost')}"
     )
 
@@ -212,7 +219,7 @@ def _growth(growth: Sequence[Case]) -> str:
         )
         for each in growth
     ]
-    heads = ("messages", "CPU µs a message", "messages/s", "connections", "peak RSS MB", "RSS MB")
+    heads = ("messages", "CPU µs per message", "messages/s", "connections", "peak RSS MB", "RSS MB")
     return f"## Growth\n\n{table(heads, rows)}\n\n{_chart('growth')}"
 
 
@@ -232,23 +239,23 @@ def _sizes(sizes: Sequence[Case]) -> str:
         for each in sizes
     ]
     heads = (
-        "body", "CPU µs a message", "messages/s", "calls", "write units", "SQS requests billed",
+        "body", "CPU µs per message", "messages/s", "calls", "write units", "SQS requests billed",
         "RSS MB",
     )  # fmt: skip
-    return f"## Size of a message\n\n{table(heads, rows)}"
+    return f"## Message size\n\n{table(heads, rows)}"
 
 
 def _latencies(latencies: Sequence[Case]) -> str:
     if not latencies:
         return ""
     heads = (
-        "SQS / DynamoDB", "settings", "messages/s", "CPU µs a message", "calls", "p50 ms", "p99 ms",
-        "most by Little's law",
+        "SQS / DynamoDB", "settings", "messages/s", "CPU µs per message", "calls", "p50 ms",
+        "p99 ms", "maximum by Little's law",
     )  # fmt: skip
     return (
         "## Latency of the services\n\n"
-        "A setting allows as many messages a second as may be under way, divided by how long each "
-        "is: a slot is held for two calls of SQS and one of DynamoDB.\n\n"
+        "A setting allows as many messages per second as may be in flight, divided by the time of "
+        "each: a slot is held for two calls of SQS and one of DynamoDB.\n\n"
         f"{table(heads, map(_latency, latencies))}\n\n{_chart('latency')}"
     )
 
@@ -258,36 +265,36 @@ def _latency(each: Case) -> tuple[str, ...]:
     settings = ", ".join(f"`{key}={value}`" for key, value in sorted(each.settings.items()))
     return (
         f"{each.sqs_latency_ms:g} / {each.dynamodb_latency_ms:g} ms",
-        settings or "as shipped",
+        settings or "defaults",
         figure(each.measured.messages_per_second),
         figure(each.measured.cpu_us_per_message),
         f"{each.measured.calls_per_message:.3f}",
         figure(each.measured.p50_ms),
         figure(each.measured.p99_ms),
-        f"{figure(rate)} (`{name}`)" if name else "the processor",
+        f"{figure(rate)} (`{name}`)" if name else "CPU",
     )
 
 
 def bound(each: Case) -> tuple[str, float]:
-    """Name the setting that allows least, and what it allows; an empty name where none bounds."""
+    """Return the most limiting setting and its rate, or an empty name if none limits it."""
     return min(each.bounds.items(), key=lambda item: item[1], default=("", float("inf")))
 
 
-def _quiet(results: Results) -> str:
+def _idle_and_single(results: Results) -> str:
     rows = []
     if results.idle is not None:
         idle = results.idle
         rows += [
-            (f"calls a minute, idle for {idle.seconds:.0f} s", figure(idle.calls_per_minute)),
+            (f"calls per minute, idle for {idle.seconds:.0f} s", figure(idle.calls_per_minute)),
             ("CPU while idle", f"{figure(idle.cpu_percent)} %"),
         ]
     if results.lone is not None:
         lone = results.lone
         rows += [
-            ("a lone message, handed out to deleted, D", f"{figure(lone.worker_ms)} ms"),
+            ("a single message, from receive to delete, D", f"{figure(lone.worker_ms)} ms"),
             ("the same, C", f"{figure(lone.call_for_each_step_ms)} ms"),
         ]
-    return "## With little to do\n\n" + table(("what", "measured"), rows) if rows else ""
+    return "## Low load\n\n" + table(("figure", "measured"), rows) if rows else ""
 
 
 def _stub(results: Results) -> str:
@@ -305,14 +312,14 @@ def _stub(results: Results) -> str:
     total = sum(served.cpu_us_per_message for served in results.stub)
     worker = results.scenarios.get("D")
     outrun = (
-        f" The worker takes {figure(worker.cpu_us_per_message / total)} times as much."
+        f" The worker uses {figure(worker.cpu_us_per_message / total)} times as much."
         if worker is not None
         else ""
     )
-    heads = ("operation", "requests/s", "CPU µs a request", "CPU µs a message")
+    heads = ("operation", "requests/s", "CPU µs per request", "CPU µs per message")
     return (
-        "## The stub outruns what it measures\n\n"
-        f"A message costs the stub {figure(total)} µs of CPU in all.{outrun}\n\n"
+        "## Capacity of the stub\n\n"
+        f"A message costs the stub {figure(total)} µs of CPU.{outrun}\n\n"
         f"{table(heads, rows)}"
     )
 

@@ -1,4 +1,4 @@
-"""What was measured, as it is kept in JSON."""
+"""Results of a benchmark, as stored in JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Kept(BaseModel):
 
 
 class Measured(_Kept):
-    """Medians over rounds, with the least and the most of the figures that vary."""
+    """Medians over rounds, with minimum and maximum of the figures that vary."""
 
     title: str
     rounds: int
@@ -46,7 +46,7 @@ class Measured(_Kept):
 
     @property
     def connections_per_message(self) -> float:
-        """Connections opened for each message."""
+        """Connections opened per message."""
         return self.connections / self.messages
 
 
@@ -54,7 +54,7 @@ class Case(_Kept):
     """The worker under one condition.
 
     Attributes:
-        bounds: the most messages a second that each setting allows, by Little's law.
+        bounds: Maximum messages per second that each setting allows, by Little's law.
     """
 
     message_kib: float
@@ -66,27 +66,27 @@ class Case(_Kept):
 
 
 class Ratio(_Kept):
-    """One scenario's figure by another's, of the same round."""
+    """Ratio of the figures of two scenarios, calculated within each round."""
 
     median: float
     least: float
     most: float
 
 
-class Lone(_Kept):
-    """A message alone in an idle process: milliseconds from handing out to delete."""
+class SingleMessage(_Kept):
+    """Milliseconds from receive to delete of a single message in an idle process."""
 
     worker_ms: float
     call_for_each_step_ms: float
 
     @property
-    def gathering_ms(self) -> float:
-        """What the worker adds to a call for each step."""
+    def batching_ms(self) -> float:
+        """Milliseconds that the worker adds to one call for each step."""
         return self.worker_ms - self.call_for_each_step_ms
 
 
 class Idleness(_Kept):
-    """A worker without messages."""
+    """Figures of a worker without messages."""
 
     seconds: float
     calls: int
@@ -95,7 +95,7 @@ class Idleness(_Kept):
 
 
 class Served(_Kept):
-    """What an operation costs the stub."""
+    """Cost of an operation to the stub."""
 
     operation: str
     requests_per_second: float
@@ -104,7 +104,7 @@ class Served(_Kept):
 
 
 class Results(_Kept):
-    """Everything; parts that were not run are empty."""
+    """All results; parts that were not run are empty."""
 
     measured_on: str
     machine: dict[str, str | int]
@@ -115,17 +115,17 @@ class Results(_Kept):
     sizes: list[Case] = []
     latencies: list[Case] = []
     idle: Idleness | None = None
-    lone: Lone | None = None
+    lone: SingleMessage | None = None
     stub: list[Served] = []
     cost_per_million_messages: dict[str, dict[str, float]] = {}
 
 
 def summarize(scenario: Scenario, runs: Sequence[Run]) -> Measured:
-    """Take medians over the runs of one scenario.
+    """Return medians over the runs of one scenario.
 
     Args:
-        scenario: what ran.
-        runs: one or more.
+        scenario: The scenario.
+        runs: One or more runs.
     """
 
     def middle(name: str) -> float:
@@ -164,7 +164,7 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
 
 
 def case(work: Work, bounds: dict[str, float], measured: Measured) -> Case:
-    """Join a condition and what came of it."""
+    """Return a condition with its results."""
     return Case(
         message_kib=work.message_kib,
         sqs_latency_ms=work.sqs_latency_ms,
@@ -176,23 +176,23 @@ def case(work: Work, bounds: dict[str, float], measured: Measured) -> Case:
 
 
 def ratio(over: Sequence[float], under: Sequence[float]) -> Ratio:
-    """Divide figures of the same rounds, round by round."""
+    """Divide figures round by round."""
     quotients = [one / other for one, other in zip(over, under, strict=True)]
     return Ratio(median=median(quotients), least=min(quotients), most=max(quotients))
 
 
-def idleness(watched: Idle) -> Idleness:
-    """Keep what was seen of an idle worker."""
+def idleness(measured_idle: Idle) -> Idleness:
+    """Return the figures of an idle worker for JSON."""
     return Idleness(
-        seconds=watched.seconds,
-        calls=watched.calls,
-        calls_per_minute=watched.calls_per_minute,
-        cpu_percent=watched.cpu_percent,
+        seconds=measured_idle.seconds,
+        calls=measured_idle.calls,
+        calls_per_minute=measured_idle.calls_per_minute,
+        cpu_percent=measured_idle.cpu_percent,
     )
 
 
 def served(capacity: Capacity) -> Served:
-    """Keep what an operation costs the stub."""
+    """Return the cost of an operation to the stub for JSON."""
     return Served(
         operation=capacity.operation,
         requests_per_second=capacity.requests_per_second,

@@ -1,4 +1,4 @@
-"""One run, and what it tells."""
+"""Runs of a scenario and their figures."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from tests.bench.fleet import Fleet, Mark, RunError, fleet
 from tests.bench.scenarios import Scenario, Work
 from tests.bench.stub.launch import Figures, Stub
 
-_SHIPPED: Final[Mapping[str, str]] = MappingProxyType({})
+_DEFAULTS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Run:
-    """The figures of one run, after its warm-up where nothing else is said.
+    """Figures of one run, without its warm-up unless stated otherwise.
 
     Attributes:
-        messages: settled in all.
-        calls: per message, by operation.
-        connections: opened in all, from the start.
-        tls_handshakes: in all, from the start.
-        rss_mb: peak of the largest process.
-        rss_at: settled messages and resident memory at each mark, from the end of the warm-up on.
-        p50_ms: from the answer that hands a message out to the request that deletes it.
-        start_seconds: from the start of the process to its first poll.
-        sqs_requests_per_message: as they are billed.
-        read_units_per_message: from the start.
-        stub_cpu_us_per_message: what the stub itself used.
+        messages: Settled messages, including the warm-up.
+        calls: Calls per message by operation.
+        connections: Connections opened, including the warm-up.
+        tls_handshakes: TLS handshakes, including the warm-up.
+        rss_mb: Peak memory of the largest process.
+        rss_at: Settled messages and resident memory at each mark, from the end of the warm-up.
+        p50_ms: Time from the response that contains a message to the request that deletes it.
+        start_seconds: Time from the start of the process to its first poll.
+        sqs_requests_per_message: Billed requests.
+        read_units_per_message: Read units, including the warm-up.
+        stub_cpu_us_per_message: CPU of the stub.
     """
 
     messages: int
@@ -53,20 +53,20 @@ class Run:
 
     @property
     def calls_per_message(self) -> float:
-        """All calls together."""
+        """Calls of all operations per message."""
         return sum(self.calls.values())
 
     @property
     def messages_per_cpu_second(self) -> float:
-        """What a whole core would do."""
+        """Messages per second of a fully used core."""
         return 1e6 / self.cpu_us_per_message
 
 
-def carry_out(stub: Stub, scenario: Scenario, work: Work) -> Run:
-    """Let a scenario do its work once.
+def run_scenario(stub: Stub, scenario: Scenario, work: Work) -> Run:
+    """Run a scenario once.
 
     Raises:
-        RunError: it did not end well, or something was written or deleted twice or never.
+        RunError: The run failed, or a message was written or deleted twice or never.
     """
     with fleet(stub, scenario, work) as processes:
         first_poll_at = processes.wait_for_first_polls().figures.first_poll_at
@@ -74,11 +74,11 @@ def carry_out(stub: Stub, scenario: Scenario, work: Work) -> Run:
         between = [mark for mark in work.marks if work.warm_messages < mark < work.messages]
         at = [work.warm_messages, *sorted(between), work.messages]
         marks = [processes.wait(settled=settled) for settled in at]
-        ended = stub.figures(since=marks[0].figures.settled)
+        final = stub.figures(since=marks[0].figures.settled)
         peak = processes.peak_rss_mb()
-    _check(ended, work)
+    _check(final, work)
     start_seconds = (first_poll_at or 0.0) - processes.started_at
-    return _run(marks, ended, peak, start_seconds)
+    return _run(marks, final, peak, start_seconds)
 
 
 def _check(figures: Figures, work: Work) -> None:
@@ -90,19 +90,21 @@ def _check(figures: Figures, work: Work) -> None:
     }
     if any(faults.values()):
         wrong = ", ".join(name for name, is_wrong in faults.items() if is_wrong)
-        raise RunError(f"{work.messages} messages, but wrong: {wrong} in {figures}")
+        raise RunError(f"{work.messages} messages, but wrong {wrong}: {figures}")
 
 
-def _run(marks: list[Mark], ended: Figures, peak: float, start_seconds: float) -> Run:
+def _run(marks: list[Mark], final: Figures, peak: float, start_seconds: float) -> Run:
     first, last = marks[0], marks[-1]
     settled = last.figures.settled - first.figures.settled
     if not settled:
-        raise RunError("all was settled at once, and nothing measured: give more messages")
+        raise RunError(
+            "all messages were settled at once, so nothing was measured: use more messages"
+        )
     seconds = last.figures.at - first.figures.at
     stub_cpu = last.figures.stub_cpu_seconds - first.figures.stub_cpu_seconds
-    units = ended.units_weighed / ended.items_weighed
+    units = final.units_weighed / final.items_weighed
     return Run(
-        messages=ended.settled,
+        messages=final.settled,
         seconds=seconds,
         cpu_us_per_message=(last.figures.cpu_seconds - first.figures.cpu_seconds) / settled * 1e6,
         messages_per_second=settled / seconds,
@@ -111,15 +113,15 @@ def _run(marks: list[Mark], ended: Figures, peak: float, start_seconds: float) -
             for operation, count in sorted(last.figures.calls.items())
             if count > first.figures.calls.get(operation, 0)
         },
-        connections=ended.connections,
-        tls_handshakes=ended.tls_handshakes,
+        connections=final.connections,
+        tls_handshakes=final.tls_handshakes,
         rss_mb=peak,
         rss_at=tuple((mark.figures.settled, mark.rss_mb) for mark in marks),
-        p50_ms=(ended.p50_seconds or 0.0) * 1000,
-        p99_ms=(ended.p99_seconds or 0.0) * 1000,
+        p50_ms=(final.p50_seconds or 0.0) * 1000,
+        p99_ms=(final.p99_seconds or 0.0) * 1000,
         start_seconds=start_seconds,
-        write_units_per_message=ended.items_written / ended.settled * units,
-        read_units_per_message=ended.calls.get("GetItem", 0) / ended.settled,
+        write_units_per_message=final.items_written / final.settled * units,
+        read_units_per_message=final.calls.get("GetItem", 0) / final.settled,
         sqs_requests_per_message=(last.figures.sqs_request_units - first.figures.sqs_request_units)
         / settled,
         stub_cpu_us_per_message=stub_cpu / settled * 1e6,
@@ -131,7 +133,7 @@ class Idle:
     """A worker without messages.
 
     Attributes:
-        seconds: how long it was watched.
+        seconds: Length of the measurement.
     """
 
     seconds: float
@@ -140,14 +142,14 @@ class Idle:
 
     @property
     def calls_per_minute(self) -> float:
-        """Calls of every kind."""
+        """Calls of all operations per minute."""
         return self.calls * 60 / self.seconds
 
 
-def watch_idle(
-    stub: Stub, scenario: Scenario, seconds: float, settings: Mapping[str, str] = _SHIPPED
+def measure_idle(
+    stub: Stub, scenario: Scenario, seconds: float, settings: Mapping[str, str] = _DEFAULTS
 ) -> Idle:
-    """Watch a worker that has nothing to do, once it polls."""
+    """Measure a worker without messages, after its first poll has started."""
     with fleet(stub, scenario, Work(messages=0, settings=settings)) as processes:
         before = processes.wait_for_first_polls()
         time.sleep(seconds)
@@ -158,26 +160,26 @@ def watch_idle(
     return Idle(passed, calls, cpu / passed * 100)
 
 
-def carry_alone(
-    stub: Stub, scenario: Scenario, messages: int, settings: Mapping[str, str] = _SHIPPED
+def measure_single_messages(
+    stub: Stub, scenario: Scenario, messages: int, settings: Mapping[str, str] = _DEFAULTS
 ) -> float:
-    """Give messages one at a time to a process that waits.
+    """Send messages one at a time to an idle process.
 
     Args:
-        stub: hands them out.
-        scenario: what runs.
-        messages: how many; the first tenth is warm-up.
-        settings: of the worker, beside its defaults.
+        stub: The stub that delivers them.
+        scenario: The scenario to run.
+        messages: Number of messages; the first tenth is warm-up.
+        settings: Settings of the worker that differ from its defaults.
 
     Returns:
-        The median of milliseconds from handing out to delete.
+        Median milliseconds from receive to delete.
     """
     work = Work(messages, settings=settings)
     with fleet(stub, scenario, work) as processes:
-        return median(_alone(stub, processes, messages))
+        return median(_single_message_durations(stub, processes, messages))
 
 
-def _alone(stub: Stub, processes: Fleet, messages: int) -> list[float]:
+def _single_message_durations(stub: Stub, processes: Fleet, messages: int) -> list[float]:
     milliseconds = []
     for number in range(messages):
         processes.wait_for_first_polls()

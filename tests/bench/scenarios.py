@@ -1,4 +1,4 @@
-"""What is measured: the ways to do the same work, and under which conditions."""
+"""Scenarios of the benchmark and the conditions they run under."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ SMALLEST_KIB: Final = 0.4
 
 @dataclass(frozen=True)
 class Scenario:
-    """A way to do the work.
+    """A variant to measure.
 
     Attributes:
-        name: a letter, and `-tls` where it speaks TLS.
-        title: what it does, for tables.
-        module: what is run, by `python -m`.
-        processes: how many of it.
-        messages: how many are enough for a steady figure.
+        name: Letter of the variant, with `-tls` if it uses TLS.
+        title: Description for tables.
+        module: Module and arguments for `python -m`.
+        processes: Number of processes.
+        messages: Number of messages that gives steady figures.
     """
 
     name: str
@@ -33,21 +33,21 @@ class Scenario:
 
     @property
     def tls(self) -> bool:
-        """Say whether it speaks TLS."""
+        """Whether it uses TLS."""
         return self.name.endswith("-tls")
 
     @property
     def is_worker(self) -> bool:
-        """Say whether it is the worker itself."""
+        """Whether it runs the worker."""
         return self.module[0] == "worker"
 
 
 _WORKER: Final = ("worker", "run")
-_RECIPES: Final = "tests.bench.variants.implementations"
-_PLAIN: Final = (
-    Scenario("A", "new session and clients for each message", (_RECIPES, "A"), 40),
-    Scenario("B", "a resource opened in every call", (_RECIPES, "B"), 150),
-    Scenario("C", "shared clients, a call for each step", (_RECIPES, "C"), 3_000),
+_IMPLEMENTATIONS: Final = "tests.bench.variants.implementations"
+_WITHOUT_TLS: Final = (
+    Scenario("A", "new session and clients for each message", (_IMPLEMENTATIONS, "A"), 40),
+    Scenario("B", "a resource opened in every call", (_IMPLEMENTATIONS, "B"), 150),
+    Scenario("C", "shared clients, a call for each step", (_IMPLEMENTATIONS, "C"), 3_000),
     Scenario("D", "the worker", _WORKER, 40_000),
     Scenario("E", "the worker in two processes", _WORKER, 80_000, processes=2),
 )
@@ -55,10 +55,10 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
     {
         scenario.name: scenario
         for scenario in (
-            *_PLAIN,
+            *_WITHOUT_TLS,
             *(
                 replace(each, name=f"{each.name}-tls", title=f"{each.title}, TLS")
-                for each in _PLAIN
+                for each in _WITHOUT_TLS
                 if each.processes == 1
             ),
         )
@@ -68,12 +68,12 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Work:
-    """What one run has to do.
+    """Messages and conditions of one run.
 
     Attributes:
-        warm_up: share of the messages after which measuring begins.
-        marks: numbers of settled messages at which memory is read as well.
-        settings: of the worker, beside its defaults.
+        warm_up: Share of the messages before the measurement begins.
+        marks: Additional numbers of settled messages at which memory is read.
+        settings: Settings of the worker that differ from its defaults.
     """
 
     messages: int
@@ -86,11 +86,11 @@ class Work:
 
     @property
     def warm_messages(self) -> int:
-        """After how many settled messages measuring begins: whole receives of ten."""
+        """Settled messages before the measurement begins, a multiple of ten."""
         return min(self.messages - 1, -(-round(self.messages * self.warm_up) // 10) * 10)
 
     def conditions(self) -> Conditions:
-        """What the stub is told; messages are offered later."""
+        """Return the conditions for the stub; messages are added later."""
         return Conditions(
             message_bytes=message_bytes(self.message_kib),
             sqs_latency_seconds=self.sqs_latency_ms / 1000,
@@ -99,19 +99,19 @@ class Work:
 
 
 def message_bytes(kib: float) -> int:
-    """Turn a size into the length of a body; the smallest is as long as its fields."""
+    """Return the length of a body, at least that of its fields."""
     return max(round(kib * 1024), len(body(0)))
 
 
 @dataclass(frozen=True)
 class Concurrency:
-    """The worker's settings that bound how much is under way.
+    """Settings of the worker that limit concurrency.
 
     Attributes:
-        slots: messages held at once.
-        polls: polls under way.
-        writes: writes under way.
-        settles: deletes under way.
+        slots: Messages held at the same time.
+        polls: Concurrent polls.
+        writes: Concurrent writes.
+        settles: Concurrent deletes.
     """
 
     slots: int
@@ -120,7 +120,7 @@ class Concurrency:
     settles: int
 
     def settings(self) -> dict[str, str]:
-        """Write them as environment variables."""
+        """Return the environment variables."""
         return {
             "AUP_SLOTS": str(self.slots),
             "AUP_POLL_CONCURRENCY": str(self.polls),
@@ -129,9 +129,9 @@ class Concurrency:
         }
 
     def bounds(self, sqs_latency_ms: float, dynamodb_latency_ms: float) -> dict[str, float]:
-        """Give the most messages a second that each setting allows, by Little's law.
+        """Return the maximum messages per second of each setting, by Little's law.
 
-        A slot is held from the start of a poll to the answer of the delete. Batches are full.
+        A slot is held from the start of a poll to the response of the delete. Batches are full.
         """
         sqs, table = sqs_latency_ms / 1000, dynamodb_latency_ms / 1000
         bounds = {
@@ -143,5 +143,5 @@ class Concurrency:
         return {name: rate for name, rate in bounds.items() if rate is not None}
 
 
-def _rate(under_way: int, seconds: float) -> float | None:
-    return under_way / seconds if seconds else None
+def _rate(in_flight: int, seconds: float) -> float | None:
+    return in_flight / seconds if seconds else None

@@ -1,4 +1,4 @@
-"""What the figures must reach, and whether they do."""
+"""Targets for the figures, and whether they are met."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from tests.bench.harness import TARGET_DYNAMODB_MS, TARGET_SQS_MS, pools
 from tests.bench.results import Case, Measured, Results
 
 _HOT_CALLS: Final = ("ReceiveMessage", "DeleteMessageBatch", "BatchExecuteStatement")
-# Under this many cores the stub takes from what two workers need.
+# With fewer cores, the stub competes with two workers.
 _CORES_FOR_TWO: Final = 3
 
 
 @dataclass(frozen=True)
 class Target:
-    """One figure and its bound.
+    """A figure and its limit.
 
     Attributes:
-        least: whether `bound` is a least and not a most.
-        unit: follows the figures.
+        least: Whether `bound` is a minimum instead of a maximum.
+        unit: Suffix of the figures.
     """
 
     what: str
@@ -31,7 +31,7 @@ class Target:
 
     @property
     def met(self) -> bool:
-        """Say whether the figure is within its bound; floats that are equal but for noise are."""
+        """Whether the figure is within its limit, except for rounding."""
         slack = 1e-9 * abs(self.bound)
         if self.least:
             return self.value >= self.bound - slack
@@ -39,8 +39,8 @@ class Target:
 
 
 def targets(results: Results) -> list[Target]:
-    """Judge what was measured; what was not run is left out."""
-    judged = [
+    """Return the targets for all parts that were run."""
+    checked = [
         *_of_the_worker(results),
         *_ratios(results),
         *_connections(results),
@@ -48,14 +48,14 @@ def targets(results: Results) -> list[Target]:
         *_latency(results.latencies),
     ]
     if results.idle is not None:
-        judged += [
-            Target("idle: calls a minute", results.idle.calls_per_minute, 4),
+        checked += [
+            Target("idle: calls per minute", results.idle.calls_per_minute, 4),
             Target("idle: CPU", results.idle.cpu_percent, 0.5, unit=" %"),
         ]
     if results.lone is not None:
-        gathering = results.lone.gathering_ms
-        judged.append(Target("a lone message: gathering adds", gathering, 2, unit=" ms"))
-    return judged
+        added_ms = results.lone.batching_ms
+        checked.append(Target("single message: added by batching", added_ms, 2, unit=" ms"))
+    return checked
 
 
 def _of_the_worker(results: Results) -> Iterator[Target]:
@@ -71,7 +71,7 @@ def _of_the_worker(results: Results) -> Iterator[Target]:
 
 
 def calls(worker: Measured) -> list[Target]:
-    """Judge the calls per message at saturation."""
+    """Return the targets for calls per message under load."""
     by_operation = worker.calls_by_operation
     rest = sum(rate for name, rate in by_operation.items() if name not in _HOT_CALLS)
     return [
@@ -84,13 +84,13 @@ def _ratios(results: Results) -> Iterator[Target]:
     for name, least in (("A/D", 1_000), ("B/D", 50), ("C/D", 10)):
         found = results.ratios.get(f"cpu {name}")
         if found is not None:
-            what = f"CPU per message, {name[0]} by D"
+            what = f"CPU per message, {name[0]} relative to D"
             yield Target(what, found.median, least, least=True, unit=" times")
     enough = int(results.machine["cores"]) >= _CORES_FOR_TWO
     found = results.ratios.get("wall E/D" if enough else "cores E/D")
     if found is not None:
         what = (
-            "two processes" if enough else "two processes, were there cores for them and the stub"
+            "two processes" if enough else "two processes, with enough cores for them and the stub"
         )
         yield Target(what, found.median, 1.8, least=True, unit=" times")
 
@@ -102,18 +102,18 @@ def _connections(results: Results) -> Iterator[Target]:
     if not runs:
         return
     largest = max(runs, key=lambda measured: measured.messages)
-    yield opened(largest)
+    yield connection_target(largest)
     for name in ("A", "B"):
-        plain = results.scenarios.get(name)
-        if plain is not None and largest.messages >= max(each.messages for each in runs):
-            # As for as many messages: connections of the plain ways grow with each.
-            saved = 1 - largest.connections_per_message / plain.connections_per_message
-            what = f"connections saved against {name}, {largest.messages:,} messages"
+        simpler_run = results.scenarios.get(name)
+        if simpler_run is not None and largest.messages >= max(each.messages for each in runs):
+            # Per message, because the connections of the simpler variants grow with their number.
+            saved = 1 - largest.connections_per_message / simpler_run.connections_per_message
+            what = f"connections saved compared with {name}, {largest.messages:,} messages"
             yield Target(what, saved * 100, 99.9, least=True, unit=" %")
 
 
-def opened(worker: Measured) -> Target:
-    """Judge that each connection of the pools was opened once at most."""
+def connection_target(worker: Measured) -> Target:
+    """Return the target that each connection of the pools is opened at most once."""
     return Target(f"connections for {worker.messages:,} messages", worker.connections, pools({}))
 
 
@@ -123,7 +123,7 @@ def _growth(growth: list[Case]) -> Iterator[Target]:
     small, large = growth[0].measured, growth[-1].measured
     slower = large.cpu_us_per_message / small.cpu_us_per_message
     yield Target(
-        f"CPU per message, {large.messages:,} messages by {small.messages:,}",
+        f"CPU per message, {large.messages:,} messages relative to {small.messages:,}",
         slower,
         1.1,
         unit=" times",
@@ -141,5 +141,5 @@ def _latency(latencies: list[Case]) -> Iterator[Target]:
         if (each.sqs_latency_ms, each.dynamodb_latency_ms) == (TARGET_SQS_MS, TARGET_DYNAMODB_MS)
     ]
     if rates:
-        what = f"messages a second with {TARGET_DYNAMODB_MS:g} ms on the table and "
-        yield Target(f"{what}{TARGET_SQS_MS:g} ms on the queue", max(rates), 5_000, least=True)
+        what = f"messages per second with {TARGET_DYNAMODB_MS:g} ms latency of DynamoDB and "
+        yield Target(f"{what}{TARGET_SQS_MS:g} ms of SQS", max(rates), 5_000, least=True)

@@ -1,4 +1,4 @@
-"""The arithmetic between the runs and the report."""
+"""Tests of the arithmetic between the runs and the report."""
 
 from __future__ import annotations
 
@@ -12,9 +12,18 @@ from tests.bench import __main__ as command
 from tests.bench import quick
 from tests.bench.charts import draw
 from tests.bench.cost import PerMillion, Prices, cost_per_million_messages, read_prices
-from tests.bench.harness import pools, shipped, sized
+from tests.bench.harness import default_concurrency, pools, sized
 from tests.bench.report import bound, figure, markdown, saved, table
-from tests.bench.results import Case, Idleness, Lone, Ratio, Results, Served, ratio, summarize
+from tests.bench.results import (
+    Case,
+    Idleness,
+    Ratio,
+    Results,
+    Served,
+    SingleMessage,
+    ratio,
+    summarize,
+)
 from tests.bench.runs import Idle, Run
 from tests.bench.scenarios import SCENARIOS, Concurrency, Work
 from tests.bench.targets import Target, targets
@@ -42,7 +51,7 @@ PRICES = Prices(
 )
 
 
-def plain(cpu_us: float, connections: int) -> Run:
+def simpler_run(cpu_us: float, connections: int) -> Run:
     return replace(
         RUN,
         messages=100,
@@ -53,13 +62,13 @@ def plain(cpu_us: float, connections: int) -> Run:
 
 
 RUNS = {
-    "A": plain(150_000, 201),
-    "B": plain(25_000, 110),
-    "C": plain(1_200, 20),
+    "A": simpler_run(150_000, 201),
+    "B": simpler_run(25_000, 110),
+    "C": simpler_run(1_200, 20),
     "D": RUN,
     "E": replace(RUN, cpu_us_per_message=85.0, messages_per_second=17_000.0),
-    "B-tls": replace(plain(25_000, 110), tls_handshakes=110),
-    "C-tls": replace(plain(1_200, 20), tls_handshakes=20),
+    "B-tls": replace(simpler_run(25_000, 110), tls_handshakes=110),
+    "C-tls": replace(simpler_run(1_200, 20), tls_handshakes=20),
     "D-tls": replace(RUN, tls_handshakes=20),
 }
 LONG_RUN = replace(
@@ -73,8 +82,8 @@ SERVED = Served(
 )
 
 
-def good() -> Results:
-    """Results that meet everything."""
+def good_results() -> Results:
+    """Return results that meet every target."""
     scenarios = {name: summarize(SCENARIOS[name], [run]) for name, run in RUNS.items()}
     ratios = {
         f"cpu {name}/D": ratio([RUNS[name].cpu_us_per_message], [RUN.cpu_us_per_message])
@@ -88,11 +97,11 @@ def good() -> Results:
         versions={"python": "3"},
         scenarios=scenarios,
         ratios=ratios,
-        growth=[a_case(replace(RUN, messages=10_000)), a_case(LONG_RUN)],
-        latencies=[a_case(replace(RUN, messages_per_second=6_000.0), sqs_ms=8, dynamodb_ms=5)],
-        sizes=[a_case(RUN)],
+        growth=[make_case(replace(RUN, messages=10_000)), make_case(LONG_RUN)],
+        latencies=[make_case(replace(RUN, messages_per_second=6_000.0), sqs_ms=8, dynamodb_ms=5)],
+        sizes=[make_case(RUN)],
         idle=Idleness(seconds=20, calls=1, calls_per_minute=3, cpu_percent=0.2),
-        lone=Lone(worker_ms=3.0, call_for_each_step_ms=2.0),
+        lone=SingleMessage(worker_ms=3.0, call_for_each_step_ms=2.0),
         stub=[SERVED],
         cost_per_million_messages={
             name: cost_per_million_messages(measured, PRICES)
@@ -101,19 +110,19 @@ def good() -> Results:
     )
 
 
-def a_case(run: Run, *, sqs_ms: float = 0, dynamodb_ms: float = 0) -> Case:
+def make_case(run: Run, *, sqs_ms: float = 0, dynamodb_ms: float = 0) -> Case:
     return Case(
         message_kib=0.4,
         sqs_latency_ms=sqs_ms,
         dynamodb_latency_ms=dynamodb_ms,
         settings={},
-        bounds=shipped().bounds(sqs_ms, dynamodb_ms),
+        bounds=default_concurrency().bounds(sqs_ms, dynamodb_ms),
         measured=summarize(SCENARIOS["D"], [run]),
     )
 
 
 class TestSummary:
-    def test_figures_are_medians_with_the_least_and_the_most(self) -> None:
+    def test_figures_are_medians_with_minimum_and_maximum(self) -> None:
         runs = [replace(RUN, cpu_us_per_message=us) for us in (90.0, 70.0, 80.0)]
         measured = summarize(SCENARIOS["D"], runs)
         assert measured.cpu_us_per_message == 80.0
@@ -122,7 +131,7 @@ class TestSummary:
         assert measured.rounds == 3
         assert measured.calls_per_message == pytest.approx(0.24)
 
-    def test_an_operation_that_most_rounds_did_without_counts_as_none(self) -> None:
+    def test_operation_absent_in_most_rounds_counts_as_zero(self) -> None:
         odd = replace(RUN, calls={"ChangeMessageVisibilityBatch": 0.01})
         assert (
             summarize(SCENARIOS["D"], [RUN, RUN, odd]).calls_by_operation[
@@ -131,24 +140,24 @@ class TestSummary:
             == 0
         )
 
-    def test_a_ratio_is_taken_round_by_round(self) -> None:
+    def test_ratio_is_calculated_round_by_round(self) -> None:
         found = ratio([10.0, 40.0, 60.0], [10.0, 10.0, 20.0])
         assert found == Ratio(median=3.0, least=1.0, most=4.0)
 
-    def test_idle_calls_are_told_for_a_minute(self) -> None:
+    def test_idle_calls_are_reported_per_minute(self) -> None:
         assert Idle(seconds=20, calls=1, cpu_percent=0).calls_per_minute == 3
 
-    def test_a_lone_message_is_compared_with_a_call_for_each_step(self) -> None:
-        assert Lone(worker_ms=3.0, call_for_each_step_ms=2.25).gathering_ms == 0.75
+    def test_single_message_is_compared_with_one_call_for_each_step(self) -> None:
+        assert SingleMessage(worker_ms=3.0, call_for_each_step_ms=2.25).batching_ms == 0.75
 
-    def test_the_warm_up_ends_with_a_whole_receive(self) -> None:
+    def test_warm_up_ends_after_a_whole_receive(self) -> None:
         assert Work(20_000).warm_messages == 4_000
         assert Work(33).warm_messages == 10
         assert Work(5).warm_messages == 4
 
 
 class TestLittlesLaw:
-    def test_each_setting_allows_what_is_under_way_by_how_long_it_is(self) -> None:
+    def test_limit_of_a_setting_is_its_concurrency_divided_by_latency(self) -> None:
         bounds = Concurrency(slots=500, polls=8, writes=16, settles=4).bounds(8, 5)
         assert bounds == {
             "AUP_SLOTS": pytest.approx(500 / 0.021),
@@ -157,43 +166,43 @@ class TestLittlesLaw:
             "AUP_SETTLE_CONCURRENCY": pytest.approx(5_000),
         }
 
-    def test_without_latency_no_setting_bounds(self) -> None:
+    def test_no_setting_limits_without_latency(self) -> None:
         assert not Concurrency(1, 1, 1, 1).bounds(0, 0)
-        assert bound(a_case(RUN))[0] == ""
+        assert bound(make_case(RUN))[0] == ""
 
-    def test_the_tightest_setting_is_named(self) -> None:
-        case = a_case(RUN, sqs_ms=50, dynamodb_ms=50).model_copy(
+    def test_most_limiting_setting_is_named(self) -> None:
+        case = make_case(RUN, sqs_ms=50, dynamodb_ms=50).model_copy(
             update={"bounds": {"AUP_SLOTS": 3_000.0, "AUP_POLL_CONCURRENCY": 1_600.0}}
         )
         assert bound(case) == ("AUP_POLL_CONCURRENCY", 1_600.0)
 
     @pytest.mark.parametrize(("sqs_ms", "dynamodb_ms"), [(8, 5), (10, 10), (50, 50)])
-    def test_sized_settings_allow_far_more_than_is_aimed_at(
+    def test_sized_settings_allow_more_than_the_target_rate(
         self, sqs_ms: float, dynamodb_ms: float
     ) -> None:
         assert min(sized(sqs_ms, dynamodb_ms).bounds(sqs_ms, dynamodb_ms).values()) >= 20_000
 
     def test_pools_follow_the_settings(self) -> None:
-        more = pools({"AUP_POLL_CONCURRENCY": str(shipped().polls + 3)})
+        more = pools({"AUP_POLL_CONCURRENCY": str(default_concurrency().polls + 3)})
         assert more == pools({}) + 3
 
 
 class TestCost:
-    def test_a_million_messages_cost_their_parts_at_list_prices(self) -> None:
+    def test_costs_of_a_million_messages_follow_the_price_list(self) -> None:
         parts = cost_per_million_messages(summarize(SCENARIOS["D"], [RUN]), PRICES)
         assert parts["sqs_requests"] == pytest.approx(0.08)
         assert parts["write_units"] == pytest.approx(0.625)
         assert sum(parts.values()) == pytest.approx(0.705, abs=0.001)
 
-    def test_the_price_table_is_read(self) -> None:
+    def test_price_table_is_read(self) -> None:
         assert read_prices() == PRICES
 
 
 class TestTargets:
-    def test_all_are_met_by_good_results(self) -> None:
-        judged = targets(good())
-        assert [target.what for target in judged if not target.met] == []
-        assert len(judged) == 20
+    def test_good_results_meet_every_target(self) -> None:
+        checked = targets(good_results())
+        assert [target.what for target in checked if not target.met] == []
+        assert len(checked) == 20
 
     @pytest.mark.parametrize(
         ("change", "what"),
@@ -210,30 +219,30 @@ class TestTargets:
             ({"start_seconds": 1.1}, "process start to first poll"),
         ],
     )
-    def test_a_worse_worker_misses_its_target(self, change: dict[str, object], what: str) -> None:
-        results = good()
+    def test_worse_worker_misses_its_target(self, change: dict[str, object], what: str) -> None:
+        results = good_results()
         worse = summarize(SCENARIOS["D"], [replace(RUN, **change)])  # type: ignore[arg-type] # a mixed table
         changed = results.model_copy(update={"scenarios": {**results.scenarios, "D": worse}})
         assert [target.what for target in targets(changed) if not target.met] == [what]
 
-    def test_memory_that_grows_is_told_from_the_mark_before_the_last(self) -> None:
+    def test_memory_growth_is_measured_from_the_mark_before_the_last(self) -> None:
         run = replace(RUN, messages=1_000_000, rss_at=((100_000, 80.0), (1_000_000, 84.8)))
-        results = good().model_copy(update={"growth": [a_case(RUN), a_case(run)]})
+        results = good_results().model_copy(update={"growth": [make_case(RUN), make_case(run)]})
         (missed,) = [target for target in targets(results) if not target.met]
         assert missed.what == "RSS drift from 100,000 to 1,000,000 messages"
         assert missed.value == pytest.approx(6)
 
-    def test_without_cores_for_two_workers_and_the_stub_their_need_is_judged(self) -> None:
-        results = good()
+    def test_two_workers_are_compared_by_cpu_if_there_are_too_few_cores(self) -> None:
+        results = good_results()
         few = results.model_copy(update={"machine": {**results.machine, "cores": 2}})
         (missed,) = [target for target in targets(few) if not target.met]
-        assert missed.what.startswith("two processes, were there cores")
+        assert missed.what.startswith("two processes, with enough cores")
 
-    def test_what_was_not_run_is_not_judged(self) -> None:
+    def test_parts_that_were_not_run_have_no_targets(self) -> None:
         empty = Results(measured_on="", machine={"cores": 2}, versions={})
         assert targets(empty) == []
 
-    def test_a_bound_belongs_to_what_it_allows(self) -> None:
+    def test_limit_itself_is_allowed(self) -> None:
         assert Target("", 4, 4).met
         assert Target("", 4, 4, least=True).met
         assert not Target("", 4.1, 4).met
@@ -241,66 +250,68 @@ class TestTargets:
 
 
 class TestQuick:
-    def test_every_assertion_holds_for_good_results(self) -> None:
-        judged = list(quick.checks(good()))
-        assert [target.what for target in judged if not target.met] == []
+    def test_good_results_pass_every_check(self) -> None:
+        checked = list(quick.checks(good_results()))
+        assert [target.what for target in checked if not target.met] == []
 
     @pytest.mark.parametrize(
         ("name", "run", "what"),
         [
             ("D", replace(RUN, connections=1_000), "D: connections"),
             ("D", replace(RUN, write_units_per_message=2.0), "D: write units per message"),
-            ("A", plain(150_000, 20), "A: connections per message"),
-            ("C", replace(plain(1_200, 20), calls={"PutItem": 1.0}), "C: calls per message"),
-            ("D", replace(RUN, cpu_us_per_message=14.0), "the worker's CPU by the stub's"),
-            ("C-tls", plain(1_200, 20), "C-tls: handshakes per connection"),
+            ("A", simpler_run(150_000, 20), "A: connections per message"),
+            ("C", replace(simpler_run(1_200, 20), calls={"PutItem": 1.0}), "C: calls per message"),
+            ("D", replace(RUN, cpu_us_per_message=14.0), "CPU of the worker, relative to the stub"),
+            ("C-tls", simpler_run(1_200, 20), "C-tls: handshakes per connection"),
         ],
     )
-    def test_an_assertion_fails_by_name(self, name: str, run: Run, what: str) -> None:
-        results = good()
+    def test_failed_check_is_named(self, name: str, run: Run, what: str) -> None:
+        results = good_results()
         scenarios = {**results.scenarios, name: summarize(SCENARIOS[name], [run])}
         changed = results.model_copy(update={"scenarios": scenarios})
         assert [each.what for each in quick.checks(changed) if not each.met] == [what]
 
-    def test_a_failure_is_told_in_a_line_and_by_the_exit_code(
+    def test_failed_check_is_reported_in_one_line_with_exit_code_1(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        results = good()
-        assert command._judge(results) == 0
+        results = good_results()
+        assert command._report_checks(results) == 0
         ratios = {**results.ratios, "cpu C/D": Ratio(median=2, least=2, most=2)}
-        assert command._judge(results.model_copy(update={"ratios": ratios})) == 1
+        assert command._report_checks(results.model_copy(update={"ratios": ratios})) == 1
         assert "FAILED CPU per message, C/D: 2, must be at least 6" in capsys.readouterr().err
 
 
 class TestReport:
-    def test_figures_keep_three_digits_that_count(self) -> None:
+    def test_figures_keep_three_significant_digits(self) -> None:
         values = [189_507.3, 99.94, 4.256, 0.04012, 0.0]
         assert [figure(value) for value in values] == ["189,507", "99.9", "4.26", "0.0401", "0"]
 
-    def test_what_is_saved_is_told_in_percent(self) -> None:
+    def test_savings_are_reported_in_percent(self) -> None:
         assert saved(200, 5) == "97.5 %"
 
-    def test_a_table_aligns_figures(self) -> None:
+    def test_table_aligns_figures(self) -> None:
         assert table(("a", "b"), [("x", "1")]) == "| a | b |\n| --- | ---: |\n| x | 1 |"
 
     def test_every_part_has_its_section(self) -> None:
-        text = markdown(good(), PRICES)
+        text = markdown(good_results(), PRICES)
         heads = [line for line in text.splitlines() if line.startswith("## ")]
         assert len(heads) == 11
         assert "| CPU per message, D | 80.0 µs | ≤ 100 µs | met |" in text
         assert "| C to D: batching | HTTP | 93.3 % | 99.5 % | 88.6 % |" in text
         assert "| **D** | 0.080 | 0.625 | 0.000 | 0.705 |" in text
-        assert "takes 16.0 times as much" in text
+        assert "uses 16.0 times as much" in text
 
-    def test_what_was_not_run_has_no_section(self) -> None:
-        results = Results(measured_on="", machine=good().machine, versions={}, idle=good().idle)
+    def test_parts_that_were_not_run_have_no_section(self) -> None:
+        results = Results(
+            measured_on="", machine=good_results().machine, versions={}, idle=good_results().idle
+        )
         heads = [line for line in markdown(results, PRICES).splitlines() if line.startswith("##")]
-        assert heads == ["## Targets", "## With little to do"]
+        assert heads == ["## Targets", "## Low load"]
 
-    def test_written_results_are_read_and_drawn_the_same_again(
+    def test_rendering_stored_results_is_reproducible(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        command.write(good(), tmp_path)
+        command.write(good_results(), tmp_path)
         files = [file for file in tmp_path.rglob("*") if file.is_file()]
         before = {file: file.read_bytes() for file in files}
         monkeypatch.setattr(sys, "argv", ["bench", "--render", "--output", str(tmp_path)])
@@ -311,9 +322,9 @@ class TestReport:
             "results.json", "RESULTS.md", "savings.svg", "cost.svg", "growth.svg", "latency.svg",
         }  # fmt: skip
 
-    def test_the_report_shows_every_chart_that_is_drawn(self, tmp_path: Path) -> None:
-        text = markdown(good(), PRICES)
-        for file in draw(good(), PRICES, tmp_path):
+    def test_report_shows_every_chart(self, tmp_path: Path) -> None:
+        text = markdown(good_results(), PRICES)
+        for file in draw(good_results(), PRICES, tmp_path):
             assert f"](charts/{file.name})" in text
 
 
@@ -332,13 +343,17 @@ class TestOptions:
 
     @pytest.mark.parametrize(
         ("text", "problem"),
-        [("--only D,F", "knows no F"), ("--set AUP_SLOTS", "NAME=VALUE"), ("--messages D", "NAME")],
+        [
+            ("--only D,F", "unknown part F"),
+            ("--set AUP_SLOTS", "NAME=VALUE"),
+            ("--messages D", "NAME"),
+        ],
     )
-    def test_wrong_options_are_told(self, text: str, problem: str) -> None:
+    def test_invalid_options_are_reported(self, text: str, problem: str) -> None:
         with pytest.raises(ValueError, match=problem):
             command.plan_of(command._parser().parse_args(text.split()))
 
-    def test_the_reduced_run_keeps_what_is_not_changed(self) -> None:
+    def test_options_extend_the_reduced_plan(self) -> None:
         options = command._parser().parse_args(["--quick", "--messages", "A=10"])
         plan = command.plan_of(options)
         assert plan == replace(quick.PLAN, messages={**quick.PLAN.messages, "A": 10})

@@ -1,4 +1,4 @@
-"""The stub says what AWS would say, and counts what it was asked."""
+"""The stub responds like AWS, and counts requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import aioboto3
 import pytest
 from moto.sqs.models import Message
 
-from tests.bench.runs import carry_alone, carry_out, watch_idle
+from tests.bench.runs import measure_idle, measure_single_messages, run_scenario
 from tests.bench.scenarios import SCENARIOS, Work, message_bytes
 from tests.bench.stub.checksums import md5_of_attributes
 from tests.bench.stub.dynamodb import item_bytes
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
 
 TABLE = "aup-acceptances"
-HANDLE_OF_NOBODY = "AQEB" + 12 * "9"
+UNKNOWN_HANDLE = "AQEB" + 12 * "9"
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def stub() -> Iterator[Stub]:
 async def clients(
     stub: Stub, *, tls: bool = False
 ) -> AsyncIterator[tuple[SQSClient, DynamoDBClient]]:
-    """Open stock clients; every answer of DynamoDB's must state its own checksum."""
+    """Open SDK clients that verify the checksum of every DynamoDB response."""
     session = aioboto3.Session()
     address = stub.address
     options: dict[str, Any] = {"region_name": "us-east-1", "endpoint_url": address.plain_url}
@@ -67,10 +67,10 @@ async def queue_url(sqs: SQSClient, name: str = "aup-acceptances") -> str:
 
 
 async def receive(sqs: SQSClient, url: str, most: int = 10) -> list[Any]:
-    answer = await sqs.receive_message(
+    response = await sqs.receive_message(
         QueueUrl=url, MaxNumberOfMessages=most, MessageSystemAttributeNames=["All"]
     )
-    return list(answer.get("Messages", []))
+    return list(response.get("Messages", []))
 
 
 async def read(stub: Stub) -> Figures:
@@ -78,13 +78,13 @@ async def read(stub: Stub) -> Figures:
 
 
 class TestReceive:
-    async def test_hands_out_ten_valid_acceptances_that_all_differ(self, stub: Stub) -> None:
+    async def test_receive_returns_ten_distinct_valid_acceptances(self, stub: Stub) -> None:
         stub.reset(Conditions(messages=25))
         async with clients(stub) as (sqs, _):
             url = await queue_url(sqs)
-            answers = [await receive(sqs, url) for _ in range(4)]
-        assert [len(answer) for answer in answers] == [10, 10, 5, 0]
-        found = [message for answer in answers for message in answer]
+            responses = [await receive(sqs, url) for _ in range(4)]
+        assert [len(response) for response in responses] == [10, 10, 5, 0]
+        found = [message for response in responses for message in response]
         now = datetime.now(UTC)
         bodies = [decode(each["Body"], now=now, clock_skew_seconds=0) for each in found]
         for different in (
@@ -99,7 +99,9 @@ class TestReceive:
         }
 
     @pytest.mark.parametrize("kib", [0.4, 4.0, 64.0])
-    async def test_every_body_has_its_size_and_its_md5(self, stub: Stub, kib: float) -> None:
+    async def test_every_body_has_the_configured_size_and_its_md5(
+        self, stub: Stub, kib: float
+    ) -> None:
         stub.reset(Conditions(messages=3, message_bytes=message_bytes(kib)))
         async with clients(stub) as (sqs, _):
             messages = await receive(sqs, await queue_url(sqs))
@@ -108,7 +110,7 @@ class TestReceive:
             assert message["MD5OfBody"] == Message("", message["Body"]).body_md5
             decode(message["Body"], now=datetime.now(UTC), clock_skew_seconds=0)
 
-    async def test_states_when_a_message_was_sent_and_first_received(self, stub: Stub) -> None:
+    async def test_message_has_timestamps_of_send_and_first_receive(self, stub: Stub) -> None:
         stub.reset(Conditions(messages=1))
         async with clients(stub) as (sqs, _):
             (message,) = await receive(sqs, await queue_url(sqs))
@@ -121,27 +123,27 @@ class TestReceive:
         assert abs(datetime.now(UTC).timestamp() - received) < 60
         assert attributes["ApproximateReceiveCount"] == "1"
 
-    async def test_an_empty_poll_waits_as_long_as_it_says(self, stub: Stub) -> None:
+    async def test_empty_poll_waits_for_its_wait_time(self, stub: Stub) -> None:
         before = stub.reset(Conditions()).at
         async with clients(stub) as (sqs, _):
             url = await queue_url(sqs)
-            answer = await sqs.receive_message(QueueUrl=url, WaitTimeSeconds=1)
-        assert not answer.get("Messages")
+            response = await sqs.receive_message(QueueUrl=url, WaitTimeSeconds=1)
+        assert not response.get("Messages")
         assert 1 <= (await read(stub)).at - before < 10
 
-    async def test_a_waiting_poll_gets_what_is_offered(self, stub: Stub) -> None:
+    async def test_waiting_poll_returns_a_new_message(self, stub: Stub) -> None:
         stub.reset(Conditions())
         async with clients(stub) as (sqs, _):
             url = await queue_url(sqs)
             poll = asyncio.create_task(sqs.receive_message(QueueUrl=url, WaitTimeSeconds=20))
             waiting = await asyncio.to_thread(stub.wait, polls=1, seconds=10)
             await asyncio.to_thread(stub.offer, 1)
-            answer = await poll
+            response = await poll
         assert waiting.reached
-        assert len(answer["Messages"]) == 1
+        assert len(response["Messages"]) == 1
         assert (await read(stub)).waiting_polls == 0
 
-    async def test_a_waiting_poll_ends_empty_when_it_is_released(self, stub: Stub) -> None:
+    async def test_released_poll_returns_no_messages(self, stub: Stub) -> None:
         stub.reset(Conditions())
         async with clients(stub) as (sqs, _):
             url = await queue_url(sqs)
@@ -149,16 +151,16 @@ class TestReceive:
             await asyncio.to_thread(stub.wait, polls=1, seconds=10)
             await asyncio.to_thread(stub.release)
             async with asyncio.timeout(10):
-                answer = await poll
-        assert not answer.get("Messages")
+                response = await poll
+        assert not response.get("Messages")
 
-    async def test_what_is_billed_grows_with_the_payload(self, stub: Stub) -> None:
+    async def test_billed_requests_grow_with_the_payload(self, stub: Stub) -> None:
         stub.reset(Conditions(messages=10, message_bytes=65_536))
         async with clients(stub) as (sqs, _):
             url = await queue_url(sqs)
             await receive(sqs, url)
             await receive(sqs, url)
-        # The look-up of the queue, ten chunks of 64 KiB, and an empty answer.
+        # The lookup of the queue, ten chunks of 64 KiB, and an empty response.
         assert (await read(stub)).sqs_request_units == 1 + 10 + 1
 
 
@@ -172,25 +174,25 @@ class TestSettle:
                 {"Id": f"entry-{index}", "ReceiptHandle": message["ReceiptHandle"]}
                 for index, message in enumerate(messages[:9])
             ]
-            answer = await sqs.delete_message_batch(QueueUrl=url, Entries=entries)
+            response = await sqs.delete_message_batch(QueueUrl=url, Entries=entries)
             handle = messages[9]["ReceiptHandle"]
             await sqs.delete_message(QueueUrl=url, ReceiptHandle=handle)
             once = await read(stub)
             await sqs.delete_message(QueueUrl=url, ReceiptHandle=handle)
-        assert [each["Id"] for each in answer["Successful"]] == [f"entry-{n}" for n in range(9)]
+        assert [each["Id"] for each in response["Successful"]] == [f"entry-{n}" for n in range(9)]
         assert (once.settled, once.settled_twice) == (10, 0)
         assert once.last_settled_at is not None
         assert 0 <= once.at - once.last_settled_at < 10
-        again = await read(stub)
-        assert (again.settled, again.settled_twice) == (10, 1)
-        assert again.calls == {
+        repeated = await read(stub)
+        assert (repeated.settled, repeated.settled_twice) == (10, 1)
+        assert repeated.calls == {
             "GetQueueUrl": 1,
             "ReceiveMessage": 1,
             "DeleteMessageBatch": 1,
             "DeleteMessage": 2,
         }
 
-    async def test_whoever_waits_learns_the_figures_of_the_last_delete(self, stub: Stub) -> None:
+    async def test_waiting_client_gets_the_figures_of_the_last_delete(self, stub: Stub) -> None:
         stub.reset(Conditions(messages=1))
         async with clients(stub) as (sqs, _):
             url = await queue_url(sqs)
@@ -203,22 +205,24 @@ class TestSettle:
         assert figures.reached
         assert figures.settled == 1
 
-    async def test_changes_of_visibility_are_confirmed(self, stub: Stub) -> None:
+    async def test_visibility_changes_are_confirmed(self, stub: Stub) -> None:
         stub.reset(Conditions())
         async with clients(stub) as (sqs, _):
             entries: Any = [
-                {"Id": name, "ReceiptHandle": HANDLE_OF_NOBODY, "VisibilityTimeout": 30}
+                {"Id": name, "ReceiptHandle": UNKNOWN_HANDLE, "VisibilityTimeout": 30}
                 for name in ("first", "second")
             ]
-            answer = await sqs.change_message_visibility_batch(
+            response = await sqs.change_message_visibility_batch(
                 QueueUrl=await queue_url(sqs), Entries=entries
             )
-        assert [each["Id"] for each in answer["Successful"]] == ["first", "second"]
-        assert not answer["Failed"]
+        assert [each["Id"] for each in response["Successful"]] == ["first", "second"]
+        assert not response["Failed"]
 
 
 class TestSend:
-    async def test_states_the_md5_of_bodies_and_attributes(self, stub: Stub) -> None:
+    async def test_sent_messages_are_confirmed_with_md5_of_body_and_attributes(
+        self, stub: Stub
+    ) -> None:
         attributes: Any = {
             "text": {"DataType": "String", "StringValue": "wörds"},
             "count": {"DataType": "Number", "StringValue": "7"},
@@ -227,7 +231,7 @@ class TestSend:
         trace: Any = {"AWSTraceHeader": {"DataType": "String", "StringValue": "Root=1"}}
         stub.reset(Conditions())
         async with clients(stub) as (sqs, _):
-            answer = await sqs.send_message_batch(
+            response = await sqs.send_message_batch(
                 QueueUrl=await queue_url(sqs),
                 Entries=[
                     {
@@ -239,7 +243,7 @@ class TestSend:
                     {"Id": "1", "MessageBody": "plain"},
                 ],
             )
-        first, second = answer["Successful"]
+        first, second = response["Successful"]
         # Reckoned by another implementation.
         message = Message("0", "grüße")
         message.message_attributes = attributes
@@ -251,7 +255,7 @@ class TestSend:
         assert "MD5OfMessageAttributes" not in second
         assert first["MessageId"] != second["MessageId"]
 
-    def test_the_md5_of_attributes_ignores_their_order(self) -> None:
+    def test_md5_of_attributes_ignores_their_order(self) -> None:
         one, other = (
             {"DataType": "String", "StringValue": "1"},
             {"DataType": "Binary", "BinaryValue": base64.b64encode(b"1").decode()},
@@ -263,7 +267,7 @@ class TestSend:
 
 
 class TestQueues:
-    async def test_queue_and_dead_letter_queue_fit_each_other(self, stub: Stub) -> None:
+    async def test_redrive_policy_and_retention_of_both_queues_match(self, stub: Stub) -> None:
         stub.reset(Conditions(messages=3))
         async with clients(stub) as (sqs, _):
             source, dead = [
@@ -280,32 +284,32 @@ class TestQueues:
 
 
 class TestDynamoDB:
-    async def test_every_statement_is_answered_and_counted(self, stub: Stub) -> None:
+    async def test_every_statement_gets_a_response_and_is_counted(self, stub: Stub) -> None:
         stub.reset(Conditions())
         async with clients(stub) as (_, dynamodb):
-            answer = await dynamodb.batch_execute_statement(
+            response = await dynamodb.batch_execute_statement(
                 Statements=[
                     {
                         "Statement": f"INSERT INTO \"{TABLE}\" VALUE {{'user_id': ?}}",
-                        # What a value says must not be counted.
+                        # The text of a value must not be counted.
                         "Parameters": [{"S": '"Statement": "Statement"'}],
                     }
                 ]
                 * 25
             )
-        assert answer["Responses"] == [{"TableName": TABLE}] * 25
+        assert response["Responses"] == [{"TableName": TABLE}] * 25
         figures = await read(stub)
         assert figures.items_written == 25
         assert figures.calls == {"BatchExecuteStatement": 1}
 
-    async def test_a_put_item_is_weighed(self, stub: Stub) -> None:
+    async def test_size_of_a_put_item_is_measured(self, stub: Stub) -> None:
         stub.reset(Conditions())
         async with clients(stub) as (_, dynamodb):
             await dynamodb.put_item(TableName=TABLE, Item={"k": {"S": "x" * 1024}})
         figures = await read(stub)
         assert (figures.items_written, figures.items_weighed, figures.units_weighed) == (1, 1, 2)
 
-    def test_an_item_weighs_its_names_and_values(self) -> None:
+    def test_item_size_includes_names_and_values(self) -> None:
         assert item_bytes({"né": {"S": "é"}, "b": {"B": base64.b64encode(b"123").decode()}}) == 9
 
     async def test_only_the_published_policy_is_found(self, stub: Stub) -> None:
@@ -316,15 +320,15 @@ class TestDynamoDB:
             other = {**key, "version": {"S": "1999-01"}}
             absent = await dynamodb.get_item(TableName="aup-policies", Key=other)
             user = {"user_id": {"S": "u"}, "policy_version": {"S": f"{POLICY_ID}#{VERSION}"}}
-            nobody = await dynamodb.get_item(TableName=TABLE, Key=user)
+            no_record = await dynamodb.get_item(TableName=TABLE, Key=user)
         item = {name: value["S"] for name, value in found["Item"].items()}
         policy = Policy.model_validate(item)
         assert policy.content_sha256 == CONTENT_SHA256
         assert policy.in_force_at(datetime.now(UTC))
         assert "Item" not in absent
-        assert "Item" not in nobody
+        assert "Item" not in no_record
 
-    async def test_what_the_stub_does_not_know_is_refused_and_counted(self, stub: Stub) -> None:
+    async def test_unknown_operation_is_rejected_and_counted(self, stub: Stub) -> None:
         stub.reset(Conditions())
         async with clients(stub) as (_, dynamodb):
             dynamodb.meta.events.unregister("before-parse.dynamodb", _verify_checksum)
@@ -334,7 +338,7 @@ class TestDynamoDB:
 
 
 class TestConnections:
-    async def test_a_connection_is_counted_once_however_much_it_carries(self, stub: Stub) -> None:
+    async def test_connection_is_counted_once_for_many_requests(self, stub: Stub) -> None:
         stub.reset(Conditions())
         async with clients(stub) as (sqs, _):
             for _ in range(5):
@@ -342,7 +346,7 @@ class TestConnections:
         figures = await read(stub)
         assert (figures.connections, figures.tls_handshakes) == (1, 0)
 
-    async def test_tls_is_trusted_by_its_root_alone_and_counted(self, stub: Stub) -> None:
+    async def test_tls_handshakes_are_counted(self, stub: Stub) -> None:
         stub.reset(Conditions(messages=1))
         async with clients(stub, tls=True) as (sqs, dynamodb):
             await receive(sqs, await queue_url(sqs))
@@ -351,7 +355,7 @@ class TestConnections:
         assert (figures.connections, figures.tls_handshakes) == (2, 2)
 
     @pytest.mark.parametrize("slow", ["sqs", "dynamodb"])
-    async def test_answers_take_the_latency_of_their_service(self, stub: Stub, slow: str) -> None:
+    async def test_responses_take_the_latency_of_their_service(self, stub: Stub, slow: str) -> None:
         conditions = {
             "sqs": Conditions(sqs_latency_seconds=0.5),
             "dynamodb": Conditions(dynamodb_latency_seconds=0.5),
@@ -368,7 +372,7 @@ class TestConnections:
         assert seconds.pop(slow) >= 0.49
         assert min(seconds.values()) < 0.49
 
-    async def test_requests_in_pieces_and_in_a_row_are_answered_in_order(self, stub: Stub) -> None:
+    async def test_split_and_pipelined_requests_get_responses_in_order(self, stub: Stub) -> None:
         stub.reset(Conditions())
         port = int(stub.address.plain_url.rsplit(":", 1)[1])
         names = ["first", "second", "x" * 3_000]
@@ -381,29 +385,29 @@ class TestConnections:
         for start in range(0, len(requests), 70):
             writer.write(requests[start : start + 70])
             await writer.drain()
-            await read(stub)  # so that the pieces arrive as pieces
+            await read(stub)  # so that the chunks arrive separately
         for name in names:
             head = await reader.readuntil(b"\r\n\r\n")
             length = int(head.lower().split(b"content-length: ")[1].split(b"\r")[0])
-            answer = json.loads(await reader.readexactly(length))
-            assert answer["QueueUrl"].endswith(f"/{name}")
+            response = json.loads(await reader.readexactly(length))
+            assert response["QueueUrl"].endswith(f"/{name}")
         writer.close()
         await writer.wait_closed()
 
 
 class TestControl:
-    def test_a_reset_forgets_everything(self, stub: Stub) -> None:
+    def test_reset_clears_all_counters(self, stub: Stub) -> None:
         stub.reset(Conditions(messages=7))
         stub.offer(3)
         assert stub.figures().offered == 10
         figures = stub.reset(Conditions(messages=2))
-        assert (figures.offered, figures.handed_out, figures.calls) == (2, 0, {})
+        assert (figures.offered, figures.delivered, figures.calls) == (2, 0, {})
 
-    def test_a_wrong_command_is_refused(self, stub: Stub) -> None:
+    def test_unknown_command_is_rejected(self, stub: Stub) -> None:
         with pytest.raises(StubError, match="nonsense"):
-            stub._ask("nonsense")
+            stub._send_command("nonsense")
 
-    def test_the_capacity_is_told_for_each_hot_operation(self, stub: Stub) -> None:
+    def test_capacity_is_measured_for_each_hot_operation(self, stub: Stub) -> None:
         capacities = measure(stub, 500)
         assert [(each.operation, each.requests) for each in capacities] == [
             ("ReceiveMessage", 50),
@@ -416,50 +420,54 @@ class TestControl:
 
 
 class TestTally:
-    def test_a_percentile_is_the_least_value_that_so_many_do_not_exceed(self) -> None:
+    def test_percentile_is_the_nearest_rank(self) -> None:
         values = [float(number) for number in range(1, 101)]
         assert [nearest_rank(values, share) for share in (0.5, 0.99, 1.0)] == [50, 99, 100]
         assert nearest_rank([3.0], 0.99) == 3.0
 
-    def test_figures_leave_out_what_was_settled_before(self) -> None:
+    def test_percentiles_exclude_messages_settled_earlier(self) -> None:
         tally = Tally(Conditions(messages=4))
-        tally.hand_out(4)
+        tally.deliver(4)
         tally.settle([0, 1])
         assert tally.figures(since=2)["p50_seconds"] is None
         tally.settle([2])
         assert tally.figures(since=2)["p50_seconds"] is not None
 
-    def test_a_message_that_was_never_handed_out_cannot_be_settled(self) -> None:
+    def test_message_that_was_never_delivered_cannot_be_settled(self) -> None:
         with pytest.raises(IndexError):
             Tally(Conditions(messages=4)).settle([0])
 
-    def test_a_number_appears_where_it_must_and_nowhere_else(self) -> None:
+    def test_number_of_a_message_appears_only_in_event_and_user(self) -> None:
         assert body(410, 7).count("0" * 11 + "7") == 2
         assert len(body(410, 7)) == len(body(410, 123_456))
 
 
 class TestRuns:
     @pytest.mark.parametrize("name", ["A", "B", "C", "D", "E", "C-tls", "D-tls"])
-    def test_every_way_writes_and_deletes_each_message_once(self, stub: Stub, name: str) -> None:
-        # A worker settles many at a time: so few would be settled before they could be measured.
+    def test_every_variant_writes_and_deletes_each_message_once(
+        self, stub: Stub, name: str
+    ) -> None:
+        # A worker settles many messages at a time, so it needs more for a measurement.
         messages = 1_000 if SCENARIOS[name].is_worker else 20
-        run = carry_out(stub, SCENARIOS[name], Work(messages))
+        run = run_scenario(stub, SCENARIOS[name], Work(messages))
         assert run.messages == messages
         assert run.write_units_per_message == 1
         assert (run.tls_handshakes > 0) == name.endswith("-tls")
         assert run.cpu_us_per_message > 0
         assert 0 < run.p50_ms <= run.p99_ms
 
-    def test_the_plain_ways_make_the_calls_and_connections_they_stand_for(self, stub: Stub) -> None:
-        runs = {name: carry_out(stub, SCENARIOS[name], Work(20)) for name in "ABC"}
+    def test_simpler_variants_make_the_calls_and_connections_that_define_them(
+        self, stub: Stub
+    ) -> None:
+        runs = {name: run_scenario(stub, SCENARIOS[name], Work(20)) for name in "ABC"}
         assert runs["A"].connections == 1 + 2 * 20
         assert 1 + 20 <= runs["B"].connections <= 10 + 20
         assert runs["C"].connections <= 1 + 10 + 10
         for run in runs.values():
             assert run.calls == {"ReceiveMessage": 0.1, "PutItem": 1.0, "DeleteMessage": 1.0}
 
-    def test_lone_messages_and_idleness_are_measured(self, stub: Stub) -> None:
-        assert 0 < carry_alone(stub, SCENARIOS["D"], 3) < 1_000
-        idle = watch_idle(stub, SCENARIOS["D"], 0.2)
+    def test_single_messages_and_an_idle_worker_are_measured(self, stub: Stub) -> None:
+        assert 0 < measure_single_messages(stub, SCENARIOS["D"], 3) < 1_000
+        idle = measure_idle(stub, SCENARIOS["D"], 0.2)
         assert idle.seconds >= 0.2
         assert idle.calls == 0

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Boot a systemd of one's own on a copy of this machine's root that is gone when it ends.
-# Run as root: boot.sh SCRATCH CLONE GROUP, with a control group (of version 2) for it.
+# Boot systemd on a temporary overlay over the root of this machine.
+# Run as root: boot.sh SCRATCH CLONE GROUP, where GROUP is a control group (version 2) for it.
 set -eu
 scratch=$1 clone=$2 group=${3:-}
 lower=${AUP_HOST_ROOT:-/}
 
-# The group that it is put into first is all that this systemd sees of groups, and manages.
+# The cgroup namespace starts at this group, so systemd sees and manages only this group.
 if [ -n "$group" ]; then
 	echo $$ >"$group/cgroup.procs"
 	exec unshare --mount --pid --uts --ipc --cgroup --fork --kill-child sh "$0" "$scratch" "$clone"
@@ -20,7 +20,7 @@ cd "$scratch/root"
 mount -t proc proc proc
 mount -t sysfs -o ro sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
-# The kernel is shared: its settings are not to be changed from here.
+# The kernel is shared, so its settings are read-only.
 mount -o bind proc/sys proc/sys
 mount -o remount,bind,ro proc/sys
 mount -t tmpfs -o mode=755,nosuid tmpfs dev
@@ -37,7 +37,7 @@ mount -t tmpfs -o mode=1777,nosuid tmpfs tmp
 mkdir -p mnt/clone
 mount -o bind,ro "$clone" mnt/clone
 
-# None of the services that this machine has enabled.
+# Disable the services that are enabled on this machine.
 mount -t tmpfs -o mode=755 tmpfs etc/systemd/system
 for each in modules-load networkd resolved timesyncd udevd remount-fs; do
 	ln -s /dev/null "etc/systemd/system/systemd-$each.service"
@@ -50,7 +50,7 @@ mkdir old
 pivot_root . old
 umount -l /old
 rmdir /old
-# As on a host: a credential is mounted by a process of its own, and has to be seen by the others.
+# Shared as on a host, because systemd mounts credentials in a separate process.
 mount --make-rshared /
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 exec env -i container=test PATH="$PATH" "$(readlink -f /lib/systemd/systemd)" --unit=booted.target --show-status=no

@@ -1,7 +1,7 @@
-"""Check the templates of CloudFormation: `python -m tests.infra.check_templates`.
+"""Checks of the CloudFormation templates: `python -m tests.infra.check_templates`.
 
-cfn-lint knows what each resource takes; checkov knows what is unsafe. An exception from checkov
-stands with its reason in the metadata of the resource that it is for.
+cfn-lint validates the properties of resources, and checkov their security. The metadata of a
+resource contains its exceptions from checkov with reasons.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.infra.stacks import NAMES
-from tests.servers.download import DownloadError, bring, environment_of, one_at_a_time
+from tests.servers.download import DownloadError, bring, exclusive_download, virtual_environment
 from tests.servers.parts import Part
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -23,24 +23,24 @@ _CHECKOV: Final = Part("checkov", hashlib.sha256(_LOCK.read_bytes()).hexdigest()
 
 
 def main() -> int:
-    """Check with both; return the exit code."""
+    """Run both, and return the exit code."""
     return 0 if all([_lint(), _audit()]) else 1
 
 
 def _lint() -> bool:
     done = _run(str(Path(sys.executable).with_name("cfn-lint")), *TEMPLATES)
-    found = done.stdout.strip() or f"{len(TEMPLATES)} templates without a warning"
-    _say(f"cfn-lint: {found}")
+    findings = done.stdout.strip() or f"{len(TEMPLATES)} templates without a warning"
+    _print(f"cfn-lint: {findings}")
     return done.returncode == 0
 
 
 def _audit() -> bool:
     try:
-        with one_at_a_time():
+        with exclusive_download():
             if not _CHECKOV.is_complete:
-                bring(_CHECKOV, environment_of(_LOCK))
+                bring(_CHECKOV, virtual_environment(_LOCK))
     except DownloadError as error:
-        _say(f"checkov: {error}")
+        _print(f"checkov: {error}")
         return False
     files = [argument for path in TEMPLATES for argument in ("-f", path)]
     options = ["--framework", "cloudformation", "--skip-download", "--compact", "-o", "json"]
@@ -49,14 +49,14 @@ def _audit() -> bool:
         report = json.loads(done.stdout)
         counts, results = report["summary"], report["results"]
     except (ValueError, KeyError, TypeError):
-        _say(f"checkov: {done.stdout.strip()}")
+        _print(f"checkov: {done.stdout.strip()}")
         return False
     for each in results["failed_checks"]:
-        _say(f"checkov: {each['file_path']}: {each['resource']}: {each['check_name']}")
+        _print(f"checkov: {each['file_path']}: {each['resource']}: {each['check_name']}")
     for each in results["skipped_checks"]:
         reason = each["check_result"]["suppress_comment"]
-        _say(f"checkov: {each['resource']} without {each['check_id']}: {reason}")
-    _say(f"checkov: {counts['passed']} passed, {counts['failed']} failed")
+        _print(f"checkov: {each['resource']} without {each['check_id']}: {reason}")
+    _print(f"checkov: {counts['passed']} passed, {counts['failed']} failed")
     return done.returncode == 0 and counts["passed"] > 0 and not counts["parsing_errors"]
 
 
@@ -72,7 +72,7 @@ def _run(*command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

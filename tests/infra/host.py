@@ -1,7 +1,7 @@
-"""A host of one's own for a while: this machine's root under an overlay, and a systemd on it.
+"""A temporary host: an overlay over the root of this machine, with its own systemd.
 
-`AUP_HOST_ROOT` names another root than this machine's, such as one that debootstrap made of
-another Debian; it needs systemd, python3-venv and this machine's certificates.
+`AUP_HOST_ROOT` selects another root, such as one that debootstrap created from another Debian. It
+needs systemd, python3-venv and the certificates of this machine.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import IO, Final
 ROOT: Final = Path(__file__).parents[2]
 CLONE: Final = "/mnt/clone"
 _BOOT: Final = Path(__file__).with_name("boot.sh")
-_LEASH: Final = ROOT / "tests" / "servers" / "leash.py"
+_DIE_WITH_PARENT: Final = ROOT / "tests" / "servers" / "die_with_parent.py"
 _SYSTEMD: Final = Path("/lib/systemd/systemd")
-_CGROUPS: Final = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))  # mixed, and new
+_CGROUPS: Final = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))  # hybrid and unified
 _PYTHON: Final = (
     "/usr/bin/python3",
     "-c",
@@ -34,8 +34,8 @@ _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KEPT_VARIABLES: Final = ("PIP_",)
 
 
-def why_not() -> str | None:
-    """Say why this machine boots no host, or None if it does."""
+def reason_unavailable() -> str | None:
+    """Return why this machine cannot boot a host, or None if it can."""
     if os.geteuid() != 0:
         return "a host needs root"
     if not _SYSTEMD.exists() or not Path(_PYTHON[0]).exists():
@@ -46,7 +46,7 @@ def why_not() -> str | None:
         return "a host needs Python 3.11 with venv (Debian: apt-get install python3-venv)"
     unshare = ["unshare", "--mount", "--pid", "--uts", "--ipc", "--cgroup", "--fork", "true"]
     if subprocess.run(unshare, capture_output=True, check=False).returncode:  # noqa: S603
-        return "a host needs namespaces, and the kernel gives none here"
+        return "a host needs namespaces, which the kernel does not allow here"
     return None
 
 
@@ -54,12 +54,12 @@ def wait_until(reached: Callable[[], bool], what: str, seconds: float = 30.0) ->
     """Wait for a condition under a deadline."""
     deadline = time.monotonic() + seconds
     while not reached():
-        assert time.monotonic() < deadline, f"not in {seconds:g} s: {what}"
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
         time.sleep(_PAUSE_SECONDS)
 
 
 class Host:
-    """A booted host; its network is this machine's, all else is its own."""
+    """A booted host; it shares only the network with this machine."""
 
     def __init__(self, init: int) -> None:
         self._init = init
@@ -67,13 +67,13 @@ class Host:
     def run(
         self, *command: str, stdin: str = "", source: IO[bytes] | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command on it as root, to its end.
+        """Run a command on the host as root, and wait for it to exit.
 
         Args:
-            command: the program and its arguments.
-            stdin: what it reads.
-            source: an open file that it reads instead.
-            check: whether it must succeed.
+            command: The program and its arguments.
+            stdin: Text for its stdin.
+            source: Open file for its stdin, instead of a text.
+            check: Whether it must succeed.
         """
         environment = {"PATH": _PATH, "LANG": "C.UTF-8"} | {
             name: text for name, text in os.environ.items() if name.startswith(_KEPT_VARIABLES)
@@ -93,7 +93,7 @@ class Host:
         return done
 
     def shell(self, script: str) -> str:
-        """Run lines of shell as somebody would type them; the first that fails ends it."""
+        """Run a shell script, which exits at the first command that fails."""
         return self.run("sh", "-eu", "-c", script).stdout
 
     def write(self, path: str, text: str) -> None:
@@ -101,18 +101,18 @@ class Host:
         self.run("tee", path, stdin=text)
 
     def show(self, unit: str, what: str) -> str:
-        """Give one property of a unit."""
+        """Return a property of a unit."""
         return self.run("systemctl", "show", "--property", what, "--value", unit).stdout.strip()
 
 
 @contextmanager
 def booted() -> Iterator[Host]:
-    """Boot a host, and leave nothing of it."""
+    """Boot a host, and remove it at the end of the block."""
     group = _own_cgroup()
     with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryFile() as output:
-        # It dies with this process, however that ends.
-        leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid())]
-        command = [*leash, "sh", str(_BOOT), scratch, str(ROOT), str(group)]
+        # The host is killed when this process exits.
+        prefix = [sys.executable, "-I", "-S", str(_DIE_WITH_PARENT), str(os.getpid())]
+        command = [*prefix, "sh", str(_BOOT), scratch, str(ROOT), str(group)]
         process = subprocess.Popen(  # noqa: S603 - our own script
             command,
             stdin=subprocess.DEVNULL,
@@ -133,7 +133,7 @@ def booted() -> Iterator[Host]:
 
 
 def _own_cgroup() -> Path:
-    """Make a group for the host alone, so that its systemd manages nobody else's."""
+    """Create a control group for the host, so that its systemd manages no other group."""
     group = next(each for each in _CGROUPS if (each / "cgroup.procs").exists())
     own = group / f"aup-host-{os.getpid()}"
     own.mkdir(exist_ok=True)
@@ -147,14 +147,14 @@ def _remove(group: Path) -> None:
                 each.rmdir()
         return not group.exists()
 
-    wait_until(removed, "the kernel has ended all processes of the host")
+    wait_until(removed, "all processes of the host have exited")
 
 
 def _wait_for_boot(process: subprocess.Popen[bytes]) -> Host:
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
 
     def is_booted() -> bool:
-        assert process.poll() is None, "the host ended before it was booted"
+        assert process.poll() is None, "the host exited before it had booted"
         init = children.read_text().split()
         if not init or Path(f"/proc/{init[0]}/comm").read_text() != "systemd\n":
             return False

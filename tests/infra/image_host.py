@@ -1,7 +1,7 @@
-"""Build and run the image on a machine without an engine: `python -m tests.infra.image_host`.
+"""Tests of the image on a machine without a container engine: `python -m tests.infra.image_host`.
 
-A host is booted for it and gets podman from this machine's own package archive; the base image,
-which only a registry of images has, is replaced by a Debian from debootstrap (kept in .cache).
+A host is booted for them, with podman from the package archive of this machine. A Debian from
+debootstrap, cached in .cache, replaces the base image, which only an image registry provides.
 """
 
 import re
@@ -12,13 +12,13 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from tests.infra.host import CLONE, ROOT, Host, booted, why_not
+from tests.infra.host import CLONE, ROOT, Host, booted, reason_unavailable
 
 _BASE: Final = ROOT / ".cache" / "image-base.tar"
 _SUITE: Final = "bookworm"
 _APT: Final = Path("/etc/apt")
 _OPTIONS: Final = {
-    # Chroots, because the groups of this machine are not those that an engine expects.
+    # Chroot isolation, because engines do not support the control groups of this host.
     "IMAGE_BUILD_OPTIONS": "--isolation=chroot --pull-never --network=host --format=docker"
     " --volume=/etc/ssl/certs:/etc/ssl/certs:ro --build-arg=PYTHON=localhost/python-base",
     "IMAGE_RUN_OPTIONS": "--cgroups=disabled --read-only-tmpfs=false",
@@ -26,18 +26,20 @@ _OPTIONS: Final = {
 
 
 def main() -> int:
-    """Run the tests of the image in a host; return their exit code."""
-    reason = why_not() or (None if shutil.which("debootstrap") else "debootstrap is missing")
+    """Run the tests of the image on a host, and return their exit code."""
+    reason = reason_unavailable() or (
+        None if shutil.which("debootstrap") else "debootstrap is missing"
+    )
     if reason:
-        sys.stderr.write(f"no image is built: {reason}\n")
+        sys.stderr.write(f"image not built: {reason}\n")
         return 2
     if not _BASE.exists():
-        _make_base()
+        _create_base()
     with booted() as host:
         _install_podman(host)
         with _BASE.open("rb") as base:
             host.run("podman", "import", "-", "localhost/python-base", source=base)
-        told = [f"{name}={text}" for name, text in _OPTIONS.items()]
+        options = [f"{name}={text}" for name, text in _OPTIONS.items()]
         test = [
             "-m",
             "pytest",
@@ -48,33 +50,33 @@ def main() -> int:
             "tests/infra/test_image.py",
         ]
         tests = host.run(
-            "env", f"--chdir={CLONE}", *told, sys.executable, *test, *sys.argv[1:], check=False
+            "env", f"--chdir={CLONE}", *options, sys.executable, *test, *sys.argv[1:], check=False
         )
         sys.stdout.write(tests.stdout + tests.stderr)
         sys.stdout.write(host.run("podman", "history", "aup-worker-tested", check=False).stdout)
         return tests.returncode
 
 
-def _make_base() -> None:
+def _create_base() -> None:
     _BASE.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=_BASE.parent) as directory:
         root = Path(directory) / "root"
         packages = "--include=python3-venv,ca-certificates"
         _run("debootstrap", "--variant=minbase", packages, _SUITE, str(root), _archive())
-        unfinished = Path(directory) / "base.tar"
+        archive = Path(directory) / "base.tar"
         _run(
             "tar",
             "--create",
-            f"--file={unfinished}",
+            f"--file={archive}",
             f"--directory={root}",
             "--exclude=./dev/*",
             ".",
         )
-        unfinished.rename(_BASE)
+        archive.rename(_BASE)
 
 
 def _archive() -> str:
-    """Give the package archive that this machine uses itself."""
+    """Return the package archive that this machine uses."""
     for path in [*_APT.glob("sources.list.d/*.sources"), *_APT.glob("sources.list*")]:
         if path.is_file():
             text = path.read_text()
@@ -82,11 +84,11 @@ def _archive() -> str:
             found = found or re.search(rf"^deb (?:\[.*\] )?(\S+) {_SUITE} ", text, re.MULTILINE)
             if found:
                 return found[1]
-    sys.exit(f"no image is built: this machine has no archive of Debian {_SUITE}")
+    sys.exit(f"image not built: this machine has no package archive of Debian {_SUITE}")
 
 
 def _install_podman(host: Host) -> None:
-    # Layers cannot lie on the overlay that is the host's root.
+    # Image layers cannot be stored on the overlay, which is the root of the host.
     host.shell("""
         mkdir -p /var/lib/containers
         mount -t tmpfs tmpfs /var/lib/containers

@@ -1,4 +1,4 @@
-"""Try what the unit must not allow, in the worker's place; JSON on stdout."""
+"""Probe that attempts, in place of the worker, what the unit must deny; prints JSON."""
 
 import ctypes
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 _CLONE_NEWUSER = 0x10000000
 
 
-def _refused(attempt: Callable[[], object]) -> str:
+def _attempt(attempt: Callable[[], object]) -> str:
     try:
         attempt()
     except OSError as error:
@@ -27,17 +27,17 @@ def _libc(name: str, *arguments: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def _run_what_was_written() -> None:
+def _run_written_program() -> None:
     program = Path("/tmp/program")  # noqa: S108 - of the sandbox alone
     program.write_text("#!/bin/sh\n")
     program.chmod(0o700)
     subprocess.run([program], check=True)  # noqa: S603
 
 
-def _see_others() -> None:
+def _list_other_processes() -> None:
     others = [each for each in Path("/proc").iterdir() if each.name.isdecimal()]
     if {int(each.name) for each in others} == {os.getpid()}:
-        raise OSError(0, "sees itself alone")
+        raise OSError(0, "only this process is visible")
 
 
 def _status(name: str) -> str:
@@ -45,39 +45,41 @@ def _status(name: str) -> str:
     return next(line.split()[1] for line in lines if line.startswith(f"{name}:"))
 
 
-def _expect(name: str, wanted: str) -> str:
+def _expect_status(name: str, wanted: str) -> str:
     found = _status(name)
     return found if found == wanted else "allowed"
 
 
 def main() -> None:
-    """Report what each attempt met: "allowed", or why it was refused."""
+    """Print the result of each attempt: "allowed", or why it was denied."""
     keys = Path(os.environ["AWS_SHARED_CREDENTIALS_FILE"])
     found: dict[str, object] = {
-        f"write {path}": _refused((Path(path) / "written").touch)
+        f"write {path}": _attempt((Path(path) / "written").touch)
         for path in ("/", "/etc", "/usr", "/var", "/opt/aup-worker", "/mnt", str(keys.parent))
     }
     found |= {
-        "read settings": _refused(Path("/etc/aup-worker/aup-worker.env").read_text),
-        "read keys at their place": _refused(
+        "read settings": _attempt(Path("/etc/aup-worker/aup-worker.env").read_text),
+        "read the stored keys": _attempt(
             Path("/etc/credstore/aup-worker.aws-credentials").read_text
         ),
-        "become root": _refused(lambda: os.setuid(0)),
-        "talk to the kernel": _refused(lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)),
-        "send raw packets": _refused(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW)),
-        "memory to write and run": _refused(
+        "become root": _attempt(lambda: os.setuid(0)),
+        "open a netlink socket": _attempt(
+            lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)
+        ),
+        "send raw packets": _attempt(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW)),
+        "map writable and executable memory": _attempt(
             lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
         ),
-        "run what was written": _refused(_run_what_was_written),
-        "see other processes": _refused(_see_others),
-        "be urgent": _refused(lambda: os.nice(-5)),
-        "new privileges": _expect("NoNewPrivs", "1"),
-        "any system call": _expect("Seccomp", "2"),
-        "capabilities": _expect("CapBnd", "0" * 16),
+        "run a written program": _attempt(_run_written_program),
+        "see other processes": _attempt(_list_other_processes),
+        "raise the priority": _attempt(lambda: os.nice(-5)),
+        "new privileges": _expect_status("NoNewPrivs", "1"),
+        "any system call": _expect_status("Seccomp", "2"),
+        "capabilities": _expect_status("CapBnd", "0" * 16),
         "uid": os.getuid(),
         "keys": keys.read_text(),
-        # Last, for where it is allowed nothing is as it was.
-        "make a namespace": _refused(lambda: _libc("unshare", _CLONE_NEWUSER)),
+        # Last, because it changes everything else where it is allowed.
+        "create a namespace": _attempt(lambda: _libc("unshare", _CLONE_NEWUSER)),
     }
     print(json.dumps(found))  # noqa: T201
 

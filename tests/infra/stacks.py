@@ -1,4 +1,4 @@
-"""The templates: read as they stand, and deployed through CloudFormation's own API."""
+"""The CloudFormation templates: parsed, and deployed through the CloudFormation API."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ import boto3
 import yaml
 
 INFRA: Final = Path(__file__).parents[2] / "infra"
-_SIGN: Final = "AWSTemplateFormatVersion"
-NAMES: Final = sorted(path.stem for path in INFRA.glob("*.yaml") if _SIGN in path.read_text())
+_TEMPLATE_MARK: Final = "AWSTemplateFormatVersion"
+NAMES: Final = sorted(
+    path.stem for path in INFRA.glob("*.yaml") if _TEMPLATE_MARK in path.read_text()
+)
 DEADLINE_SECONDS: Final = 30.0
 ADMINISTRATOR: Final = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML ships no types
-    """Reads the short forms of CloudFormation's functions as their long ones."""
+    """YAML loader that expands the short forms of CloudFormation functions."""
 
 
 def _function(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
@@ -37,18 +39,18 @@ _Loader.add_multi_constructor("!", _function)
 
 
 def text(name: str) -> str:
-    """Give a template as it stands."""
+    """Return the text of a template."""
     return (INFRA / f"{name}.yaml").read_text()
 
 
 def template(name: str) -> dict[str, Any]:
-    """Read a template."""
+    """Return a parsed template."""
     read: dict[str, Any] = yaml.load(text(name), _Loader)  # noqa: S506 - a safe loader, with tags
     return read
 
 
 def resources(name: str, kind: str) -> dict[str, dict[str, Any]]:
-    """Give the properties of a template's resources of one type, by logical id."""
+    """Return the properties of the resources of one type by logical id."""
     return {
         each: resource["Properties"]
         for each, resource in template(name)["Resources"].items()
@@ -57,7 +59,7 @@ def resources(name: str, kind: str) -> dict[str, dict[str, Any]]:
 
 
 def statements(value: Any) -> Iterator[dict[str, Any]]:
-    """Find every statement of every policy document, wherever it is."""
+    """Yield every statement of every policy document in a value."""
     if isinstance(value, dict):
         if "Effect" in value:
             yield value
@@ -69,7 +71,7 @@ def statements(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def listed(value: Any) -> list[Any]:
-    """Give what may be one or several as several."""
+    """Return a value as a list, unless it is one."""
     return value if isinstance(value, list) else [value]
 
 
@@ -77,8 +79,8 @@ class Stacks:
     """Stacks on one server.
 
     Args:
-        url: of the server.
-        trusted: file of the certificates to trust, where it speaks TLS.
+        url: Endpoint URL.
+        trusted: File with the certificates to trust for TLS.
     """
 
     def __init__(self, url: str, trusted: Path | None = None) -> None:
@@ -87,7 +89,7 @@ class Stacks:
         self.outputs: dict[str, str] = {}
 
     def client(self, service: str, credentials: dict[str, str] | None = None) -> Any:
-        """Open a client, of the administrator if nobody else is named."""
+        """Return a client, by default with the credentials of the administrator."""
         return boto3.client(
             service,
             endpoint_url=self.url,
@@ -97,7 +99,7 @@ class Stacks:
         )
 
     def deploy(self, name: str, stack: str = "", **parameters: str) -> dict[str, str]:
-        """Create a stack of a template and give its outputs."""
+        """Create a stack from a template, and return its outputs."""
         cloudformation = self.client("cloudformation")
         stack = stack or f"aup-{name}"
         cloudformation.create_stack(
@@ -110,12 +112,12 @@ class Stacks:
         )
         deadline = time.monotonic() + DEADLINE_SECONDS
         while True:
-            answer = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
-            if not answer["StackStatus"].endswith("IN_PROGRESS"):
+            response = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
+            if not response["StackStatus"].endswith("IN_PROGRESS"):
                 break
-            assert time.monotonic() < deadline, f"{stack}: {answer['StackStatus']}"
+            assert time.monotonic() < deadline, f"{stack}: {response['StackStatus']}"
             time.sleep(0.02)
-        assert answer["StackStatus"] == "CREATE_COMPLETE", answer
-        outputs = {each["OutputKey"]: each["OutputValue"] for each in answer.get("Outputs", [])}
+        assert response["StackStatus"] == "CREATE_COMPLETE", response
+        outputs = {each["OutputKey"]: each["OutputValue"] for each in response.get("Outputs", [])}
         self.outputs |= outputs
         return outputs

@@ -1,4 +1,4 @@
-"""The commands of infra/README.md for ECS, run as they stand there."""
+"""The commands for ECS in infra/README.md, run as documented."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.infra.stacks import Stacks
-from tests.process.workplace import COMMAND, DEADLINE_SECONDS
+from tests.process.environment import COMMAND, DEADLINE_SECONDS
 from tests.servers.launch import aws_command, ministack
 
 pytestmark = pytest.mark.servers
 
 ROOT = Path(__file__).parents[2]
 HEADING = "## ECS"
-# The emulator knows no application auto scaling and no alarms on metric math.
+# The emulator supports neither application auto scaling nor alarms on metric math.
 NOT_EMULATED = ("scaling.yaml", "alarms.yaml")
 
 
@@ -25,7 +25,7 @@ def _commands() -> list[str]:
     readme = (ROOT / "infra" / "README.md").read_text()
     block = re.search(r"```console\n(.*?)```", readme[readme.index(HEADING) :], re.DOTALL)
     assert block
-    # Each to the end of its last line; what it prints comes after that.
+    # Each command ends with its last line; its output follows.
     commands = re.findall(r"^\$ ((?:.*\\\n)*.*)$", block[1], re.MULTILINE)
     return [each for each in commands if not any(name in each for name in NOT_EMULATED)]
 
@@ -38,7 +38,7 @@ def test_documented_commands_deploy_the_service_and_send_an_acceptance(tmp_path:
         vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
         subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.0.0/24")["Subnet"]["SubnetId"]
         programs = (aws_command().parent, Path(COMMAND).parent)
-        done = subprocess.run(  # noqa: S603 - the document's own commands
+        done = subprocess.run(  # noqa: S603 - commands of the document
             ["/bin/sh", "-ec", "\n".join(commands)],
             cwd=ROOT,
             env={

@@ -1,4 +1,4 @@
-"""The worker as the first process of a container, which the kernel treats in a way of its own."""
+"""The worker as process 1 of a container, for which the kernel has special signal handling."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from pathlib import Path
 import pytest
 
 from tests.infra.host import wait_until
-from tests.process.workplace import COMMAND
+from tests.process.environment import COMMAND
 
 _UNSHARE = ["unshare", "--map-root-user", "--pid", "--fork", "--kill-child"]
 
 
-def _why_not() -> str | None:
+def _reason_unavailable() -> str | None:
     if not shutil.which("unshare"):
         return "unshare is missing (Debian: apt-get install util-linux)"
     done = subprocess.run([*_UNSHARE, "true"], capture_output=True, check=False)  # noqa: S603
-    return "the kernel gives no namespaces here" if done.returncode else None
+    return "the kernel allows no namespaces here" if done.returncode else None
 
 
-@pytest.mark.skipif(_why_not() is not None, reason=f"no process is the first: {_why_not()}")
-def test_a_stop_while_it_still_loads_is_not_lost() -> None:
+@pytest.mark.skipif(
+    _reason_unavailable() is not None, reason=f"cannot create a process 1: {_reason_unavailable()}"
+)
+def test_sigterm_during_startup_is_not_lost() -> None:
     with subprocess.Popen(  # noqa: S603 - our own command
         [*_UNSHARE, COMMAND, "run"],
         env={"PATH": os.environ["PATH"], "AWS_REGION": "us-east-1"},
@@ -37,9 +39,9 @@ def test_a_stop_while_it_still_loads_is_not_lost() -> None:
                 first = children.read_text().split()
                 return bool(first) and "pydantic_core" in Path(f"/proc/{first[0]}/maps").read_text()
 
-            wait_until(loads, "it began to load")
+            wait_until(loads, "loading has begun")
             os.kill(int(children.read_text()), signal.SIGTERM)
-            # 0 where the machine was so slow to look that the service already drained.
+            # 0 if the service had started before the signal was sent.
             assert unshare.wait(10) in {0, 128 + signal.SIGTERM}
         finally:
             unshare.kill()

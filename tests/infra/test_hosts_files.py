@@ -1,4 +1,4 @@
-"""What infra/ holds for hosts and containers agrees with the settings and the locks."""
+"""The files for hosts and containers in infra/ match the settings and the locks."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def _in_unit(name: str) -> str:
 
 
 def _pins(name: str) -> dict[str, str]:
-    """Give what a lock pins, each with its hashes."""
+    """Return the pins of a lock with their hashes."""
     entries = re.split(r"^(?=\S)", (ROOT / "infra/locks" / name).read_text(), flags=re.MULTILINE)
     return {each.partition("==")[0]: each.partition("==")[2] for each in entries if each}
 
 
-def test_the_example_of_the_environment_file_holds_settings_and_shows_defaults(
+def test_example_of_the_environment_file_contains_valid_settings_and_defaults(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lines = re.findall(r"^(#?)([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE)
@@ -59,17 +59,17 @@ def test_the_example_of_the_environment_file_holds_settings_and_shows_defaults(
     assert load().aws.region == "eu-west-1"
 
 
-def test_systemd_and_the_composition_kill_later_than_the_worker_expects() -> None:
+def test_stop_timeouts_of_systemd_and_compose_exceed_the_setting() -> None:
     stop = Settings.model_fields["stop_timeout_seconds"].default
     assert float(_in_unit("TimeoutStopSec")) > stop
     assert float(COMPOSE["services"]["worker"]["stop_grace_period"].removesuffix("s")) > stop
 
 
-def test_systemd_ends_a_hung_worker_only_after_it_could_have_ended_itself() -> None:
+def test_watchdog_of_systemd_is_slower_than_that_of_the_worker() -> None:
     assert float(_in_unit("WatchdogSec")) > Settings.model_fields["stall_seconds"].default
 
 
-def test_settings_in_the_image_and_the_composition_are_settings() -> None:
+def test_settings_in_dockerfile_and_compose_file_exist() -> None:
     named = set(re.findall(r"\bAUP_[A-Z_]+", DOCKERFILE))
     for service in ("init", "policy", "worker"):
         named |= set(COMPOSE["services"][service]["environment"])
@@ -77,7 +77,7 @@ def test_settings_in_the_image_and_the_composition_are_settings() -> None:
     assert named - set(_known()) <= OF_AWS
 
 
-def test_every_image_has_a_version_and_nothing_listens_to_the_network() -> None:
+def test_images_are_pinned_and_ports_are_bound_to_loopback() -> None:
     (python,) = re.findall(r"^ARG PYTHON=(.*)$", DOCKERFILE, re.MULTILINE)
     assert re.fullmatch(r"python:3\.\d+\.\d+-[a-z-]+@sha256:[0-9a-f]{64}", python)
     for name, service in COMPOSE["services"].items():
@@ -86,7 +86,7 @@ def test_every_image_has_a_version_and_nothing_listens_to_the_network() -> None:
             assert port.startswith("127.0.0.1:"), name
 
 
-def test_the_image_starts_programs_and_no_shell() -> None:
+def test_image_starts_programs_without_a_shell() -> None:
     for instruction in ("ENTRYPOINT", "CMD", r"HEALTHCHECK .* CMD"):
         (found,) = re.findall(rf"^{instruction} (.*)$", DOCKERFILE, re.MULTILINE)
         assert found.startswith('["'), instruction
@@ -99,16 +99,16 @@ def test_the_image_starts_programs_and_no_shell() -> None:
         ("requirements-build.lock", "requirements.lock"),
     ],
 )
-def test_what_is_deployed_is_what_was_tested(part: str, whole: str) -> None:
+def test_deployed_versions_are_the_tested_ones(part: str, whole: str) -> None:
     tested = _pins(whole)
     assert _pins(part)
     for name, pinned in _pins(part).items():
         assert pinned == tested[name], f"{name}: run make lock"
 
 
-def test_everything_the_package_asks_for_is_in_the_lock_of_what_runs() -> None:
+def test_every_dependency_is_in_the_runtime_lock() -> None:
     project = (ROOT / "pyproject.toml").read_text()
-    (asked,) = re.findall(r"^dependencies = \[(.*?)^\]", project, re.MULTILINE | re.DOTALL)
-    names = re.findall(r'^\s+"([\w-]+)', asked, re.MULTILINE)
+    (listed,) = re.findall(r"^dependencies = \[(.*?)^\]", project, re.MULTILINE | re.DOTALL)
+    names = re.findall(r'^\s+"([\w-]+)', listed, re.MULTILINE)
     assert len(names) >= 8
     assert set(names) <= set(_pins("requirements-run.lock"))

@@ -1,7 +1,7 @@
-"""The image, built and run: read-only, without a shell, as nobody, until SIGTERM.
+"""The image, built and run read-only, without a shell and as an unprivileged user.
 
-Podman or Docker runs them. `IMAGE_BUILD_OPTIONS` and `IMAGE_RUN_OPTIONS` hold what the engine needs
-on a machine of its own kind; tests/infra/image_host.py lends an engine where there is none.
+Podman or Docker runs it. `IMAGE_BUILD_OPTIONS` and `IMAGE_RUN_OPTIONS` are additional options of
+the engine; tests/infra/image_host.py provides an engine on machines without one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 from tests.infra.host import wait_until
-from tests.process.workplace import Workplace, body
+from tests.process.environment import Environment, body
 from tests.servers import parts
 from tests.servers.launch import dynamodb_local, ministack, moto
 from tests.servers.ports import free_port
@@ -50,12 +50,12 @@ ENGINE: Final = _engine()
 pytestmark = [
     pytest.mark.hosts,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(ENGINE is None, reason="no image is built: neither podman nor docker works"),
+    pytest.mark.skipif(ENGINE is None, reason="neither podman nor docker works"),
 ]
 
 
 def engine(*arguments: str) -> str:
-    """Run the engine; give its output."""
+    """Run the engine, and return its output."""
     assert ENGINE is not None
     done = subprocess.run(  # noqa: S603
         [ENGINE, *arguments], capture_output=True, text=True, check=False
@@ -66,23 +66,23 @@ def engine(*arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def image() -> str:
-    made = subprocess.run(
+    done = subprocess.run(
         ["make", "image", "IMAGE=aup-worker-tested"],  # noqa: S607
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert made.returncode == 0, f"{made.stdout[-3000:]}{made.stderr[-3000:]}"
+    assert done.returncode == 0, f"{done.stdout[-3000:]}{done.stderr[-3000:]}"
     return "aup-worker-tested"
 
 
 @pytest.fixture
-def workplace() -> Iterator[Workplace]:
+def environment() -> Iterator[Environment]:
     with moto() as url:
-        place = Workplace(url)
-        place.set_up()
-        yield place
+        environment = Environment(url)
+        environment.set_up()
+        yield environment
 
 
 class Container:
@@ -106,10 +106,10 @@ class Container:
         return any(line["event"] == event for line in self.log())
 
     def stop(self) -> tuple[int, float]:
-        """Stop it; give its exit code and how long that took in seconds."""
-        began = time.monotonic()
+        """Stop it, and return its exit code and the duration in seconds."""
+        started_at = time.monotonic()
         engine("stop", "--time=40", self.name)
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - started_at
         return int(engine("inspect", "--format={{.State.ExitCode}}", self.name)), seconds
 
 
@@ -117,15 +117,15 @@ class Container:
 def running(image: str, settings: Mapping[str, str]) -> Iterator[Container]:
     name = f"aup-{uuid.uuid4().hex[:8]}"
     settings = {**settings, "AUP_HEALTH_PORT": str(free_port())}
-    told = [f"--env={name}={text}" for name, text in settings.items() if name != "PATH"]
-    engine("run", "--detach", f"--name={name}", "--network=host", *OPTIONS, *told, image)
+    options = [f"--env={name}={text}" for name, text in settings.items() if name != "PATH"]
+    engine("run", "--detach", f"--name={name}", "--network=host", *OPTIONS, *options, image)
     try:
         yield Container(name)
     finally:
         engine("rm", "--force", name)
 
 
-def test_it_says_what_it_is_and_runs_as_nobody(image: str) -> None:
+def test_image_has_labels_and_an_unprivileged_user(image: str) -> None:
     (found,) = json.loads(engine("inspect", image))
     config = found["Config"]
     assert config["User"] == "65532:65532"
@@ -138,56 +138,56 @@ def test_it_says_what_it_is_and_runs_as_nobody(image: str) -> None:
     assert len(labels["revision"]) == 40
 
 
-def test_locked_up_and_without_a_shell_it_works_is_healthy_and_drains(
-    image: str, workplace: Workplace
+def test_read_only_container_without_a_shell_works_is_healthy_and_drains(
+    image: str, environment: Environment
 ) -> None:
-    with running(image, workplace.environment) as container:
-        wait_until(lambda: container.has_logged("started"), "it started")
-        workplace.send(*(body(number) for number in range(40)))
-        wait_until(lambda: workplace.recorded().total() > 0, "the first messages are recorded")
+    with running(image, environment.variables) as container:
+        wait_until(lambda: container.has_logged("started"), "the service has started")
+        environment.send(*(body(number) for number in range(40)))
+        wait_until(lambda: environment.recorded().total() > 0, "the first messages are recorded")
         assert engine("exec", container.name, "aup-worker", "health").strip() == "live"
         code, seconds = container.stop()
         assert code == 0, container.log()
         assert seconds < 10
         figures = next(line for line in container.log() if line["event"] == "stopped")
         assert (figures["balanced"], figures["held"]) == (True, 0)
-        recorded = workplace.recorded()
-        assert recorded.total() + workplace.visible("AUP_QUEUE") == 40, "none is left in flight"
+        recorded = environment.recorded()
+        assert recorded.total() + environment.visible("AUP_QUEUE") == 40, "no message is in flight"
         assert recorded == Counter(f"e-{number}" for number in range(40)) & recorded
         assert next(line for line in container.log() if "process_id" in line)["process_id"] == 1
 
 
-def test_a_stop_right_after_the_start_is_heeded(image: str, workplace: Workplace) -> None:
-    with running(image, workplace.environment) as container:
+def test_stop_right_after_the_start_is_handled(image: str, environment: Environment) -> None:
+    with running(image, environment.variables) as container:
         process = int(engine("inspect", "--format={{.State.Pid}}", container.name))
         maps = Path(f"/proc/{process}/maps")
-        wait_until(lambda: "pydantic_core" in maps.read_text(), "it began to load")
+        wait_until(lambda: "pydantic_core" in maps.read_text(), "loading has begun")
         code, seconds = container.stop()
-        assert code in {0, 143}, "0 where it had loaded already"
+        assert code in {0, 143}, "0 if it had already started"
         assert seconds < 10
 
 
-def test_the_composition_works_as_its_head_says(image: str) -> None:
+def test_compose_file_works_as_documented(image: str) -> None:
     services = yaml.safe_load((ROOT / "infra" / "compose.yaml").read_text())["services"]
     if not all(part.is_complete for part in (parts.MINISTACK, parts.DYNAMODB_LOCAL)):
-        pytest.skip("its servers are not downloaded: run `make servers`")
+        pytest.skip("the servers are not downloaded: run `make servers`")
     with ministack() as queues, dynamodb_local() as tables:
-        places = {"AWS_ENDPOINT_URL_SQS": queues, "AWS_ENDPOINT_URL_DYNAMODB": tables}
-        settings = services["worker"]["environment"] | places
-        with running(image, settings) as container:  # too early: there are no queues yet
+        endpoints = {"AWS_ENDPOINT_URL_SQS": queues, "AWS_ENDPOINT_URL_DYNAMODB": tables}
+        settings = services["worker"]["environment"] | endpoints
+        with running(image, settings) as container:  # started before the queues exist
             for name in ("init", "policy"):
                 once = services[name]
                 volumes = [f"--volume={ROOT}/infra/{each}" for each in once.get("volumes", [])]
-                told = [f"--env={key}={text}" for key, text in settings.items()]
-                run = ["run", "--rm", "--network=host", *OPTIONS, *told, *volumes]
+                options = [f"--env={key}={text}" for key, text in settings.items()]
+                run = ["run", "--rm", "--network=host", *OPTIONS, *options, *volumes]
                 engine(*run, image, *once["command"])
             engine("start", container.name)
             accepted = ["--user", "u-42", "--policy", "acceptable-use", "--version", "2026-01"]
             engine("exec", container.name, "aup-worker", "push", *accepted)
 
             def is_recorded() -> bool:
-                told = engine("exec", container.name, "aup-worker", "accepted", "u-42", "--json")
-                return bool(json.loads(told)["acceptances"])
+                options = engine("exec", container.name, "aup-worker", "accepted", "u-42", "--json")
+                return bool(json.loads(options)["acceptances"])
 
-            wait_until(is_recorded, "it is recorded")
+            wait_until(is_recorded, "the acceptance is recorded")
             assert container.stop()[0] == 0

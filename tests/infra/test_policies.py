@@ -1,4 +1,4 @@
-"""What the policies of the templates permit, read as they stand."""
+"""Permissions of the policies in the templates."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import pytest
 from tests.infra.stacks import NAMES, listed, resources, statements, template
 
 OPERATIONS = (Path(__file__).parents[2] / "infra" / "operations.md").read_text()
-# Neither changes nor deletes, nor lets somebody else do so.
+# Actions that change or delete something, or allow others to.
 CHANGES = re.compile(
     r"Update|Delete|Put|Purge|Set|Create|Tag|Add|Remove|Restore|Batch|Execute|Start"
 )
 QUEUE, DEAD = "${DataStack}-QueueArn", "${DataStack}-DeadLetterQueueArn"
 USERS, POLICIES = "${DataStack}-UsersTableArn", "${DataStack}-PoliciesTableArn"
-# What AWS knows no resource for.
+# Actions for which AWS supports no resource.
 EVERYWHERE = {"ecr:GetAuthorizationToken"}
 
 
 def granted(policy: str) -> dict[str, set[str]]:
-    """Give what a policy of the roles permits, by the export that names its resource."""
+    """Return the actions that a policy allows, by the export that names the resource."""
     found: dict[str, set[str]] = {}
     for statement in statements(resources("roles", "AWS::IAM::ManagedPolicy")[policy]):
         assert statement["Effect"] == "Allow"
@@ -33,7 +33,7 @@ def granted(policy: str) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_policy_permits_anything_on_everything(name: str) -> None:
+def test_no_policy_allows_actions_on_all_resources(name: str) -> None:
     for statement in statements(template(name)["Resources"]):
         resource = listed(statement.get("Resource", []))
         if "*" in resource:
@@ -42,12 +42,12 @@ def test_no_policy_permits_anything_on_everything(name: str) -> None:
         assert "NotResource" not in statement
 
 
-def test_no_role_permits_actions_by_a_pattern() -> None:
+def test_no_role_allows_actions_by_wildcard() -> None:
     for statement in statements(template("roles")["Resources"]):
         assert not [action for action in listed(statement["Action"]) if "*" in action]
 
 
-def test_the_worker_has_the_documented_permissions_and_no_others() -> None:
+def test_worker_has_only_the_documented_permissions() -> None:
     assert granted("WorkerPolicy") == {
         QUEUE: {
             "sqs:ReceiveMessage",
@@ -64,13 +64,13 @@ def test_the_worker_has_the_documented_permissions_and_no_others() -> None:
         assert not [action for action in actions if f"`{action}`" not in paragraph]
 
 
-def test_the_worker_updates_and_deletes_no_record() -> None:
+def test_worker_cannot_update_or_delete_records() -> None:
     for resource, actions in granted("WorkerPolicy").items():
         if resource in {USERS, POLICIES}:
             assert not [action for action in actions if CHANGES.search(action)]
 
 
-def test_what_the_worker_may_tell_ecs_concerns_tasks_of_its_cluster_alone() -> None:
+def test_worker_can_protect_only_tasks_of_its_cluster() -> None:
     [(resource, actions)] = granted("ProtectionPolicy").items()
     assert resource.endswith(":task/${ClusterName}/*")
     assert actions == {"ecs:UpdateTaskProtection", "ecs:GetTaskProtection"}
@@ -78,12 +78,12 @@ def test_what_the_worker_may_tell_ecs_concerns_tasks_of_its_cluster_alone() -> N
         role: properties["ManagedPolicyArns"]
         for role, properties in resources("roles", "AWS::IAM::Role").items()
     }
-    assert [role for role, given in policies.items() if {"Ref": "ProtectionPolicy"} in given] == [
+    assert [role for role, arns in policies.items() if {"Ref": "ProtectionPolicy"} in arns] == [
         "WorkerRole"
     ]
 
 
-def test_records_are_changed_by_the_eraser_alone_and_only_in_what_may_be_erased() -> None:
+def test_only_the_eraser_can_change_records_and_only_erasable_attributes() -> None:
     changing: dict[str, list[Any]] = {}
     for policy, properties in resources("roles", "AWS::IAM::ManagedPolicy").items():
         for statement in statements(properties):
@@ -103,20 +103,20 @@ def test_records_are_changed_by_the_eraser_alone_and_only_in_what_may_be_erased(
 def _nameable(statement: dict[str, Any]) -> list[str]:
     """Return the attributes that an update may name; it must name some."""
     condition = statement["Condition"]
-    # Alone, ForAllValues holds for a request that names none.
+    # By itself, ForAllValues also matches a request that names no attribute.
     assert condition["Null"] == {"dynamodb:Attributes": "false"}
     named: list[str] = condition["ForAllValues:StringEquals"]["dynamodb:Attributes"]
     return named
 
 
-def test_publisher_can_update_nothing_but_the_end_of_a_version() -> None:
+def test_publisher_can_update_only_the_end_of_a_version() -> None:
     properties = resources("roles", "AWS::IAM::ManagedPolicy")["PublisherPolicy"]
     updates = [each for each in statements(properties) if "Condition" in each]
     assert [each["Action"] for each in updates] == [["dynamodb:PartiQLUpdate"]]
     assert _nameable(updates[0]) == ["policy_id", "version", "retired_at"]
 
 
-def test_no_role_can_overwrite_an_item_or_create_one_by_an_update() -> None:
+def test_no_role_can_overwrite_items_or_create_them_by_an_update() -> None:
     replacing = {"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "PartiQLDelete"}
     for policy in resources("roles", "AWS::IAM::ManagedPolicy"):
         if policy not in {"ProtectionPolicy", "KeyPolicy"}:
@@ -124,22 +124,22 @@ def test_no_role_can_overwrite_an_item_or_create_one_by_an_update() -> None:
                 assert not {each.partition(":")[2] for each in actions} & replacing
 
 
-def test_the_documented_permissions_of_each_role_are_those_of_the_template() -> None:
+def test_documented_permissions_of_each_role_match_the_template() -> None:
     rows = re.findall(r"^\| (\w+) \| `aup-worker .*\|$", OPERATIONS, re.MULTILINE)
     roles = {role.removesuffix("Role") for role in resources("roles", "AWS::IAM::Role")}
     assert {row.capitalize() for row in rows} == roles
     for role in roles:
         [row] = re.findall(rf"^\| {role.lower()} \|.*$", OPERATIONS, re.MULTILINE)
-        told = set(re.findall(r"`([A-Z]\w+)`", row))
+        documented = set(re.findall(r"`([A-Z]\w+)`", row))
         permitted = {
             action.partition(":")[2]
             for actions in granted(f"{role}Policy").values()
             for action in actions
         }
-        assert told == permitted
+        assert documented == permitted
 
 
-def test_each_role_has_its_own_policy_and_no_other() -> None:
+def test_each_role_has_only_its_own_policy() -> None:
     for role, properties in resources("roles", "AWS::IAM::Role").items():
         own = {"Ref": role.replace("Role", "Policy")}
         more = [{"Ref": "ProtectionPolicy"}] if role == "WorkerRole" else []

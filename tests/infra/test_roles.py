@@ -1,4 +1,4 @@
-"""The verbs work under exactly the permissions of their roles, which permit nothing else."""
+"""Every verb works with the permissions of its role, and no other action is allowed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from botocore.exceptions import ClientError
 from tests.bench.stub.certificates import make_chain
 from tests.contract.running import running_servers
 from tests.infra.stacks import Stacks, listed, resources
-from tests.process.workplace import COMMAND, DEADLINE_SECONDS, Service, acceptance, wait_until
+from tests.process.environment import COMMAND, DEADLINE_SECONDS, Service, acceptance, wait_until
 from tests.servers.launch import ministack
 from worker.domain.acceptance import Acceptance
 from worker.domain.evidence import ERASABLE, build_item
@@ -29,16 +29,16 @@ from worker.domain.evidence import ERASABLE, build_item
 pytestmark = pytest.mark.servers
 
 KEY: Final = {"user_id": {"S": "u-1"}, "policy_version": {"S": "aup#2026-01"}}
-PEOPLE: Final = ("Producer", "Replayer", "Publisher", "Auditor", "Eraser")
+ASSUMABLE_ROLES: Final = ("Producer", "Replayer", "Publisher", "Auditor", "Eraser")
 
-# The emulator asks for actions that AWS does not have, of batches of messages. Granted here alone,
-# to the roles that hold AWS's own action.
+# The emulator checks batch actions that do not exist on AWS. The tests grant them to the roles that
+# have the action of AWS.
 EMULATED_BATCHES: Final = {
     "sqs:SendMessage": "sqs:SendMessageBatch",
     "sqs:DeleteMessage": "sqs:DeleteMessageBatch",
     "sqs:ChangeMessageVisibility": "sqs:ChangeMessageVisibilityBatch",
 }
-# Everything that a record can have, and what of it the eraser may name.
+# A record with every attribute, and the attributes that the eraser may name.
 RECORD: Final = build_item(
     Acceptance.model_validate(
         {**dict.fromkeys(Acceptance.model_fields, "x"), "accepted_at": "2026-01-01T00:00:00Z",
@@ -53,13 +53,13 @@ VERSION_KEY: Final = {"policy_id": {"S": "aup"}, "version": {"S": "sealed"}}
 
 
 class Deployed(Stacks):
-    """The data and the roles, deployed, and the installed command under each role."""
+    """Stacks of data and roles, and the installed command under each role."""
 
     def __init__(self, url: str, trusted: Path) -> None:
         super().__init__(url, trusted)
         self.deploy("data")
         self.deploy("roles")
-        # As somebody pastes it.
+        # Parsed as a shell would.
         exported = shlex.split(self.outputs["Environment"])
         assert exported[0] == "export"
         self.environment = {
@@ -78,33 +78,33 @@ class Deployed(Stacks):
         self.policies = self.environment["AUP_TABLE_NAME"]
         self.queue = self.environment["AUP_QUEUE"]
         self.dead = self.environment["AUP_DEAD_LETTER_QUEUE"]
-        self._credentials = {name: self._assumed(name) for name in (*PEOPLE, "Worker")}
+        self._credentials = {name: self._assume(name) for name in (*ASSUMABLE_ROLES, "Worker")}
 
     def credentials(self, role: str) -> dict[str, str]:
-        """Give what a client of boto3 takes."""
-        given = self._credentials[role]
+        """Return the credentials of a role as arguments of a boto3 client."""
+        credentials = self._credentials[role]
         return {
-            "aws_access_key_id": given["AccessKeyId"],
-            "aws_secret_access_key": given["SecretAccessKey"],
-            "aws_session_token": given["SessionToken"],
+            "aws_access_key_id": credentials["AccessKeyId"],
+            "aws_secret_access_key": credentials["SecretAccessKey"],
+            "aws_session_token": credentials["SessionToken"],
         }
 
-    def of(self, role: str) -> dict[str, str]:
-        """Give the environment of a role."""
+    def variables_of(self, role: str) -> dict[str, str]:
+        """Return the environment variables of a role."""
         names = {name.upper(): value for name, value in self.credentials(role).items()}
         return self.environment | names
 
-    def _assumed(self, role: str) -> dict[str, str]:
+    def _assume(self, role: str) -> dict[str, str]:
         arn = self.outputs[f"{role}RoleArn"]
         if role == "Worker":
-            arn = self._twin()
-        self._grant_what_only_the_emulator_asks_for(role, arn.rpartition("/")[2])
-        answer = self.client("sts").assume_role(RoleArn=arn, RoleSessionName="test")
-        credentials: dict[str, str] = answer["Credentials"]
+            arn = self._create_assumable_worker_role()
+        self._grant_emulated_batches(role, arn.rpartition("/")[2])
+        response = self.client("sts").assume_role(RoleArn=arn, RoleSessionName="test")
+        credentials: dict[str, str] = response["Credentials"]
         return credentials
 
-    def _twin(self) -> str:
-        """Make a role of the worker's policy that a test may take; its own is for ECS alone."""
+    def _create_assumable_worker_role(self) -> str:
+        """Create a role with the policy of the worker that, unlike its role, tests can assume."""
         iam = self.client("iam")
         arn = f"arn:aws:iam::{self.client('sts').get_caller_identity()['Account']}:root"
         trust = {"Effect": "Allow", "Principal": {"AWS": arn}, "Action": "sts:AssumeRole"}
@@ -113,7 +113,7 @@ class Deployed(Stacks):
         iam.attach_role_policy(RoleName="twin", PolicyArn=self.outputs["WorkerPolicyArn"])
         return str(role["Arn"])
 
-    def _grant_what_only_the_emulator_asks_for(self, role: str, name: str) -> None:
+    def _grant_emulated_batches(self, role: str, name: str) -> None:
         iam = self.client("iam")
         arn = self.outputs[f"{role}PolicyArn"]
         version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
@@ -132,10 +132,10 @@ class Deployed(Stacks):
             )
 
     def run(self, role: str, *arguments: str, stdin: str = "") -> Any:
-        """Run a verb as a role, and give the JSON that it printed."""
+        """Run a verb with a role, and return the JSON that it prints."""
         done = subprocess.run(  # noqa: S603 - our own command
             [COMMAND, *arguments, "--json"],
-            env=self.of(role),
+            env=self.variables_of(role),
             input=stdin,
             capture_output=True,
             text=True,
@@ -146,15 +146,15 @@ class Deployed(Stacks):
         return json.loads(done.stdout)
 
     def run_together(self, *verbs: tuple[str, ...]) -> list[Any]:
-        """Run verbs at once, each a role and its arguments."""
+        """Run verbs concurrently, each given as a role and its arguments."""
         with ThreadPoolExecutor() as pool:
             return list(pool.map(lambda verb: self.run(*verb), verbs))
 
     @contextmanager
     def worker(self) -> Iterator[Service]:
-        """Run the service as the worker."""
+        """Run the service with the role of the worker until the block ends."""
         with subprocess.Popen(  # noqa: S603 - our own command
-            [COMMAND, "run"], env=self.of("Worker"), stderr=subprocess.PIPE
+            [COMMAND, "run"], env=self.variables_of("Worker"), stderr=subprocess.PIPE
         ) as process:
             try:
                 yield Service(process)
@@ -163,14 +163,14 @@ class Deployed(Stacks):
                     process.kill()
 
     def records(self) -> list[dict[str, Any]]:
-        """Read the whole table of acceptances."""
+        """Return all records."""
         items = self.client("dynamodb").scan(TableName=self.users, ConsistentRead=True)["Items"]
         return sorted(items, key=lambda item: str(item["user_id"]["S"]))
 
     def depth(self, url: str) -> int:
-        """Count what is in a queue."""
-        answer = self.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
-        attributes = answer["Attributes"]
+        """Count the messages in a queue."""
+        response = self.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+        attributes = response["Attributes"]
         names = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
         return sum(int(attributes[name]) for name in names)
 
@@ -186,35 +186,37 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         yield Deployed(url, trusted)
 
 
-def _lines() -> str:
+def _input() -> str:
     good = [acceptance(number, ip="203.0.113.7") for number in range(12)]
-    early = [acceptance(number, version="2026-02") for number in (12, 13)]
-    return "\n".join([*map(json.dumps, good + early), "not JSON"])
+    unpublished = [acceptance(number, version="2026-02") for number in (12, 13)]
+    return "\n".join([*map(json.dumps, good + unpublished), "not JSON"])
 
 
-def test_every_verb_does_its_work_under_its_role_alone(deployed: Deployed, tmp_path: Path) -> None:
+def test_every_verb_works_with_the_permissions_of_its_role(
+    deployed: Deployed, tmp_path: Path
+) -> None:
     terms = tmp_path / "aup.html"
     terms.write_text("be kind")
     deployed.environment["XDG_STATE_HOME"] = str(tmp_path / "state")
     publish = ("policy", "publish", "--policy", "aup", "--file", str(terms), "--version")
     deployed.run("Publisher", *publish, "2026-01")
     with deployed.worker() as service:
-        assert deployed.run("Producer", "push", "--no-validate", stdin=_lines())["sent"] == 15
+        assert deployed.run("Producer", "push", "--no-validate", stdin=_input())["sent"] == 15
         wait_until(lambda: len(deployed.records()) == 12, "recorded")
-        wait_until(lambda: deployed.depth(deployed.dead) == 3, "dead")
+        wait_until(lambda: deployed.depth(deployed.dead) == 3, "dead-lettered")
         deployed.run("Publisher", *publish, "2026-02")
         replay = ("replay", "--reason", "unknown_policy")
         of_version = ("--policy", "aup", "--version", "2026-01")
         export = tmp_path / "u-1.json"
-        # A look at dead letters waits for more of them; the others work meanwhile.
-        foreseen, policies, evidence, coverage, status = deployed.run_together(
+        # A scan of dead letters waits for more of them, so the others run at the same time.
+        dry_run, policies, evidence, coverage, status = deployed.run_together(
             ("Replayer", *replay, "--dry-run"),
             ("Publisher", "policy", "list"),
             ("Auditor", "accepted", "u-1", "--policy", "aup", "--verify", "--export", str(export)),
             ("Auditor", "coverage", *of_version, "--yes"),
             ("Replayer", "status"),
         )
-        assert foreseen["verdicts"] == {"would succeed": 2}
+        assert dry_run["verdicts"] == {"would succeed": 2}
         assert len(policies) == 2
         assert evidence["sound"]
         assert coverage["users"] == 12
@@ -232,11 +234,11 @@ def test_every_verb_does_its_work_under_its_role_alone(deployed: Deployed, tmp_p
 
 
 Call = tuple[str, str, dict[str, Any]]
-EVERYBODY: Final = frozenset({*PEOPLE, "Worker"})
+ALL_ROLES: Final = frozenset({*ASSUMABLE_ROLES, "Worker"})
 
 
-def _refused_to_all(deployed: Deployed) -> Iterator[Call]:
-    """Give what nobody may do: service, call and arguments."""
+def _denied_to_all(deployed: Deployed) -> Iterator[Call]:
+    """Yield what no role may do: service, call and arguments."""
     users, policies = {"TableName": deployed.users}, {"TableName": deployed.policies}
     put = {"PutRequest": {"Item": KEY}}
     value = {"ExpressionAttributeValues": {":value": {"S": "x"}}}
@@ -269,18 +271,18 @@ def _statement(
     }
 
 
-def _setting(table: str, key: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _set(table: str, key: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return the request of an UPDATE that sets one attribute."""
     return _statement("UPDATE", table, f"SET \"{name}\" = 'forged'", key)
 
 
-def _removing(table: str, key: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _remove(table: str, key: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return the request of an UPDATE that removes one attribute."""
     return _statement("UPDATE", table, f'REMOVE "{name}"', key)
 
 
-def _inserting(table: str, key: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the request of an INSERT of nothing but a key."""
+def _insert(table: str, key: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request of an INSERT of a key only."""
     names = ", ".join(f"'{name}': ?" for name in key)
     return {
         "Statement": f'INSERT INTO "{table}" VALUE {{{names}}}',
@@ -288,8 +290,8 @@ def _inserting(table: str, key: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _refused_to_most(deployed: Deployed) -> Iterator[tuple[set[str], Call]]:
-    """Give what some may do, and who."""
+def _allowed_to_some(deployed: Deployed) -> Iterator[tuple[set[str], Call]]:
+    """Yield what some roles may do, with these roles."""
     users, policies = {"TableName": deployed.users}, {"TableName": deployed.policies}
     value = {":value": {"S": "u-1"}}
     query = {
@@ -297,11 +299,11 @@ def _refused_to_most(deployed: Deployed) -> Iterator[tuple[set[str], Call]]:
         "ExpressionAttributeValues": value,
     }
     source, dead = {"QueueUrl": deployed.queue}, {"QueueUrl": deployed.dead}
-    yield {"Eraser"}, ("dynamodb", "execute_statement", _setting(deployed.users, KEY, "ip"))
-    end = _setting(deployed.policies, VERSION_KEY, "retired_at")
+    yield {"Eraser"}, ("dynamodb", "execute_statement", _set(deployed.users, KEY, "ip"))
+    end = _set(deployed.policies, VERSION_KEY, "retired_at")
     yield {"Publisher"}, ("dynamodb", "execute_statement", end)
-    yield {"Worker"}, ("dynamodb", "execute_statement", _inserting(deployed.users, KEY))
-    insert = _inserting(deployed.policies, VERSION_KEY)
+    yield {"Worker"}, ("dynamodb", "execute_statement", _insert(deployed.users, KEY))
+    insert = _insert(deployed.policies, VERSION_KEY)
     yield {"Publisher"}, ("dynamodb", "execute_statement", insert)
     yield {"Auditor"}, ("dynamodb", "scan", users)
     yield {"Auditor", "Eraser"}, ("dynamodb", "query", {**users, **query})
@@ -313,23 +315,23 @@ def _refused_to_most(deployed: Deployed) -> Iterator[tuple[set[str], Call]]:
     yield {"Worker"}, ("sqs", "send_message", {**dead, "MessageBody": "x"})
 
 
-def _refused(deployed: Deployed) -> Iterator[tuple[str, Call]]:
-    for call in _refused_to_all(deployed):
-        yield from ((role, call) for role in EVERYBODY)
-    for permitted, call in _refused_to_most(deployed):
-        yield from ((role, call) for role in EVERYBODY - permitted)
+def _denied(deployed: Deployed) -> Iterator[tuple[str, Call]]:
+    for call in _denied_to_all(deployed):
+        yield from ((role, call) for role in ALL_ROLES)
+    for permitted, call in _allowed_to_some(deployed):
+        yield from ((role, call) for role in ALL_ROLES - permitted)
 
 
-def test_whatever_else_a_role_tries_is_refused(deployed: Deployed) -> None:
+def test_every_other_action_of_a_role_is_denied(deployed: Deployed) -> None:
     before = deployed.records(), deployed.depth(deployed.queue), deployed.depth(deployed.dead)
     permitted = []
     clients = {
         (role, service): deployed.client(service, deployed.credentials(role))
-        for role in EVERYBODY
+        for role in ALL_ROLES
         for service in ("dynamodb", "sqs")
     }
-    tried = list(_refused(deployed))
-    for role, (service, call, arguments) in tried:
+    calls = list(_denied(deployed))
+    for role, (service, call, arguments) in calls:
         try:
             getattr(clients[role, service], call)(**arguments)
         except ClientError as error:
@@ -337,19 +339,19 @@ def test_whatever_else_a_role_tries_is_refused(deployed: Deployed) -> None:
                 continue
         permitted.append((role, call, arguments))
     assert not permitted
-    assert len(tried) > 100
+    assert len(calls) > 100
     assert before == (
         deployed.records(), deployed.depth(deployed.queue), deployed.depth(deployed.dead)
     )  # fmt: skip
 
 
 def _code(call: Callable[..., dict[str, Any]], request: Mapping[str, Any]) -> str:
-    """Make a call, and return the code of its error or nothing."""
+    """Make a call, and return the code of its error, or an empty string."""
     try:
-        answer = call(**request)
+        response = call(**request)
     except ClientError as error:
         return str(error.response["Error"]["Code"])
-    (response,) = answer.get("Responses", [{}])
+    (response,) = response.get("Responses", [{}])
     return str(response.get("Error", {}).get("Code", ""))
 
 
@@ -357,22 +359,22 @@ def _naming(
     table: str, key: Mapping[str, Any], name: str, allowed: str
 ) -> Iterator[dict[str, Any]]:
     """Yield every UPDATE that names an attribute: sets it, removes it, or asks for it."""
-    yield _setting(table, key, name)
-    yield _removing(table, key, name)
+    yield _set(table, key, name)
+    yield _remove(table, key, name)
     yield _statement("UPDATE", table, f"SET {name} = 'forged'", key)
     yield _statement("UPDATE", table, f'REMOVE "{allowed}" REMOVE "{name}"', key)
     yield _statement("UPDATE", table, f'REMOVE "{allowed}"', key, f' AND "{name}" IS MISSING')
 
 
-def _all_denied(client: Any, requests: Iterable[dict[str, Any]]) -> None:
-    """Try statements alone and in a batch."""
+def _assert_all_denied(client: Any, requests: Iterable[dict[str, Any]]) -> None:
+    """Assert that statements are denied, alone and in a batch."""
     for request in requests:
         assert _code(client.execute_statement, request).startswith("AccessDenied"), request
         batch = {"Statements": [request]}
         assert _code(client.batch_execute_statement, batch).startswith("AccessDenied"), request
 
 
-def test_eraser_can_name_no_other_attribute_of_a_record(deployed: Deployed) -> None:
+def test_eraser_cannot_name_other_attributes_of_a_record(deployed: Deployed) -> None:
     administrator = deployed.client("dynamodb")
     typed = {name: TypeSerializer().serialize(value) for name, value in RECORD.items()}
     item = {**typed, "user_id": {"S": "u-sealed"}}
@@ -382,17 +384,17 @@ def test_eraser_can_name_no_other_attribute_of_a_record(deployed: Deployed) -> N
     forbidden = item.keys() - key.keys() - ERASABLE_ATTRIBUTES
     assert {"record_sha256", "record_id", "extra", "ip_commitment", "ip_reduced"} < forbidden
     for name in sorted({*forbidden, "anything_else"}):
-        _all_denied(eraser, _naming(deployed.users, key, name, "ip"))
+        _assert_all_denied(eraser, _naming(deployed.users, key, name, "ip"))
     found = administrator.get_item(TableName=deployed.users, Key=key, ConsistentRead=True)
     assert found["Item"] == item
-    # What is allowed does pass: it is the attributes that were refused.
+    # Allowed attributes succeed, so the denials are due to the attributes.
     for name in sorted(ERASABLE_ATTRIBUTES):
-        removing = _removing(deployed.users, key, name)
-        assert _code(eraser.execute_statement, removing) == ""
+        request = _remove(deployed.users, key, name)
+        assert _code(eraser.execute_statement, request) == ""
     administrator.delete_item(TableName=deployed.users, Key=key)
 
 
-def test_eraser_and_publisher_can_create_nothing_by_an_update(deployed: Deployed) -> None:
+def test_eraser_and_publisher_cannot_create_items_by_an_update(deployed: Deployed) -> None:
     before = deployed.records()
     for role, table, key, name in (
         ("Eraser", deployed.users, KEY, "ip"),
@@ -400,14 +402,14 @@ def test_eraser_and_publisher_can_create_nothing_by_an_update(deployed: Deployed
     ):
         client = deployed.client("dynamodb", deployed.credentials(role))
         absent = {each: {"S": "absent"} for each in key}
-        for request in (_setting(table, absent, name), _removing(table, absent, name)):
+        for request in (_set(table, absent, name), _remove(table, absent, name)):
             assert _code(client.execute_statement, request) == "ConditionalCheckFailedException"
-        answer = deployed.client("dynamodb").get_item(TableName=table, Key=absent)
-        assert "Item" not in answer
+        response = deployed.client("dynamodb").get_item(TableName=table, Key=absent)
+        assert "Item" not in response
     assert deployed.records() == before
 
 
-def test_publisher_can_overwrite_no_version(deployed: Deployed) -> None:
+def test_publisher_cannot_overwrite_a_version(deployed: Deployed) -> None:
     administrator = deployed.client("dynamodb")
     policies = deployed.policies
     texts = ("title", "content_sha256", "published_at", "effective_at")
@@ -415,24 +417,24 @@ def test_publisher_can_overwrite_no_version(deployed: Deployed) -> None:
     administrator.put_item(TableName=policies, Item=item)
     publisher = deployed.client("dynamodb", deployed.credentials("Publisher"))
     for name in (*texts, "anything_else"):
-        _all_denied(publisher, _naming(policies, VERSION_KEY, name, "retired_at"))
-    again = _inserting(policies, VERSION_KEY)
-    assert _code(publisher.execute_statement, again) == "DuplicateItemException"
+        _assert_all_denied(publisher, _naming(policies, VERSION_KEY, name, "retired_at"))
+    repeated = _insert(policies, VERSION_KEY)
+    assert _code(publisher.execute_statement, repeated) == "DuplicateItemException"
     found = administrator.get_item(TableName=policies, Key=VERSION_KEY, ConsistentRead=True)
     assert found["Item"] == item
-    end = _setting(policies, VERSION_KEY, "retired_at")
+    end = _set(policies, VERSION_KEY, "retired_at")
     assert _code(publisher.execute_statement, end) == ""
     administrator.delete_item(TableName=policies, Key=VERSION_KEY)
 
 
-def test_nobody_but_an_ecs_task_takes_the_role_of_the_worker(deployed: Deployed) -> None:
+def test_only_ecs_tasks_can_assume_the_role_of_the_worker(deployed: Deployed) -> None:
     with pytest.raises(ClientError, match="not authorized to perform: sts:AssumeRole"):
         deployed.client("sts").assume_role(
             RoleArn=deployed.outputs["WorkerRoleArn"], RoleSessionName="test"
         )
 
 
-def test_a_queue_refuses_plain_http_whoever_asks(request: pytest.FixtureRequest) -> None:
+def test_queues_deny_plain_http(request: pytest.FixtureRequest) -> None:
     stacks = Stacks(running_servers(request.config).url("ministack_enforcing"))
     outputs = stacks.deploy("data", "aup-plain", Name="plain")
     sqs = stacks.client("sqs")
@@ -441,6 +443,6 @@ def test_a_queue_refuses_plain_http_whoever_asks(request: pytest.FixtureRequest)
             sqs.send_message(QueueUrl=url, MessageBody="x")
 
 
-def test_the_roles_are_those_that_are_tested_here() -> None:
+def test_every_role_of_the_template_is_tested() -> None:
     roles = {each.removesuffix("Role") for each in resources("roles", "AWS::IAM::Role")}
-    assert roles == {*PEOPLE, "Worker"}
+    assert roles == {*ASSUMABLE_ROLES, "Worker"}

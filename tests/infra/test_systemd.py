@@ -1,4 +1,4 @@
-"""The service on a real systemd, installed as infra/README.md describes."""
+"""The service on a real systemd, installed as described in infra/README.md."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from typing import Any, Final
 
 import pytest
 
-from tests.infra.host import CLONE, Host, booted, wait_until, why_not
-from tests.process.workplace import Workplace, body
+from tests.infra.host import CLONE, Host, booted, reason_unavailable, wait_until
+from tests.process.environment import Environment, body
 from tests.servers.launch import moto
 
 pytestmark = [
     pytest.mark.hosts,
     pytest.mark.timeout(300),
-    pytest.mark.skipif(why_not() is not None, reason=f"no systemd is booted: {why_not()}"),
+    pytest.mark.skipif(
+        reason_unavailable() is not None, reason=f"cannot boot systemd: {reason_unavailable()}"
+    ),
 ]
 
 _PROBE: Final = Path(__file__).with_name("sandbox_probe.py")
@@ -35,7 +37,7 @@ class Worker:
         self.unit = f"aup-worker@{name}.service"
 
     def change(self, *lines: str) -> None:
-        """Change this instance alone, as an operator would."""
+        """Add a drop-in for this instance, as an operator would."""
         text = "\n".join(["[Service]", *lines, ""])
         self.host.run("mkdir", "-p", f"/etc/systemd/system/{self.unit}.d")
         self.host.write(f"/etc/systemd/system/{self.unit}.d/test.conf", text)
@@ -46,7 +48,7 @@ class Worker:
         assert done.returncode == 0, [each["MESSAGE"] for each in self.journal()]
 
     def stop(self) -> dict[str, Any]:
-        """Stop it; give its last figures, whose books must balance."""
+        """Stop it, and return its final figures."""
         self.host.run("systemctl", "stop", self.unit)
         assert self.show("Result") == "success"
         assert self.show("ExecMainStatus") == "0"
@@ -56,8 +58,8 @@ class Worker:
         return self.host.show(self.unit, what)
 
     def kill(self, number: signal.Signals) -> None:
-        how = [f"--signal={number.name}", "--kill-whom=main"]
-        self.host.run("systemctl", "kill", *how, self.unit)
+        options = [f"--signal={number.name}", "--kill-whom=main"]
+        self.host.run("systemctl", "kill", *options, self.unit)
 
     def journal(self) -> list[dict[str, str]]:
         self.host.run("journalctl", "--sync")
@@ -65,14 +67,14 @@ class Worker:
         return [json.loads(line) for line in read.stdout.splitlines()]
 
     def log(self) -> list[dict[str, Any]]:
-        """Give what the worker itself wrote."""
-        ours = [each for each in self.journal() if each["_TRANSPORT"] == "stdout"]
-        assert {each["SYSLOG_IDENTIFIER"] for each in ours} <= {f"aup-worker@{self.name}"}
-        return [json.loads(each["MESSAGE"]) for each in ours]
+        """Return the log lines of the worker itself."""
+        own_lines = [each for each in self.journal() if each["_TRANSPORT"] == "stdout"]
+        assert {each["SYSLOG_IDENTIFIER"] for each in own_lines} <= {f"aup-worker@{self.name}"}
+        return [json.loads(each["MESSAGE"]) for each in own_lines]
 
-    def wait_for_restart(self, why: str) -> None:
-        wait_until(lambda: self.show("NRestarts") == "1", f"{self.unit}: started again {why}")
-        wait_until(lambda: self.show("ActiveState") == "active", f"{self.unit}: ready again {why}")
+    def wait_for_restart(self, reason: str) -> None:
+        wait_until(lambda: self.show("NRestarts") == "1", f"{self.unit}: restarted {reason}")
+        wait_until(lambda: self.show("ActiveState") == "active", f"{self.unit}: ready {reason}")
 
 
 @pytest.fixture(scope="module")
@@ -90,54 +92,56 @@ def url() -> Iterator[str]:
 
 
 @pytest.fixture
-def workplace(host: Host, url: str) -> Workplace:
-    """Give queues and tables, and tell all workers of the host about them."""
-    place = Workplace(url)
-    place.set_up()
-    own = {"PATH", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
-    settings = [f"{name}={text}" for name, text in place.environment.items() if name not in own]
+def environment(host: Host, url: str) -> Environment:
+    """Create queues and tables, and configure all workers of the host with them."""
+    environment = Environment(url)
+    environment.set_up()
+    excluded = {"PATH", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    settings = [
+        f"{name}={text}" for name, text in environment.variables.items() if name not in excluded
+    ]
     host.write("/etc/aup-worker/aup-worker.env", "\n".join([*settings, ""]))
-    return place
+    return environment
 
 
 def _events(first: int, count: int) -> Counter[str]:
     return Counter(f"e-{number}" for number in range(first, first + count))
 
 
-def test_it_is_started_after_its_first_poll_logs_json_and_drains_when_stopped(
-    host: Host, workplace: Workplace
+def test_unit_is_active_after_its_first_poll_logs_json_and_drains_on_stop(
+    host: Host, environment: Environment
 ) -> None:
     worker = Worker(host, "1")
     worker.start()
-    began, ready = (
+    started_at, ready = (
         int(worker.show(f"{what}TimestampMonotonic")) for what in ("ExecMainStart", "ActiveEnter")
     )
-    assert ready - began >= int(workplace.environment["AUP_WAIT_SECONDS"]) * 1e6
+    assert ready - started_at >= int(environment.variables["AUP_WAIT_SECONDS"]) * 1e6
     assert worker.show("StatusText").startswith("ready; ")
 
-    workplace.send(*(body(number) for number in range(40)))
-    wait_until(lambda: workplace.recorded().total() > 0, "the first messages are recorded")
+    environment.send(*(body(number) for number in range(40)))
+    wait_until(lambda: environment.recorded().total() > 0, "the first messages are recorded")
     figures = worker.stop()
     assert figures["balanced"]
     assert figures["held"] == 0
-    recorded = workplace.recorded()
-    assert recorded.total() + workplace.visible("AUP_QUEUE") == 40, "no message is left in flight"
+    recorded = environment.recorded()
+    assert recorded.total() + environment.visible("AUP_QUEUE") == 40, "no message is in flight"
     assert recorded == _events(0, 40) & recorded
 
 
-def test_two_workers_of_one_host_share_the_load(host: Host, workplace: Workplace) -> None:
+def test_two_workers_on_one_host_share_the_load(host: Host, environment: Environment) -> None:
     workers = [Worker(host, name) for name in ("2", "3")]
     for worker in workers:
         worker.start()
-    assert len({worker.show("UID") for worker in workers}) == 2, "each is a user of its own"
+    assert len({worker.show("UID") for worker in workers}) == 2, "each runs as a different user"
     sent = 0
     deadline = time.monotonic() + 30
     shares = Counter[str]()
     while len(shares) < 2 or sent < 60:
-        assert time.monotonic() < deadline, f"one worker takes everything: {shares}"
-        workplace.send(*(body(number) for number in range(sent, sent + 20)))
+        assert time.monotonic() < deadline, f"one worker received everything: {shares}"
+        environment.send(*(body(number) for number in range(sent, sent + 20)))
         sent += 20
-        wait_until(lambda: workplace.recorded().total() == sent, "all are recorded")  # noqa: B023
+        wait_until(lambda: environment.recorded().total() == sent, "all are recorded")  # noqa: B023
         shares += Counter(
             worker.name
             for worker in workers
@@ -146,12 +150,10 @@ def test_two_workers_of_one_host_share_the_load(host: Host, workplace: Workplace
     figures = [worker.stop() for worker in workers]
     assert [each["balanced"] for each in figures] == [True, True]
     assert min(each["received"] for each in figures) > 0
-    assert workplace.recorded() == _events(0, sent)
+    assert environment.recorded() == _events(0, sent)
 
 
-def test_one_that_hangs_is_ended_by_the_watchdog_and_one_that_is_killed_starts_again(
-    host: Host, workplace: Workplace
-) -> None:
+def test_hung_worker_and_killed_worker_are_restarted(host: Host, environment: Environment) -> None:
     hung, killed = Worker(host, "hung"), Worker(host, "killed")
     hung.change("WatchdogSec=2", "RestartSec=100ms")
     killed.change("RestartSec=100ms")
@@ -162,26 +164,26 @@ def test_one_that_hangs_is_ended_by_the_watchdog_and_one_that_is_killed_starts_a
     killed.wait_for_restart("after SIGKILL")
     hung.wait_for_restart("by the watchdog")
     assert any("Watchdog timeout" in str(each["MESSAGE"]) for each in hung.journal())
-    workplace.send(*(body(number) for number in range(20)))
-    wait_until(lambda: workplace.recorded() == _events(0, 20), "they work again")
+    environment.send(*(body(number) for number in range(20)))
+    wait_until(lambda: environment.recorded() == _events(0, 20), "both work again")
     for worker in (hung, killed):
         assert worker.stop()["balanced"]
 
 
-def test_wrong_settings_are_not_tried_again(host: Host, workplace: Workplace) -> None:
-    assert workplace.environment
+def test_invalid_settings_do_not_restart_the_unit(host: Host, environment: Environment) -> None:
+    assert environment.variables
     worker = Worker(host, "wrong")
     worker.change("RestartSec=100ms")
     host.write("/etc/aup-worker/wrong.env", "AUP_SLOTS=none\n")
     assert host.run("systemctl", "start", worker.unit, check=False).returncode != 0
     wait_until(lambda: worker.show("ActiveState") == "failed", "it failed")
     assert (worker.show("ExecMainStatus"), worker.show("NRestarts")) == ("2", "0")
-    said = [str(each["MESSAGE"]) for each in worker.journal()]
-    assert any("AUP_SLOTS=none" in each for each in said)
+    messages = [str(each["MESSAGE"]) for each in worker.journal()]
+    assert any("AUP_SLOTS=none" in each for each in messages)
 
 
-def test_the_sandbox_holds(host: Host, workplace: Workplace) -> None:
-    assert workplace.environment
+def test_sandbox_denies_every_attempt(host: Host, environment: Environment) -> None:
+    assert environment.variables
     worker = Worker(host, "probe")
     host.write("/opt/aup-worker/probe.py", _PROBE.read_text())
     worker.change(
@@ -194,5 +196,5 @@ def test_the_sandbox_holds(host: Host, workplace: Workplace) -> None:
     (found,) = worker.log()
     assert found.pop("uid") not in {0, 65534}
     assert found.pop("keys") == _KEYS
-    assert [name for name, said in found.items() if said == "allowed"] == [], found
+    assert [name for name, messages in found.items() if messages == "allowed"] == [], found
     assert len(found) >= 20

@@ -1,4 +1,4 @@
-"""The templates, deployed: every resource as it must be, and fit for the worker's own settings."""
+"""The deployed templates: properties of resources, and consistency with the settings."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from worker.cli.app import VERBS
 from worker.observability import emf
 from worker.settings import AWSSettings, Settings, load, variable
 
-# What moto's CloudFormation does not make; other tests here read the templates, and cfn-lint
-# checks each property of these.
+# Not created by the CloudFormation of moto; other tests read the templates, and cfn-lint checks
+# the properties of these types.
 UNKNOWN_TO_MOTO: Final = {
     "AWS::ApplicationAutoScaling::ScalableTarget",
     "AWS::ApplicationAutoScaling::ScalingPolicy",
@@ -38,12 +38,12 @@ def stacks() -> Iterator[Stacks]:
             ec2.create_subnet(VpcId=vpc, CidrBlock=block)["Subnet"]["SubnetId"] for block in blocks
         ]
         routes = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
-        where = {"VpcId": vpc, "SubnetIds": ",".join(subnets)}
+        network = {"VpcId": vpc, "SubnetIds": ",".join(subnets)}
         stacks.deploy("data")
         stacks.deploy("roles")
-        stacks.deploy("service", **where, Image=IMAGE)
+        stacks.deploy("service", **network, Image=IMAGE)
         stacks.deploy("alarms", ClusterName="aup-worker", ServiceName="aup-service")
-        stacks.deploy("endpoints", **where, RouteTableIds=routes)
+        stacks.deploy("endpoints", **network, RouteTableIds=routes)
         stacks.deploy("scaling")
         stacks.deploy("data", "own-key", Name="own-key", KmsKeyArn=KEY, WarmWriteUnits="20000")
         stacks.deploy("roles", "own-roles", DataStack="own-key", KmsKeyArn=KEY)
@@ -53,14 +53,14 @@ def stacks() -> Iterator[Stacks]:
 def _attributes(stacks: Stacks, name: str) -> dict[str, Any]:
     sqs = stacks.client("sqs")
     url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
-    answer = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
-    attributes: dict[str, Any] = answer["Attributes"]
+    response = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+    attributes: dict[str, Any] = response["Attributes"]
     return attributes
 
 
 def _task(stacks: Stacks) -> dict[str, Any]:
-    answer = stacks.client("ecs").describe_task_definition(taskDefinition="aup-service")
-    task: dict[str, Any] = answer["taskDefinition"]
+    response = stacks.client("ecs").describe_task_definition(taskDefinition="aup-service")
+    task: dict[str, Any] = response["taskDefinition"]
     return task
 
 
@@ -69,19 +69,19 @@ def _container(stacks: Stacks) -> dict[str, Any]:
     return dict(container)
 
 
-def test_every_resource_but_those_that_moto_does_not_know_is_made(stacks: Stacks) -> None:
+def test_every_resource_that_moto_supports_is_created(stacks: Stacks) -> None:
     cloudformation = stacks.client("cloudformation")
     missing = set()
     for name in NAMES:
-        answer = cloudformation.describe_stack_resources(StackName=f"aup-{name}")
-        made = {each.get("LogicalResourceId") for each in answer["StackResources"]}
+        response = cloudformation.describe_stack_resources(StackName=f"aup-{name}")
+        created = {each.get("LogicalResourceId") for each in response["StackResources"]}
         for each, resource in template(name)["Resources"].items():
-            if each not in made and "Condition" not in resource:
+            if each not in created and "Condition" not in resource:
                 missing.add(resource["Type"])
     assert missing == UNKNOWN_TO_MOTO
 
 
-def test_the_queue_keeps_four_days_and_hands_over_to_dead_letters_that_keep_fourteen(
+def test_retention_is_four_days_for_the_queue_and_fourteen_for_dead_letters(
     stacks: Stacks,
 ) -> None:
     queue = _attributes(stacks, "aup-acceptances")
@@ -101,7 +101,7 @@ def test_the_queue_keeps_four_days_and_hands_over_to_dead_letters_that_keep_four
         assert attributes["VisibilityTimeout"] == "120"
 
 
-def test_a_key_of_ones_own_encrypts_queues_and_tables(stacks: Stacks) -> None:
+def test_customer_managed_key_encrypts_queues_and_tables(stacks: Stacks) -> None:
     for name in ("own-key-acceptances", "own-key-acceptances-dead"):
         attributes = _attributes(stacks, name)
         assert attributes["KmsMasterKeyId"] == KEY
@@ -116,14 +116,14 @@ def test_a_key_of_ones_own_encrypts_queues_and_tables(stacks: Stacks) -> None:
 
 
 @pytest.mark.parametrize("kind", ["AWS::SQS::Queue", "AWS::DynamoDB::Table"])
-def test_what_holds_evidence_outlives_its_stack(kind: str) -> None:
+def test_queues_and_tables_are_retained_when_their_stack_is_deleted(kind: str) -> None:
     kept = [each for each in template("data")["Resources"].values() if each["Type"] == kind]
     assert len(kept) == 2
     for resource in kept:
         assert resource["DeletionPolicy"] == resource["UpdateReplacePolicy"] == "Retain"
 
 
-def test_both_queues_and_both_tables_refuse_plain_http() -> None:
+def test_queues_and_tables_deny_plain_http() -> None:
     queues = resources("data", "AWS::SQS::QueuePolicy").values()
     tables = resources("data", "AWS::DynamoDB::Table").values()
     documents = [each["PolicyDocument"] for each in queues]
@@ -136,13 +136,13 @@ def test_both_queues_and_both_tables_refuse_plain_http() -> None:
         assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 
 
-def test_the_tables_are_on_demand_recoverable_and_protected(stacks: Stacks) -> None:
+def test_tables_are_on_demand_recoverable_and_protected(stacks: Stacks) -> None:
     dynamodb = stacks.client("dynamodb")
     keys = {}
     for name in ("aup-policies", "aup-acceptances"):
         table = dynamodb.describe_table(TableName=name)["Table"]
         assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
-        assert table["DeletionProtectionEnabled"] in {True, "true"}  # moto keeps the text
+        assert table["DeletionProtectionEnabled"] in {True, "true"}  # moto stores the text
         keys[name] = [each["AttributeName"] for each in table["KeySchema"]]
     assert keys == {
         "aup-policies": ["policy_id", "version"],
@@ -153,7 +153,7 @@ def test_the_tables_are_on_demand_recoverable_and_protected(stacks: Stacks) -> N
         assert recovery == {"PointInTimeRecoveryEnabled": True}
 
 
-def test_the_container_writes_nowhere_is_nobody_and_has_an_init(stacks: Stacks) -> None:
+def test_container_is_read_only_unprivileged_and_has_an_init(stacks: Stacks) -> None:
     container = _container(stacks)
     assert container["readonlyRootFilesystem"] is True
     assert container["privileged"] is False
@@ -164,7 +164,7 @@ def test_the_container_writes_nowhere_is_nobody_and_has_an_init(stacks: Stacks) 
     }
 
 
-def test_the_environment_of_the_container_is_one_that_the_worker_takes(
+def test_environment_of_the_container_is_valid(
     stacks: Stacks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     container = _container(stacks)
@@ -182,19 +182,19 @@ def test_the_environment_of_the_container_is_one_that_the_worker_takes(
     assert int(redrive["maxReceiveCount"]) >= settings.max_attempts + 2
 
 
-def test_a_drain_as_long_as_the_template_permits_ends_before_ecs_kills(stacks: Stacks) -> None:
+def test_longest_drain_ends_before_ecs_sends_sigkill(stacks: Stacks) -> None:
     longest = template("service")["Parameters"]["DrainTimeoutSeconds"]["MaxValue"]
     assert longest < _container(stacks)["stopTimeout"] <= 120
 
 
-def test_the_health_check_is_a_verb_of_the_command(stacks: Stacks) -> None:
+def test_health_check_is_a_verb_of_the_command(stacks: Stacks) -> None:
     container = _container(stacks)
     assert container["healthCheck"]["command"] == ["CMD", "aup-worker", "health"]
     assert {"health", "run"} <= set(VERBS)
     assert [*container["entryPoint"], *container["command"]] == ["aup-worker", "run"]
 
 
-def test_the_logs_end_after_a_month(stacks: Stacks) -> None:
+def test_logs_are_retained_for_a_month(stacks: Stacks) -> None:
     options = _container(stacks)["logConfiguration"]["options"]
     groups = stacks.client("logs").describe_log_groups()["logGroups"]
     kept = {group["logGroupName"]: group.get("retentionInDays") for group in groups}
@@ -202,12 +202,12 @@ def test_the_logs_end_after_a_month(stacks: Stacks) -> None:
 
 
 def _service(kind: str) -> dict[str, Any]:
-    """Give what moto takes and does not tell."""
+    """Return properties that moto accepts but does not return."""
     [properties] = resources("service", f"AWS::ECS::{kind}").values()
     return properties
 
 
-def test_the_service_keeps_one_task_off_spot_and_rolls_back_what_does_not_start() -> None:
+def test_service_keeps_one_on_demand_task_and_rolls_back_failed_deployments() -> None:
     service = _service("Service")
     first, rest = service["CapacityProviderStrategy"]
     assert first == {"CapacityProvider": "FARGATE", "Base": 1, "Weight": 1}
@@ -217,10 +217,10 @@ def test_the_service_keeps_one_task_off_spot_and_rolls_back_what_does_not_start(
     deployment = service["DeploymentConfiguration"]
     assert deployment["DeploymentCircuitBreaker"] == {"Enable": True, "Rollback": True}
     assert deployment["MinimumHealthyPercent"] == 100
-    assert "DesiredCount" not in service, "an update would undo what scaling has set"
+    assert "DesiredCount" not in service, "an update would reset the number of tasks"
 
 
-def test_the_task_is_the_workers_on_either_architecture() -> None:
+def test_task_has_the_role_of_the_worker_on_both_architectures() -> None:
     task = _service("TaskDefinition")
     assert task["RequiresCompatibilities"] == ["FARGATE"]
     assert task["TaskRoleArn"] == {"Fn::ImportValue": {"Fn::Sub": "${RolesStack}-WorkerRoleArn"}}
@@ -230,12 +230,12 @@ def test_the_task_is_the_workers_on_either_architecture() -> None:
     assert allowed == ["ARM64", "X86_64"]
 
 
-def test_the_cluster_tells_how_many_tasks_run() -> None:
+def test_cluster_reports_the_number_of_running_tasks() -> None:
     settings = _service("Cluster")["ClusterSettings"]
     assert settings == [{"Name": "containerInsights", "Value": "enabled"}]
 
 
-def test_the_endpoints_lead_to_these_queues_and_tables_alone(stacks: Stacks) -> None:
+def test_endpoints_allow_only_these_queues_and_tables(stacks: Stacks) -> None:
     found = stacks.client("ec2").describe_vpc_endpoints()["VpcEndpoints"]
     by_service = {each["ServiceName"].split("us-east-1.")[-1]: each for each in found}
     assert set(by_service) >= {"sqs", "dynamodb", "logs", "ecr.api", "ecr.dkr", "s3"}
@@ -244,7 +244,7 @@ def test_the_endpoints_lead_to_these_queues_and_tables_alone(stacks: Stacks) -> 
     assert ":table/aup-policies" in policies["dynamodb"]
 
 
-def test_every_setting_that_infra_names_exists() -> None:
+def test_every_setting_named_in_infra_exists() -> None:
     known = {
         variable(model, field) for model in (AWSSettings, Settings) for field in model.model_fields
     }
@@ -259,7 +259,7 @@ def test_every_setting_that_infra_names_exists() -> None:
 
 
 def _metrics(value: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Find the metrics of alarms and scaling: namespace, name, dimensions."""
+    """Yield the metrics of alarms and scaling: namespace, name and dimensions."""
     if isinstance(value, dict):
         if "MetricName" in value:
             dimensions = {each["Name"]: each["Value"] for each in value["Dimensions"]}
@@ -272,32 +272,34 @@ def _metrics(value: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
             yield from _metrics(each)
 
 
-OURS: Final = str({"Ref": "EmfNamespace"})
+OWN_NAMESPACE: Final = str({"Ref": "EmfNamespace"})
 
 
-def test_alarms_watch_metrics_that_the_worker_writes_under_their_dimensions() -> None:
-    ours = [each for each in _metrics(template("alarms")["Resources"]) if each[0] == OURS]
-    assert {name for _, name, _ in ours} == {"BooksBalanced", "Ready"}
-    for _, name, dimensions in ours:
+def test_alarms_use_metrics_and_dimensions_that_the_worker_writes() -> None:
+    own_metrics = [
+        each for each in _metrics(template("alarms")["Resources"]) if each[0] == OWN_NAMESPACE
+    ]
+    assert {name for _, name, _ in own_metrics} == {"BooksBalanced", "Ready"}
+    for _, name, dimensions in own_metrics:
         assert name in emf._UNITS
         assert list(dimensions) == ["queue"]
     default = template("alarms")["Parameters"]["EmfNamespace"]["Default"]
     assert default == Settings.model_fields["emf_namespace"].default
 
 
-def test_the_dashboard_shows_metrics_that_exist(stacks: Stacks) -> None:
+def test_dashboard_shows_existing_metrics(stacks: Stacks) -> None:
     cloudwatch = stacks.client("cloudwatch")
     body = json.loads(cloudwatch.get_dashboard(DashboardName="aup-alarms")["DashboardBody"])
     shown = [row for widget in body["widgets"] for row in widget["properties"]["metrics"]]
-    ours = [row for row in shown if row[0] == "AUPWorker"]
-    assert len(ours) >= 8
-    for _, name, dimension, queue, _ in ours:
+    own_metrics = [row for row in shown if row[0] == "AUPWorker"]
+    assert len(own_metrics) >= 8
+    for _, name, dimension, queue, _ in own_metrics:
         assert name in emf._UNITS
         assert (dimension, queue) == ("queue", "aup-acceptances")
     assert "${" not in json.dumps(body)
 
 
-def test_there_is_an_alarm_for_whatever_needs_a_person() -> None:
+def test_there_is_an_alarm_for_everything_that_needs_an_operator() -> None:
     alarms = resources("alarms", "AWS::CloudWatch::Alarm")
     assert set(alarms) == {
         "Backlog",
@@ -312,7 +314,7 @@ def test_there_is_an_alarm_for_whatever_needs_a_person() -> None:
     }
     for name, alarm in alarms.items():
         assert "AlarmActions" in alarm, name
-        # No news is bad news of workers, and good news of everything else.
+        # Missing data is an alarm only for metrics that every worker writes.
         missing = "breaching" if name in {"NoTasks", "NoReadyWorker"} else "notBreaching"
         assert alarm["TreatMissingData"] == missing, name
     assert (alarms["DeadLetters"]["Threshold"], alarms["DeadLetters"]["EvaluationPeriods"]) == (
@@ -321,7 +323,7 @@ def test_there_is_an_alarm_for_whatever_needs_a_person() -> None:
     )
 
 
-def test_scaling_follows_the_backlog_of_each_running_task_and_keeps_one() -> None:
+def test_scaling_follows_the_backlog_per_running_task_and_keeps_one_task() -> None:
     policies = resources("scaling", "AWS::ApplicationAutoScaling::ScalingPolicy")
     tracking = policies["BacklogPolicy"]["TargetTrackingScalingPolicyConfiguration"]
     metrics = {each["Id"]: each for each in tracking["CustomizedMetricSpecification"]["Metrics"]}
@@ -335,20 +337,20 @@ def test_scaling_follows_the_backlog_of_each_running_task_and_keeps_one() -> Non
     assert parameters["MinTasks"]["Default"] == parameters["MinTasks"]["MinValue"] == 1
 
 
-def test_outputs_are_commands_that_the_documents_explain(stacks: Stacks) -> None:
+def test_outputs_are_documented_commands(stacks: Stacks) -> None:
     documents = "".join((INFRA / name).read_text() for name in ("README.md", "operations.md"))
     for name, verb in (("Push", "push"), ("Replay", "replay"), ("Publish", "policy publish")):
         assert f"aup-worker {verb} " in stacks.outputs[name]
         assert f"aup-worker {verb} " in documents
 
 
-def test_a_template_fits_what_cloudformation_takes() -> None:
-    # Inline, as `aws cloudformation deploy` sends it without a bucket.
+def test_templates_are_within_the_size_limit_of_cloudformation() -> None:
+    # The limit for templates that `aws cloudformation deploy` sends without a bucket.
     for name in NAMES:
         assert len(text(name).encode()) <= 51_200
 
 
-def test_every_exception_from_the_audit_has_its_reason() -> None:
+def test_every_exception_from_checkov_has_a_reason() -> None:
     reasons = [
         exception["comment"]
         for name in NAMES
@@ -359,9 +361,9 @@ def test_every_exception_from_the_audit_has_its_reason() -> None:
     assert all(reasons)
 
 
-def test_the_task_runs_as_the_user_of_the_image() -> None:
+def test_task_runs_as_the_user_of_the_image() -> None:
     dockerfile = INFRA / "Dockerfile"
     if not dockerfile.exists():
-        pytest.skip("infra/Dockerfile is not there")
+        pytest.skip("infra/Dockerfile is missing")
     [container] = _service("TaskDefinition")["ContainerDefinitions"]
     assert f"USER {container['User']}" in dockerfile.read_text().splitlines()

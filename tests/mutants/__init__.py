@@ -1,1 +1,1 @@
-"""Break the worker on purpose, one fault at a time, and see a test notice each."""
+"""Mutation tests: deliberate faults in the worker, each of which must make a test fail."""

@@ -1,4 +1,4 @@
-"""Try out every mutant: `python -m tests.mutants [-j 2] [WORD ...]`."""
+"""Command that tries every mutant: `python -m tests.mutants [-j 2] [WORD ...]`."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from queue import SimpleQueue
 
 from tests.mutants.catalogue import MUTANTS
 from tests.mutants.mutant import Mutant, copy_project
-from tests.mutants.report import progress, say, summary, table
-from tests.mutants.trial import Verdict, run_unchanged, try_out
+from tests.mutants.report import log, progress, summary, table
+from tests.mutants.trial import TrialResult, run_unchanged, try_mutant
 
 _ROOT = Path(__file__).parents[2]
 
 
 def main() -> int:
-    """Kill all mutants, or say which live, and return the exit code."""
+    """Try all mutants, report which survive, and return the exit code."""
     arguments = _arguments()
     mutants = [each for each in MUTANTS if all(word in each.name for word in arguments.words)]
     if not mutants:
-        say("no mutant has all of these words in its name")
+        log("no mutant name contains all of these words")
         return 2
-    began_at = time.monotonic()
+    started_at = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         trees = _copies(Path(folder), min(arguments.jobs, len(mutants)))
-        say(f"running the tests of {len(mutants)} mutants on the code as it is")
+        log(f"running the tests of {len(mutants)} mutants on the unchanged code")
         broken = run_unchanged(mutants, trees[0])
         if broken:
-            say(f"without any fault, {broken} fails already: mend that first")
+            log(f"{broken} fails on the unchanged code; fix it first")
             return 1
-        verdicts = list(_tried_out(mutants, trees))
-    verdicts.sort(key=lambda verdict: mutants.index(verdict.mutant))
-    sys.stdout.write(table(verdicts) + "\n\n")
-    sys.stdout.write(summary(verdicts, time.monotonic() - began_at) + "\n")
-    return 0 if all(verdict.is_killed for verdict in verdicts) else 1
+        results = list(_try_all(mutants, trees))
+    results.sort(key=lambda result: mutants.index(result.mutant))
+    sys.stdout.write(table(results) + "\n\n")
+    sys.stdout.write(summary(results, time.monotonic() - started_at) + "\n")
+    return 0 if all(result.is_killed for result in results) else 1
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=main.__doc__)
-    parser.add_argument("-j", "--jobs", type=int, default=2, help="mutants at once (2)")
-    parser.add_argument("words", nargs="*", help="only mutants whose names hold these words")
+    parser.add_argument("-j", "--jobs", type=int, default=2, help="Mutants to run in parallel (2).")
+    parser.add_argument("words", nargs="*", help="Only mutants whose names contain these words.")
     arguments = parser.parse_args()
     if arguments.jobs < 1:
         parser.error("-j: must be 1 or more")
@@ -61,23 +61,23 @@ def _copies(folder: Path, count: int) -> list[Path]:
     return [first, *others]
 
 
-def _tried_out(mutants: Sequence[Mutant], trees: Sequence[Path]) -> Iterator[Verdict]:
-    """Give verdicts as they come; every tree holds one mutant at a time."""
-    free: SimpleQueue[Path] = SimpleQueue()
+def _try_all(mutants: Sequence[Mutant], trees: Sequence[Path]) -> Iterator[TrialResult]:
+    """Yield results as they complete; each tree contains one mutant at a time."""
+    free_trees: SimpleQueue[Path] = SimpleQueue()
     for tree in trees:
-        free.put(tree)
+        free_trees.put(tree)
 
-    def trial(mutant: Mutant) -> Verdict:
-        tree = free.get()
+    def trial(mutant: Mutant) -> TrialResult:
+        tree = free_trees.get()
         try:
-            return try_out(mutant, tree)
+            return try_mutant(mutant, tree)
         finally:
-            free.put(tree)
+            free_trees.put(tree)
 
     with ThreadPoolExecutor(len(trees)) as pool:
-        trials = [pool.submit(trial, mutant) for mutant in mutants]
+        futures = [pool.submit(trial, mutant) for mutant in mutants]
         try:
-            for number, done in enumerate(as_completed(trials), start=1):
+            for number, done in enumerate(as_completed(futures), start=1):
                 progress(number, len(mutants), done.result())
                 yield done.result()
         finally:
@@ -88,5 +88,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        say("interrupted")
+        log("interrupted")
         sys.exit(130)

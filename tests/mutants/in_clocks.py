@@ -1,4 +1,4 @@
-"""Faults in what depends on the time: this host's clock must decide nothing."""
+"""Faults in code that depends on time; the clock of the host must not decide anything."""
 
 from __future__ import annotations
 
@@ -16,84 +16,84 @@ _RECORD_TESTS: Final = ("tests/unit/pipeline/test_record.py", "-k", "version")
 
 MUTANTS: Final = (
     Mutant(
-        "this host's clock decides what is in the future",
+        "the clock of the host decides what is in the future",
         _DECODE,
         "passed = (self._sqs_clock.passed, message.sent_at)",
         "passed = (self._now(),)",
         _DECODE_TESTS,
     ),
     Mutant(
-        "the future dead-lettered while the clocks contradict each other",
+        "a future time is dead-lettered while clocks disagree",
         _DECODE,
         "            if not uncertainty:\n                raise",
         "            if self._now():\n                raise",
         _DECODE_TESTS,
     ),
     Mutant(
-        "attempts exhausted by a wrong clock",
+        "a wrong clock exhausts the attempts",
         _DECODE,
         'return Outcome.returned(f"{error.detail}; {uncertainty}", self._return_seconds)',
         'return Outcome.returned(f"{error.detail}; {uncertainty}", 0.0)',
         _DECODE_TESTS,
     ),
     Mutant(
-        "a version waited for by this host's clock",
+        "the clock of the host decides the wait for a version",
         "worker/pipeline/assembly.py",
         "Recorder(store, settings, state, sqs_clock.now,",
         "Recorder(store, settings, state, now,",
         ("tests/simulation/test_clocks.py", "-k", "version"),
     ),
     Mutant(
-        "a wait for a version that exceeds the time left",
+        "a wait for a version exceeds the remaining time",
         _ADMISSION,
         "delay = min(max(backoff_seconds, remaining / 2 ** (receives_left - 1)), remaining)",
         "delay = max(backoff_seconds, remaining / 2 ** (receives_left - 1))",
         _RECORD_TESTS,
     ),
     Mutant(
-        "a last wait rounded down",
+        "the last wait is rounded down",
         _ADMISSION,
         "float(ceil(delay)) if delay == remaining else delay",
         "delay",
         _RECORD_TESTS,
     ),
     Mutant(
-        "a Date header believed against all other evidence",
+        "a Date header that contradicts all others is trusted",
         _CLOCK,
         "        if is_first or self._exact:\n            return None",
         "        if False:\n            return None",
         _CLOCK_TESTS,
     ),
     Mutant(
-        "a Date header believed with which AWS would have refused the request",
+        "a Date header with which AWS would reject the signature is trusted",
         _CLOCK,
         "return stated if plausible else None",
         "return stated",
         _CLOCK_TESTS,
     ),
     Mutant(
-        "any receive taken for the first",
+        "any receive counts as the first",
         _CLOCK,
         "message.receive_count == 1 and ",
         "",
         _CLOCK_TESTS,
     ),
     Mutant(
-        "an estimate that does not advance",
+        "the clock estimate does not advance",
         _CLOCK,
         "return datetime.fromtimestamp(self._offset + self._clock(), UTC)",
         "return self.passed",
         _CLOCK_TESTS,
     ),
     Mutant(
-        "contradictory times without a remark",
+        "contradictory times are not noted",
         _CHECK,
         "if seconds < -tolerance_seconds:",
         "if False:",
         ("tests/unit/operations/evidence/test_verification.py",),
     ),
     Mutant(
-        "a wait for a killed replay that grows with a jump of the clock",
+        "the wait for a killed replay grows with a clock jump",
         "worker/operations/dead_letters/journal.py",
         "min(self._visibility_timeout, self.hidden_until - now)",
         "(self.hidden_until - now)",

@@ -1,4 +1,4 @@
-"""Faults around the pipeline: delays, settings, signals, giving up."""
+"""Faults around the pipeline: delays, settings, signals and giving up."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _RETRY_TESTS: Final = ("tests/unit/runtime/test_retry.py",)
 
 MUTANTS: Final = (
     Mutant(
-        "a backoff without a cap",
+        "backoff has no maximum",
         _RETRY,
         "min(self.cap_seconds, self.base_seconds * 2.0 ** min(failures - 1, 60))",
         "self.base_seconds * 2.0 ** min(failures - 1, 60)",
         _RETRY_TESTS,
     ),
     Mutant(
-        "a backoff without jitter",
+        "backoff has no jitter",
         _RETRY,
         "return random_unit() * ceiling",
         "return ceiling",
@@ -53,28 +53,28 @@ MUTANTS: Final = (
         _RETRY_TESTS,
     ),
     Mutant(
-        "settings that contradict each other unchecked",
+        "contradictory settings are not rejected",
         "worker/settings.py",
         "problems += contradictions(settings)",
         "pass",
         ("tests/unit/test_settings.py",),
     ),
     Mutant(
-        "more attempts than the queue's redrive policy leaves",
+        "more attempts than the redrive policy allows",
         "worker/operations/doctor/queues.py",
         "return min(settings.max_attempts, max(1, state.max_receive_count - 1))",
         "return min(settings.max_attempts, state.max_receive_count)",
         ("tests/unit/operations/doctor/test_preflight.py",),
     ),
     Mutant(
-        "a second signal ignored",
+        "the second signal is ignored",
         "worker/service.py",
         "main.cancel()",
         "pass",
         ("tests/unit/test_service.py", "-k", "signal"),
     ),
     Mutant(
-        "a signal ignored",
+        "a signal is ignored",
         "worker/service.py",
         "        stopping.set()\n        _log",
         "        _log",
@@ -116,21 +116,21 @@ MUTANTS: Final = (
         ("tests/unit/runtime/test_streams.py", "-k", "incomplete"),
     ),
     Mutant(
-        "a watchdog that waits for its own message",
+        "the watchdog waits for its own message",
         "worker/runtime/loop_watchdog.py",
         "writing.join(_MESSAGE_SECONDS)",
         "writing.join()",
         ("tests/unit/runtime/test_loop_watchdog.py", "-k", "stderr"),
     ),
     Mutant(
-        "as many silent connections as there are descriptors",
+        "idle connections are unlimited",
         "worker/observability/endpoints.py",
         "            _abort(oldest)\n",
         "            pass\n",
         ("tests/unit/observability/test_endpoints.py", "-k", "silent"),
     ),
     Mutant(
-        "access denied for ever",
+        "denied access never ends the run",
         "worker/pipeline/access_watch.py",
         "if status.denied_seconds >= self._seconds:",
         "if False:",
@@ -144,49 +144,49 @@ MUTANTS: Final = (
         ("tests/unit/runtime/test_loop_watchdog.py",),
     ),
     Mutant(
-        "the last of two equal names becomes evidence",
+        "the last of two duplicate names becomes evidence",
         "worker/domain/strict_json.py",
         "if 2 * _strings_of(data) != _unescaped_quotes(raw):",
         "if False:",
         ("tests/unit/domain/test_strict_json.py",),
     ),
     Mutant(
-        "an escaped backslash taken for the escape of a quote",
+        "an escaped backslash is read as the escape of a quote",
         "worker/domain/strict_json.py",
         'raw.replace(b"\\\\\\\\", b"") if b"\\\\\\\\" in raw else raw',
         "raw",
         ("tests/unit/domain/test_strict_json.py",),
     ),
     Mutant(
-        "strings in nested values not counted",
+        "strings in nested values are not counted",
         "worker/domain/strict_json.py",
         "            count += _strings_of(each)",
         "            count += len(each)",
         ("tests/unit/domain/test_strict_json.py",),
     ),
     Mutant(
-        "an edit decides which of two equal names is kept",
+        "an edit decides which of two duplicate names is kept",
         "worker/domain/strict_json.py",
         "object_pairs_hook=_unique, ",
         "",
         ("tests/unit/operations/dead_letters/test_edit.py",),
     ),
     Mutant(
-        "control characters in identifiers",
+        "control characters in identifiers are accepted",
         "worker/domain/policy.py",
         "    if _CONTROL.search(text):",
         "    if False:",
         ("tests/unit/domain/test_envelope.py",),
     ),
     Mutant(
-        "a leap second at any time of day",
+        "a leap second is accepted at any time of day",
         "worker/domain/acceptance.py",
         "    if minute % _DAY_MINUTES != _LEAP_SECOND_MINUTE:",
         "    if False:",
         ("tests/unit/domain/test_acceptance.py",),
     ),
     Mutant(
-        "the offset of a leap second with the wrong sign",
+        "the offset of a leap second has the wrong sign",
         "worker/domain/acceptance.py",
         'minutes if offset[0] == "+" else -minutes',
         'minutes if offset[0] == "-" else -minutes',
@@ -200,21 +200,21 @@ MUTANTS: Final = (
         ("tests/unit/aws/test_client.py", "-k", "certificates"),
     ),
     Mutant(
-        "an endpoint without a host",
+        "an endpoint without a host is accepted",
         "worker/settings.py",
         "    if not host:",
         "    if False:",
         ("tests/unit/test_settings.py", "-k", "endpoint"),
     ),
     Mutant(
-        "a queue given as ARN",
+        "a queue given as ARN is accepted",
         "worker/settings.py",
         'if name.startswith("arn:"):',
         "if False:",
         ("tests/unit/test_settings.py", "-k", "queue"),
     ),
     Mutant(
-        "keys blamed by a server without STS",
+        "a server without STS fails the identity check",
         "worker/operations/doctor/account.py",
         "return unknown(check, str(error), _STS_REMEDY)",
         "return failed(check, str(error), _REMEDY)",

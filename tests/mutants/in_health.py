@@ -1,4 +1,4 @@
-"""Faults in the bounds on memory, in recovery, and in what is told of the whole."""
+"""Faults in memory limits, recovery, access and health."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _SLOTS_TESTS: Final = ("tests/unit/pipeline/test_slots.py",)
 
 _MEMORY: Final = (
     Mutant(
-        "memory that nobody counts",
+        "memory is not counted",
         _RECEIVE,
         "            slot.fill(message.memory_bytes)\n",
         "",
         _RECEIVE_TESTS,
     ),
     Mutant(
-        "memory without a bound",
+        "memory is unlimited",
         _SLOTS,
         "return min(limit, self.free, fitting) if fitting >= least else 0",
         "return min(limit, self.free)",
         _SLOTS_TESTS,
     ),
     Mutant(
-        "a poll that brings small messages keeps the room of large ones",
+        "a poll of small messages keeps memory reserved for large ones",
         _SLOTS,
         "self.bytes_in_flight += size_bytes - reserved_bytes",
         "self.bytes_in_flight += max(0, size_bytes - reserved_bytes)",
@@ -51,14 +51,14 @@ _MEMORY: Final = (
         _SLOTS_TESTS,
     ),
     Mutant(
-        "room that a poll left over wakes nobody",
+        "memory released by a poll wakes no waiter",
         _SLOTS,
         "        if size_bytes < reserved_bytes:\n            self._wake_next()\n",
         "",
         _SLOTS_TESTS,
     ),
     Mutant(
-        "a poll that waits where just enough has room",
+        "a poll waits although there is just enough memory",
         _SLOTS,
         "if fitting >= least else 0",
         "if fitting > least else 0",
@@ -68,56 +68,56 @@ _MEMORY: Final = (
 
 _PROGRESS: Final = (
     Mutant(
-        "a standstill that nobody ends",
+        "missing progress does not end the run",
         _SUPERVISOR,
         'self._state.give_up(GaveUpError("; ".join(reasons)))',
         "pass",
         _SUPERVISOR_TESTS,
     ),
     Mutant(
-        "an idle queue taken for a standstill",
+        "an idle queue counts as missing progress",
         _HEALTH,
         "self.polled_at = self._progressed_at = self._clock()",
         "self.polled_at = self._clock()",
         _HEALTH_TESTS,
     ),
     Mutant(
-        "an outage taken for a standstill",
+        "an outage counts as missing progress",
         _RECORD,
         "            self._health.progressed()\n",
         "",
         _SUPERVISOR_TESTS,
     ),
     Mutant(
-        "a leaked slot that nobody notices",
+        "a leaked slot is not detected",
         _HEALTH,
         "if filled != held or not self._accounting.is_balanced:",
         "if not self._accounting.is_balanced:",
         _HEALTH_TESTS,
     ),
     Mutant(
-        "readiness that stays away",
+        "readiness never returns",
         _ACCESS,
         "        self.error = None\n",
         "",
         _HEALTH_TESTS,
     ),
     Mutant(
-        "readiness that nobody is told of",
+        "a change of readiness is not logged",
         _SUPERVISOR,
         '_log.warning("not ready", why=reasons)',
         "pass",
         _SUPERVISOR_TESTS,
     ),
     Mutant(
-        "an outage met by every poller",
+        "every poller calls AWS during an outage",
         _RECEIVE,
         "                self._wanted = 1\n",
         "",
         _RECEIVE_TESTS,
     ),
     Mutant(
-        "a message in no known form ends the poller",
+        "a message of an unknown form ends the poller",
         "worker/aws/sqs.py",
         "except MALFORMED as error:",
         "except ZeroDivisionError as error:",
@@ -127,28 +127,28 @@ _PROGRESS: Final = (
 
 _CONNECTIONS: Final = (
     Mutant(
-        "a pool smaller than the calls under way",
+        "the connection pool is smaller than the number of calls",
         "worker/aws/queue_lookup.py",
         "pool=4 * settings.settle_concurrency",
         "pool=4 * settings.settle_concurrency - 1",
         (*_CONNECTION_TESTS, "-k", "every_bound"),
     ),
     Mutant(
-        "polls on the common pool",
+        "polls share the common connection pool",
         "worker/aws/queue_lookup.py",
         "open_caller(poll_client, ",
         "open_caller(client, ",
         (*_CONNECTION_TESTS, "-k", "every_bound"),
     ),
     Mutant(
-        "lookups without a bound",
+        "lookups are unlimited",
         "worker/repository/acceptances.py",
         "        async with self._lookups:\n            existing",
         "        if True:\n            existing",
         (*_CONNECTION_TESTS, "-k", "every_bound"),
     ),
     Mutant(
-        "reads of policies without a bound",
+        "policy reads are unlimited",
         "worker/repository/policies.py",
         "        async with self._reads:\n",
         "        if True:\n",
@@ -158,7 +158,7 @@ _CONNECTIONS: Final = (
 
 _ELSEWHERE: Final = (
     Mutant(
-        "a redelivery dropped while the first is held",
+        "a redelivery is dropped while the first message is held",
         "worker/pipeline/in_flight.py",
         "        self._accounting.open()\n        lease",
         "        if message.message_id in self._leases._by_message:\n            slot.release()\n"
@@ -166,14 +166,14 @@ _ELSEWHERE: Final = (
         ("tests/pitfalls/test_leases.py", "-k", "old_handle"),
     ),
     Mutant(
-        "leases that end before the drain",
+        "leases end before the drain",
         _SUPERVISOR,
         "                    await self._drain(receiver)\n",
         "                    leases.cancel()\n                    await self._drain(receiver)\n",
         ("tests/pitfalls/test_leases.py", "-k", "through_the_drain"),
     ),
     Mutant(
-        "a poll that waits for its batch",
+        "a poll waits for its batch to finish",
         _RECEIVE,
         "            self._accept(message, slot)\n",
         "            self._accept(message, slot)\n        while self._slots.filled:\n"
@@ -212,7 +212,7 @@ _ACCESS_DENIED: Final = (
         ("tests/unit/repository/test_tables.py", "-k", "observed"),
     ),
     Mutant(
-        "a success that clears the trouble of another operation",
+        "success of one operation clears the problem of another",
         _ACCESS,
         "        status = self._statuses.get(operation)\n",
         "        for each in self._statuses.values():\n            each.clear()\n"
@@ -220,21 +220,21 @@ _ACCESS_DENIED: Final = (
         _ACCESS_TESTS,
     ),
     Mutant(
-        "denied entries of a batch that others hide",
+        "denied entries of a batch are hidden by others",
         _ACCESS,
         "        if denials:\n",
         "        if denials and len(errors) == len(results):\n",
         _ACCESS_TESTS,
     ),
     Mutant(
-        "access that no call tries any more is not probed",
+        "access is not probed once no call tries it",
         _ACCESS,
         "and status.observed_at <= stale",
         "and False",
         _ACCESS_TESTS,
     ),
     Mutant(
-        "a probe that misleads is believed for ever",
+        "a misleading probe is trusted for ever",
         _ACCESS,
         "status.misleading_passes += 1",
         "pass",
@@ -255,7 +255,7 @@ _ACCESS_DENIED: Final = (
         _RECEIVE_TESTS,
     ),
     Mutant(
-        "a message whose delete is denied is let go at once",
+        "a message whose delete is denied is released at once",
         _SETTLE,
         "if await self._access_may_return(lease):\n                        continue",
         "if False:\n                        continue",
@@ -276,21 +276,21 @@ _ACCESS_DENIED: Final = (
         _SETTLE_TESTS,
     ),
     Mutant(
-        "dead letters remembered without a bound",
+        "remembered dead letters are unlimited",
         _SETTLE,
         "            self._dead_lettered.popitem(last=False)\n",
         "            pass\n",
         _SETTLE_TESTS,
     ),
     Mutant(
-        "missing permissions not looked for at the start",
+        "missing permissions are not detected at startup",
         "worker/operations/doctor/preflight.py",
         "    if denied:\n",
         "    if False:\n",
         ("tests/unit/operations/doctor/test_preflight.py",),
     ),
     Mutant(
-        "an operation that the server lacks is tried for ever",
+        "an operation that the server lacks is retried for ever",
         "worker/aws/error_codes.py",
         "        (AWSUnsupportedError, _UNSUPPORTED),\n",
         "",

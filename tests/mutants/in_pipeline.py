@@ -1,4 +1,4 @@
-"""Faults from the poll to the decision: slots, leases, gathering, the drain."""
+"""Faults from receive to decision: slots, leases, batching and the drain."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ _DUE: Final = (
 
 _GATHERING: Final = (
     Mutant(
-        "a dropped last flush",
+        "the last flush is dropped",
         _BATCHER,
         "if self._waiting:\n            self._send_due()",
         "if len(self._waiting) >= self._max_entries:\n            self._send_due()",
         _BATCHER_TESTS,
     ),
     Mutant(
-        "the same key twice in a batch",
+        "a batch contains the same key twice",
         _BATCHER,
         "if (waiting.key is not None and waiting.key in keys) or not fits:",
         "if not fits:",
         _BATCHER_TESTS,
     ),
     Mutant(
-        "unlimited batches in flight",
+        "batches in flight are unlimited",
         _BATCHER,
         "while self._waiting and len(self._in_flight) < self.concurrency:",
         "while self._waiting:",
         _BATCHER_TESTS,
     ),
     Mutant(
-        "small batches after fast responses",
+        "fast responses lead to small batches",
         _BATCHER,
         "self._waiting[0].since if self._in_flight else self._last_sent_at",
         "self._waiting[0].since if self._in_flight else -1.0",
         _BATCHER_TESTS,
     ),
     Mutant(
-        "an entry's exception returned as its result",
+        "the exception of an entry is returned as its result",
         _BATCHER,
         "if isinstance(result, Exception):",
         "if False:",
@@ -76,21 +76,21 @@ _GATHERING: Final = (
 
 _RECEIVING: Final = (
     Mutant(
-        "a slot that a poll did not fill is not released",
+        "an unused slot of a poll is not released",
         _RECEIVE,
         "                slot.release()",
         "                pass",
         _RECEIVE_TESTS,
     ),
     Mutant(
-        "a poll cancelled on stop",
+        "a stop cancels polls",
         _RECEIVE,
         "                return await self._receive(slots)",
         "                return bool(await unless_stopped(self._stopping, self._receive(slots)))",
         _RECEIVE_TESTS,
     ),
     Mutant(
-        "empty polls without pause",
+        "empty polls repeat without a pause",
         _RECEIVE,
         "                if is_empty and early > 0:",
         "                if is_empty and early > 60:",
@@ -111,21 +111,21 @@ _RECEIVING: Final = (
         ("tests/unit/pipeline/test_slots.py",),
     ),
     Mutant(
-        "a breaker that never opens",
+        "the circuit breaker never opens",
         "worker/pipeline/breaker.py",
         "self._closed.clear()",
         "pass",
         ("tests/unit/pipeline/test_breaker.py",),
     ),
     Mutant(
-        "a breaker that never closes",
+        "the circuit breaker never closes",
         "worker/pipeline/breaker.py",
         "self._consecutive = 0\n        self._closed.set()",
         "self._consecutive = 0",
         ("tests/unit/pipeline/test_breaker.py",),
     ),
     Mutant(
-        "an open breaker that stops no poll",
+        "an open circuit breaker stops no poll",
         _RECEIVE,
         "if not self._breaker.is_open:",
         "if True:",
@@ -135,7 +135,7 @@ _RECEIVING: Final = (
 
 _LEASES: Final = (
     Mutant(
-        "an extension after settling",
+        "a lease is extended after settlement",
         _LEASE,
         "        self._leases.release(self)\n",
         "",
@@ -149,14 +149,14 @@ _LEASES: Final = (
         (_DUE,),
     ),
     Mutant(
-        "an extension under way is not waited for",
+        "settlement does not wait for an extension in flight",
         _LEASE,
         "await asyncio.wait([self.extending])",
         "pass",
         _LEASE_TESTS,
     ),
     Mutant(
-        "a lease never extended",
+        "a lease is never extended",
         _SUPERVISOR,
         "self._leases.run(), name=",
         "asyncio.Event().wait(), name=",
@@ -170,21 +170,21 @@ _LEASES: Final = (
         _LEASE_TESTS,
     ),
     Mutant(
-        "a failed extension swallowed",
+        "a failed extension is ignored",
         _LEASE,
         "if error is None:",
         "if True:",
         _LEASE_TESTS,
     ),
     Mutant(
-        "an extension that counts from its answer",
+        "an extension is counted from its response",
         _LEASE,
         "lease.expires_at = requested_at + self.seconds",
         "lease.expires_at = asyncio.get_running_loop().time() + self.seconds",
         _LEASE_TESTS,
     ),
     Mutant(
-        "leases extended long before they fall due",
+        "leases are extended long before they are due",
         _LEASE,
         "min(1.0, self.seconds / 8)",
         "self.seconds / 8",
@@ -194,56 +194,56 @@ _LEASES: Final = (
 
 _CARRYING: Final = (
     Mutant(
-        "a slot not released",
+        "a slot is not released",
         _PROCESS,
         "async with slot:",
         "if slot:",
         (*_PROCESS_TESTS, "-k", "recorded_once"),
     ),
     Mutant(
-        "a delete before the write",
+        "a message is deleted before the write",
         _PROCESS,
         "async with slot:\n                outcome",
         "async with slot:\n                await self._settler._delete(lease, None); outcome",
         (*_PROCESS_TESTS, *_SUPERVISOR_TESTS, "-k", "at_any_moment or faults_of_every_kind"),
     ),
     Mutant(
-        "accounting not closed",
+        "accounting is not updated",
         _PROCESS,
         "self._metrics.accounting.close(outcome)",
         "pass",
         (*_PROCESS_TESTS, "-k", "recorded_once"),
     ),
     Mutant(
-        "what was not started is begun after the stop",
+        "queued messages are started after the stop",
         _PROCESS,
         "if self._state.stopping.is_set():\n                return Outcome",
         "if False:\n                return Outcome",
         (*_SUPERVISOR_TESTS, "-k", "last_poll"),
     ),
     Mutant(
-        "a drain without a deadline",
+        "the drain has no deadline",
         _SUPERVISOR,
         "await self._in_flight.wait(max(0.0, deadline - loop.time()))",
         "await self._in_flight.wait(1e9)",
         (*_SUPERVISOR_TESTS, "-k", "drain_timeout or unresponsive"),
     ),
     Mutant(
-        "a settling without a deadline after the drain",
+        "settlement after the drain has no deadline",
         _SUPERVISOR,
         "await self._in_flight.wait(0.8 * grace_seconds)",
         "await self._in_flight.wait(1e9)",
         (*_SUPERVISOR_TESTS, "-k", "drain_timeout or unresponsive"),
     ),
     Mutant(
-        "a stage that failed goes unnoticed",
+        "a failed stage is not detected",
         _SUPERVISOR,
         'self._state.give_up(GaveUpError(f"stage',
         'repr(GaveUpError(f"stage',
         (*_SUPERVISOR_TESTS, "-k", "stage"),
     ),
     Mutant(
-        "what is settling never leaves the set that a late drain cancels",
+        "settled messages stay in the set that a late drain cancels",
         _IN_FLIGHT,
         "        del self._undecided[lease]\n",
         "        pass\n",

@@ -1,4 +1,4 @@
-"""Faults in what operators see, and in what the evidence proves."""
+"""Faults in observability and evidence."""
 
 from __future__ import annotations
 
@@ -25,77 +25,77 @@ _PRIVACY_TESTS: Final = ("tests/unit/domain/test_privacy.py",)
 
 _MONITORING: Final = (
     Mutant(
-        "a watchdog fed by time and not by progress",
+        "the watchdog is notified by time instead of progress",
         _SYSTEMD,
         "return self._stopping or not self._service.why_not_live()",
         "return True",
         _SYSTEMD_TESTS,
     ),
     Mutant(
-        "a drain that systemd may kill",
+        "systemd may kill a drain",
         _SYSTEMD,
         "extends = self._stopping or not self._ready",
         "extends = not self._ready",
         _SYSTEMD_TESTS,
     ),
     Mutant(
-        "ready before the first poll",
+        "the service is ready before the first poll",
         _SYSTEMD,
         "if not self._ready and not self._stopping and self._is_started():",
         "if not self._ready and not self._stopping:",
         _SYSTEMD_TESTS,
     ),
     Mutant(
-        "a watchdog meant for another process",
+        "the watchdog of another process is used",
         _SYSTEMD,
         "if watched_pid != str(os.getpid()) or not microseconds.isdecimal()",
         "if not microseconds.isdecimal()",
         _SYSTEMD_TESTS,
     ),
     Mutant(
-        "protection from scale-in that is never renewed",
+        "scale-in protection is never renewed",
         _ECS,
         "return True if since is None or now - since >= self._minutes * 30 else None",
         "return True if since is None else None",
         _ECS_TESTS,
     ),
     Mutant(
-        "protection from scale-in that is never released",
+        "scale-in protection is never released",
         _ECS,
         "return None if self._protected_at is None else False",
         "return None",
         _ECS_TESTS,
     ),
     Mutant(
-        "protection that misses messages between two looks",
+        "scale-in protection misses messages between two checks",
         _ECS,
         "if accounting.held or accounting.received != self._received:",
         "if accounting.held:",
         _ECS_TESTS,
     ),
     Mutant(
-        "a refusal in an answer of status 200 passes for success",
+        "a failure in a response with status 200 counts as success",
         _ECS,
         "        if failure:\n            return _reason(failure)\n",
         "",
         _ECS_TESTS,
     ),
     Mutant(
-        "sums in the place of what was added since the last line",
+        "metrics contain totals instead of differences",
         _EMF,
         "received = current.received - before.received",
         "received = current.received",
         _EMF_TESTS,
     ),
     Mutant(
-        "reasons against readiness under status 200",
+        "an unready service responds with status 200",
         _ENDPOINTS,
         "status=503 if reasons else 200",
         "status=200",
         _ENDPOINTS_TESTS,
     ),
     Mutant(
-        "metrics that tell nothing before the first event",
+        "metrics are missing before the first event",
         _PROMETHEUS,
         "((reason.value, accounting.dead_by_reason[reason.value]) for reason in Reason),",
         "sorted(accounting.dead_by_reason.items()),",
@@ -105,14 +105,14 @@ _MONITORING: Final = (
 
 _PROOF: Final = (
     Mutant(
-        "a scan that heeds no rate",
+        "a table scan ignores its rate",
         _COVERAGE,
         "while (left := self._free_at - self._clock()) > 0:",
         "while (left := self._free_at - self._clock()) > 1e9:",
         _COVERAGE_TESTS,
     ),
     Mutant(
-        "a throttled page is passed over",
+        "a throttled page is skipped",
         _COVERAGE,
         "RetryPolicy(attempts=12, ",
         "RetryPolicy(attempts=1, ",
@@ -133,7 +133,7 @@ _PROOF: Final = (
         _PRIVACY_TESTS,
     ),
     Mutant(
-        "a record without its reductions",
+        "a record lacks its reductions",
         _PRIVACY,
         '        reductions["ip"] = OMITTED if changes["ip"] is None else TRUNCATED\n',
         "",

@@ -1,4 +1,4 @@
-"""Faults in what is seen of queues and workers: its cost, its truth, and how it ends."""
+"""Faults in the status of queues and workers: cost, correctness and exit."""
 
 from __future__ import annotations
 
@@ -13,56 +13,56 @@ _STATUS_TESTS: Final = ("tests/unit/operations/status/test_observer.py",)
 
 MUTANTS: Final = (
     Mutant(
-        "CloudWatch asked at every look",
+        "CloudWatch is called in every interval",
         _STATUS,
         "now - self._ages_at >= AGES_INTERVAL_SECONDS",
         "now >= self._ages_at",
         _STATUS_TESTS,
     ),
     Mutant(
-        "dead letters looked through without a bound",
+        "scans of dead letters are unlimited",
         _STATUS,
         "counts.total() >= limit or ",
         "",
         _STATUS_TESTS,
     ),
     Mutant(
-        "dead letters looked through while others hold some",
+        "dead letters are scanned while another scan holds some",
         _STATUS,
         " and not dead.in_flight",
         "",
         _STATUS_TESTS,
     ),
     Mutant(
-        "a look that counts against the letters of a queue with a redrive policy",
+        "a scan counts as a receive on a queue with a redrive policy",
         _STATUS,
         "if dead.max_receive_count is not None:",
         "if dead.max_receive_count == 0:",
         _STATUS_TESTS,
     ),
     Mutant(
-        "an interruption that reaches a look",
+        "an interruption reaches a scan",
         _STATUS,
         "await asyncio.shield(asyncio.gather(*self._background.values()))",
         "await asyncio.gather(*self._background.values())",
         _STATUS_TESTS,
     ),
     Mutant(
-        "rates over the new start of a worker",
+        "rates are calculated across a restart of a worker",
         _SCRAPE,
         "if seconds <= 0 or min(increases.values()) < 0:",
         "if seconds <= 0:",
         ("tests/unit/operations/status/test_scrape.py",),
     ),
     Mutant(
-        "AWS asked about queues that are elsewhere",
+        "CloudWatch is called for queues on another endpoint",
         _CLOUDWATCH,
         "return host is None or host.endswith(_AWS_HOSTS) or configured",
         "return True",
         ("tests/unit/aws/test_cloudwatch.py",),
     ),
     Mutant(
-        "a zsh that completes from the second Tab on",
+        "zsh completes only from the second Tab",
         "worker/cli/completion.py",
         "  _aup_worker_completion\nelse",
         "  true\nelse",

@@ -1,4 +1,4 @@
-"""Faults in what follows messages: spans, and the lines of the log."""
+"""Faults in spans and log lines of messages."""
 
 from __future__ import annotations
 
@@ -16,63 +16,63 @@ _EXPORT_TESTS: Final = ("tests/unit/observability/test_trace_export.py",)
 
 MUTANTS: Final = (
     Mutant(
-        "a body in the log",
+        "a body is logged",
         "worker/pipeline/process.py",
         "            receive_count=message.receive_count,\n",
         "            receive_count=message.receive_count,\n            body=message.body,\n",
         ("tests/unit/pipeline/test_process.py::test_valid_messages_are_recorded_once_and_deleted",),
     ),
     Mutant(
-        "a line for one message that does not say which event",
+        "a line about one message lacks its event id",
         "worker/pipeline/lease.py",
         '            "event_id": self.event_id,\n',
         "",
         ("tests/unit/pipeline/test_settle.py",),
     ),
     Mutant(
-        "a call that serves many is part of the first one's trace",
+        "a call for several messages belongs to the trace of the first",
         _TRACING,
         "parent: Context | None = NO_PARENT,",
         "parent: Context | None = None,",
         _TESTS,
     ),
     Mutant(
-        "X-Ray's header passed over",
+        "the X-Ray header is ignored",
         _CONTEXT,
         '_xray_origin(message.trace_header or "")',
         "None",
         _CONTEXT_TESTS,
     ),
     Mutant(
-        "a message grown beyond what SQS takes by its trace",
+        "a trace context makes a message exceed the SQS limit",
         _CONTEXT,
         "added <= free and not",
         "not",
         _CONTEXT_TESTS,
     ),
     Mutant(
-        "an eleventh attribute",
+        "an eleventh attribute is added",
         _CONTEXT,
         "fits = added <= free and not candidate.why_refused(max_bytes)",
         "fits = added <= free",
         _CONTEXT_TESTS,
     ),
     Mutant(
-        "a dead message whose span is no failure",
+        "the span of a dead-lettered message has no error",
         _TRACING,
         "if outcome.kind is OutcomeKind.DEAD_LETTERED and outcome.reason is not None:",
         "if outcome.kind is OutcomeKind.RETURNED and outcome.reason is not None:",
         _TESTS,
     ),
     Mutant(
-        "complaints about a collector without end",
+        "a failing collector is logged without end",
         _EXPORT,
         "if now >= self._quiet_until:",
         "if True:",
         _EXPORT_TESTS,
     ),
     Mutant(
-        "traces that nobody asked for",
+        "traces are exported without being configured",
         "worker/observability/background.py",
         'return exporter != "none" if exporter else any(map(environment.get, endpoints))',
         'return exporter != "none"',

@@ -1,4 +1,4 @@
-"""Faults in what is made of malformed responses: on connections, in batches, in logs."""
+"""Faults in the handling of malformed responses: connections, batches and logs."""
 
 from __future__ import annotations
 
@@ -15,56 +15,56 @@ _WRITES_TESTS: Final = ("tests/unit/repository/test_writes.py",)
 
 _CONNECTIONS: Final = (
     Mutant(
-        "bytes on an idle connection kept for the next request",
+        "bytes on an idle connection are kept for the next request",
         _CONNECTION,
         "        if not self._expecting:\n            self._refuse",
         '        if data == b"never":\n            self._refuse',
         (_MISBEHAVING, "-k", "idle_connection"),
     ),
     Mutant(
-        "a connection used again with bytes unread",
+        "a connection with unread bytes is reused",
         _CONNECTION,
         "return bool(self._poll.poll(0))",
         "return False",
         (_MISBEHAVING, "-k", "idle_connection"),
     ),
     Mutant(
-        "a second response kept",
+        "a second response is kept",
         _CONNECTION,
         "elif self._body is not None:",
         "elif message is None:",
         (_MISBEHAVING, "-k", "bytes_after_a_response"),
     ),
     Mutant(
-        "part of another response passed over",
+        "part of another response is ignored",
         _CONNECTION,
         "if self._has_bytes_left():",
         "if self.spoiled:",
         (_MISBEHAVING, "-k", "bytes_after_a_response"),
     ),
     Mutant(
-        "a success before its request believed",
+        "a success before its request is accepted",
         _CONNECTION,
         "elif self._is_early() and message.code < _FIRST_ERROR:",
         "elif message.code < 0:",
         (_MISBEHAVING, "-k", "before_the_request"),
     ),
     Mutant(
-        "a response without a bound",
+        "the size of a response is unlimited",
         _CONNECTION,
         "elif self._received_bytes > RESPONSE_MAX_BYTES:",
         "elif self._received_bytes > 3_000_000:",
         (_MISBEHAVING, "-k", "largest_batch or oversized"),
     ),
     Mutant(
-        "another object taken for a response",
+        "another JSON object is accepted as response",
         "worker/aws/responses.py",
         "return bool(response) and members is not None and members.isdisjoint(response)",
         "return False",
         (_MISBEHAVING, "-k", "no_other_success"),
     ),
     Mutant(
-        "an empty body taken for a success of every call",
+        "an empty body counts as success of every call",
         "worker/aws/responses.py",
         "return not body and status_code == _OK and operation in _HARMLESS_IF_EMPTY",
         "return not body and status_code == _OK",
@@ -73,35 +73,35 @@ _CONNECTIONS: Final = (
 )
 _RESULTS: Final = (
     Mutant(
-        "an entry's id that is no string",
+        "an entry id that is not a string is accepted",
         _QUEUE_RESPONSES,
         "if isinstance(entry_id, str) and entry_id in indexes:",
         "if entry_id in indexes:",
         _QUEUE_TESTS,
     ),
     Mutant(
-        "lists of a batch that are none",
+        "batch results that are not lists are accepted",
         _QUEUE_RESPONSES,
         "    if not isinstance(value, list):\n        raise",
         "    if value is structure:\n        raise",
         _QUEUE_TESTS,
     ),
     Mutant(
-        "surplus responses to statements passed over",
+        "surplus responses to statements are ignored",
         _WRITES,
         "len(responses) != len(items):",
         "len(responses) < len(items):",
         _WRITES_TESTS,
     ),
     Mutant(
-        "an empty error of a statement taken for success",
+        "an empty error of a statement counts as success",
         _WRITES,
         "    if error is None:\n        return Inserted.NEW",
         "    if not error:\n        return Inserted.NEW",
         _WRITES_TESTS,
     ),
     Mutant(
-        "an item of another key believed",
+        "an item with another key is accepted",
         "worker/repository/tables.py",
         "if item is not None and any(item[name] != value",
         "if item is not None and any(item is value",
@@ -115,7 +115,7 @@ _RESULTS: Final = (
         ("tests/unit/pipeline/test_receive.py",),
     ),
     Mutant(
-        "surplus messages kept from others",
+        "surplus messages stay hidden from other workers",
         "worker/pipeline/receive.py",
         "await self._return_surplus(surplus)",
         "pass",
@@ -131,7 +131,7 @@ _ENDS: Final = (
         ("tests/unit/runtime/test_batcher.py",),
     ),
     Mutant(
-        "callers cancelled by the end of the repository",
+        "closing the repository cancels callers",
         "worker/repository/dynamodb.py",
         "use.interrupted = True",
         "use.interrupted = False",
@@ -140,28 +140,28 @@ _ENDS: Final = (
 )
 _PRIVACY: Final = (
     Mutant(
-        "texts of exceptions in logs",
+        "texts of exceptions are logged",
         "worker/runtime/redaction.py",
         'return f"{name} (text of {digest(text)})"',
         "return text",
         ("tests/unit/aws/test_calls.py",),
     ),
     Mutant(
-        "texts of exceptions in tracebacks",
+        "tracebacks contain texts of exceptions",
         "worker/runtime/redaction.py",
         "{type(error).__qualname__}: {error_text(error)}",
         "{type(error).__qualname__}: {error}",
         ("tests/unit/runtime/test_logs.py",),
     ),
     Mutant(
-        "values quoted by AWS logged",
+        "values quoted by AWS are logged",
         "worker/aws/error_codes.py",
         'else _QUOTED.sub("…", message)',
         "else message",
         ("tests/unit/aws/test_error_codes.py",),
     ),
     Mutant(
-        "the text of an error page logged",
+        "the text of an error page is logged",
         "worker/aws/responses.py",
         'text = f"not a JSON object: {digest(body)}"',
         'text = body.decode(errors="replace")',

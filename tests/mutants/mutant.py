@@ -1,4 +1,4 @@
-"""One deliberate fault, and a copy of the project in which it is put to the test."""
+"""Deliberate faults, and copies of the project to try them in."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _NO_SOURCE = ("__pycache__", ".cache", ".hypothesis")
 
 
 class StaleMutantError(Exception):
-    """The text that a mutant changes is not there, or not once."""
+    """The text that a mutant replaces does not occur exactly once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A fault that some test must notice.
+    """A fault that a test must detect.
 
     Attributes:
-        name: what is wrong, in a few words.
-        file: where, from the project's root.
-        old: text that stands there exactly once.
-        new: what stands there instead.
-        tests: arguments of pytest, as narrow as can be: files, node ids, `-k`.
+        name: Short description of the fault.
+        file: Path relative to the project root.
+        old: Text that occurs exactly once in the file.
+        new: Text that replaces it.
+        tests: Arguments of pytest, as narrow as possible: files, node ids, `-k`.
     """
 
     name: str
@@ -36,35 +36,35 @@ class Mutant:
     new: str
     tests: tuple[str, ...]
 
-    def changed(self, text: str) -> str:
-        """Give the file's text with the fault in it.
+    def apply_to(self, text: str) -> str:
+        """Return the text of the file with the fault.
 
         Raises:
-            StaleMutantError: the code has moved on; so must the mutant.
+            StaleMutantError: The code has changed, so the mutant must be updated.
         """
         count = text.count(self.old)
         if count != 1:
-            raise StaleMutantError(f"stale: its text is {count} times in {self.file}")
+            raise StaleMutantError(f"stale: its text occurs {count} times in {self.file}")
         return text.replace(self.old, self.new)
 
 
 @contextmanager
 def applied(mutant: Mutant, tree: Path) -> Iterator[None]:
-    """Put the fault into a copy of the project, and take it out again."""
+    """Apply a mutant to a copy of the project, and restore the file at the end of the block."""
     file = tree / mutant.file
-    before, stamps = file.read_text("utf-8"), file.stat()
-    file.write_text(mutant.changed(before), "utf-8")
-    # Older than any source: no compiled file can pass for that of this text.
+    before, stat = file.read_text("utf-8"), file.stat()
+    file.write_text(mutant.apply_to(before), "utf-8")
+    # Older than any source, so that no compiled file is taken for that of this text.
     os.utime(file, (1, 1))
     try:
         yield
     finally:
         file.write_text(before, "utf-8")
-        os.utime(file, ns=(stamps.st_atime_ns, stamps.st_mtime_ns))
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
 def copy_project(root: Path, tree: Path) -> None:
-    """Copy what the tests need: the files that git tracks, or would."""
+    """Copy the files that git tracks or would track."""
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     try:
         listed = subprocess.run(  # noqa: S603 - our own command
@@ -72,16 +72,16 @@ def copy_project(root: Path, tree: Path) -> None:
         )
         names = sorted(name.decode() for name in listed.stdout.split(b"\0") if name)
     except (OSError, subprocess.CalledProcessError):
-        names = _found(root)
+        names = _list_files(root)
     for name in names:
         source, target = root / name, tree / name
-        if source.is_file():  # not what was removed and is tracked still
+        if source.is_file():  # a removed file may still be tracked
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
 
 
-def _found(root: Path) -> list[str]:
-    """List the files where there is no repository, as in an unpacked archive."""
+def _list_files(root: Path) -> list[str]:
+    """Return the files of a project without a repository, such as an unpacked archive."""
     files = [
         file
         for name in _PROJECT

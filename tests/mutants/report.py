@@ -1,44 +1,46 @@
-"""Tell how the mutants ended."""
+"""Reports of the results of mutants."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-from tests.mutants.trial import Verdict
+from tests.mutants.trial import TrialResult
 
 
-def say(text: str) -> None:
-    """Tell how far it is, on stderr."""
+def log(text: str) -> None:
+    """Print progress to stderr."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 
 
-def progress(number: int, count: int, verdict: Verdict) -> None:
-    """Tell of one mutant."""
-    mark = "killed" if verdict.is_killed else verdict.end
-    say(f"[{number:{len(str(count))}}/{count}] {mark}: {verdict.mutant.name}")
+def progress(number: int, count: int, result: TrialResult) -> None:
+    """Print the result of one mutant."""
+    mark = "killed" if result.is_killed else result.outcome
+    log(f"[{number:{len(str(count))}}/{count}] {mark}: {result.mutant.name}")
 
 
-def table(verdicts: Sequence[Verdict]) -> str:
-    """Write one row for each mutant."""
+def table(results: Sequence[TrialResult]) -> str:
+    """Return a table with one row for each mutant."""
     rows = [("mutant", "killed by", "seconds")]
-    rows += [(each.mutant.name, _short(each), f"{each.seconds:.1f}") for each in verdicts]
+    rows += [(each.mutant.name, _short(each), f"{each.seconds:.1f}") for each in results]
     width = max(len(name) for name, _, _ in rows)
-    middle = max(len(end) for _, end, _ in rows)
-    lines = [f"{name:{width}}  {end:{middle}}  {took:>7}" for name, end, took in rows]
+    middle = max(len(outcome) for _, outcome, _ in rows)
+    lines = [f"{name:{width}}  {outcome:{middle}}  {took:>7}" for name, outcome, took in rows]
     lines.insert(1, f"{'-' * width}  {'-' * middle}  {'-' * 7}")
     return "\n".join(lines)
 
 
-def summary(verdicts: Sequence[Verdict], seconds: float) -> str:
-    """Write the last line."""
-    killed = sum(each.is_killed for each in verdicts)
-    others = len(verdicts) - killed
-    return f"{len(verdicts)} mutants: {killed} killed, {others} not, in {seconds:.0f} s"
+def summary(results: Sequence[TrialResult], seconds: float) -> str:
+    """Return the last line."""
+    killed = sum(each.is_killed for each in results)
+    others = len(results) - killed
+    return (
+        f"{len(results)} mutants: {killed} killed, {others} survived or failed, in {seconds:.0f} s"
+    )
 
 
-def _short(verdict: Verdict) -> str:
-    if not verdict.is_killed:
-        return verdict.end
-    return verdict.killed_by.removeprefix("tests/").partition("[")[0]
+def _short(result: TrialResult) -> str:
+    if not result.is_killed:
+        return result.outcome
+    return result.killed_by.removeprefix("tests/").partition("[")[0]

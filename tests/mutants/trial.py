@@ -1,4 +1,4 @@
-"""Run the tests on a copy of the project, with a fault in it or without."""
+"""Runs of the tests on a copy of the project, with or without a fault."""
 
 from __future__ import annotations
 
@@ -18,75 +18,75 @@ _TEST_SECONDS: Final = 20
 _RUN_SECONDS: Final = 90
 _FAILED: Final = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
 _TESTS_FAILED: Final = (1,)
-# A copy of the project has no servers of its own.
-_QUIET: Final = (
+# A copy of the project has no servers.
+_PYTEST_OPTIONS: Final = (
     "-q", "-x", "--tb=no", "-p", "no:cacheprovider", f"--timeout={_TEST_SECONDS}",
     "-m", "not servers and not hosts",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What became of a mutant.
+class TrialResult:
+    """The result of a mutant.
 
     Attributes:
-        killed_by: the first test that failed; empty if none did.
-        trouble: why there was no trial: the mutant is stale, or pytest could not run.
-        seconds: how long it took.
+        killed_by: The first test that failed, or empty.
+        error: Why the tests could not run: the mutant is stale, or pytest failed.
+        seconds: Duration.
     """
 
     mutant: Mutant
     killed_by: str = ""
-    trouble: str = ""
+    error: str = ""
     seconds: float = 0.0
 
     @property
     def is_killed(self) -> bool:
-        """Say whether a test noticed the fault."""
-        return bool(self.killed_by) and not self.trouble
+        """Whether a test detected the fault."""
+        return bool(self.killed_by) and not self.error
 
     @property
-    def end(self) -> str:
-        """Say in one line how it ended."""
-        return self.trouble or self.killed_by or "SURVIVED"
+    def outcome(self) -> str:
+        """The outcome in one line."""
+        return self.error or self.killed_by or "SURVIVED"
 
 
-def try_out(mutant: Mutant, tree: Path) -> Verdict:
+def try_mutant(mutant: Mutant, tree: Path) -> TrialResult:
     """Apply a mutant to a copy of the project and run the tests that should kill it."""
-    began_at = time.monotonic()
+    started_at = time.monotonic()
     try:
         with applied(mutant, tree):
-            killed_by, trouble = _run(mutant.tests, tree)
-    except (StaleMutantError, OSError) as error:
-        killed_by, trouble = "", str(error)
-    return Verdict(mutant, killed_by, trouble, time.monotonic() - began_at)
+            killed_by, error = _run(mutant.tests, tree)
+    except (StaleMutantError, OSError) as failure:
+        killed_by, error = "", str(failure)
+    return TrialResult(mutant, killed_by, error, time.monotonic() - started_at)
 
 
 def run_unchanged(mutants: Sequence[Mutant], tree: Path) -> str:
-    """Run all of the mutants' tests without a fault: only tests that pass can kill.
+    """Run the tests of all mutants on the unchanged code; only tests that pass can kill.
 
     Returns:
-        What is wrong; nothing, if all is well.
+        The first failure, or an empty string.
     """
-    places = {word for mutant in mutants for word in _places(mutant.tests)}
-    failed, trouble = _run(sorted(places), tree, timeout_seconds=10 * _RUN_SECONDS)
-    return trouble or failed
+    paths = {word for mutant in mutants for word in _test_paths(mutant.tests)}
+    failed, error = _run(sorted(paths), tree, timeout_seconds=10 * _RUN_SECONDS)
+    return error or failed
 
 
-def _places(arguments: Sequence[str]) -> list[str]:
+def _test_paths(arguments: Sequence[str]) -> list[str]:
     return [word for word in arguments if word.startswith("tests/")]
 
 
 def _run(
     arguments: Sequence[str], tree: Path, *, timeout_seconds: float = _RUN_SECONDS
 ) -> tuple[str, str]:
-    """Give the first test that failed, and what else went wrong."""
-    command = [sys.executable, "-m", "pytest", *_QUIET, *arguments]
+    """Return the first test that failed, and the error that kept pytest from running."""
+    command = [sys.executable, "-m", "pytest", *_PYTEST_OPTIONS, *arguments]
     try:
         done = subprocess.run(  # noqa: S603 - our own command
             command,
             cwd=tree,
-            # No compiled file: it would pass for that of another mutant of equal size.
+            # Compiled files could be taken for those of another mutant of equal size.
             env={**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
             text=True,
@@ -94,13 +94,13 @@ def _run(
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"(no end within {timeout_seconds:g} s)", ""
+        return f"(timeout after {timeout_seconds:g} s)", ""
     if done.returncode == 0:
         return "", ""
     failed = _FAILED.search(done.stdout)
     if failed is None:
         last = (done.stdout + done.stderr).strip().splitlines()[-1:]
-        return "", f"pytest ended with {done.returncode}: {' '.join(last)}"
+        return "", f"pytest exited with {done.returncode}: {' '.join(last)}"
     if done.returncode not in _TESTS_FAILED:
-        return "", f"pytest ended with {done.returncode}: {failed[1]}"
+        return "", f"pytest exited with {done.returncode}: {failed[1]}"
     return failed[1], ""

@@ -1,1 +1,1 @@
-"""The installed command in processes of its own."""
+"""Tests of the installed command in its own processes."""

@@ -1,4 +1,4 @@
-"""One server for all tests of a process, queues and tables for each."""
+"""Fixtures: one server per test process, with separate queues and tables for each test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.running import RunningServers, running_servers
-from tests.process.workplace import Workplace
+from tests.process.environment import Environment
 from tests.servers.launch import moto
 
 
@@ -19,11 +19,11 @@ def moto_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def workplace(moto_url: str, tmp_path: Path) -> Workplace:
-    place = Workplace(moto_url)
-    place.environment["XDG_STATE_HOME"] = str(tmp_path / "state")
-    place.set_up()
-    return place
+def environment(moto_url: str, tmp_path: Path) -> Environment:
+    environment = Environment(moto_url)
+    environment.variables["XDG_STATE_HOME"] = str(tmp_path / "state")
+    environment.set_up()
+    return environment
 
 
 @pytest.fixture(scope="session")
@@ -32,13 +32,15 @@ def servers(request: pytest.FixtureRequest) -> RunningServers:
 
 
 @pytest.fixture(params=["moto", pytest.param("fauxqs", marks=pytest.mark.servers)])
-def operated(request: pytest.FixtureRequest, tmp_path: Path) -> Workplace:
-    """Give a workplace on moto, and one on fauxqs with DynamoDB Local."""
+def deployment(request: pytest.FixtureRequest, tmp_path: Path) -> Environment:
+    """Return an environment on moto, and another on fauxqs with DynamoDB Local."""
     if request.param == "moto":
-        place = Workplace(request.getfixturevalue("moto_url"))
+        environment = Environment(request.getfixturevalue("moto_url"))
     else:
         servers: RunningServers = request.getfixturevalue("servers")
-        place = Workplace(servers.url("fauxqs"), servers.url("dynamodb_local"), write_api="batch")
-    place.environment["XDG_STATE_HOME"] = str(tmp_path / "state")
-    place.set_up()
-    return place
+        environment = Environment(
+            servers.url("fauxqs"), servers.url("dynamodb_local"), write_api="batch"
+        )
+    environment.variables["XDG_STATE_HOME"] = str(tmp_path / "state")
+    environment.set_up()
+    return environment

@@ -1,4 +1,4 @@
-"""Where a container gets its credentials, and an entrance to AWS that looks at who signed."""
+"""A credentials endpoint for containers, and a proxy that checks who signed requests to AWS."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 
 _SIGNER: Final = re.compile(r"Credential=([^/]+)/[^/]+/[^/]+/([^/]+)/")
-_KEPT_BACK: Final = {"content-length", "transfer-encoding", "connection"}
+_NOT_FORWARDED: Final = {"content-length", "transfer-encoding", "connection"}
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One HTTP answer."""
+class Response:
+    """An HTTP response."""
 
     status: int
     body: bytes
@@ -30,7 +30,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request."""
+    """An HTTP request."""
 
     method: str
     path: str
@@ -39,27 +39,27 @@ class Request:
 
 
 @contextmanager
-def _serving(answer: Callable[[Request], Answer]) -> Iterator[str]:
-    """Serve as long as the block lasts; lends the URL."""
+def _serving(response: Callable[[Request], Response]) -> Iterator[str]:
+    """Serve HTTP until the block ends, and yield the URL."""
 
     class _Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def handle_one_request(self) -> None:
-            with suppress(ConnectionError):  # who asked may have been killed
+            with suppress(ConnectionError):  # the client may have been killed
                 super().handle_one_request()
 
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            given = answer(Request(self.command, self.path, dict(self.headers.items()), body))
-            self.send_response_only(given.status)
-            for name, value in given.headers.items():
+            reply = response(Request(self.command, self.path, dict(self.headers.items()), body))
+            self.send_response_only(reply.status)
+            for name, value in reply.headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(given.body)))
+            self.send_header("Content-Length", str(len(reply.body)))
             self.end_headers()
-            self.wfile.write(given.body)
+            self.wfile.write(reply.body)
 
-        do_POST = do_GET  # noqa: N815 - as the base names it
+        do_POST = do_GET  # noqa: N815 - the name is given by the base class
 
         def log_message(self, *_: object) -> None:
             pass
@@ -77,37 +77,38 @@ def _serving(answer: Callable[[Request], Answer]) -> Iterator[str]:
 
 
 class CredentialsEndpoint:
-    """Hand out other credentials each time, or fail.
+    """A credentials endpoint that returns new credentials for every request, or fails.
 
-    Their life is too short for the SDK, which renews them ten minutes ahead: it asks for each call.
+    The SDK renews credentials ten minutes before they expire. These expire sooner, so it requests
+    new ones for every call.
 
     Attributes:
-        issued: every access key so far.
-        secrets: what must not be seen anywhere else.
-        environment: leads a process here, and nowhere else.
+        issued: Every access key issued so far.
+        secrets: Values that must not appear anywhere else.
+        variables: Environment variables that make a process use this endpoint only.
     """
 
-    LIFE: Final = timedelta(minutes=5)
+    LIFETIME: Final = timedelta(minutes=5)
 
     def __init__(self) -> None:
         self.issued: list[str] = []
         self._password = f"password-{uuid.uuid4().hex}"
         self.secrets = [self._password]
-        self.environment: dict[str, str] = {}
-        self._failing: Callable[[], Answer] | None = None
-        self._over = threading.Event()
+        self.variables: dict[str, str] = {}
+        self._failing: Callable[[], Response] | None = None
+        self._closed = threading.Event()
 
-    def fail(self, how: Callable[[CredentialsEndpoint], Answer] | None) -> None:
-        """Fail in this way from now on; None mends it."""
-        self._failing = None if how is None else lambda: how(self)
+    def fail(self, failure: Callable[[CredentialsEndpoint], Response] | None) -> None:
+        """Fail in this way from now on, or work again if `failure` is None."""
+        self._failing = None if failure is None else lambda: failure(self)
 
-    def issue(self, life: timedelta = LIFE) -> Answer:
-        """Make out credentials."""
+    def issue(self, lifetime: timedelta = LIFETIME) -> Response:
+        """Issue credentials."""
         number = len(self.issued)
         key, secret, token = (f"{kind}{number}X{uuid.uuid4().hex}" for kind in ("ASIA", "s", "t"))
         self.issued.append(key)
         self.secrets += [secret, token]
-        expiration = (datetime.now(UTC) + life).strftime("%Y-%m-%dT%H:%M:%SZ")
+        expiration = (datetime.now(UTC) + lifetime).strftime("%Y-%m-%dT%H:%M:%SZ")
         return _json(
             {
                 "AccessKeyId": key,
@@ -117,21 +118,21 @@ class CredentialsEndpoint:
             }
         )
 
-    def hang(self) -> Answer:
-        """Keep whoever asks waiting until the end."""
-        self._over.wait()
-        return Answer(503, b"")
+    def hang(self) -> Response:
+        """Keep the client waiting until the endpoint is closed."""
+        self._closed.wait()
+        return Response(503, b"")
 
-    def _answer(self, request: Request) -> Answer:
+    def _respond(self, request: Request) -> Response:
         if request.headers.get("Authorization") != self._password:
-            return Answer(401, b"")
+            return Response(401, b"")
         return self._failing() if self._failing else self.issue()
 
     @contextmanager
     def open(self) -> Iterator[CredentialsEndpoint]:
-        """Serve as long as the block lasts."""
-        with _serving(self._answer) as url:
-            self.environment = {
+        """Serve until the block ends."""
+        with _serving(self._respond) as url:
+            self.variables = {
                 "AWS_ACCESS_KEY_ID": "",
                 "AWS_SECRET_ACCESS_KEY": "",
                 "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{url}/v2/credentials",
@@ -140,78 +141,80 @@ class CredentialsEndpoint:
             try:
                 yield self
             finally:
-                self._over.set()
+                self._closed.set()
 
 
-def _json(document: Mapping[str, object]) -> Answer:
-    return Answer(200, json.dumps(document).encode(), {"Content-Type": "application/json"})
+def _json(document: Mapping[str, object]) -> Response:
+    return Response(200, json.dumps(document).encode(), {"Content-Type": "application/json"})
 
 
-class Entrance:
-    """Look at who signed a request to AWS; let it pass, or refuse it in AWS's words.
+class AWSProxy:
+    """A proxy that forwards requests to AWS, or rejects them with an error of AWS.
 
     Attributes:
-        url: where the client goes.
-        signers: the services and access keys of requests that passed.
+        url: Endpoint URL for clients.
+        signers: Services and access keys of the forwarded requests.
     """
 
     def __init__(self, upstream: str) -> None:
         self.url = ""
         self.signers: set[tuple[str, str]] = set()
         self._upstream = urllib.parse.urlsplit(upstream).netloc
-        self._refusal: tuple[str, str] | None = None
+        self._rejection: tuple[str, str] | None = None
         self._services: frozenset[str] = frozenset()
         self._revoked: frozenset[str] = frozenset()
 
-    def refuse(self, code: str, message: str, *services: str) -> None:
-        """Refuse what is for these services; without any of them, let all pass."""
-        self._refusal = (code, message)
+    def reject(self, code: str, message: str, *services: str) -> None:
+        """Reject requests to these services; with no services, forward everything."""
+        self._rejection = (code, message)
         self._services = frozenset(services)
 
-    def admit_all(self) -> None:
-        """Refuse nothing any more."""
-        self.refuse("", "")
+    def accept_all(self) -> None:
+        """Forward everything from now on."""
+        self.reject("", "")
 
     def revoke(self, keys: list[str]) -> None:
-        """Refuse what these keys sign, as expired."""
+        """Reject requests signed with these keys as expired."""
         self._revoked = frozenset(keys)
 
-    def _answer(self, request: Request) -> Answer:
+    def _respond(self, request: Request) -> Response:
         signed = _SIGNER.search(request.headers.get("Authorization", ""))
         key, service = signed.groups() if signed else ("", "")
         if key in self._revoked:
-            return _refusal(service, "ExpiredTokenException", "The security token is expired")
-        if self._refusal is not None and service in self._services:
-            return _refusal(service, *self._refusal)
+            return _rejection(service, "ExpiredTokenException", "The security token is expired")
+        if self._rejection is not None and service in self._services:
+            return _rejection(service, *self._rejection)
         self.signers.add((service, key))
-        return self._pass_on(request)
+        return self._forward(request)
 
-    def _pass_on(self, request: Request) -> Answer:
+    def _forward(self, request: Request) -> Response:
         upstream = http.client.HTTPConnection(self._upstream)
         upstream.request(request.method, request.path, request.body, dict(request.headers))
-        answer = upstream.getresponse()
-        content = answer.read()
+        response = upstream.getresponse()
+        content = response.read()
         upstream.close()
         headers = {
-            name: value for name, value in answer.getheaders() if name.lower() not in _KEPT_BACK
+            name: value
+            for name, value in response.getheaders()
+            if name.lower() not in _NOT_FORWARDED
         }
-        return Answer(answer.status, content, headers)
+        return Response(response.status, content, headers)
 
     @contextmanager
-    def open(self) -> Iterator[Entrance]:
-        """Serve as long as the block lasts."""
-        with _serving(self._answer) as self.url:
+    def open(self) -> Iterator[AWSProxy]:
+        """Serve until the block ends."""
+        with _serving(self._respond) as self.url:
             yield self
 
 
-def _refusal(service: str, code: str, message: str) -> Answer:
-    if service == "sts":  # the one that speaks XML
+def _rejection(service: str, code: str, message: str) -> Response:
+    if service == "sts":  # the only one of them that uses XML
         error = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
         text = f"<ErrorResponse>{error}<RequestId>1</RequestId></ErrorResponse>"
-        return Answer(403, text.encode(), {"Content-Type": "text/xml"})
+        return Response(403, text.encode(), {"Content-Type": "text/xml"})
     namespace = "com.amazonaws.sqs" if service == "sqs" else "com.amazon.coral.service"
     headers = {"Content-Type": "application/x-amz-json-1.0"}
     if service == "sqs":
         headers["x-amzn-query-error"] = f"{code.removesuffix('Exception')};Sender"
     body = json.dumps({"__type": f"{namespace}#{code}", "message": message}).encode()
-    return Answer(403, body, headers)
+    return Response(403, body, headers)

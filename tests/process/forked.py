@@ -1,9 +1,9 @@
-"""Verbs in forks of a process that has imported them already.
+"""Verbs that run in forks of a process that has already imported them.
 
-A start of the installed command takes most of a second of CPU, nearly all of it imports. A fork has
-its own memory, environment, descriptors, signals and exit code like any process, without that
-second. What depends on the start itself (the interpreter's options, its locale, missing
-descriptors) is tested with the installed command.
+Starting the installed command takes most of a second of CPU, nearly all of it for imports. A fork
+has its own memory, environment, descriptors, signals and exit code like any other process, without
+that cost. What depends on the start itself (interpreter options, locale, missing descriptors) is
+tested with the installed command.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Final
 
 import worker.cli
 
-# The interpreter reads these when it starts.
+# Prefixes of variables that the interpreter reads only when it starts.
 AT_START: Final = ("PYTHON", "LC_", "LANG")
 _CONTEXT: Final = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
@@ -40,17 +40,17 @@ def run(
     timeout_seconds: float,
     constants: Mapping[str, float],
 ) -> CompletedProcess[bytes]:
-    """Run a verb to its end.
+    """Run a verb and wait for it to exit.
 
     Args:
         arguments: The verb and its options.
-        environment: All of it.
-        stdin: What the verb can read.
-        timeout_seconds: How long it may take.
-        constants: Values of constants in place of their own, by `module:name`.
+        environment: The complete environment.
+        stdin: Content of stdin.
+        timeout_seconds: Time limit.
+        constants: Values that replace those of constants, by `module:name`.
 
     Raises:
-        TimeoutExpired: It did not end in time; it was killed.
+        TimeoutExpired: The verb did not exit in time and was killed.
     """
     with tempfile.TemporaryDirectory() as name:
         paths = [Path(name, each) for each in ("stdin", "stdout", "stderr")]
@@ -75,7 +75,7 @@ def _verb(
     paths: list[str],
     constants: dict[str, float],
 ) -> None:
-    # Imported when it runs: a fork of a process that lacks it would be as slow as a start.
+    # Imported in the fork, because the fork server preloads it and the test process need not.
     from worker.__main__ import main  # noqa: PLC0415
 
     os.environ.clear()
@@ -85,11 +85,11 @@ def _verb(
         opened = os.open(path, flags, 0o600)
         os.dup2(opened, descriptor)
         os.close(opened)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - as Python itself opens it
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - opened as Python opens it
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - the same
     sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - the same
-    for place, value in constants.items():
-        module, _, name = place.partition(":")
+    for path, value in constants.items():
+        module, _, name = path.partition(":")
         assert isinstance(getattr(sys.modules[module], name), float)
         setattr(sys.modules[module], name, value)
     sys.argv = ["aup-worker", *arguments]

@@ -1,4 +1,4 @@
-"""A gate before a server that lets some calls pass and holds the next one for ever."""
+"""A proxy that forwards a number of calls and then holds the next ones."""
 
 from __future__ import annotations
 
@@ -11,52 +11,52 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Gate:
-    """Let `passing` calls of one operation through; the next ones never arrive.
+    """A proxy that forwards `allowed` calls of one operation and holds the next ones.
 
     Args:
         upstream: URL of the server.
-        operation: its calls are counted; all others pass.
-        passing: how many.
-        arriving: whether the next ones do arrive, and only their answers never come.
+        operation: The operation whose calls are counted; calls of others are always forwarded.
+        allowed: Number of calls to forward.
+        forwarding: Whether held calls reach the server and only their responses are held.
 
     Attributes:
-        url: where the client goes.
-        reached: set when a call is held.
-        bodies: of the calls of that operation, in order.
+        url: Endpoint URL for clients.
+        reached: Set when a call is held.
+        bodies: Request bodies of the counted calls, in order.
     """
 
     def __init__(
-        self, upstream: str, operation: str, passing: int, *, arriving: bool = False
+        self, upstream: str, operation: str, allowed: int, *, forwarding: bool = False
     ) -> None:
         self.reached = threading.Event()
         self.bodies: list[str] = []
         self._upstream = urllib.parse.urlsplit(upstream).netloc
         self._operation = operation
-        self._passing = passing
-        self._arriving = arriving
+        self._allowed = allowed
+        self._forwarding = forwarding
         self._is_open = False
         self._lock = threading.Lock()
-        self._over = threading.Event()
+        self._ended = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def release(self) -> None:
-        """Let all calls pass from now on, those that are held too."""
+        """Forward all calls from now on, including those that are held."""
         self._is_open = True
-        self._over.set()
+        self._ended.set()
 
-    def _passes(self, target: str, content: bytes) -> bool:
+    def _is_allowed(self, target: str, content: bytes) -> bool:
         if not target.endswith(f".{self._operation}"):
             return True
         with self._lock:
             self.bodies.append(content.decode())
-            self._passing -= 1
-            return self._passing >= 0
+            self._allowed -= 1
+            return self._allowed >= 0
 
     def _hold(self) -> bool:
-        """Wait until the gate is opened or closed; say which."""
+        """Wait until the gate is released or closed, and return whether it was released."""
         self.reached.set()
-        self._over.wait()
+        self._ended.wait()
         return self._is_open
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
@@ -67,20 +67,20 @@ class Gate:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-                passes = gate._passes(self.headers.get("X-Amz-Target", ""), body)
-                if not (passes or gate._arriving or gate._hold()):
+                is_allowed = gate._is_allowed(self.headers.get("X-Amz-Target", ""), body)
+                if not (is_allowed or gate._forwarding or gate._hold()):
                     self.close_connection = True
                     return
                 upstream = http.client.HTTPConnection(gate._upstream)
                 upstream.request("POST", self.path, body, dict(self.headers.items()))
-                answer = upstream.getresponse()
-                content = answer.read()
+                response = upstream.getresponse()
+                content = response.read()
                 upstream.close()
-                if not passes and gate._arriving and not gate._hold():
+                if not is_allowed and gate._forwarding and not gate._hold():
                     self.close_connection = True
                     return
-                self.send_response_only(answer.status)
-                for name, value in answer.getheaders():
+                self.send_response_only(response.status)
+                for name, value in response.getheaders():
                     if name.lower() not in {"content-length", "transfer-encoding", "connection"}:
                         self.send_header(name, value)
                 self.send_header("Content-Length", str(len(content)))
@@ -94,13 +94,13 @@ class Gate:
 
     @contextmanager
     def open(self) -> Iterator[Gate]:
-        """Serve as long as the block lasts."""
+        """Serve until the block ends."""
         serving = threading.Thread(target=self._server.serve_forever, daemon=True)
         serving.start()
         try:
             yield self
         finally:
-            self._over.set()
+            self._ended.set()
             self._server.shutdown()
             self._server.server_close()
             serving.join()

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import boto3
 
-from tests.process.workplace import COMMAND, DEADLINE_SECONDS, wait_until
+from tests.process.environment import COMMAND, DEADLINE_SECONDS, wait_until
 
 BASE_ENVIRONMENT: Final = {
     "PATH": f"{Path(COMMAND).parent}:{os.environ['PATH']}",

@@ -1,4 +1,4 @@
-"""A terminal, for what is read and pressed there."""
+"""A pseudoterminal for tests of interactive output and keys."""
 
 from __future__ import annotations
 
@@ -16,46 +16,46 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from tests.process.workplace import DEADLINE_SECONDS, wait_until
+from tests.process.environment import DEADLINE_SECONDS, wait_until
 
-# Keys such as Ctrl-C are for the session that the terminal controls.
-_LEAD: Final = (
+# Ctrl-C and similar keys reach only a session that has this controlling terminal.
+_NEW_SESSION: Final = (
     "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
     "os.execvp(sys.argv[1], sys.argv[1:])"
 )
 
 
 class Terminal:
-    """A terminal with a command on it."""
+    """A pseudoterminal that runs a command."""
 
-    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
+    def __init__(self, command: list[str], variables: dict[str, str]) -> None:
         self.master, slave = pty.openpty()
         self.resize(80, 24)
         self.before = termios.tcgetattr(slave)
         self.shown = ""
-        self._slave = slave  # kept open: its modes are looked at after the end
+        self._slave = slave  # kept open to read its modes after the command has exited
         self.process = subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-c", _LEAD, *command],
-            env=environment | {"TERM": "xterm"},
+            [sys.executable, "-c", _NEW_SESSION, *command],
+            env=variables | {"TERM": "xterm"},
             stdin=slave, stdout=slave, stderr=slave,
         )  # fmt: skip
 
     def resize(self, columns: int, lines: int) -> None:
-        """Be of another size."""
+        """Change the size of the terminal."""
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
     def press(self, keys: str) -> None:
-        """Press keys."""
+        """Send keys to the command."""
         os.write(self.master, keys.encode())
 
     def read(self) -> None:
-        """Read what was written until now."""
+        """Read the output available now."""
         while select.select([self.master], [], [], 0.05)[0]:
             with suppress(OSError):
                 self.shown += os.read(self.master, 65_536).decode(errors="replace")
 
     def wait_for(self, pattern: str) -> None:
-        """Read on until something is shown."""
+        """Read output until it matches a pattern."""
 
         def there() -> bool:
             self.read()
@@ -67,9 +67,11 @@ class Terminal:
             raise AssertionError(f"{error}: {self.shown[-3000:]!r}") from None
 
     def end(self) -> int:
-        """Read on to the end of the command; give its exit code."""
+        """Read output until the command exits, and return its exit code."""
         deadline = time.monotonic() + DEADLINE_SECONDS
-        while self.process.poll() is None:  # reads on, or it could not write its last
+        while (
+            self.process.poll() is None
+        ):  # keep reading, so that the command can write its last output
             self.read()
             assert time.monotonic() < deadline
         self.read()
@@ -77,16 +79,16 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """Give what was shown, without its colours and movements."""
+        """The output without escape sequences."""
         return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.shown)
 
     @property
     def restored(self) -> bool:
-        """Say whether its modes are as before the command."""
+        """Whether the terminal modes are as they were before the command."""
         return termios.tcgetattr(self._slave) == self.before
 
     def close(self) -> None:
-        """Kill what still runs, and go away."""
+        """Kill the command if it still runs, and close the terminal."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
@@ -95,9 +97,9 @@ class Terminal:
 
 
 @contextmanager
-def on_terminal(command: list[str], environment: dict[str, str]) -> Iterator[Terminal]:
-    """Run a command on a terminal of its own as long as the block lasts."""
-    terminal = Terminal(command, environment)
+def on_terminal(command: list[str], variables: dict[str, str]) -> Iterator[Terminal]:
+    """Run a command on its own terminal until the block ends."""
+    terminal = Terminal(command, variables)
     try:
         yield terminal
     finally:

@@ -1,4 +1,4 @@
-"""The service on credentials that rotate, fail to come, expire or are refused."""
+"""The service with credentials that rotate, are unavailable, expire or are rejected."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any, Final
 
 import pytest
 
-from tests.process.credentials import Answer, CredentialsEndpoint, Entrance
-from tests.process.workplace import Service, Workplace, body, wait_until
+from tests.process.credentials import AWSProxy, CredentialsEndpoint, Response
+from tests.process.environment import Environment, Service, body, wait_until
 
-How = Callable[[CredentialsEndpoint], Answer]
-_GIVES_UP: Final = {"AUP_GIVE_UP_SECONDS": "1"}
-# What could not be deleted or handed back is hidden as long as a lease.
+Failure = Callable[[CredentialsEndpoint], Response]
+_GIVE_UP_SOON: Final = {"AUP_GIVE_UP_SECONDS": "1"}
+# A message that could not be deleted or returned stays hidden for the length of a lease.
 _SHORT_LEASES: Final = {"AUP_CALL_TIMEOUT_SECONDS": "1.5", "AUP_VISIBILITY_TIMEOUT_SECONDS": "6"}
 _SKEWED: Final = "Signature expired: 20261101T100000Z is now earlier than 20261101T101500Z"
 
@@ -29,56 +29,58 @@ def endpoint() -> Iterator[CredentialsEndpoint]:
 
 
 @pytest.fixture
-def entrance(moto_url: str) -> Iterator[Entrance]:
-    with Entrance(moto_url).open() as entrance:
-        yield entrance
+def proxy(moto_url: str) -> Iterator[AWSProxy]:
+    with AWSProxy(moto_url).open() as proxy:
+        yield proxy
 
 
 @pytest.fixture
-def place(workplace: Workplace, endpoint: CredentialsEndpoint, entrance: Entrance) -> Workplace:
-    """A workplace whose processes have no other credentials and no other way to AWS."""
-    workplace.environment |= endpoint.environment | {"AWS_ENDPOINT_URL": entrance.url}
-    return workplace
+def isolated(
+    environment: Environment, endpoint: CredentialsEndpoint, proxy: AWSProxy
+) -> Environment:
+    """An environment whose processes use only this endpoint and this proxy."""
+    environment.variables |= endpoint.variables | {"AWS_ENDPOINT_URL": proxy.url}
+    return environment
 
 
-def broken(_: CredentialsEndpoint) -> Answer:
-    return Answer(500, b"out of order")
+def broken(_: CredentialsEndpoint) -> Response:
+    return Response(500, b"internal error")
 
 
-def absent(_: CredentialsEndpoint) -> Answer:
-    return Answer(404, b"no such role")
+def absent(_: CredentialsEndpoint) -> Response:
+    return Response(404, b"no such role")
 
 
-def no_keys(_: CredentialsEndpoint) -> Answer:
-    return Answer(200, b'{"Code": "AssumeRoleUnauthorizedAccess"}')
+def no_keys(_: CredentialsEndpoint) -> Response:
+    return Response(200, b'{"Code": "AssumeRoleUnauthorizedAccess"}')
 
 
-def expired(endpoint: CredentialsEndpoint) -> Answer:
+def expired(endpoint: CredentialsEndpoint) -> Response:
     return endpoint.issue(timedelta(minutes=-1))
 
 
-def until_unready(service: Service, why: str) -> None:
+def wait_until_unready(service: Service, reason: str) -> None:
     for _ in range(60):
-        if why in " ".join(service.wait_for("summary")["not_ready"]):
+        if reason in " ".join(service.wait_for("summary")["not_ready"]):
             return
-    raise AssertionError(f"in 60 summaries never unready with {why!r}")
+    raise AssertionError(f"not unready with {reason!r} in 60 summaries")
 
 
-def until_ready(service: Service) -> None:
+def wait_until_ready(service: Service) -> None:
     for _ in range(60):
         if not service.wait_for("summary")["not_ready"]:
             return
-    raise AssertionError("in 60 summaries never ready")
+    raise AssertionError("not ready in 60 summaries")
 
 
-def failures(service: Service) -> list[dict[str, Any]]:
+def logged_failures(service: Service) -> list[dict[str, Any]]:
     return [line for line in service.log if line["event"] == "AWS call failed"]
 
 
-def assert_told_well(service: Service, endpoint: CredentialsEndpoint) -> None:
-    """At most once a minute for each stage, no traceback, and nothing secret."""
-    assert 1 <= len(failures(service)) <= 2
-    assert {line["kind"] for line in failures(service)} == {"AWSDeniedError"}
+def assert_failures_are_logged_briefly(service: Service, endpoint: CredentialsEndpoint) -> None:
+    """Assert at most one line a minute for each stage, without tracebacks and secrets."""
+    assert 1 <= len(logged_failures(service)) <= 2
+    assert {line["kind"] for line in logged_failures(service)} == {"AWSDeniedError"}
     plain = [line["text"] for line in service.log if line["event"] == "plain"]
     assert all(text.startswith("aup-worker: ") for text in plain)
     assert len(plain) <= 1
@@ -87,87 +89,89 @@ def assert_told_well(service: Service, endpoint: CredentialsEndpoint) -> None:
     assert not [secret for secret in endpoint.secrets if secret in text]
 
 
-def test_it_signs_with_new_credentials_without_a_new_start(
-    place: Workplace, endpoint: CredentialsEndpoint, entrance: Entrance
+def test_new_credentials_are_used_without_a_restart(
+    isolated: Environment, endpoint: CredentialsEndpoint, proxy: AWSProxy
 ) -> None:
-    with place.service() as service:
-        place.send(body(1))
-        wait_until(lambda: place.recorded() == {"e-1": 1}, "recorded")
-        old = list(endpoint.issued)
-        entrance.revoke(old)
-        place.send(body(2))
-        wait_until(lambda: place.recorded() == {"e-1": 1, "e-2": 1}, "both recorded")
+    with isolated.service() as service:
+        isolated.send(body(1))
+        wait_until(lambda: isolated.recorded() == {"e-1": 1}, "recorded")
+        old_keys = list(endpoint.issued)
+        proxy.revoke(old_keys)
+        isolated.send(body(2))
+        wait_until(lambda: isolated.recorded() == {"e-1": 1, "e-2": 1}, "both recorded")
         assert service.end(signal.SIGTERM)[0] == 0
     for name in ("sqs", "dynamodb"):
-        signed = {key for service_name, key in entrance.signers if service_name == name}
-        assert signed & set(old)
-        assert signed - set(old)
+        signed = {key for service_name, key in proxy.signers if service_name == name}
+        assert signed & set(old_keys)
+        assert signed - set(old_keys)
 
 
-@pytest.mark.parametrize("how", [broken, expired])
-def test_it_outlives_an_endpoint_that_fails_for_a_while(
-    place: Workplace, endpoint: CredentialsEndpoint, how: How
+@pytest.mark.parametrize("failure", [broken, expired])
+def test_service_recovers_when_the_credentials_endpoint_recovers(
+    isolated: Environment, endpoint: CredentialsEndpoint, failure: Failure
 ) -> None:
-    with place.service(**_SHORT_LEASES) as service:
+    with isolated.service(**_SHORT_LEASES) as service:
         service.wait_for("started")
-        endpoint.fail(how)
-        place.send(*(body(number) for number in range(10)))
+        endpoint.fail(failure)
+        isolated.send(*(body(number) for number in range(10)))
         service.wait_for("AWS call failed")
-        until_unready(service, "no usable AWS credentials")
+        wait_until_unready(service, "no usable AWS credentials")
         endpoint.fail(None)
-        until_ready(service)
-        wait_until(lambda: place.depth("AUP_QUEUE") == 0, "queue drained")
+        wait_until_ready(service)
+        wait_until(lambda: isolated.depth("AUP_QUEUE") == 0, "queue drained")
         assert service.end(signal.SIGTERM)[0] == 0
-    assert place.recorded() == Counter(f"e-{number}" for number in range(10))
-    assert place.depth("AUP_DEAD_LETTER_QUEUE") == 0
-    assert_told_well(service, endpoint)
+    assert isolated.recorded() == Counter(f"e-{number}" for number in range(10))
+    assert isolated.depth("AUP_DEAD_LETTER_QUEUE") == 0
+    assert_failures_are_logged_briefly(service, endpoint)
 
 
 @pytest.mark.parametrize(
-    ("how", "words", "timeout_seconds"),
+    ("failure", "expected", "timeout_seconds"),
     [
         (absent, "Received non 200 response 404", "10"),
-        # The SDK's own patience is longer than that.
+        # The SDK would wait for longer than that.
         (CredentialsEndpoint.hang, "none received within 2 s", "1"),
         (expired, "still expired", "10"),
     ],
 )
-def test_it_gives_up_on_an_endpoint_that_fails_for_good(
-    place: Workplace,
+def test_service_exits_when_the_credentials_endpoint_keeps_failing(
+    isolated: Environment,
     endpoint: CredentialsEndpoint,
-    how: How,
-    words: str,
+    failure: Failure,
+    expected: str,
     timeout_seconds: str,
 ) -> None:
-    with place.service(**_GIVES_UP, AUP_CALL_TIMEOUT_SECONDS=timeout_seconds) as service:
+    with isolated.service(**_GIVE_UP_SOON, AUP_CALL_TIMEOUT_SECONDS=timeout_seconds) as service:
         service.wait_for("started")
-        endpoint.fail(how)
-        began = time.monotonic()
+        endpoint.fail(failure)
+        started_at = time.monotonic()
         code, _ = service.end()
-        seconds = time.monotonic() - began
+        elapsed = time.monotonic() - started_at
     assert code == 1
-    assert 1 <= seconds < 30
+    assert 1 <= elapsed < 30
     last = service.log[-1]["text"]
     assert "no usable AWS credentials" in last
-    assert words in last
+    assert expected in last
     assert last.endswith("configure a role, a profile or valid access keys for this process")
-    assert_told_well(service, endpoint)
+    assert_failures_are_logged_briefly(service, endpoint)
 
 
-def test_an_endpoint_that_fails_at_the_start_ends_it_with_one_line(
-    place: Workplace, endpoint: CredentialsEndpoint
+def test_credentials_endpoint_that_fails_at_startup_is_reported_in_one_line(
+    isolated: Environment, endpoint: CredentialsEndpoint
 ) -> None:
     endpoint.fail(no_keys)
-    done = place.run("run", **_GIVES_UP)
+    done = isolated.run("run", **_GIVE_UP_SOON)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "no usable AWS credentials" in done.stderr
     assert "KeyError: 'AccessKeyId'" in done.stderr
 
 
-def test_no_credentials_at_all_end_it_with_one_line_and_exit_code_1(workplace: Workplace) -> None:
-    # Not 2: a role may be granted later, and a supervisor should try again.
-    done = workplace.run("run", AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
+def test_missing_credentials_are_reported_in_one_line_with_exit_code_1(
+    environment: Environment,
+) -> None:
+    # Not 2: a role may be granted later, so a process manager should restart the service.
+    done = environment.run("run", AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "Unable to locate credentials; configure a role" in done.stderr
@@ -177,63 +181,63 @@ def test_no_credentials_at_all_end_it_with_one_line_and_exit_code_1(workplace: W
     ("code", "services"),
     [("AccessDeniedException", ["dynamodb"]), ("ExpiredTokenException", ["sqs", "dynamodb"])],
 )
-def test_it_outlives_a_refusal_that_is_taken_back(
-    place: Workplace,
+def test_service_recovers_when_access_is_allowed_again(
+    isolated: Environment,
     endpoint: CredentialsEndpoint,
-    entrance: Entrance,
+    proxy: AWSProxy,
     code: str,
     services: list[str],
 ) -> None:
-    with place.service(**_SHORT_LEASES) as service:
+    with isolated.service(**_SHORT_LEASES) as service:
         service.wait_for("started")
-        entrance.refuse(code, "not now", *services)
-        place.send(*(body(number) for number in range(10)))
+        proxy.reject(code, "not now", *services)
+        isolated.send(*(body(number) for number in range(10)))
         service.wait_for("AWS call failed")
-        until_unready(service, "not now")
-        assert not place.recorded()
-        entrance.admit_all()
-        until_ready(service)
-        wait_until(lambda: place.depth("AUP_QUEUE") == 0, "queue drained")
+        wait_until_unready(service, "not now")
+        assert not isolated.recorded()
+        proxy.accept_all()
+        wait_until_ready(service)
+        wait_until(lambda: isolated.depth("AUP_QUEUE") == 0, "queue drained")
         assert service.end(signal.SIGTERM)[0] == 0
-    assert place.recorded() == Counter(f"e-{number}" for number in range(10))
-    assert_told_well(service, endpoint)
-    assert place.depth("AUP_DEAD_LETTER_QUEUE") == 0
+    assert isolated.recorded() == Counter(f"e-{number}" for number in range(10))
+    assert_failures_are_logged_briefly(service, endpoint)
+    assert isolated.depth("AUP_DEAD_LETTER_QUEUE") == 0
 
 
 @pytest.mark.parametrize(
-    ("service_name", "code", "words"),
+    ("service_name", "code", "expected"),
     [
         ("sqs", "AccessDeniedException", "grant the permissions listed in infra/operations.md"),
         ("dynamodb", "ExpiredTokenException", "and check this machine's clock"),
     ],
 )
-def test_it_gives_up_on_a_refusal_that_stays(
-    place: Workplace,
+def test_service_exits_when_access_stays_denied(
+    isolated: Environment,
     endpoint: CredentialsEndpoint,
-    entrance: Entrance,
+    proxy: AWSProxy,
     service_name: str,
     code: str,
-    words: str,
+    expected: str,
 ) -> None:
-    with place.service(**_GIVES_UP) as service:
+    with isolated.service(**_GIVE_UP_SOON) as service:
         service.wait_for("started")
-        entrance.refuse(code, "no", service_name)
-        place.send(body(1))
-        code_of_exit, figures = service.end()
-    assert code_of_exit == 1
+        proxy.reject(code, "no", service_name)
+        isolated.send(body(1))
+        exit_code, figures = service.end()
+    assert exit_code == 1
     assert figures["held"] == 0
-    assert words in service.log[-1]["text"]
-    assert_told_well(service, endpoint)
-    assert place.depth("AUP_QUEUE") == 1
+    assert expected in service.log[-1]["text"]
+    assert_failures_are_logged_briefly(service, endpoint)
+    assert isolated.depth("AUP_QUEUE") == 1
 
 
 @pytest.mark.parametrize("service_name", ["sqs", "dynamodb"])
-def test_a_skewed_clock_ends_the_start_with_a_line_that_says_so(
-    place: Workplace, entrance: Entrance, service_name: str
+def test_skewed_clock_at_startup_is_reported_in_one_line(
+    isolated: Environment, proxy: AWSProxy, service_name: str
 ) -> None:
-    entrance.refuse("InvalidSignatureException", _SKEWED, service_name)
-    # Keys that change between any two calls leave the short way, with a line of its own.
-    done = place.run("run", **_GIVES_UP, AUP_FAST_CALLS="false")
+    proxy.reject("InvalidSignatureException", _SKEWED, service_name)
+    # Keys that change with every call disable the fast path, which would log another line.
+    done = isolated.run("run", **_GIVE_UP_SOON, AUP_FAST_CALLS="false")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert _SKEWED in done.stderr

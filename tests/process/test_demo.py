@@ -1,4 +1,4 @@
-"""The demonstration that keeps its environment, and the commands that it prints."""
+"""`demo --keep` and the commands that it prints."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import shlex
 import subprocess
 from pathlib import Path
 
+from tests.process.environment import COMMAND, DEADLINE_SECONDS
 from tests.process.kept_demo import BASE_ENVIRONMENT, kept_demo, run_worker
-from tests.process.workplace import COMMAND, DEADLINE_SECONDS
 
 _LAST_COMMAND = "aup-worker doctor"
 
 
 def _printed(demo: subprocess.Popen[str]) -> tuple[dict[str, str], list[list[str]]]:
-    """Return the exported variables and the commands that a demonstration prints."""
+    """Return the exported variables and the commands that the demo prints."""
     assert demo.stdout is not None
     exports: dict[str, str] = {}
     commands: list[list[str]] = []
@@ -26,13 +26,13 @@ def _printed(demo: subprocess.Popen[str]) -> tuple[dict[str, str], list[list[str
             commands.append(words[1:])
         if line.strip() == _LAST_COMMAND:
             return exports, commands
-    raise AssertionError(f"the demonstration ended with exit code {demo.wait(DEADLINE_SECONDS)}")
+    raise AssertionError(f"the demo exited with code {demo.wait(DEADLINE_SECONDS)}")
 
 
-def _run(arguments: list[str], environment: dict[str, str]) -> str:
+def _run(arguments: list[str], variables: dict[str, str]) -> str:
     done = subprocess.run(  # noqa: S603 - our own command
         [COMMAND, *arguments],
-        env=environment,
+        env=variables,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

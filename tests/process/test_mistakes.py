@@ -1,4 +1,4 @@
-"""Mistakes in names, files and addresses end with one line and exit code 2, in every verb."""
+"""Invalid names, files and URLs: one line each and exit code 2, in every verb."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.process.workplace import Workplace, acceptance, body
+from tests.process.environment import Environment, acceptance, body
 
 VERBS: dict[str, tuple[str, ...]] = {
     "run": ("run",),
@@ -26,9 +26,9 @@ VERBS: dict[str, tuple[str, ...]] = {
 EACH_VERB = pytest.mark.parametrize("verb", VERBS.values(), ids=list(VERBS))
 
 
-def _refused(place: Workplace, verb: tuple[str, ...], **changes: str) -> list[str]:
-    """Run a verb that must end with exit code 2, and return its lines, one for each mistake."""
-    done = place.run(*verb, **changes)
+def _mistakes(environment: Environment, verb: tuple[str, ...], **changes: str) -> list[str]:
+    """Run a verb that must exit with code 2, and return its lines, one for each mistake."""
+    done = environment.run(*verb, **changes)
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     lines = done.stderr.splitlines()
@@ -38,7 +38,7 @@ def _refused(place: Workplace, verb: tuple[str, ...], **changes: str) -> list[st
 
 @EACH_VERB
 def test_missing_certificate_and_token_files_are_named(
-    workplace: Workplace, verb: tuple[str, ...]
+    environment: Environment, verb: tuple[str, ...]
 ) -> None:
     changes = {
         "AWS_CA_BUNDLE": "/nowhere/ca.pem",
@@ -46,15 +46,15 @@ def test_missing_certificate_and_token_files_are_named(
         "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/worker",
         "AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere/token",
     }
-    assert _refused(workplace, verb, **changes) == [
+    assert _mistakes(environment, verb, **changes) == [
         "AWS_CA_BUNDLE=/nowhere/ca.pem: No such file or directory",
         "AWS_WEB_IDENTITY_TOKEN_FILE=/nowhere/token: No such file or directory",
     ]
 
 
 @pytest.mark.parametrize("verb", [VERBS["run"], VERBS["push"], VERBS["doctor"]])
-def test_an_endpoint_that_cannot_be_called_and_a_queue_given_as_arn_are_named(
-    workplace: Workplace, verb: tuple[str, ...]
+def test_invalid_endpoints_and_a_queue_given_as_arn_are_named(
+    environment: Environment, verb: tuple[str, ...]
 ) -> None:
     arn = "arn:aws:sqs:us-east-1:123456789012:q"
     changes = {
@@ -62,7 +62,7 @@ def test_an_endpoint_that_cannot_be_called_and_a_queue_given_as_arn_are_named(
         "AWS_ENDPOINT_URL_SQS": "http://localhost:4566\n",
         "AUP_QUEUE": arn,
     }
-    host, space, queue = _refused(workplace, verb, **changes)
+    host, space, queue = _mistakes(environment, verb, **changes)
     assert host == (
         "AWS_ENDPOINT_URL=http://local_stack:4566: the host must contain only letters, digits, "
         "dots and hyphens"
@@ -82,11 +82,11 @@ def test_an_endpoint_that_cannot_be_called_and_a_queue_given_as_arn_are_named(
         ("two words", "must be a URL, or a name"),
     ],
 )
-def test_a_replay_to_what_is_not_a_queue_is_refused(
-    workplace: Workplace, queue: str, advice: str
+def test_replay_to_an_invalid_queue_name_is_rejected(
+    environment: Environment, queue: str, advice: str
 ) -> None:
     for options in ((), ("--dry-run",)):
-        (line,) = _refused(workplace, ("replay", "--to", queue, *options))
+        (line,) = _mistakes(environment, ("replay", "--to", queue, *options))
         assert line.startswith(f"--to {queue}: {advice}")
 
 
@@ -118,12 +118,12 @@ NAMES: dict[str, tuple[tuple[str, ...], str]] = {
         f"--policy: {_CONTROL}",
     ),
     "accepted": (("accepted", "u\udcff"), "USER: must be UTF-8"),
-    "accepted nobody": (("accepted", ""), "USER: must have at least 1 character"),
+    "accepted, empty user": (("accepted", ""), "USER: must have at least 1 character"),
     "erase": (
         ("erase", "u", "--fields", "ip", "--policy", "\udcff", "--yes"),
         "--policy: must be UTF-8",
     ),
-    "erase somebody long": (
+    "erase, long user": (
         ("erase", "u" * 257, "--fields", "ip", "--yes"),
         "USER: must have at most 256 characters",
     ),
@@ -131,10 +131,10 @@ NAMES: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 @pytest.mark.parametrize(("verb", "line"), NAMES.values(), ids=list(NAMES))
-def test_a_name_that_nothing_can_have_is_a_usage_error(
-    workplace: Workplace, verb: tuple[str, ...], line: str
+def test_impossible_name_is_a_usage_error(
+    environment: Environment, verb: tuple[str, ...], line: str
 ) -> None:
-    assert _refused(workplace, verb) == [line]
+    assert _mistakes(environment, verb) == [line]
 
 
 @pytest.mark.parametrize(
@@ -147,37 +147,37 @@ def test_a_name_that_nothing_can_have_is_a_usage_error(
         ((), body(1, user_id="a\x00b"), f"stdin:1: invalid: user_id: {_CONTROL}"),
     ],
 )
-def test_push_sends_nothing_of_what_would_be_dead_lettered(
-    workplace: Workplace, arguments: tuple[str, ...], stdin: str, problem: str
+def test_push_sends_nothing_that_would_be_dead_lettered(
+    environment: Environment, arguments: tuple[str, ...], stdin: str, problem: str
 ) -> None:
     options = ("--policy", "aup", "--version", "2026-01", *arguments) if arguments else ()
-    done = workplace.run("push", *options, stdin=stdin)
+    done = environment.run("push", *options, stdin=stdin)
     assert done.returncode == 2, done.stderr
     line, summary = done.stderr.splitlines()
     assert line.startswith(problem)
     assert "nothing was sent" in summary
-    assert workplace.depth("AUP_QUEUE") == 0
+    assert environment.depth("AUP_QUEUE") == 0
 
 
-def test_a_user_whom_an_earlier_release_recorded_with_a_control_character_is_shown(
-    workplace: Workplace,
+def test_user_recorded_with_a_control_character_by_an_earlier_release_is_shown(
+    environment: Environment,
 ) -> None:
-    table = workplace.dynamodb.Table(workplace.environment["AUP_USER_TABLE_NAME"])
+    table = environment.dynamodb.Table(environment.variables["AUP_USER_TABLE_NAME"])
     item = acceptance(1, user_id="a\tb", policy_version="aup#2026-01")
     table.put_item(Item=item)
-    done = workplace.run("accepted", "a\tb", "--json")
+    done = environment.run("accepted", "a\tb", "--json")
     assert done.returncode == 0, done.stderr
     (shown,) = json.loads(done.stdout)["acceptances"]
     assert shown["event_id"] == "e-1"
 
 
-def test_an_empty_certificate_variable_does_not_stop_a_verb(workplace: Workplace) -> None:
-    done = workplace.run("policy", "list", "--json", AWS_CA_BUNDLE="", REQUESTS_CA_BUNDLE="")
+def test_empty_certificate_variable_does_not_stop_a_verb(environment: Environment) -> None:
+    done = environment.run("policy", "list", "--json", AWS_CA_BUNDLE="", REQUESTS_CA_BUNDLE="")
     assert done.returncode == 0, done.stderr
 
 
-def test_a_missing_file_of_credentials_is_named_where_there_are_no_others(
-    workplace: Workplace,
+def test_missing_credentials_file_is_named_if_there_are_no_other_credentials(
+    environment: Environment,
 ) -> None:
     changes = {
         "AWS_ACCESS_KEY_ID": "",
@@ -185,5 +185,5 @@ def test_a_missing_file_of_credentials_is_named_where_there_are_no_others(
         "AWS_SHARED_CREDENTIALS_FILE": "/nowhere/credentials",
         "AWS_CONFIG_FILE": "/dev/null",
     }
-    lines = _refused(workplace, ("policy", "list"), **changes)
+    lines = _mistakes(environment, ("policy", "list"), **changes)
     assert lines == ["AWS_SHARED_CREDENTIALS_FILE=/nowhere/credentials: No such file or directory"]

@@ -1,4 +1,4 @@
-"""The verb that plans, as a person runs it: without any server or credentials."""
+"""`plan`, which needs neither a server nor credentials."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.process.workplace import COMMAND, DEADLINE_SECONDS
+from tests.process.environment import COMMAND, DEADLINE_SECONDS
 
 
 def run(*arguments: str, columns: int | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": os.environ["PATH"], "AWS_EC2_METADATA_DISABLED": "true"}
+    variables = {"PATH": os.environ["PATH"], "AWS_EC2_METADATA_DISABLED": "true"}
     if columns is not None:
-        environment["COLUMNS"] = str(columns)
+        variables["COLUMNS"] = str(columns)
     return subprocess.run(  # noqa: S603 - our own command
         [COMMAND, "plan", *arguments],
-        env=environment,
+        env=variables,
         capture_output=True,
         text=True,
         timeout=DEADLINE_SECONDS,
@@ -24,7 +24,7 @@ def run(*arguments: str, columns: int | None = None) -> subprocess.CompletedProc
     )
 
 
-def test_a_person_reads_what_a_rate_takes_and_why() -> None:
+def test_plan_prints_what_a_rate_requires_and_how_it_is_calculated() -> None:
     done = run("--rate", "10000/min", columns=100)
     assert done.returncode == 0, done.stderr
     assert "1 of 0.25 vCPU and 512 MiB" in done.stdout
@@ -39,7 +39,7 @@ def test_a_person_reads_what_a_rate_takes_and_why() -> None:
     assert all("µs" in line or " at " in line or " x " in line for line in rows)
 
 
-def test_a_program_reads_the_same_as_json(tmp_path: Path) -> None:
+def test_json_contains_the_same_plan(tmp_path: Path) -> None:
     prices = tmp_path / "prices.toml"
     prices.write_text('region = "eu-west-1"\ndynamodb_million_write_units = 1.25\n')
     done = run(
@@ -56,14 +56,14 @@ def test_a_program_reads_the_same_as_json(tmp_path: Path) -> None:
     assert plan["month"]["total"] == sum(costs.values())
 
 
-def test_what_is_wrong_is_told_in_one_line() -> None:
-    for arguments, told in (
+def test_invalid_option_is_reported_in_one_line() -> None:
+    for arguments, problem in (
         (("--rate", "10000"), "--rate 10000: expected a rate such as 10000/min"),
         (("--rate", "1/s", "--task-vcpu", "2"), "--task-vcpu 2: expected 0.25, 0.5 or 1"),
         (("--rate", "1/s", "--prices", "nowhere.toml"), "nowhere.toml: No such file"),
     ):
         done = run(*arguments)
         assert done.returncode == 2
-        assert done.stderr.startswith(f"aup-worker: {told}")
+        assert done.stderr.startswith(f"aup-worker: {problem}")
         assert done.stderr.count("\n") == 1
         assert done.stdout == ""

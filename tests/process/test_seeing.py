@@ -1,4 +1,4 @@
-"""The service as its operators see it: endpoints, health command, systemd, ECS, CloudWatch."""
+"""Observability of the service: endpoints, `health`, systemd, ECS and CloudWatch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.process.workplace import COMMAND, Service, Workplace, body, wait_until
+from tests.process.environment import COMMAND, Environment, Service, body, wait_until
 from tests.unit.observability.test_emf import check_specification
 
 
@@ -29,10 +29,10 @@ def _free_port() -> str:
         return str(listening.getsockname()[1])
 
 
-def _asked(port: str, path: str) -> tuple[int, str]:
+def _get(port: str, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-            return answer.status, answer.read().decode()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
+            return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
     except OSError:
@@ -40,24 +40,24 @@ def _asked(port: str, path: str) -> tuple[int, str]:
 
 
 def _samples(port: str) -> dict[tuple[str, str], float]:
-    """Give what Prometheus would read, by name and last label."""
+    """Return the samples that Prometheus would scrape, by name and last label."""
     return {
         (sample.name, next(reversed(sample.labels.values()), "")): sample.value
-        for family in text_string_to_metric_families(_asked(port, "/metrics")[1])
+        for family in text_string_to_metric_families(_get(port, "/metrics")[1])
         for sample in family.samples
     }
 
 
-def test_whoever_asks_learns_whether_it_is_live_and_ready_and_what_it_did(
-    operated: Workplace,
+def test_endpoints_report_liveness_readiness_and_metrics(
+    deployment: Environment,
 ) -> None:
     port = _free_port()
-    told = {"AUP_HEALTH_PORT": port}
-    alone = operated.run("health", **told)
-    assert (alone.returncode, alone.stdout.startswith("not live: no response from")) == (1, True)
-    operated.send(*(body(each) for each in range(12)), "{")
-    with operated.service(**told) as service:
-        wait_until(lambda: _asked(port, "/readyz")[0] == 200, "ready")
+    settings = {"AUP_HEALTH_PORT": port}
+    done = deployment.run("health", **settings)
+    assert (done.returncode, done.stdout.startswith("not live: no response from")) == (1, True)
+    deployment.send(*(body(each) for each in range(12)), "{")
+    with deployment.service(**settings) as service:
+        wait_until(lambda: _get(port, "/readyz")[0] == 200, "ready")
         wait_until(
             lambda: (
                 _samples(port).get(("aup_messages_settled_total", "recorded")) == 12
@@ -65,92 +65,100 @@ def test_whoever_asks_learns_whether_it_is_live_and_ready_and_what_it_did(
             ),
             "all settled",
         )
-        status, text = _asked(port, "/livez")
+        status, text = _get(port, "/livez")
         assert (status, json.loads(text)["live"]) == (200, True)
         samples = _samples(port)
         assert samples["aup_messages_received_total", ""] >= 13
         assert samples["aup_books_balanced", ""] == samples["aup_ready", ""] == 1
         assert samples["aup_aws_calls_total", "ReceiveMessage"] >= 2
         assert any(name == "messaging_process_duration_seconds_sum" for name, _ in samples)
-        asked = operated.run("health", **told)
-        assert (asked.returncode, asked.stdout, asked.stderr) == (0, "live\n", "")
-        asked = operated.run("health", "--ready", "--json", **told)
-        assert (asked.returncode, json.loads(asked.stdout)["ready"]) == (0, True)
-        second = operated.run("run", **told)
+        done = deployment.run("health", **settings)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "live\n", "")
+        done = deployment.run("health", "--ready", "--json", **settings)
+        assert (done.returncode, json.loads(done.stdout)["ready"]) == (0, True)
+        second = deployment.run("run", **settings)
         assert second.returncode == 2
         (line,) = second.stderr.splitlines()
         assert line.startswith(f"aup-worker: AUP_HEALTH_PORT={port}: cannot listen on")
         assert service.end(signal.SIGTERM)[0] == 0
 
 
-def test_the_health_command_without_a_port_is_used_wrongly(workplace: Workplace) -> None:
-    done = workplace.run("health")
+def test_health_without_a_port_is_a_usage_error(environment: Environment) -> None:
+    done = environment.run("health")
     assert done.returncode == 2
     assert done.stderr.startswith("aup-worker: AUP_HEALTH_PORT is not set")
-    done = workplace.run("health", AUP_HEALTH_PORT="eighty")
+    done = environment.run("health", AUP_HEALTH_PORT="eighty")
     assert (done.returncode, "expected a port" in done.stderr) == (2, True)
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, answers nothing
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts connections but never responds
         port = str(silent.getsockname()[1])
-        began = time.monotonic()
-        done = workplace.run("health", "--timeout", "0.3", AUP_HEALTH_PORT=port)
+        started_at = time.monotonic()
+        done = environment.run("health", "--timeout", "0.3", AUP_HEALTH_PORT=port)
         assert (done.returncode, "timed out" in done.stdout) == (1, True)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - started_at < 5
 
 
-class _Supervisor(threading.Thread):
-    """Listen on the socket that systemd would."""
+class _NotifySocket(threading.Thread):
+    """The notification socket of systemd."""
 
     def __init__(self, address: str) -> None:
         super().__init__(daemon=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(address)
-        self.told: list[str] = []
+        self.notifications: list[str] = []
 
     def run(self) -> None:
         while data := self._socket.recv(4096):
-            self.told.append(data.decode())
+            self.notifications.append(data.decode())
 
     def wait_for(self, beginning: str) -> None:
-        wait_until(lambda: any(each.startswith(beginning) for each in self.told), beginning)
-
-
-def test_systemd_hears_of_readiness_progress_and_the_drain(
-    workplace: Workplace, tmp_path: Path
-) -> None:
-    supervisor = _Supervisor(str(tmp_path / "notify"))
-    supervisor.start()
-    told = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
-    with workplace.service(**told) as service:
-        supervisor.wait_for("READY=1")
-        assert supervisor.told.index("READY=1") > 0
-        assert supervisor.told[0].startswith("EXTEND_TIMEOUT_USEC="), "it may take longer to start"
-        supervisor.wait_for("STATUS=ready; ")
-        pings = supervisor.told.count("WATCHDOG=1")
-        wait_until(lambda: supervisor.told.count("WATCHDOG=1") >= pings + 3, "three pings")
-        service.process.send_signal(signal.SIGTERM)
-        supervisor.wait_for("STOPPING=1")
-        supervisor.wait_for("STATUS=not ready: draining")
-        stopping = supervisor.told.index("STOPPING=1")
         wait_until(
-            lambda: any(each.startswith("EXTEND_") for each in supervisor.told[stopping:]),
+            lambda: any(each.startswith(beginning) for each in self.notifications), beginning
+        )
+
+
+def test_systemd_is_notified_of_readiness_progress_and_the_drain(
+    environment: Environment, tmp_path: Path
+) -> None:
+    notify_socket = _NotifySocket(str(tmp_path / "notify"))
+    notify_socket.start()
+    settings = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
+    with environment.service(**settings) as service:
+        notify_socket.wait_for("READY=1")
+        assert notify_socket.notifications.index("READY=1") > 0
+        assert notify_socket.notifications[0].startswith("EXTEND_TIMEOUT_USEC="), (
+            "more time to start"
+        )
+        notify_socket.wait_for("STATUS=ready; ")
+        pings = notify_socket.notifications.count("WATCHDOG=1")
+        wait_until(
+            lambda: notify_socket.notifications.count("WATCHDOG=1") >= pings + 3, "three pings"
+        )
+        service.process.send_signal(signal.SIGTERM)
+        notify_socket.wait_for("STOPPING=1")
+        notify_socket.wait_for("STATUS=not ready: draining")
+        stopping = notify_socket.notifications.index("STOPPING=1")
+        wait_until(
+            lambda: any(
+                each.startswith("EXTEND_") for each in notify_socket.notifications[stopping:]
+            ),
             "more time to drain",
         )
         assert service.end()[0] == 0
 
 
 class _Agent(BaseHTTPRequestHandler):
-    states: list[Any] = []  # noqa: RUF012 - one agent for the one test
+    states: list[Any] = []  # noqa: RUF012 - only one test uses it
 
     def do_GET(self) -> None:
         assert self.path == "/v4/x/task"
-        self._answer({"TaskARN": "arn:aws:ecs:r:1:task/c/t-42", "Family": "aup", "Revision": "7"})
+        self._respond({"TaskARN": "arn:aws:ecs:r:1:task/c/t-42", "Family": "aup", "Revision": "7"})
 
     def do_PUT(self) -> None:
         assert self.path == "/api/task-protection/v1/state"
         self.states.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self._answer({"protection": {"ProtectionEnabled": True}})
+        self._respond({"protection": {"ProtectionEnabled": True}})
 
-    def _answer(self, document: Any) -> None:
+    def _respond(self, document: Any) -> None:
         text = json.dumps(document).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(text)))
@@ -171,10 +179,10 @@ def agent_url() -> Iterator[str]:
 
 
 @contextmanager
-def _with_stdout(workplace: Workplace, **changes: str) -> Iterator[Service]:
+def _service_with_stdout(environment: Environment, **changes: str) -> Iterator[Service]:
     with subprocess.Popen(  # noqa: S603 - our own command
         [COMMAND, "run"],
-        env=workplace.environment | changes,
+        env=environment.variables | changes,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
@@ -186,28 +194,28 @@ def _with_stdout(workplace: Workplace, **changes: str) -> Iterator[Service]:
                 process.kill()
 
 
-def test_on_ecs_the_log_names_the_task_it_is_protected_and_cloudwatch_gets_its_metrics(
-    workplace: Workplace, agent_url: str
+def test_on_ecs_the_task_is_logged_and_protected_and_metrics_are_written(
+    environment: Environment, agent_url: str
 ) -> None:
-    told = {
+    settings = {
         "ECS_AGENT_URI": f"{agent_url}/api",
         "ECS_CONTAINER_METADATA_URI_V4": f"{agent_url}/v4/x",
         "AUP_ECS_PROTECTION": "true",
         "AUP_EMF": "1",
     }
-    workplace.send(*(body(each) for each in range(5)))
-    with _with_stdout(workplace, **told) as service:
-        wait_until(lambda: len(workplace.recorded()) == 5, "all recorded")
-        wait_until(lambda: bool(_Agent.states), "protection asked for")
+    environment.send(*(body(each) for each in range(5)))
+    with _service_with_stdout(environment, **settings) as service:
+        wait_until(lambda: len(environment.recorded()) == 5, "all recorded")
+        wait_until(lambda: bool(_Agent.states), "protection requested")
         service.process.send_signal(signal.SIGTERM)
         assert service.process.stdout is not None
         written = [json.loads(line) for line in service.process.stdout]
         assert service.end()[0] == 0
     assert _Agent.states[0] == {"ProtectionEnabled": True, "ExpiresInMinutes": 10}
-    assert len(_Agent.states) == 1, "not for each message"
+    assert len(_Agent.states) == 1, "not requested for each message"
     events = {line["event"] for line in service.log}
     assert {"started", "stopping", "drain started", "stopped"} <= events
-    assert "summary" not in events, "those are on stdout now"
+    assert "summary" not in events, "summaries are on stdout"
     for line in service.log:
         assert (line["task_id"], line["task_family"], line["task_revision"]) == ("t-42", "aup", "7")
     for document in written:
@@ -217,7 +225,7 @@ def test_on_ecs_the_log_names_the_task_it_is_protected_and_cloudwatch_gets_its_m
     assert written[-1]["task_id"] == "t-42"
 
 
-def test_what_is_not_asked_for_is_not_loaded(workplace: Workplace) -> None:
+def test_modules_of_unused_features_are_not_imported(environment: Environment) -> None:
     loaded = subprocess.run(  # noqa: S603 - our own interpreter
         [str(Path(COMMAND).with_name("python")), "-X", "importtime", "-c",
          "import worker.service, worker.cli.run"],
@@ -226,7 +234,7 @@ def test_what_is_not_asked_for_is_not_loaded(workplace: Workplace) -> None:
     for name in ("aiohttp.web", "prometheus_client", "worker.observability.ecs",
                  "worker.observability.emf", "worker.observability.systemd"):  # fmt: skip
         assert f" {name}\n" not in loaded
-    # A container's health check runs `health` every few seconds.
-    done = workplace.run("health", AUP_HEALTH_PORT="1", PYTHONPROFILEIMPORTTIME="1")
+    # A container health check runs `health` every few seconds.
+    done = environment.run("health", AUP_HEALTH_PORT="1", PYTHONPROFILEIMPORTTIME="1")
     for name in ("aioboto3", "aiohttp", "structlog", "worker.settings"):
         assert f" {name}\n" not in done.stderr

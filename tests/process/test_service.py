@@ -1,4 +1,4 @@
-"""The service as a process: signals, exit codes, kill -9."""
+"""The service as a process: signals, exit codes and kill -9."""
 
 from __future__ import annotations
 
@@ -8,49 +8,49 @@ import time
 
 import pytest
 
+from tests.process.environment import Environment, Service, body, wait_until
 from tests.process.gate import Gate
-from tests.process.workplace import Service, Workplace, body, wait_until
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_drains_and_ends_with_exit_code_0(
-    workplace: Workplace, number: signal.Signals
+def test_signal_drains_and_exits_with_code_0(
+    environment: Environment, number: signal.Signals
 ) -> None:
-    workplace.send(*(body(each) for each in range(30)))
-    with workplace.service() as service:
-        wait_until(lambda: len(workplace.recorded()) == 30, "all recorded")
+    environment.send(*(body(each) for each in range(30)))
+    with environment.service() as service:
+        wait_until(lambda: len(environment.recorded()) == 30, "all recorded")
         code, figures = service.end(number)
     assert code == 0
     assert figures["received"] >= figures["recorded"] == 30
     assert figures["held"] == 0
-    assert workplace.depth("AUP_QUEUE") == 0
+    assert environment.depth("AUP_QUEUE") == 0
 
 
-def test_a_second_signal_ends_at_once_with_exit_code_1_and_loses_nothing(
-    workplace: Workplace,
+def test_second_signal_exits_at_once_with_code_1_and_loses_nothing(
+    environment: Environment,
 ) -> None:
-    # An idle poll of 20 s is under way: the drain alone would wait for it.
-    # What it hands out after all is hidden as long as a lease, which is short here.
+    # A drain alone would wait for the idle poll of 20 s.
+    # A message that this poll still returns stays hidden for a lease, which is short here.
     short = {"AUP_CALL_TIMEOUT_SECONDS": "1", "AUP_VISIBILITY_TIMEOUT_SECONDS": "4"}
-    with workplace.service(AUP_WAIT_SECONDS="20", **short) as service:
-        service.wait_for("summary")  # its poll is under way by then
-        began = time.monotonic()
+    with environment.service(AUP_WAIT_SECONDS="20", **short) as service:
+        service.wait_for("summary")  # by then the poll has started
+        started_at = time.monotonic()
         service.process.send_signal(signal.SIGTERM)
         service.wait_for("drain started")
-        _insist(service)
+        _signal_until_exit(service)
         code, figures = service.end()
     assert code == 1
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - started_at < 10
     assert figures["balanced"]
     assert "stopped immediately" in service.log[-1]["text"]
-    workplace.send(body(1))
-    with workplace.service() as service:
-        wait_until(lambda: workplace.recorded() == {"e-1": 1}, "recorded by the next worker")
+    environment.send(body(1))
+    with environment.service() as service:
+        wait_until(lambda: environment.recorded() == {"e-1": 1}, "recorded by the next worker")
         assert service.end(signal.SIGTERM)[0] == 0
 
 
-def _insist(service: Service) -> None:
-    """Send signals until one of them counts."""
+def _signal_until_exit(service: Service) -> None:
+    """Send SIGTERM until the service has exited."""
 
     def ended() -> bool:
         service.process.send_signal(signal.SIGTERM)
@@ -59,58 +59,58 @@ def _insist(service: Service) -> None:
     wait_until(ended, "stopped immediately")
 
 
-def test_killed_in_mid_batch_a_second_worker_loses_nothing_and_records_nothing_twice(
-    workplace: Workplace,
+def test_worker_killed_during_a_batch_loses_nothing_and_records_nothing_twice(
+    environment: Environment,
 ) -> None:
     total = 120
-    workplace.send(*(body(each) for each in range(total)))
+    environment.send(*(body(each) for each in range(total)))
     short = {"AUP_CALL_TIMEOUT_SECONDS": "1", "AUP_VISIBILITY_TIMEOUT_SECONDS": "4"}
-    # The probe at the start and twenty writes land; those behind them are under way when the worker
-    # is killed.
+    # The probe at startup and twenty writes succeed; the next ones are in flight when the worker is
+    # killed.
     with (
-        Gate(workplace.environment["AWS_ENDPOINT_URL"], "PutItem", 21).open() as gate,
-        workplace.service(AWS_ENDPOINT_URL=gate.url, **short) as service,
+        Gate(environment.variables["AWS_ENDPOINT_URL"], "PutItem", 21).open() as gate,
+        environment.service(AWS_ENDPOINT_URL=gate.url, **short) as service,
     ):
         assert gate.reached.wait(60)
-        wait_until(lambda: len(workplace.recorded()) == 20, "twenty recorded")
+        wait_until(lambda: len(environment.recorded()) == 20, "twenty recorded")
         service.process.kill()
         assert service.process.wait() == -signal.SIGKILL
-    assert len(workplace.recorded()) == 20
-    assert workplace.depth("AUP_QUEUE") > 0
-    with workplace.service(**short) as service:
-        wait_until(lambda: workplace.depth("AUP_QUEUE") == 0, "queue drained")
+    assert len(environment.recorded()) == 20
+    assert environment.depth("AUP_QUEUE") > 0
+    with environment.service(**short) as service:
+        wait_until(lambda: environment.depth("AUP_QUEUE") == 0, "queue drained")
         code, figures = service.end(signal.SIGTERM)
     assert code == 0
     assert figures["held"] == 0
-    assert workplace.recorded() == {f"e-{each}": 1 for each in range(total)}
-    assert workplace.depth("AUP_DEAD_LETTER_QUEUE") == 0
+    assert environment.recorded() == {f"e-{each}": 1 for each in range(total)}
+    assert environment.depth("AUP_DEAD_LETTER_QUEUE") == 0
 
 
-def test_killed_nine_times_over_nothing_is_lost_or_doubled(workplace: Workplace) -> None:
+def test_nothing_is_lost_or_recorded_twice_after_nine_kills(environment: Environment) -> None:
     total = 60
-    workplace.send(*(body(each) for each in range(total)))
-    # Twelve receives of a message are allowed: nine of them may be burnt here.
+    environment.send(*(body(each) for each in range(total)))
+    # A message may be received twelve times, so nine kills are allowed.
     short = {"AUP_CALL_TIMEOUT_SECONDS": "0.5", "AUP_VISIBILITY_TIMEOUT_SECONDS": "2"}
-    url = workplace.environment["AWS_ENDPOINT_URL"]
+    url = environment.variables["AWS_ENDPOINT_URL"]
     for _ in range(9):
-        # Six writes land, so after nine kills some are always left to be under way at the next.
+        # Six writes succeed each time, so messages remain for every kill.
         with (
             Gate(url, "PutItem", 6).open() as gate,
-            workplace.service(AWS_ENDPOINT_URL=gate.url, **short) as service,
+            environment.service(AWS_ENDPOINT_URL=gate.url, **short) as service,
         ):
             assert gate.reached.wait(60)
             service.process.kill()
             assert service.process.wait() == -signal.SIGKILL
-    assert len(workplace.recorded()) < total
-    with workplace.service(**short) as service:
-        service.wait_for("started")  # the queue may be empty before it heeds signals
-        wait_until(lambda: workplace.depth("AUP_QUEUE") == 0, "queue drained")
+    assert len(environment.recorded()) < total
+    with environment.service(**short) as service:
+        service.wait_for("started")  # the queue may be empty before signals are handled
+        wait_until(lambda: environment.depth("AUP_QUEUE") == 0, "queue drained")
         assert service.end(signal.SIGTERM)[0] == 0
-    assert workplace.recorded() == {f"e-{each}": 1 for each in range(total)}
+    assert environment.recorded() == {f"e-{each}": 1 for each in range(total)}
 
 
-def test_what_cannot_be_recorded_is_dead_with_its_reason_and_its_body_unchanged(
-    workplace: Workplace,
+def test_what_cannot_be_recorded_is_dead_lettered_with_its_reason_and_unchanged_body(
+    environment: Environment,
 ) -> None:
     bad = {
         "malformed": "{not JSON, but ünïcode\n",
@@ -118,34 +118,38 @@ def test_what_cannot_be_recorded_is_dead_with_its_reason_and_its_body_unchanged(
         "unknown_policy": body(2, version="never"),
         "content_mismatch": body(3, content_sha256="cd" * 32),
     }
-    workplace.send(*bad.values(), body(4))
-    with workplace.service() as service:
-        wait_until(lambda: workplace.depth("AUP_DEAD_LETTER_QUEUE") == 4, "four dead")
-        wait_until(lambda: workplace.depth("AUP_QUEUE") == 0, "queue drained")
-        workplace.send(body(4, channel="forged"))
-        wait_until(lambda: workplace.depth("AUP_DEAD_LETTER_QUEUE") == 5, "the forged one dead")
+    environment.send(*bad.values(), body(4))
+    with environment.service() as service:
+        wait_until(lambda: environment.depth("AUP_DEAD_LETTER_QUEUE") == 4, "four dead-lettered")
+        wait_until(lambda: environment.depth("AUP_QUEUE") == 0, "queue drained")
+        environment.send(body(4, channel="forged"))
+        wait_until(
+            lambda: environment.depth("AUP_DEAD_LETTER_QUEUE") == 5, "the forged one dead-lettered"
+        )
         code, figures = service.end(signal.SIGTERM)
     assert code == 0
     assert figures["dead_by_reason"] == dict.fromkeys(
         ["conflict", "content_mismatch", "invalid", "malformed", "unknown_policy"], 1
     )
-    for letter in workplace.dead():
-        shown = json.loads(workplace.run("dead-letters", "show", letter["id"], "--json").stdout)
-        expected = bad.get(letter["reason"], body(4, channel="forged"))
+    for dead_letter in environment.dead_letters():
+        shown = json.loads(
+            environment.run("dead-letters", "show", dead_letter["id"], "--json").stdout
+        )
+        expected = bad.get(dead_letter["reason"], body(4, channel="forged"))
         assert shown["body"] == expected
-    assert workplace.recorded() == {"e-4": 1}
+    assert environment.recorded() == {"e-4": 1}
 
 
-def test_the_log_is_json_and_never_holds_what_is_private(workplace: Workplace) -> None:
+def test_log_is_json_and_contains_nothing_private(environment: Environment) -> None:
     private = {"ip": "198.51.100.99", "user_agent": "Agent/Secret", "session_id": "s-secret"}
-    workplace.send(
+    environment.send(
         body(1, **private),
         body(2, **private, version="never"),
         body(3, **private, accepted_at="s-secret"),
         json.dumps(private)[:-1],
     )
-    with workplace.service(AUP_LOG_LEVEL="debug") as service:
-        wait_until(lambda: workplace.depth("AUP_DEAD_LETTER_QUEUE") == 3, "three dead")
+    with environment.service(AUP_LOG_LEVEL="debug") as service:
+        wait_until(lambda: environment.depth("AUP_DEAD_LETTER_QUEUE") == 3, "three dead-lettered")
         service.end(signal.SIGTERM)
     text = json.dumps(service.log)
     assert sum(line["event"] == "settled" for line in service.log) >= 4
@@ -153,31 +157,31 @@ def test_the_log_is_json_and_never_holds_what_is_private(workplace: Workplace) -
         assert secret not in text
 
 
-def test_without_messages_it_says_so_in_its_last_line(workplace: Workplace) -> None:
-    with workplace.service() as service:
+def test_last_line_without_messages_counts_none(environment: Environment) -> None:
+    with environment.service() as service:
         service.wait_for("summary")
         code, figures = service.end(signal.SIGTERM)
     assert code == 0
     assert figures["received"] == 0
 
 
-def test_a_queue_that_does_not_exist_ends_it_with_one_line(workplace: Workplace) -> None:
-    done = workplace.run("run", AUP_QUEUE="nowhere")
+def test_missing_queue_is_reported_in_one_line(environment: Environment) -> None:
+    done = environment.run("run", AUP_QUEUE="nowhere")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "queue 'nowhere' does not exist" in done.stderr
 
 
-def test_a_table_that_does_not_exist_ends_it_with_one_line(workplace: Workplace) -> None:
-    done = workplace.run("run", AUP_USER_TABLE_NAME="nowhere")
+def test_missing_table_is_reported_in_one_line(environment: Environment) -> None:
+    done = environment.run("run", AUP_USER_TABLE_NAME="nowhere")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "nowhere" in done.stderr
 
 
-def test_tables_with_other_keys_end_it_with_exit_code_2(workplace: Workplace) -> None:
-    names = workplace.environment
-    done = workplace.run(
+def test_tables_with_other_keys_exit_with_code_2(environment: Environment) -> None:
+    names = environment.variables
+    done = environment.run(
         "run",
         AUP_TABLE_NAME=names["AUP_USER_TABLE_NAME"],
         AUP_USER_TABLE_NAME=names["AUP_TABLE_NAME"],
@@ -186,15 +190,17 @@ def test_tables_with_other_keys_end_it_with_exit_code_2(workplace: Workplace) ->
     assert "create the table with the keys policy_id (S), version (S)" in done.stderr
 
 
-def test_a_service_that_reaches_no_aws_gives_up_with_exit_code_1(workplace: Workplace) -> None:
-    done = workplace.run("run", AWS_ENDPOINT_URL="http://127.0.0.1:1", AUP_GIVE_UP_SECONDS="0.5")
+def test_service_that_cannot_reach_aws_exits_with_code_1(environment: Environment) -> None:
+    done = environment.run("run", AWS_ENDPOINT_URL="http://127.0.0.1:1", AUP_GIVE_UP_SECONDS="0.5")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "127.0.0.1:1" in done.stderr.splitlines()[-1]
 
 
-def test_wrong_settings_end_it_with_a_line_each_and_exit_code_2(workplace: Workplace) -> None:
-    done = workplace.run("run", AUP_SLOT="5", AUP_WAIT_SECONDS="21", AUP_WRITE_API="post")
+def test_each_invalid_setting_is_reported_on_its_own_line_with_exit_code_2(
+    environment: Environment,
+) -> None:
+    done = environment.run("run", AUP_SLOT="5", AUP_WAIT_SECONDS="21", AUP_WRITE_API="post")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         "aup-worker: unknown setting AUP_SLOT (did you mean AUP_SLOTS?)",
@@ -203,9 +209,9 @@ def test_wrong_settings_end_it_with_a_line_each_and_exit_code_2(workplace: Workp
     ]
 
 
-def test_the_fifo_queue_of_somebody_is_refused(workplace: Workplace) -> None:
-    name = f"{workplace.environment['AUP_QUEUE']}.fifo"
-    workplace.sqs.create_queue(QueueName=name, Attributes={"FifoQueue": "true"})
-    done = workplace.run("run", AUP_QUEUE=name)
+def test_fifo_queue_is_rejected(environment: Environment) -> None:
+    name = f"{environment.variables['AUP_QUEUE']}.fifo"
+    environment.sqs.create_queue(QueueName=name, Attributes={"FifoQueue": "true"})
+    done = environment.run("run", AUP_QUEUE=name)
     assert done.returncode == 2
     assert "set AUP_QUEUE to a standard queue" in done.stderr

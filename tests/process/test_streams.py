@@ -1,4 +1,4 @@
-"""Standard streams that fail: the service goes on, and a verb ends in a defined way."""
+"""Failing standard streams: the service continues, and a verb exits in a defined way."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.process.workplace import COMMAND, DEADLINE_SECONDS, Workplace, body, wait_until
+from tests.process.environment import COMMAND, DEADLINE_SECONDS, Environment, body, wait_until
 from tests.servers.ports import free_port
 
 _VERBS: Final = (
@@ -33,16 +33,18 @@ _TEXT: Final = "é•😀 naïve"
 
 
 @contextmanager
-def _running(workplace: Workplace, *lead: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the service, with streams of its own, as long as the block lasts."""
+def _running(
+    environment: Environment, *prefix: str, **options: Any
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the service with the given streams until the block ends."""
     changes = {
         "AUP_LOG_LEVEL": "debug",
         "AUP_LOG_FORMAT": "json",
-        **options.pop("environment", {}),
+        **options.pop("variables", {}),
     }
     with subprocess.Popen(  # noqa: S603 - our own command
-        [*lead, COMMAND, "run"],
-        env=workplace.environment | changes,
+        [*prefix, COMMAND, "run"],
+        env=environment.variables | changes,
         stdin=subprocess.DEVNULL,
         **options,
     ) as process:
@@ -53,55 +55,55 @@ def _running(workplace: Workplace, *lead: str, **options: Any) -> Iterator[subpr
                 process.kill()
 
 
-def _works_and_drains(
-    workplace: Workplace, process: subprocess.Popen[bytes], number: signal.Signals
+def _check_work_and_drain(
+    environment: Environment, process: subprocess.Popen[bytes], number: signal.Signals
 ) -> None:
-    workplace.send(*(body(each) for each in range(30)))
-    wait_until(lambda: len(workplace.recorded()) == 30, "all recorded")
+    environment.send(*(body(each) for each in range(30)))
+    wait_until(lambda: len(environment.recorded()) == 30, "all recorded")
     process.send_signal(number)
     assert process.wait(DEADLINE_SECONDS) == 0
-    assert workplace.depth("AUP_QUEUE") == 0
+    assert environment.depth("AUP_QUEUE") == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_service_drains_on_a_signal_after_the_reader_of_its_log_has_gone(
-    workplace: Workplace, number: signal.Signals
+def test_service_drains_on_a_signal_after_the_reader_of_its_log_has_exited(
+    environment: Environment, number: signal.Signals
 ) -> None:
-    with _running(workplace, stderr=subprocess.PIPE) as process:
+    with _running(environment, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         assert b"started" in process.stderr.readline()
         process.stderr.close()
-        _works_and_drains(workplace, process, number)
+        _check_work_and_drain(environment, process, number)
 
 
-def test_service_drains_while_the_disk_of_its_log_is_full(workplace: Workplace) -> None:
-    with Path("/dev/full").open("wb") as full, _running(workplace, stderr=full) as process:
-        _works_and_drains(workplace, process, signal.SIGTERM)
+def test_service_drains_while_the_disk_of_its_log_is_full(environment: Environment) -> None:
+    with Path("/dev/full").open("wb") as full, _running(environment, stderr=full) as process:
+        _check_work_and_drain(environment, process, signal.SIGTERM)
 
 
-def test_service_goes_on_while_nothing_reads_its_log(workplace: Workplace) -> None:
+def test_service_continues_while_its_log_is_not_read(environment: Environment) -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with suppress(BlockingIOError):
         while True:
             os.write(writer, b"x" * 4096)
     os.set_blocking(writer, True)
-    with _running(workplace, stderr=writer, environment={"AUP_STALL_SECONDS": "5"}) as process:
+    with _running(environment, stderr=writer, variables={"AUP_STALL_SECONDS": "5"}) as process:
         os.close(writer)
-        _works_and_drains(workplace, process, signal.SIGTERM)
+        _check_work_and_drain(environment, process, signal.SIGTERM)
     os.close(reader)
 
 
 def test_logging_resumes_and_states_how_many_lines_were_dropped(
-    workplace: Workplace, tmp_path: Path
+    environment: Environment, tmp_path: Path
 ) -> None:
     path = tmp_path / "log"
     os.mkfifo(path)
     first = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with path.open("wb") as writer, _running(workplace, stderr=writer) as process:
+    with path.open("wb") as writer, _running(environment, stderr=writer) as process:
         os.close(first)
-        workplace.send(*(body(each) for each in range(20)))
-        wait_until(lambda: len(workplace.recorded()) == 20, "all recorded, their lines dropped")
+        environment.send(*(body(each) for each in range(20)))
+        wait_until(lambda: len(environment.recorded()) == 20, "all recorded, their lines dropped")
         with path.open("rb") as reader:
             writer.close()
             lines = (json.loads(line) for line in reader)
@@ -112,26 +114,28 @@ def test_logging_resumes_and_states_how_many_lines_were_dropped(
         assert process.wait(DEADLINE_SECONDS) == 0
 
 
-def test_service_goes_on_after_the_reader_of_its_metrics_has_gone(workplace: Workplace) -> None:
+def test_service_continues_after_the_reader_of_its_metrics_has_exited(
+    environment: Environment,
+) -> None:
     with _running(
-        workplace,
+        environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        environment={"AUP_EMF": "1", "AUP_LOG_LEVEL": "info"},
+        variables={"AUP_EMF": "1", "AUP_LOG_LEVEL": "info"},
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert json.loads(process.stdout.readline())["event"] == "summary"
         process.stdout.close()
-        _works_and_drains(workplace, process, signal.SIGTERM)
+        _check_work_and_drain(environment, process, signal.SIGTERM)
         events = [json.loads(line)["event"] for line in process.stderr]
     assert events.count("metrics not written to stdout") == 1
     assert events[-1] == "stopped"
 
 
-def test_pair_of_signals_drains_as_one_does(workplace: Workplace) -> None:
-    workplace.send(*(body(each) for each in range(20)))
-    with workplace.service() as service:
+def test_two_signals_at_once_drain_like_one(environment: Environment) -> None:
+    environment.send(*(body(each) for each in range(20)))
+    with environment.service() as service:
         service.wait_for("started")
         code, figures = service.end(signal.SIGTERM, signal.SIGINT, signal.SIGTERM)
     assert code == 0
@@ -139,10 +143,12 @@ def test_pair_of_signals_drains_as_one_does(workplace: Workplace) -> None:
     assert [each["event"] for each in service.log].count("stopping") == 1
 
 
-def test_signals_until_the_very_end_leave_the_exit_code_of_the_drain(workplace: Workplace) -> None:
-    with workplace.service() as service:
+def test_signals_during_exit_do_not_change_the_exit_code(
+    environment: Environment,
+) -> None:
+    with environment.service() as service:
         service.wait_for("started")
-        # A second after the first one counts: an idle drain takes less, but for the exit itself.
+        # A signal more than a second after the first one counts; only the exit itself takes longer.
         service.process.send_signal(signal.SIGTERM)
         service.wait_for("stopped")
         while service.process.poll() is None:
@@ -150,14 +156,14 @@ def test_signals_until_the_very_end_leave_the_exit_code_of_the_drain(workplace: 
         assert service.process.returncode == 0
 
 
-def test_probes_are_answered_while_hundreds_of_connections_are_silent(
-    workplace: Workplace,
+def test_probes_succeed_while_hundreds_of_connections_are_idle(
+    environment: Environment,
 ) -> None:
     port = free_port()
-    # Fewer descriptors than connections, so that those would take them all.
-    lead = ("sh", "-c", 'ulimit -n 200; exec "$@"', "sh")
+    # Fewer descriptors than connections, so the connections could use all of them.
+    prefix = ("sh", "-c", 'ulimit -n 200; exec "$@"', "sh")
     settings = {"AUP_HEALTH_PORT": str(port), "AUP_LOG_LEVEL": "info"}
-    with _running(workplace, *lead, stderr=subprocess.PIPE, environment=settings) as process:
+    with _running(environment, *prefix, stderr=subprocess.PIPE, variables=settings) as process:
         assert process.stderr is not None
         assert b"started" in process.stderr.readline()
         silent = [
@@ -166,13 +172,13 @@ def test_probes_are_answered_while_hundreds_of_connections_are_silent(
         url = f"http://127.0.0.1:{port}/livez"
         with urllib.request.urlopen(url, timeout=5) as response:
             assert json.load(response)["live"]
-        _works_and_drains(workplace, process, signal.SIGTERM)
+        _check_work_and_drain(environment, process, signal.SIGTERM)
         for each in silent:
             each.close()
 
 
 @pytest.mark.parametrize("verb", _VERBS, ids=" ".join)
-def test_verb_ends_quietly_when_the_reader_of_its_output_has_gone(verb: list[str]) -> None:
+def test_verb_exits_silently_when_the_reader_of_its_output_has_exited(verb: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = _run(verb, stdout=writer, stderr=subprocess.PIPE)
@@ -181,7 +187,7 @@ def test_verb_ends_quietly_when_the_reader_of_its_output_has_gone(verb: list[str
 
 
 @pytest.mark.parametrize("verb", _VERBS, ids=" ".join)
-def test_verb_states_in_one_line_that_stdout_is_full_and_fails(verb: list[str]) -> None:
+def test_verb_reports_a_full_stdout_in_one_line_and_fails(verb: list[str]) -> None:
     with Path("/dev/full").open("wb") as full:
         done = _run(verb, stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 1
@@ -203,13 +209,13 @@ def test_full_stderr_never_changes_the_exit_code(verb: list[str]) -> None:
         *((verb, _ALL_CLOSED) for verb in (["dead-letters", "list"], ["schema"], ["health"])),
     ],
 )
-def test_verb_ends_as_usual_where_descriptors_are_missing(
-    workplace: Workplace, verb: list[str], closed: str
+def test_verb_exits_as_usual_if_descriptors_are_missing(
+    environment: Environment, verb: list[str], closed: str
 ) -> None:
-    expected = workplace.run(*verb).returncode
+    expected = environment.run(*verb).returncode
     shell = ["sh", "-c", f'exec "$@" {closed}', "sh", COMMAND, *verb]
     done = subprocess.run(  # noqa: S603 - our own command
-        shell, env=workplace.environment, capture_output=True, timeout=DEADLINE_SECONDS, check=False
+        shell, env=environment.variables, capture_output=True, timeout=DEADLINE_SECONDS, check=False
     )
     assert done.returncode == expected
     assert b"Traceback" not in done.stderr
@@ -217,10 +223,10 @@ def test_verb_ends_as_usual_where_descriptors_are_missing(
         assert done.stdout or expected
 
 
-def test_service_drains_without_any_of_the_standard_descriptors(workplace: Workplace) -> None:
-    lead = ("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh")
-    with _running(workplace, *lead, environment={"AUP_EMF": "1"}) as process:
-        _works_and_drains(workplace, process, signal.SIGTERM)
+def test_service_drains_without_any_of_the_standard_descriptors(environment: Environment) -> None:
+    prefix = ("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh")
+    with _running(environment, *prefix, variables={"AUP_EMF": "1"}) as process:
+        _check_work_and_drain(environment, process, signal.SIGTERM)
 
 
 @pytest.mark.parametrize(
@@ -233,14 +239,14 @@ def test_service_drains_without_any_of_the_standard_descriptors(workplace: Workp
     ids=lambda each: " ".join(each.values()),
 )
 def test_character_that_the_encoding_lacks_is_replaced_and_json_stays_valid(
-    workplace: Workplace, encoding: dict[str, str]
+    environment: Environment, encoding: dict[str, str]
 ) -> None:
-    workplace.send(_TEXT, to="AUP_DEAD_LETTER_QUEUE")
+    environment.send(_TEXT, to="AUP_DEAD_LETTER_QUEUE")
     codec = encoding.get("PYTHONIOENCODING", "ascii")
-    (letter,) = workplace.dead()
+    (dead_letter,) = environment.dead_letters()
     verbs = (
-        ["dead-letters", "show", letter["id"]],
-        ["dead-letters", "show", letter["id"], "--json"],
+        ["dead-letters", "show", dead_letter["id"]],
+        ["dead-letters", "show", dead_letter["id"], "--json"],
         ["dead-letters", "export", "-"],
     )
     shown = []
@@ -249,7 +255,7 @@ def test_character_that_the_encoding_lacks_is_replaced_and_json_stays_valid(
             verb,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=workplace.environment | encoding,
+            env=environment.variables | encoding,
         )
         assert done.returncode == 0, done.stderr
         shown.append(done.stdout.decode(codec))
@@ -258,8 +264,8 @@ def test_character_that_the_encoding_lacks_is_replaced_and_json_stays_valid(
     assert json.loads(shown[2])["body"] == _TEXT
 
 
-def test_warning_of_a_verb_is_on_stderr_and_not_in_its_data(workplace: Workplace) -> None:
-    done = workplace.run("status", "--json", HTTP_PROXY=workplace.environment["AWS_ENDPOINT_URL"])
+def test_warning_of_a_verb_is_on_stderr_and_not_in_its_data(environment: Environment) -> None:
+    done = environment.run("status", "--json", HTTP_PROXY=environment.variables["AWS_ENDPOINT_URL"])
     assert json.loads(done.stdout)["queue"]
     assert "signed fast path unavailable" in done.stderr
 

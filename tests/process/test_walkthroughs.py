@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.documents import Document, blocks, session
+from tests.process.environment import DEADLINE_SECONDS
 from tests.process.kept_demo import BASE_ENVIRONMENT, kept_demo, run_worker
-from tests.process.workplace import DEADLINE_SECONDS
 
 OPERATIONS = Document("infra/operations.md")
 HEADINGS = ("## From an alarm to an empty dead-letter queue", "### Verify, export, erase")

@@ -1,1 +1,1 @@
-"""Run the real local servers that tests talk to."""
+"""Local servers for tests: moto, DynamoDB Local, ministack and fauxqs."""

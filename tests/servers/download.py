@@ -1,4 +1,4 @@
-"""Download the servers: `python -m tests.servers.download`."""
+"""Download of the servers: `python -m tests.servers.download`."""
 
 import base64
 import fcntl
@@ -22,31 +22,31 @@ Fill = Callable[[Path], None]
 
 
 class DownloadError(Exception):
-    """A download failed, or brought something else than what is pinned."""
+    """A download failed, or differs from its pin."""
 
 
 def main() -> int:
-    """Bring everything that is not there yet, and return the exit code."""
+    """Download everything that is missing, and return the exit code."""
     try:
         return _bring_all()
     except DownloadError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted: run it again to go on\n")
+        sys.stderr.write("interrupted; run it again to continue\n")
         return 130
 
 
 def bring(part: parts.Part, fill: Fill) -> None:
-    """Fill the folder of a part unless a complete download is there.
+    """Fill the directory of a part unless its download is complete.
 
-    A virtual environment cannot be moved once made, so nothing is built elsewhere and renamed:
-    the stamp, written last and removed first, is what makes a download count.
+    A virtual environment cannot be moved, so parts are not built elsewhere and renamed. The stamp
+    file, written last and removed first, marks a complete download.
     """
     if part.is_complete:
-        _say(f"{part.name}: ready")
+        _print(f"{part.name}: ready")
         return
-    _say(f"{part.name}: downloading")
+    _print(f"{part.name}: downloading")
     part.begin()
     if part.directory.exists():
         shutil.rmtree(part.directory)
@@ -56,21 +56,21 @@ def bring(part: parts.Part, fill: Fill) -> None:
 
 
 def verify(archive: Path, integrity: str) -> None:
-    """Compare an archive with the digest that npm calls its integrity."""
+    """Verify an archive against its npm integrity digest."""
     digest = hashlib.sha512(archive.read_bytes()).digest()
     found = f"sha512-{base64.b64encode(digest).decode()}"
     if found != integrity:
-        raise DownloadError(f"{archive.name} is not what is pinned: {found} is not {integrity}")
+        raise DownloadError(f"{archive.name} does not match its pin: {found} is not {integrity}")
 
 
 def _bring_all() -> int:
     if missing := _missing_tools():
         sys.stderr.write("".join(f"{line}\n" for line in missing))
         return 2
-    with one_at_a_time():
+    with exclusive_download():
         bring(parts.DYNAMODB_LOCAL, _fill_dynamodb_local)
-        bring(parts.MINISTACK, environment_of(parts.SOURCES / "ministack.lock"))
-        bring(parts.AWSCLI, environment_of(parts.SOURCES / "awscli.lock"))
+        bring(parts.MINISTACK, virtual_environment(parts.SOURCES / "ministack.lock"))
+        bring(parts.AWSCLI, virtual_environment(parts.SOURCES / "awscli.lock"))
         bring(parts.FAUXQS, _fill_fauxqs)
     return 0
 
@@ -86,8 +86,8 @@ def _missing_tools() -> list[str]:
 
 
 @contextmanager
-def one_at_a_time() -> Iterator[None]:
-    """Keep other downloads of this checkout waiting."""
+def exclusive_download() -> Iterator[None]:
+    """Hold the lock that other downloads of this checkout wait for."""
     parts.CACHE.mkdir(parents=True, exist_ok=True)
     with (parts.CACHE / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -115,8 +115,8 @@ def _extract_emulator(archive: Path, directory: Path) -> None:
                 shutil.copyfileobj(content, file)
 
 
-def environment_of(lock: Path) -> Fill:
-    """Give what fills a folder with a virtual environment of a lock."""
+def virtual_environment(lock: Path) -> Fill:
+    """Return a function that creates a virtual environment from a lock file."""
 
     def fill(directory: Path) -> None:
         venv.create(directory, symlinks=True, with_pip=True)
@@ -134,7 +134,7 @@ def _fill_fauxqs(directory: Path) -> None:
 
 
 def _run(command: Sequence[str], directory: Path) -> None:
-    done = subprocess.run(  # noqa: S603 -- every argument is spelt out in this module
+    done = subprocess.run(  # noqa: S603 -- every argument is a constant of this module
         command,
         cwd=directory,
         stdout=subprocess.PIPE,
@@ -146,7 +146,7 @@ def _run(command: Sequence[str], directory: Path) -> None:
         raise DownloadError(f"{' '.join(command)} failed:\n{done.stdout.strip()}")
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""Start the servers that tests talk to, each for as long as a block lasts."""
+"""Context managers that start the servers of the tests."""
 
 import logging
 import sys
@@ -10,8 +10,8 @@ from tests.servers import parts
 from tests.servers.ports import free_port
 from tests.servers.process import HOST, serving
 
-# The command of fauxqs listens on every interface and names its queues by a host that not every
-# machine resolves; its parts let the caller choose, and an empty host means the one of the request.
+# The command of fauxqs listens on every interface, and its queue URLs contain a host that not every
+# machine resolves. Its modules accept both as options; an empty host means that of the request.
 _SERVE_FAUXQS = """
 import { buildApp } from "./node_modules/fauxqs/dist/app.js";
 import { SqsStore } from "./node_modules/fauxqs/dist/sqs/sqsStore.js";
@@ -22,14 +22,14 @@ await buildApp({ logger: false, stores: { sqsStore } }).listen({ host, port: Num
 
 
 def moto() -> AbstractContextManager[str]:
-    """Lend the URL of moto in a process of its own: SQS and DynamoDB."""
+    """Run moto (SQS and DynamoDB) in its own process, and yield its URL."""
     port = free_port()
     return serving([sys.executable, "-m", "moto.server", "-H", HOST, "-p", str(port)], port)
 
 
 @contextmanager
 def moto_in_process() -> Iterator[str]:
-    """Lend the URL of moto in a thread: starts faster, but all of them share their state."""
+    """Run moto in a thread, which starts faster but shares state with others, and yield its URL."""
     from moto.server import ThreadedMotoServer  # noqa: PLC0415 -- takes half a second to import
 
     log = logging.getLogger("werkzeug")
@@ -45,10 +45,10 @@ def moto_in_process() -> Iterator[str]:
 
 
 def dynamodb_local() -> AbstractContextManager[str]:
-    """Lend the URL of AWS's own DynamoDB Local.
+    """Run DynamoDB Local, and yield its URL.
 
-    It has no option to listen on the loopback interface alone. It keeps one database for every
-    access key and region, and takes keys of letters and digits only.
+    It has no option to listen only on the loopback interface. It has one database for each access
+    key and region, and accepts only access keys of letters and digits.
     """
     directory = parts.DYNAMODB_LOCAL.require()
     port = free_port()
@@ -63,13 +63,13 @@ def ministack(
     authorize_statements: bool = False,
     certificate: Path | None = None,
 ) -> AbstractContextManager[str]:
-    """Lend the URL of ministack: SQS and DynamoDB with PartiQL, and IAM if it is asked for.
+    """Run ministack (SQS, DynamoDB with PartiQL, optional IAM), and yield its URL.
 
     Args:
-        enforce_policies: Whether calls need credentials that a policy allows them.
-        authorize_statements: Whether they allow PartiQL and attributes as on AWS; see
+        enforce_policies: Whether calls need credentials that a policy allows.
+        authorize_statements: Whether PartiQL and attributes are authorized as on AWS; see
             `ministack_iam`.
-        certificate: For TLS: a chain and its key in one PEM file.
+        certificate: PEM file with a certificate chain and its key, for TLS.
     """
     directory = parts.MINISTACK.require()
     port = free_port()
@@ -89,7 +89,7 @@ def ministack(
 
 
 def fauxqs() -> AbstractContextManager[str]:
-    """Lend the URL of fauxqs: an SQS of another hand."""
+    """Run fauxqs, another implementation of SQS, and yield its URL."""
     directory = parts.FAUXQS.require()
     port = free_port()
     command = ["node", "--input-type=module", "--eval", _SERVE_FAUXQS, HOST, str(port)]
@@ -97,5 +97,5 @@ def fauxqs() -> AbstractContextManager[str]:
 
 
 def aws_command() -> Path:
-    """Return the path of the AWS command line, the client that shares no code with ours."""
+    """Return the path of the AWS CLI, a client that shares no code with the worker."""
     return parts.AWSCLI.require() / "bin" / "aws"

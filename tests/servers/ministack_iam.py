@@ -1,9 +1,9 @@
-"""Run ministack with DynamoDB's writes authorized as AWS documents it.
+"""Run ministack with the authorization of DynamoDB writes that AWS documents.
 
-By itself ministack authorizes PartiQL as `dynamodb:BatchExecuteStatement` on everything, and finds
-`dynamodb:Attributes` in projections only. On AWS each statement needs the action of its verb on its
-table, and the key holds every top-level attribute that the request names. Runs in ministack's own
-environment, as a program.
+By default, ministack authorizes PartiQL as `dynamodb:BatchExecuteStatement` on everything, and
+fills `dynamodb:Attributes` only from projections. On AWS each statement needs the action of its
+verb on its table, and the key contains every top-level attribute that the request names. Runs as a
+program in the virtual environment of ministack.
 
 Sources: Service Authorization Reference, "Amazon DynamoDB"; DynamoDB developer guide, "Using IAM
 policy conditions for fine-grained access control" and "IAM security policies with PartiQL".
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from ministack.app import main  # type: ignore[import-not-found] # it is in another environment
+from ministack.app import main  # type: ignore[import-not-found] # installed in another environment
 from ministack.core import iam_actions  # type: ignore[import-not-found] # the same
 
 _STATEMENT: Final = re.compile(
@@ -59,7 +59,7 @@ def _attributes(data: dict[str, Any]) -> list[str]:
     for statement in _statements(data):
         found = _STATEMENT.fullmatch(statement)
         rest = found[3] if found else statement
-        # An INSERT has its names in the quotes that enclose values elsewhere.
+        # In an INSERT, names have the quotes that enclose values elsewhere.
         is_insert = statement.lstrip()[:6].upper() == "INSERT"
         names.update(_words(rest if is_insert else _LITERAL.sub("", rest)))
     aliases = data.get("ExpressionAttributeNames", {})
@@ -85,7 +85,7 @@ def _checks(original: Callable[..., list[tuple[str, str]]]) -> Callable[..., lis
         found = []
         for statement in _statements(_request(body)):
             parts = _STATEMENT.fullmatch(statement)
-            # What is not understood is refused: nobody may do it.
+            # Statements that are not understood are denied.
             verb = parts[1].split()[0].capitalize() if parts else "Unknown"
             table = parts[2] if parts else "*"
             arn = f"arn:aws:dynamodb:{region}:{account}:table/{table}"

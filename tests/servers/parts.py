@@ -1,4 +1,4 @@
-"""Name what is downloaded for the tests, and know whether it is all there."""
+"""The downloads that tests need, with their pins."""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,31 +9,35 @@ CACHE = SOURCES.parents[1] / ".cache" / "servers"
 
 
 class NotDownloadedError(Exception):
-    """Something that the tests run on is not downloaded."""
+    """A download that the tests need is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One download: its folder, and the pin that says exactly what belongs in it."""
+    """A download: its directory and the pin that identifies its content."""
 
     name: str
     pin: str
 
     @property
     def directory(self) -> Path:
-        """Return the folder that holds the download."""
+        """The directory of the download."""
         return CACHE / self.name
 
     @property
     def is_complete(self) -> bool:
-        """Tell whether everything that the pin names is in place."""
+        """Whether the pinned content is complete."""
         try:
             return self._stamp.read_text() == self.pin
         except FileNotFoundError:
             return False
 
     def require(self) -> Path:
-        """Return the folder of a complete download, or say how to get it."""
+        """Return the directory of a complete download.
+
+        Raises:
+            NotDownloadedError: The download is missing.
+        """
         if not self.is_complete:
             raise NotDownloadedError(
                 f"{self.name} is not downloaded in the version that the tests need:"
@@ -42,11 +46,11 @@ class Part:
         return self.directory
 
     def begin(self) -> None:
-        """Make an interruption from here on count as no download."""
+        """Mark the download as incomplete."""
         self._stamp.unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """Declare the download complete."""
+        """Mark the download as complete."""
         self._stamp.write_text(self.pin)
 
     @property
@@ -59,7 +63,7 @@ def _digest(*files: str) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-# The package ships AWS's own program; its licence allows no copy in this repository.
+# The package contains the program of AWS, whose licence allows no copy in this repository.
 DYNAMODB_LOCAL_PACKAGE = "amplify-dynamodb-simulator@2.9.30"
 
 DYNAMODB_LOCAL = Part(

@@ -1,14 +1,14 @@
-"""Pick ports for servers that cannot pick their own."""
+"""Ports for servers that cannot choose their own."""
 
 import random
 import socket
 
-# Below the range that Linux and macOS give to outgoing connections: a client of another test
-# cannot take the port while its server is still starting.
+# Below the range of outgoing connections on Linux and macOS, so that the client of another test
+# cannot use the port while its server is starting.
 _FIRST, _LAST = 20_000, 32_000
 _ATTEMPTS = 100
 
-# Its own source of chance: test plugins seed the shared one, alike in every worker.
+# A separate generator, because test plugins seed the shared one equally in every process.
 _chance = random.SystemRandom()
 
 

@@ -1,4 +1,4 @@
-"""Run one server as a process for as long as a block lasts."""
+"""A server that runs as a process until a block ends."""
 
 import http.client
 import os
@@ -15,19 +15,19 @@ from urllib.parse import urlsplit
 
 HOST = "127.0.0.1"
 
-_LEASH = Path(__file__).with_name("leash.py")
+_DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "TMPDIR", "JAVA_HOME")
 _PAUSE_SECONDS = 0.02
-_PATIENCE_SECONDS = 5.0
+_STOP_SECONDS = 5.0
 _TAIL_BYTES = 4_000
 
 
 class ServerError(Exception):
-    """A server did not start, or ended while it was needed."""
+    """A server did not start, or exited while it was needed."""
 
 
 class _FaultError(Exception):
-    """What went wrong, before the server's output is added."""
+    """An error without the output of the server."""
 
 
 @contextmanager
@@ -40,27 +40,27 @@ def serving(
     scheme: str = "http",
     deadline_seconds: float = 30.0,
 ) -> Iterator[str]:
-    """Lend the URL of a server that runs until the block ends.
+    """Run a server until the block ends, and yield its URL.
 
-    On Linux the server also dies with the thread that entered the block, however that ends.
+    On Linux the server is also killed when the thread that entered the block exits.
 
     Args:
         command: The program and its arguments.
-        port: Where it was told to listen.
-        environment: Its variables, beside the few that every program needs.
-        directory: Where it runs.
-        scheme: What it speaks, "http" or "https".
-        deadline_seconds: How long it may take to answer its first request.
+        port: The port that it listens on.
+        environment: Additional environment variables.
+        directory: Working directory.
+        scheme: "http" or "https".
+        deadline_seconds: Time limit for the first response.
 
     Raises:
-        ServerError: With the end of what the server printed.
+        ServerError: The server failed; the message ends with its last output.
     """
     with tempfile.TemporaryFile() as output:
         process = _start(command, output, environment or {}, directory)
         try:
-            _wait_for_an_answer(process, f"{scheme}://{HOST}:{port}", deadline_seconds)
+            _wait_for_response(process, f"{scheme}://{HOST}:{port}", deadline_seconds)
             yield f"{scheme}://{HOST}:{port}"
-            _still_runs(process)
+            _check_running(process)
         except _FaultError as fault:
             raise ServerError(f"{' '.join(command)}: {fault}\n{_tail(output)}") from None
         finally:
@@ -74,45 +74,50 @@ def _start(
     directory: Path | None,
 ) -> subprocess.Popen[bytes]:
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-    leashed = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), *command]
+    die_with_parent = [
+        sys.executable,
+        "-I",
+        "-S",
+        str(_DIE_WITH_PARENT),
+        str(os.getpid()),
+        *command,
+    ]
     return subprocess.Popen(  # noqa: S603 -- the commands are those of launch.py
-        leashed,
+        die_with_parent,
         cwd=directory,
         env={**kept, **environment},
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,
-        # Ctrl-C is for the tests: they still need the server while they clean up.
+        # Ctrl-C must not reach the server, which the tests need while they clean up.
         start_new_session=True,
     )
 
 
-def _wait_for_an_answer(
-    process: subprocess.Popen[bytes], url: str, deadline_seconds: float
-) -> None:
+def _wait_for_response(process: subprocess.Popen[bytes], url: str, deadline_seconds: float) -> None:
     deadline = time.monotonic() + deadline_seconds
-    while not _answers(url):
-        # The pause is a wait for the process, so that an early end is noticed at once.
+    while not _responds(url):
+        # Waiting for the process instead of sleeping detects an early exit at once.
         with suppress(subprocess.TimeoutExpired):
             process.wait(_PAUSE_SECONDS)
         if process.returncode is not None:
-            raise _FaultError(f"it ended with {process.returncode} before it answered")
+            raise _FaultError(f"exited with {process.returncode} before its first response")
         if time.monotonic() > deadline:
             raise _FaultError(
-                f"no answer on port {urlsplit(url).port} within {deadline_seconds:g} s"
+                f"no response on port {urlsplit(url).port} within {deadline_seconds:g} s"
             )
 
 
-def _still_runs(process: subprocess.Popen[bytes]) -> None:
+def _check_running(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is not None:
-        raise _FaultError(f"it ended with {process.returncode} while it was needed")
+        raise _FaultError(f"exited with {process.returncode} while it was needed")
 
 
-def _answers(url: str) -> bool:
+def _responds(url: str) -> bool:
     address = urlsplit(url)
     connection: http.client.HTTPConnection
     if address.scheme == "https":
-        # Whether it answers, not who it is: that is for the clients of the test to find out.
+        # The certificate does not matter here; the clients of the test verify it.
         unchecked = ssl._create_unverified_context()  # noqa: S323 -- see above
         connection = http.client.HTTPSConnection(HOST, address.port, timeout=1, context=unchecked)
     else:
@@ -136,7 +141,7 @@ def _tail(output: IO[bytes]) -> str:
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
-        process.wait(_PATIENCE_SECONDS)
+        process.wait(_STOP_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -1,4 +1,4 @@
-"""A download is either complete and what was pinned, or none."""
+"""A download is complete and matches its pin, or does not count."""
 
 import shutil
 import subprocess
@@ -29,17 +29,17 @@ def fill_half(directory: Path) -> None:
     raise KeyboardInterrupt
 
 
-def refuse(_: Path) -> None:
-    pytest.fail("nothing is left to download")
+def fail(_: Path) -> None:
+    pytest.fail("downloaded again")
 
 
-def test_a_complete_download_is_not_repeated() -> None:
+def test_complete_download_is_not_repeated() -> None:
     bring(PART, fill)
-    bring(PART, refuse)
+    bring(PART, fail)
     assert (PART.require() / "content").read_text() == "all of it"
 
 
-def test_an_interrupted_download_counts_as_none_and_is_begun_anew() -> None:
+def test_interrupted_download_is_incomplete_and_starts_again() -> None:
     with pytest.raises(KeyboardInterrupt):
         bring(PART, fill_half)
     with pytest.raises(parts.NotDownloadedError, match="part is not downloaded"):
@@ -48,7 +48,7 @@ def test_an_interrupted_download_counts_as_none_and_is_begun_anew() -> None:
     assert sorted(file.name for file in PART.require().iterdir()) == [".complete", "content"]
 
 
-def test_a_new_pin_replaces_the_old_download() -> None:
+def test_new_pin_replaces_the_old_download() -> None:
     bring(PART, fill_other := lambda directory: (directory / "other").touch())
     newer = parts.Part("part", "pin-2")
     assert not newer.is_complete
@@ -59,14 +59,14 @@ def test_a_new_pin_replaces_the_old_download() -> None:
     assert PART.is_complete
 
 
-def test_an_interrupted_replacement_leaves_no_complete_download() -> None:
+def test_interrupted_replacement_leaves_no_complete_download() -> None:
     bring(PART, fill)
     with pytest.raises(KeyboardInterrupt):
         bring(parts.Part("part", "pin-2"), fill_half)
     assert not PART.is_complete
 
 
-def test_an_interrupted_removal_leaves_no_complete_download(
+def test_interrupted_removal_leaves_no_complete_download(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bring(PART, fill)
@@ -81,14 +81,14 @@ def test_an_interrupted_removal_leaves_no_complete_download(
     assert not PART.is_complete
 
 
-def test_an_archive_other_than_the_pinned_one_is_refused(tmp_path: Path) -> None:
+def test_archive_that_does_not_match_its_pin_is_rejected(tmp_path: Path) -> None:
     archive = tmp_path / "archive.tgz"
     archive.write_bytes(b"tampered with")
-    with pytest.raises(DownloadError, match=r"archive\.tgz is not what is pinned"):
+    with pytest.raises(DownloadError, match=r"archive\.tgz does not match its pin"):
         verify(archive, parts.DYNAMODB_LOCAL.pin)
 
 
-def test_missing_programs_are_named_and_end_it_with_2(tmp_path: Path) -> None:
+def test_missing_programs_are_named_with_exit_code_2(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.servers.download"],
         cwd=parts.SOURCES.parents[1],
@@ -107,19 +107,19 @@ def test_missing_programs_are_named_and_end_it_with_2(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "complaint"),
+    ("response", "message"),
     [
         ("echo 'v16.1.0'", r"tool is too old \(16\)"),
         ("echo 'no runtime here' >&2; exit 1", "tool is missing"),
     ],
 )
-def test_a_program_that_is_too_old_or_does_not_run_is_refused(
-    answer: str, complaint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_program_that_is_too_old_or_does_not_run_is_rejected(
+    response: str, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     program = tmp_path / "tool"
-    program.write_text(f"#!/bin/sh\n{answer}\n")
+    program.write_text(f"#!/bin/sh\n{response}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert shutil.which("tool") == str(program)
-    with pytest.raises(MissingToolError, match=complaint):
+    with pytest.raises(MissingToolError, match=message):
         Tool("tool", 20, "this test", "install it").require()

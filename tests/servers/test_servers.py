@@ -1,4 +1,4 @@
-"""Every server starts, does the work it is there for, and is gone afterwards."""
+"""Every server starts, works and stops."""
 
 import os
 import signal
@@ -46,7 +46,7 @@ def session(key: str = "test", secret: str = "test") -> aioboto3.Session:  # noq
 
 
 SESSION = session()
-ANSWERS = """
+RESPONDING_SERVER = """
 from http.server import BaseHTTPRequestHandler, HTTPServer
 HTTPServer(("127.0.0.1", {port}), BaseHTTPRequestHandler).serve_forever()
 """
@@ -59,7 +59,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
         yield url
 
 
-def accepts(url: str) -> bool:
+def is_listening(url: str) -> bool:
     address = urlsplit(url)
     try:
         with socket.create_connection((address.hostname, address.port), timeout=1):
@@ -69,18 +69,18 @@ def accepts(url: str) -> bool:
 
 
 @pytest.mark.parametrize("server", [*MOTO, MINISTACK, FAUXQS], indirect=True)
-async def test_a_queue_hands_out_what_it_was_sent(server: str) -> None:
+async def test_queue_returns_the_message_that_was_sent(server: str) -> None:
     async with SESSION.client("sqs", endpoint_url=server) as sqs:
-        queue = (await sqs.create_queue(QueueName="letters"))["QueueUrl"]
+        queue = (await sqs.create_queue(QueueName="messages"))["QueueUrl"]
         await sqs.send_message(QueueUrl=queue, MessageBody="hello")
-        answer = await sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=5)
-        assert [message["Body"] for message in answer["Messages"]] == ["hello"]
-        handle = answer["Messages"][0]["ReceiptHandle"]
+        response = await sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=5)
+        assert [message["Body"] for message in response["Messages"]] == ["hello"]
+        handle = response["Messages"][0]["ReceiptHandle"]
         await sqs.delete_message(QueueUrl=queue, ReceiptHandle=handle)
     assert queue.startswith(server)
 
 
-async def make_table(dynamodb: "DynamoDBClient", name: str) -> None:
+async def create_table(dynamodb: "DynamoDBClient", name: str) -> None:
     await dynamodb.create_table(
         TableName=name,
         KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
@@ -91,27 +91,27 @@ async def make_table(dynamodb: "DynamoDBClient", name: str) -> None:
 
 
 @pytest.mark.parametrize("server", [*MOTO, DYNAMODB_LOCAL, MINISTACK], indirect=True)
-async def test_a_table_gives_back_the_item_that_was_put(server: str) -> None:
+async def test_table_returns_the_item_that_was_put(server: str) -> None:
     async with SESSION.client("dynamodb", endpoint_url=server) as dynamodb:
-        await make_table(dynamodb, "put")
+        await create_table(dynamodb, "put")
         await dynamodb.put_item(TableName="put", Item={"id": {"S": "a"}, "n": {"N": "1"}})
-        answer = await dynamodb.get_item(
+        response = await dynamodb.get_item(
             TableName="put", Key={"id": {"S": "a"}}, ConsistentRead=True
         )
-    assert answer["Item"] == {"id": {"S": "a"}, "n": {"N": "1"}}
+    assert response["Item"] == {"id": {"S": "a"}, "n": {"N": "1"}}
 
 
 @pytest.mark.parametrize("server", [DYNAMODB_LOCAL, MINISTACK], indirect=True)
-async def test_a_second_partiql_insert_answers_duplicate_item(server: str) -> None:
+async def test_second_partiql_insert_returns_duplicate_item(server: str) -> None:
     async with SESSION.client("dynamodb", endpoint_url=server) as dynamodb:
-        await make_table(dynamodb, "insert")
+        await create_table(dynamodb, "insert")
 
         async def insert(*keys: str) -> list["BatchStatementResponseTypeDef"]:
             statement = """INSERT INTO "insert" VALUE {'id': ?}"""
-            answer = await dynamodb.batch_execute_statement(
+            response = await dynamodb.batch_execute_statement(
                 Statements=[{"Statement": statement, "Parameters": [{"S": key}]} for key in keys]
             )
-            return answer["Responses"]
+            return response["Responses"]
 
         first = await insert("a")
         second = await insert("a", "b")
@@ -121,14 +121,14 @@ async def test_a_second_partiql_insert_answers_duplicate_item(server: str) -> No
 
 
 @pytest.mark.servers
-def test_the_aws_command_line_talks_to_a_server(tmp_path: Path) -> None:
+def test_aws_cli_works_with_a_server(tmp_path: Path) -> None:
     credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-    elsewhere = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
     with launch.fauxqs() as url:
         command = [str(launch.aws_command()), "--endpoint-url", url, "--region", "eu-west-1"]
-        done = subprocess.run(  # noqa: S603 -- the command stands above
-            [*command, "sqs", "create-queue", "--queue-name", "letters", "--output", "text"],
-            env={**credentials, **elsewhere},
+        done = subprocess.run(  # noqa: S603 -- the command is defined above
+            [*command, "sqs", "create-queue", "--queue-name", "messages", "--output", "text"],
+            env={**credentials, **environment},
             capture_output=True,
             text=True,
             check=True,
@@ -137,35 +137,35 @@ def test_the_aws_command_line_talks_to_a_server(tmp_path: Path) -> None:
 
 
 @pytest.mark.servers
-async def test_ministack_refuses_what_no_policy_grants_when_asked_to() -> None:
+async def test_ministack_denies_what_no_policy_allows_when_enforcing() -> None:
     with launch.ministack(enforce_policies=True) as url:
         async with SESSION.client("iam", endpoint_url=url) as iam:
-            await iam.create_user(UserName="nobody")
-            key = (await iam.create_access_key(UserName="nobody"))["AccessKey"]
-        nobody = session(key["AccessKeyId"], key["SecretAccessKey"])
-        async with nobody.client("sqs", endpoint_url=url) as sqs:
+            await iam.create_user(UserName="unauthorized")
+            key = (await iam.create_access_key(UserName="unauthorized"))["AccessKey"]
+        unauthorized = session(key["AccessKeyId"], key["SecretAccessKey"])
+        async with unauthorized.client("sqs", endpoint_url=url) as sqs:
             with pytest.raises(sqs.exceptions.ClientError, match="AccessDenied"):
-                await sqs.create_queue(QueueName="letters")
+                await sqs.create_queue(QueueName="messages")
 
 
 @pytest.mark.parametrize("start", [*MOTO, DYNAMODB_LOCAL, MINISTACK, FAUXQS])
-def test_a_server_is_gone_after_its_block(start: Launch) -> None:
+def test_server_stops_after_its_block(start: Launch) -> None:
     with start() as url:
-        assert accepts(url)
-    assert not accepts(url)
+        assert is_listening(url)
+    assert not is_listening(url)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a second loopback address")
 @pytest.mark.parametrize("start", [*MOTO, MINISTACK, FAUXQS])
-def test_a_server_listens_on_the_loopback_interface_alone(start: Launch) -> None:
+def test_server_listens_only_on_the_loopback_interface(start: Launch) -> None:
     with start() as url, socket.socket() as other:
-        # A listener on every interface would hold this address too.
+        # A listener on every interface would occupy this address too.
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.2", urlsplit(url).port))
 
 
 @pytest.mark.parametrize("start", [launch.dynamodb_local, launch.ministack, launch.fauxqs])
-def test_a_missing_download_names_the_command_that_brings_it(
+def test_missing_download_names_the_command_for_it(
     start: Launch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(parts, "CACHE", tmp_path)
@@ -173,14 +173,14 @@ def test_a_missing_download_names_the_command_that_brings_it(
         pass
 
 
-def test_a_server_that_ends_early_is_quoted() -> None:
-    command = [sys.executable, "-c", "import sys; sys.exit('no room left')"]
-    failure = pytest.raises(ServerError, match=r"ended with 1 before(.|\n)*no room left")
+def test_output_of_a_server_that_exits_early_is_reported() -> None:
+    command = [sys.executable, "-c", "import sys; sys.exit('no space left')"]
+    failure = pytest.raises(ServerError, match=r"exited with 1 before(.|\n)*no space left")
     with failure, serving(command, free_port()):
         pass
 
 
-def test_a_program_that_does_not_exist_is_named() -> None:
+def test_missing_program_is_named() -> None:
     failure = pytest.raises(ServerError, match="no-such-server: No such file")
     with failure, serving(["no-such-server"], free_port()):
         pass
@@ -188,59 +188,61 @@ def test_a_program_that_does_not_exist_is_named() -> None:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
-    seen: list[subprocess.Popen[bytes]] = []
+    processes: list[subprocess.Popen[bytes]] = []
     start = process._start
 
     def start_and_note(*arguments: Any) -> subprocess.Popen[bytes]:
-        seen.append(start(*arguments))
-        return seen[-1]
+        processes.append(start(*arguments))
+        return processes[-1]
 
     monkeypatch.setattr(process, "_start", start_and_note)
-    return seen
+    return processes
 
 
-def test_a_server_that_never_answers_is_ended_at_the_deadline(
+def test_server_that_never_responds_is_terminated_at_the_deadline(
     started: list[subprocess.Popen[bytes]],
 ) -> None:
     command = [sys.executable, "-c", "import signal; signal.pause()"]
-    failure = pytest.raises(ServerError, match="no answer on port")
+    failure = pytest.raises(ServerError, match="no response on port")
     with failure, serving(command, free_port(), deadline_seconds=0.1):
         pass
     assert started[0].returncode == -signal.SIGTERM
 
 
-def test_a_server_that_does_not_end_when_asked_to_is_killed(
+def test_server_that_ignores_sigterm_is_killed(
     started: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(process, "_STOP_SECONDS", 0.1)
     port = free_port()
-    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
-    with serving([sys.executable, "-c", stubborn + ANSWERS.format(port=port)], port) as url:
-        assert accepts(url)
+    ignore_sigterm = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    with serving(
+        [sys.executable, "-c", ignore_sigterm + RESPONDING_SERVER.format(port=port)], port
+    ) as url:
+        assert is_listening(url)
     assert started[0].returncode == -signal.SIGKILL
 
 
-def test_a_server_that_dies_while_it_is_needed_is_reported(
+def test_server_that_exits_while_it_is_needed_is_reported(
     started: list[subprocess.Popen[bytes]],
 ) -> None:
     port = free_port()
-    once = ANSWERS.format(port=port).replace("serve_forever()", "handle_request()")
-    failure = pytest.raises(ServerError, match="ended with 7 while it was needed")
-    with failure, serving([sys.executable, "-c", f"{once}raise SystemExit(7)"], port):
+    one_request = RESPONDING_SERVER.format(port=port).replace("serve_forever()", "handle_request()")
+    failure = pytest.raises(ServerError, match="exited with 7 while it was needed")
+    with failure, serving([sys.executable, "-c", f"{one_request}raise SystemExit(7)"], port):
         started[0].wait(10)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a process to its parent")
-def test_a_server_dies_with_a_test_run_that_is_killed() -> None:
+def test_server_is_killed_with_its_test_run() -> None:
     port = free_port()
     program = f"""
 import sys
 from tests.servers.process import serving
-with serving([sys.executable, "-c", {ANSWERS.format(port=port)!r}], {port}) as url:
+with serving([sys.executable, "-c", {RESPONDING_SERVER.format(port=port)!r}], {port}) as url:
     print(url, flush=True)
     sys.stdin.read()
 """
-    with subprocess.Popen(  # noqa: S603 -- the program stands above
+    with subprocess.Popen(  # noqa: S603 -- the program is defined above
         [sys.executable, "-c", program],
         cwd=parts.SOURCES.parents[1],
         stdin=subprocess.PIPE,
@@ -249,13 +251,13 @@ with serving([sys.executable, "-c", {ANSWERS.format(port=port)!r}], {port}) as u
     ) as run:
         assert run.stdout is not None
         url = run.stdout.readline().strip()
-        assert accepts(url)
+        assert is_listening(url)
         run.send_signal(signal.SIGKILL)
     wait_until_refused(url)
 
 
 def wait_until_refused(url: str) -> None:
     deadline = time.monotonic() + 10
-    while accepts(url):
-        assert time.monotonic() < deadline, f"{url} still answers"
+    while is_listening(url):
+        assert time.monotonic() < deadline, f"{url} still responds"
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Find the programs that the servers and their downloads run on."""
+"""Programs that the servers and their downloads need."""
 
 import re
 import shutil
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 
 class MissingToolError(Exception):
-    """A program that only the system's own packages bring is missing."""
+    """A program that must be installed on the system is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """One program, what it is for, and where it comes from."""
+    """A program, its purpose, and how to install it."""
 
     command: str
     least_major: int
@@ -20,10 +20,10 @@ class Tool:
     source: str
 
     def require(self) -> None:
-        """Pass when the program runs in a version that is new enough.
+        """Check that the program runs and its version is new enough.
 
         Raises:
-            MissingToolError: With one line for the one who has to install it.
+            MissingToolError: The program is missing or too old; the message says how to install it.
         """
         found = self._major()
         if found is None or found < self.least_major:
@@ -37,15 +37,17 @@ class Tool:
         path = shutil.which(self.command)
         if path is None:
             return None
-        # macOS keeps a `java` that only tells where to buy one: presence alone proves nothing.
-        answer = subprocess.run(  # noqa: S603 -- the path is the one that the shell would run
+        # macOS has a `java` that only prints where to get one, so the program must run.
+        response = subprocess.run(  # noqa: S603 -- the path is the one that the shell would run
             [path, "-version" if self.command == "java" else "--version"],
             capture_output=True,
             text=True,
             check=False,
         )
-        number = re.search(r'(?:version "|^v?)(\d+)', answer.stdout or answer.stderr, re.MULTILINE)
-        return int(number[1]) if number and answer.returncode == 0 else None
+        number = re.search(
+            r'(?:version "|^v?)(\d+)', response.stdout or response.stderr, re.MULTILINE
+        )
+        return int(number[1]) if number and response.returncode == 0 else None
 
 
 JAVA = Tool(

@@ -19,7 +19,7 @@ from tests.servers import parts
 from tests.servers.ports import free_port
 from tests.servers.process import HOST, serving
 
-_LEASH: Final = Path(parts.SOURCES, "leash.py")
+_LEASH: Final = Path(parts.SOURCES, "die_with_parent.py")
 _TIMEOUT_SECONDS: Final = 10.0
 
 

@@ -22,7 +22,7 @@ _OVERRUN_SECONDS: Final = 15.0
 # Time after which a worker may be killed even if it has not started polling.
 _STARTUP_SECONDS: Final = 4.0
 _FIRST_LINES_BYTES: Final = 8_192
-_LEASH: Final = Path(parts.SOURCES, "leash.py")
+_LEASH: Final = Path(parts.SOURCES, "die_with_parent.py")
 
 
 def worker_environment(sqs_url: str, dynamodb_url: str, names: Mapping[str, str]) -> dict[str, str]:

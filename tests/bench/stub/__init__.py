@@ -1,1 +1,1 @@
-"""An AWS that only has to be fast: a load source for measuring, and no test double."""
+"""A fast stub of AWS for benchmarks; not a test double."""

@@ -1,4 +1,4 @@
-"""A certificate for 127.0.0.1 at the end of a chain of three, made anew at every start."""
+"""A chain of three certificates for 127.0.0.1, created at every start."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def _named(name: str) -> x509.Name:
 
 
 def make_chain(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """Make root, intermediate and leaf.
+    """Create root, intermediate and leaf.
 
     Args:
-        folder: where the files are written.
+        folder: Directory for the files.
 
     Returns:
-        What a server needs, and the file of roots that clients trust, ours among them.
+        The TLS context of a server, and the file of root certificates that clients trust.
     """
     root = _Authority("bench root")
     intermediate = _Authority("bench intermediate", root)
@@ -76,7 +76,7 @@ def make_chain(folder: Path) -> tuple[ssl.SSLContext, Path]:
         serialization.NoEncryption(),
     )
     chain.write_bytes(secret + _pem(leaf) + _pem(intermediate.certificate))
-    # Beside everybody's roots: loading them is part of what a client of TLS costs.
+    # Appended to the usual roots, because loading them is part of the cost of a TLS client.
     trusted.write_bytes(Path(where()).read_bytes() + _pem(root.certificate))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(chain)

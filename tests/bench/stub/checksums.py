@@ -1,4 +1,4 @@
-"""The MD5 that SQS states of message attributes."""
+"""MD5 checksums of SQS."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 
 def md5(content: bytes) -> str:
-    """Give the MD5 in hexadecimal, which SQS states as a checksum."""
+    """Return the MD5 in hexadecimal, as SQS does."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def md5_of_attributes(attributes: Mapping[str, Mapping[str, Any]]) -> str:
-    """Give the MD5 of attributes in the form of SQS's JSON protocol.
+    """Return the MD5 of message attributes in the JSON protocol of SQS.
 
     Source: Amazon SQS developer guide, "Calculating the MD5 message digest for message attributes".
     """

@@ -1,4 +1,4 @@
-"""HTTP/1.1 on a bare protocol: frame requests, name the operation, write answers."""
+"""HTTP/1.1 on an asyncio protocol: frames requests, finds the operation, writes responses."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Reply = Callable[[bytes], None]
 
 
 class Connection(asyncio.Protocol):
-    """Cut the stream into requests.
+    """Splits the stream into requests.
 
     Args:
-        opened: told once it is open.
-        answer: replies with a whole answer of HTTP, now or later.
+        opened: Called once when the connection is open.
+        respond: Replies with a complete HTTP response, now or later.
     """
 
     def __init__(
-        self, opened: Callable[[], None], answer: Callable[[bytes, bytes, Reply], None]
+        self, opened: Callable[[], None], respond: Callable[[bytes, bytes, Reply], None]
     ) -> None:
         self._opened = opened
-        self._answer = answer
+        self._respond = respond
         self._buffer = bytearray()
         self._needed = 0
         self._transport: asyncio.Transport | None = None
@@ -39,10 +39,10 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._transport = None
 
-    def reply(self, answer: bytes) -> None:
-        """Write an answer, unless the client has gone."""
+    def reply(self, response: bytes) -> None:
+        """Write a response, unless the client has disconnected."""
         if self._transport is not None:
-            self._transport.write(answer)
+            self._transport.write(response)
 
     def data_received(self, data: bytes) -> None:
         if self._buffer:
@@ -65,7 +65,7 @@ class Connection(asyncio.Protocol):
                 self._needed = end - start
                 break
             target = _TARGET.search(head)
-            self._answer(target[1] if target else b"", data[body_start:end], self.reply)
+            self._respond(target[1] if target else b"", data[body_start:end], self.reply)
             start = end
         if start < size:
             self._buffer += data[start:]

@@ -1,4 +1,4 @@
-"""The answers of DynamoDB."""
+"""Responses of DynamoDB."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.bench.stub.messages import CONTENT_SHA256, POLICY_ID, VERSION
 from tests.bench.stub.tally import Tally
 
 _STATEMENT: Final = b'"Statement"'
-# What the worker tries at its start is no write.
+# The probe of the worker at startup does not count as a write.
 _PROBE: Final = b'"aup-worker-probe"'
 _TABLE: Final = re.compile(rb'INSERT INTO \\"([^\\"]+)\\"')
 _ATTRIBUTE: Final = re.compile(r"'([^']+)': \?")
@@ -35,10 +35,10 @@ _POLICY_KEYS: Final = (f'"{POLICY_ID}"'.encode(), f'"{VERSION}"'.encode())
 
 
 class DynamoDB:
-    """Answer each operation; every insert succeeds.
+    """Responds to each operation; every insert succeeds.
 
     Args:
-        tally: where items are counted, and one call in some is weighed.
+        tally: Counts items, and measures the size of those of some calls.
     """
 
     def __init__(self, tally: Tally) -> None:
@@ -68,7 +68,7 @@ class DynamoDB:
         return b"{}"
 
     def get(self, body: bytes) -> bytes:
-        """Give the published policy, and no other item."""
+        """Return the published policy, and no other item."""
         return _POLICY_ANSWER if all(key in body for key in _POLICY_KEYS) else b"{}"
 
     def _is_weighed(self) -> bool:
@@ -81,7 +81,7 @@ class DynamoDB:
 
 
 def item_bytes(item: Mapping[str, Mapping[str, Any]]) -> int:
-    """Give the size of an item of strings and bytes, in DynamoDB's JSON.
+    """Return the size of an item of strings and bytes in the JSON of DynamoDB.
 
     Source: Amazon DynamoDB developer guide, "DynamoDB item sizes and formats".
     """

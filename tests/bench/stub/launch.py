@@ -1,4 +1,4 @@
-"""A stub in a process of its own, and how to steer it."""
+"""Start and control of a stub in its own process."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from tests.bench.stub.server import HOST, Address
 from tests.bench.stub.tally import Conditions
 
 ROOT: Final = Path(__file__).parents[3]
-_LEASH: Final = ROOT / "tests" / "servers" / "leash.py"
-_PATIENCE_SECONDS: Final = 10.0
+_DIE_WITH_PARENT: Final = ROOT / "tests" / "servers" / "die_with_parent.py"
+_CONTROL_TIMEOUT_SECONDS: Final = 10.0
 
 
 class StubError(Exception):
-    """The stub did not start or did not take a command."""
+    """The stub did not start or rejected a command."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What a stub has counted.
+    """Counters of a stub.
 
     Attributes:
-        at: when, by the monotonic clock of this machine.
-        units_weighed: write units of `items_weighed` items, those of every 64th call.
-        sqs_request_units: requests as SQS bills them, one for each 64 KiB.
-        cpu_seconds: of the processes that were asked for, since they began.
+        at: Monotonic time of this machine.
+        units_weighed: Write units of `items_weighed` items, those of every 64th call.
+        sqs_request_units: Requests that SQS would bill, one for each 64 KiB.
+        cpu_seconds: CPU time of the requested processes since their start.
     """
 
     at: float
@@ -42,7 +42,7 @@ class Figures:
     connections: int
     tls_handshakes: int
     offered: int
-    handed_out: int
+    delivered: int
     settled: int
     settled_twice: int
     items_written: int
@@ -61,80 +61,80 @@ class Figures:
 
 @dataclass(frozen=True)
 class Stub:
-    """Steer a running stub.
+    """Controls a running stub.
 
     Attributes:
-        process_id: of the stub.
+        process_id: Process id of the stub.
     """
 
     address: Address
     process_id: int
 
     def reset(self, conditions: Conditions) -> Figures:
-        """Start anew, with everything at zero."""
-        return self._ask("reset", body=json.dumps(asdict(conditions)))
+        """Reset all counters and conditions."""
+        return self._send_command("reset", body=json.dumps(asdict(conditions)))
 
     def figures(self, *, since: int = 0) -> Figures:
-        """Read everything; percentiles only of what was settled after the first `since`."""
-        return self._ask("figures", since=since)
+        """Return all figures, with percentiles of messages settled after the first `since`."""
+        return self._send_command("figures", since=since)
 
     def offer(self, messages: int) -> Figures:
         """Add messages."""
-        return self._ask("offer", messages=messages)
+        return self._send_command("offer", messages=messages)
 
     def release(self) -> Figures:
-        """Answer waiting polls with nothing."""
-        return self._ask("release")
+        """End waiting polls with empty responses."""
+        return self._send_command("release")
 
     def wait(
         self, *, seconds: float, settled: int = 0, polls: int = 0, processes: Sequence[int] = ()
     ) -> Figures:
-        """Wait until so many messages are settled and so many polls wait.
+        """Wait for numbers of settled messages and of waiting polls.
 
         Args:
-            seconds: after which it returns all the same.
-            settled: how many messages.
-            polls: how many polls.
-            processes: whose CPU time is read.
+            seconds: Timeout.
+            settled: Number of messages.
+            polls: Number of polls.
+            processes: Ids of the processes whose CPU time is read.
 
         Returns:
-            The figures of that very moment; `reached` is false where the time ran out.
+            The figures of that moment; `reached` is false after a timeout.
         """
         numbers = ",".join(map(str, processes))
-        return self._ask("wait", seconds, settled=settled, polls=polls, processes=numbers)
+        return self._send_command("wait", seconds, settled=settled, polls=polls, processes=numbers)
 
-    def _ask(
+    def _send_command(
         self, command: str, seconds: float = 0.0, *, body: str | None = None, **query: int | str
     ) -> Figures:
         connection = http.client.HTTPConnection(
-            HOST, self.address.control_port, timeout=_PATIENCE_SECONDS + seconds
+            HOST, self.address.control_port, timeout=_CONTROL_TIMEOUT_SECONDS + seconds
         )
         try:
             path = f"/{command}?{urlencode({**query, 'seconds': seconds})}"
             connection.request("GET" if body is None else "POST", path, body)
             response = connection.getresponse()
-            answer: dict[str, Any] = json.loads(response.read())
+            document: dict[str, Any] = json.loads(response.read())
         finally:
             connection.close()
         if response.status != http.client.OK:
-            raise StubError(f"{command}: {answer}")
-        return Figures(**answer)
+            raise StubError(f"{command}: {document}")
+        return Figures(**document)
 
 
-def leashed(*command: str) -> list[str]:
-    """Let a program end when this process does."""
-    return [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), *command]
+def die_with_parent(*command: str) -> list[str]:
+    """Return a command that ends when this process does."""
+    return [sys.executable, "-I", "-S", str(_DIE_WITH_PARENT), str(os.getpid()), *command]
 
 
 @contextmanager
 def running_stub() -> Iterator[Stub]:
-    """Run a stub for as long as the block lasts.
+    """Run a stub until the block ends.
 
     Raises:
-        StubError: it did not start.
+        StubError: The stub did not start.
     """
     process = subprocess.Popen(  # noqa: S603 - our own module
-        leashed(sys.executable, "-m", "tests.bench.stub"),
+        die_with_parent(sys.executable, "-m", "tests.bench.stub"),
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -144,7 +144,7 @@ def running_stub() -> Iterator[Stub]:
     try:
         line = process.stdout.readline()
         if not line:
-            raise StubError(f"the stub ended with {process.wait()}")
+            raise StubError(f"the stub exited with {process.wait()}")
         yield Stub(Address(**json.loads(line)), process.pid)
     finally:
         process.stdout.close()
@@ -152,10 +152,10 @@ def running_stub() -> Iterator[Stub]:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a process, kindly first."""
+    """Terminate a process, and kill it if that has no effect."""
     process.terminate()
     try:
-        process.wait(_PATIENCE_SECONDS)
+        process.wait(_CONTROL_TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -1,4 +1,4 @@
-"""How much the stub can serve: clients of raw sockets that do next to nothing themselves."""
+"""Capacity of the stub, measured with raw sockets that use almost no CPU."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CONNECTIONS: Final = 16
 _PER_BATCH: Final = 10
 _PER_WRITE: Final = 25
 _READ_BYTES: Final = 262_144
-# As long as a signed request of the SDK.
+# As long as a signed SDK request.
 _HEAD: Final = (
     "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept-Encoding: identity\r\n"
     "X-Amz-Target: {target}\r\nContent-Type: application/x-amz-json-1.0\r\n"
@@ -32,10 +32,10 @@ _QUEUE: Final = "http://127.0.0.1/000000000000/aup-acceptances"
 
 @dataclass(frozen=True)
 class Capacity:
-    """What one operation costs the stub.
+    """Cost of an operation to the stub.
 
     Attributes:
-        messages_per_request: how many messages one request carries.
+        messages_per_request: Number of messages in one request.
     """
 
     operation: str
@@ -46,12 +46,12 @@ class Capacity:
 
     @property
     def cpu_us_per_message(self) -> float:
-        """The stub's CPU time for each message carried."""
+        """CPU time of the stub per message."""
         return self.cpu_us_per_request / self.messages_per_request
 
 
 def request(target: str, body: dict[str, Any]) -> bytes:
-    """Write a request as the SDK would."""
+    """Return a request as the SDK would send it."""
     content = json.dumps(body)
     return (_HEAD.format(target=target, length=len(content)) + content).encode()
 
@@ -99,11 +99,11 @@ _LOADS: Final[tuple[tuple[str, int, Callable[[], Iterator[bytes]]], ...]] = (
 
 
 def measure(stub: Stub, messages: int) -> list[Capacity]:
-    """Receive, delete and write so many messages, one operation after the other.
+    """Receive, delete and write messages, one operation after the other.
 
     Args:
-        stub: is reset.
-        messages: how many, rounded down to whole requests.
+        stub: The stub, which is reset.
+        messages: Number of messages, rounded down to whole requests.
     """
     stub.reset(Conditions(messages=messages))
     return [
@@ -129,13 +129,13 @@ def _load(
             for connection, content in turn:
                 connection.sendall(content)
             for connection, _ in turn:
-                _read_answer(connection)
+                _read_response(connection)
         seconds = time.perf_counter() - started_at
     cpu = stub.figures().stub_cpu_seconds - before.stub_cpu_seconds
     return Capacity(operation, per_request, count, count / seconds, cpu / count * 1e6)
 
 
-def _read_answer(connection: socket.socket) -> None:
+def _read_response(connection: socket.socket) -> None:
     data = connection.recv(_READ_BYTES)
     if not data.startswith(b"HTTP/1.1 200"):
         raise ConnectionError(data[:100])

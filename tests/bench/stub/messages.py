@@ -1,4 +1,4 @@
-"""Acceptance messages, written once and filled in with a number for each."""
+"""Acceptance messages from a template that is filled in with a number."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ CONTENT_SHA256: Final = hashlib.sha256(b"Be kind. Do not send spam.").hexdigest(
 RECEIPT_PREFIX: Final = "AQEB"
 DIGITS: Final = 12
 _NUMBER: Final = "0" * DIGITS
-# As long as those of SQS: they are sent back in every delete.
+# As long as those of SQS, because they are sent in every delete.
 _RECEIPT_CHARACTERS: Final = 344
 _USER_AGENT_MAX: Final = 1_000
 _USER_AGENT: Final = "Mozilla/5.0"
 
 
 def body(message_bytes: int, number: int = 0) -> str:
-    """Write the body of one message.
+    """Return the body of one message.
 
     Args:
-        message_bytes: its length; below about 360 the least that holds every field.
-        number: makes event and user its own.
+        message_bytes: Length, at least about 360 for all fields.
+        number: Makes event and user unique.
     """
     accepted_at = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
     fields = {
@@ -38,13 +38,13 @@ def body(message_bytes: int, number: int = 0) -> str:
         "locale": "en-GB",
         "ip": "203.0.113.7",
         "user_agent": _USER_AGENT,
-        # Last, so that what differs between messages is the end of the body.
+        # Last, so that messages differ only at the end of the body.
         "event_id": f"0192f0c1-7a2b-4c3d-8e4f-{number:0{DIGITS}}",
         "user_id": f"u-{number:0{DIGITS}}",
     }
     missing = message_bytes - len(_dumped(fields))
-    room = _USER_AGENT_MAX - len(_USER_AGENT)
-    if missing > room:
+    padding = _USER_AGENT_MAX - len(_USER_AGENT)
+    if missing > padding:
         fields = {"form": "", **fields}
         fields["form"] = "y" * (message_bytes - len(_dumped(fields)))
     elif missing > 0:
@@ -57,10 +57,10 @@ def _dumped(fields: dict[str, str]) -> str:
 
 
 class Messages:
-    """Write the `Messages` of an answer of ReceiveMessage.
+    """Renders the `Messages` of a ReceiveMessage response.
 
     Args:
-        message_bytes: length of each body.
+        message_bytes: Length of each body.
     """
 
     def __init__(self, message_bytes: int) -> None:
@@ -78,7 +78,7 @@ class Messages:
         self._to_attributes = f'{escaped[2]}","Attributes":{{"SentTimestamp":"'.encode()
 
     def render(self, first: int, count: int) -> bytes:
-        """Write `count` messages numbered from `first`, as the body of an answer."""
+        """Return the body of a response with `count` messages numbered from `first`."""
         now = int(time.time() * 1000)
         attributes = b'%b%d","ApproximateReceiveCount":"1","ApproximateFirstReceiveTimestamp":' % (
             self._to_attributes,
@@ -107,7 +107,7 @@ class Messages:
         return b"".join(parts)
 
     def _digest(self, number: bytes) -> bytes:
-        # The long beginning is alike in all messages and hashed once.
+        # The long prefix is the same in all messages and hashed only once.
         hashed = self._hash.copy()
         hashed.update(number + self._between + number + self._end)
         return hashed.hexdigest().encode()

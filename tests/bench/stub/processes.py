@@ -1,4 +1,4 @@
-"""What Linux tells of a process."""
+"""CPU and memory of processes on Linux."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from pathlib import Path
 
 
 def cpu_seconds(process_id: int) -> float:
-    """Read the CPU time of a process and its threads, to the nanosecond.
+    """Return the CPU time of a process and its threads with nanosecond resolution.
 
     Raises:
-        OSError: there is no such process.
+        OSError: The process does not exist.
 
-    Source: clock_getcpuclockid(3); Linux makes the clock's number from the process's.
+    Source: clock_getcpuclockid(3); Linux derives the id of the clock from that of the process.
     """
     return time.clock_gettime((~process_id << 3) | 2)
 
 
 def memory_mb(process_id: int, field: str = "VmRSS") -> float:
-    """Read a process's resident memory in MiB; `VmHWM` is the peak.
+    """Return the resident memory of a process in MiB; `VmHWM` is the peak.
 
     Raises:
-        OSError: there is no such process.
-        ValueError: it does not tell.
+        OSError: The process does not exist.
+        ValueError: The kernel does not report the field.
     """
     for line in Path("/proc", str(process_id), "status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) / 1024
-    raise ValueError(f"process {process_id} tells no {field}")
+    raise ValueError(f"process {process_id} has no field {field}")

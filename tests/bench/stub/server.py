@@ -1,4 +1,4 @@
-"""The stub as a process: two ports for clients, and one to steer and read it."""
+"""The stub as a process: two ports for clients, and one to control and read it."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True)
 class Address:
-    """Where a stub is reached.
+    """Addresses of a stub.
 
     Attributes:
-        plain_url: by HTTP.
-        tls_url: by HTTPS.
-        control_port: to steer it.
-        ca_file: the certificates that clients of `tls_url` trust.
+        plain_url: Endpoint URL for HTTP.
+        tls_url: Endpoint URL for HTTPS.
+        control_port: Port that controls it.
+        ca_file: Certificates that clients of `tls_url` trust.
     """
 
     plain_url: str
@@ -49,10 +49,10 @@ class _Watch:
 
 
 class Server:
-    """Hold what there is between two resets, and what waits for it.
+    """State between two resets, and the tasks that wait for it.
 
     Attributes:
-        url: the endpoint, as queues' URLs show it.
+        url: Endpoint URL in the URLs of queues.
     """
 
     def __init__(self) -> None:
@@ -61,27 +61,27 @@ class Server:
         self._aws = AWS(Conditions(), self.url, self._notice)
 
     def connect(self, *, tls: bool) -> Connection:
-        """Make the protocol of one connection."""
-        return Connection(partial(self._opened, int(tls)), self._answer)
+        """Return the protocol of one connection."""
+        return Connection(partial(self._opened, int(tls)), self._respond)
 
     def _opened(self, handshakes: int) -> None:
         self._aws.tally.connections += 1
         self._aws.tally.tls_handshakes += handshakes
 
-    def _answer(self, target: bytes, body: bytes, reply: Reply) -> None:
-        self._aws.answer(target, body, reply)
+    def _respond(self, target: bytes, body: bytes, reply: Reply) -> None:
+        self._aws.respond(target, body, reply)
 
     def _notice(self) -> None:
         for watch in [watch for watch in self._watches if watch.reached()]:
             self._watches.remove(watch)
-            # Now, and not when the waiting task runs: the figures are those of this moment.
+            # Read now, because the waiting task runs later.
             watch.done.set_result(watch.figures())
 
     async def steer(self, path: str, query: dict[str, str], body: bytes) -> dict[str, Any]:
-        """Carry out one command.
+        """Execute one command.
 
         Raises:
-            LookupError: there is no such command.
+            LookupError: The command does not exist.
         """
         if path == "/reset":
             self._aws.sqs.release()
@@ -122,30 +122,30 @@ def _cpu_seconds(processes: list[int]) -> float:
     try:
         return sum(map(cpu_seconds, processes))
     except OSError:
-        return 0.0  # whoever started them sees that one has ended
+        return 0.0  # the process that started them detects that one has exited
 
 
 async def _steered(
     server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    """Answer one request in the simplest HTTP there is."""
+    """Respond to one HTTP/1.0 request."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         lengths = [line for line in head.lower().split("\r\n") if line.startswith("content-length")]
         body = await reader.readexactly(int(lengths[0].split(":")[1])) if lengths else b""
-        place = urlsplit(head.split()[1])
+        url_parts = urlsplit(head.split()[1])
         status = "200 OK"
         try:
-            answer = await server.steer(place.path, dict(parse_qsl(place.query)), body)
+            response = await server.steer(url_parts.path, dict(parse_qsl(url_parts.query)), body)
         except (LookupError, TypeError, ValueError) as error:
-            status, answer = "400 Bad Request", {"error": repr(error)}
-        content = json.dumps(answer)
+            status, response = "400 Bad Request", {"error": repr(error)}
+        content = json.dumps(response)
         writer.write(
             f"HTTP/1.0 {status}\r\nContent-Length: {len(content)}\r\n\r\n{content}".encode()
         )
         await writer.drain()
     except (OSError, asyncio.IncompleteReadError):
-        pass  # whoever asked has gone
+        pass  # the client has disconnected
     finally:
         writer.close()
 
@@ -154,7 +154,7 @@ async def serve(announce: Callable[[Address], None]) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
-        announce: told once where.
+        announce: Called once with the address.
     """
     loop = asyncio.get_running_loop()
     server = Server()
@@ -175,12 +175,12 @@ async def serve(announce: Callable[[Address], None]) -> None:
 
 
 def print_address(address: Address) -> None:
-    """Tell where the stub is, as one line of JSON."""
-    print(json.dumps(asdict(address)), flush=True)  # noqa: T201 - read by whoever started it
+    """Print the address of the stub as one line of JSON."""
+    print(json.dumps(asdict(address)), flush=True)  # noqa: T201 - read by the parent process
 
 
 def run_quickly(main: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Run on uvloop, which is several times faster, where it is installed."""
+    """Run on uvloop, which is several times faster, if it is installed."""
     try:
         import uvloop  # noqa: PLC0415 - not on every machine
     except ImportError:

@@ -20,12 +20,12 @@ Handler = Callable[[bytes], bytes]
 
 
 class AWS:
-    """Everything between two resets.
+    """State of SQS and DynamoDB between two resets.
 
     Args:
-        conditions: how it behaves.
-        url: the endpoint, as queues' URLs show it.
-        notice: told whenever messages were deleted or a poll began to wait.
+        conditions: Conditions of the run.
+        url: Endpoint URL in the URLs of queues.
+        notice: Called when messages were deleted or a poll began to wait.
     """
 
     def __init__(self, conditions: Conditions, url: str, notice: Callable[[], None]) -> None:
@@ -51,8 +51,8 @@ class AWS:
             "GetItem": dynamodb.get,
         }
         self._targets = {
-            **self._dispatch("AmazonSQS", self._sqs_handlers, self._answer_sqs),
-            **self._dispatch("DynamoDB_20120810", self._dynamodb_handlers, self._answer_dynamodb),
+            **self._dispatch("AmazonSQS", self._sqs_handlers, self._respond_sqs),
+            **self._dispatch("DynamoDB_20120810", self._dynamodb_handlers, self._respond_dynamodb),
             b"amazonsqs.receivemessage": self._receive,
         }
 
@@ -60,15 +60,15 @@ class AWS:
     def _dispatch(
         prefix: str,
         handlers: dict[str, Handler],
-        answer: Callable[[str, Handler, bytes, Reply], None],
+        respond: Callable[[str, Handler, bytes, Reply], None],
     ) -> dict[bytes, Callable[[bytes, Reply], None]]:
         return {
-            f"{prefix}.{operation}".lower().encode(): partial(answer, operation, handler)
+            f"{prefix}.{operation}".lower().encode(): partial(respond, operation, handler)
             for operation, handler in handlers.items()
         }
 
-    def answer(self, target: bytes, body: bytes, reply: Reply) -> None:
-        """Reply to a request, after the latency of its service."""
+    def respond(self, target: bytes, body: bytes, reply: Reply) -> None:
+        """Reply to a request after the latency of its service."""
         found = self._targets.get(target)
         if found is None:
             self.tally.calls["unknown"] += 1
@@ -80,8 +80,8 @@ class AWS:
     def _receive(self, body: bytes, reply: Reply) -> None:
         self.tally.calls["ReceiveMessage"] += 1
 
-        def reply_sqs(answer: bytes) -> None:
-            reply(self._sqs_answer(answer))
+        def reply_sqs(response: bytes) -> None:
+            reply(self._sqs_response(response))
 
         seconds = self.tally.conditions.sqs_latency_seconds
         if seconds:
@@ -89,30 +89,32 @@ class AWS:
         else:
             self.sqs.receive(body, reply_sqs)
 
-    def _answer_sqs(self, operation: str, handler: Handler, body: bytes, reply: Reply) -> None:
+    def _respond_sqs(self, operation: str, handler: Handler, body: bytes, reply: Reply) -> None:
         self.tally.calls[operation] += 1
         self.tally.sqs_request_units += 1
-        answer = self._sqs_answer(handler(body))
-        self._send(self.tally.conditions.sqs_latency_seconds, answer, reply)
+        response = self._sqs_response(handler(body))
+        self._send(self.tally.conditions.sqs_latency_seconds, response, reply)
 
-    def _answer_dynamodb(self, operation: str, handler: Handler, body: bytes, reply: Reply) -> None:
+    def _respond_dynamodb(
+        self, operation: str, handler: Handler, body: bytes, reply: Reply
+    ) -> None:
         self.tally.calls[operation] += 1
         content = handler(body)
-        answer = b"%b%d\r\nx-amz-crc32: %d\r\n\r\n%b" % (
+        response = b"%b%d\r\nx-amz-crc32: %d\r\n\r\n%b" % (
             self._head(1),
             len(content),
             zlib.crc32(content),
             content,
         )
-        self._send(self.tally.conditions.dynamodb_latency_seconds, answer, reply)
+        self._send(self.tally.conditions.dynamodb_latency_seconds, response, reply)
 
-    def _send(self, seconds: float, answer: bytes, reply: Reply) -> None:
+    def _send(self, seconds: float, response: bytes, reply: Reply) -> None:
         if seconds:
-            self._later(seconds, reply, answer)
+            self._later(seconds, reply, response)
         else:
-            reply(answer)
+            reply(response)
 
-    def _sqs_answer(self, content: bytes) -> bytes:
+    def _sqs_response(self, content: bytes) -> bytes:
         return b"%b%d\r\n\r\n%b" % (self._head(0), len(content), content)
 
     def _head(self, service: int) -> bytes:
@@ -126,7 +128,7 @@ class AWS:
         return self._heads[service]
 
     def figures(self, since: int = 0) -> dict[str, Any]:
-        """Give everything that was counted, and how many polls wait."""
+        """Return all counters and the number of waiting polls."""
         return {**self.tally.figures(since), "waiting_polls": self.sqs.waiting_polls}
 
 

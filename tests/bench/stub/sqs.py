@@ -1,4 +1,4 @@
-"""The answers of SQS, in its JSON protocol."""
+"""Responses of SQS in its JSON protocol."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Poll:
     """A poll that waits for messages.
 
     Args:
-        most: how many it takes.
-        reply: answers it; does nothing once its connection is closed.
+        most: Maximum number of messages.
+        reply: Sends the response; has no effect once the connection is closed.
     """
 
     def __init__(self, most: int, reply: Reply) -> None:
@@ -38,21 +38,21 @@ class Poll:
         self._reply = reply
         self.waiting = True
 
-    def answer(self, body: bytes) -> None:
-        """Answer it, once."""
+    def respond(self, body: bytes) -> None:
+        """Send the response, once."""
         if self.waiting:
             self.waiting = False
             self._reply(body)
 
 
 class SQS:
-    """Answer each operation from the tally.
+    """Responds to each operation from the tally.
 
     Args:
-        tally: what there is to hand out and what is counted.
-        url: the endpoint, as queues' URLs show it.
-        later: calls back after so many seconds.
-        notice: told whenever messages were deleted or a poll began to wait.
+        tally: Messages and counters.
+        url: Endpoint URL in the URLs of queues.
+        later: Schedules a call after a number of seconds.
+        notice: Called when messages were deleted or a poll began to wait.
     """
 
     def __init__(self, tally: Tally, url: str, later: Later, notice: Callable[[], None]) -> None:
@@ -64,19 +64,19 @@ class SQS:
 
     @property
     def waiting_polls(self) -> int:
-        """How many polls wait for messages."""
+        """Number of polls that wait for messages."""
         return sum(poll.waiting for poll in self._polls)
 
     def receive(self, body: bytes, reply: Reply) -> None:
-        """Hand out messages, or wait for some as long as the poll says."""
+        """Return messages, or wait for some up to the wait time of the poll."""
         tally = self._tally
         if tally.first_poll_at is None:
             tally.first_poll_at = time.monotonic()
         found = _MOST.search(body)
         most = int(found[1]) if found else 1
-        answer = tally.hand_out(most)
-        if answer is not None:
-            reply(answer)
+        response = tally.deliver(most)
+        if response is not None:
+            reply(response)
             return
         found = _WAIT.search(body)
         poll = Poll(most, reply)
@@ -91,30 +91,30 @@ class SQS:
     def _end(self, poll: Poll) -> None:
         if poll.waiting:
             self._tally.sqs_request_units += 1
-            poll.answer(_EMPTY)
+            poll.respond(_EMPTY)
         while self._polls and not self._polls[0].waiting:
             self._polls.popleft()
 
     def offer(self, messages: int) -> None:
-        """Add messages; waiting polls get theirs at once."""
+        """Add messages, and respond to waiting polls."""
         self._tally.offered += messages
         while self._polls:
             poll = self._polls.popleft()
             if not poll.waiting:
                 continue
-            answer = self._tally.hand_out(poll.most)
-            if answer is None:
+            response = self._tally.deliver(poll.most)
+            if response is None:
                 self._polls.appendleft(poll)
                 return
-            poll.answer(answer)
+            poll.respond(response)
 
     def release(self) -> None:
-        """Answer every waiting poll with nothing."""
+        """End every waiting poll with an empty response."""
         for poll in list(self._polls):
             self._end(poll)
 
     def delete_batch(self, body: bytes) -> bytes:
-        """Delete messages, and say so of each."""
+        """Delete messages, and confirm each."""
         self._settle(body)
         return _successes(body)
 
@@ -128,27 +128,27 @@ class SQS:
         self._notice()
 
     def change_visibility_batch(self, body: bytes) -> bytes:
-        """Say that all was done."""
+        """Confirm every entry."""
         return _successes(body)
 
     def send_batch(self, body: bytes) -> bytes:
-        """Confirm each entry with the checksums of what came."""
+        """Confirm each entry with the checksums of its content."""
         entries = json.loads(body)["Entries"]
         return json.dumps({"Successful": [_sent(entry) for entry in entries]}).encode()
 
     def queue_url(self, body: bytes) -> bytes:
-        """Name the URL of a queue, whatever its name."""
+        """Return the URL of a queue of any name."""
         name = json.loads(body)["QueueName"]
         return json.dumps({"QueueUrl": f"{self._url}/{_ACCOUNT}/{name}"}).encode()
 
     def queue_attributes(self, body: bytes) -> bytes:
-        """State depth, retention and redrive policy."""
+        """Return depth, retention and redrive policy."""
         name = json.loads(body)["QueueUrl"].rsplit("/", 1)[-1]
         arn = f"arn:aws:sqs:us-east-1:{_ACCOUNT}:"
         dead = name.endswith(DEAD_LETTER_SUFFIX)
         attributes = {
             "QueueArn": arn + name,
-            "ApproximateNumberOfMessages": str(self._tally.offered - self._tally.handed_out),
+            "ApproximateNumberOfMessages": str(self._tally.offered - self._tally.delivered),
             "ApproximateNumberOfMessagesNotVisible": "0",
             "ApproximateNumberOfMessagesDelayed": "0",
             "VisibilityTimeout": "30",
@@ -166,13 +166,15 @@ def _successes(body: bytes) -> bytes:
 
 
 def _sent(entry: dict[str, Any]) -> dict[str, str]:
-    answer = {
+    response = {
         "Id": entry["Id"],
         "MessageId": f"b1d2c0de-5ead-4bad-8bee-{md5(entry['Id'].encode())[:12]}",
         "MD5OfMessageBody": md5(entry["MessageBody"].encode()),
     }
     if entry.get("MessageAttributes"):
-        answer["MD5OfMessageAttributes"] = md5_of_attributes(entry["MessageAttributes"])
+        response["MD5OfMessageAttributes"] = md5_of_attributes(entry["MessageAttributes"])
     if entry.get("MessageSystemAttributes"):
-        answer["MD5OfMessageSystemAttributes"] = md5_of_attributes(entry["MessageSystemAttributes"])
-    return answer
+        response["MD5OfMessageSystemAttributes"] = md5_of_attributes(
+            entry["MessageSystemAttributes"]
+        )
+    return response

@@ -1,4 +1,4 @@
-"""What was asked, opened, written and settled since the last reset."""
+"""Counters of requests, connections, items and messages since the last reset."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Any, Final
 from tests.bench.stub.messages import Messages
 
 _CHUNK_BYTES: Final = 65_536
-_NOT_HANDED_OUT: Final = 0.0
+_NOT_DELIVERED: Final = 0.0
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """How the stub behaves.
+    """Messages and latencies of a stub.
 
     Attributes:
-        messages: how many there are; more can be offered later.
-        message_bytes: length of a body.
-        sqs_latency_seconds: how long every answer of SQS takes.
-        dynamodb_latency_seconds: how long every answer of DynamoDB takes.
+        messages: Number of messages; more can be added later.
+        message_bytes: Length of a body.
+        sqs_latency_seconds: Latency of every SQS response.
+        dynamodb_latency_seconds: Latency of every DynamoDB response.
     """
 
     messages: int = 0
@@ -34,10 +34,10 @@ class Conditions:
 
 
 class Tally:
-    """Count, hand out and settle.
+    """Messages and counters.
 
     Args:
-        conditions: what there is to hand out.
+        conditions: Messages and latencies.
     """
 
     def __init__(self, conditions: Conditions) -> None:
@@ -55,49 +55,49 @@ class Tally:
         self.first_poll_at: float | None = None
         self.last_settled_at: float | None = None
         self._messages = Messages(conditions.message_bytes)
-        self._handed_out_at = array("d")
+        self._delivered_at = array("d")
         self._settle_seconds = array("f")
         self._cpu_before = time.process_time()
 
     @property
-    def handed_out(self) -> int:
-        """How many messages have left."""
-        return len(self._handed_out_at)
+    def delivered(self) -> int:
+        """Number of messages delivered so far."""
+        return len(self._delivered_at)
 
-    def hand_out(self, most: int) -> bytes | None:
-        """Write an answer with up to `most` messages; None when none are left."""
-        first = len(self._handed_out_at)
+    def deliver(self, most: int) -> bytes | None:
+        """Return a response with up to `most` messages, or None if there are none."""
+        first = len(self._delivered_at)
         count = min(most, self.offered - first)
         if count <= 0:
             return None
-        answer = self._messages.render(first, count)
+        response = self._messages.render(first, count)
         self.sqs_request_units += math.ceil(count * self._messages.message_bytes / _CHUNK_BYTES)
-        self._handed_out_at.extend([time.monotonic()] * count)
-        return answer
+        self._delivered_at.extend([time.monotonic()] * count)
+        return response
 
     def settle(self, numbers: Iterable[int]) -> None:
-        """Take note that messages were deleted.
+        """Count deleted messages.
 
         Raises:
-            IndexError: one of them was never handed out.
+            IndexError: One of them was never delivered.
         """
         now = time.monotonic()
-        handed_out_at = self._handed_out_at
+        delivered_at = self._delivered_at
         for number in numbers:
-            then = handed_out_at[number]
-            if then == _NOT_HANDED_OUT:
+            then = delivered_at[number]
+            if then == _NOT_DELIVERED:
                 self.settled_twice += 1
                 continue
-            handed_out_at[number] = _NOT_HANDED_OUT
+            delivered_at[number] = _NOT_DELIVERED
             self._settle_seconds.append(now - then)
             self.settled += 1
         self.last_settled_at = now
 
     def figures(self, since: int = 0) -> dict[str, Any]:
-        """Give everything that was counted.
+        """Return all counters.
 
         Args:
-            since: messages settled before this one are left out of the percentiles.
+            since: Number of settled messages to exclude from the percentiles.
         """
         return {
             "at": time.monotonic(),
@@ -105,7 +105,7 @@ class Tally:
             "connections": self.connections,
             "tls_handshakes": self.tls_handshakes,
             "offered": self.offered,
-            "handed_out": self.handed_out,
+            "delivered": self.delivered,
             "settled": self.settled,
             "settled_twice": self.settled_twice,
             "items_written": self.items_written,
@@ -130,5 +130,5 @@ def _percentiles(seconds: array[float]) -> dict[str, float | None]:
 
 
 def nearest_rank(ordered: list[float], share: float) -> float:
-    """Give the smallest value that `share` of all values do not exceed."""
+    """Return the smallest value that a share of all values does not exceed."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]

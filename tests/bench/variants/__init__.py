@@ -1,1 +1,1 @@
-"""What the worker costs, against plainer ways to do the same work."""
+"""Comparison of the worker with simpler implementations on any server."""

@@ -1,4 +1,4 @@
-"""The comparison of all variants on a given server, for `python -m tests.bench --endpoint-url`."""
+"""Comparison of all variants on a given server, for `python -m tests.bench --endpoint-url`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 
 import typer
 
-from tests.bench.variants.comparison import WAYS, Comparison, Plan, Spread, compare
+from tests.bench.variants.comparison import VARIANTS, Comparison, ComparisonPlan, Spread, compare
 from worker.cli import screen
 from worker.cli.running import run_async
 from worker.errors import AUPError, SettingsError, UsageError
 from worker.settings import Settings, load
 
-_OWN_MACHINE = {"127.0.0.1", "localhost", "::1"}
+_LOCAL_HOSTS = {"127.0.0.1", "localhost", "::1"}
 
 
 def bench(
@@ -23,72 +23,76 @@ def bench(
     messages: Annotated[
         int,
         typer.Option(
-            metavar="COUNT", min=100, max=1_000_000, help="In each trial; A and B get a share."
+            metavar="COUNT", min=100, max=1_000_000, help="Messages per run; fewer for A and B."
         ),
     ] = 2_000,
     rounds: Annotated[
-        int, typer.Option(metavar="COUNT", min=1, max=100, help="Of interleaved trials.")
+        int, typer.Option(metavar="COUNT", min=1, max=100, help="Interleaved rounds.")
     ] = 3,
-    ways: Annotated[str, typer.Option(help="Which ones, by letter.")] = "ABCDE",
+    variants: Annotated[
+        str, typer.Option("--ways", help="Letters of the variants to run.")
+    ] = "ABCDE",
     yes: Annotated[
-        bool, typer.Option("--yes", help="Also where it is no server of this machine: it costs.")
+        bool, typer.Option("--yes", help="Run on a remote server, which is billed.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")] = False,
 ) -> None:
-    """Measure the worker against plainer ways to do the same work.
+    """Compare the worker with simpler implementations.
 
     A: a new session and clients for each message. B: a resource opened in every call. C: shared
-    clients, a call for each step. D: the worker. E: the worker in two processes. It makes queues
-    and tables of its own, and removes them; the ones that the settings name are not touched.
+    clients, a call for each step. D: the worker. E: the worker in two processes. It creates
+    temporary queues and tables and removes them; the configured ones are not used.
 
     Example: make bench ARGS="--endpoint-url http://127.0.0.1:5000"
     """
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_DYNAMODB"):
         os.environ[name] = endpoint_url
     settings = load()
-    plan = Plan(_known(ways), messages, rounds)
-    _permit(settings, plan, yes=yes)
+    plan = ComparisonPlan(_parse_variants(variants), messages, rounds)
+    _check_permission(settings, plan, yes=yes)
     with screen.progress("measuring") as bar:
         task = bar.add_task("", total=plan.total_messages, rate="")
 
-        def progress(doing: str, done: int) -> None:
-            bar.update(task, completed=done, rate=doing)
+        def progress(current: str, done: int) -> None:
+            bar.update(task, completed=done, rate=current)
 
         comparison = run_async(compare(settings, plan, progress))
     if as_json:
         screen.print_json(comparison.report())
     else:
-        _show(comparison)
+        _print(comparison)
 
 
-def _known(ways: str) -> tuple[str, ...]:
-    letters = tuple(dict.fromkeys(ways.replace(",", "").upper()))
-    unknown = [letter for letter in letters if letter not in WAYS]
+def _parse_variants(variants: str) -> tuple[str, ...]:
+    letters = tuple(dict.fromkeys(variants.replace(",", "").upper()))
+    unknown = [letter for letter in letters if letter not in VARIANTS]
     if unknown or not letters:
-        raise UsageError(f"--ways {ways}: must be letters of {''.join(WAYS)}")
+        raise UsageError(f"--ways {variants}: expected letters of {''.join(VARIANTS)}")
     return letters
 
 
-def _permit(settings: Settings, plan: Plan, *, yes: bool) -> None:
+def _check_permission(settings: Settings, plan: ComparisonPlan, *, yes: bool) -> None:
     urls = {"SQS": settings.aws.sqs_endpoint_url, "DynamoDB": settings.aws.dynamodb_endpoint_url}
-    afar = [name for name, url in urls.items() if urlsplit(url or "").hostname not in _OWN_MACHINE]
-    if afar and not yes:
+    remote = [
+        name for name, url in urls.items() if urlsplit(url or "").hostname not in _LOCAL_HOSTS
+    ]
+    if remote and not yes:
         raise UsageError(
-            f"{' and '.join(afar)} {'are' if len(afar) > 1 else 'is'} remote: "
+            f"{' and '.join(remote)} {'are' if len(remote) > 1 else 'is'} remote: "
             f"{plan.total_messages:,} messages will be billed. Pass --yes to continue."
         )
 
 
-def _show(comparison: Comparison) -> None:
+def _print(comparison: Comparison) -> None:
     out = screen.stdout()
     table = screen.table(
-        "way", "CPU µs/message", "messages/s", "calls/message", "connections", "TLS", "RSS MB",
+        "variant", "CPU µs/message", "messages/s", "calls/message", "connections", "TLS", "RSS MB",
         "p50 ms", "p99 ms", "start s",
     )  # fmt: skip
-    for way in comparison.trials:
-        figures = comparison.figures(way)
+    for variant in comparison.runs:
+        figures = comparison.figures(variant)
         table.add_row(
-            f"{way}  {WAYS[way]}",
+            f"{variant}  {VARIANTS[variant]}",
             _spread(figures["cpu_us_per_message"]),
             _spread(figures["messages_per_second"]),
             f"{figures['calls_per_message'].median:.3f}",
@@ -100,12 +104,12 @@ def _show(comparison: Comparison) -> None:
             f"{figures['start_seconds'].median:.2f}",
         )
     out.print(table)
-    if "D" in comparison.trials:
+    if "D" in comparison.runs:
         for other, spread in comparison.ratios("D").items():
-            out.print(f"{other} takes {_spread(spread)} times the CPU of D for each message")
+            out.print(f"{other} takes {_spread(spread)} times the CPU of D per message")
         calls = comparison.calls("D")
-        told = ", ".join(f"{name} {rate:.3f}" for name, rate in calls.items())
-        out.print(f"calls of D for each message: {told}")
+        calls_text = ", ".join(f"{name} {rate:.3f}" for name, rate in calls.items())
+        out.print(f"calls of D per message: {calls_text}")
 
 
 def _spread(spread: Spread) -> str:
@@ -117,7 +121,7 @@ def _spread(spread: Spread) -> str:
 
 
 def main() -> None:
-    """Run the comparison; exit 0 done, 1 failed, 2 wrong usage or settings."""
+    """Run the comparison; exit with 0, 1 if it failed, or 2 for invalid usage or settings."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(bench)
     try:

@@ -1,4 +1,4 @@
-"""Ways to do the same work, measured in interleaved rounds on queues and tables of their own."""
+"""Comparison of variants in interleaved rounds on temporary queues and tables."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from statistics import median
 from types import MappingProxyType
 from typing import Any, Final
 
-from tests.bench.variants.environment import made_for_trials
-from tests.bench.variants.implementations import WAYS as PLAIN_WAYS
-from tests.bench.variants.run import Trial
+from tests.bench.variants.environment import temporary_resources
+from tests.bench.variants.implementations import VARIANTS as SIMPLER_VARIANTS
+from tests.bench.variants.run import RunFigures
 from worker.aws.queue_lookup import open_queues
 from worker.domain.policy import Policy
 from worker.errors import BenchError
@@ -28,14 +28,14 @@ from worker.operations.push import Line, push
 from worker.repository import AUPRepository
 from worker.settings import Settings
 
-WAYS: Final[Mapping[str, str]] = MappingProxyType(
-    {**PLAIN_WAYS, "D": "the worker", "E": "the worker in two processes"}
+VARIANTS: Final[Mapping[str, str]] = MappingProxyType(
+    {**SIMPLER_VARIANTS, "D": "the worker", "E": "the worker in two processes"}
 )
 _PROCESSES: Final = {"E": 2}
-# The dear ways get a share of the messages: their figures are steady after few.
+# The slow variants get a share of the messages: their figures are steady after few.
 _SHARES: Final = {"A": 40, "B": 10}
-_LEAST_MESSAGES: Final = 40
-_TRIAL_SECONDS: Final = 600.0
+_MIN_MESSAGES: Final = 40
+_RUN_SECONDS: Final = 600.0
 _POLICY, _VERSION, _TEXT = "acceptable-use", "2026-01", "Be kind. Do not send spam."
 _TEXT_SHA256: Final = hashlib.sha256(_TEXT.encode()).hexdigest()
 _QUOTED_CHARACTERS: Final = 600
@@ -43,7 +43,7 @@ _QUOTED_CHARACTERS: Final = 600
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A figure over all rounds."""
+    """Median, minimum and maximum of a figure over all rounds."""
 
     median: float
     least: float
@@ -51,127 +51,127 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Sum up what was measured."""
+        """Summarize the values of all rounds."""
         return cls(median(values), min(values), max(values))
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to be measured.
+class ComparisonPlan:
+    """Variants, messages and rounds of a comparison.
 
     Attributes:
-        ways: letters of `WAYS`, in the order of each round.
-        messages: in each trial; `messages_for` says how many a way gets.
+        variants: Letters of `VARIANTS`, in the order of each round.
+        messages: Messages per run; see `messages_for` for the share of each variant.
     """
 
-    ways: tuple[str, ...]
+    variants: tuple[str, ...]
     messages: int
     rounds: int
 
-    def messages_for(self, way: str) -> int:
-        """Say how many messages a trial of this way gets."""
-        return max(_LEAST_MESSAGES, self.messages // _SHARES.get(way, 1))
+    def messages_for(self, variant: str) -> int:
+        """Return the number of messages in a run of a variant."""
+        return max(_MIN_MESSAGES, self.messages // _SHARES.get(variant, 1))
 
     @property
     def total_messages(self) -> int:
-        """How many messages all trials get."""
-        return self.rounds * sum(map(self.messages_for, self.ways))
+        """Number of messages in all runs."""
+        return self.rounds * sum(map(self.messages_for, self.variants))
 
 
 @dataclass(slots=True)
 class Comparison:
-    """What was measured.
+    """Results of a comparison.
 
     Attributes:
-        trials: by way, one for each round.
+        runs: Figures by variant, one for each round.
     """
 
-    plan: Plan
-    trials: dict[str, list[Trial]] = field(default_factory=dict)
+    plan: ComparisonPlan
+    runs: dict[str, list[RunFigures]] = field(default_factory=dict)
 
-    def figures(self, way: str) -> dict[str, Spread]:
-        """Give a way's figures over all rounds."""
-        rounds = [_figures(trial) for trial in self.trials[way]]
+    def figures(self, variant: str) -> dict[str, Spread]:
+        """Return the figures of a variant over all rounds."""
+        rounds = [_figures(run) for run in self.runs[variant]]
         return {name: Spread.of([each[name] for each in rounds]) for name in rounds[0]}
 
-    def calls(self, way: str) -> dict[str, float]:
-        """Give a way's calls for each message, by operation."""
-        calls = sum((Counter(trial.calls) for trial in self.trials[way]), Counter[str]())
-        messages = sum(trial.messages for trial in self.trials[way])
+    def calls(self, variant: str) -> dict[str, float]:
+        """Return the calls per message of a variant by operation."""
+        calls = sum((Counter(run.calls) for run in self.runs[variant]), Counter[str]())
+        messages = sum(run.messages for run in self.runs[variant])
         return {operation: count / messages for operation, count in sorted(calls.items())}
 
-    def ratios(self, way: str) -> dict[str, Spread]:
-        """Give how many times a way's cost another has, round by round."""
-        own = [_figures(trial)["cpu_us_per_message"] for trial in self.trials[way]]
+    def ratios(self, variant: str) -> dict[str, Spread]:
+        """Return the CPU of every other variant as a multiple of this one, round by round."""
+        own = [_figures(run)["cpu_us_per_message"] for run in self.runs[variant]]
         return {
             other: Spread.of(
-                [_figures(trial)["cpu_us_per_message"] / cpu
-                 for trial, cpu in zip(trials, own, strict=True)]
+                [_figures(run)["cpu_us_per_message"] / cpu
+                 for run, cpu in zip(runs, own, strict=True)]
             )
-            for other, trials in self.trials.items()
-            if other != way
+            for other, runs in self.runs.items()
+            if other != variant
         }  # fmt: skip
 
     def report(self) -> dict[str, Any]:
-        """Give everything, for JSON."""
+        """Return the document that `--json` prints."""
         return {
             "rounds": self.plan.rounds,
             "ways": {
-                way: {
-                    "title": WAYS[way],
-                    "messages": self.plan.messages_for(way),
-                    "calls_by_operation": self.calls(way),
-                    **{name: asdict(spread) for name, spread in self.figures(way).items()},
+                variant: {
+                    "title": VARIANTS[variant],
+                    "messages": self.plan.messages_for(variant),
+                    "calls_by_operation": self.calls(variant),
+                    **{name: asdict(spread) for name, spread in self.figures(variant).items()},
                 }
-                for way in self.trials
+                for variant in self.runs
             },
             "cpu_ratios": {
-                f"{other}/{way}": asdict(spread)
-                for way in self.trials
-                for other, spread in self.ratios(way).items()
+                f"{other}/{variant}": asdict(spread)
+                for variant in self.runs
+                for other, spread in self.ratios(variant).items()
             },
         }
 
 
-def _figures(trial: Trial) -> dict[str, float]:
+def _figures(run: RunFigures) -> dict[str, float]:
     return {
-        "cpu_us_per_message": 1e6 * trial.cpu_seconds / trial.messages,
-        "messages_per_second": trial.messages / trial.seconds,
-        "messages_per_cpu_second": trial.messages / trial.cpu_seconds,
-        "calls_per_message": sum(trial.calls.values()) / trial.messages,
-        "connections": trial.connections,
-        "tls_handshakes": trial.tls_handshakes,
-        "rss_mb": trial.rss_mb,
-        "p50_ms": trial.p50_ms,
-        "p99_ms": trial.p99_ms,
-        "start_seconds": trial.start_seconds,
+        "cpu_us_per_message": 1e6 * run.cpu_seconds / run.messages,
+        "messages_per_second": run.messages / run.seconds,
+        "messages_per_cpu_second": run.messages / run.cpu_seconds,
+        "calls_per_message": sum(run.calls.values()) / run.messages,
+        "connections": run.connections,
+        "tls_handshakes": run.tls_handshakes,
+        "rss_mb": run.rss_mb,
+        "p50_ms": run.p50_ms,
+        "p99_ms": run.p99_ms,
+        "start_seconds": run.start_seconds,
     }
 
 
 async def compare(
-    settings: Settings, plan: Plan, progress: Callable[[str, int], None]
+    settings: Settings, plan: ComparisonPlan, progress: Callable[[str, int], None]
 ) -> Comparison:
-    """Measure every way in interleaved rounds; what was made for it is removed.
+    """Measure every variant in interleaved rounds, and remove the temporary resources.
 
     Args:
-        settings: of the worker; its queues and tables are not touched.
-        plan: what is measured.
-        progress: told what is under way, and how many messages are done with.
+        settings: Settings of the worker; its queues and tables are not used.
+        plan: Variants, messages and rounds.
+        progress: Called with the current step and the number of processed messages.
 
     Raises:
-        BenchError: a trial did not go as it must.
-        AWSError: queues and tables could not be made, filled or removed.
+        BenchError: A run failed.
+        AWSError: Queues and tables could not be created, filled or removed.
     """
     comparison = Comparison(plan)
     done = 0
-    async with made_for_trials(settings, f"aup-bench-{secrets.token_hex(4)}") as place:
-        await _publish(place)
+    async with temporary_resources(settings, f"aup-bench-{secrets.token_hex(4)}") as temporary:
+        await _publish(temporary)
         for number in range(plan.rounds):
-            for way in plan.ways:
-                progress(f"round {number + 1}: {way}, {WAYS[way]}", done)
-                trial = await _try(place, way, plan.messages_for(way))
-                comparison.trials.setdefault(way, []).append(trial)
-                done += plan.messages_for(way)
+            for variant in plan.variants:
+                progress(f"round {number + 1}: {variant}, {VARIANTS[variant]}", done)
+                run = await _run_variant(temporary, variant, plan.messages_for(variant))
+                comparison.runs.setdefault(variant, []).append(run)
+                done += plan.messages_for(variant)
     return comparison
 
 
@@ -190,17 +190,17 @@ async def _publish(settings: Settings) -> None:
         )
 
 
-async def _try(settings: Settings, way: str, count: int) -> Trial:
+async def _run_variant(settings: Settings, variant: str, count: int) -> RunFigures:
     async with open_queues(settings) as (source, _):
         figures = await push(source, _lines(count))
     if figures.failed:
         raise BenchError(f"{figures.failed} messages could not be sent: {figures.last_error}")
-    processes = _PROCESSES.get(way, 1)
-    began_at = time.monotonic()
-    trials = await asyncio.gather(
-        *(_trial(settings, way, count // processes, began_at) for _ in range(processes))
+    processes = _PROCESSES.get(variant, 1)
+    started_at = time.monotonic()
+    runs = await asyncio.gather(
+        *(_run_process(settings, variant, count // processes, started_at) for _ in range(processes))
     )
-    return _together(trials)
+    return _combine(runs)
 
 
 def _lines(count: int) -> Iterator[Line]:
@@ -222,26 +222,28 @@ def _lines(count: int) -> Iterator[Line]:
         yield Line("bench", number + 1, json.dumps(acceptance, separators=(",", ":")))
 
 
-async def _trial(settings: Settings, way: str, count: int, began_at: float) -> Trial:
+async def _run_process(
+    settings: Settings, variant: str, count: int, started_at: float
+) -> RunFigures:
     module = (
         "-m",
         "tests.bench.variants.run",
-        "D" if way == "E" else way,
+        "D" if variant == "E" else variant,
         str(count),
-        str(began_at),
+        str(started_at),
     )
     async with _process(module, _environment(settings)) as process:
         try:
-            async with asyncio.timeout(_TRIAL_SECONDS):
-                out, told = await process.communicate()
+            async with asyncio.timeout(_RUN_SECONDS):
+                out, stderr = await process.communicate()
         except TimeoutError:
-            raise BenchError(f"{way}: not done within {_TRIAL_SECONDS:g} s") from None
+            raise BenchError(f"{variant}: not done within {_RUN_SECONDS:g} s") from None
     if process.returncode != 0:
-        lines = told.decode(errors="replace").strip().splitlines() or ["no word"]
+        lines = stderr.decode(errors="replace").strip().splitlines() or ["no output"]
         raise BenchError(
-            f"{way}: ended with {process.returncode}: {lines[-1][:_QUOTED_CHARACTERS]}"
+            f"{variant}: ended with {process.returncode}: {lines[-1][:_QUOTED_CHARACTERS]}"
         )
-    return Trial(**json.loads(out))
+    return RunFigures(**json.loads(out))
 
 
 @asynccontextmanager
@@ -268,34 +270,34 @@ def _environment(settings: Settings) -> dict[str, str]:
     aws = settings.aws
     named = {
         "AWS_REGION": aws.region,
-        "AWS_DEFAULT_REGION": aws.region,  # the plain ways know no other
+        "AWS_DEFAULT_REGION": aws.region,  # the only one that the simpler variants read
         "AWS_ENDPOINT_URL_SQS": aws.sqs_endpoint_url,
         "AWS_ENDPOINT_URL_DYNAMODB": aws.dynamodb_endpoint_url,
         "AUP_QUEUE": settings.queue,
         "AUP_DEAD_LETTER_QUEUE": settings.dead_letter_queue,
         "AUP_TABLE_NAME": aws.table_name,
         "AUP_USER_TABLE_NAME": aws.user_table_name,
-        # Its last poll would wait so long for nothing.
+        # The last poll waits this long for messages that do not come.
         "AUP_WAIT_SECONDS": "1",
     }
     return {**os.environ, **{name: value for name, value in named.items() if value is not None}}
 
 
-def _together(trials: Sequence[Trial]) -> Trial:
-    """Add up processes that shared the work, however unevenly."""
-    if not any(each.messages for each in trials):
+def _combine(runs: Sequence[RunFigures]) -> RunFigures:
+    """Combine the figures of processes that shared the work."""
+    if not any(each.messages for each in runs):
         raise BenchError("no message was settled")
-    if len(trials) == 1:
-        return trials[0]
-    return Trial(
-        messages=sum(each.messages for each in trials),
-        seconds=max(each.seconds for each in trials),
-        cpu_seconds=sum(each.cpu_seconds for each in trials),
-        calls=dict(sum((Counter(each.calls) for each in trials), Counter[str]())),
-        p50_ms=max(each.p50_ms for each in trials),
-        p99_ms=max(each.p99_ms for each in trials),
-        connections=sum(each.connections for each in trials),
-        tls_handshakes=sum(each.tls_handshakes for each in trials),
-        rss_mb=max(each.rss_mb for each in trials),
-        start_seconds=max(each.start_seconds for each in trials),
+    if len(runs) == 1:
+        return runs[0]
+    return RunFigures(
+        messages=sum(each.messages for each in runs),
+        seconds=max(each.seconds for each in runs),
+        cpu_seconds=sum(each.cpu_seconds for each in runs),
+        calls=dict(sum((Counter(each.calls) for each in runs), Counter[str]())),
+        p50_ms=max(each.p50_ms for each in runs),
+        p99_ms=max(each.p99_ms for each in runs),
+        connections=sum(each.connections for each in runs),
+        tls_handshakes=sum(each.tls_handshakes for each in runs),
+        rss_mb=max(each.rss_mb for each in runs),
+        start_seconds=max(each.start_seconds for each in runs),
     )

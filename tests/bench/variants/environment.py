@@ -1,4 +1,4 @@
-"""Queues and tables that are made for trials, and removed after them."""
+"""Temporary queues and tables for the runs of a comparison."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from worker.settings import Settings
 
 
 @asynccontextmanager
-async def made_for_trials(settings: Settings, name: str) -> AsyncIterator[Settings]:
-    """Lend queues and tables that nobody else uses.
+async def temporary_resources(settings: Settings, name: str) -> AsyncIterator[Settings]:
+    """Create queues and tables, and delete them at the end of the block.
 
     Args:
-        settings: say where, and everything but the names.
-        name: the beginning of each name.
+        settings: Settings for everything but the names.
+        name: Prefix of each name.
 
     Yields:
-        Settings that lead to them.
+        Settings with the names of the temporary resources.
 
     Raises:
-        AWSError: they could not be made or removed.
+        AWSError: The resources could not be created or deleted.
     """
     aws = settings.aws.model_copy(
         update={"table_name": f"{name}-policies", "user_table_name": f"{name}-acceptances"}
     )
-    made = settings.model_copy(
+    created = settings.model_copy(
         update={"aws": aws, "queue": f"{name}-source", "dead_letter_queue": f"{name}-dead"}
     )
     try:
-        await provision(made)
-        yield made
+        await provision(created)
+        yield created
     finally:
-        await _remove(made)
+        await _remove(created)
 
 
 async def _remove(settings: Settings) -> None:

@@ -27,32 +27,32 @@ from worker.settings import load
 if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
 
-WAYS: Final = MappingProxyType(
+VARIANTS: Final = MappingProxyType(
     {
         "A": "new session and clients for each message",
         "B": "a resource opened in every call",
         "C": "shared clients, a call for each step",
     }
 )
-_ABSENT: Final = "attribute_not_exists(user_id)"
+_NOT_RECORDED: Final = "attribute_not_exists(user_id)"
 _CLOCK_SKEW_SECONDS: Final = 300.0
 
 Item = dict[str, Any]
-# Writes an item, then deletes the message of that receipt handle.
-Carry = Callable[[Item, str], Awaitable[None]]
-# Told of each settled message, and how many seconds after its receipt.
-Settled = Callable[[float], None]
+# Writes an item, then deletes the message with that receipt handle.
+Handler = Callable[[Item, str], Awaitable[None]]
+# Called for each settled message with the seconds since its receipt.
+OnSettled = Callable[[float], None]
 
 
-def item_of(body: str) -> Item:
-    """Read and check a message, and build the item that keeps it."""
+def parse_item(body: str) -> Item:
+    """Decode a message and build the item that records it."""
     now = datetime.now(UTC)
     acceptance = decode(body, now=now, clock_skew_seconds=_CLOCK_SKEW_SECONDS)
     return build_item(acceptance, received_at=now, recorded_at=now)
 
 
-async def _unless_kept(writing: Awaitable[object]) -> None:
-    """Write; what is kept already, because SQS handed it out twice, is as good."""
+async def _ignore_existing(writing: Awaitable[object]) -> None:
+    """Await a write; ignore an item that exists because SQS delivered the message twice."""
     try:
         await writing
     except ClientError as error:
@@ -61,7 +61,7 @@ async def _unless_kept(writing: Awaitable[object]) -> None:
 
 
 class NewSession:
-    """A: no singleton: a session and its clients for each message."""
+    """Variant A: a session and its clients for each message."""
 
     def __init__(self, table_name: str, queue_url: str) -> None:
         self._table_name = table_name
@@ -72,12 +72,12 @@ class NewSession:
         session = aioboto3.Session()
         async with session.resource("dynamodb") as dynamodb, session.client("sqs") as sqs:
             table = await dynamodb.Table(self._table_name)
-            await _unless_kept(table.put_item(Item=item, ConditionExpression=_ABSENT))
+            await _ignore_existing(table.put_item(Item=item, ConditionExpression=_NOT_RECORDED))
             await sqs.delete_message(QueueUrl=self._queue_url, ReceiptHandle=receipt_handle)
 
 
 class PlainSingleton:
-    """B: one object and one session, yet a resource, and so a pool, opened in every call."""
+    """Variant B: one session, but a resource with its own pool opened in every call."""
 
     def __init__(
         self, session: aioboto3.Session, sqs: SQSClient, table_name: str, queue_url: str
@@ -91,12 +91,12 @@ class PlainSingleton:
         """Write the item and delete the message."""
         async with self._session.resource("dynamodb") as dynamodb:
             table = await dynamodb.Table(self._table_name)
-            await _unless_kept(table.put_item(Item=item, ConditionExpression=_ABSENT))
+            await _ignore_existing(table.put_item(Item=item, ConditionExpression=_NOT_RECORDED))
         await self._sqs.delete_message(QueueUrl=self._queue_url, ReceiptHandle=receipt_handle)
 
 
 class SharedClient:
-    """C: clients opened once, a call for each step; without the resource's layer."""
+    """Variant C: shared clients and one call for each step, without the resource layer."""
 
     def __init__(self, dynamodb: Any, sqs: SQSClient, table_name: str, queue_url: str) -> None:
         self._dynamodb = dynamodb
@@ -112,18 +112,18 @@ class SharedClient:
                 name: {"B": value} if isinstance(value, bytes) else {"S": value}
                 for name, value in item.items()
             },
-            ConditionExpression=_ABSENT,
+            ConditionExpression=_NOT_RECORDED,
         )
-        await _unless_kept(putting)
+        await _ignore_existing(putting)
         await self._sqs.delete_message(QueueUrl=self._queue_url, ReceiptHandle=receipt_handle)
 
 
-async def receive_on(way: str, settled: Settled | None = None) -> None:
-    """Receive and carry messages in one of `WAYS`, without end.
+async def receive_forever(variant: str, on_settled: OnSettled | None = None) -> None:
+    """Receive and process messages without end.
 
     Args:
-        way: its letter.
-        settled: told of each message when it is deleted.
+        variant: Letter of one of `VARIANTS`.
+        on_settled: Called for each message when it is deleted.
     """
     settings = load()
     table_name = settings.aws.user_table_name
@@ -131,20 +131,22 @@ async def receive_on(way: str, settled: Settled | None = None) -> None:
     async with AsyncExitStack() as stack:
         sqs = await stack.enter_async_context(session.client("sqs"))
         queue_url = (await sqs.get_queue_url(QueueName=settings.queue))["QueueUrl"]
-        carry: Carry
-        if way == "A":
-            carry = NewSession(table_name, queue_url)
-        elif way == "B":
-            carry = PlainSingleton(session, sqs, table_name, queue_url)
+        handle: Handler
+        if variant == "A":
+            handle = NewSession(table_name, queue_url)
+        elif variant == "B":
+            handle = PlainSingleton(session, sqs, table_name, queue_url)
         else:
             dynamodb = await stack.enter_async_context(session.client("dynamodb"))
-            carry = SharedClient(dynamodb, sqs, table_name, queue_url)
+            handle = SharedClient(dynamodb, sqs, table_name, queue_url)
         while True:
-            await _turn(sqs, queue_url, carry, settled)
+            await _receive_batch(sqs, queue_url, handle, on_settled)
 
 
-async def _turn(sqs: SQSClient, queue_url: str, carry: Carry, settled: Settled | None) -> None:
-    answer = await sqs.receive_message(
+async def _receive_batch(
+    sqs: SQSClient, queue_url: str, handle: Handler, on_settled: OnSettled | None
+) -> None:
+    response = await sqs.receive_message(
         QueueUrl=queue_url,
         MaxNumberOfMessages=10,
         WaitTimeSeconds=20,
@@ -152,17 +154,17 @@ async def _turn(sqs: SQSClient, queue_url: str, carry: Carry, settled: Settled |
     )
     received_at = time.monotonic()
 
-    async def carried(body: str, receipt_handle: str) -> None:
-        await carry(item_of(body), receipt_handle)
-        if settled is not None:
-            settled(time.monotonic() - received_at)
+    async def handle_one(body: str, receipt_handle: str) -> None:
+        await handle(parse_item(body), receipt_handle)
+        if on_settled is not None:
+            on_settled(time.monotonic() - received_at)
 
-    async with asyncio.TaskGroup() as carrying:
-        for message in answer.get("Messages", []):
-            carrying.create_task(carried(message["Body"], message["ReceiptHandle"]))
+    async with asyncio.TaskGroup() as handling:
+        for message in response.get("Messages", []):
+            handling.create_task(handle_one(message["Body"], message["ReceiptHandle"]))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Keep acceptances in one of the plain ways.")
-    parser.add_argument("way", choices=[*WAYS])
-    asyncio.run(receive_on(parser.parse_args().way))
+    parser = argparse.ArgumentParser(description="Process acceptances with a simpler variant.")
+    parser.add_argument("variant", choices=[*VARIANTS])
+    asyncio.run(receive_forever(parser.parse_args().variant))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests import private
-from tests.private import betrayed
+from tests.private import find_private_text
 from worker.aws.error_codes import error_of
 from worker.errors import (
     AWSDeniedError,
@@ -130,7 +130,7 @@ PRIVATE_BYTES = f"{private.IP} {private.SESSION_ID}"
 def test_values_quoted_by_aws_are_left_out(code: str, message: str, expected: str) -> None:
     text = str(error_of(code, message))
     assert text.endswith(f": {expected}")
-    assert not betrayed(text)
+    assert not find_private_text(text)
 
 
 def test_denial_names_user_and_action() -> None:

@@ -27,7 +27,7 @@ from botocore.model import Shape
 from botocore.parsers import JSONParser, ResponseParserError
 
 from tests import private
-from tests.private import betrayed
+from tests.private import find_private_text
 from tests.simulation.aws_errors import dynamodb_error, sqs_error
 from worker.aws.responses import NoResponseError
 from worker.aws.sdk_errors import translating
@@ -119,14 +119,14 @@ PRIVATE_BYTES = f"{private.IP} {private.SESSION_ID}"
 def test_no_error_quotes_a_response(error: Exception) -> None:
     translated = _translated(error)
     assert type(translated) is AWSUnavailableError
-    assert not betrayed(str(translated))
+    assert not find_private_text(str(translated))
     assert re.search(r"\d+ bytes, SHA-256 [0-9a-f]{12}…", str(translated))
 
 
 def test_request_rejected_by_the_sdk_is_not_quoted() -> None:
     translated = _translated(ParamValidationError(report=f"Invalid type, value: {PRIVATE_BYTES}"))
     assert type(translated) is AWSRejectedError
-    assert not betrayed(str(translated))
+    assert not find_private_text(str(translated))
 
 
 def test_response_of_a_metadata_service_is_not_quoted() -> None:

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests import private
-from tests.private import betrayed
+from tests.private import find_private_text
 from tests.simulation.virtual_clock import simulated
 from tests.unit.aws.one_response import OneResponse, queue_of, receive
 from tests.unit.fakes import ABSENT, received_message
@@ -72,7 +72,7 @@ async def test_malformed_message_is_left_and_the_others_are_received(
     assert events == {"unreadable_messages": 1}
     (line,) = logs
     assert line["outcome"] == "left"
-    assert not betrayed(str(line))
+    assert not find_private_text(str(line))
 
 
 @simulated
@@ -197,7 +197,7 @@ async def test_entry_not_named_exactly_once_is_a_failure_of_this_entry_only(
     results = await getattr(queue_of(OneResponse(response)), operation)(entries)
     kinds = [type(result) if result is not None else None for result in results]
     assert kinds == [*expected, None]
-    assert not betrayed(str(results))
+    assert not find_private_text(str(results))
 
 
 @pytest.mark.parametrize("name", ["Successful", "Failed"])

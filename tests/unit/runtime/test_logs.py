@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pytest
 import structlog
 
-from tests.private import watched_logs
+from tests.private import checked_logs
 from tests.unit.fakes import IP, SESSION_ID, USER_AGENT, acceptance, body, received_message
 from worker.errors import AWSError
 from worker.runtime.logs import bind, configure, count_drops_in
@@ -120,13 +120,13 @@ ITEM = {"accepted_at": {"S": "2026-11-22"}}
 def test_log_check_of_all_tests_detects_private_data_and_missing_ids(
     fields: dict[str, Any], wrong: bool
 ) -> None:
-    with watched_logs() as found:
+    with checked_logs() as found:
         structlog.get_logger().debug("x", **fields)
     assert bool(found) is wrong
 
 
 def test_log_check_of_all_tests_covers_logs_of_libraries() -> None:
-    with watched_logs() as found:
+    with checked_logs() as found:
         try:
             _fail_with(ValueError(IP))
         except RuntimeError as error:

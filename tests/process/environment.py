@@ -1,4 +1,4 @@
-"""Queues and tables of one test, and the installed command to work on them."""
+"""The queues and tables of one test, and the installed command to run on them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import boto3
 
-from tests.private import PRIVATE, betrayed
+from tests.private import PRIVATE, find_private_text
 from tests.process import forked
 
 COMMAND: Final = str(Path(sys.executable).with_name("aup-worker"))
@@ -27,23 +27,23 @@ def wait_until(reached: Callable[[], bool], what: str) -> None:
     """Wait for a condition under a deadline."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not reached():
-        assert time.monotonic() < deadline, f"not in {DEADLINE_SECONDS:g} s: {what}"
+        assert time.monotonic() < deadline, f"not within {DEADLINE_SECONDS:g} s: {what}"
         time.sleep(0.05)
 
 
-class Workplace:
-    """One test's own queues and tables on a shared server, seen through a client not ours.
+class Environment:
+    """Queues and tables of one test on a shared server, accessed through boto3.
 
     Attributes:
-        environment: The environment of each verb.
-        constants: Values of constants for verbs, in place of their own, by `module:name`.
+        variables: Environment variables of every verb.
+        constants: Values that replace those of constants in verbs, by `module:name`.
     """
 
     def __init__(
         self, url: str, dynamodb_url: str | None = None, *, write_api: str = "put"
     ) -> None:
         name = f"t-{uuid.uuid4().hex[:12]}"
-        self.environment = {
+        self.variables = {
             "PATH": os.environ["PATH"],
             "AWS_ENDPOINT_URL": url,
             "AWS_REGION": "us-east-1",
@@ -62,54 +62,57 @@ class Workplace:
             "AUP_SUMMARY_SECONDS": "0.5",
         }
         if dynamodb_url is not None:
-            self.environment["AWS_ENDPOINT_URL_DYNAMODB"] = dynamodb_url
+            self.variables["AWS_ENDPOINT_URL_DYNAMODB"] = dynamodb_url
         self.constants: dict[str, float] = {}
-        session = boto3.Session(region_name="us-east-1")  # credentials: those of every test
+        session = boto3.Session(region_name="us-east-1")  # with the credentials that every test has
         self.sqs: Any = session.client("sqs", endpoint_url=url)
         self.dynamodb: Any = session.resource("dynamodb", endpoint_url=dynamodb_url or url)
 
     def run(
         self, *arguments: str, stdin: str | bytes | None = None, **changes: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run a verb to its end."""
+        """Run a verb and wait for it to exit."""
         data = stdin.encode() if isinstance(stdin, str) else stdin or b""
-        environment = self.environment | changes
+        variables = self.variables | changes
         if any(name.startswith(forked.AT_START) for name in changes):
-            done = subprocess.run(  # noqa: S603 - our own command
+            completed = subprocess.run(  # noqa: S603 - our own command
                 [COMMAND, *arguments],
-                env=environment,
+                env=variables,
                 input=data,
                 capture_output=True,
                 timeout=DEADLINE_SECONDS,
                 check=False,
             )
         else:
-            done = forked.run(
+            completed = forked.run(
                 arguments,
-                environment=environment,
+                environment=variables,
                 stdin=data,
                 timeout_seconds=DEADLINE_SECONDS,
                 constants=self.constants,
             )
         return subprocess.CompletedProcess(
-            done.args, done.returncode, done.stdout.decode(), _harmless(done.stderr)
+            completed.args,
+            completed.returncode,
+            completed.stdout.decode(),
+            _checked_log(completed.stderr),
         )
 
     def set_up(self) -> None:
-        """Make queues and tables, and publish the one version that most tests accept."""
-        dead = self.sqs.create_queue(QueueName=self.environment["AUP_DEAD_LETTER_QUEUE"])
-        answer = self.sqs.get_queue_attributes(
-            QueueUrl=dead["QueueUrl"], AttributeNames=["QueueArn"]
+        """Create queues and tables, and publish the version that most tests accept."""
+        dead_letters = self.sqs.create_queue(QueueName=self.variables["AUP_DEAD_LETTER_QUEUE"])
+        response = self.sqs.get_queue_attributes(
+            QueueUrl=dead_letters["QueueUrl"], AttributeNames=["QueueArn"]
         )
         self.sqs.set_queue_attributes(
-            QueueUrl=dead["QueueUrl"], Attributes={"MessageRetentionPeriod": "1209600"}
+            QueueUrl=dead_letters["QueueUrl"], Attributes={"MessageRetentionPeriod": "1209600"}
         )
         redrive = {
-            "deadLetterTargetArn": answer["Attributes"]["QueueArn"],
+            "deadLetterTargetArn": response["Attributes"]["QueueArn"],
             "maxReceiveCount": 12,
         }
         self.sqs.create_queue(
-            QueueName=self.environment["AUP_QUEUE"],
+            QueueName=self.variables["AUP_QUEUE"],
             Attributes={"RedrivePolicy": json.dumps(redrive)},
         )
         self._table("AUP_TABLE_NAME", "policy_id", "version")
@@ -118,7 +121,7 @@ class Workplace:
 
     def _table(self, variable: str, *key: str) -> None:
         self.dynamodb.create_table(
-            TableName=self.environment[variable],
+            TableName=self.variables[variable],
             KeySchema=[
                 {"AttributeName": name, "KeyType": kind}
                 for name, kind in zip(key, ("HASH", "RANGE"), strict=True)
@@ -129,7 +132,7 @@ class Workplace:
 
     def publish(self, version: str) -> None:
         """Publish a version of the policy."""
-        self.dynamodb.Table(self.environment["AUP_TABLE_NAME"]).put_item(
+        self.dynamodb.Table(self.variables["AUP_TABLE_NAME"]).put_item(
             Item={
                 "policy_id": "aup",
                 "version": version,
@@ -142,10 +145,10 @@ class Workplace:
 
     @contextmanager
     def service(self, **changes: str) -> Iterator[Service]:
-        """Run the service as long as the block lasts."""
+        """Run the service until the block ends."""
         with subprocess.Popen(  # noqa: S603 - our own command
             [COMMAND, "run"],
-            env=self.environment | changes,
+            env=self.variables | changes,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
         ) as process:
@@ -157,54 +160,54 @@ class Workplace:
                     process.kill()
 
     def send(self, *bodies: str, to: str = "AUP_QUEUE") -> None:
-        """Send raw bodies with a client that is not ours."""
+        """Send raw bodies with boto3."""
         for start in range(0, len(bodies), 10):
             entries = [
                 {"Id": str(number), "MessageBody": body}
                 for number, body in enumerate(bodies[start : start + 10])
             ]
-            answer = self.sqs.send_message_batch(QueueUrl=self.url(to), Entries=entries)
-            assert not answer.get("Failed")
+            response = self.sqs.send_message_batch(QueueUrl=self.url(to), Entries=entries)
+            assert not response.get("Failed")
 
     def url(self, variable: str) -> str:
-        """Give the URL of a queue."""
-        return str(self.sqs.get_queue_url(QueueName=self.environment[variable])["QueueUrl"])
+        """Return the URL of a queue."""
+        return str(self.sqs.get_queue_url(QueueName=self.variables[variable])["QueueUrl"])
 
     def depth(self, variable: str) -> int:
-        """Count what is in a queue, visible or not."""
-        answer = self.sqs.get_queue_attributes(QueueUrl=self.url(variable), AttributeNames=["All"])[
-            "Attributes"
-        ]
+        """Count the messages in a queue, visible or not."""
+        response = self.sqs.get_queue_attributes(
+            QueueUrl=self.url(variable), AttributeNames=["All"]
+        )["Attributes"]
         return sum(
-            int(answer[f"ApproximateNumberOfMessages{kind}"])
+            int(response[f"ApproximateNumberOfMessages{kind}"])
             for kind in ("", "NotVisible", "Delayed")
         )
 
     def visible(self, variable: str) -> int:
-        """Count what a queue would hand out now."""
-        answer = self.sqs.get_queue_attributes(
+        """Count the visible messages of a queue."""
+        response = self.sqs.get_queue_attributes(
             QueueUrl=self.url(variable), AttributeNames=["ApproximateNumberOfMessages"]
         )
-        return int(answer["Attributes"]["ApproximateNumberOfMessages"])
+        return int(response["Attributes"]["ApproximateNumberOfMessages"])
 
     def recorded(self) -> Counter[str]:
-        """Count what is recorded, by event id."""
-        table = self.dynamodb.Table(self.environment["AUP_USER_TABLE_NAME"])
+        """Count the records by event id."""
+        table = self.dynamodb.Table(self.variables["AUP_USER_TABLE_NAME"])
         request: dict[str, Any] = {"ConsistentRead": True}
-        found: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         while True:
-            answer = table.scan(**request)
-            found.update(str(item["event_id"]) for item in answer["Items"])
-            if "LastEvaluatedKey" not in answer:
-                return found
-            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+            response = table.scan(**request)
+            counts.update(str(item["event_id"]) for item in response["Items"])
+            if "LastEvaluatedKey" not in response:
+                return counts
+            request["ExclusiveStartKey"] = response["LastEvaluatedKey"]
 
-    def dead(self) -> list[dict[str, Any]]:
-        """List dead letters through our own verb."""
-        done = self.run("dead-letters", "list", "--json")
-        assert done.returncode == 0, done.stderr
-        letters: list[dict[str, Any]] = json.loads(done.stdout)["dead_letters"]
-        return letters
+    def dead_letters(self) -> list[dict[str, Any]]:
+        """Return what `dead-letters list` prints."""
+        completed = self.run("dead-letters", "list", "--json")
+        assert completed.returncode == 0, completed.stderr
+        dead_letters: list[dict[str, Any]] = json.loads(completed.stdout)["dead_letters"]
+        return dead_letters
 
 
 class Service:
@@ -215,21 +218,25 @@ class Service:
         self.log: list[dict[str, Any]] = []
 
     def wait_for(self, event: str) -> dict[str, Any]:
-        """Read the log until an event is told."""
+        """Read the log until an event is logged, and return its line."""
         assert self.process.stderr is not None
         for raw in self.process.stderr:
-            line: dict[str, Any] = json.loads(_harmless(raw))
+            line: dict[str, Any] = json.loads(_checked_log(raw))
             self.log.append(line)
             if line["event"] == event:
                 return line
         raise AssertionError(f"the service ended without {event!r}: {self.log[-3:]}")
 
     def end(self, *signals: int) -> tuple[int, dict[str, Any]]:
-        """Send signals; give the exit code and the last figures, whose books must balance."""
+        """Send signals, and return the exit code and the final figures.
+
+        Raises:
+            AssertionError: The accounting does not balance.
+        """
         assert self.process.stderr is not None
         for number in signals:
             self.process.send_signal(number)
-        rest = _harmless(self.process.stderr.read())
+        rest = _checked_log(self.process.stderr.read())
         code = self.process.wait(DEADLINE_SECONDS)
         figures: dict[str, Any] = {}
         for text in rest.splitlines():
@@ -244,16 +251,16 @@ class Service:
         return code, figures
 
 
-def _harmless(log: bytes) -> str:
-    """Give what a process logged, which must show nothing private."""
+def _checked_log(log: bytes) -> str:
+    """Return the text of a log, which must contain nothing private."""
     text = log.decode()
-    part = betrayed(text)
-    assert part is None, f"something private is logged: {part}"
+    part = find_private_text(text)
+    assert part is None, f"the log contains something private: {part}"
     return text
 
 
 def acceptance(number: int, **changes: Any) -> dict[str, Any]:
-    """Write a good acceptance."""
+    """Return a valid acceptance."""
     return {
         "event_id": f"e-{number}",
         "user_id": f"u-{number}",
@@ -266,5 +273,5 @@ def acceptance(number: int, **changes: Any) -> dict[str, Any]:
 
 
 def body(number: int, **changes: Any) -> str:
-    """Write a good message."""
+    """Return the body of a valid message."""
     return json.dumps(acceptance(number, **changes))
