@@ -106,7 +106,7 @@ NAMES: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "policy publish, hash": (
         ("policy", "publish", "--policy", "p", "--version", "1", "--sha256", "0"),
-        "content_sha256: string should match pattern '^[0-9a-f]{64}$'",
+        "content_sha256: must match pattern '^[0-9a-f]{64}$'",
     ),
     "policy retire": (
         ("policy", "retire", "--policy", "p", "--version", "\x1b[2J"),
