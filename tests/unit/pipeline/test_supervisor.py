@@ -259,11 +259,11 @@ async def test_lack_of_progress_ends_the_run_without_loss() -> None:
 
 @simulated
 async def test_idle_queue_or_long_outage_does_not_end_the_run() -> None:
-    running = await start(hold_seconds=3600.0, slots=20)
-    await asyncio.sleep(3600)
+    running = await start(hold_seconds=1200.0, slots=20)
+    await asyncio.sleep(900)
     running.world.dynamodb.spoil_call = lambda _: dynamodb_error("Batch", "InternalServerError")
     await running.world.push(*bodies(40))
-    await asyncio.sleep(3000)
+    await asyncio.sleep(900)
     assert not running.task.done()
     running.world.dynamodb.spoil_call = lambda _: None
     await running.until(recorded=40)
