@@ -144,7 +144,7 @@ _PRIVACY: Final = (
         "worker/runtime/redaction.py",
         'return f"{name} (text of {digest(text)})"',
         "return text",
-        ("tests/unit/aws/test_calls.py",),
+        ("tests/unit/runtime/test_redaction.py",),
     ),
     Mutant(
         "tracebacks contain texts of exceptions",
