@@ -271,7 +271,7 @@ _ACCESS_DENIED: Final = (
     Mutant(
         "a message dead-lettered again",
         _SETTLE,
-        "if lease.message.message_id in self._dead_lettered:",
+        "if message_id in self._dead_lettered:",
         "if False:",
         _SETTLE_TESTS,
     ),

@@ -31,6 +31,13 @@ _SETTLE_TESTS: Final = ("tests/unit/pipeline/test_settle.py",)
 
 _ANSWERS: Final = (
     Mutant(
+        "a message delivered twice at once gets two dead letters",
+        _SETTLE,
+        "        while message_id in self._sending:",
+        "        while False:",
+        _SETTLE_TESTS,
+    ),
+    Mutant(
         "a failed delete of a batch is ignored",
         _QUEUE,
         'return await self._batch("DeleteMessageBatch", entries)',

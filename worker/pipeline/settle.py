@@ -100,6 +100,7 @@ class Settler:
             size=lambda letter: letter.size_bytes,
         )
         self._dead_lettered: OrderedDict[str, None] = OrderedDict()
+        self._sending: dict[str, asyncio.Event] = {}
 
     async def settle(self, lease: Lease, outcome: Outcome) -> Outcome:
         """Delete, return or dead-letter a message.
@@ -123,9 +124,13 @@ class Settler:
 
     async def _dead_letter(self, lease: Lease, outcome: Outcome) -> Outcome:
         assert outcome.reason is not None  # noqa: S101 - a dead-lettered outcome has one
+        message_id = lease.message.message_id
+        while message_id in self._sending:
+            # SQS delivered the message a second time meanwhile; it gets one dead letter.
+            await self._sending[message_id].wait()
         if lease.lost:
             return Outcome.returned("lease lost before it was dead-lettered")
-        if lease.message.message_id in self._dead_lettered:
+        if message_id in self._dead_lettered:
             # Counted as a duplicate: its only dead letter has been counted.
             self._events["dead_letter_repeats"] += 1
             await self._delete(lease, OutcomeKind.DUPLICATE)
@@ -137,12 +142,16 @@ class Settler:
             dead_at=self._now(),
             max_bytes=self._dead_letters.message_max_bytes,
         )
+        sent = self._sending[message_id] = asyncio.Event()
         try:
             await self._send(letter, lease, may_hold=not self._may_succeed_later(lease, outcome))
+            self._remember(message_id)
         except AWSError as error:
             return await self._not_sent(lease, outcome, error)
-        self._remember(lease.message.message_id)
-        self._unsent.sent(lease.message.message_id)
+        finally:
+            del self._sending[message_id]
+            sent.set()
+        self._unsent.sent(message_id)
         # Deleted only after SQS has confirmed the dead letter.
         await self._delete(lease, outcome.kind)
         return outcome

@@ -410,6 +410,25 @@ async def test_dead_lettered_message_is_only_deleted_when_received_again(
     assert (await trial.settle(DEAD, 1)) is DEAD, "another message is dead-lettered"
 
 
+@pytest.mark.parametrize("failures", [0, 1000])
+@simulated
+async def test_message_delivered_twice_at_once_gets_one_dead_letter(failures: int) -> None:
+    trial = _Trial()
+    trial.dead_letters.on_send = _failing(AWSRejectedError("no"), failures)
+    first = asyncio.create_task(trial.settler.settle(trial.hold(receipt_handle="first"), DEAD))
+    await asyncio.sleep(0)  # its dead letter is being sent
+    second = trial.settler.settle(trial.hold(receipt_handle="second"), DEAD)
+    outcomes = await asyncio.gather(first, second)
+    kinds = [each.kind for each in outcomes]
+    if failures:
+        assert kinds == [OutcomeKind.RETURNED] * 2, "the second is tried by itself"
+    else:
+        assert kinds == [OutcomeKind.DEAD_LETTERED, OutcomeKind.DUPLICATE]
+        assert len(trial.dead_letters.entries("send")) == 1
+        assert len(trial.source.entries("delete")) == 2
+    assert trial.settler._sending == {}
+
+
 @simulated
 async def test_number_of_remembered_dead_letters_is_limited() -> None:
     trial = _Trial()
