@@ -18,6 +18,8 @@ SETTINGS: Final = {
     "AUP_WRITE_API": "put",
     # With moto, two concurrent conditional puts of the same item may both succeed.
     "AUP_WRITE_CONCURRENCY": "1",
+    # moto replaces the list of messages at each delete: two at once restore what one deleted.
+    "AUP_SETTLE_CONCURRENCY": "1",
     "AUP_WAIT_SECONDS": "1",
     "AUP_POLL_CONCURRENCY": "4",
     "AUP_POLICY_ABSENCE_SECONDS": "0.5",
