@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -37,6 +38,14 @@ def _check_logs() -> Iterator[None]:
 def _reset_logging() -> Iterator[None]:
     yield
     structlog.reset_defaults()  # a verb that ran in this process may have set its own level
+
+
+@pytest.fixture(autouse=True)
+def _reset_signal_handlers() -> Iterator[None]:
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)

@@ -49,6 +49,8 @@ async def serve(
 ) -> None:
     """Run the service until SIGTERM or SIGINT; a second signal stops it immediately.
 
+    After a signal both are ignored, so that the process can exit undisturbed.
+
     Args:
         settings: Settings of the service.
         session: Session to use instead of one from the environment.

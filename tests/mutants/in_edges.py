@@ -88,6 +88,13 @@ MUTANTS: Final = (
         ("tests/unit/runtime/test_signals.py",),
     ),
     Mutant(
+        "a signal during the exit ends the process",
+        "worker/runtime/signals.py",
+        "signal.SIG_IGN if received else handler",
+        "handler",
+        ("tests/unit/runtime/test_signals.py",),
+    ),
+    Mutant(
         "a log line that cannot be written raises",
         "worker/runtime/streams.py",
         "            except OSError:\n                pass",

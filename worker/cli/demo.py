@@ -22,7 +22,7 @@ from worker.demo.run import DemoReport, run_demo
 from worker.demo.walkthrough import Walkthrough, prepare
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.runtime.logs import configure
-from worker.runtime.signals import ignore_signals, on_signals
+from worker.runtime.signals import on_signals
 
 _OUTCOMES: Final = ("recorded", "duplicates", "dead_lettered")
 
@@ -138,7 +138,6 @@ async def _signal() -> None:
     received = asyncio.Event()
     with on_signals(lambda _: received.set(), lambda _: None):
         await received.wait()
-    ignore_signals()
 
 
 def _print_accounting(console: Console, report: DemoReport) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from worker.runtime.event_loop import run_on_loop
 from worker.runtime.logs import configure
-from worker.runtime.signals import ignore_signals
 from worker.runtime.streams import never_block
 from worker.service import serve
-from worker.settings import Settings, load
+from worker.settings import load
 
 
 def run() -> None:
@@ -21,11 +20,4 @@ def run() -> None:
     settings = load()
     never_block()
     configure(settings.log_level, settings.log_format)
-    run_on_loop(_serve(settings))
-
-
-async def _serve(settings: Settings) -> None:
-    try:
-        await serve(settings)
-    finally:
-        ignore_signals()
+    run_on_loop(serve(settings))

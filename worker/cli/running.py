@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from worker.errors import StoppedError
 from worker.runtime.event_loop import run_on_loop
 from worker.runtime.logs import configure
-from worker.runtime.signals import ignore_signals, on_signals
+from worker.runtime.signals import on_signals
 
 ResultT = TypeVar("ResultT")
 
@@ -31,12 +31,8 @@ def run_async(main: Coroutine[Any, Any, ResultT]) -> ResultT:
         def interrupt(_: object) -> None:
             task.cancel()
 
-        try:
-            with on_signals(interrupt, interrupt):
-                return await main
-        except asyncio.CancelledError:
-            ignore_signals()
-            raise
+        with on_signals(interrupt, interrupt):
+            return await main
 
     try:
         return run_on_loop(interruptible())

@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Final
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -17,7 +18,10 @@ _PAIR_SECONDS: Final = 1.0
 def on_signals(
     first: Callable[[signal.Signals], None], again: Callable[[signal.Signals], None]
 ) -> Iterator[None]:
-    """Handle SIGTERM and SIGINT inside the block; restore the earlier handlers afterwards.
+    """Handle SIGTERM and SIGINT inside the block.
+
+    After the block both are ignored if one was received, because the process is about to exit and
+    its exit code must not change; otherwise the earlier handlers apply again.
 
     Args:
         first: Called on the first signal.
@@ -25,6 +29,7 @@ def on_signals(
     """
     loop = asyncio.get_running_loop()
     handled_at: float | None = None
+    received = False
 
     def handle(number: signal.Signals) -> None:
         nonlocal handled_at
@@ -36,19 +41,17 @@ def on_signals(
             handled_at = now
             again(number)
 
-    previous = {number: signal.getsignal(number) for number in _SIGNALS}
+    # Not `loop.add_signal_handler`: its removal restores the default action for a moment, and a
+    # signal in that moment would end the process.
+    def receive(number: int, _: FrameType | None) -> None:
+        nonlocal received
+        received = True
+        loop.call_soon_threadsafe(handle, signal.Signals(number))
+
     # SIGINT explicitly: shells start background commands with SIGINT ignored.
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, handle, number)
+    previous = {number: signal.signal(number, receive) for number in _SIGNALS}
     try:
         yield
     finally:
         for number, handler in previous.items():
-            loop.remove_signal_handler(number)
-            signal.signal(number, handler)
-
-
-def ignore_signals() -> None:
-    """Ignore SIGTERM and SIGINT while the command exits, so that they do not change its code."""
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, signal.SIG_IGN if received else handler)
