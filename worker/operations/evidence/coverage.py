@@ -112,23 +112,6 @@ def _item_bytes(size: TableSize) -> float:
     return size.bytes / size.items if size.items and size.bytes else _ITEM_BYTES
 
 
-class _RateLimiter:
-    """Limit the rate of read units; the cost of a read is charged once it is known."""
-
-    def __init__(self, units_per_second: float, clock: Callable[[], float]) -> None:
-        self._rate = units_per_second
-        self._clock = clock
-        self._free_at = clock()
-
-    async def wait(self) -> None:
-        # A loop, because other segments consume units during the wait.
-        while (left := self._free_at - self._clock()) > 0:  # noqa: ASYNC110
-            await asyncio.sleep(left)
-
-    def spend(self, units: float) -> None:
-        self._free_at = max(self._free_at, self._clock()) + units / self._rate
-
-
 class CoverageScan:
     """Parallel scan of all segments of the table, within one rate limit.
 
@@ -157,7 +140,10 @@ class CoverageScan:
         self._policy_version = policy_version
         self._segments = segments
         self._progress = progress
-        self._rate_limiter = _RateLimiter(units_per_second, asyncio.get_running_loop().time)
+        self._clock = asyncio.get_running_loop().time
+        self._units_per_second = units_per_second
+        # The cost of a read is charged once it is known.
+        self._free_at = self._clock()
         page_bytes = min(_PAGE_BYTES_MAX, units_per_second / segments * _BYTES_PER_UNIT)
         self._page_items = max(1, int(page_bytes / _item_bytes(size)))
 
@@ -186,7 +172,9 @@ class CoverageScan:
             after = page.next_key
 
     async def _page(self, segment: int, after: ScanKey | None) -> ScanPage:
-        await self._rate_limiter.wait()
+        # A loop, because other segments consume units during the wait.
+        while (left := self._free_at - self._clock()) > 0:  # noqa: ASYNC110
+            await asyncio.sleep(left)
         page = await self._table.scan_acceptances(
             self._policy_version,
             segment=segment,
@@ -194,7 +182,8 @@ class CoverageScan:
             items=self._page_items,
             after=after,
         )
-        self._rate_limiter.spend(page.read_units)
+        seconds = page.read_units / self._units_per_second
+        self._free_at = max(self._free_at, self._clock()) + seconds
         return page
 
     def _count(self, error: AWSError, _delay_seconds: float) -> None:
