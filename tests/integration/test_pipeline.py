@@ -201,6 +201,7 @@ async def test_policy_is_read_once_for_a_hundred_acceptances(place: Place) -> No
 
     def note_reads(repository: AUPRepository) -> AUPRepository:
         # Among the calls they could not be told from a look-up after a write whose answer was lost.
+        repository.check_owner()  # creates the cache
         cache = repository._policies._cache
         read = cache._read
 

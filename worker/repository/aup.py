@@ -14,7 +14,6 @@ from worker.repository.acceptances import Acceptances, RecordResult, ScanKey, Sc
 from worker.repository.dynamodb import DynamoDBRepository
 from worker.repository.policies import Policies
 from worker.repository.tables import TableCalls, TableTracing
-from worker.repository.writes import BatchInserts, ConditionalPuts
 from worker.runtime.clock import utc_now
 from worker.settings import AWSSettings
 
@@ -44,17 +43,8 @@ class AUPRepository(DynamoDBRepository):
         self.table_name = aws_settings.table_name
         self.user_table_name = aws_settings.user_table_name
         self._tables = TableCalls(self)
-        insert = self._inserts(self.table_name, key_name="policy_id")
-        self._policies = Policies(self._tables, insert, aws_settings, self._check_owner, now)
-        insert = self._inserts(self.user_table_name, key_name="user_id")
-        self._acceptances = Acceptances(self._tables, insert, aws_settings, self._check_owner, now)
-
-    def _inserts(self, table_name: str, *, key_name: str) -> BatchInserts | ConditionalPuts:
-        inserts = BatchInserts if self.aws_settings.write_api == "batch" else ConditionalPuts
-        timeout_seconds = self.aws_settings.call_timeout_seconds
-        return inserts(
-            self.dynamodb_caller, table_name, timeout_seconds, self.calls, key_name=key_name
-        )
+        self._policies = Policies(self._tables, now)
+        self._acceptances = Acceptances(self._tables, now)
 
     def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
         super()._bind(loop)

@@ -69,7 +69,7 @@ class DynamoDBRepository(metaclass=SingletonMeta):
                 parent process.
             AWSError: No credentials are available.
         """
-        self._check_owner()
+        self.check_owner()
         resource = await self._open_once() if self._resource is None else self._resource
         with self._in_use():
             yield resource
@@ -112,7 +112,13 @@ class DynamoDBRepository(metaclass=SingletonMeta):
             f"{type(self).__name__} is closed; construct a new one after aclose()"
         )
 
-    def _check_owner(self) -> None:
+    def check_owner(self) -> None:
+        """Raise unless the caller may use the repository; bind it to a new event loop.
+
+        Raises:
+            RepositoryClosedError: `aclose` was called.
+            RepositoryLoopError: Another event loop or the parent process owns the repository.
+        """
         if self._closed:
             raise self._closed_error()
         if self._process_id != os.getpid():
@@ -147,7 +153,7 @@ class DynamoDBRepository(metaclass=SingletonMeta):
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
             if opening.cancelled() and self._closed:
-                self._check_owner()  # raises RepositoryClosedError
+                self.check_owner()  # raises RepositoryClosedError
             raise
 
     def _opening_ended(self, task: asyncio.Task[DynamoDBServiceResource]) -> None:
