@@ -278,8 +278,8 @@ _ONE: Final = (
     Mutant(
         "the singleton has no lock",
         _SINGLETON,
-        "            with SingletonMeta._lock:\n                found",
-        "            if True:\n                found",
+        "        with SingletonMeta._lock:\n            if cls",
+        "        if True:\n            if cls",
         _SINGLETON_TESTS,
     ),
     Mutant(

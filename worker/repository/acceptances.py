@@ -173,15 +173,12 @@ class Acceptances:
         key = {"user_id": user_id, "policy_version": f"{policy_id}#{version}"}
         return await self._tables.get(Operation.LOOK_UP, self._table_name, key) is not None
 
-    async def of_user(
-        self, user_id: str, policy_id: str | None = None
-    ) -> AsyncIterator[dict[str, Any]]:
-        """Yield the acceptances of a user; see `AUPRepository.acceptances`."""
+    def of_user(self, user_id: str, policy_id: str | None = None) -> AsyncIterator[dict[str, Any]]:
+        """Return an iterator over the acceptances of a user; see `AUPRepository.acceptances`."""
         condition = Key("user_id").eq(user_id)
         if policy_id is not None:
             condition &= Key("policy_version").begins_with(f"{policy_id}#")
-        async for item in self._query(condition):
-            yield item
+        return self._query(condition)
 
     def _query(self, condition: ConditionBase) -> AsyncIterator[dict[str, Any]]:
         return self._tables.pages(

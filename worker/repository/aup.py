@@ -42,9 +42,9 @@ class AUPRepository(DynamoDBRepository):
         super().__init__(aws_settings, session)
         self.table_name = aws_settings.table_name
         self.user_table_name = aws_settings.user_table_name
-        self._tables = TableCalls(self)
-        self._policies = Policies(self._tables, now)
-        self._acceptances = Acceptances(self._tables, now)
+        self.tables = TableCalls(self)
+        self._policies = Policies(self.tables, now)
+        self._acceptances = Acceptances(self.tables, now)
 
     def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
         super()._bind(loop)
@@ -62,7 +62,7 @@ class AUPRepository(DynamoDBRepository):
         Not an argument of the constructor: the calls that check the set-up at start belong to no
         message and stay untraced, and equal settings must return the one instance.
         """
-        self._tables.trace(tracing)
+        self.tables.trace(tracing)
         self._acceptances.trace(tracing)
 
     def observe(self, observer: CallObserver) -> None:
@@ -70,7 +70,7 @@ class AUPRepository(DynamoDBRepository):
 
         Not an argument of the constructor: the observer needs `probes` first.
         """
-        self._tables.set_observer(observer)
+        self.tables.set_observer(observer)
 
     # `record` and `policy` return the coroutine itself: each message calls them, and an `async def`
     # here would add a coroutine to every call.

@@ -46,6 +46,8 @@ class DynamoDBRepository(metaclass=SingletonMeta):
         session: Session to use instead of one from the environment.
     """
 
+    _caller: Caller  # opened with the resource
+
     def __init__(self, aws_settings: AWSSettings, session: aioboto3.Session | None = None) -> None:
         self.aws_settings = aws_settings
         self.calls: Counter[str] = Counter()
@@ -54,7 +56,6 @@ class DynamoDBRepository(metaclass=SingletonMeta):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Task[DynamoDBServiceResource] | None = None
         self._resource: DynamoDBServiceResource | None = None
-        self._caller: Caller | None = None
         self._stack = AsyncExitStack()
         self._uses: set[_Use] = set()
         self._closed = False
@@ -97,14 +98,9 @@ class DynamoDBRepository(metaclass=SingletonMeta):
         """Yield the caller that sends writes on the signed fast path where possible.
 
         Raises:
-            RepositoryClosedError: `aclose` was called before or during the use.
-            RepositoryLoopError: The resource belongs to another running event loop, or to the
-                parent process.
-            AWSError: No credentials are available.
+            AUPError: As `dynamodb_resource` raises.
         """
         async with self.dynamodb_resource():
-            if self._caller is None:
-                raise RepositoryClosedError(f"{type(self).__name__} is not open")
             yield self._caller
 
     def _closed_error(self) -> RepositoryClosedError:
