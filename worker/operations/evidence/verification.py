@@ -15,7 +15,8 @@ from worker import __version__
 from worker.domain import evidence
 from worker.domain.acceptance import parse_time
 from worker.domain.evidence import timestamp
-from worker.domain.policy import Policy, PolicyId, Version
+from worker.domain.identifiers import PolicyId, Version
+from worker.domain.policy import Policy
 from worker.repository import AUPRepository
 
 CLOCK_SKEW_SECONDS: Final = 300.0
