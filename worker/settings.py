@@ -21,8 +21,9 @@ Name = Annotated[str, Field(min_length=1, max_length=1024)]
 TableName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{3,255}$")]
 
 _CONFIG: Final = SettingsConfigDict(
-    env_prefix="AUP_", frozen=True, extra="forbid", env_ignore_empty=True, populate_by_name=True
-)
+    env_prefix="AUP_", frozen=True, extra="forbid", env_ignore_empty=True, populate_by_name=True,
+    loc_by_alias=False,
+)  # fmt: skip
 
 
 # User name and password of a URL.
@@ -353,8 +354,8 @@ def _in_other_regions(settings: Settings) -> list[str]:
 def _lines(model: type[BaseSettings], error: ValidationError) -> list[str]:
     lines = []
     for problem in error.errors():
-        field = str(problem["loc"][0])
-        name = _read_from(field) if field.startswith("AWS_") else variable(model, field)
+        names = variables(model, str(problem["loc"][0]))
+        name = next((name for name in names if os.environ.get(name)), names[0])
         lines.append(f"{name}={shown(problem['input'])}: {describe(problem)}")
     return lines
 
@@ -366,14 +367,6 @@ def shown(value: Any) -> str:
     number = int(value) if isinstance(value, float) and value.is_integer() else value
     text = _CREDENTIALS.sub("***@", str(number))
     return text if text.isprintable() else json.dumps(text)
-
-
-def _read_from(alias: str) -> str:
-    """Return which of a field's variables is set."""
-    aliases = [field.validation_alias for field in AWSSettings.model_fields.values()]
-    choices = [each.choices for each in aliases if isinstance(each, AliasChoices)]
-    names = next((names for names in choices if alias in names), [alias])
-    return next((str(name) for name in names if os.environ.get(str(name))), alias)
 
 
 def _unknown() -> list[str]:
