@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -249,11 +249,9 @@ def _bounded(edit: Edit) -> Edit:
 
 
 def _with_replays(plain: OutgoingMessage, history: Replays) -> OutgoingMessage:
-    content: dict[str, Any] = {"count": history.count, "at": history.at}
-    if history.edits:
-        content["edits"] = [
-            {"at": each.at, "by": each.by, "changed": list(each.changed)} for each in history.edits
-        ]
+    content = asdict(history)
+    if not history.edits:
+        del content["edits"]
     return replace(plain, attributes={**plain.attributes, REPLAYS_ATTRIBUTE: _string(content)})
 
 
