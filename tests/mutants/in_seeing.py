@@ -135,8 +135,8 @@ _PROOF: Final = (
     Mutant(
         "a record lacks its reductions",
         _PRIVACY,
-        '        reductions["ip"] = OMITTED if changes["ip"] is None else TRUNCATED\n',
-        "",
+        "return acceptance.model_copy(update=changes), reductions",
+        "return acceptance.model_copy(update=changes), {}",
         _PRIVACY_TESTS,
     ),
 )

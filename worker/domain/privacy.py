@@ -12,8 +12,6 @@ from worker.settings import AWSSettings
 
 _IPV4_PREFIX_BITS: Final = 24
 _IPV6_PREFIX_BITS: Final = 48
-TRUNCATED: Final = "truncated"
-OMITTED: Final = "omitted"
 
 
 def reduce(
@@ -27,14 +25,14 @@ def reduce(
     if aws_settings.ip == aws_settings.user_agent == "full":
         return acceptance, NO_REDUCTIONS
     changes: dict[str, str | None] = {}
-    reductions: dict[str, str] = {}
     if acceptance.ip is not None and aws_settings.ip != "full":
-        changes["ip"] = network(acceptance.ip) if aws_settings.ip == TRUNCATED else None
-        reductions["ip"] = OMITTED if changes["ip"] is None else TRUNCATED
+        changes["ip"] = network(acceptance.ip) if aws_settings.ip == "truncated" else None
     if acceptance.user_agent is not None and aws_settings.user_agent != "full":
         changes["user_agent"] = None
-        reductions["user_agent"] = OMITTED
-    return (acceptance.model_copy(update=changes) if changes else acceptance), reductions
+    reductions = {
+        name: "omitted" if kept is None else "truncated" for name, kept in changes.items()
+    }
+    return acceptance.model_copy(update=changes), reductions
 
 
 def network(text: str) -> str | None:

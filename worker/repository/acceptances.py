@@ -19,7 +19,6 @@ from worker.errors import AWSError, AWSRejectedError, AWSThrottledError, AWSUnav
 from worker.repository.tables import TableCalls, TableTracing
 from worker.repository.updates import Update
 from worker.repository.writes import (
-    PROBE,
     AdaptiveConcurrency,
     Inserted,
     InsertResult,
@@ -80,11 +79,6 @@ class Acceptances:
         now: Returns the current time, timezone-aware.
     """
 
-    # `bind` sets these for each event loop, before their first use.
-    _loop: asyncio.AbstractEventLoop
-    _lookups: asyncio.Semaphore
-    _writes: Batcher[Item, Inserted]
-
     def __init__(self, tables: TableCalls, now: Callable[[], datetime]) -> None:
         self._tables = tables
         self._settings = tables.settings
@@ -96,11 +90,11 @@ class Acceptances:
         self._retries = write_retries(tables.settings)
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Create what belongs to one event loop: the batcher and the limit of lookups."""
+        """Create what belongs to one event loop, before its first use."""
         limit = self._settings.write_concurrency
         self._loop = loop
         self._lookups = asyncio.Semaphore(limit)
-        self._writes = Batcher(
+        self._writes: Batcher[Item, Inserted] = Batcher(
             self._insert_batch,
             max_entries=self._insert.max_items,
             concurrency=limit,
@@ -248,14 +242,12 @@ class Acceptances:
 
     def probes(self) -> list[Probe]:
         """Return a read of a key that does not exist, and a write that cannot succeed."""
+        keys = ("user_id", "policy_version")
         target, insert = f"table {self._table_name}", self._untraced_insert
         return [
-            Probe(Operation.LOOK_UP, "dynamodb:GetItem", target, self._read_nothing),
+            self._tables.read_probe(Operation.LOOK_UP, self._table_name, *keys),
             Probe(Operation.WRITE, insert.action, target, insert.attempt),
         ]
-
-    async def _read_nothing(self) -> None:
-        await self._tables.read(self._table_name, {"user_id": PROBE, "policy_version": PROBE})
 
     async def aclose(self, error: Exception) -> None:
         """Cancel the writes in flight; their callers, and later ones, get the error."""

@@ -46,18 +46,12 @@ class DynamoDBRepository(metaclass=SingletonMeta):
         session: Session to use instead of one from the environment.
     """
 
-    _caller: Caller  # opened with the resource
-
     def __init__(self, aws_settings: AWSSettings, session: aioboto3.Session | None = None) -> None:
         self.aws_settings = aws_settings
         self.calls: Counter[str] = Counter()
         self._session = session
         self._process_id = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._opening: asyncio.Task[DynamoDBServiceResource] | None = None
-        self._resource: DynamoDBServiceResource | None = None
-        self._stack = AsyncExitStack()
-        self._uses: set[_Use] = set()
         self._closed = False
 
     @asynccontextmanager
@@ -134,10 +128,10 @@ class DynamoDBRepository(metaclass=SingletonMeta):
     def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Reset for a new event loop; the sockets of a closed loop are unusable."""
         self._loop = loop
-        self._resource = None
-        self._opening = None
+        self._resource: DynamoDBServiceResource | None = None
+        self._opening: asyncio.Task[DynamoDBServiceResource] | None = None
         self._stack = AsyncExitStack()
-        self._uses = set()
+        self._uses: set[_Use] = set()
 
     async def _open_once(self) -> DynamoDBServiceResource:
         # A separate task: cancelling the first caller must not fail the others.

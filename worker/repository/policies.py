@@ -24,7 +24,7 @@ from worker.repository.cache import ReadThroughCache
 from worker.repository.dynamodb import POLICY_READS
 from worker.repository.tables import TableCalls
 from worker.repository.updates import Update
-from worker.repository.writes import PROBE, Inserted, Item, write_retries
+from worker.repository.writes import Inserted, Item, write_retries
 from worker.runtime.retry import retry
 from worker.runtime.validation import describe
 
@@ -37,11 +37,6 @@ class Policies:
         now: Returns the current time, timezone-aware.
     """
 
-    # `bind` sets these for each event loop, before their first use.
-    _cache: ReadThroughCache[Policy]
-    _versions: ReadThroughCache[list[Policy]]
-    _reads: asyncio.Semaphore
-
     def __init__(self, tables: TableCalls, now: Callable[[], datetime]) -> None:
         self._tables = tables
         self._settings = tables.settings
@@ -50,10 +45,10 @@ class Policies:
         self._now = now
 
     def bind(self) -> None:
-        """Create what belongs to one event loop: the caches and the limit of reads."""
+        """Create what belongs to one event loop, before its first use."""
         ttls = (self._settings.policy_cache_seconds, self._settings.policy_absence_seconds)
-        self._cache = ReadThroughCache(self._read, *ttls)
-        self._versions = ReadThroughCache(self._read_versions, *ttls)
+        self._cache = ReadThroughCache[Policy](self._read, *ttls)
+        self._versions = ReadThroughCache[list[Policy]](self._read_versions, *ttls)
         self._reads = asyncio.Semaphore(POLICY_READS)
 
     async def get(self, policy_id: str, version: str) -> Policy | None:
@@ -99,7 +94,8 @@ class Policies:
         else:
             condition = Key("policy_id").eq(policy_id)
             pages = self._tables.pages("Query", KeyConditionExpression=condition, **request)
-        found = [self._as_policy(item) async for item in pages]
+        items = [item async for item in pages]
+        found = map(self._as_policy, items)
         return sorted(found, key=lambda policy: (policy.policy_id, policy.effective_at))
 
     async def _read_versions(self, policy_id: str) -> list[Policy] | None:
@@ -162,11 +158,8 @@ class Policies:
 
     def probes(self) -> list[Probe]:
         """Return a read of a key that does not exist."""
-        target = f"table {self._table_name}"
-        return [Probe(Operation.READ_POLICY, "dynamodb:GetItem", target, self._read_nothing)]
-
-    async def _read_nothing(self) -> None:
-        await self._tables.read(self._table_name, {"policy_id": PROBE, "version": PROBE})
+        keys = ("policy_id", "version")
+        return [self._tables.read_probe(Operation.READ_POLICY, self._table_name, *keys)]
 
 
 def _policy_item(policy: Policy) -> dict[str, Any]:

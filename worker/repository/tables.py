@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Protocol
 
-from worker.aws.access import CallObserver, Operation
+from worker.aws.access import CallObserver, Operation, Probe
 from worker.aws.calls import Calling, calling
 from worker.errors import AWSError, AWSRejectedError, AWSUnavailableError
 from worker.repository.dynamodb import DynamoDBRepository
 from worker.repository.updates import Update
-from worker.repository.writes import BatchInserts, ConditionalPuts, Inserts
+from worker.repository.writes import PROBE, BatchInserts, ConditionalPuts, Inserts
 
 
 class TableTracing(Protocol):
@@ -118,6 +119,11 @@ class TableCalls:
             if item is not None and any(item[name] != value for name, value in key.items()):
                 raise AWSUnavailableError(f"GetItem {table_name}: item with a different key")
             return item
+
+    def read_probe(self, operation: Operation, table_name: str, *key_names: str) -> Probe:
+        """Return a read of a key that does not exist."""
+        read = partial(self.read, table_name, dict.fromkeys(key_names, PROBE))
+        return Probe(operation, "dynamodb:GetItem", f"table {table_name}", read)
 
     async def pages(self, operation: str, **request: Any) -> AsyncIterator[dict[str, Any]]:
         """Yield the items of a Query or Scan, reading one page at a time.
