@@ -6,7 +6,7 @@ import difflib
 import json
 import os
 import re
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator
@@ -19,6 +19,8 @@ Seconds = Annotated[float, Field(gt=0, le=43_200, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Name = Annotated[str, Field(min_length=1, max_length=1024)]
 TableName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{3,255}$")]
+
+SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
 _CONFIG: Final = SettingsConfigDict(
     env_prefix="AUP_", frozen=True, extra="forbid", env_ignore_empty=True, populate_by_name=True,
@@ -283,16 +285,10 @@ def load(**changes: Any) -> Settings:
         SettingsError: One line for each invalid, contradictory or unknown variable.
     """
     problems = _unknown()
-    settings: Settings | None = None
-    aws: AWSSettings | None = None
-    try:
-        aws = AWSSettings()
-    except ValidationError as error:
-        problems += _lines(AWSSettings, error)
-    try:
-        settings = Settings(**{"aws": aws or AWSSettings.model_construct(), **changes})
-    except ValidationError as error:
-        problems += _lines(Settings, error)
+    aws = _read(AWSSettings, problems)
+    # With other AWS settings if these are invalid, to find every problem at once.
+    values = {"aws": aws or AWSSettings.model_construct(), **changes}
+    settings = _read(Settings, problems, **values)
     if settings is not None and aws is not None:
         problems += contradictions(settings)
     if problems or settings is None:
@@ -351,13 +347,16 @@ def _in_other_regions(settings: Settings) -> list[str]:
     return problems
 
 
-def _lines(model: type[BaseSettings], error: ValidationError) -> list[str]:
-    lines = []
-    for problem in error.errors():
-        names = variables(model, str(problem["loc"][0]))
-        name = next((name for name in names if os.environ.get(name)), names[0])
-        lines.append(f"{name}={shown(problem['input'])}: {describe(problem)}")
-    return lines
+def _read(model: type[SettingsT], problems: list[str], **values: Any) -> SettingsT | None:
+    """Read a model from the environment; add one line to `problems` for each invalid variable."""
+    try:
+        return model(**values)
+    except ValidationError as error:
+        for problem in error.errors():
+            names = variables(model, str(problem["loc"][0]))
+            name = next((name for name in names if os.environ.get(name)), names[0])
+            problems.append(f"{name}={shown(problem['input'])}: {describe(problem)}")
+        return None
 
 
 def shown(value: Any) -> str:

@@ -32,12 +32,8 @@ class Policy(BaseModel):
 
     def same_text(self, other: Policy) -> bool:
         """Return whether both have the same ids, title and text, regardless of times."""
-        return (self.policy_id, self.version, self.title, self.content_sha256) == (
-            other.policy_id,
-            other.version,
-            other.title,
-            other.content_sha256,
-        )
+        compared = {"policy_id", "version", "title", "content_sha256"}
+        return self.model_dump(include=compared) == other.model_dump(include=compared)
 
 
 def in_force(policies: list[Policy], moment: datetime) -> Policy | None:

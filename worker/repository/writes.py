@@ -110,8 +110,16 @@ class BatchInserts(_TableInserts):
             raise result
 
     async def _execute(self, items: Sequence[Item]) -> list[InsertResult]:
+        statements = [
+            {
+                "Statement": insert_statement(self.table_name, tuple(item)),
+                "Parameters": list(item.values()),
+            }
+            for item in items
+        ]
         try:
-            response = await self._call(items)
+            async with self.open_caller() as caller, self._calling(self.operation):
+                response = await caller.call(self.operation, {"Statements": statements})
         except AWSUnsupportedError as error:
             raise AWSUnsupportedError(f"{error}; {WITHOUT_PARTIQL}") from None
         responses = response.get("Responses")
@@ -122,17 +130,6 @@ class BatchInserts(_TableInserts):
                 f"BatchExecuteStatement: {len(items)} statements, {count} responses"
             )
         return [_statement_result(response) for response in responses]
-
-    async def _call(self, items: Sequence[Item]) -> dict[str, Any]:
-        async with self.open_caller() as caller, self._calling("BatchExecuteStatement"):
-            statements = [
-                {
-                    "Statement": insert_statement(self.table_name, tuple(item)),
-                    "Parameters": list(item.values()),
-                }
-                for item in items
-            ]
-            return await caller.call("BatchExecuteStatement", {"Statements": statements})
 
 
 class ConditionalPuts(_TableInserts):
@@ -157,13 +154,13 @@ class ConditionalPuts(_TableInserts):
             await self._put_if(item, "attribute_exists(user_id) AND attribute_not_exists(user_id)")
 
     async def _put_if(self, item: Item, condition: str) -> None:
-        async with self.open_caller() as caller, self._calling("PutItem"):
-            request = {
-                "TableName": self.table_name,
-                "Item": dict(item),
-                "ConditionExpression": condition,
-            }
-            await caller.call("PutItem", request)
+        request = {
+            "TableName": self.table_name,
+            "Item": dict(item),
+            "ConditionExpression": condition,
+        }
+        async with self.open_caller() as caller, self._calling(self.operation):
+            await caller.call(self.operation, request)
 
     async def _put(self, item: Item) -> InsertResult:
         try:
