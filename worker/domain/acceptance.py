@@ -133,7 +133,7 @@ class Acceptance(BaseModel):
 
     @property
     def extra(self) -> str:
-        """The unknown fields as one JSON object; empty if there are none.
+        """The unknown fields as one JSON object; empty without unknown fields.
 
         It is text, because DynamoDB limits numbers and nesting more than JSON does.
         """

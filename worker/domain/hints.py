@@ -86,7 +86,7 @@ def of_missing(field: str, data: Mapping[str, Any]) -> str:
     """Return a similar name to that of a missing field.
 
     Returns:
-        Words in parentheses; empty if there is no similar name.
+        Words in parentheses; empty without a similar name.
     """
     names = {
         _normalised(name): name

@@ -130,7 +130,7 @@ class Acceptances:
         existing = await self._existing(item)
         if existing.get("record_id") == item["record_id"]:
             return RecordResult.RECORDED  # an earlier attempt succeeded, its response was lost
-        # An item of another program may lack event_id: then there is nothing to conflict with.
+        # An item of another program may lack event_id, and then conflicts with nothing.
         same_event = existing.get("event_id") == item["event_id"]
         if same_event and not same_content(existing, acceptance, reductions):
             return RecordResult.CONFLICT

@@ -21,7 +21,7 @@ class ReadThroughCache(Generic[ValueT]):
     not change, so a stale one is better than none.
 
     Args:
-        read: Reads one key; returns None if there is no value.
+        read: Reads one key; returns None if the key has no value.
         seconds: TTL of a value.
         absence_seconds: TTL of an absence.
         max_entries: Maximum number of entries; the least recently used is evicted.
@@ -46,7 +46,7 @@ class ReadThroughCache(Generic[ValueT]):
         """Return the value of a key, reading it if it is not cached or has expired.
 
         Raises:
-            AWSError: There is no cached value and the read failed.
+            AWSError: The read failed, and no value is cached.
         """
         value, expires_at = self._entries.get(key, _NO_ENTRY)
         if asyncio.get_running_loop().time() < expires_at:

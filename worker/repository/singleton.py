@@ -22,7 +22,7 @@ class SingletonMeta(type):
     _lock: ClassVar[threading.RLock] = threading.RLock()
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Return the instance, constructing it if there is none.
+        """Return the instance; construct it at the first call.
 
         Raises:
             SingletonConflictError: The instance was constructed with other arguments.
