@@ -14,7 +14,7 @@ from rich.bar import Bar
 
 from worker.cli import screen
 from worker.cli.names import check_policy
-from worker.cli.options import AsJSON
+from worker.cli.options import AsJSON, PolicyId, PolicyVersion
 from worker.cli.running import run_async
 from worker.errors import PolicyNotFoundError, UsageError
 from worker.operations.evidence.coverage import Coverage, CoverageScan, Estimate, estimate
@@ -26,8 +26,8 @@ _BAR_WIDTH: Final = 40
 
 
 def coverage(
-    policy: Annotated[str, typer.Option(help="Policy id.")],
-    version: Annotated[str, typer.Option(help="Policy version.")],
+    policy: PolicyId,
+    version: PolicyVersion,
     read_units_per_second: Annotated[
         float,
         typer.Option(metavar="UNITS", min=1, max=1_000_000, help="Maximum read units per second."),
@@ -132,11 +132,12 @@ def _show(policy: str, version: str, found: Coverage) -> None:
     if found.days:
         rows = _rows(found.days, months=months)
         highest = max(rows.values())
-        table = screen.table("month" if months else "day (UTC)", "users", "")
-        table.columns[1].justify = "right"
-        for period, users in rows.items():
-            table.add_row(period, f"{users:,}", Bar(highest, 0, users, width=_BAR_WIDTH))
-        out.print(table)
+        bars = (
+            (period, f"{users:,}", Bar(highest, 0, users, width=_BAR_WIDTH))
+            for period, users in rows.items()
+        )
+        columns = ("month" if months else "day (UTC)", "users", "")
+        out.print(screen.table(columns, bars, right={1}))
     out.print(screen.plain(f"accepted {policy} {version}: {found.users:,} users in total"))
     if months:
         out.print("grouped by month; use --json for each day")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -62,12 +63,11 @@ class _TerminalReporter:
 
     def dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
         self.step(f"{len(dead_letters)} messages were dead-lettered, each with its reason:")
-        table = screen.table("  ", "reason", "count", "example")
-        reasons = sorted({dead_letter.reason for dead_letter in dead_letters})
-        for reason in reasons:
-            same = [dead_letter for dead_letter in dead_letters if dead_letter.reason == reason]
-            table.add_row("", screen.plain(reason), str(len(same)), screen.plain(same[0].detail))
-        self._console.print(table)
+        details: dict[str, list[str]] = defaultdict(list)
+        for each in dead_letters:
+            details[each.reason].append(each.detail)
+        rows = (("", name, str(len(same)), same[0]) for name, same in sorted(details.items()))
+        self._console.print(screen.table(("  ", "reason", "count", "example"), rows))
 
     def finished(self, report: DemoReport, walkthrough: Walkthrough | None) -> None:
         self.live.stop()
@@ -143,18 +143,16 @@ async def _signal() -> None:
 def _print_accounting(console: Console, report: DemoReport) -> None:
     dead_lettered = sum(report.dead_lettered.values())
     console.print("• message accounting:")
-    table = screen.table("  ", "", "")
-    table.show_header = False
-    for name, count in (
-        ("sent", report.sent),
-        ("recorded", report.recorded),
-        ("duplicates", report.duplicates),
-        ("dead-lettered", dead_lettered),
-        ("of these replayed and recorded", report.replayed),
-        ("lost", report.lost),
-    ):
-        table.add_row("", name, str(count))
-    console.print(table)
+    counts = {
+        "sent": report.sent,
+        "recorded": report.recorded,
+        "duplicates": report.duplicates,
+        "dead-lettered": dead_lettered,
+        "of these replayed and recorded": report.replayed,
+        "lost": report.lost,
+    }
+    rows = (("", name, str(count)) for name, count in counts.items())
+    console.print(screen.table(("  ", "", ""), rows))
     verdict = "the accounting balances" if report.sound else "THE ACCOUNTING DOES NOT BALANCE"
     console.print(
         f"• {verdict}: {report.sent} sent = {report.recorded} recorded + {report.duplicates} "

@@ -12,7 +12,7 @@ import typer
 
 from worker.cli import screen
 from worker.cli.names import check_recorded
-from worker.cli.options import AsJSON, Yes
+from worker.cli.options import AnyPolicy, AsJSON, Force, Yes
 from worker.cli.running import run_async
 from worker.domain.evidence import ERASABLE
 from worker.errors import AUPError, PolicyNotFoundError, UsageError
@@ -38,7 +38,7 @@ _METHOD_FIELDS: Final = ("method", "channel", "locale")
 
 def accepted(
     user: User,
-    policy: Annotated[str | None, typer.Option(help="Policy id (default: all).")] = None,
+    policy: AnyPolicy = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Recompute all hashes; compare with the policy's.")
     ] = False,
@@ -48,7 +48,7 @@ def accepted(
     format_: Annotated[
         FileFormat | None, typer.Option("--format", help="Export format (default: by file name).")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    force: Force = False,
     as_json: AsJSON = False,
 ) -> None:
     """Show, verify or export what a user accepted.
@@ -155,10 +155,9 @@ def _show(
     out = screen.stdout()
     if verifications:
         details = ["record", "text", "erased"] if verified else ["recorded", "method"]
-        table = screen.table("policy", "version", "accepted", *details, "text sha256")
-        for each in verifications:
-            table.add_row(*map(screen.plain, _cells(each, verified=verified)))
-        out.print(table)
+        columns = ("policy", "version", "accepted", *details, "text sha256")
+        rows = (_cells(each, verified=verified) for each in verifications)
+        out.print(screen.table(columns, rows))
     else:
         of_policy = f" of {policy}" if policy else ""
         out.print(screen.plain(f"no acceptance{of_policy} by {user} recorded"))
@@ -176,11 +175,10 @@ def _cells(verification: Verification, *, verified: bool) -> list[str]:
     item = verification.item
     cells = [str(item.get(name, "")) for name in ("policy_id", "version", "accepted_at")]
     if verified:
-        cells.append(verification.verdict)
-        cells += [verification.text.value, ", ".join(verification.erased)]
+        cells += [verification.verdict, verification.text.value, ", ".join(verification.erased)]
     else:
-        cells.append(str(item.get("recorded_at", "")))
-        cells.append(" ".join(str(item[name]) for name in _METHOD_FIELDS if name in item))
+        method = " ".join(str(item[name]) for name in _METHOD_FIELDS if name in item)
+        cells += [str(item.get("recorded_at", "")), method]
     return [*cells, str(item.get("content_sha256", ""))]
 
 
@@ -204,7 +202,7 @@ def erase(
             help=f"Fields to erase, separated by commas: {','.join(ERASABLE)}.",
         ),
     ],
-    policy: Annotated[str | None, typer.Option(help="Policy id (default: all).")] = None,
+    policy: AnyPolicy = None,
     version: Annotated[
         str | None, typer.Option(help="Policy version (default: all); requires --policy.")
     ] = None,
@@ -304,14 +302,16 @@ def _note_copies(erasures: list[Erasure]) -> None:
 
 
 def _show_erasures(erasures: list[Erasure]) -> None:
-    if not erasures:
-        return
-    table = screen.table("record", "fields", "state")
-    for each in erasures:
-        state = each.problem or ("erased, verified" if each.done else "to be erased")
-        cells = (each.item["policy_version"], ", ".join(each.fields), state)
-        table.add_row(*map(screen.plain, cells))
-    screen.stdout().print(table)
+    rows = [
+        (
+            str(each.item["policy_version"]),
+            ", ".join(each.fields),
+            each.problem or ("erased, verified" if each.done else "to be erased"),
+        )
+        for each in erasures
+    ]
+    if rows:
+        screen.stdout().print(screen.table(("record", "fields", "state"), rows))
 
 
 def _note_result(count: int, erasures: list[Erasure], *, dry_run: bool) -> None:

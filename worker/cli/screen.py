@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, Final
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -76,13 +77,28 @@ def _encode(value: Any) -> Any:
     return bytes(value).hex()
 
 
-def table(*columns: str, title: str | None = None) -> Table:
-    """Return an empty table in the common style of all verbs."""
-    created = Table(
-        title=title, title_justify="left", box=None, pad_edge=False, header_style="bold"
-    )
-    for column in columns:
-        created.add_column(column, overflow="fold")
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[RenderableType]] = (),
+    *,
+    right: Container[int] = (),
+) -> Table:
+    """Return a table in the common style of all verbs; without a header if all names are blank.
+
+    Args:
+        columns: Names of the columns.
+        rows: Cells of each row. A string is untrusted text, see `plain`.
+        right: Indexes of the columns to align right, for numbers.
+    """
+    has_names = any(name.strip() for name in columns)
+    created = Table(box=None, pad_edge=False, header_style="bold", show_header=has_names)
+    for index, name in enumerate(columns):
+        if index in right:
+            created.add_column(name, justify="right", no_wrap=True)
+        else:
+            created.add_column(name, overflow="fold")
+    for row in rows:
+        created.add_row(*(plain(cell) if isinstance(cell, str) else cell for cell in row))
     return created
 
 

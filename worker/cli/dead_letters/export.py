@@ -10,7 +10,7 @@ import typer
 from worker.cli import screen
 from worker.cli.dead_letters.scanning import counted, export_dead_letters, note_unseen
 from worker.cli.filters import FilterOptions
-from worker.cli.options import AsJSON, expand_options
+from worker.cli.options import AsJSON, Force, expand_options
 from worker.errors import UsageError
 
 
@@ -18,7 +18,7 @@ from worker.errors import UsageError
 def export(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Output file; - for stdout.")],
     options: FilterOptions,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    force: Force = False,
     as_json: AsJSON = False,
 ) -> None:
     """Export complete dead letters to a JSON Lines file.

@@ -10,19 +10,16 @@ app = typer.Typer(
     cls=lazy_group(
         {
             "list": Verb(
-                "worker.cli.dead_letters.listing:list_",
-                "List dead letters, soonest to expire first.",
+                "dead_letters.listing:list_", "List dead letters, soonest to expire first."
             ),
             "show": Verb(
-                "worker.cli.dead_letters.show:show",
-                "Show one dead letter in full, with its errors marked.",
+                "dead_letters.show:show", "Show one dead letter in full, with its errors marked."
             ),
             "export": Verb(
-                "worker.cli.dead_letters.export:export",
-                "Export complete dead letters to a JSON Lines file.",
+                "dead_letters.export:export", "Export complete dead letters to a JSON Lines file."
             ),
             "purge": Verb(
-                "worker.cli.dead_letters.purge:purge",
+                "dead_letters.purge:purge",
                 "Export dead letters to a file, then delete them permanently.",
             ),
         }
