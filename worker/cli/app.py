@@ -53,7 +53,6 @@ def _print_version(wanted: bool) -> None:
 
 
 def _for_shell(name: str, callback: Callable[[completion.Shell | None], None], text: str) -> Any:
-    text = f"{text} (default: the current shell)."
     return typer.Option(name, callback=callback, is_eager=True, help=text)
 
 
@@ -67,11 +66,19 @@ def _options(
     ] = False,
     install_completion: Annotated[
         completion.Shell | None,
-        _for_shell(completion.INSTALL, completion.install_for, "Install shell completion"),
+        _for_shell(
+            completion.INSTALL,
+            completion.install_for,
+            "Install shell completion (default: the current shell).",
+        ),
     ] = None,
     show_completion: Annotated[
         completion.Shell | None,
-        _for_shell(completion.SHOW, completion.show_for, "Print the completion script"),
+        _for_shell(
+            completion.SHOW,
+            completion.show_for,
+            "Print the completion script (default: the current shell).",
+        ),
     ] = None,
 ) -> None:
     """Handle the options of the program itself, before those of a verb."""

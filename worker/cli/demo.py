@@ -7,7 +7,6 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -28,11 +27,16 @@ from worker.runtime.signals import on_signals
 _OUTCOMES: Final = ("recorded", "duplicates", "dead_lettered")
 
 
-class _TerminalReporter:
-    """Report of the demonstration on a terminal: one line per step, above a live progress bar."""
+class _Reporter:
+    """Report of the demonstration: one line per step, above a live progress bar.
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    Args:
+        as_json: Whether to print only one line of JSON at the end.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._console = console = Console(quiet=True) if as_json else screen.stdout()
         self._bar = Progress(
             TextColumn("  "),
             BarColumn(),
@@ -71,28 +75,13 @@ class _TerminalReporter:
 
     def finished(self, report: DemoReport, walkthrough: Walkthrough | None) -> None:
         self.live.stop()
-        _print_accounting(self._console, report)
-        if walkthrough is not None:
-            _print_walkthrough(walkthrough)
-
-
-class _JSONReporter:
-    """Report of the demonstration as one line of JSON at the end."""
-
-    live = nullcontext()
-
-    def step(self, text: str) -> None:
-        """Ignore a step."""
-
-    def progress(self, sent: int, total: int, figures: dict[str, Any]) -> None:
-        """Ignore the progress."""
-
-    def dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
-        """Ignore the dead letters."""
-
-    def finished(self, report: DemoReport, walkthrough: Walkthrough | None) -> None:
-        more = {} if walkthrough is None else walkthrough.report()
-        screen.print_json_line({**asdict(report), "sound": report.sound, **more})
+        if self._as_json:
+            more = {} if walkthrough is None else walkthrough.report()
+            screen.print_json_line({**asdict(report), "sound": report.sound, **more})
+        else:
+            _print_accounting(self._console, report)
+            if walkthrough is not None:
+                _print_walkthrough(walkthrough)
         sys.stdout.flush()
 
 
@@ -112,14 +101,14 @@ def demo(
     Example: aup-worker demo --keep
     """
     configure("warning", "auto")
-    reporter = _JSONReporter() if as_json else _TerminalReporter(screen.stdout())
+    reporter = _Reporter(as_json=as_json)
     with reporter.live:
         report = asyncio.run(_run(reporter, keep=keep))
     if not report.sound:
         raise typer.Exit(1)
 
 
-async def _run(reporter: _JSONReporter | _TerminalReporter, *, keep: bool) -> DemoReport:
+async def _run(reporter: _Reporter, *, keep: bool) -> DemoReport:
     if not keep:
         report = await run_demo(reporter)
         reporter.finished(report, None)
@@ -128,16 +117,11 @@ async def _run(reporter: _JSONReporter | _TerminalReporter, *, keep: bool) -> De
 
         async def wait(report: DemoReport, settings_of_aws: dict[str, str]) -> None:
             reporter.finished(report, prepare(Path(directory), settings_of_aws))
-            await _signal()
+            interrupted = asyncio.Event()
+            with on_signals(lambda _: interrupted.set(), lambda _: None):
+                await interrupted.wait()
 
         return await run_demo(reporter, keep=wait)
-
-
-async def _signal() -> None:
-    """Wait for SIGINT or SIGTERM."""
-    received = asyncio.Event()
-    with on_signals(lambda _: received.set(), lambda _: None):
-        await received.wait()
 
 
 def _print_accounting(console: Console, report: DemoReport) -> None:
@@ -162,13 +146,13 @@ def _print_accounting(console: Console, report: DemoReport) -> None:
 
 
 def _print_walkthrough(walkthrough: Walkthrough) -> None:
-    screen.print_line("• the environment keeps running until Ctrl-C. In another terminal, run:")
-    screen.print_line("")
-    for line in walkthrough.export_lines():
+    for line in (
+        "• the environment keeps running until Ctrl-C. In another terminal, run:",
+        "",
+        *walkthrough.export_lines(),
+        "",
+        "  then try (Ctrl-C ends `aup-worker run`):",
+        "",
+        *(f"  {command}" for command in walkthrough.commands),
+    ):
         screen.print_line(line)
-    screen.print_line("")
-    screen.print_line("  then try (Ctrl-C ends `aup-worker run`):")
-    screen.print_line("")
-    for line in walkthrough.commands:
-        screen.print_line(f"  {line}")
-    sys.stdout.flush()

@@ -125,8 +125,8 @@ def _show(planned: Plan, *, explain: bool) -> None:
     rows.append(("total", money(planned.total), per_million))
     if planned.once.amount:
         rows.append((planned.once.name, money(planned.once.amount), planned.once.why))
-    columns = (f"monthly cost in {prices.region}", prices.currency)
-    _print_rows(columns, rows, explain=explain, right={1})
+    heading = (f"monthly cost in {prices.region}", prices.currency)
+    _print_rows(heading, rows, explain=explain, right={1})
     out.print()
     for line in remarks(planned):
         out.print(screen.plain(line))

@@ -138,7 +138,7 @@ class Source:
         if not self.valid and not self.invalid:
             names = ", ".join(name for name, _ in self.inputs)
             raise UsageError(f"{names}: input is empty, nothing to send")
-        _show(self.shown, self.invalid)
+        screen.note_first(self.shown, self.invalid)
         if self.invalid and not self.skip_invalid:
             raise UsageError(
                 f"{self.invalid} of {self.valid + self.invalid} lines are invalid; nothing was "
@@ -215,13 +215,6 @@ def _lines(inputs: Inputs) -> Iterator[Line | InvalidLine]:
     for name, stream in inputs:
         stream.seek(0)
         yield from read_lines(name, stream)
-
-
-def _show(shown: list[InvalidLine], count: int) -> None:
-    for problem in shown:
-        screen.note(str(problem))
-    if count > len(shown):
-        screen.note(f"… and {count - len(shown)} more")
 
 
 async def check_limit(queue: Queue, source: Source) -> None:

@@ -16,14 +16,12 @@ from typing import Annotated, Any, Final
 import typer
 from rich.progress import Progress
 
-from worker.aws.queue_lookup import open_queues
 from worker.cli import screen
 from worker.cli.dead_letters.dry_run import run_dry, show_report
 from worker.cli.dead_letters.replay_request import (
     ReplayRequest,
-    destination_name,
     note_missing,
-    options_for,
+    opened,
     read_export,
 )
 from worker.cli.dead_letters.scanning import note_unseen
@@ -43,8 +41,8 @@ from worker.operations.dead_letters.journal import Journal, digest, open_journal
 from worker.operations.dead_letters.replay import replay as send_back
 from worker.operations.dead_letters.replay_options import ReplayOptions
 from worker.operations.dead_letters.replay_progress import ReplayFigures, ReplayObserver, Result
-from worker.repository import AUPRepository
 from worker.runtime.clock import utc_now
+from worker.settings import load
 
 _MAX_REPLAYS: Final = 5
 
@@ -130,19 +128,14 @@ def replay(
     edits = sending.set_ if from_file is None else [each.body for each in from_file.values()]
     # Journals of earlier releases hold a digest of this form.
     form = json.dumps([sorted(selected.ids), astuple(options), sending.to, edits])
+    replay_options = sending.replay_options(rate, from_file)
     request = ReplayRequest(
-        selected,
-        sending.replay_options(rate, from_file),
-        digest(form),
-        sending.to,
-        sending.journal,
-        from_file or {},
-        force,
+        selected, replay_options, digest(form), sending.to, sending.journal, from_file or {}
     )
     if dry_run:
         show_report(run_async(run_dry(request)), as_json=as_json)
     else:
-        _report(run_async(_replay(request)), as_json=as_json)
+        _report(run_async(_replay(request, force=force)), as_json=as_json)
 
 
 def _user() -> str:
@@ -207,31 +200,27 @@ class _Progress(ReplayObserver):
         self.seconds = time.monotonic() - self._started_at
 
 
-async def _replay(request: ReplayRequest) -> _Progress:
-    settings = request.settings()
+async def _replay(request: ReplayRequest, *, force: bool) -> _Progress:
     with screen.progress("{task.description}") as bar:
-        async with (
-            open_queues(settings) as (source, dead_letters),
-            AUPRepository(settings.aws) as repository,
-        ):
-            state = await dead_letters.state()
-            if source.url == dead_letters.url:
-                raise UsageError("--to: the destination must not be the dead-letter queue")
-            options = await options_for(request, source)
-            path = request.journal_path(state.arn)
-            to = await destination_name(source)
-            options = replace(options, dry_run=request.check(repository, settings))
-            with open_journal(path, state.arn, request.request_digest, to) as journal:
+        async with opened(request) as replay:
+            # The dry run predicts for the queue of the settings only.
+            sends_all = force or request.to not in {None, load().queue}
+            with open_journal(*replay.journal) as journal:
                 _note_earlier(journal, bar)
-                progress = _Progress(bar, request.total, state.visible)
+                progress = _Progress(bar, request.total, replay.depth)
+                options = replace(
+                    replay.options,
+                    dry_run=None if sends_all else replay.dry_run,
+                    journal=journal,
+                )
                 try:
                     progress.figures = await send_back(
-                        source,
-                        dead_letters,
+                        replay.source,
+                        replay.dead_letters,
                         request.selected,
-                        options=replace(options, journal=journal),
+                        options=options,
                         observer=progress,
-                        visibility_timeout_seconds=settings.look_seconds,
+                        visibility_timeout_seconds=replay.settings.look_seconds,
                     )
                 except asyncio.CancelledError:
                     screen.note(f"replayed {progress.figures.replayed:,} so far", bar)
@@ -272,11 +261,7 @@ def _report(progress: _Progress, *, as_json: bool) -> None:
             }
         )
     else:
-        for note in figures.notes:
-            screen.note(note)
-        unsent = figures.failed + figures.skipped
-        if unsent > len(figures.notes):
-            screen.note(f"… and {unsent - len(figures.notes)} more")
+        screen.note_first(figures.notes, figures.failed + figures.skipped)
     screen.note(_sentence(figures, progress.seconds))
     missing, unseen = note_missing(figures.missing), note_unseen(figures.unseen)
     if figures.failed or figures.undeleted or figures.held_back or missing or unseen:

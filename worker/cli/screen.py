@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +21,12 @@ from rich.table import Table
 from rich.text import Text
 
 _PIPE_WIDTH: Final = 240
+_TABLE_MIN_COLUMNS: Final = 150
+# Shown on a terminal of any height.
+_RECORDS_MIN: Final = 5
+# Two headings, a total, a blank line, two notes and the prompt.
+_OTHER_LINES: Final = 7
+_LINES_SHOWN_MAX: Final = 20
 _C1: Final = range(0x7F, 0xA0)
 # Characters that reorder or break a line although they are not control characters: bidirectional
 # marks, embeddings, overrides and isolates, and line and paragraph separators.
@@ -102,10 +109,87 @@ def table(
     return created
 
 
+def lines_left(out: Console, printed: int) -> int:
+    """Return how many lines fit on the screen below printed rows; a pipe has no limit."""
+    return out.height - printed - _OTHER_LINES if sys.stdout.isatty() else sys.maxsize
+
+
+def print_records(
+    out: Console,
+    records: Sequence[Mapping[str, str | Text]],
+    main: Sequence[str],
+    details: Sequence[str],
+    lines: int,
+) -> int:
+    """Print records as a table, or on a narrow terminal with their details on lines of their own.
+
+    Args:
+        out: Console for data.
+        records: Cells by name of the column; all records have the same columns.
+        main: Columns of the first line on a narrow terminal; the first one is an id. Those that do
+            not fit are printed below it.
+        details: The other columns, which are printed below the first line.
+        lines: Maximum number of lines; five records are printed anyway.
+
+    Returns:
+        The number of records printed.
+    """
+    if out.width >= _TABLE_MIN_COLUMNS:
+        shown = records[: max(lines, _RECORDS_MIN)]
+        created = table(list(records[0]), [list(each.values()) for each in shown])
+        created.columns[0].no_wrap = True
+        out.print(created)
+        return len(shown)
+    cells = [
+        {name: cell if isinstance(cell, Text) else plain(cell) for name, cell in each.items()}
+        for each in records
+    ]
+    widths: dict[str, int] = {}
+    for name in main:
+        width = max(len(name), *(each[name].cell_len for each in cells))
+        if widths and sum(widths.values()) + 2 * len(widths) + width > out.width:
+            break
+        widths[name] = width
+    below = [(name, f"{name} ") for name in main if name not in widths]
+    below += [(name, "") for name in details]
+    out.print(_padded({name: Text(name, style="bold") for name in widths}, widths))
+    for count, each in enumerate(cells):
+        texts = (Text(label) + (each[name] or Text("-")) for name, label in below)
+        indented = Padding(Text("  ").join(texts), (0, 0, 0, 2), style="dim", expand=False)
+        record = Group(_padded(each, widths), indented)
+        lines -= len(out.render_lines(record, pad=False))
+        if lines < 0 and count >= _RECORDS_MIN:
+            return count
+        out.print(record)
+    return len(cells)
+
+
+def _padded(cells: Mapping[str, Text], widths: Mapping[str, int]) -> Text:
+    padded = [cells[name].copy() for name in widths]
+    for cell, width in zip(padded, widths.values(), strict=True):
+        cell.pad_right(width - cell.cell_len)
+    return Text("  ").join(padded)
+
+
 def note(message: str, above: Progress | None = None) -> None:
     """Print one line to stderr, above the progress bar if there is one."""
     console = stderr() if above is None else above.console
     console.print(plain(message))
+
+
+def note_first(lines: Sequence[object], count: int | None = None) -> None:
+    """Print the first lines of many to stderr, and how many more there are.
+
+    Args:
+        lines: Lines to print.
+        count: Number of all lines, if more than are given.
+    """
+    shown = lines[:_LINES_SHOWN_MAX]
+    for line in shown:
+        note(str(line))
+    more = (len(lines) if count is None else count) - len(shown)
+    if more > 0:
+        note(f"… and {more} more")
 
 
 def progress(description: str) -> Progress:
@@ -126,6 +210,11 @@ def progress(description: str) -> Progress:
         disable=not console.is_terminal,
         transient=True,
     )
+
+
+def counted(count: int, noun: str = "dead letter") -> str:
+    """Return a number of things as text."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

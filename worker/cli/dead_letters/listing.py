@@ -14,12 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from worker.cli import screen
-from worker.cli.dead_letters.scanning import (
-    ScanSummary,
-    expiry,
-    note_unseen,
-    scan_with_progress,
-)
+from worker.cli.dead_letters.scanning import expiry, note_unseen, scan_with_progress
 from worker.cli.filters import FilterOptions
 from worker.cli.options import AsJSON, expand_options
 from worker.cli.running import run_async
@@ -27,18 +22,8 @@ from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.runtime.clock import utc_now
 
-_TABLE_MIN_COLUMNS: Final = 150
-_CELL_MAX_COLUMNS: Final = 36
-# Shown on a terminal of any height.
-_SHOWN_MIN: Final = 5
-# Two headings, the total, a blank line, a note and the prompt.
-_OTHER_LINES: Final = 7
-_COLUMNS: Final = (
-    "id", "reason", "detail", "user", "policy", "version", "age", "expires in", "receives",
-    "replays",
-)  # fmt: skip
-_FIRST_LINE: Final = (0, 1, 6, 7, 8, 9)
-_SECOND_LINE: Final = (3, 4, 5, 2)
+_FIRST_LINE: Final = ("id", "reason", "age", "expires in", "receives", "replays")
+_DETAILS: Final = ("user", "policy", "version", "detail")
 
 
 class _Summaries:
@@ -114,86 +99,40 @@ def list_(options: ListOptions, as_json: AsJSON = False) -> None:
     elif dead_letters:
         _print_found(out, found, at, fit=on_terminal and limit is None)
     else:
-        _print_none(out, summary)
+        others = f" match; {summary.seen:,} others seen" if summary.seen else ""
+        out.print(f"no dead letters{others}")
     if note_unseen(summary.unseen):
         raise typer.Exit(1)
 
 
 def _print_found(out: Console, found: _Summaries, at: datetime, *, fit: bool) -> None:
     """Print counts and dead letters; if `fit`, only as many as fit on the screen."""
-    dead_letters = found.shown()
-    _print_counts(out, found, at)
-    if fit:
-        dead_letters = dead_letters[: _fitting(out, len(found.counts))]
-    _print_dead_letters(out, dead_letters, at)
+    counts = (
+        (reason, f"{count:,}", expiry(found.first_expiry[reason], at))
+        for reason, count in found.counts.most_common()
+    )
+    table = screen.table(("reason", "count", "first expires in"), counts, right={1})
     matching = found.counts.total()
-    if len(dead_letters) < matching:
-        screen.note(f"{len(dead_letters):,} shown of {matching:,}; use --limit to show more")
-
-
-def _fitting(out: Console, reasons: int) -> int:
-    """Return how many dead letters fit on the screen below the counts."""
-    lines_each = 1 if out.width >= _TABLE_MIN_COLUMNS else 2
-    return max(_SHOWN_MIN, (out.height - reasons - _OTHER_LINES) // lines_each)
-
-
-def _print_none(out: Console, summary: ScanSummary) -> None:
-    seen = f" match; {summary.seen:,} others seen" if summary.seen else ""
-    out.print(f"no dead letters{seen}")
-
-
-def _print_counts(out: Console, found: _Summaries, at: datetime) -> None:
-    table = screen.table("reason", "count", "first expires in")
-    table.columns[1].justify = "right"
-    for reason, count in found.counts.most_common():
-        first = found.first_expiry[reason]
-        table.add_row(screen.plain(reason), f"{count:,}", expiry(first, at))
-    table.add_row("total", f"{found.counts.total():,}", "", style="bold")
+    table.add_row("total", f"{matching:,}", "", style="bold")
     out.print(table)
     out.print()
+    lines = screen.lines_left(out, len(found.counts)) if fit else sys.maxsize
+    records = [_record(dead_letter, at) for dead_letter in found.shown()]
+    shown = screen.print_records(out, records, _FIRST_LINE, _DETAILS, lines)
+    if shown < matching:
+        screen.note(f"{shown:,} shown of {matching:,}; use --limit to show more")
 
 
-def _print_dead_letters(out: Console, dead_letters: list[DeadLetter], at: datetime) -> None:
-    rows = [_cells(dead_letter, at) for dead_letter in dead_letters]
-    if out.width < _TABLE_MIN_COLUMNS:
-        _print_narrow(out, rows)
-        return
-    table = screen.table(*_COLUMNS)
-    table.columns[0].no_wrap = True
-    for row in rows:
-        table.add_row(*row)
-    out.print(table)
-
-
-def _print_narrow(out: Console, rows: list[list[Text]]) -> None:
-    """Print each dead letter on two lines, because ten columns do not fit on one."""
-    names = [Text(name, style="bold") for name in _COLUMNS]
-    widths = [max(row[index].cell_len for row in (names, *rows)) for index in _FIRST_LINE]
-    for row in (names, *rows):
-        cells = [row[index].copy() for index in _FIRST_LINE]
-        for cell, width in zip(cells, widths, strict=True):
-            cell.truncate(min(width, _CELL_MAX_COLUMNS), pad=True)
-        out.print(Text("  ").join(cells), no_wrap=True, overflow="ellipsis")
-        if row is not names:
-            details = Text("  ", style="dim") + Text("  ").join(
-                row[index] or Text("-") for index in _SECOND_LINE
-            )
-            out.print(details, no_wrap=True, overflow="ellipsis")
-
-
-def _cells(dead_letter: DeadLetter, at: datetime) -> list[Text]:
-    texts = (
-        dead_letter.message_id,
-        dead_letter.reason,
-        dead_letter.detail,
-        dead_letter.user_id or "",
-        dead_letter.policy_id or "",
-        dead_letter.version or "",
-        screen.duration((at - dead_letter.sent_at).total_seconds()),
-    )
-    return [
-        *map(screen.plain, texts),
-        expiry(dead_letter.expires_at, at),
-        Text(str(dead_letter.receive_count)),
-        Text(str(dead_letter.history.count)),
-    ]
+def _record(dead_letter: DeadLetter, at: datetime) -> dict[str, str | Text]:
+    return {
+        "id": dead_letter.message_id,
+        "reason": dead_letter.reason,
+        "detail": dead_letter.detail,
+        "user": dead_letter.user_id or "",
+        "policy": dead_letter.policy_id or "",
+        "version": dead_letter.version or "",
+        "age": screen.duration((at - dead_letter.sent_at).total_seconds()),
+        "expires in": expiry(dead_letter.expires_at, at),
+        "receives": str(dead_letter.receive_count),
+        "replays": str(dead_letter.history.count),
+    }

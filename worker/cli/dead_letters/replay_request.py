@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
+from worker.aws.queue_lookup import open_queues
 from worker.aws.sqs import Queue
 from worker.cli import screen
 from worker.domain.dead_letter import original
@@ -22,8 +23,6 @@ from worker.repository import AUPRepository
 from worker.runtime.clock import utc_now
 from worker.settings import Settings, check_queue, load
 
-_ERRORS_SHOWN_MAX: Final = 20
-
 
 @dataclass(frozen=True, slots=True)
 class ReplayRequest:
@@ -35,7 +34,6 @@ class ReplayRequest:
         to: Destination queue; None for the queue of the settings.
         journal: Journal file; None for the default file.
         from_file: Messages of an edited export, by the ids of their dead letters.
-        force: Whether to send messages that would be dead-lettered again.
     """
 
     selected: DeadLetterFilter
@@ -44,40 +42,66 @@ class ReplayRequest:
     to: str | None
     journal: Path | None
     from_file: Mapping[str, OutgoingMessage]
-    force: bool = False
-
-    def settings(self) -> Settings:
-        """Return the settings with the destination queue as their queue."""
-        settings = load()
-        if self.to is None:
-            return settings
-        try:
-            return settings.model_copy(update={"queue": check_queue(self.to)})
-        except ValueError as error:
-            raise UsageError(f"--to {self.to}: {error}") from None
-
-    def dry_run(self, repository: AUPRepository, settings: Settings) -> DryRun:
-        """Return a predictor of message outcomes."""
-        return DryRun(repository, clock_skew_seconds=settings.clock_skew_seconds, now=utc_now)
-
-    def check(self, repository: AUPRepository, settings: Settings) -> DryRun | None:
-        """Return the check that holds messages back, or None to send all of them.
-
-        The check predicts what a worker with these settings would do, so it does not apply to
-        another destination queue.
-        """
-        if self.force or self.to not in {None, load().queue}:
-            return None
-        return self.dry_run(repository, settings)
-
-    def journal_path(self, queue_arn: str) -> Path:
-        """Return the path of the journal."""
-        return self.journal or default_path(queue_arn, os.environ)
 
     @property
     def total(self) -> int | None:
         """Maximum number of selected dead letters; None if unknown."""
         return self.selected.limit or len(self.selected.ids) or None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenReplay:
+    """A requested replay with open queues and tables.
+
+    Attributes:
+        source: Destination queue.
+        options: Options with the message size limit of the destination.
+        dry_run: Predicts what a worker with these settings would do with a message.
+        journal: Path of the journal, ARN of the dead-letter queue, digest of the request and name
+            of the destination.
+        depth: Number of visible dead letters.
+    """
+
+    settings: Settings
+    source: Queue
+    dead_letters: Queue
+    options: ReplayOptions
+    dry_run: DryRun
+    journal: tuple[Path, str, str, str]
+    depth: int
+
+
+@asynccontextmanager
+async def opened(request: ReplayRequest) -> AsyncIterator[OpenReplay]:
+    """Open the queues and tables of a replay, and check its destination.
+
+    Raises:
+        UsageError: The destination does not exist or cannot receive the messages.
+    """
+    settings = load()
+    if request.to is not None:
+        try:
+            settings = settings.model_copy(update={"queue": check_queue(request.to)})
+        except ValueError as error:
+            raise UsageError(f"--to {request.to}: {error}") from None
+    async with (
+        open_queues(settings) as (source, dead_letters),
+        AUPRepository(settings.aws) as repository,
+    ):
+        state = await dead_letters.state()
+        if source.url == dead_letters.url:
+            raise UsageError("--to: the destination must not be the dead-letter queue")
+        max_bytes = await _message_max_bytes(source, request.from_file)
+        path = request.journal or default_path(state.arn, os.environ)
+        yield OpenReplay(
+            settings,
+            source,
+            dead_letters,
+            replace(request.options, max_bytes=max_bytes),
+            DryRun(repository, clock_skew_seconds=settings.clock_skew_seconds, now=utc_now),
+            (path, state.arn, request.request_digest, await _name(source)),
+            state.visible,
+        )
 
 
 def read_export(path: Path) -> dict[str, OutgoingMessage]:
@@ -87,43 +111,39 @@ def read_export(path: Path) -> dict[str, OutgoingMessage]:
         UsageError: A line is invalid.
     """
     messages, invalid = read_dead_letters(path)
-    for each in invalid[:_ERRORS_SHOWN_MAX]:
-        screen.note(str(each))
-    if len(invalid) > _ERRORS_SHOWN_MAX:
-        screen.note(f"… and {len(invalid) - _ERRORS_SHOWN_MAX} more")
     if invalid:
+        screen.note_first(invalid)
         raise UsageError(f"{path}: {len(invalid)} invalid lines; nothing was sent")
     return messages
 
 
-async def options_for(request: ReplayRequest, destination: Queue) -> ReplayOptions:
-    """Return the replay options with the message size limit of the destination.
+async def _message_max_bytes(queue: Queue, from_file: Mapping[str, OutgoingMessage]) -> int:
+    """Return the message size limit of the destination.
 
     Raises:
         UsageError: The destination is a FIFO queue, or a message of the file does not fit it.
     """
-    unknown = await destination.check_destination()
+    unknown = await queue.check_destination()
+    limit = queue.message_max_bytes
     if unknown:
         screen.note(
-            f"aup-worker: cannot read MaximumMessageSize of {destination.url}, assuming "
-            f"{destination.message_max_bytes:,} bytes: {unknown}"
+            f"aup-worker: cannot read MaximumMessageSize of {queue.url}, assuming "
+            f"{limit:,} bytes: {unknown}"
         )
-    limit = destination.message_max_bytes
     refused = [
         f"{message_id}: {reason}"
-        for message_id, message in request.from_file.items()
+        for message_id, message in from_file.items()
         if (reason := original(message).why_refused(limit))
     ]
-    for each in refused[:_ERRORS_SHOWN_MAX]:
-        screen.note(each)
     if refused:
+        screen.note_first(refused)
         raise UsageError(
             f"{len(refused)} dead letters of the file cannot be sent to the queue; nothing was sent"
         )
-    return replace(request.options, max_bytes=limit)
+    return limit
 
 
-async def destination_name(queue: Queue) -> str:
+async def _name(queue: Queue) -> str:
     """Return the journal's name for a queue: its ARN, which is the same for every endpoint."""
     try:
         return (await queue.state()).arn or queue.url

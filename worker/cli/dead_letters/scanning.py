@@ -1,25 +1,19 @@
-"""Scans of the dead letters with a progress bar, and their export to a file."""
+"""Scans of the dead letters with a progress bar, and texts of their results."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from rich.text import Text
 
 from worker.aws.queue_lookup import open_queues
 from worker.cli import screen
-from worker.cli.running import run_async
 from worker.operations.dead_letters.dead_letter import DeadLetter
-from worker.operations.dead_letters.export_file import to_line
-from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.scan import Scan, scan_dead_letters
-from worker.runtime.atomic_file import atomic_file
 from worker.runtime.clock import utc_now
 from worker.settings import load
 
@@ -75,7 +69,7 @@ def note_unseen(count: int) -> bool:
     """Report dead letters that a scan did not see; return whether there were any."""
     if count:
         screen.note(
-            f"{counted(count)} not seen: in flight in another scan or replay, or beyond the SQS "
+            f"{screen.counted(count)} not seen: in flight in another scan or replay, or beyond the SQS "
             "limit of 120,000 messages in flight; run this again later"
         )
     return bool(count)
@@ -85,39 +79,3 @@ def expiry(expires_at: datetime, at: datetime) -> Text:
     """Return the remaining time as text, highlighted if it is less than a day."""
     seconds = (expires_at - at).total_seconds()
     return Text(screen.duration(seconds), style="bold red" if seconds < _SOON_SECONDS else "")
-
-
-def counted(count: int) -> str:
-    """Return a number of dead letters as text."""
-    return f"{count:,} dead letter{'' if count == 1 else 's'}"
-
-
-def export_dead_letters(
-    file: Path, selected: DeadLetterFilter, *, overwrite: bool
-) -> tuple[list[str], int]:
-    """Write dead letters to a file, or to stdout if the file is `-`.
-
-    Returns:
-        The ids of the exported dead letters, and the number of dead letters not seen.
-    """
-    ids: list[str] = []
-    with _open(file, overwrite=overwrite) as stream:
-
-        def visit(dead_letter: DeadLetter) -> bool:
-            if selected.matches(dead_letter):
-                stream.write(f"{to_line(dead_letter)}\n")
-                ids.append(dead_letter.message_id)
-            return selected.limit is None or len(ids) < selected.limit
-
-        summary = run_async(scan_with_progress("exporting", visit))
-    return ids, summary.unseen
-
-
-@contextmanager
-def _open(file: Path, *, overwrite: bool) -> Iterator[IO[str]]:
-    if str(file) == "-":
-        yield sys.stdout
-        sys.stdout.flush()
-        return
-    with atomic_file(file, overwrite=overwrite, encoding="ascii") as stream:
-        yield stream

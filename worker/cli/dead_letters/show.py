@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from worker.cli import screen
-from worker.cli.dead_letters.scanning import counted, expiry, scan_with_progress
+from worker.cli.dead_letters.scanning import expiry, scan_with_progress
 from worker.cli.options import AsJSON
 from worker.cli.running import run_async
 from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE
@@ -166,7 +166,7 @@ async def _find(message_id: str) -> DeadLetter:
     summary = await scan_with_progress("scanning", visit)
     if not found and summary.unseen:
         raise AUPError(
-            f"dead letter {message_id} not found, but {counted(summary.unseen)} not seen: in "
+            f"dead letter {message_id} not found, but {screen.counted(summary.unseen)} not seen: in "
             "flight in another scan or replay; run this again later"
         )
     if not found:

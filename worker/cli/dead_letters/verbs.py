@@ -19,7 +19,7 @@ app = typer.Typer(
                 "dead_letters.export:export", "Export complete dead letters to a JSON Lines file."
             ),
             "purge": Verb(
-                "dead_letters.purge:purge",
+                "dead_letters.export:purge",
                 "Export dead letters to a file, then delete them permanently.",
             ),
         }
