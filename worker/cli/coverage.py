@@ -75,15 +75,12 @@ def _confirm(expected: Estimate, *, yes: bool) -> None:
         f"records (DynamoDB updates the table size every 6 hours), {cost} on demand in us-east-1, "
         f"{screen.duration(expected.seconds)} at this rate"
     )
-    if yes:
-        screen.note(f"estimated cost: {summary}")
-        return
-    if not sys.stdin.isatty():
+    if not yes and not sys.stdin.isatty():
         raise UsageError(
             f"stdin is not a terminal; pass --yes to confirm. Estimated cost: {summary}"
         )
     screen.note(f"estimated cost: {summary}")
-    if not typer.confirm("Scan the table?", err=True):
+    if not yes and not typer.confirm("Scan the table?", err=True):
         raise UsageError("not confirmed; nothing was read")
 
 

@@ -7,11 +7,11 @@ import getpass
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 from rich.progress import Progress
@@ -32,7 +32,6 @@ from worker.domain.message import OutgoingMessage
 from worker.errors import UsageError
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.edit import (
-    EditFunction,
     edit_fields,
     parse_assignment,
     replace_with_export,
@@ -43,8 +42,6 @@ from worker.operations.dead_letters.replay_options import ReplayOptions
 from worker.operations.dead_letters.replay_progress import ReplayFigures, ReplayObserver, Result
 from worker.runtime.clock import utc_now
 from worker.settings import load
-
-_MAX_REPLAYS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,7 @@ class SendOptions:
     max_replays: Annotated[
         int,
         typer.Option(metavar="COUNT", min=1, help="Maximum number of replays of one message."),
-    ] = _MAX_REPLAYS
+    ] = 5
     from_: Annotated[
         Path | None,
         typer.Option("--from", metavar="FILE", help="Edited export with the messages to send."),
@@ -83,13 +80,6 @@ class SendOptions:
             metavar="FILE", help="Journal file from which an interrupted replay continues."
         ),
     ] = None
-
-    def replay_options(
-        self, rate: float | None, from_file: Mapping[str, OutgoingMessage] | None
-    ) -> ReplayOptions:
-        """Return the options of a replay at a rate, edited as these options say."""
-        edit = _edit(from_file, self.set_)
-        return ReplayOptions(rate, self.max_replays, edit, self.operator or _user())
 
 
 @expand_options
@@ -121,21 +111,35 @@ def replay(
 
     Example: aup-worker replay --reason invalid --set method=clickwrap --rate 50
     """
-    from_file = None if sending.from_ is None else read_export(sending.from_)
-    if from_file is not None and (message_ids or sending.set_):
-        raise UsageError("--from cannot be combined with ids or --set")
-    selected = options.dead_letter_filter(message_ids or () if from_file is None else from_file)
-    edits = sending.set_ if from_file is None else [each.body for each in from_file.values()]
-    # Journals of earlier releases hold a digest of this form.
-    form = json.dumps([sorted(selected.ids), astuple(options), sending.to, edits])
-    replay_options = sending.replay_options(rate, from_file)
-    request = ReplayRequest(
-        selected, replay_options, digest(form), sending.to, sending.journal, from_file or {}
-    )
+    request = _request(options, message_ids or (), rate, sending)
     if dry_run:
         show_report(run_async(run_dry(request)), as_json=as_json)
     else:
         _report(run_async(_replay(request, force=force)), as_json=as_json)
+
+
+def _request(
+    options: FilterOptions, message_ids: Sequence[str], rate: float | None, sending: SendOptions
+) -> ReplayRequest:
+    from_file: Mapping[str, OutgoingMessage] = {}
+    edit, edits = None, sending.set_
+    if sending.from_ is not None:
+        from_file = read_export(sending.from_)
+        if message_ids or sending.set_:
+            raise UsageError("--from cannot be combined with ids or --set")
+        selected = options.dead_letter_filter(from_file)
+        edit = replace_with_export(from_file)
+        edits = [each.body for each in from_file.values()]
+    else:
+        selected = options.dead_letter_filter(message_ids)
+        if sending.set_:
+            edit = edit_fields([parse_assignment(each) for each in sending.set_])
+    # Journals of earlier releases hold a digest of this form.
+    form = json.dumps([sorted(selected.ids), astuple(options), sending.to, edits])
+    replay_options = ReplayOptions(rate, sending.max_replays, edit, sending.operator or _user())
+    return ReplayRequest(
+        selected, replay_options, digest(form), sending.to, sending.journal, from_file
+    )
 
 
 def _user() -> str:
@@ -143,16 +147,6 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # The user has no name.
         return f"uid {os.getuid()}"
-
-
-def _edit(
-    from_file: Mapping[str, OutgoingMessage] | None, assignments: list[str] | None
-) -> EditFunction | None:
-    if from_file is not None:
-        return replace_with_export(from_file)
-    if assignments:
-        return edit_fields([parse_assignment(each) for each in assignments])
-    return None
 
 
 class _Progress(ReplayObserver):
@@ -167,7 +161,6 @@ class _Progress(ReplayObserver):
     def __init__(self, bar: Progress, total: int | None, depth: int) -> None:
         self.figures = ReplayFigures()
         self.dead_letters: list[dict[str, Any]] = []
-        self.seconds = 0.0
         self._started_at = time.monotonic()
         self._bar = bar
         self._total_known = total is not None
@@ -183,7 +176,6 @@ class _Progress(ReplayObserver):
         """Add the result of a dead letter; update the rate."""
         self.dead_letters.append({**dead_letter.summary(utc_now()), "result": result.value})
         self.figures = figures
-        self.tick()
         this_run = figures.matched - figures.earlier
         rate = f"{this_run / max(self.seconds, 0.001):,.0f}/s"
         self._bar.update(self._task, rate=rate)
@@ -195,9 +187,10 @@ class _Progress(ReplayObserver):
         text = f"waiting until {until.astimezone():%H:%M:%S} for messages received by a killed run"
         self._bar.update(self._task, description=text)
 
-    def tick(self) -> None:
-        """Update the elapsed time."""
-        self.seconds = time.monotonic() - self._started_at
+    @property
+    def seconds(self) -> float:
+        """Time since the start."""
+        return time.monotonic() - self._started_at
 
 
 async def _replay(request: ReplayRequest, *, force: bool) -> _Progress:
@@ -225,7 +218,6 @@ async def _replay(request: ReplayRequest, *, force: bool) -> _Progress:
                 except asyncio.CancelledError:
                     screen.note(f"replayed {progress.figures.replayed:,} so far", bar)
                     raise
-    progress.tick()
     return progress
 
 

@@ -52,9 +52,9 @@ def stderr() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def plain(value: object) -> Text:
+def plain(value: object, style: str = "") -> Text:
     """Return untrusted text as one line with control characters escaped."""
-    return Text(str(value).translate(_CONTROLS))
+    return Text(str(value).translate(_CONTROLS), style)
 
 
 def print_json(data: Any) -> None:

@@ -69,8 +69,8 @@ def note_unseen(count: int) -> bool:
     """Report dead letters that a scan did not see; return whether there were any."""
     if count:
         screen.note(
-            f"{screen.counted(count)} not seen: in flight in another scan or replay, or beyond the SQS "
-            "limit of 120,000 messages in flight; run this again later"
+            f"{screen.counted(count)} not seen: in flight in another scan or replay, or beyond the "
+            "SQS limit of 120,000 messages in flight; run this again later"
         )
     return bool(count)
 

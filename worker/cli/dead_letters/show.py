@@ -17,7 +17,7 @@ from worker.cli.options import AsJSON
 from worker.cli.running import run_async
 from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE
 from worker.errors import AUPError, UsageError
-from worker.operations.dead_letters.body_view import BodyLine, BodyPart, format_body
+from worker.operations.dead_letters.body_view import BodyLine, format_body
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.runtime.clock import utc_now
@@ -59,7 +59,7 @@ def show(
     _print_facts(out, dead_letter)
     for part in format_body(dead_letter):
         out.print()
-        out.print(Text(screen.plain(_title(part)).plain, style="bold"))
+        out.print(screen.plain(f"text in {part.path}" if part.path else "body", "bold"))
         for line in part.lines:
             _print_line(out, line)
 
@@ -70,7 +70,7 @@ def _attributes(dead_letter: DeadLetter) -> Iterator[tuple[str, str, Any]]:
 
 
 def _print_facts(out: Console, dead_letter: DeadLetter) -> None:
-    at = utc_now()
+    at, history, received = utc_now(), dead_letter.history, dead_letter.receive_count
     facts = {
         "id": dead_letter.message_id,
         "original id": dead_letter.original_message_id,
@@ -80,36 +80,25 @@ def _print_facts(out: Console, dead_letter: DeadLetter) -> None:
         "policy": " ".join(filter(None, (dead_letter.policy_id, dead_letter.version))),
         "sent": f"{dead_letter.sent_at.isoformat(timespec='seconds')}, "
         f"{screen.duration((at - dead_letter.sent_at).total_seconds())} ago",
-        "received": f"{_times(dead_letter.receive_count)} before dead-lettering"
-        if dead_letter.receive_count
-        else "",
-        "replayed": _times(dead_letter.history.count)
-        + (f", last {dead_letter.history.at}" if dead_letter.history.at else ""),
+        "received": f"{_times(received)} before dead-lettering" if received else "",
+        "replayed": _times(history.count) + (f", last {history.at}" if history.at else ""),
     }
-    table = screen.table("", "")
-    table.show_header = False
-    for name, value in facts.items():
-        if value:
-            table.add_row(name, screen.plain(value))
-    table.add_row("expires in", expiry(dead_letter.expires_at, at))
-    for edit in dead_letter.history.edits:
-        changed = ", ".join(edit.changed)
-        table.add_row("edited", screen.plain(f"{edit.at} by {edit.by}: {changed}"))
+    rows: list[tuple[str, str | Text]] = [(name, text) for name, text in facts.items() if text]
+    rows.append(("expires in", expiry(dead_letter.expires_at, at)))
+    rows += [
+        ("edited", f"{edit.at} by {edit.by}: {', '.join(edit.changed)}") for edit in history.edits
+    ]
     for name, kind, value in _attributes(dead_letter):
         if name not in {ATTRIBUTE, REPLAYS_ATTRIBUTE}:  # shown above
             text = value.hex() if isinstance(value, bytes) else value
-            table.add_row("attribute", screen.plain(f"{name} ({kind}): {text}"))
+            rows.append(("attribute", f"{name} ({kind}): {text}"))
     if dead_letter.message.trace_header:
-        table.add_row("trace header", screen.plain(dead_letter.message.trace_header))
-    out.print(table)
+        rows.append(("trace header", dead_letter.message.trace_header))
+    out.print(screen.table(("", ""), rows))
 
 
 def _times(count: int) -> str:
     return {0: "never", 1: "once"}.get(count, f"{count} times")
-
-
-def _title(part: BodyPart) -> str:
-    return f"text in {part.path}" if part.path else "body"
 
 
 def _print_line(out: Console, line: BodyLine) -> None:
@@ -117,7 +106,7 @@ def _print_line(out: Console, line: BodyLine) -> None:
     if not line.note:
         out.print(text, soft_wrap=True)
         return
-    note = Text(screen.plain(line.note).plain, style=_ERROR_STYLE)
+    note = screen.plain(line.note, _ERROR_STYLE)
     if line.column is None:
         _print_marked(out, text, note)
     else:
@@ -166,8 +155,8 @@ async def _find(message_id: str) -> DeadLetter:
     summary = await scan_with_progress("scanning", visit)
     if not found and summary.unseen:
         raise AUPError(
-            f"dead letter {message_id} not found, but {screen.counted(summary.unseen)} not seen: in "
-            "flight in another scan or replay; run this again later"
+            f"dead letter {message_id} not found, but {screen.counted(summary.unseen)} not seen: "
+            "in flight in another scan or replay; run this again later"
         )
     if not found:
         raise UsageError(f"dead letter {message_id} not found: see `aup-worker dead-letters list`")
