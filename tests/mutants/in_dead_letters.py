@@ -112,7 +112,7 @@ _FILING: Final = (
     Mutant(
         "a purge deletes without exporting",
         _EXPORT,
-        '                stream.write(f"{to_line(dead_letter)}\\n")\n',
+        '            stream.write(f"{to_line(dead_letter)}\\n")\n',
         "",
         _VERBS_TESTS,
     ),

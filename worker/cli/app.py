@@ -31,10 +31,27 @@ VERBS: Final = {
     "demo": Verb("demo:demo", "Run the complete workflow on an embedded AWS."),
     "plan": Verb("plan:plan", "Estimate tasks, capacity and monthly cost for a message rate."),
     "schema": Verb("setup:schema", "Print the JSON Schema of an acceptance."),
-    "dead-letters": Verb("dead_letters.verbs:app", "List, show, export and purge dead letters."),
+    "dead-letters": Verb("app:dead_letters", "List, show, export and purge dead letters."),
     "policy": Verb("policy:app", "Publish, list and retire policy versions."),
 }
+_DEAD_LETTERS: Final = {
+    "list": Verb("dead_letters.listing:list_", "List dead letters, soonest to expire first."),
+    "show": Verb("dead_letters.show:show", "Show one dead letter in full, with its errors marked."),
+    "export": Verb(
+        "dead_letters.export:export", "Export complete dead letters to a JSON Lines file."
+    ),
+    "purge": Verb(
+        "dead_letters.export:purge",
+        "Export dead letters to a file, then delete them permanently.",
+    ),
+}
 
+dead_letters = typer.Typer(
+    cls=lazy_group(_DEAD_LETTERS),
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help=VERBS["dead-letters"].summary,
+)
 app = typer.Typer(
     name="aup-worker",
     cls=lazy_group(VERBS),

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
 from rich.console import Console
 
 from tests.simulation.virtual_clock import START
-from tests.unit.fakes import body, received_message
+from tests.unit.fakes import body, received_message, settings
 from worker.cli import screen
 from worker.cli.dead_letters import dry_run, export, listing, scanning, show
 from worker.domain.dead_letter import to_dead_letter
@@ -36,21 +38,32 @@ def _dead_letter(number: int, reason: str = "invalid", minutes: int = 0) -> Dead
     return describe(message, retention_seconds=86_400, now=START)
 
 
-def _scan_of(*letters: DeadLetter) -> Callable[..., object]:
-    async def scan(_: str, visit: Callable[[DeadLetter], bool]) -> scanning.ScanSummary:
-        for count, letter in enumerate(letters, start=1):
-            if not visit(letter):
-                return scanning.ScanSummary(count, len(letters))
-        return scanning.ScanSummary(len(letters), len(letters))
+@pytest.fixture
+def queue(monkeypatch: pytest.MonkeyPatch) -> list[DeadLetter]:
+    """Dead letters that every scan of a verb returns."""
+    letters: list[DeadLetter] = []
 
-    return scan
+    async def state() -> SimpleNamespace:
+        return SimpleNamespace(depth=len(letters))
+
+    @asynccontextmanager
+    async def opened(_: object) -> AsyncIterator[tuple[None, SimpleNamespace]]:
+        yield None, SimpleNamespace(state=state)
+
+    async def scanned(*_: object, **__: object) -> AsyncIterator[DeadLetter]:
+        for letter in letters:
+            yield letter
+
+    monkeypatch.setattr(scanning, "load", settings)
+    monkeypatch.setattr(scanning, "open_queues", opened)
+    monkeypatch.setattr(scanning, "scan_dead_letters", scanned)
+    return letters
 
 
 def test_export_writes_matching_dead_letters_completely_and_returns_their_ids(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, queue: list[DeadLetter]
 ) -> None:
-    letters = [_dead_letter(1), _dead_letter(2, "malformed"), _dead_letter(3), _dead_letter(4)]
-    monkeypatch.setattr(export, "scan_with_progress", _scan_of(*letters))
+    queue += [_dead_letter(1), _dead_letter(2, "malformed"), _dead_letter(3), _dead_letter(4)]
     file = tmp_path / "dead.jsonl"
     selected = DeadLetterFilter(reasons=["invalid"], limit=2)
     assert export._export(file, selected, overwrite=False) == (
@@ -74,10 +87,19 @@ def test_purge_continues_only_if_the_correct_number_is_typed(
     export._confirm(3, Path("dead.jsonl"))
 
 
+async def test_scan_ends_at_the_limit_of_the_filter(queue: list[DeadLetter]) -> None:
+    queue += [_dead_letter(1), _dead_letter(2, "malformed"), _dead_letter(3), _dead_letter(4)]
+    found: list[DeadLetter] = []
+    selected = DeadLetterFilter(reasons=["invalid"], limit=2)
+    summary = await scanning.scan_with_progress("scanning", selected, found.append)
+    assert found == [queue[0], queue[2]]
+    assert summary == scanning.ScanSummary(seen=3, known=4)
+
+
 def test_list_keeps_what_expires_first_and_counts_all() -> None:
-    found = listing._Summaries(DeadLetterFilter(), 2)
+    found = listing._Summaries(2)
     for number in range(9):
-        assert found.add(_dead_letter(number, "invalid" if number % 2 else "conflict", 9 - number))
+        found.add(_dead_letter(number, "invalid" if number % 2 else "conflict", 9 - number))
     assert found.counts == {"conflict": 5, "invalid": 4}
     assert [letter.message_id for letter in found.shown()] == ["message-8", "message-7"]
     assert {letter.message.body for letter in found.shown()} == {""}

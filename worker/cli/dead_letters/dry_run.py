@@ -1,22 +1,17 @@
-"""A dry run of a replay, and its report on the screen or as JSON."""
+"""Report of a dry run of a replay, on the screen or as JSON."""
 
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
 import typer
 
 from worker.cli import screen
-from worker.cli.dead_letters.replay_request import ReplayRequest, note_missing, opened
-from worker.cli.dead_letters.scanning import note_unseen
+from worker.cli.dead_letters.scanning import note_missing, note_unseen
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.dry_run import SUCCEEDS, Verdict
-from worker.operations.dead_letters.journal import read_journal
-from worker.operations.dead_letters.replay_dry_run import replay_dry_run
-from worker.operations.dead_letters.scan import Scan
 from worker.runtime.clock import utc_now
 
 
@@ -56,33 +51,6 @@ class DryRunReport:
                 for each, verdict in self.dead_letters
             ],
         }
-
-
-async def run_dry(request: ReplayRequest) -> DryRunReport:
-    """Predict the outcome of each message that a replay would send; send nothing."""
-    report, scan = DryRunReport(), Scan()
-    missing = set(request.selected.ids)
-    with screen.progress("scanning") as bar:
-        async with opened(request) as replay:
-            task = bar.add_task("scanning", total=request.total or replay.depth, rate="")
-            predicting = replay_dry_run(
-                replay.dead_letters,
-                request.selected,
-                replay.options,
-                replay.dry_run,
-                sent=read_journal(*replay.journal),
-                visibility_timeout_seconds=replay.settings.look_seconds,
-                scan=scan,
-            )
-            async with aclosing(predicting) as predictions:
-                async for dead_letter, verdict in predictions:
-                    missing -= {dead_letter.message_id, dead_letter.original_message_id}
-                    report.dead_letters.append((dead_letter.without_content(), verdict))
-                    bar.update(task, completed=len(report.dead_letters))
-            report.unreadable = replay.dry_run.error
-    report.missing = len(missing)
-    report.unseen = 0 if request.selected.ids and not missing else scan.unseen
-    return report
 
 
 def show_report(report: DryRunReport, *, as_json: bool) -> None:

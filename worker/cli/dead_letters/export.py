@@ -152,12 +152,10 @@ def _export(file: Path, selected: DeadLetterFilter, *, overwrite: bool) -> tuple
         else atomic_file(file, overwrite=overwrite, encoding="ascii")
     ) as stream:
 
-        def visit(dead_letter: DeadLetter) -> bool:
-            if selected.matches(dead_letter):
-                stream.write(f"{to_line(dead_letter)}\n")
-                ids.append(dead_letter.message_id)
-            return selected.limit is None or len(ids) < selected.limit
+        def write(dead_letter: DeadLetter) -> None:
+            stream.write(f"{to_line(dead_letter)}\n")
+            ids.append(dead_letter.message_id)
 
-        summary = run_async(scan_with_progress("exporting", visit))
+        summary = run_async(scan_with_progress("exporting", selected, write))
         stream.flush()
     return ids, summary.unseen

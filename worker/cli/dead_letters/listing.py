@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from heapq import nsmallest
 from typing import Annotated, Final
@@ -19,7 +19,6 @@ from worker.cli.filters import FilterOptions
 from worker.cli.options import AsJSON, expand_options
 from worker.cli.running import run_async
 from worker.operations.dead_letters.dead_letter import DeadLetter
-from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.runtime.clock import utc_now
 
 _FIRST_LINE: Final = ("id", "reason", "age", "expires in", "receives", "replays")
@@ -30,27 +29,23 @@ class _Summaries:
     """Counts of all matching dead letters, and the ones to show: those that expire first.
 
     Args:
-        selected: Filter to match.
         limit: Maximum number to show; None for all.
     """
 
-    def __init__(self, selected: DeadLetterFilter, limit: int | None) -> None:
+    def __init__(self, limit: int | None) -> None:
         self.counts: Counter[str] = Counter()
         self.first_expiry: dict[str, datetime] = {}
-        self._selected = selected
         self._limit = limit
         self._kept: list[DeadLetter] = []
 
-    def add(self, dead_letter: DeadLetter) -> bool:
-        """Count a dead letter if it matches; return True to continue the scan."""
-        if self._selected.matches(dead_letter):
-            self.counts[dead_letter.reason] += 1
-            first = self.first_expiry.setdefault(dead_letter.reason, dead_letter.expires_at)
-            self.first_expiry[dead_letter.reason] = min(first, dead_letter.expires_at)
-            self._kept.append(dead_letter.without_content())
-            if self._limit is not None and len(self._kept) > 2 * self._limit:
-                self._kept = self.shown()
-        return True
+    def add(self, dead_letter: DeadLetter) -> None:
+        """Count a dead letter, and keep it if it may be shown."""
+        self.counts[dead_letter.reason] += 1
+        first = self.first_expiry.setdefault(dead_letter.reason, dead_letter.expires_at)
+        self.first_expiry[dead_letter.reason] = min(first, dead_letter.expires_at)
+        self._kept.append(dead_letter.without_content())
+        if self._limit is not None and len(self._kept) > 2 * self._limit:
+            self._kept = self.shown()
 
     def shown(self) -> list[DeadLetter]:
         """Return the dead letters to show, soonest to expire first."""
@@ -81,11 +76,11 @@ def list_(options: ListOptions, as_json: AsJSON = False) -> None:
 
     Example: aup-worker dead-letters list --reason unknown_policy --since 3d
     """
-    selected, limit = options.dead_letter_filter(), options.limit
-    on_terminal = sys.stdout.isatty() and not as_json
+    selected = replace(options.dead_letter_filter(), limit=None)
     out = screen.stdout()
-    found = _Summaries(selected, out.height if on_terminal and limit is None else limit)
-    summary = run_async(scan_with_progress("scanning", found.add))
+    fit = sys.stdout.isatty() and not as_json and options.limit is None
+    found = _Summaries(out.height if fit else options.limit)
+    summary = run_async(scan_with_progress("scanning", selected, found.add))
     dead_letters, at = found.shown(), utc_now()
     if as_json:
         report = {
@@ -97,7 +92,7 @@ def list_(options: ListOptions, as_json: AsJSON = False) -> None:
         }
         screen.print_json(report)
     elif dead_letters:
-        _print_found(out, found, at, fit=on_terminal and limit is None)
+        _print_found(out, found, at, fit=fit)
     else:
         others = f" match; {summary.seen:,} others seen" if summary.seen else ""
         out.print(f"no dead letters{others}")

@@ -13,6 +13,7 @@ from rich.text import Text
 from worker.aws.queue_lookup import open_queues
 from worker.cli import screen
 from worker.operations.dead_letters.dead_letter import DeadLetter
+from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.scan import Scan, scan_dead_letters
 from worker.runtime.clock import utc_now
 from worker.settings import load
@@ -35,15 +36,18 @@ class ScanSummary:
     unseen: int = 0
 
 
-async def scan_with_progress(description: str, visit: Callable[[DeadLetter], bool]) -> ScanSummary:
-    """Scan the dead letters; each is visible again afterwards.
+async def scan_with_progress(
+    description: str, selected: DeadLetterFilter, visit: Callable[[DeadLetter], object]
+) -> ScanSummary:
+    """Scan the dead letters up to the limit of a filter; each is visible again afterwards.
 
     Args:
         description: Label of the progress bar.
-        visit: Called with each dead letter; returns whether to continue.
+        selected: Dead letters to visit.
+        visit: Called with each dead letter that matches.
     """
     settings = load()
-    summary, scan = ScanSummary(), Scan()
+    summary, scan, matching = ScanSummary(), Scan(), 0
     with screen.progress(description) as bar:
         async with open_queues(settings) as (_, queue):
             summary.known = (await queue.state()).depth
@@ -59,8 +63,11 @@ async def scan_with_progress(description: str, visit: Callable[[DeadLetter], boo
                 async for dead_letter in dead_letters:
                     summary.seen += 1
                     bar.update(task, completed=summary.seen)
-                    if not visit(dead_letter):
-                        return summary
+                    if selected.matches(dead_letter):
+                        visit(dead_letter)
+                        matching += 1
+                        if matching == selected.limit:
+                            return summary
     summary.unseen = scan.unseen
     return summary
 
@@ -72,6 +79,13 @@ def note_unseen(count: int) -> bool:
             f"{screen.counted(count)} not seen: in flight in another scan or replay, or beyond the "
             "SQS limit of 120,000 messages in flight; run this again later"
         )
+    return bool(count)
+
+
+def note_missing(count: int) -> bool:
+    """Report ids that are not among the dead letters; return whether there were any."""
+    if count:
+        screen.note(f"ids not found among the dead letters, so not sent: {count}")
     return bool(count)
 
 

@@ -144,15 +144,9 @@ def _print_with_caret(out: Console, line: str, column: int, note: Text) -> None:
 
 
 async def _find(message_id: str) -> DeadLetter:
-    selected = DeadLetterFilter(ids=[message_id])
     found: list[DeadLetter] = []
-
-    def visit(dead_letter: DeadLetter) -> bool:
-        if selected.matches(dead_letter):
-            found.append(dead_letter)
-        return not found
-
-    summary = await scan_with_progress("scanning", visit)
+    selected = DeadLetterFilter(ids=[message_id], limit=1)
+    summary = await scan_with_progress("scanning", selected, found.append)
     if not found and summary.unseen:
         raise AUPError(
             f"dead letter {message_id} not found, but {screen.counted(summary.unseen)} not seen: "
