@@ -13,7 +13,6 @@ from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
-from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from worker.cli import screen
@@ -37,24 +36,24 @@ class _Reporter:
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
         self._console = console = Console(quiet=True) if as_json else screen.stdout()
-        self._bar = Progress(
+        self.bar = Progress(
             TextColumn("  "),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.description}"),
             TimeElapsedColumn(),
             console=console,
+            transient=True,
         )
-        self._task = self._bar.add_task("", total=None, visible=False)
-        self.live = Live(self._bar, console=console, transient=True)
+        self._task = self.bar.add_task("", total=None, visible=False)
 
     def step(self, text: str) -> None:
-        self._bar.update(self._task, visible=False)
+        self.bar.update(self._task, visible=False)
         self._console.print(f"• {text}", markup=False)
 
     def progress(self, sent: int, total: int, figures: dict[str, Any]) -> None:
         counts = {name: figures.get(name, 0) for name in _OUTCOMES}
-        self._bar.update(
+        self.bar.update(
             self._task,
             visible=True,
             total=total,
@@ -74,7 +73,7 @@ class _Reporter:
         self._console.print(screen.table(("  ", "reason", "count", "example"), rows))
 
     def finished(self, report: DemoReport, walkthrough: Walkthrough | None) -> None:
-        self.live.stop()
+        self.bar.stop()
         if self._as_json:
             more = {} if walkthrough is None else walkthrough.report()
             screen.print_json_line({**asdict(report), "sound": report.sound, **more})
@@ -102,7 +101,7 @@ def demo(
     """
     configure("warning", "auto")
     reporter = _Reporter(as_json=as_json)
-    with reporter.live:
+    with reporter.bar:
         report = asyncio.run(_run(reporter, keep=keep))
     if not report.sound:
         raise typer.Exit(1)

@@ -228,8 +228,6 @@ def erase(
     if not (yes or dry_run) and not sys.stdin.isatty():
         raise UsageError("stdin is not a terminal; pass --yes to confirm, or --dry-run")
     count, erasures = run_async(_plan(user, policy, version, selected))
-    if count == 0:
-        raise AUPError(f"no matching acceptance by {user} recorded; nothing was erased")
     _note_copies(erasures)
     if erasures and not dry_run:
         if not yes:
@@ -240,7 +238,7 @@ def erase(
         screen.print_json(
             {"user_id": user, "dry_run": dry_run, "records": count, "erasures": summaries}
         )
-    else:
+    elif erasures:
         _show_erasures(erasures)
     _note_result(count, erasures, dry_run=dry_run)
 
@@ -256,12 +254,19 @@ def _parse_fields(text: str) -> list[str]:
 async def _plan(
     user: str, policy: str | None, version: str | None, fields: Sequence[str]
 ) -> tuple[int, list[Erasure]]:
+    """Return the number of matching records, and what to erase in those with these fields.
+
+    Raises:
+        AUPError: No record matches.
+    """
     async with AUPRepository(load().aws) as repository:
         items = [
             item
             async for item in repository.acceptances(user, policy)
             if version is None or item["policy_version"] == f"{policy}#{version}"
         ]
+    if not items:
+        raise AUPError(f"no matching acceptance by {user} recorded; nothing was erased")
     return len(items), plan(items, fields)
 
 
@@ -294,8 +299,6 @@ def _note_copies(erasures: list[Erasure]) -> None:
 
 
 def _show_erasures(erasures: list[Erasure]) -> None:
-    if not erasures:
-        return
     rows = (
         (
             str(each.item["policy_version"]),

@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Annotated
 
 import typer
 
@@ -86,10 +86,8 @@ def push(  # noqa: PLR0913, PLR0917 - one parameter per option
                     "a single acceptance requires --user, --policy and --version, and no file"
                 )
             inputs = [("options", _one(user, policy, version, event_id))]
-        elif not files and sys.stdin.isatty():
-            raise UsageError("no input: pass a file, pipe JSON Lines to stdin, or pass --user")
         else:
-            inputs = [_stream(path, stack) for path in files or [Path("-")]]
+            inputs = _streams(files, stack)
         source = Source(inputs, check, skip_invalid)
         source.validate(MESSAGE_MAX_BYTES)
         figures = run_async(_send(settings, source, rate))
@@ -169,6 +167,12 @@ def _one(user: str, policy: str, version: str, event_id: str | None) -> IO[bytes
     return io.BytesIO(text.encode("utf-8", "surrogateescape"))
 
 
+def _streams(files: list[Path] | None, stack: ExitStack) -> Inputs:
+    if not files and sys.stdin.isatty():
+        raise UsageError("no input: pass a file, pipe JSON Lines to stdin, or pass --user")
+    return [_stream(path, stack) for path in files or [Path("-")]]
+
+
 def _stream(path: Path, stack: ExitStack) -> tuple[str, IO[bytes]]:
     if str(path) == "-":
         return "stdin", _spooled("stdin", sys.stdin.buffer, stack)
@@ -241,16 +245,17 @@ def _note_trace_error(problem: str) -> None:
 
 
 def _report(figures: PushFigures, skipped: int, *, as_json: bool) -> None:
-    report: dict[str, Any] = {
-        "sent": figures.sent,
-        "failed": figures.failed,
-        "skipped": skipped,
-        "seconds": round(figures.seconds, 3),
-    }
     for failure in figures.failures:
         screen.note(failure)
     if as_json:
-        screen.print_json_line(report)
+        screen.print_json_line(
+            {
+                "sent": figures.sent,
+                "failed": figures.failed,
+                "skipped": skipped,
+                "seconds": round(figures.seconds, 3),
+            }
+        )
     else:
         per_second = figures.sent / max(figures.seconds, 0.001)
         screen.note(

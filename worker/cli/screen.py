@@ -134,26 +134,36 @@ def print_records(
     Returns:
         The number of records printed.
     """
-    if out.width >= _TABLE_MIN_COLUMNS:
-        shown = records[: max(lines, _RECORDS_MIN)]
-        created = table(list(records[0]), [list(each.values()) for each in shown])
-        created.columns[0].no_wrap = True
-        out.print(created)
-        return len(shown)
-    cells = [
-        {name: cell if isinstance(cell, Text) else plain(cell) for name, cell in each.items()}
-        for each in records
-    ]
+    if out.width < _TABLE_MIN_COLUMNS:
+        cells = [
+            {name: cell if isinstance(cell, Text) else plain(cell) for name, cell in each.items()}
+            for each in records
+        ]
+        return _print_narrow(out, cells, main, details, lines)
+    shown = records[: max(lines, _RECORDS_MIN)]
+    created = table(list(records[0]), [list(each.values()) for each in shown])
+    created.columns[0].no_wrap = True
+    out.print(created)
+    return len(shown)
+
+
+def _print_narrow(
+    out: Console,
+    records: Sequence[Mapping[str, Text]],
+    main: Sequence[str],
+    details: Sequence[str],
+    lines: int,
+) -> int:
     widths: dict[str, int] = {}
     for name in main:
-        width = max(len(name), *(each[name].cell_len for each in cells))
+        width = max(len(name), *(each[name].cell_len for each in records))
         if widths and sum(widths.values()) + 2 * len(widths) + width > out.width:
             break
         widths[name] = width
     below = [(name, f"{name} ") for name in main if name not in widths]
     below += [(name, "") for name in details]
     out.print(_padded({name: Text(name, style="bold") for name in widths}, widths))
-    for count, each in enumerate(cells):
+    for count, each in enumerate(records):
         texts = (Text(label) + (each[name] or Text("-")) for name, label in below)
         indented = Padding(Text("  ").join(texts), (0, 0, 0, 2), style="dim", expand=False)
         record = Group(_padded(each, widths), indented)
@@ -161,7 +171,7 @@ def print_records(
         if lines < 0 and count >= _RECORDS_MIN:
             return count
         out.print(record)
-    return len(cells)
+    return len(records)
 
 
 def _padded(cells: Mapping[str, Text], widths: Mapping[str, int]) -> Text:

@@ -63,14 +63,13 @@ def status(
     if continuous:
         run_async(_watch(opening, interval_seconds, as_json=as_json))
         return
-    result = run_async(_once(opening, with_rates=bool(workers)))
+    _show(run_async(_once(opening, with_rates=bool(workers))), as_json=as_json)
+
+
+def _show(status: Status, *, as_json: bool) -> None:
     if as_json:
-        screen.print_json(result.report())
-    else:
-        _show(result)
-
-
-def _show(status: Status) -> None:
+        screen.print_json(status.report())
+        return
     out = screen.stdout()
     out.print(draw(status, out.width))
     out.print()
