@@ -35,7 +35,7 @@ VERBS: Final = {
     "policy": Verb("policy:app", "Publish, list and retire policy versions."),
 }
 _DEAD_LETTERS: Final = {
-    "list": Verb("dead_letters.listing:list_", "List dead letters, soonest to expire first."),
+    "list": Verb("dead_letters.show:list_", "List dead letters, soonest to expire first."),
     "show": Verb("dead_letters.show:show", "Show one dead letter in full, with its errors marked."),
     "export": Verb(
         "dead_letters.export:export", "Export complete dead letters to a JSON Lines file."

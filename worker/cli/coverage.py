@@ -54,7 +54,7 @@ def coverage(
         _count(f"{policy}#{version}", size, units=read_units_per_second, segments=segments)
     )
     if as_json:
-        screen.print_json({**_report(policy, version, found), "estimate": _expected(expected)})
+        screen.print_json(_report(policy, version, expected, found))
     else:
         _show(policy, version, found)
 
@@ -106,11 +106,7 @@ async def _count(policy_version: str, size: TableSize, *, units: float, segments
             return await scan.run()
 
 
-def _expected(expected: Estimate) -> dict[str, Any]:
-    return {"records": expected.items, "read_units": expected.read_units, "usd": expected.usd}
-
-
-def _report(policy: str, version: str, found: Coverage) -> dict[str, Any]:
+def _report(policy: str, version: str, expected: Estimate, found: Coverage) -> dict[str, Any]:
     return {
         "policy_id": policy,
         "version": version,
@@ -120,6 +116,11 @@ def _report(policy: str, version: str, found: Coverage) -> dict[str, Any]:
         "scanned": found.scanned,
         "read_units": found.read_units,
         "throttled": found.throttled,
+        "estimate": {
+            "records": expected.items,
+            "read_units": expected.read_units,
+            "usd": expected.usd,
+        },
     }
 
 

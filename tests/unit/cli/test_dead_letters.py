@@ -18,7 +18,7 @@ from rich.console import Console
 from tests.simulation.virtual_clock import START
 from tests.unit.fakes import body, received_message, settings
 from worker.cli import screen
-from worker.cli.dead_letters import dry_run, export, listing, scanning, show
+from worker.cli.dead_letters import dry_run, export, scanning, show
 from worker.domain.dead_letter import to_dead_letter
 from worker.errors import AUPError
 from worker.operations.dead_letters.body_view import BodyLine
@@ -97,7 +97,7 @@ async def test_scan_ends_at_the_limit_of_the_filter(queue: list[DeadLetter]) -> 
 
 
 def test_list_keeps_what_expires_first_and_counts_all() -> None:
-    found = listing._Summaries(2)
+    found = show._Summaries(2)
     for number in range(9):
         found.add(_dead_letter(number, "invalid" if number % 2 else "conflict", 9 - number))
     assert found.counts == {"conflict": 5, "invalid": 4}
@@ -157,8 +157,8 @@ def test_error_is_marked_beside_the_line_or_below_it(
 def _printed(letters: Sequence[DeadLetter], *, width: int, lines: int = 100) -> list[str]:
     file = io.StringIO()
     out = Console(file=file, width=width)
-    records = [listing._record(each, START) for each in letters]
-    count = screen.print_records(out, records, listing._FIRST_LINE, listing._DETAILS, lines)
+    records = [show._record(each, START) for each in letters]
+    count = screen.print_records(out, records, show._FIRST_LINE, show._DETAILS, lines)
     assert f"message-{count}" in file.getvalue()
     assert f"message-{count + 1}" not in file.getvalue()
     return [line.rstrip() for line in file.getvalue().splitlines()]
