@@ -12,10 +12,11 @@ from typing import Final
 import structlog
 
 from worker.aws.error_codes import GRANT_ADVICE
+from worker.aws.queue_probes import dead_letter_probes, source_probes
 from worker.aws.sqs import Queue
 from worker.errors import AWSDeniedError, SettingsError
-from worker.operations.doctor import permissions, queues
-from worker.operations.doctor.permissions import Attempt
+from worker.operations.doctor import queues
+from worker.operations.doctor.permissions import Attempt, attempt
 from worker.operations.doctor.result import CheckResult, CheckStatus
 from worker.repository import AUPRepository
 from worker.settings import Settings
@@ -38,7 +39,9 @@ async def check(
     """
     states = await source.state(), await dead_letters.state()
     results = queues.at_start(*states, settings)
-    attempts = await permissions.attempt(permissions.at_start(source, dead_letters, repository))
+    # All operations except receive, which the first poll tries.
+    probes = *source_probes(source), *dead_letter_probes(dead_letters), *repository.probes()
+    attempts = await attempt(probes)
     _raise_denials(attempts)
     _raise_others(attempts)
     results += [each.result() for each in attempts]
@@ -68,8 +71,7 @@ def _raise_others(attempts: Sequence[Attempt]) -> None:
     """Raise the first error that is not about the settings; the same call may succeed later."""
     for each in attempts:
         result = each.result()
-        passes = result.status is CheckStatus.PASS
-        if each.error is not None and not passes and not result.prevents_start:
+        if each.error and result.status is not CheckStatus.PASS and not result.prevents_start:
             raise each.error
 
 

@@ -8,7 +8,8 @@ from typing import Any, Final
 from worker.aws.queue_state import QueueState
 from worker.domain.dead_letter import ATTRIBUTE_RESERVED_BYTES
 from worker.domain.message import MESSAGE_MAX_BYTES
-from worker.operations.doctor.result import CheckResult, failed, passed, unknown, warned
+from worker.errors import AWSError, AWSNotFoundError
+from worker.operations.doctor.result import CheckResult, failed, from_error, passed, unknown, warned
 from worker.settings import Settings
 
 SOURCE: Final = "queue"
@@ -32,7 +33,7 @@ def of_source(
         dead_letters: attributes of the dead-letter queue, if they are known.
         settings: the settings of the service.
     """
-    results = [exists(SOURCE, state), kind(SOURCE, state), redrive(state, settings)]
+    results = [passed(SOURCE, state.url), kind(SOURCE, state), redrive(state, settings)]
     if dead_letters is not None:
         results += redrive_target(state, dead_letters)
     return [
@@ -51,7 +52,7 @@ def of_dead_letters(state: QueueState, source: QueueState | None) -> list[CheckR
         state: its attributes.
         source: attributes of the queue of acceptances, if they are known.
     """
-    results = [exists(DEAD_LETTERS, state), kind(DEAD_LETTERS, state)]
+    results = [passed(DEAD_LETTERS, state.url), kind(DEAD_LETTERS, state)]
     if source is not None:
         results += [
             retention(source, state),
@@ -84,9 +85,14 @@ def attempts_before_redrive(state: QueueState, settings: Settings) -> int:
     return min(settings.max_attempts, max(1, state.max_receive_count - 1))
 
 
-def exists(name: str, state: QueueState) -> CheckResult:
-    """Return the result for a queue that was found."""
-    return passed(name, state.url)
+def not_found(name: str, error: AWSError) -> CheckResult:
+    """Return the result for a queue that cannot be found or described."""
+    if isinstance(error, AWSNotFoundError):
+        found = str(error).partition(": create it")[0]
+        remedy = f"create it (`aup-worker init`), or set {_VARIABLES[name]} to another queue"
+        return failed(name, found, remedy)
+    remedy = "allow sqs:GetQueueAttributes (and sqs:GetQueueUrl unless it is set by URL or ARN)"
+    return from_error(name, error, remedy=remedy)
 
 
 def kind(name: str, state: QueueState) -> CheckResult:

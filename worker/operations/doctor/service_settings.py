@@ -1,4 +1,4 @@
-"""Check of the stop timeout: the grace period before SIGKILL in ECS or systemd."""
+"""Checks of the settings against each other and against the process manager."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +30,34 @@ _SPAN_SECONDS: Final = {
     "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0,
     "month": 2_629_800.0, "y": 31_557_600.0,
 }  # fmt: skip
+
+
+def relations(settings: Settings) -> list[CheckResult]:
+    """Check combinations of settings that are allowed but may be unwise.
+
+    Args:
+        settings: valid settings; contradictions are errors when settings are loaded.
+    """
+    aws = settings.aws
+    return [
+        passed("settings", "timeouts of calls, leases, drain and stop are consistent"),
+        _unknown_policies(aws.policy_absence_seconds, settings.unknown_policy_seconds),
+    ]
+
+
+def _unknown_policies(ttl_seconds: float, wait_seconds: float) -> CheckResult:
+    check = "unknown policies"
+    if ttl_seconds >= wait_seconds:
+        return warned(
+            check,
+            f"a missing policy is cached for {ttl_seconds:g} s, and its messages are dead-lettered "
+            f"after {wait_seconds:g} s",
+            "set AUP_POLICY_ABSENCE_SECONDS below AUP_UNKNOWN_POLICY_SECONDS",
+        )
+    return passed(
+        check,
+        f"dead-lettered after {wait_seconds:g} s; a missing policy is cached for {ttl_seconds:g} s",
+    )
 
 
 async def stop_timeout(
@@ -55,7 +84,7 @@ async def stop_timeout(
             f"set the stop timeout of the process manager to {settings.stop_timeout_seconds:g} s "
             "(AUP_STOP_TIMEOUT_SECONDS), or pass --unit to check a systemd unit",
         )
-    shown = await _shown(unit)
+    shown = await asyncio.to_thread(_shown, unit)
     return of_unit(unit, shown, settings) if isinstance(shown, dict) else _not_shown(unit, shown)
 
 
@@ -161,26 +190,23 @@ async def _task(metadata_uri: str) -> Any:
         return None
 
 
-async def _shown(unit: str) -> dict[str, str] | str:
+def _shown(unit: str) -> dict[str, str] | str:
     """Return the properties of a systemd unit, or the reason why `systemctl` failed."""
     properties = "--property=LoadState,NotifyAccess,TimeoutStopUSec"
     try:
-        process = await asyncio.create_subprocess_exec(
-            "systemctl", "show", properties, "--", unit,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
+        done = subprocess.run(  # noqa: S603 - `--` ends the options
+            ["systemctl", "show", properties, "--", unit],  # noqa: S607 - found in PATH
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_CALL_SECONDS,
+            check=True,
+        )
     except OSError as error:
         return f"systemctl: {error.strerror}"
-    try:
-        async with asyncio.timeout(_CALL_SECONDS):
-            out, err = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
+    except subprocess.TimeoutExpired:
         return f"no response within {_CALL_SECONDS:g} s"
-    if process.returncode:
-        return " ".join(err.decode(errors="replace").split())[:300]
-    lines = out.decode(errors="replace").splitlines()
-    return dict(line.split("=", 1) for line in lines if "=" in line)
+    except subprocess.CalledProcessError as error:
+        return " ".join(error.stderr.split())[:300]
+    return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
