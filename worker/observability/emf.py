@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any, Final, TextIO
 
 import structlog
@@ -61,7 +61,7 @@ class EMF:
         self._lines = LineWriter(stream or sys.stdout)
         self._now = now
         self._written_at = now()
-        self._written = _Counters(Metrics())
+        self._written = Metrics()
         self._failed = False
 
     def write(self, event: str) -> None:
@@ -83,7 +83,7 @@ class EMF:
 
     def document(self, event: str) -> dict[str, Any]:
         """Return a document with the counts since the last one."""
-        now, current = self._now(), _Counters(self._status.metrics)
+        now, current = self._now(), deepcopy(self._status.metrics)
         values = self._values(current, max(now - self._written_at, 1e-3))
         before, self._written, self._written_at = self._written, current, now
         directive = {
@@ -97,17 +97,19 @@ class EMF:
             "queue": self._status.queue_name,
             **values,
             "not_ready": self._status.why_not_ready(),
-            "dead_by_reason": _sorted(current.dead_by_reason - before.dead_by_reason),
+            "dead_by_reason": _sorted(
+                current.accounting.dead_by_reason - before.accounting.dead_by_reason
+            ),
             "calls": _sorted(current.calls - before.calls),
             "events": _sorted(current.events - before.events),
             **self._status.identity,
         }
 
-    def _values(self, current: _Counters, seconds: float) -> dict[str, float]:
+    def _values(self, current: Metrics, seconds: float) -> dict[str, float]:
         status, before = self._status, self._written
         settling = current.settling.since(before.settling)
-        kinds = {kind: current.kinds[kind] - before.kinds[kind] for kind in OutcomeKind}
-        received = current.received - before.received
+        kinds = current.accounting.by_kind - before.accounting.by_kind
+        received = current.accounting.received - before.accounting.received
         values: dict[str, float] = {
             "Received": received,
             "Recorded": kinds[OutcomeKind.RECORDED],
@@ -115,11 +117,11 @@ class EMF:
             "DeadLettered": kinds[OutcomeKind.DEAD_LETTERED],
             "Returned": kinds[OutcomeKind.RETURNED],
             "AWSCalls": (current.calls - before.calls).total(),
-            "Held": status.metrics.accounting.held,
+            "Held": current.accounting.held,
             "SlotsFree": status.slots.free,
             "WriteConcurrency": status.write_concurrency,
             "Ready": int(not status.why_not_ready()),
-            "BooksBalanced": int(status.metrics.accounting.is_balanced),
+            "BooksBalanced": int(current.accounting.is_balanced),
             "EventLoopLag": round(status.loop_lag_seconds, 3),
             "ReceivedRate": round(received / seconds, 3),
         }
@@ -128,18 +130,6 @@ class EMF:
             values["SettlingP50"] = round(1000 * settling.quantile(0.5), 3)
             values["SettlingP99"] = round(1000 * settling.quantile(0.99), 3)
         return values
-
-
-class _Counters:
-    """Copy of all counters at one moment."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self.received = metrics.accounting.received
-        self.kinds = Counter(metrics.accounting.by_kind)
-        self.dead_by_reason = Counter(metrics.accounting.dead_by_reason)
-        self.calls = Counter(metrics.calls)
-        self.events = Counter(metrics.events)
-        self.settling = metrics.settling.copy()
 
 
 def _sorted(counts: Mapping[str, int]) -> dict[str, int]:

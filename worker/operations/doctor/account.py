@@ -50,7 +50,7 @@ async def credentials(session: aioboto3.Session, aws: AWSSettings) -> CheckResul
     check = "credentials"
     try:
         async with calling("credentials", aws.call_timeout_seconds):
-            found: Any = await session.get_credentials()
+            found: Any = await session.get_credentials()  # type: ignore[misc] # a coroutine
             keys = found and await found.get_frozen_credentials()
     except AWSError as error:
         return failed(check, str(error).removesuffix(f"; {CREDENTIALS_ADVICE}"), CREDENTIALS_ADVICE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import subprocess
@@ -11,14 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import aiohttp
-
 from worker.operations.doctor.result import CheckResult, failed, passed, unknown, warned
+from worker.runtime.http import get_json
 from worker.settings import Settings
 
 _CHECK: Final = "stop timeout"
 _CALL_SECONDS: Final = 5.0
-_RESPONSE_MAX_BYTES: Final = 1_048_576
 # Amazon ECS developer guide, "Task definition parameters", stopTimeout.
 _FARGATE_MAX_SECONDS: Final = 120
 # worker/observability/systemd.py extends the timeout every five seconds of a drain.
@@ -179,14 +176,8 @@ def _cgroups() -> str:
 
 async def _task(metadata_uri: str) -> Any:
     try:
-        async with (
-            asyncio.timeout(_CALL_SECONDS),
-            aiohttp.ClientSession() as session,
-            session.get(f"{metadata_uri}/task") as response,
-        ):
-            response.raise_for_status()
-            return json.loads(await response.content.read(_RESPONSE_MAX_BYTES))
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+        return await get_json(f"{metadata_uri}/task", _CALL_SECONDS)
+    except (ConnectionError, ValueError):
         return None
 
 
