@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any, Final, TextIO
 
@@ -86,6 +86,11 @@ class EMF:
         now, current = self._now(), deepcopy(self._status.metrics)
         values = self._values(current, max(now - self._written_at, 1e-3))
         before, self._written, self._written_at = self._written, current, now
+        counted = {
+            "dead_by_reason": current.accounting.dead_by_reason - before.accounting.dead_by_reason,
+            "calls": current.calls - before.calls,
+            "events": current.events - before.events,
+        }
         directive = {
             "Namespace": self._status.settings.emf_namespace,
             "Dimensions": [["queue"]],
@@ -97,11 +102,7 @@ class EMF:
             "queue": self._status.queue_name,
             **values,
             "not_ready": self._status.why_not_ready(),
-            "dead_by_reason": _sorted(
-                current.accounting.dead_by_reason - before.accounting.dead_by_reason
-            ),
-            "calls": _sorted(current.calls - before.calls),
-            "events": _sorted(current.events - before.events),
+            **{name: dict(sorted(counts.items())) for name, counts in counted.items()},
             **self._status.identity,
         }
 
@@ -130,7 +131,3 @@ class EMF:
             values["SettlingP50"] = round(1000 * settling.quantile(0.5), 3)
             values["SettlingP99"] = round(1000 * settling.quantile(0.99), 3)
         return values
-
-
-def _sorted(counts: Mapping[str, int]) -> dict[str, int]:
-    return dict(sorted(counts.items()))
