@@ -55,9 +55,8 @@ async def credentials(session: aioboto3.Session, aws: AWSSettings) -> CheckResul
     except AWSError as error:
         return failed(check, str(error).removesuffix(f"; {CREDENTIALS_ADVICE}"), CREDENTIALS_ADVICE)
     if keys is None:
-        return failed(
-            check, "; ".join(["no credentials found", *config_problems()]), CREDENTIALS_ADVICE
-        )
+        problems = "; ".join(["no credentials found", *config_problems()])
+        return failed(check, problems, CREDENTIALS_ADVICE)
     source = _SOURCES.get(found.method, found.method)
     return passed(check, f"from {source}, access key id …{keys.access_key[-4:]}")
 
@@ -96,9 +95,8 @@ def of_arn(arn: str) -> CheckResult:
     if not arn.startswith("arn:"):
         return unknown("identity", "the STS response has no ARN", "check the STS endpoint")
     if arn.endswith(":root"):
-        return warned(
-            "identity", f"{arn} has every permission", "run the service with a role of its own"
-        )
+        remedy = "run the service with a role of its own"
+        return warned("identity", f"{arn} has every permission", remedy)
     return passed("identity", arn)
 
 
@@ -121,16 +119,12 @@ def endpoint(service: str, url: str | None, *, responded: bool | None) -> CheckR
     """
     check, address = f"{service} endpoint", url or "AWS default"
     if responded is None:
-        return unknown(
-            check, f"{address}: not called without valid credentials", "fix the credentials first"
-        )
+        found = f"{address}: not called without valid credentials"
+        return unknown(check, found, "fix the credentials first")
     if not responded:
-        return failed(
-            check,
-            f"{address}: no response",
-            "check network, proxy, DNS and VPC endpoints"
-            + (f", and AWS_ENDPOINT_URL_{service.upper()}" if url else " of the region"),
-        )
+        remedy = "check network, proxy, DNS and VPC endpoints"
+        remedy += f", and AWS_ENDPOINT_URL_{service.upper()}" if url else " of the region"
+        return failed(check, f"{address}: no response", remedy)
     parts = urlsplit(url or "https://")
     if parts.scheme == "http" and parts.hostname not in _LOCAL:
         return warned(check, f"{address}: acceptances are sent unencrypted", "use https://")
@@ -182,8 +176,8 @@ class Responses:
             session.events.register_first(f"before-parse.{service}", self._observe)
 
     def _observe(self, operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
-        date = response_dict["headers"].get("date", "")
-        self.add(operation_model.service_model.service_name, date)
+        service = operation_model.service_model.service_name
+        self.add(service, response_dict["headers"].get("date", ""))
 
     def add(self, service: str, date: str) -> None:
         """Add a response.

@@ -25,15 +25,12 @@ Groups = dict[str, list[CheckResult]]
 FoundQueue = tuple[Queue, QueueState] | AWSError
 
 
-async def run_checks(
-    settings: Settings, *, unit: str | None = None, session: aioboto3.Session | None = None
-) -> Groups:
+async def run_checks(settings: Settings, unit: str | None) -> Groups:
     """Check account, queues, tables, permissions and settings; change nothing.
 
     Args:
         settings: settings of the service.
-        unit: systemd unit that runs the service.
-        session: AWS session; a new one from the environment by default.
+        unit: systemd unit that runs the service; None for the unit of this process.
 
     Returns:
         Results by subject.
@@ -41,7 +38,7 @@ async def run_checks(
     Raises:
         SettingsError: region or profile are missing or invalid.
     """
-    session = session or new_session()
+    session = new_session()
     responses = account.Responses()
     responses.listen(session)
     # The signed fast path calls no hooks, and its errors have less detail.

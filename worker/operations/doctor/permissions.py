@@ -52,12 +52,9 @@ class Attempt:
         check = f"{subject}: {probe.action.partition(':')[2]}"
         if isinstance(error, AWSRejectedError) and probe.operation in _READS:
             variable, keys = TABLES[subject]
-            return failed(
-                check,
-                f"{probe.target} has other keys: {error}",
-                f"create the table with the keys {keys}, or set {variable} to another",
-                prevents_start=True,
-            )
+            found = f"{probe.target} has other keys: {error}"
+            remedy = f"create the table with the keys {keys}, or set {variable} to another"
+            return failed(check, found, remedy, prevents_start=True)
         if error is None or isinstance(error, AWSRejectedError | LeaseLostError):
             return passed(check, f"{probe.action} is allowed")
         if WITHOUT_PARTIQL in str(error):
@@ -108,9 +105,8 @@ async def on_table(repository: AUPRepository, table: str) -> list[CheckResult]:
 
 def not_tried(subject: str) -> CheckResult:
     """Return the result for a queue or table that could not be found or read."""
-    return unknown(
-        f"{subject}: permissions", f"not checked: the {subject} check did not pass", "fix it first"
-    )
+    found = f"not checked: the {subject} check did not pass"
+    return unknown(f"{subject}: permissions", found, "fix it first")
 
 
 async def _results(probes: Sequence[Probe]) -> list[CheckResult]:

@@ -35,26 +35,20 @@ def relations(settings: Settings) -> list[CheckResult]:
     Args:
         settings: valid settings; contradictions are errors when settings are loaded.
     """
-    aws = settings.aws
-    return [
-        passed("settings", "timeouts of calls, leases, drain and stop are consistent"),
-        _unknown_policies(aws.policy_absence_seconds, settings.unknown_policy_seconds),
-    ]
-
-
-def _unknown_policies(ttl_seconds: float, wait_seconds: float) -> CheckResult:
-    check = "unknown policies"
-    if ttl_seconds >= wait_seconds:
-        return warned(
-            check,
-            f"a missing policy is cached for {ttl_seconds:g} s, and its messages are dead-lettered "
-            f"after {wait_seconds:g} s",
+    ttl_seconds = settings.aws.policy_absence_seconds
+    cached = f"a missing policy is cached for {ttl_seconds:g} s"
+    wait_seconds = settings.unknown_policy_seconds
+    if ttl_seconds < wait_seconds:
+        found = f"dead-lettered after {wait_seconds:g} s; {cached}"
+        unknown_policies = passed("unknown policies", found)
+    else:
+        unknown_policies = warned(
+            "unknown policies",
+            f"{cached}, and its messages are dead-lettered after {wait_seconds:g} s",
             "set AUP_POLICY_ABSENCE_SECONDS below AUP_UNKNOWN_POLICY_SECONDS",
         )
-    return passed(
-        check,
-        f"dead-lettered after {wait_seconds:g} s; a missing policy is cached for {ttl_seconds:g} s",
-    )
+    consistent = "timeouts of calls, leases, drain and stop are consistent"
+    return [passed("settings", consistent), unknown_policies]
 
 
 async def stop_timeout(
@@ -75,14 +69,16 @@ async def stop_timeout(
         if unit is None:
             return unknown(_CHECK, "started by systemd in an unknown unit", "pass --unit")
     if unit is None:
-        return unknown(
-            _CHECK,
-            "not running under ECS or systemd",
+        remedy = (
             f"set the stop timeout of the process manager to {settings.stop_timeout_seconds:g} s "
-            "(AUP_STOP_TIMEOUT_SECONDS), or pass --unit to check a systemd unit",
+            "(AUP_STOP_TIMEOUT_SECONDS), or pass --unit to check a systemd unit"
         )
+        return unknown(_CHECK, "not running under ECS or systemd", remedy)
     shown = await asyncio.to_thread(_shown, unit)
-    return of_unit(unit, shown, settings) if isinstance(shown, dict) else _not_shown(unit, shown)
+    if isinstance(shown, str):
+        found = f"{unit}: systemctl failed ({shown})"
+        return unknown(_CHECK, found, "run this on a host with systemd")
+    return of_unit(unit, shown, settings)
 
 
 def of_task(task: Any, settings: Settings) -> CheckResult:
@@ -91,8 +87,12 @@ def of_task(task: Any, settings: Settings) -> CheckResult:
     Source: Amazon ECS developer guide, "Task metadata endpoint version 4", its response.
     """
     stop = settings.stop_timeout_seconds
+    remedy = (
+        f"set the container's stopTimeout to {stop:g} (AUP_STOP_TIMEOUT_SECONDS) or more; "
+        "the default is 30"
+    )
     if not isinstance(task, dict):
-        return unknown(_CHECK, "running on ECS, but the agent does not respond", _on_ecs(stop))
+        return unknown(_CHECK, "running on ECS, but the agent does not respond", remedy)
     launch = str(task.get("LaunchType", "ECS"))
     if launch == "FARGATE" and stop > _FARGATE_MAX_SECONDS:
         return failed(
@@ -102,16 +102,8 @@ def of_task(task: Any, settings: Settings) -> CheckResult:
             f"set AUP_STOP_TIMEOUT_SECONDS to {_FARGATE_MAX_SECONDS} at most, and "
             "AUP_DRAIN_TIMEOUT_SECONDS below it",
         )
-    return unknown(
-        _CHECK, f"running on {launch}, where a task cannot read its stopTimeout", _on_ecs(stop)
-    )
-
-
-def _on_ecs(stop_seconds: float) -> str:
-    return (
-        f"set the container's stopTimeout to {stop_seconds:g} (AUP_STOP_TIMEOUT_SECONDS) or more; "
-        "the default is 30"
-    )
+    found = f"running on {launch}, where a task cannot read its stopTimeout"
+    return unknown(_CHECK, found, remedy)
 
 
 def of_unit(unit: str, shown: Mapping[str, str], settings: Settings) -> CheckResult:
@@ -126,9 +118,8 @@ def of_unit(unit: str, shown: Mapping[str, str], settings: Settings) -> CheckRes
     timeout = shown.get("TimeoutStopUSec", "")
     seconds = span_seconds(timeout)
     if shown.get("LoadState", "loaded") != "loaded" or seconds is None:
-        return unknown(
-            _CHECK, f"systemd has no unit {unit}", "pass the name of the unit with --unit"
-        )
+        remedy = "pass the name of the unit with --unit"
+        return unknown(_CHECK, f"systemd has no unit {unit}", remedy)
     found = f"{unit}: TimeoutStopSec {timeout}"
     notifies = shown.get("NotifyAccess", "none") != "none"
     if notifies and seconds > _FIRST_EXTENSION_SECONDS:
@@ -139,12 +130,6 @@ def of_unit(unit: str, shown: Mapping[str, str], settings: Settings) -> CheckRes
     if seconds < stop:
         return warned(_CHECK, f"{found}, below AUP_STOP_TIMEOUT_SECONDS {stop:g}", remedy)
     return passed(_CHECK, f"{found}, above a drain of {drain:g} s")
-
-
-def _not_shown(unit: str, reason: str) -> CheckResult:
-    return unknown(
-        _CHECK, f"{unit}: systemctl failed ({reason})", "run this on a host with systemd"
-    )
 
 
 def span_seconds(text: str) -> float | None:

@@ -63,11 +63,8 @@ def _billing(table: str, state: TableState) -> CheckResult:
     check = f"{table}: billing"
     if state.write_units is None:
         return passed(check, "on demand")
-    return warned(
-        check,
-        f"provisioned, throttles above {state.write_units} write units per second",
-        "use on-demand capacity or auto scaling",
-    )
+    found = f"provisioned, throttles above {state.write_units} write units per second"
+    return warned(check, found, "use on-demand capacity or auto scaling")
 
 
 def _deletion(table: str, state: TableState) -> CheckResult:
