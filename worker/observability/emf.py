@@ -120,7 +120,7 @@ class EMF:
             "AWSCalls": (current.calls - before.calls).total(),
             "Held": current.accounting.held,
             "SlotsFree": status.slots.free,
-            "WriteConcurrency": status.write_concurrency,
+            "WriteConcurrency": status.write_concurrency(),
             "Ready": int(not status.why_not_ready()),
             "BooksBalanced": int(current.accounting.is_balanced),
             "EventLoopLag": round(status.loop_lag_seconds, 3),

@@ -85,7 +85,7 @@ def _gauges(status: ServiceStatus) -> Iterator[Metric]:
         ("aup_live", "1 if the service is live.", not status.why_not_live()),
         ("aup_ready", "1 if the service receives messages.", not status.why_not_ready()),
         ("aup_write_concurrency", "Current limit of concurrent writes to the table.",
-         status.write_concurrency),
+         status.write_concurrency()),
         ("aup_event_loop_lag_seconds", "Longest recent delay of the event loop.",
          status.loop_lag_seconds),
     ]  # fmt: skip

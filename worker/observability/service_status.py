@@ -26,6 +26,7 @@ class ServiceStatus:
         metrics: counters; all zero until the pipeline starts.
         slots: limits on messages in flight; all free until the pipeline starts.
         identity: fields of the ECS task, as in the log.
+        write_concurrency: returns the current limit of concurrent writes.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class ServiceStatus:
         self._watchdog = watchdog
         self._clock = clock
         self._health: Health | None = None
-        self._write_concurrency: Callable[[], int] = lambda: settings.aws.write_concurrency
+        self.write_concurrency: Callable[[], int] = lambda: settings.aws.write_concurrency
 
     def begin(
         self, metrics: Metrics, slots: Slots, health: Health, write_concurrency: Callable[[], int]
@@ -58,7 +59,7 @@ class ServiceStatus:
             write_concurrency: returns the current limit of concurrent writes.
         """
         self.metrics, self.slots, self._health = metrics, slots, health
-        self._write_concurrency = write_concurrency
+        self.write_concurrency = write_concurrency
         self._started_at = self._clock()
 
     @property
@@ -70,11 +71,6 @@ class ServiceStatus:
     def queue_name(self) -> str:
         """Name of the queue, whether the settings have its name or its URL."""
         return self.settings.queue.rpartition("/")[2]
-
-    @property
-    def write_concurrency(self) -> int:
-        """Current limit of concurrent writes."""
-        return self._write_concurrency()
 
     @property
     def loop_lag_seconds(self) -> float:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     import aioboto3
 
 Groups = dict[str, list[CheckResult]]
-FoundQueue = tuple[Queue, QueueState] | AWSError
+Find = Callable[[str], Awaitable[Queue]]
+# Results for queues or tables, and for the permissions that they need.
+Results = tuple[list[CheckResult], list[CheckResult]]
 
 
 async def run_checks(settings: Settings, unit: str | None) -> Groups:
@@ -84,46 +86,32 @@ async def _resources(settings: Settings, session: aioboto3.Session) -> Groups:
     }
 
 
-async def _queues(
-    settings: Settings, find: Callable[[str], Awaitable[Queue]]
-) -> tuple[list[CheckResult], list[CheckResult]]:
+async def _queues(settings: Settings, find: Find) -> Results:
     source, dead_letters = await asyncio.gather(
-        _described(find, settings.queue), _described(find, settings.dead_letter_queue)
+        _queue(find, settings.queue, queues.SOURCE, permissions.on_source),
+        _queue(find, settings.dead_letter_queue, queues.DEAD_LETTERS, permissions.on_dead_letters),
     )
-    source_state = None if isinstance(source, AWSError) else source[1]
-    dead_state = None if isinstance(dead_letters, AWSError) else dead_letters[1]
-    if isinstance(source, AWSError):
-        results = [queues.not_found(queues.SOURCE, source)]
-    else:
-        results = queues.of_source(source[1], dead_state, settings)
-    if isinstance(dead_letters, AWSError):
-        results.append(queues.not_found(queues.DEAD_LETTERS, dead_letters))
-    else:
-        results += queues.of_dead_letters(dead_letters[1], source_state)
-    permitted = await asyncio.gather(
-        _permitted(source, queues.SOURCE, permissions.on_source),
-        _permitted(dead_letters, queues.DEAD_LETTERS, permissions.on_dead_letters),
-    )
-    return results, [*permitted[0], *permitted[1]]
+    (results, state, permitted), (dead_results, dead_state, dead_permitted) = source, dead_letters
+    if state is not None:
+        results = queues.of_source(state, dead_state, settings)
+    if dead_state is not None:
+        dead_results = queues.of_dead_letters(dead_state, state)
+    return results + dead_results, permitted + dead_permitted
 
 
-async def _described(find: Callable[[str], Awaitable[Queue]], name: str) -> FoundQueue:
+async def _queue(
+    find: Find, name: str, subject: str, check: Callable[[Queue], Awaitable[list[CheckResult]]]
+) -> tuple[list[CheckResult], QueueState | None, list[CheckResult]]:
+    """Return the state of a queue or the problem with it, and the results for its permissions."""
     try:
         queue = await find(name)
-        return queue, await queue.state()
+        state = await queue.state()
     except AWSError as error:
-        return error
+        return [queues.not_found(subject, error)], None, [permissions.not_tried(subject)]
+    return [], state, await check(queue)
 
 
-async def _permitted(
-    found: FoundQueue, name: str, check: Callable[[Queue], Awaitable[list[CheckResult]]]
-) -> list[CheckResult]:
-    if isinstance(found, AWSError):
-        return [permissions.not_tried(name)]
-    return await check(found[0])
-
-
-async def _tables(repository: AUPRepository) -> tuple[list[CheckResult], list[CheckResult]]:
+async def _tables(repository: AUPRepository) -> Results:
     policies, acceptances = await asyncio.gather(
         _table(repository, tables.POLICIES, repository.table_name),
         _table(repository, tables.ACCEPTANCES, repository.user_table_name),
@@ -131,9 +119,7 @@ async def _tables(repository: AUPRepository) -> tuple[list[CheckResult], list[Ch
     return policies[0] + acceptances[0], policies[1] + acceptances[1]
 
 
-async def _table(
-    repository: AUPRepository, table: str, name: str
-) -> tuple[list[CheckResult], list[CheckResult]]:
+async def _table(repository: AUPRepository, table: str, name: str) -> Results:
     try:
         results = tables.of_table(table, await table_state(repository, name))
     except AWSError as error:
