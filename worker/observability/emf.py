@@ -22,25 +22,6 @@ from worker.runtime.streams import LineWriter
 
 _log: Final = structlog.get_logger()
 
-# Names and units of the metrics: CloudWatch API reference, MetricDatum.
-_UNITS: Final = {
-    "Received": "Count",
-    "Recorded": "Count",
-    "Duplicates": "Count",
-    "DeadLettered": "Count",
-    "Returned": "Count",
-    "AWSCalls": "Count",
-    "Held": "Count",
-    "SlotsFree": "Count",
-    "WriteConcurrency": "Count",
-    "Ready": "None",
-    "BooksBalanced": "None",
-    "EventLoopLag": "Seconds",
-    "ReceivedRate": "Count/Second",
-    "SettlingP50": "Milliseconds",
-    "SettlingP99": "Milliseconds",
-}
-
 
 class EMF:
     """Writer of EMF documents: counters since the last document, and current gauges.
@@ -94,40 +75,41 @@ class EMF:
         directive = {
             "Namespace": self._status.settings.emf_namespace,
             "Dimensions": [["queue"]],
-            "Metrics": [{"Name": name, "Unit": _UNITS[name]} for name in values],
+            "Metrics": [{"Name": name, "Unit": unit} for name, (_, unit) in values.items()],
         }
         return {
             "_aws": {"Timestamp": int(now * 1000), "CloudWatchMetrics": [directive]},
             "event": event,
             "queue": self._status.queue_name,
-            **values,
+            **{name: value for name, (value, _) in values.items()},
             "not_ready": self._status.why_not_ready(),
             **{name: dict(sorted(counts.items())) for name, counts in counted.items()},
             **self._status.identity,
         }
 
-    def _values(self, current: Metrics, seconds: float) -> dict[str, float]:
+    def _values(self, current: Metrics, seconds: float) -> dict[str, tuple[float, str]]:
+        """Return values and units, by name; units as in CloudWatch's API reference, MetricDatum."""
         status, before = self._status, self._written
         settling = current.settling.since(before.settling)
         kinds = current.accounting.by_kind - before.accounting.by_kind
         received = current.accounting.received - before.accounting.received
-        values: dict[str, float] = {
-            "Received": received,
-            "Recorded": kinds[OutcomeKind.RECORDED],
-            "Duplicates": kinds[OutcomeKind.DUPLICATE],
-            "DeadLettered": kinds[OutcomeKind.DEAD_LETTERED],
-            "Returned": kinds[OutcomeKind.RETURNED],
-            "AWSCalls": (current.calls - before.calls).total(),
-            "Held": current.accounting.held,
-            "SlotsFree": status.slots.free,
-            "WriteConcurrency": status.write_concurrency(),
-            "Ready": int(not status.why_not_ready()),
-            "BooksBalanced": int(current.accounting.is_balanced),
-            "EventLoopLag": round(status.loop_lag_seconds, 3),
-            "ReceivedRate": round(received / seconds, 3),
+        values: dict[str, tuple[float, str]] = {
+            "Received": (received, "Count"),
+            "Recorded": (kinds[OutcomeKind.RECORDED], "Count"),
+            "Duplicates": (kinds[OutcomeKind.DUPLICATE], "Count"),
+            "DeadLettered": (kinds[OutcomeKind.DEAD_LETTERED], "Count"),
+            "Returned": (kinds[OutcomeKind.RETURNED], "Count"),
+            "AWSCalls": ((current.calls - before.calls).total(), "Count"),
+            "Held": (current.accounting.held, "Count"),
+            "SlotsFree": (status.slots.free, "Count"),
+            "WriteConcurrency": (status.write_concurrency(), "Count"),
+            "Ready": (int(not status.why_not_ready()), "None"),
+            "BooksBalanced": (int(current.accounting.is_balanced), "None"),
+            "EventLoopLag": (round(status.loop_lag_seconds, 3), "Seconds"),
+            "ReceivedRate": (round(received / seconds, 3), "Count/Second"),
         }
         # Without messages there are no durations.
         if len(settling):
-            values["SettlingP50"] = round(1000 * settling.quantile(0.5), 3)
-            values["SettlingP99"] = round(1000 * settling.quantile(0.99), 3)
+            values["SettlingP50"] = round(1000 * settling.quantile(0.5), 3), "Milliseconds"
+            values["SettlingP99"] = round(1000 * settling.quantile(0.99), 3), "Milliseconds"
         return values

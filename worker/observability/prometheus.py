@@ -11,6 +11,7 @@ from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
+    InfoMetricFamily,
     Metric,
 )
 from prometheus_client.registry import Collector
@@ -95,13 +96,8 @@ def _gauges(status: ServiceStatus) -> Iterator[Metric]:
         gauges.append(("aup_last_poll_timestamp_seconds", documentation, polled_at))
     for name, documentation, value in gauges:
         yield GaugeMetricFamily(name, documentation, value=float(value))
-    build = GaugeMetricFamily(
-        "aup_build_info",
-        "Versions of the service and of Python.",
-        labels=["version", "python_version"],
-    )
-    build.add_metric([__version__, platform.python_version()], 1)
-    yield build
+    versions = {"version": __version__, "python_version": platform.python_version()}
+    yield InfoMetricFamily("aup_build", "Versions of the service and of Python.", value=versions)
 
 
 def _slots(slots: Slots) -> Iterator[Metric]:

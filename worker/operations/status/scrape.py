@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,9 @@ from worker.errors import UsageError
 from worker.runtime.http import request
 
 _RESPONSE_TIMEOUT_SECONDS: Final = 2.0
+_ADDRESS: Final = re.compile(
+    r"(\[(?P<ipv6>[^/@?#\[\] ]*:[^/@?#\[\] ]*)\]|(?P<host>[^/@?#\[\] :]+)):(?P<port>[0-9]{1,6})"
+)
 _PORT_MAX: Final = 65_535
 _NOT_A_WORKER: Final = "is not this service's health endpoint"
 _LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - requested, not bound
@@ -38,14 +42,10 @@ def parse_address(text: str) -> str:
     Raises:
         UsageError: The text is not an address.
     """
-    host, _, port = text.rpartition(":")
-    bare = host.removeprefix("[").removesuffix("]")
-    bracketed = host == f"[{bare}]"
-    named = bare and not set(bare) & set("/@?#[] ") and bracketed == (":" in bare)
-    known = port.isdecimal() and port.isascii() and 1 <= int(port[:6]) <= _PORT_MAX
-    if not (named and known):
+    found = _ADDRESS.fullmatch(text)
+    if found is None or not 1 <= int(found["port"]) <= _PORT_MAX:
         raise UsageError(f"--worker {text}: must be HOST:PORT, for example 127.0.0.1:8080")
-    return format_address(bare, int(port))
+    return format_address(found["ipv6"] or found["host"], int(found["port"]))
 
 
 @dataclass(frozen=True, slots=True)
