@@ -1,4 +1,4 @@
-"""What becomes of a message, and what `doctor` finds, each by its cause."""
+"""Outcomes of messages and results of `doctor`, by cause."""
 
 from __future__ import annotations
 
@@ -199,11 +199,11 @@ def _surroundings() -> dict[str, list[CheckResult]]:
     found["ECS task, long drain"] = [of_task({"LaunchType": "FARGATE"}, long)]
     for seconds in (None, 0.4, 5.5, -90.0, -300.0):
         found[f"clock, {seconds}"] = [account.clock(seconds, 300)]
-    for url, answered in (
+    for url, responded in (
         (None, True), ("http://127.0.0.1:5000", True), ("http://sqs.example", True),
         ("http://sqs.example", False), (None, False), (None, None),
     ):  # fmt: skip
-        found[f"endpoint, {url}, {answered}"] = [account.endpoint("SQS", url, responded=answered)]
+        found[f"endpoint, {url}, {responded}"] = [account.endpoint("SQS", url, responded=responded)]
     for arn in ("arn:aws:iam::1:role/worker", "arn:aws:iam::1:root", ""):
         found[f"identity, {arn}"] = [account.of_arn(arn)]
     for region, of_profile in (("eu-west-1", None), (None, "eu-west-1"), (None, None)):
@@ -213,12 +213,12 @@ def _surroundings() -> dict[str, list[CheckResult]]:
     return found | {"settings": relations(settings()), "settings, absence": relations(absence)}
 
 
-def _shown(finding: CheckResult) -> str:
-    remedy = f" -> {finding.remedy}" if finding.remedy else ""
-    return f"{finding.status}: {finding.check}: {finding.found}{remedy}"
+def _shown(result: CheckResult) -> str:
+    remedy = f" -> {result.remedy}" if result.remedy else ""
+    return f"{result.status}: {result.check}: {result.found}{remedy}"
 
 
-def test_findings_of_doctor(golden: Golden) -> None:
+def test_results_of_doctor(golden: Golden) -> None:
     texts = {}
     for name, found in (
         ("queues", _queues()),
@@ -226,7 +226,7 @@ def test_findings_of_doctor(golden: Golden) -> None:
         ("surroundings", _surroundings()),
     ):
         rows: dict[str, str | list[str]] = {
-            cause: [_shown(each) for each in findings] for cause, findings in found.items()
+            cause: [_shown(each) for each in results] for cause, results in found.items()
         }
         texts[f"{name}.txt"] = table(rows)
     golden.check("doctor", texts)

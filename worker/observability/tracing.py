@@ -19,7 +19,7 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode, T
 
 from worker import __version__
 from worker.aws.calls import Calling
-from worker.aws.sqs import MessageQueue
+from worker.aws.sqs import MessageQueue, queue_name
 from worker.domain.message import OutgoingMessage, ReceivedMessage
 from worker.domain.outcome import Outcome, OutcomeKind
 from worker.errors import AWSError
@@ -83,7 +83,7 @@ class OpenTelemetry:
     def handler(self, process: Process, source: MessageQueue) -> Process:
         """Trace each message of a queue from its receipt to its outcome."""
         shared = _queue_attributes(source.url, "process", "process")
-        name = f"process {_name(source.url)}"
+        name = f"process {queue_name(source.url)}"
 
         async def traced(message: ReceivedMessage, lease: Lease, slot: Slot) -> Outcome:
             attributes: Attributes = {
@@ -144,7 +144,7 @@ class _TracedQueue:
         self.url = queue.url
         self._queue = queue
         self._tracing = tracing
-        self._name = _name(queue.url)
+        self._name = queue_name(queue.url)
 
     @property
     def message_max_bytes(self) -> int:
@@ -246,15 +246,11 @@ class _TracedInserts:
             return _with_failures(span, await self._inserts(items))
 
 
-def _name(url: str) -> str:
-    return url.rpartition("/")[2]
-
-
 def _queue_attributes(url: str, operation: str, operation_type: str) -> Attributes:
     attributes: Attributes = {
         "messaging.system": "aws_sqs",
         "messaging.operation.name": operation,
-        "messaging.destination.name": _name(url),
+        "messaging.destination.name": queue_name(url),
         "aws.sqs.queue.url": url,
         "server.address": urlsplit(url).hostname or "",
     }

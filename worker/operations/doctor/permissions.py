@@ -13,7 +13,7 @@ from typing import Final
 
 from worker.aws.access import Operation, Probe
 from worker.aws.queue_probes import dead_letter_probes, source_probes
-from worker.aws.sqs import Queue
+from worker.aws.sqs import Queue, queue_name
 from worker.errors import (
     AWSDeniedError,
     AWSError,
@@ -80,7 +80,7 @@ async def on_source(queue: Queue) -> list[CheckResult]:
     receive = Probe(
         Operation.RECEIVE,
         "sqs:ReceiveMessage",
-        f"queue {queue.url.rpartition('/')[2]}",
+        f"queue {queue_name(queue.url)}",
         lambda: queue.receive(0, wait_seconds=0, visibility_timeout_seconds=0),
     )
     return await _results([receive, *source_probes(queue)])

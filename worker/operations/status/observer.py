@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from worker.aws.cloudwatch import CloudWatch
 from worker.aws.queue_state import QueueState
-from worker.aws.sqs import Queue
+from worker.aws.sqs import Queue, queue_name
 from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSError
 from worker.operations.dead_letters.scan import VISIBILITY_TIMEOUT_SECONDS, scan_dead_letters
@@ -301,7 +301,7 @@ class Observer:
             self._background["scan"] = asyncio.create_task(self._scan(dead, timeout))
 
     async def _request_ages(self) -> None:
-        names = [each.url.rsplit("/", 1)[-1] for each in self._queues]
+        names = [queue_name(each.url) for each in self._queues]
         try:
             self._ages = await self._cloudwatch.oldest_ages(names, self._now())
             self._ages_unknown = "CloudWatch has no data for the last 15 minutes"

@@ -145,7 +145,7 @@ def test_region_is_reported_with_its_source() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "answered", "status", "words"),
+    ("url", "responded", "status", "words"),
     [
         (None, True, PASS, "AWS default: responds"),
         ("http://127.0.0.1:5000", True, PASS, "http://127.0.0.1:5000"),
@@ -157,9 +157,9 @@ def test_region_is_reported_with_its_source() -> None:
     ],
 )
 def test_endpoint_passes_if_it_responds_over_tls_or_locally(
-    url: str | None, answered: bool | None, status: CheckStatus, words: str
+    url: str | None, responded: bool | None, status: CheckStatus, words: str
 ) -> None:
-    result = account.endpoint("SQS", url, responded=answered)
+    result = account.endpoint("SQS", url, responded=responded)
     assert result.status is status
     assert words in f"{result.found} {result.remedy}"
 
