@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from worker.aws.access import Operation, Probe
@@ -37,40 +36,35 @@ _SUBJECTS: Final = {
     Operation.WRITE: ACCEPTANCES,
 }
 _READS: Final = {Operation.READ_POLICY, Operation.LOOK_UP}
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """A probe and the error that it ended with, or None."""
-
-    probe: Probe
-    error: AWSError | None
-
-    def result(self) -> CheckResult:
-        """Return the attempt as the result of a check."""
-        probe, error, subject = self.probe, self.error, _SUBJECTS[self.probe.operation]
-        check = f"{subject}: {probe.action.partition(':')[2]}"
-        if isinstance(error, AWSRejectedError) and probe.operation in _READS:
-            variable, keys = TABLES[subject]
-            found = f"{probe.target} has other keys: {error}"
-            remedy = f"create the table with the keys {keys}, or set {variable} to another"
-            return failed(check, found, remedy, prevents_start=True)
-        if error is None or isinstance(error, AWSRejectedError | LeaseLostError):
-            return passed(check, f"{probe.action} is allowed")
-        if WITHOUT_PARTIQL in str(error):
-            found = str(error).removesuffix(f"; {WITHOUT_PARTIQL}")
-            if isinstance(error, AWSUnsupportedError):
-                return failed(check, found, WITHOUT_PARTIQL, prevents_start=True)
-            return unknown(check, found, WITHOUT_PARTIQL)
-        denied = isinstance(error, AWSDeniedError)
-        remedy = f"allow {probe.action} on {probe.target}" if denied else "see the results above"
-        return from_error(check, error, remedy=remedy)
+# A probe and the error that it ended with.
+Attempt = tuple[Probe, AWSError | None]
 
 
 async def attempt(probes: Sequence[Probe]) -> list[Attempt]:
     """Attempt all probes concurrently."""
     errors = await asyncio.gather(*(probe.error() for probe in probes))
-    return [Attempt(probe, error) for probe, error in zip(probes, errors, strict=True)]
+    return list(zip(probes, errors, strict=True))
+
+
+def result_of(probe: Probe, error: AWSError | None) -> CheckResult:
+    """Return the result for a probe and the error that it ended with."""
+    subject = _SUBJECTS[probe.operation]
+    check = f"{subject}: {probe.action.partition(':')[2]}"
+    if isinstance(error, AWSRejectedError) and probe.operation in _READS:
+        variable, keys = TABLES[subject]
+        found = f"{probe.target} has other keys: {error}"
+        remedy = f"create the table with the keys {keys}, or set {variable} to another"
+        return failed(check, found, remedy, prevents_start=True)
+    if error is None or isinstance(error, AWSRejectedError | LeaseLostError):
+        return passed(check, f"{probe.action} is allowed")
+    if WITHOUT_PARTIQL in str(error):
+        found = str(error).removesuffix(f"; {WITHOUT_PARTIQL}")
+        if isinstance(error, AWSUnsupportedError):
+            return failed(check, found, WITHOUT_PARTIQL, prevents_start=True)
+        return unknown(check, found, WITHOUT_PARTIQL)
+    denied = isinstance(error, AWSDeniedError)
+    remedy = f"allow {probe.action} on {probe.target}" if denied else "see the results above"
+    return from_error(check, error, remedy=remedy)
 
 
 async def on_source(queue: Queue) -> list[CheckResult]:
@@ -110,4 +104,4 @@ def not_tried(subject: str) -> CheckResult:
 
 
 async def _results(probes: Sequence[Probe]) -> list[CheckResult]:
-    return [each.result() for each in await attempt(probes)]
+    return [result_of(*each) for each in await attempt(probes)]
