@@ -42,7 +42,7 @@ async def request(
             async for chunk in response.content.iter_any():
                 body += chunk
                 if len(body) > _RESPONSE_MAX_BYTES:
-                    raise ValueError("the response exceeds the size limit")
+                    raise ValueError("response exceeds the size limit")
             return response.status, bytes(body)
     except TimeoutError:
         raise ConnectionError(f"no response within {timeout_seconds:g} s") from None
