@@ -128,7 +128,7 @@ class ScaleInProtection:
         failure = isinstance(body, dict) and (body.get("error") or body.get("failure"))
         if failure:
             return _reason(failure)
-        return None if status < HTTPStatus.BAD_REQUEST else f"HTTP {status}"
+        return None if status == HTTPStatus.OK else f"HTTP {status}"
 
 
 def _reason(failure: Any) -> str:
