@@ -156,7 +156,9 @@ async def _open_pipeline(
             queues, repository, fitted, metrics=metrics, stopping=stopping, tracing=tracing
         )
         if status is not None:
-            status.begin(pipeline, lambda: repository.write_concurrency)
+            status.begin(
+                metrics, pipeline.slots, pipeline.health, lambda: repository.write_concurrency
+            )
         yield pipeline
 
 

@@ -1,4 +1,4 @@
-"""An observer limits its billed requests and leaves every dead dead_letter in the queue."""
+"""An observer limits its billed requests and leaves every dead letter in the queue."""
 
 from __future__ import annotations
 
