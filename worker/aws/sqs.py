@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import structlog
 
 from worker.aws.calls import calling, split_if_rejected
-from worker.aws.fast_path.caller import Caller, SDKCaller
+from worker.aws.fast_path.caller import Caller
 from worker.aws.queue_state import QueueState, read_queue_state
 from worker.aws.sqs_responses import (
     MALFORMED,
@@ -106,8 +106,8 @@ class Queue:
         events: Counter[str] | None = None,
     ) -> None:
         self._client = client
-        self._caller = caller or SDKCaller(client)
-        self._poll_caller = poll_caller or SDKCaller(client)
+        self._caller = caller or Caller(client)
+        self._poll_caller = poll_caller or Caller(client)
         self.url = url
         self.message_max_bytes = MESSAGE_MAX_BYTES
         self._timeout = call_timeout_seconds

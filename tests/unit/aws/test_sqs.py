@@ -15,7 +15,7 @@ from tests.simulation.simulated_sqs import SimulatedSQS
 from tests.simulation.virtual_clock import START, simulated
 from tests.unit.aws.one_response import OneResponse, queue_of, receive
 from tests.unit.fakes import SOURCE, open_world, received_message
-from worker.aws.fast_path.caller import SDKCaller
+from worker.aws.fast_path.caller import Caller
 from worker.aws.sqs import Queue
 from worker.domain.message import OutgoingMessage
 from worker.errors import (
@@ -62,7 +62,7 @@ async def test_poll_requests_at_most_ten_messages() -> None:
 @simulated
 async def test_polls_use_their_own_caller() -> None:
     polls, rest = OneResponse({}), OneResponse({})
-    queue = Queue(cast("Any", rest), "https://sqs.test/q", poll_caller=SDKCaller(polls))
+    queue = Queue(cast("Any", rest), "https://sqs.test/q", poll_caller=Caller(polls))
     await receive(queue)
     assert (len(polls.requests), len(rest.requests)) == (1, 0)
 
