@@ -128,16 +128,16 @@ _PROGRESS: Final = (
 _CONNECTIONS: Final = (
     Mutant(
         "the connection pool is smaller than the number of calls",
-        "worker/aws/queue_lookup.py",
+        "worker/aws/sqs.py",
         "pool=4 * settings.settle_concurrency",
         "pool=4 * settings.settle_concurrency - 1",
         (*_CONNECTION_TESTS, "-k", "every_bound"),
     ),
     Mutant(
         "polls share the common connection pool",
-        "worker/aws/queue_lookup.py",
-        "open_caller(poll_client, ",
-        "open_caller(client, ",
+        "worker/aws/sqs.py",
+        "_open_client(session, settings.aws, polls, ",
+        "_open_client(session, settings.aws, others, ",
         (*_CONNECTION_TESTS, "-k", "every_bound"),
     ),
     Mutant(

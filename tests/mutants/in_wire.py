@@ -75,8 +75,8 @@ _RESULTS: Final = (
     Mutant(
         "an entry id that is not a string is accepted",
         _QUEUE_RESPONSES,
-        "if isinstance(entry_id, str) and entry_id in indexes:",
-        "if entry_id in indexes:",
+        "if isinstance(entry_id, str) and entry_id in ids:",
+        "if entry_id in ids:",
         _QUEUE_TESTS,
     ),
     Mutant(

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final
 import typer
 from rich.progress import Progress
 
-from worker.aws.queue_lookup import open_queues
+from worker.aws.sqs import open_queues
 from worker.cli import screen
 from worker.cli.dead_letters.dry_run import run_dry, show_report
 from worker.cli.dead_letters.replay_request import (

@@ -11,7 +11,7 @@ from typing import Any, Final
 import typer
 from rich.console import Console
 
-from worker.aws.queue_lookup import open_queues
+from worker.aws.sqs import open_queues
 from worker.cli import screen
 from worker.cli.dead_letters.replay_request import (
     ReplayRequest,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from worker.aws.queue_lookup import open_queues
+from worker.aws.sqs import open_queues
 from worker.cli import screen
 from worker.cli.dead_letters.scanning import counted, export_dead_letters, note_unseen
 from worker.cli.filters import FilterOptions

@@ -12,7 +12,7 @@ from typing import IO, Final
 
 from rich.text import Text
 
-from worker.aws.queue_lookup import open_queues
+from worker.aws.sqs import open_queues
 from worker.cli import screen
 from worker.cli.running import run_async
 from worker.operations.dead_letters.dead_letter import DeadLetter

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from worker.aws.access import Operation, Probe
-from worker.aws.queue_probes import dead_letter_probes, source_probes
-from worker.aws.sqs import Queue
+from worker.aws.sqs import Queue, dead_letter_probes, source_probes
 from worker.errors import (
     AWSDeniedError,
     AWSError,

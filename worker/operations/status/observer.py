@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from worker.aws.cloudwatch import CloudWatch
-from worker.aws.queue_state import QueueState
 from worker.aws.sqs import Queue
+from worker.aws.sqs_responses import QueueState
 from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSError
 from worker.operations.dead_letters.scan import VISIBILITY_TIMEOUT_SECONDS, scan_dead_letters
