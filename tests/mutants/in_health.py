@@ -136,8 +136,8 @@ _CONNECTIONS: Final = (
     Mutant(
         "polls share the common connection pool",
         "worker/aws/sqs.py",
-        "_open_client(session, settings.aws, polls, ",
-        "_open_client(session, settings.aws, others, ",
+        "                poll_caller=poll_caller,\n",
+        "",
         (*_CONNECTION_TESTS, "-k", "every_bound"),
     ),
     Mutant(
