@@ -15,7 +15,7 @@ from worker.aws.connection import StrictSession
 from worker.aws.credentials import CredentialsSession
 from worker.aws.responses import check_response
 from worker.aws.sdk_errors import translating
-from worker.aws.sdk_files import certificate_problem, token_problems
+from worker.aws.sdk_files import certificate_problems, token_problems
 from worker.errors import SettingsError
 
 ClientT = TypeVar("ClientT")
@@ -53,10 +53,10 @@ def _check_files(core: CredentialsSession) -> None:
         bundle, name = os.environ.get("REQUESTS_CA_BUNDLE"), "REQUESTS_CA_BUNDLE"
         # An empty variable would disable the verification of certificates.
         core.set_config_variable("ca_bundle", bundle or True)
-    problems = token_problems()
-    problem = certificate_problem(name, bundle) if bundle else None
-    if problem or problems:
-        raise SettingsError([*([problem] if problem else []), *problems])
+    problems = certificate_problems(name, bundle) if bundle else []
+    problems += token_problems()
+    if problems:
+        raise SettingsError(problems)
 
 
 def client_config(*, pool: int, read_timeout_seconds: float, attempts: int) -> Any:

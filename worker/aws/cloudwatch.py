@@ -32,18 +32,11 @@ class CloudWatch:
 
     Args:
         settings: Settings with region and endpoints.
-        environment: Environment variables that may set the endpoint of CloudWatch.
         session: Session of the SDK; by default a new one.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        environment: Mapping[str, str] = os.environ,
-        session: aioboto3.Session | None = None,
-    ) -> None:
-        self._settings = settings
-        self._environment = environment
+    def __init__(self, settings: Settings, session: aioboto3.Session | None = None) -> None:
+        self._aws = settings.aws
         self._session = session
         self._timeout_seconds = min(settings.aws.call_timeout_seconds, _CALL_MAX_SECONDS)
         self._stack = AsyncExitStack()
@@ -82,18 +75,16 @@ class CloudWatch:
 
     def _is_same_server(self) -> bool:
         """Return whether CloudWatch's endpoint belongs to the same server as the queues."""
-        host = urlsplit(self._settings.aws.sqs_endpoint_url or "").hostname
+        host = urlsplit(self._aws.sqs_endpoint_url or "").hostname
         names = ("AWS_ENDPOINT_URL_CLOUDWATCH", "AWS_ENDPOINT_URL")
-        configured = any(self._environment.get(name) for name in names)
+        configured = any(map(os.environ.get, names))
         return host is None or host.endswith(_AWS_HOSTS) or configured
 
     async def _open(self) -> Any:
         if self._client is None:
             session = self._session or new_session()
             config = client_config(pool=1, read_timeout_seconds=self._timeout_seconds, attempts=1)
-            client = session.client(
-                "cloudwatch", config=config, region_name=self._settings.aws.region
-            )
+            client = session.client("cloudwatch", config=config, region_name=self._aws.region)
             self._client = await self._stack.enter_async_context(opened(client, "CloudWatch"))
         return self._client
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
@@ -141,11 +142,17 @@ class Queue:
         timeout = timeout_seconds or self._timeout
         return calling(operation, timeout, self._calls, target=queue_name(self.url))
 
-    async def _batch(self, operation: str, entries: list[dict[str, Any]]) -> list[AWSError | None]:
+    async def _batch(
+        self, operation: str, entries: Sequence[dict[str, Any]]
+    ) -> list[AWSError | None]:
+        return await split_if_rejected(partial(self._call_batch, operation), entries)
+
+    async def _call_batch(
+        self, operation: str, entries: Sequence[dict[str, Any]]
+    ) -> list[AWSError | None]:
         async with self._call(operation):
-            response = await self._caller.call(
-                operation, {"QueueUrl": self.url, "Entries": entries}
-            )
+            request = {"QueueUrl": self.url, "Entries": entries}
+            response = await self._caller.call(operation, request)
             return batch_results(response, entries)
 
     async def receive(
@@ -196,9 +203,6 @@ class Queue:
 
     async def delete(self, messages: Sequence[ReceivedMessage]) -> list[AWSError | None]:
         """Delete messages."""
-        return await split_if_rejected(self._delete, messages)
-
-    async def _delete(self, messages: Sequence[ReceivedMessage]) -> list[AWSError | None]:
         entries = [
             {"Id": str(index), "ReceiptHandle": message.receipt_handle}
             for index, message in enumerate(messages)
@@ -209,11 +213,6 @@ class Queue:
         self, changes: Sequence[tuple[ReceivedMessage, float]]
     ) -> list[AWSError | None]:
         """Make each message visible again after a number of seconds; 0 returns it immediately."""
-        return await split_if_rejected(self._change_visibility, changes)
-
-    async def _change_visibility(
-        self, changes: Sequence[tuple[ReceivedMessage, float]]
-    ) -> list[AWSError | None]:
         entries = [
             {
                 "Id": str(index),
@@ -226,9 +225,6 @@ class Queue:
 
     async def send(self, messages: Sequence[OutgoingMessage]) -> list[AWSError | None]:
         """Send messages; one is sent only if SQS returns a message id and the MD5 of its body."""
-        return await split_if_rejected(self._send, messages)
-
-    async def _send(self, messages: Sequence[OutgoingMessage]) -> list[AWSError | None]:
         entries = [_entry(index, message) for index, message in enumerate(messages)]
         return await self._batch("SendMessageBatch", entries)
 
