@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -28,7 +27,7 @@ _OTHER_SERVER: Final = (
 
 
 class CloudWatch:
-    """Client of CloudWatch metrics, opened by its first call and closed by `aclose`.
+    """CloudWatch metrics of queues. Each call opens a client, because calls are a minute apart.
 
     Args:
         settings: Settings with region and endpoints.
@@ -38,9 +37,6 @@ class CloudWatch:
     def __init__(self, settings: Settings, session: aioboto3.Session | None = None) -> None:
         self._aws = settings.aws
         self._session = session
-        self._timeout_seconds = min(settings.aws.call_timeout_seconds, _CALL_MAX_SECONDS)
-        self._stack = AsyncExitStack()
-        self._client: Any = None
 
     async def oldest_ages(self, queue_names: Sequence[str], now: datetime) -> list[float | None]:
         """Return the newest ApproximateAgeOfOldestMessage of each queue, in seconds.
@@ -59,9 +55,17 @@ class CloudWatch:
         """
         if not self._is_same_server():
             raise AWSUnavailableError(_OTHER_SERVER)
+        timeout = min(self._aws.call_timeout_seconds, _CALL_MAX_SECONDS)
+        config = client_config(pool=1, read_timeout_seconds=timeout, attempts=1)
         try:
-            client = await self._open()
-            async with calling("GetMetricData", self._timeout_seconds):
+            self._session = self._session or new_session()
+            context: Any = self._session.client(
+                "cloudwatch", config=config, region_name=self._aws.region
+            )
+            async with (
+                opened(context, "CloudWatch") as client,
+                calling("GetMetricData", timeout),
+            ):
                 response = await client.get_metric_data(
                     MetricDataQueries=[_query(*each) for each in enumerate(queue_names)],
                     StartTime=now - _WINDOW,
@@ -79,19 +83,6 @@ class CloudWatch:
         names = ("AWS_ENDPOINT_URL_CLOUDWATCH", "AWS_ENDPOINT_URL")
         configured = any(map(os.environ.get, names))
         return host is None or host.endswith(_AWS_HOSTS) or configured
-
-    async def _open(self) -> Any:
-        if self._client is None:
-            session = self._session or new_session()
-            config = client_config(pool=1, read_timeout_seconds=self._timeout_seconds, attempts=1)
-            client = session.client("cloudwatch", config=config, region_name=self._aws.region)
-            self._client = await self._stack.enter_async_context(opened(client, "CloudWatch"))
-        return self._client
-
-    async def aclose(self) -> None:
-        """Close the client if it is open."""
-        self._client = None
-        await self._stack.aclose()
 
 
 def _query(index: int, queue_name: str) -> dict[str, Any]:

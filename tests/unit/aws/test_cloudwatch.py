@@ -51,8 +51,7 @@ async def test_one_call_returns_the_newest_age_of_each_queue() -> None:
     cloudwatch = _cloudwatch(session)
     assert await cloudwatch.oldest_ages(["a", "b"], START) == [61.0, None]
     assert await cloudwatch.oldest_ages(["a", "b"], START) == [61.0, None]
-    await cloudwatch.aclose()
-    assert (session.opened, session.closed, len(session.requests)) == (1, 1, 2)
+    assert (session.opened, session.closed, len(session.requests)) == (2, 2, 2)
     request = session.requests[0]
     assert request["ScanBy"] == "TimestampDescending"
     assert request["EndTime"] - request["StartTime"] == timedelta(minutes=15)

@@ -262,7 +262,6 @@ class Observer:
         if "ages" in self._background:
             self._background["ages"].cancel()
         await asyncio.gather(*self._background.values(), return_exceptions=True)
-        await self._cloudwatch.aclose()
 
     def _status(self, source: QueueState, dead: QueueState, samples: list[Sample]) -> Status:
         now, previous = self._clock(), self._previous
