@@ -136,10 +136,8 @@ class Queue:
         self._calls = calls
         self._events = events if events is not None else Counter()
 
-    def _call(
-        self, operation: str, timeout_seconds: float | None = None
-    ) -> AbstractAsyncContextManager[None]:
-        timeout = timeout_seconds or self._timeout
+    def _call(self, operation: str, wait_seconds: int = 0) -> AbstractAsyncContextManager[None]:
+        timeout = self._timeout + wait_seconds
         return calling(operation, timeout, self._calls, target=queue_name(self.url))
 
     async def _batch(
@@ -172,7 +170,7 @@ class Queue:
             AWSError: The poll failed. Messages it may have received become visible again after
                 their visibility timeout.
         """
-        async with self._call("ReceiveMessage", wait_seconds + self._timeout):
+        async with self._call("ReceiveMessage", wait_seconds):
             request = {
                 "QueueUrl": self.url,
                 "MaxNumberOfMessages": min(max_messages, BATCH_MAX_ENTRIES),

@@ -8,15 +8,11 @@ from typing import Any
 
 import certifi
 import pytest
-from botocore.exceptions import (
-    NoCredentialsError,
-)
+from botocore.exceptions import NoCredentialsError
 
 from worker.aws.client import client_config, new_session, opened
 from worker.aws.sdk_errors import translating
-from worker.errors import (
-    SettingsError,
-)
+from worker.errors import SettingsError
 
 
 def test_client_configuration_has_pool_timeout_and_attempts() -> None:

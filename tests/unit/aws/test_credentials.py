@@ -7,9 +7,7 @@ from datetime import timedelta
 
 import pytest
 from aiobotocore.credentials import AioRefreshableCredentials
-from botocore.exceptions import (
-    CredentialRetrievalError,
-)
+from botocore.exceptions import CredentialRetrievalError
 
 from tests.simulation.aws_errors import sqs_error
 from tests.simulation.virtual_clock import WallClock, simulated
