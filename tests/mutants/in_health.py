@@ -292,7 +292,7 @@ _ACCESS_DENIED: Final = (
     Mutant(
         "an operation that the server lacks is retried for ever",
         "worker/aws/error_codes.py",
-        "        (AWSUnsupportedError, _UNSUPPORTED),\n",
+        "    **dict.fromkeys(_UNSUPPORTED, errors.AWSUnsupportedError),\n",
         "",
         ("tests/unit/aws/test_error_codes.py",),
     ),

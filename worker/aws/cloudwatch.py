@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from worker.aws.calls import calling
-from worker.aws.client import client_config, new_session, opened
+from worker.aws.client import client_config, new_session, open_client
 from worker.errors import AWSUnavailableError, SettingsError
 from worker.settings import Settings
 
@@ -59,11 +59,8 @@ class CloudWatch:
         config = client_config(pool=1, read_timeout_seconds=timeout, attempts=1)
         try:
             self._session = self._session or new_session()
-            context: Any = self._session.client(
-                "cloudwatch", config=config, region_name=self._aws.region
-            )
             async with (
-                opened(context, "CloudWatch") as client,
+                open_client(self._session, "CloudWatch", self._aws, config) as client,
                 calling("GetMetricData", timeout),
             ):
                 response = await client.get_metric_data(

@@ -9,7 +9,7 @@ from typing import Any, Final
 import aioboto3
 
 from worker.aws.calls import calling
-from worker.aws.client import new_session, opened
+from worker.aws.client import new_session, open_client
 from worker.domain.message import MESSAGE_MAX_BYTES
 from worker.errors import AWSNotFoundError, AWSRejectedError, UsageError
 from worker.settings import Settings
@@ -43,8 +43,7 @@ async def provision(
 
 async def _queues(settings: Settings, session: aioboto3.Session) -> dict[str, bool]:
     aws = settings.aws
-    context = session.client("sqs", region_name=aws.region, endpoint_url=aws.sqs_endpoint_url)
-    async with opened(context, "SQS") as client:
+    async with open_client(session, "SQS", aws) as client:
         attributes = {
             "MessageRetentionPeriod": str(_DEAD_LETTER_RETENTION_SECONDS),
             "MaximumMessageSize": str(MESSAGE_MAX_BYTES),
@@ -87,10 +86,7 @@ async def _tables(settings: Settings, session: aioboto3.Session) -> dict[str, bo
         (aws.table_name, ("policy_id", "version")),
         (aws.user_table_name, ("user_id", "policy_version")),
     )
-    context = session.client(
-        "dynamodb", region_name=aws.region, endpoint_url=aws.dynamodb_endpoint_url
-    )
-    async with opened(context, "DynamoDB") as client:
+    async with open_client(session, "DynamoDB", aws) as client:
         return {f"table {name}": await _table(client, settings, name, key) for name, key in tables}
 
 

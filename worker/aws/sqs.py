@@ -18,7 +18,7 @@ from worker.aws.client import (
     SDK_POLL_ATTEMPTS,
     client_config,
     new_session,
-    opened,
+    open_client,
 )
 from worker.aws.fast_path.caller import Caller, open_caller
 from worker.aws.sdk_errors import translating
@@ -335,8 +335,8 @@ async def open_finder(
         pool=4 * settings.settle_concurrency, read_timeout_seconds=timeout, attempts=SDK_ATTEMPTS
     )
     async with (
-        _open_client(session, settings.aws, polls, ("ReceiveMessage",)) as (_, poll_caller),
-        _open_client(session, settings.aws, others, _BATCHES) as (client, caller),
+        _open_with_caller(session, settings.aws, polls, ("ReceiveMessage",)) as (_, poll_caller),
+        _open_with_caller(session, settings.aws, others, _BATCHES) as (client, caller),
     ):
 
         async def find(name: str) -> Queue:
@@ -354,14 +354,11 @@ async def open_finder(
 
 
 @asynccontextmanager
-async def _open_client(
+async def _open_with_caller(
     session: aioboto3.Session, aws: AWSSettings, config: Any, operations: Sequence[str]
 ) -> AsyncIterator[tuple[SQSClient, Caller]]:
     """Open a client and a caller of some operations that shares its connections."""
-    context = session.client(
-        "sqs", config=config, region_name=aws.region, endpoint_url=aws.sqs_endpoint_url
-    )
-    async with opened(context, "SQS") as client:
+    async with open_client(session, "SQS", aws, config) as client:
         with translating("SQS"):
             caller = await open_caller(client, operations, fast=aws.fast_calls)
         yield client, caller
