@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from worker import __version__
-from worker.aws.queue_lookup import open_queues
-from worker.aws.sqs import Queue
+from worker.aws.sqs import Queue, open_queues
 from worker.errors import AWSError, GaveUpError
 from worker.observability.background import background_tasks, embedded_metrics, traced
 from worker.observability.service_status import ServiceStatus

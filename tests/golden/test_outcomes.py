@@ -18,7 +18,7 @@ from tests.unit.fakes import (
     service_state,
     settings,
 )
-from worker.aws.queue_state import QueueState
+from worker.aws.sqs_responses import QueueState
 from worker.domain.outcome import Outcome
 from worker.errors import (
     AWSDeniedError,

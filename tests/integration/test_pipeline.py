@@ -13,7 +13,7 @@ import pytest
 from tests.integration.place import FORGOTTEN, POLICY, Place, good, now, sha256, stated
 from tests.integration.proxy import proxy_to
 from tests.integration.running import HoldingStore, ended, until, working
-from worker.aws.queue_lookup import open_queues
+from worker.aws.sqs import open_queues
 from worker.domain.evidence import verify
 from worker.domain.outcome import OutcomeKind
 from worker.domain.policy import Policy

@@ -12,7 +12,7 @@ import pytest
 from tests.simulation.aws_errors import dynamodb_error
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import WatchedDynamoDB, acceptance, fixed_now, open_world
-from worker.aws.fast_path.caller import SDKCaller
+from worker.aws.fast_path.caller import Caller
 from worker.domain.evidence import build_item
 from worker.errors import (
     AWSAccessError,
@@ -63,7 +63,7 @@ async def _dynamodb() -> WatchedDynamoDB:
 def _inserts(dynamodb: Any, kind: type[Any] = BatchInserts, seconds: float = 10) -> Any:
     @asynccontextmanager
     async def open_caller() -> AsyncIterator[Any]:
-        yield SDKCaller(dynamodb)
+        yield Caller(dynamodb)
 
     return kind(open_caller, "aup-acceptances", seconds, Counter(), "user_id")
 

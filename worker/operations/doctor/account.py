@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from worker.aws.calls import calling
-from worker.aws.client import client_config, opened
+from worker.aws.client import client_config, open_client
 from worker.aws.error_codes import CREDENTIALS_ADVICE, STALE_CREDENTIALS_ADVICE
 from worker.aws.sdk_errors import code_of
 from worker.aws.sdk_files import config_problems
@@ -74,9 +74,11 @@ async def identity(
         return unknown(check, "SQS and DynamoDB have custom endpoints, STS has none", _STS_REMEDY)
     timeout = aws.call_timeout_seconds
     config = client_config(pool=1, read_timeout_seconds=timeout, attempts=1)
-    context: Any = session.client("sts", region_name=aws.region, config=config)
     try:
-        async with opened(context, "STS") as client, calling("GetCallerIdentity", timeout):
+        async with (
+            open_client(session, "STS", aws, config) as client,
+            calling("GetCallerIdentity", timeout),
+        ):
             response = await client.get_caller_identity()
     except AWSDeniedError as error:
         found = str(error).removesuffix(STALE_CREDENTIALS_ADVICE)

@@ -7,9 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from worker.aws.client import new_session
-from worker.aws.queue_lookup import open_finder
-from worker.aws.queue_state import QueueState
-from worker.aws.sqs import Queue
+from worker.aws.sqs import Queue, open_finder
+from worker.aws.sqs_responses import QueueState
 from worker.errors import AWSError, AWSNotFoundError, AWSUnavailableError
 from worker.operations.doctor import account, permissions, queues, tables
 from worker.operations.doctor.result import CheckResult, CheckStatus

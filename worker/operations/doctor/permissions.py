@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from worker.aws.access import Operation, Probe
-from worker.aws.queue_probes import dead_letter_probes, source_probes
-from worker.aws.sqs import Queue, queue_name
+from worker.aws.sqs import Queue, dead_letter_probes, queue_name, source_probes
 from worker.errors import (
     AWSDeniedError,
     AWSError,

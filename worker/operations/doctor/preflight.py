@@ -12,8 +12,7 @@ from typing import Final
 import structlog
 
 from worker.aws.error_codes import GRANT_ADVICE
-from worker.aws.queue_probes import dead_letter_probes, source_probes
-from worker.aws.sqs import Queue
+from worker.aws.sqs import Queue, dead_letter_probes, source_probes
 from worker.errors import AWSDeniedError, SettingsError
 from worker.operations.doctor import queues
 from worker.operations.doctor.permissions import Attempt, attempt, result_of

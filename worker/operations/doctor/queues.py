@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from worker.aws.queue_state import QueueState
+from worker.aws.sqs_responses import QueueState
 from worker.domain.dead_letter import ATTRIBUTE_RESERVED_BYTES
 from worker.domain.message import MESSAGE_MAX_BYTES
 from worker.errors import AWSError, AWSNotFoundError

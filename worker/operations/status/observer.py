@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from worker.aws.cloudwatch import CloudWatch
-from worker.aws.queue_state import QueueState
 from worker.aws.sqs import Queue, queue_name
+from worker.aws.sqs_responses import QueueState
 from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSError
 from worker.operations.dead_letters.scan import VISIBILITY_TIMEOUT_SECONDS, scan_dead_letters
@@ -253,7 +253,6 @@ class Observer:
         if "ages" in self._background:
             self._background["ages"].cancel()
         await asyncio.gather(*self._background.values(), return_exceptions=True)
-        await self._cloudwatch.aclose()
 
     def _status(self, source: QueueState, dead: QueueState, samples: list[Sample]) -> Status:
         before, now = self._before, self._clock()
