@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import inspect
 import json
 from collections import Counter
 from typing import Any
@@ -384,8 +385,8 @@ async def test_settling_is_retried_after_the_queue_was_unreachable(place: Place)
 
 
 def _store(pipeline: Pipeline) -> Any:
-    dispatch: Any = pipeline.supervisor._receiver._accept
-    return dispatch.__self__._process.__self__._recorder._store
+    accept = inspect.getclosurevars(pipeline._receiver._accept)
+    return accept.nonlocals["process"].__self__._recorder._store
 
 
 async def _is_done(place: Place, pipeline: Pipeline) -> bool:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
-from collections.abc import Callable
-from datetime import datetime
+from collections import OrderedDict
 from typing import Final
 
 import structlog
@@ -28,11 +26,9 @@ from worker.errors import (
 )
 from worker.pipeline.lease import Lease
 from worker.pipeline.service_state import ServiceState
-from worker.pipeline.unsent import UnsentDeadLetters
 from worker.runtime.batcher import Batcher
 from worker.runtime.retry import RetryPolicy, retry
 from worker.runtime.stopping import unless_stopped
-from worker.settings import Settings
 
 _log: Final = structlog.get_logger()
 
@@ -54,32 +50,18 @@ class Settler:
     Args:
         source: The queue that messages are received from.
         dead_letters: The queue for messages that can never be recorded.
-        settings: Concurrency, attempts and delays.
         state: Observes every batch; ends retries when the service stops.
-        unsent: Dead letters that could not be sent, for readiness.
-        now: Returns the current time, aware.
-        events: Counters of failures.
     """
 
     def __init__(
-        self,
-        source: MessageQueue,
-        dead_letters: MessageQueue,
-        settings: Settings,
-        state: ServiceState,
-        unsent: UnsentDeadLetters,
-        now: Callable[[], datetime],
-        events: Counter[str],
+        self, source: MessageQueue, dead_letters: MessageQueue, state: ServiceState
     ) -> None:
         self._dead_letters = dead_letters
-        self._settings = settings
+        self._state = state
+        self._settings = state.settings
         self._access = state.access
-        self._health = state.health
-        self._stopping = state.stopping
-        self._unsent = unsent
-        self._now = now
-        self._events = events
-        concurrency = settings.settle_concurrency
+        self._events = state.metrics.events
+        concurrency = state.settings.settle_concurrency
         self._deletes = Batcher[ReceivedMessage, AWSError | None](
             state.access.observed(Operation.DELETE, source.delete),
             max_entries=BATCH_MAX_ENTRIES,
@@ -139,7 +121,7 @@ class Settler:
             lease.message,
             outcome.reason,
             outcome.detail,
-            dead_at=self._now(),
+            dead_at=self._state.now(),
             max_bytes=self._dead_letters.message_max_bytes,
         )
         sent = self._sending[message_id] = asyncio.Event()
@@ -151,7 +133,7 @@ class Settler:
         finally:
             del self._sending[message_id]
             sent.set()
-        self._unsent.sent(message_id)
+        self._state.unsent.sent(message_id)
         # Deleted only after SQS has confirmed the dead letter.
         await self._delete(lease, outcome.kind)
         return outcome
@@ -170,7 +152,7 @@ class Settler:
         if left:
             delay = self._settings.backoff_cap_seconds
             self._events["left_to_redrive"] += 1
-        self._unsent.failed(message.message_id, error, delay)
+        self._state.unsent.failed(message.message_id, error, delay)
         await self._return(lease, delay)
         log = _log.warning if left else _log.debug
         log(
@@ -252,9 +234,9 @@ class Settler:
     async def _access_may_return(self, lease: Lease) -> bool:
         """Wait for a while; return whether the message can still be retried."""
         waiting = self._access.wait_for_change(ACCESS_RETRY_SECONDS)
-        await unless_stopped(self._stopping, waiting)
-        self._health.progressed()
-        return not self._stopping.is_set() and lease.is_valid
+        await unless_stopped(self._state.stopping, waiting)
+        self._state.progressed()
+        return not self._state.stopping.is_set() and lease.is_valid
 
     async def _return(self, lease: Lease, delay_seconds: float) -> None:
         if not await lease.stop():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from typing import Any
 
 import pytest
@@ -83,7 +82,6 @@ class _Trial:
     ) -> None:
         self.queue = queue
         self.slots = Slots(slots, limit_bytes)
-        self.events = Counter[str]()
         self.accepted: list[ReceivedMessage] = []
         self.hold_seconds = 0.0
         self.most_in_flight = 0
@@ -91,9 +89,8 @@ class _Trial:
         chosen = settings(poll_concurrency=concurrency, aws=aws_settings(call_timeout_seconds=1.0))
         self.state = service_state(chosen, self.slots, probes=[_DELETE_PROBE])
         self.breaker, self.access = self.state.breaker, self.state.access
-        self.health, self.stopping = self.state.health, self.state.stopping
-        self.receiver = Receiver(queue, self.slots, self._accept, self.state, chosen, self.events)
-        self.task = asyncio.create_task(self.receiver.run())
+        self.events, self.stopping = self.state.metrics.events, self.state.stopping
+        self.task = asyncio.create_task(Receiver(queue, self._accept, self.state).run())
 
     def _accept(self, each: ReceivedMessage, slot: Slot) -> None:
         self.accepted.append(each)
@@ -292,7 +289,7 @@ async def test_no_message_is_received_while_settling_is_denied() -> None:
     trial.access.failed(Operation.DELETE, AWSDeniedError("no"))
     await asyncio.sleep(600)
     assert trial.queue.asked == []
-    assert trial.health.why_not_live() == []
+    assert trial.state.why_not_live() == []
     trial.access.succeeded(Operation.DELETE)
     await asyncio.sleep(30)
     assert trial.queue.handed_out == 1000
@@ -350,7 +347,7 @@ async def test_stop_does_not_wait_for_an_open_breaker() -> None:
 async def test_time_of_the_last_poll_is_kept() -> None:
     trial = _Trial(_Backlog(0))
     await asyncio.sleep(30)
-    assert trial.health.polled_at == pytest.approx(20, abs=0.2)
+    assert trial.state.polled_at == pytest.approx(20, abs=0.2)
     await trial.stop()
 
 

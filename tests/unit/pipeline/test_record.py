@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -40,12 +39,12 @@ THROTTLED = AWSThrottledError("slow down")
 
 
 class _Trial:
-    def __init__(self, *policies: Any, now: Callable[[], datetime] = clock, **changes: Any) -> None:
+    def __init__(self, *policies: Any, **changes: Any) -> None:
         self.store = FakeAcceptanceStore(*(policies or (policy(),)))
-        self.events = Counter[str]()
-        state = service_state()
-        self.breaker, self.stopping = state.breaker, state.stopping
-        self.recorder = Recorder(self.store, settings(**changes), state, now, self.events)
+        self.state = service_state(settings(**changes))
+        self.events = self.state.metrics.events
+        self.breaker, self.stopping = self.state.breaker, self.state.stopping
+        self.recorder = Recorder(self.store, self.state)
 
     async def record(self, *, receive_count: int = 1, **changes: Any) -> Outcome:
         given = received_message(receive_count=receive_count)
@@ -142,7 +141,8 @@ def _whole_seconds() -> datetime:
 @pytest.mark.parametrize("seconds", [5.0, 60.0, 600.0])
 def test_wait_for_a_version_ends_on_time(now: Callable[[], datetime], seconds: float) -> None:
     async def main() -> float:
-        trial = _Trial(policy("other"), now=now, unknown_policy_seconds=seconds)
+        trial = _Trial(policy("other"), unknown_policy_seconds=seconds)
+        trial.state.sqs_clock.now = now  # type: ignore[method-assign] # of this precision
         receive_count = 1
         while (
             outcome := await trial.record(receive_count=receive_count)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from tests.unit.fakes import (
     FakeQueue,
     Script,
     agree,
-    clock,
     received_message,
     service_state,
     settings,
@@ -42,15 +40,13 @@ DEAD = Outcome.dead_lettered(Reason.INVALID, "user_id: missing")
 class _Trial:
     def __init__(self, *, visibility: float = 120.0) -> None:
         self.source, self.dead_letters = FakeQueue(), FakeQueue()
-        self.events = Counter[str]()
-        self.leases = Leases(self.source.change_visibility, visibility, events=self.events)
-        state = service_state()
-        self.access, self.stopping = state.access, state.stopping
-        self.unsent = UnsentDeadLetters(asyncio.get_running_loop().time)
-        chosen = settings(settle_concurrency=4, backoff_cap_seconds=300.0, max_attempts=10)
-        self.settler = Settler(
-            self.source, self.dead_letters, chosen, state, self.unsent, clock, self.events
+        state = service_state(
+            settings(settle_concurrency=4, backoff_cap_seconds=300.0, max_attempts=10)
         )
+        self.events = state.metrics.events
+        self.leases = Leases(self.source.change_visibility, visibility, events=self.events)
+        self.access, self.stopping, self.unsent = state.access, state.stopping, state.unsent
+        self.settler = Settler(self.source, self.dead_letters, state)
 
     def hold(self, number: int = 0, **changes: Any) -> Lease:
         return self.leases.hold(received_message(number, **changes))
