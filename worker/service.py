@@ -71,32 +71,28 @@ async def serve(
                 watchdog,
                 background_tasks(status),
                 traced(_log_tracing_problem) as tracing,
-                _open_pipeline(settings, stopping, session, status, tracing) as pipeline,
+                _open_pipeline(status, session, tracing) as pipeline,
             ):
                 if pipeline is not None:
-                    await _run(pipeline, settings, background, embedded_metrics(status))
+                    await _run(pipeline, background, embedded_metrics(status))
                     drained = True
         except asyncio.CancelledError:
             # The second signal came before the first message or after the last one.
-            task = asyncio.current_task()
-            if not stopping.is_set() or task is None or task.uncancel():
+            if not _is_second_signal(stopping):
                 raise
             if not drained:
                 raise GaveUpError("stopped immediately: no messages were in flight") from None
 
 
-async def _run(
-    pipeline: Pipeline, settings: Settings, background: Background | None, emf: EMF | None
-) -> None:
-    loop = asyncio.get_running_loop()
-    tasks = [loop.create_task(_log_summaries(pipeline, settings.summary_seconds, emf))]
+async def _run(pipeline: Pipeline, background: Background | None, emf: EMF | None) -> None:
+    settings = pipeline.state.settings
+    tasks = [asyncio.create_task(_log_summaries(pipeline, settings.summary_seconds, emf))]
     if background is not None:
-        tasks.append(loop.create_task(background(pipeline)))
+        tasks.append(asyncio.create_task(background(pipeline)))
     try:
         await pipeline.run()
     except asyncio.CancelledError:
-        current = asyncio.current_task()
-        if not pipeline.stopping.is_set() or current is None or current.uncancel():
+        if not _is_second_signal(pipeline.stopping):
             raise
         raise GaveUpError(
             f"stopped immediately: {pipeline.metrics.accounting.held} messages in flight become "
@@ -111,20 +107,24 @@ async def _run(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _is_second_signal(stopping: asyncio.Event) -> bool:
+    """Return whether the second signal cancelled the current task, and undo that."""
+    task = asyncio.current_task()
+    return stopping.is_set() and task is not None and not task.uncancel()
+
+
 @asynccontextmanager
 async def _open_pipeline(
-    settings: Settings,
-    stopping: asyncio.Event,
-    session: aioboto3.Session | None,
-    status: ServiceStatus | None = None,
-    tracing: OpenTelemetry | None = None,
+    status: ServiceStatus, session: aioboto3.Session | None, tracing: OpenTelemetry | None
 ) -> AsyncIterator[Pipeline | None]:
     """Open and check queues and tables; yield None if a signal came first."""
+    settings, stopping = status.settings, status.stopping
     clock = asyncio.get_running_loop().time
     started_at = clock()
     repository = AUPRepository(settings.aws, session)
     metrics = Metrics(calls=repository.calls)
     count_drops_in(metrics.events)
+    deadline = started_at + settings.give_up_seconds
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(repository)
 
@@ -134,20 +134,25 @@ async def _open_pipeline(
             )
             return await stack.enter_async_context(opening)
 
-        deadline = started_at + settings.give_up_seconds
-        # Queues given by name are looked up, which needs AWS as much as the checks do.
-        opening = retry(START_RETRIES, open_both, until=deadline, on_retry=log_retry)
-        queues = await unless_stopped(stopping, opening)
-        if queues is None:
+        async def open_and_check() -> tuple[tuple[Queue, Queue], Settings]:
+            # Queues given by name are looked up, which needs AWS as much as the checks do.
+            queues = await retry(START_RETRIES, open_both, until=deadline, on_retry=log_retry)
+            fitted = await retry(
+                START_RETRIES,
+                check,
+                settings,
+                *queues,
+                repository,
+                until=deadline,
+                on_retry=log_retry,
+            )
+            return queues, fitted
+
+        opened = await unless_stopped(stopping, open_and_check())
+        if opened is None:
             yield None
             return
-        checking = retry(
-            START_RETRIES, check, settings, *queues, repository, until=deadline, on_retry=log_retry
-        )
-        fitted = await unless_stopped(stopping, checking)
-        if fitted is None:
-            yield None
-            return
+        queues, fitted = opened
         _tune_gc()
         _log_started(queues, repository, clock() - started_at)
         if tracing is not None:
@@ -155,8 +160,7 @@ async def _open_pipeline(
         pipeline = assemble(
             queues, repository, fitted, metrics=metrics, stopping=stopping, tracing=tracing
         )
-        if status is not None:
-            status.begin(pipeline, lambda: repository.write_concurrency)
+        status.begin(pipeline, lambda: repository.write_concurrency)
         yield pipeline
 
 

@@ -17,8 +17,10 @@ from worker.aws.queue_lookup import open_queues
 from worker.domain.acceptance import Acceptance
 from worker.domain.message import OutgoingMessage, ReceivedMessage
 from worker.errors import AWSError, AWSThrottledError, AWSUnavailableError
+from worker.observability.service_status import ServiceStatus
 from worker.pipeline.assembly import Pipeline
 from worker.repository import AUPRepository, RecordResult
+from worker.runtime.loop_watchdog import EventLoopWatchdog
 
 OF_CALLS = [fault for fault in Fault if fault not in OF_ENTRIES | OF_STATEMENTS]
 STALLS = {Fault.STALLED_BEFORE, Fault.STALLED_AFTER}
@@ -192,7 +194,9 @@ async def test_dead_letter_reported_as_failed_is_sent_again(
 
 
 async def first_pipeline(faulty: FaultyEnvironment, stopping: asyncio.Event) -> Pipeline | None:
-    async with service._open_pipeline(faulty.settings(), stopping, None) as pipeline:
+    clock = asyncio.get_running_loop().time
+    status = ServiceStatus(faulty.settings(), stopping, EventLoopWatchdog(60), clock)
+    async with service._open_pipeline(status, None, None) as pipeline:
         return pipeline
 
 

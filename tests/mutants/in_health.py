@@ -186,7 +186,7 @@ _ACCESS_DENIED: Final = (
     Mutant(
         "a wait for a version is decided before the dead-letter queue is back",
         _SETTLE,
-        "may_hold=not self._may_succeed_later(lease, outcome)",
+        "may_hold=may_hold",
         "may_hold=True",
         _SETTLE_TESTS,
     ),

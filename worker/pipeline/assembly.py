@@ -100,9 +100,7 @@ class Pipeline:
                 finally:
                     await _cancel(receiver)
         finally:
-            await _cancel(access)
-            await _cancel(health)
-            await _cancel(leases)
+            await _cancel(access, health, leases)
             await self._settler.aclose()
         if self.state.failure is not None:
             raise self.state.failure
@@ -159,9 +157,10 @@ class Pipeline:
             task.cancel()
 
 
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+async def _cancel(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def assemble(

@@ -18,12 +18,7 @@ from worker.domain.message import (
     ReceivedMessage,
 )
 from worker.domain.outcome import Outcome, OutcomeKind
-from worker.errors import (
-    AWSAccessError,
-    AWSError,
-    AWSRejectedError,
-    Reason,
-)
+from worker.errors import AWSAccessError, AWSError, AWSRejectedError, Reason
 from worker.pipeline.lease import Lease
 from worker.pipeline.service_state import ServiceState
 from worker.runtime.batcher import Batcher
@@ -106,7 +101,7 @@ class Settler:
 
     async def _dead_letter(self, lease: Lease, outcome: Outcome) -> Outcome:
         assert outcome.reason is not None  # noqa: S101 - a dead-lettered outcome has one
-        message_id = lease.message.message_id
+        message, message_id = lease.message, lease.message.message_id
         while message_id in self._sending:
             # SQS delivered the message a second time meanwhile; it gets one dead letter.
             await self._sending[message_id].wait()
@@ -118,16 +113,23 @@ class Settler:
             await self._delete(lease, OutcomeKind.DUPLICATE)
             return Outcome(OutcomeKind.DUPLICATE, detail="dead-lettered before; only deleted")
         letter = to_dead_letter(
-            lease.message,
+            message,
             outcome.reason,
             outcome.detail,
             dead_at=self._state.now(),
             max_bytes=self._dead_letters.message_max_bytes,
         )
+        # Until its last receive the version may be published, and the message be recorded.
+        may_hold = (
+            outcome.reason is not Reason.UNKNOWN_POLICY
+            or message.receive_count >= self._settings.max_attempts
+        )
         sent = self._sending[message_id] = asyncio.Event()
         try:
-            await self._send(letter, lease, may_hold=not self._may_succeed_later(lease, outcome))
-            self._remember(message_id)
+            await self._send(letter, lease, may_hold=may_hold)
+            self._dead_lettered[message_id] = None
+            if len(self._dead_lettered) > _DEAD_LETTERED_MAX:
+                self._dead_lettered.popitem(last=False)
         except AWSError as error:
             return await self._not_sent(lease, outcome, error)
         finally:
@@ -145,12 +147,12 @@ class Settler:
         reaches maxReceiveCount, which is above `max_attempts`; without a redrive policy the message
         is retried at the longest delay until it expires.
         """
-        message, delay = lease.message, self._unsent_delay_seconds
+        message, cap_seconds = lease.message, self._settings.backoff_cap_seconds
         self._events["dead_letter_failed"] += 1
-        left = isinstance(error, AWSRejectedError)
-        left = left and message.receive_count >= self._settings.max_attempts
+        is_last = message.receive_count >= self._settings.max_attempts
+        left = is_last and isinstance(error, AWSRejectedError)
+        delay = cap_seconds if left else min(UNSENT_DELAY_MAX_SECONDS, cap_seconds)
         if left:
-            delay = self._settings.backoff_cap_seconds
             self._events["left_to_redrive"] += 1
         self._state.unsent.failed(message.message_id, error, delay)
         await self._return(lease, delay)
@@ -165,15 +167,6 @@ class Settler:
         )
         return Outcome.returned(f"could not be dead-lettered: {error}")
 
-    @property
-    def _unsent_delay_seconds(self) -> float:
-        return min(UNSENT_DELAY_MAX_SECONDS, self._settings.backoff_cap_seconds)
-
-    def _may_succeed_later(self, lease: Lease, outcome: Outcome) -> bool:
-        """Return whether the message may be admitted later: its version may be published."""
-        receives_left = lease.message.receive_count < self._settings.max_attempts
-        return outcome.reason is Reason.UNKNOWN_POLICY and receives_left
-
     async def _send(self, letter: OutgoingMessage, lease: Lease, *, may_hold: bool) -> None:
         # Denied access is not retried by `retry`: its change ends the wait.
         while True:
@@ -187,11 +180,6 @@ class Settler:
                     raise
             else:
                 return
-
-    def _remember(self, message_id: str) -> None:
-        self._dead_lettered[message_id] = None
-        if len(self._dead_lettered) > _DEAD_LETTERED_MAX:
-            self._dead_lettered.popitem(last=False)
 
     async def _delete(self, lease: Lease, kind: OutcomeKind) -> None:
         # As in `_send`; the message also needs its lease during the wait.

@@ -31,7 +31,7 @@ class _Trial:
     def __init__(self) -> None:
         self.now = 0.0
         self.given_up: list[GaveUpError] = []
-        self.access = AccessWatch(300, self.given_up.append, clock=lambda: self.now)
+        self.access = AccessWatch(300, self.given_up.append, (), lambda: self.now)
 
     def fail(self, error: AWSError, *, at: float, operation: Operation = DELETE) -> bool:
         self.now = at
@@ -59,7 +59,7 @@ def test_success_of_the_same_operation_resets_the_denied_time() -> None:
     trial = _Trial()
     trial.fail(DENIED, at=0)
     trial.access.succeeded(DELETE)
-    assert trial.access.problems == []
+    assert trial.access.problem == ""
     assert not any(trial.fail(DENIED, at=seconds) for seconds in range(10, 300, 30))
     assert not trial.fail(DENIED, at=309)
     assert trial.fail(DENIED, at=310)
@@ -71,7 +71,7 @@ def test_success_of_another_operation_has_no_effect() -> None:
         trial.fail(DENIED, at=seconds)
         for other in set(Operation) - {DELETE}:
             trial.access.succeeded(other)
-        assert trial.access.problems == ["AccessDenied: no"]
+        assert trial.access.problem == "AccessDenied: no"
     assert trial.given_up
 
 
@@ -105,7 +105,7 @@ def test_gives_up_on_denials_interspersed_with_transient_failures() -> None:
 def test_transient_failures_never_end_the_service(error: AWSError) -> None:
     trial = _Trial()
     assert not any(trial.fail(error, at=seconds) for seconds in range(0, 100_000, 100))
-    assert trial.access.problems == []
+    assert trial.access.problem == ""
 
 
 @pytest.mark.parametrize("error", [AWSRejectedError("too long"), LeaseLostError("old handle")])
@@ -113,7 +113,7 @@ def test_rejected_request_counts_as_permitted(error: AWSError) -> None:
     trial = _Trial()
     trial.fail(DENIED, at=0)
     trial.fail(error, at=1)
-    assert trial.access.problems == []
+    assert trial.access.problem == ""
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_batch_counts_by_its_worst_entry(
     trial = _Trial()
     trial.fail(DENIED, at=0)
     trial.access.observe(DELETE, results)
-    assert bool(trial.access.problems) is troubled
+    assert bool(trial.access.problem) is troubled
 
 
 def test_each_failing_operation_is_logged_once_a_minute() -> None:
@@ -199,7 +199,7 @@ async def test_successful_probe_resumes_receiving(answer: AWSError | None) -> No
     await trial.access.wait_for_change(1000)
     assert asyncio.get_running_loop().time() <= 111
     assert not trial.access.stops_receiving
-    assert trial.access.problems == []
+    assert trial.access.problem == ""
     trial.task.cancel()
 
 

@@ -322,11 +322,11 @@ async def test_message_is_held_while_its_delete_is_denied(
     task = asyncio.create_task(trial.settle(outcome))
     await asyncio.sleep(200)
     assert not task.done()
-    assert trial.access.problems == ["AccessDenied: no"]
+    assert trial.access.problem == "AccessDenied: no"
     trial.source.on_delete = agree
     assert await task is outcome
     keeping.cancel()
-    assert trial.access.problems == []
+    assert trial.access.problem == ""
     assert trial.events["lease_lost"] == trial.events["delete_failed"] == 0
     assert trial.events["deleted"] == 1
     assert len(trial.leases) == 0
@@ -368,14 +368,14 @@ async def test_denied_dead_letter_is_sent_once_permitted() -> None:
     trial.dead_letters.on_send = lambda _: AWSDeniedError("AccessDenied: no")
     task = asyncio.create_task(trial.settle(DEAD))
     await asyncio.sleep(200)
-    assert trial.access.problems == ["AccessDenied: no"]
+    assert trial.access.problem == "AccessDenied: no"
     # A delete that works says nothing about the dead-letter queue.
     await trial.settle(RECORDED, 1)
-    assert trial.access.problems == ["AccessDenied: no"]
+    assert trial.access.problem == "AccessDenied: no"
     trial.dead_letters.on_send = agree
     assert await task is DEAD
     keeping.cancel()
-    assert trial.access.problems == []
+    assert trial.access.problem == ""
     assert trial.events["dead_letter_failed"] == 0
 
 
