@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.environment import FaultyEnvironment
 from tests.faults.kinds import OF_ENTRIES, OF_STATEMENTS, Fault
-from tests.integration.place import POLICY, stated
+from tests.integration.environment import POLICY, stated
 from tests.integration.running import until, working
 from worker import service
 from worker.aws.queue_lookup import open_queues
@@ -126,11 +126,11 @@ async def test_put_counts_only_with_a_readable_response(
         with pytest.raises(AWSUnavailableError, match="PutItem"):
             await repository.record(ACCEPTANCE)
         faulty.switch_off()
-        stored = len(await faulty.place.recorded())
+        stored = len(await faulty.environment.recorded())
         assert stored == (1 if fault is Fault.CUT_BODY else 0)
         again = await repository.record(ACCEPTANCE)
         assert again is (RecordResult.DUPLICATE if stored else RecordResult.RECORDED)
-    assert len(await faulty.place.recorded()) == 1
+    assert len(await faulty.environment.recorded()) == 1
 
 
 @pytest.mark.servers
@@ -189,7 +189,7 @@ async def test_dead_letter_reported_as_failed_is_sent_again(
         assert all_failed(await dead_letters.send([OutgoingMessage("{}")]))
         faulty.switch_off()
         assert await dead_letters.send([OutgoingMessage("{}")]) == [None]
-    bodies = [dead_letter.body for dead_letter in await faulty.place.dead()]
+    bodies = [dead_letter.body for dead_letter in await faulty.environment.dead()]
     assert bodies == ["{}"] * (2 if fault is Fault.ENTRIES_DENIED else 1)
 
 

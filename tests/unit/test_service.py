@@ -39,7 +39,7 @@ async def _world() -> World:
     world = await open_world(max_receive_count=10)
     async with world.repository() as repository:
         await repository.publish_policy(policy())
-    # Real time: a call takes no more than a blink.
+    # In real time calls must be short.
     world.faults.durations = replace(
         world.faults.durations, min_latency_seconds=0.0, max_latency_seconds=0.0005
     )
@@ -62,7 +62,7 @@ async def _until(condition: Callable[[], bool]) -> None:
 
 
 async def _serving(world: World, chosen: Settings) -> asyncio.Task[None]:
-    # The simulated session has none of a real one's type.
+    # The simulated session does not have the type of a real one.
     task = asyncio.create_task(service.serve(chosen, session=cast("Any", world.session)))
     await _until(lambda: task.done() or len(world.session.openings) >= 3)
     return task

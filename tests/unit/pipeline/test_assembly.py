@@ -117,9 +117,9 @@ async def test_messages_without_an_outcome_are_returned_after_the_drain_timeout(
     )
     await running.world.push(*bodies(20))
     await asyncio.sleep(100)
-    begun_at = now()
+    stopped_at = now()
     await running.stop()
-    assert 25 <= now() - begun_at < 26
+    assert 25 <= now() - stopped_at < 26
     assert running.figures["returned"] == 20
     state = await running.world.source.state()
     assert (state.visible, state.in_flight) == (20, 0)
@@ -177,10 +177,10 @@ async def test_unresponsive_queue_does_not_delay_the_stop_beyond_its_timeout() -
     running.world.faults.recover("sqs")
     await running.until(received=20)
     running.world.faults.break_down("sqs")
-    begun_at = now()
+    stopped_at = now()
     running.pipeline.stopping.set()
     await running.task
-    assert now() - begun_at < 30
+    assert now() - stopped_at < 30
     assert running.figures["balanced"]
     assert running.pipeline.slots.in_flight == 0
 
@@ -208,9 +208,9 @@ async def test_throttled_table_does_not_delay_the_stop() -> None:
     running.world.dynamodb.spoil_item = lambda _: "ThrottlingError"
     await running.world.push(*bodies(20))
     await asyncio.sleep(60)
-    begun_at = now()
+    stopped_at = now()
     await running.stop()
-    assert now() - begun_at < 25
+    assert now() - stopped_at < 25
     assert running.figures["returned"] == 20
     state = await running.world.source.state()
     assert (state.visible, state.in_flight) == (20, 0)
@@ -356,9 +356,9 @@ async def test_service_is_not_ready_while_access_is_denied() -> None:
         await running.until(recorded=40)
         await asyncio.sleep(20)
     assert running.pipeline.health.why_not_ready() == []
-    told = [each["event"] for each in logs]
-    assert told.count("not ready") == told.count("ready again") == 1
-    assert 8 <= told.count("AWS call failed") <= 11, "once a minute"
+    events = [each["event"] for each in logs]
+    assert events.count("not ready") == events.count("ready again") == 1
+    assert 8 <= events.count("AWS call failed") <= 11, "once a minute"
     await running.stop()
 
 
@@ -381,7 +381,7 @@ async def test_receive_rate_follows_a_throttled_table() -> None:
     assert 100 < running.figures["recorded"] < 2000
     running.world.dynamodb.spoil_item = lambda _: None
     await running.until(recorded=2000)
-    assert source.received_count == 2000, "no receive was burnt"
+    assert source.received_count == 2000, "no receive was used up"
     assert repository.write_concurrency > 4
     await running.stop()
 
@@ -393,11 +393,11 @@ async def test_cancellation_ends_immediately_and_messages_become_visible_again()
     running = RunningPipeline(await open_world(), store)
     await running.world.push(*bodies(20))
     await asyncio.sleep(100)
-    begun_at = now()
+    stopped_at = now()
     running.task.cancel()
     await asyncio.wait([running.task])
     assert running.task.cancelled()
-    assert now() - begun_at < 1
+    assert now() - stopped_at < 1
     assert running.pipeline.slots.in_flight == 0
     assert running.figures["balanced"]
     assert running.figures["held"] == 20

@@ -43,7 +43,7 @@ REAL = [
     Servers("fauxqs", "dynamodb_local", "batch", fast_calls=False),
     Servers("ministack", "ministack", "batch"),
 ]
-PLACES = [
+ENVIRONMENTS = [
     pytest.param(MOTO, id=str(MOTO)),
     *(pytest.param(each, id=str(each), marks=pytest.mark.servers) for each in REAL),
 ]
@@ -80,7 +80,7 @@ def _client(service: str, url: str) -> Any:
     return session.client(service, endpoint_url=url)
 
 
-class Place:
+class Environment:
     """Two queues and two tables of one test."""
 
     def __init__(self, sqs_url: str, dynamodb_url: str, servers: Servers) -> None:
@@ -131,22 +131,22 @@ class Place:
         name: str = self._aws["user_table_name"]
         return name
 
-    def make(self) -> None:
+    def create(self) -> None:
         """Create queues and tables, and publish the policies."""
         settings = self.settings()
-        self.dead_letter_url = self.make_queue(settings.dead_letter_queue)
-        self.queue_url = self.make_queue(settings.queue)
-        self.make_table(self.policies_name, "policy_id", "version")
-        self.make_table(self.acceptances_name, "user_id", "policy_version")
+        self.dead_letter_url = self.create_queue(settings.dead_letter_queue)
+        self.queue_url = self.create_queue(settings.queue)
+        self.create_table(self.policies_name, "policy_id", "version")
+        self.create_table(self.acceptances_name, "user_id", "policy_version")
         for version in TEXTS:
             self.publish(version)
 
-    def make_queue(self, name: str, **attributes: str) -> str:
+    def create_queue(self, name: str, **attributes: str) -> str:
         """Create a queue and return its URL."""
         url: str = self.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
         return url
 
-    def make_table(self, name: str, *key: str) -> None:
+    def create_table(self, name: str, *key: str) -> None:
         """Create a table with this key."""
         self.dynamodb.create_table(
             TableName=name,
