@@ -118,50 +118,48 @@ async def _open_pipeline(
     status: ServiceStatus, session: aioboto3.Session | None, tracing: OpenTelemetry | None
 ) -> AsyncIterator[Pipeline | None]:
     """Open and check queues and tables; yield None if a signal came first."""
-    settings, stopping = status.settings, status.stopping
-    clock = asyncio.get_running_loop().time
-    started_at = clock()
-    repository = AUPRepository(settings.aws, session)
+    stopping, started_at = status.stopping, asyncio.get_running_loop().time()
+    repository = AUPRepository(status.settings.aws, session)
     metrics = Metrics(calls=repository.calls)
     count_drops_in(metrics.events)
-    deadline = started_at + settings.give_up_seconds
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(repository)
-
-        async def open_both() -> tuple[Queue, Queue]:
-            opening = open_queues(
-                settings, calls=metrics.calls, events=metrics.events, session=session
-            )
-            return await stack.enter_async_context(opening)
-
-        async def open_and_check() -> tuple[tuple[Queue, Queue], Settings]:
-            # Queues given by name are looked up, which needs AWS as much as the checks do.
-            queues = await retry(START_RETRIES, open_both, until=deadline, on_retry=log_retry)
-            fitted = await retry(
-                START_RETRIES,
-                check,
-                settings,
-                *queues,
-                repository,
-                until=deadline,
-                on_retry=log_retry,
-            )
-            return queues, fitted
-
-        opened = await unless_stopped(stopping, open_and_check())
+    async with repository, AsyncExitStack() as stack:
+        opening = _open_and_check(stack, status.settings, repository, metrics, session)
+        opened = await unless_stopped(stopping, opening)
         if opened is None:
             yield None
             return
-        queues, fitted = opened
+        queues, settings = opened
         _tune_gc()
-        _log_started(queues, repository, clock() - started_at)
+        _log_started(queues, repository, asyncio.get_running_loop().time() - started_at)
         if tracing is not None:
             repository.trace(tracing)
         pipeline = assemble(
-            queues, repository, fitted, metrics=metrics, stopping=stopping, tracing=tracing
+            queues, repository, settings, metrics=metrics, stopping=stopping, tracing=tracing
         )
         status.begin(pipeline, lambda: repository.write_concurrency)
         yield pipeline
+
+
+async def _open_and_check(
+    stack: AsyncExitStack,
+    settings: Settings,
+    repository: AUPRepository,
+    metrics: Metrics,
+    session: aioboto3.Session | None,
+) -> tuple[tuple[Queue, Queue], Settings]:
+    """Return the queues, and the settings that fit them; retry while AWS is unavailable."""
+    deadline = asyncio.get_running_loop().time() + settings.give_up_seconds
+
+    async def open_both() -> tuple[Queue, Queue]:
+        opening = open_queues(settings, calls=metrics.calls, events=metrics.events, session=session)
+        return await stack.enter_async_context(opening)
+
+    # Queues given by name are looked up, which needs AWS as much as the checks do.
+    queues = await retry(START_RETRIES, open_both, until=deadline, on_retry=log_retry)
+    fitted = await retry(
+        START_RETRIES, check, settings, *queues, repository, until=deadline, on_retry=log_retry
+    )
+    return queues, fitted
 
 
 def _log_started(
@@ -238,14 +236,10 @@ def _summary(pipeline: Pipeline) -> dict[str, Any]:
     return {
         **metrics.accounting.figures(),
         "in_flight": pipeline.slots.in_flight,
-        "p50_ms": _milliseconds(metrics, 0.5),
-        "p99_ms": _milliseconds(metrics, 0.99),
+        "p50_ms": round(1000 * metrics.settling.quantile(0.5), 1),
+        "p99_ms": round(1000 * metrics.settling.quantile(0.99), 1),
         "not_ready": pipeline.health.why_not_ready(),
         LINES_DROPPED: metrics.events[LINES_DROPPED],
         "calls": dict(sorted(metrics.calls.items())),
         "events": dict(sorted(metrics.events.items())),
     }
-
-
-def _milliseconds(metrics: Metrics, share: float) -> float:
-    return round(1000 * metrics.settling.quantile(share), 1)

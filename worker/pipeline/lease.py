@@ -57,7 +57,9 @@ class Lease:
     @property
     def is_valid(self) -> bool:
         """Whether the lease has neither been lost nor expired."""
-        return self._leases.is_valid(self)
+        if not self.lost and asyncio.get_running_loop().time() >= self.expires_at:
+            self._leases.lose(self, "expired")
+        return not self.lost
 
     def resume(self, extended_at: float) -> None:
         """Resume extensions; the last one was requested at this time of the loop's clock."""
@@ -72,7 +74,7 @@ class Lease:
         self._leases.release(self)
         if self.extending is not None:
             await asyncio.wait([self.extending])
-        return self._leases.is_valid(self)
+        return self.is_valid
 
 
 class Leases:
@@ -117,7 +119,7 @@ class Leases:
         lease = Lease(self, message, self._now() + self.seconds)
         older = self._by_message.get(message.message_id)
         if older is not None:
-            self._lose(older, "received again while in flight")
+            self.lose(older, "received again while in flight")
         self._add(lease)
         return lease
 
@@ -133,19 +135,14 @@ class Leases:
         self._by_message[lease.message.message_id] = lease
         self._arrival.set()
 
-    def is_valid(self, lease: Lease) -> bool:
-        """Return whether a lease has neither been lost nor expired."""
-        if not lease.lost and self._now() >= lease.expires_at:
-            self._lose(lease, "expired")
-        return not lease.lost
-
     def release(self, lease: Lease) -> None:
         """Start no further extension of a lease."""
         self._held.pop(id(lease), None)
         if self._by_message.get(lease.message.message_id) is lease:
             del self._by_message[lease.message.message_id]
 
-    def _lose(self, lease: Lease, why: str) -> None:
+    def lose(self, lease: Lease, why: str) -> None:
+        """Mark a lease as lost and stop extending it."""
         if lease.lost:
             return
         lease.lost = True
@@ -214,6 +211,6 @@ class Leases:
             if id(lease) in self._held:
                 self._held.move_to_end(id(lease))
         elif isinstance(error, LeaseLostError | AWSNotFoundError | AWSRejectedError):
-            self._lose(lease, str(error))
+            self.lose(lease, str(error))
         elif self._now() >= lease.expires_at:
-            self._lose(lease, f"expired: {error}")
+            self.lose(lease, f"expired: {error}")

@@ -415,7 +415,7 @@ async def test_message_delivered_twice_at_once_gets_one_dead_letter(failures: in
         settling.settler.settle(settling.hold(receipt_handle="first"), DEAD)
     )
     await asyncio.sleep(0)  # its dead letter is being sent
-    second = settling.settler.settle(settling.hold(receipt_handle="second"), DEAD)
+    second = settling.settle(DEAD, receipt_handle="second")
     outcomes = await asyncio.gather(first, second)
     kinds = [each.kind for each in outcomes]
     if failures:
