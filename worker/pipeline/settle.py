@@ -119,7 +119,7 @@ class Settler:
             dead_at=self._state.now(),
             max_bytes=self._dead_letters.message_max_bytes,
         )
-        # Until its last receive the version may be published, and the message be recorded.
+        # Not held before its last receive if its version may still be published.
         may_hold = (
             outcome.reason is not Reason.UNKNOWN_POLICY
             or message.receive_count >= self._settings.max_attempts
@@ -189,23 +189,18 @@ class Settler:
                 await retry(
                     SETTLE_RETRIES, self._deletes.submit, lease.message, until=lease.expires_at
                 )
-            except AWSAccessError as error:
-                if valid:
+            except AWSError as error:
+                if valid and isinstance(error, AWSAccessError):
                     await self._renew(lease)
                     if await self._access_may_return(lease):
                         continue
                     await lease.stop()
-                self._not_deleted(lease, kind, error)
-            except AWSError as error:
-                self._not_deleted(lease, kind, error)
+                # On its next receive it is a duplicate or a known dead letter, and is deleted.
+                self._events["delete_failed"] += 1
+                _log.debug("delete failed", **lease.log_fields(kind), error=str(error))
             else:
                 self._events["deleted" if valid else "deleted_late"] += 1
             return
-
-    def _not_deleted(self, lease: Lease, kind: OutcomeKind, error: AWSError) -> None:
-        # When received again it is found to be recorded or dead-lettered, and is deleted then.
-        self._events["delete_failed"] += 1
-        _log.debug("delete failed", **lease.log_fields(kind), error=str(error))
 
     async def _renew(self, lease: Lease) -> None:
         """Extend and resume a lease whose message could not be deleted."""
