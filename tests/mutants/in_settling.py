@@ -389,8 +389,8 @@ _LIMITS: Final = (
     Mutant(
         "any sent dead letter makes the service ready again",
         "worker/pipeline/unsent.py",
-        "            if isinstance(unsent.error, AWSRejectedError)\n",
-        "            if not unsent\n",
+        "            if isinstance(error, AWSRejectedError)\n",
+        "            if not error\n",
         _SETTLE_TESTS,
     ),
     Mutant(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from typing import Final
@@ -14,12 +14,11 @@ import structlog
 from worker.domain.message import BATCH_MAX_ENTRIES, ReceivedMessage
 from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSError, AWSNotFoundError, AWSRejectedError, LeaseLostError
+from worker.pipeline.access_watch import BatchCall
 
 _log: Final = structlog.get_logger()
 # After a failed extension; a twentieth of a shorter lease.
 EXTEND_RETRY_SECONDS: Final = 1.0
-
-Extend = Callable[[Sequence[tuple[ReceivedMessage, float]]], Awaitable[Sequence[AWSError | None]]]
 
 
 @dataclass(eq=False, slots=True)
@@ -92,7 +91,7 @@ class Leases:
 
     def __init__(
         self,
-        extend: Extend,
+        extend: BatchCall[tuple[ReceivedMessage, float]],
         visibility_timeout_seconds: float,
         *,
         concurrency: int = 8,
