@@ -182,21 +182,21 @@ class Environment:
                 {"Id": str(index), "MessageBody": body, "MessageAttributes": attributes or {}}
                 for index, body in enumerate(bodies[start : start + 10])
             ]
-            answer = await asyncio.to_thread(
+            response = await asyncio.to_thread(
                 self.sqs.send_message_batch, QueueUrl=self.queue_url, Entries=entries
             )
-            assert not answer.get("Failed")
+            assert not response.get("Failed")
 
     async def recorded(self) -> list[dict[str, Any]]:
         """Return all recorded acceptances."""
         found: list[dict[str, Any]] = []
         request: dict[str, Any] = {"TableName": self.acceptances_name, "ConsistentRead": True}
         while True:
-            answer = await asyncio.to_thread(self.dynamodb.scan, **request)
-            found += answer["Items"]
-            if "LastEvaluatedKey" not in answer:
+            response = await asyncio.to_thread(self.dynamodb.scan, **request)
+            found += response["Items"]
+            if "LastEvaluatedKey" not in response:
                 return found
-            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+            request["ExclusiveStartKey"] = response["LastEvaluatedKey"]
 
     async def dead(self) -> list[Dead]:
         """Return all dead letters and make them visible again."""
@@ -216,22 +216,22 @@ class Environment:
 
     def _count(self) -> tuple[int, int]:
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        answer = self.sqs.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=names)
-        visible, in_flight = (int(answer["Attributes"][name]) for name in names)
+        response = self.sqs.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=names)
+        visible, in_flight = (int(response["Attributes"][name]) for name in names)
         return visible, in_flight
 
     def _receive_all(self, url: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         while True:
-            answer = self.sqs.receive_message(
+            response = self.sqs.receive_message(
                 QueueUrl=url,
                 MaxNumberOfMessages=10,
                 VisibilityTimeout=600,
                 MessageAttributeNames=["All"],
             )
-            if not answer.get("Messages"):
+            if not response.get("Messages"):
                 return found
-            found += answer["Messages"]
+            found += response["Messages"]
 
 
 def stated(number: int, **changes: Any) -> dict[str, Any]:

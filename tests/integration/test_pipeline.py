@@ -330,7 +330,7 @@ async def test_connections_stay_within_the_configured_pools(environment: Environ
             await feed(environment, pipeline, bodies)
         assert 1 <= sqs.most_open <= 3 + 4 * 1
         assert 1 <= dynamodb.most_open <= 2 * 2 + 4
-        if environment.servers.sqs != "moto":  # which closes a connection after every answer
+        if environment.servers.sqs != "moto":  # which closes a connection after every response
             assert sqs.opened_count <= 3 + 4 * 1
             assert dynamodb.opened_count <= 2 * 2 + 4
     assert len(await environment.recorded()) == 60

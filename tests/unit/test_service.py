@@ -208,11 +208,11 @@ async def test_endpoints_respond_during_the_drain_and_close_after_it(
 async def _readiness(port: int) -> int:
     async with (
         aiohttp.ClientSession() as session,
-        session.get(f"http://127.0.0.1:{port}/readyz") as answer,
+        session.get(f"http://127.0.0.1:{port}/readyz") as response,
     ):
-        report = await answer.json()
-        assert report["ready"] is (answer.status == 200)
-        return answer.status
+        report = await response.json()
+        assert report["ready"] is (response.status == 200)
+        return response.status
 
 
 async def test_failed_background_task_is_logged_and_ignored(

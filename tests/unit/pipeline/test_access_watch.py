@@ -189,13 +189,13 @@ async def test_denied_operation_without_calls_is_probed_until_it_gives_up() -> N
     watch.task.cancel()
 
 
-@pytest.mark.parametrize("answer", [None, LeaseLostError("no such handle")])
+@pytest.mark.parametrize("result", [None, LeaseLostError("no such handle")])
 @simulated
-async def test_successful_probe_resumes_receiving(answer: AWSError | None) -> None:
+async def test_successful_probe_resumes_receiving(result: AWSError | None) -> None:
     watch = _Probed(DENIED)
     watch.access.failed(DELETE, DENIED)
     await asyncio.sleep(100)
-    watch.error = answer
+    watch.error = result
     await watch.access.wait_for_change(1000)
     assert asyncio.get_running_loop().time() <= 111
     assert not watch.access.stops_receiving
