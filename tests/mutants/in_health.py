@@ -72,7 +72,7 @@ _PROGRESS: Final = (
         _ASSEMBLY,
         'self.state.give_up(GaveUpError("; ".join(reasons)))',
         "pass",
-        _ASSEMBLY_TESTS,
+        (*_ASSEMBLY_TESTS, "-k", "lack_of_progress"),
     ),
     Mutant(
         "an idle queue counts as missing progress",
@@ -86,7 +86,7 @@ _PROGRESS: Final = (
         _RECORD,
         "            self._state.progressed()\n",
         "",
-        _ASSEMBLY_TESTS,
+        (*_ASSEMBLY_TESTS, "-k", "idle_queue"),
     ),
     Mutant(
         "a leaked slot is not detected",
@@ -107,7 +107,7 @@ _PROGRESS: Final = (
         _ASSEMBLY,
         '_log.warning("not ready", why=reasons)',
         "pass",
-        _ASSEMBLY_TESTS,
+        (*_ASSEMBLY_TESTS, "-k", "not_ready"),
     ),
     Mutant(
         "every poller calls AWS during an outage",

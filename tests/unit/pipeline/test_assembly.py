@@ -325,11 +325,11 @@ async def test_idle_queue_or_long_outage_does_not_end_the_run() -> None:
 
 @simulated
 async def test_leaked_slot_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    given_back = Slot.release
+    release = Slot.release
 
     def leak(slot: Slot) -> None:
         if running.figures["recorded"] != 7:
-            given_back(slot)
+            release(slot)
 
     monkeypatch.setattr(Slot, "release", leak)
     running = await start()
