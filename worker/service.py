@@ -70,32 +70,28 @@ async def serve(
                 watchdog,
                 background_tasks(status),
                 traced(_log_tracing_problem) as tracing,
-                _open_pipeline(settings, stopping, session, status, tracing) as pipeline,
+                _open_pipeline(status, session, tracing) as pipeline,
             ):
                 if pipeline is not None:
-                    await _run(pipeline, settings, background, embedded_metrics(status))
+                    await _run(pipeline, background, embedded_metrics(status))
                     drained = True
         except asyncio.CancelledError:
             # The second signal came before the first message or after the last one.
-            task = asyncio.current_task()
-            if not stopping.is_set() or task is None or task.uncancel():
+            if not _is_second_signal(stopping):
                 raise
             if not drained:
                 raise GaveUpError("stopped immediately: no messages were in flight") from None
 
 
-async def _run(
-    pipeline: Pipeline, settings: Settings, background: Background | None, emf: EMF | None
-) -> None:
-    loop = asyncio.get_running_loop()
-    tasks = [loop.create_task(_log_summaries(pipeline, settings.summary_seconds, emf))]
+async def _run(pipeline: Pipeline, background: Background | None, emf: EMF | None) -> None:
+    settings = pipeline.state.settings
+    tasks = [asyncio.create_task(_log_summaries(pipeline, settings.summary_seconds, emf))]
     if background is not None:
-        tasks.append(loop.create_task(background(pipeline)))
+        tasks.append(asyncio.create_task(background(pipeline)))
     try:
         await pipeline.run()
     except asyncio.CancelledError:
-        current = asyncio.current_task()
-        if not pipeline.stopping.is_set() or current is None or current.uncancel():
+        if not _is_second_signal(pipeline.stopping):
             raise
         raise GaveUpError(
             f"stopped immediately: {pipeline.metrics.accounting.held} messages in flight become "
@@ -110,55 +106,59 @@ async def _run(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _is_second_signal(stopping: asyncio.Event) -> bool:
+    """Return whether the second signal cancelled the current task, and undo that."""
+    task = asyncio.current_task()
+    return stopping.is_set() and task is not None and not task.uncancel()
+
+
 @asynccontextmanager
 async def _open_pipeline(
-    settings: Settings,
-    stopping: asyncio.Event,
-    session: aioboto3.Session | None,
-    status: ServiceStatus | None = None,
-    tracing: OpenTelemetry | None = None,
+    status: ServiceStatus, session: aioboto3.Session | None, tracing: OpenTelemetry | None
 ) -> AsyncIterator[Pipeline | None]:
     """Open and check queues and tables; yield None if a signal came first."""
-    clock = asyncio.get_running_loop().time
-    started_at = clock()
-    repository = AUPRepository(settings.aws, session)
+    stopping, started_at = status.stopping, asyncio.get_running_loop().time()
+    repository = AUPRepository(status.settings.aws, session)
     metrics = Metrics(calls=repository.calls)
     count_drops_in(metrics.events)
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(repository)
-
-        async def open_both() -> tuple[Queue, Queue]:
-            opening = open_queues(
-                settings, calls=metrics.calls, events=metrics.events, session=session
-            )
-            return await stack.enter_async_context(opening)
-
-        deadline = started_at + settings.give_up_seconds
-        # Queues given by name are looked up, which needs AWS as much as the checks do.
-        opening = retry(START_RETRIES, open_both, until=deadline, on_retry=log_retry)
-        queues = await unless_stopped(stopping, opening)
-        if queues is None:
+    async with repository, AsyncExitStack() as stack:
+        opening = _open_and_check(stack, status.settings, repository, metrics, session)
+        opened = await unless_stopped(stopping, opening)
+        if opened is None:
             yield None
             return
-        checking = retry(
-            START_RETRIES, check, settings, *queues, repository, until=deadline, on_retry=log_retry
-        )
-        fitted = await unless_stopped(stopping, checking)
-        if fitted is None:
-            yield None
-            return
+        queues, settings = opened
         _tune_gc()
-        _log_started(queues, repository, clock() - started_at)
+        _log_started(queues, repository, asyncio.get_running_loop().time() - started_at)
         if tracing is not None:
             repository.trace(tracing)
         pipeline = assemble(
-            queues, repository, fitted, metrics=metrics, stopping=stopping, tracing=tracing
+            queues, repository, settings, metrics=metrics, stopping=stopping, tracing=tracing
         )
-        if status is not None:
-            status.begin(
-                metrics, pipeline.slots, pipeline.health, lambda: repository.write_concurrency
-            )
+        status.begin(pipeline.state, lambda: repository.write_concurrency)
         yield pipeline
+
+
+async def _open_and_check(
+    stack: AsyncExitStack,
+    settings: Settings,
+    repository: AUPRepository,
+    metrics: Metrics,
+    session: aioboto3.Session | None,
+) -> tuple[tuple[Queue, Queue], Settings]:
+    """Return the queues, and the settings that fit them; retry while AWS is unavailable."""
+    deadline = asyncio.get_running_loop().time() + settings.give_up_seconds
+
+    async def open_both() -> tuple[Queue, Queue]:
+        opening = open_queues(settings, calls=metrics.calls, events=metrics.events, session=session)
+        return await stack.enter_async_context(opening)
+
+    # Queues given by name are looked up, which needs AWS as much as the checks do.
+    queues = await retry(START_RETRIES, open_both, until=deadline, on_retry=log_retry)
+    fitted = await retry(
+        START_RETRIES, check, settings, *queues, repository, until=deadline, on_retry=log_retry
+    )
+    return queues, fitted
 
 
 def _log_started(
@@ -235,14 +235,10 @@ def _summary(pipeline: Pipeline) -> dict[str, Any]:
     return {
         **metrics.accounting.figures(),
         "in_flight": pipeline.slots.in_flight,
-        "p50_ms": _milliseconds(metrics, 0.5),
-        "p99_ms": _milliseconds(metrics, 0.99),
+        "p50_ms": round(1000 * metrics.settling.quantile(0.5), 1),
+        "p99_ms": round(1000 * metrics.settling.quantile(0.99), 1),
         "not_ready": pipeline.health.why_not_ready(),
         LINES_DROPPED: metrics.events[LINES_DROPPED],
         "calls": dict(sorted(metrics.calls.items())),
         "events": dict(sorted(metrics.events.items())),
     }
-
-
-def _milliseconds(metrics: Metrics, share: float) -> float:
-    return round(1000 * metrics.settling.quantile(share), 1)

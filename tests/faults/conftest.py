@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.environment import FaultyEnvironment
 from tests.faults.proxy import fault_proxy
-from tests.integration.place import MOTO, Place, Servers
+from tests.integration.environment import MOTO, Environment, Servers
 from tests.servers.launch import dynamodb_local, fauxqs, moto_in_process
 
 SEED = 20_261
@@ -23,13 +23,13 @@ def moto_url() -> Iterator[str]:
 @pytest.fixture
 async def faulty(moto_url: str) -> AsyncIterator[FaultyEnvironment]:
     """Yield an environment on moto that writes items one by one."""
-    place = Place(moto_url, moto_url, MOTO)
-    place.make()
+    environment = Environment(moto_url, moto_url, MOTO)
+    environment.create()
     async with (
         fault_proxy(moto_url, SEED) as queues,
         fault_proxy(moto_url, SEED + 1) as tables,
     ):
-        yield FaultyEnvironment(place, queues, tables)
+        yield FaultyEnvironment(environment, queues, tables)
 
 
 @pytest.fixture(scope="session")
@@ -41,8 +41,8 @@ def real_urls() -> Iterator[tuple[str, str]]:
 @pytest.fixture
 async def faulty_batches(real_urls: tuple[str, str]) -> AsyncIterator[FaultyEnvironment]:
     """Yield an environment on real servers that writes 25 items per call."""
-    place = Place(*real_urls, Servers("fauxqs", "dynamodb_local", "batch"))
-    place.make()
+    environment = Environment(*real_urls, Servers("fauxqs", "dynamodb_local", "batch"))
+    environment.create()
     sqs, dynamodb = real_urls
     async with fault_proxy(sqs, SEED) as queues, fault_proxy(dynamodb, SEED + 1) as tables:
-        yield FaultyEnvironment(place, queues, tables)
+        yield FaultyEnvironment(environment, queues, tables)

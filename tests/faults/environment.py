@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.faults.kinds import Fault
 from tests.faults.proxy import FaultProxy
-from tests.integration.place import Place, good, sha256, stated
+from tests.integration.environment import Environment, good, sha256, stated
 from tests.integration.running import ended, until
 from worker.domain.outcome import OutcomeKind
 from worker.pipeline.assembly import Pipeline
@@ -31,13 +31,13 @@ class FaultyEnvironment:
     """Environment with a proxy in front of each service.
 
     Attributes:
-        place: The environment itself, without faults.
+        environment: The environment itself, without faults.
         queues: Proxy in front of SQS.
         tables: Proxy in front of DynamoDB.
         sent: Bodies of all messages sent.
     """
 
-    place: Place
+    environment: Environment
     queues: FaultProxy
     tables: FaultProxy
     sent: list[str] = field(default_factory=list)
@@ -57,7 +57,7 @@ class FaultyEnvironment:
             "stop_timeout_seconds": 8.0,
             **changes,
         }
-        return self.place.settings(aws, **values)
+        return self.environment.settings(aws, **values)
 
     def switch_on(self, chances: Mapping[Fault, float], *operations: str) -> None:
         """Inject faults into calls to both services."""
@@ -76,7 +76,7 @@ class FaultyEnvironment:
     async def send(self, bodies: list[str]) -> None:
         """Send messages directly, not through the proxy."""
         self.sent += bodies
-        await self.place.send(bodies)
+        await self.environment.send(bodies)
 
     async def send_some_of_every_kind(self) -> None:
         """Send acceptances, some of them twice, and messages that cannot be recorded."""
@@ -89,15 +89,16 @@ class FaultyEnvironment:
         await until(self._is_empty)
 
     async def _is_empty(self) -> bool:
-        return await self.place.waiting() == (0, 0)
+        return await self.environment.waiting() == (0, 0)
 
     async def assert_each_message_settled_once(self, pipeline: Pipeline) -> None:
         """Check every message against what an independent reader finds."""
-        items = await self.place.recorded()
+        items = await self.environment.recorded()
         assert Counter(item["user_id"] for item in items) == {f"user-{n}": 1 for n in range(GOOD)}
         assert {json.dumps(stated(int(item["event_id"][6:]))) for item in items} <= set(self.sent)
         reasons = {
-            dead_letter.body: dead_letter.note["reason"] for dead_letter in await self.place.dead()
+            dead_letter.body: dead_letter.note["reason"]
+            for dead_letter in await self.environment.dead()
         }
         assert reasons == HOPELESS
         assert pipeline.metrics.accounting.is_balanced

@@ -10,15 +10,17 @@ import pytest
 
 from tests.faults.environment import FaultyEnvironment
 from tests.faults.kinds import OF_ENTRIES, OF_STATEMENTS, Fault
-from tests.integration.place import POLICY, stated
+from tests.integration.environment import POLICY, stated
 from tests.integration.running import until, working
 from worker import service
 from worker.aws.sqs import open_queues
 from worker.domain.acceptance import Acceptance
 from worker.domain.message import OutgoingMessage, ReceivedMessage
 from worker.errors import AWSError, AWSThrottledError, AWSUnavailableError
+from worker.observability.service_status import ServiceStatus
 from worker.pipeline.assembly import Pipeline
 from worker.repository import AUPRepository, RecordResult
+from worker.runtime.loop_watchdog import EventLoopWatchdog
 
 OF_CALLS = [fault for fault in Fault if fault not in OF_ENTRIES | OF_STATEMENTS]
 STALLS = {Fault.STALLED_BEFORE, Fault.STALLED_AFTER}
@@ -124,11 +126,11 @@ async def test_put_counts_only_with_a_readable_response(
         with pytest.raises(AWSUnavailableError, match="PutItem"):
             await repository.record(ACCEPTANCE)
         faulty.switch_off()
-        stored = len(await faulty.place.recorded())
+        stored = len(await faulty.environment.recorded())
         assert stored == (1 if fault is Fault.CUT_BODY else 0)
         again = await repository.record(ACCEPTANCE)
         assert again is (RecordResult.DUPLICATE if stored else RecordResult.RECORDED)
-    assert len(await faulty.place.recorded()) == 1
+    assert len(await faulty.environment.recorded()) == 1
 
 
 @pytest.mark.servers
@@ -187,12 +189,14 @@ async def test_dead_letter_reported_as_failed_is_sent_again(
         assert all_failed(await dead_letters.send([OutgoingMessage("{}")]))
         faulty.switch_off()
         assert await dead_letters.send([OutgoingMessage("{}")]) == [None]
-    bodies = [dead_letter.body for dead_letter in await faulty.place.dead()]
+    bodies = [dead_letter.body for dead_letter in await faulty.environment.dead()]
     assert bodies == ["{}"] * (2 if fault is Fault.ENTRIES_DENIED else 1)
 
 
 async def first_pipeline(faulty: FaultyEnvironment, stopping: asyncio.Event) -> Pipeline | None:
-    async with service._open_pipeline(faulty.settings(), stopping, None) as pipeline:
+    clock = asyncio.get_running_loop().time
+    status = ServiceStatus(faulty.settings(), stopping, EventLoopWatchdog(60), clock)
+    async with service._open_pipeline(status, None, None) as pipeline:
         return pipeline
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +11,6 @@ from tests.unit.fakes import (
     FakeAcceptanceStore,
     acceptance,
     aws_settings,
-    clock,
     policy,
     received_message,
     service_state,
@@ -53,7 +51,7 @@ async def _recorded(result: RecordResult | AWSError, **changes: Any) -> Outcome:
     store = FakeAcceptanceStore(policy(version))
     store.results = [result] * 1000
     state = service_state()
-    recorder = Recorder(store, settings(), state, clock, Counter())
+    recorder = Recorder(store, state)
     if changes.pop("stop", False):
         state.stopping.set()
     return await recorder.record(

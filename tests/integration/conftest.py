@@ -7,7 +7,7 @@ import ssl
 import pytest
 
 from tests.contract.running import RunningServers, running_servers
-from tests.integration.place import PLACES, Place, Servers
+from tests.integration.environment import ENVIRONMENTS, Environment, Servers
 
 
 @pytest.fixture(scope="session")
@@ -21,9 +21,9 @@ def _no_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda *_, **__: None)
 
 
-@pytest.fixture(params=PLACES)
-def place(request: pytest.FixtureRequest, servers: RunningServers) -> Place:
+@pytest.fixture(params=ENVIRONMENTS)
+def environment(request: pytest.FixtureRequest, servers: RunningServers) -> Environment:
     chosen: Servers = request.param
-    place = Place(servers.url(chosen.sqs), servers.url(chosen.dynamodb), chosen)
-    place.make()
-    return place
+    environment = Environment(servers.url(chosen.sqs), servers.url(chosen.dynamodb), chosen)
+    environment.create()
+    return environment

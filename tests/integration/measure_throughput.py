@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 
-from tests.integration.place import REAL, Place, Servers, good
+from tests.integration.environment import REAL, Environment, Servers, good
 from tests.integration.running import ended, until, working
 from tests.servers import launch
 from worker.aws.sqs import open_queues
@@ -45,13 +45,13 @@ def main() -> None:
         urls = {
             name: stack.enter_context(_LAUNCHES[name]()) for name in {servers.sqs, servers.dynamodb}
         }
-        place = Place(urls[servers.sqs], urls[servers.dynamodb], servers)
-        place.make()
-        asyncio.run(_measure(place, options.count))
+        environment = Environment(urls[servers.sqs], urls[servers.dynamodb], servers)
+        environment.create()
+        asyncio.run(_measure(environment, options.count))
 
 
-async def _measure(place: Place, count: int) -> None:
-    settings = place.settings(wait_seconds=1)
+async def _measure(environment: Environment, count: int) -> None:
+    settings = environment.settings(wait_seconds=1)
     await _fill(settings, count)
     began_at = time.perf_counter()
     cpu_began_at = time.process_time()

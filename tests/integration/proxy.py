@@ -29,12 +29,12 @@ class Proxy:
         self.is_broken = False
 
     def break_down(self) -> None:
-        """Cut every connection and refuse new ones until `mend`."""
+        """Cut every connection and refuse new ones until `restore`."""
         self.is_broken = True
         for writer in self._writers:
             writer.transport.abort()
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         """Accept connections again."""
         self.is_broken = False
 

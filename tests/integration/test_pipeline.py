@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import inspect
 import json
 from collections import Counter
 from typing import Any
 
 import pytest
 
-from tests.integration.place import FORGOTTEN, POLICY, Place, good, now, sha256, stated
+from tests.integration.environment import FORGOTTEN, POLICY, Environment, good, now, sha256, stated
 from tests.integration.proxy import proxy_to
 from tests.integration.running import HoldingStore, ended, until, working
 from worker.aws.sqs import open_queues
@@ -91,27 +92,29 @@ def hopeless() -> dict[str, str]:
     }
 
 
-async def feed(place: Place, pipeline: Pipeline, bodies: list[str], already: int = 0) -> int:
+async def feed(
+    environment: Environment, pipeline: Pipeline, bodies: list[str], already: int = 0
+) -> int:
     """Send messages while the pipeline runs; return how many were settled at the end."""
     for start in range(0, len(bodies), 20):
-        await place.send(bodies[start : start + 20])
+        await environment.send(bodies[start : start + 20])
         sent = already + min(start + 20, len(bodies))
         await until(lambda sent=sent: sent - ended(pipeline) <= BACKLOG_MAX)  # type: ignore[misc] # bound now
     await until(lambda: ended(pipeline) >= already + len(bodies))
     return already + len(bodies)
 
 
-async def test_every_kind_of_message_has_its_outcome(place: Place) -> None:
+async def test_every_kind_of_message_has_its_outcome(environment: Environment) -> None:
     bodies = good_of_every_kind()
     doubled = bodies[:30]
     dead = hopeless()
     forged = [json.dumps(stated(number, channel="forged")) for number in range(10)]
-    async with working(place.settings()) as pipeline:
-        sent = await feed(place, pipeline, [*bodies, *doubled, *dead])
-        sent = await feed(place, pipeline, forged, sent)
-    assert await place.waiting() == (0, 0)
+    async with working(environment.settings()) as pipeline:
+        sent = await feed(environment, pipeline, [*bodies, *doubled, *dead])
+        sent = await feed(environment, pipeline, forged, sent)
+    assert await environment.waiting() == (0, 0)
 
-    items = await place.recorded()
+    items = await environment.recorded()
     assert Counter(item["user_id"] for item in items) == {f"user-{n}": 1 for n in range(200)}
     for item in items:
         assert verify(item) == []
@@ -124,7 +127,7 @@ async def test_every_kind_of_message_has_its_outcome(place: Place) -> None:
         assert known.items() <= item.items()
         assert ("extra" in item) == (180 <= number < 190)
 
-    letters = await place.dead()
+    letters = await environment.dead()
     expected = dead | dict.fromkeys(forged, "conflict")
     assert Counter(each.body for each in letters) == dict.fromkeys(expected, 1)
     assert {each.body: each.note["reason"] for each in letters} == expected
@@ -140,7 +143,7 @@ async def test_every_kind_of_message_has_its_outcome(place: Place) -> None:
 
 
 async def test_dead_letter_is_byte_for_byte_the_original_with_its_attributes(
-    place: Place,
+    environment: Environment,
 ) -> None:
     attributes = {
         "tenant": {"DataType": "String", "StringValue": "é"},
@@ -148,10 +151,10 @@ async def test_dead_letter_is_byte_for_byte_the_original_with_its_attributes(
         "binary": {"DataType": "Binary", "BinaryValue": b"\x00\xff"},
     }
     body = ' {"é":\t"日本語",\r\n "event_id": 1 '
-    async with working(place.settings()) as pipeline:
-        await place.send([body], attributes)
+    async with working(environment.settings()) as pipeline:
+        await environment.send([body], attributes)
         await until(lambda: ended(pipeline) == 1)
-    (letter,) = await place.dead()
+    (letter,) = await environment.dead()
     assert letter.body == body
     note = letter.note
     assert {**letter.attributes, "aup.dead_letter": None} == attributes | {"aup.dead_letter": None}
@@ -159,48 +162,48 @@ async def test_dead_letter_is_byte_for_byte_the_original_with_its_attributes(
 
 
 async def test_dead_letter_of_an_unknown_version_is_recorded_after_publication_and_replay(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bodies = [json.dumps(stated(number, version=FORGOTTEN)) for number in range(25)]
-    settings = place.settings()
+    settings = environment.settings()
     async with working(settings) as pipeline:
-        await feed(place, pipeline, [*bodies, "not JSON"])
+        await feed(environment, pipeline, [*bodies, "not JSON"])
     assert pipeline.metrics.accounting.dead_by_reason == {"unknown_policy": 25, "malformed": 1}
-    assert await place.recorded() == []
+    assert await environment.recorded() == []
 
-    place.publish(FORGOTTEN)
+    environment.publish(FORGOTTEN)
     monkeypatch.setattr(walk_module, "_POLL_SECONDS", 0)
     async with open_queues(settings) as (source, dead_letters), working(settings) as pipeline:
         figures = await replay(source, dead_letters, DeadLetterFilter(reasons=["unknown_policy"]))
         assert (figures.matched, figures.replayed) == (25, 25)
         await until(lambda: ended(pipeline) == 25)
     assert pipeline.metrics.accounting.by_kind == {OutcomeKind.RECORDED: 25}
-    items = await place.recorded()
+    items = await environment.recorded()
     assert {item["user_id"] for item in items} == {f"user-{n}" for n in range(25)}
     assert [verify(item) for item in items] == [[]] * 25
-    assert [each.body for each in await place.dead()] == ["not JSON"]
-    assert await place.waiting() == (0, 0)
+    assert [each.body for each in await environment.dead()] == ["not JSON"]
+    assert await environment.waiting() == (0, 0)
 
 
-async def test_version_published_in_time_is_recorded(place: Place) -> None:
-    settings = place.settings(
+async def test_version_published_in_time_is_recorded(environment: Environment) -> None:
+    settings = environment.settings(
         aws={"policy_absence_seconds": 0.1}, unknown_policy_seconds=60.0, max_attempts=1000
     )
     async with working(settings) as pipeline:
-        await place.send([json.dumps(stated(1, version=FORGOTTEN))])
+        await environment.send([json.dumps(stated(1, version=FORGOTTEN))])
         await until(lambda: pipeline.metrics.events["unknown_policy_waits"] >= 2)
-        await asyncio.to_thread(place.publish, FORGOTTEN)
+        await asyncio.to_thread(environment.publish, FORGOTTEN)
         await until(lambda: ended(pipeline) == 1)
     assert pipeline.metrics.accounting.by_kind[OutcomeKind.RECORDED] == 1
-    assert len(await place.recorded()) == 1
-    assert await place.dead() == []
+    assert len(await environment.recorded()) == 1
+    assert await environment.dead() == []
 
 
-async def test_policy_is_read_once_for_a_hundred_acceptances(place: Place) -> None:
+async def test_policy_is_read_once_for_a_hundred_acceptances(environment: Environment) -> None:
     reads: list[tuple[str, ...]] = []
 
     def note_reads(repository: AUPRepository) -> AUPRepository:
-        # Among the calls they could not be told from a look-up after a write whose answer was lost.
+        # Among the calls, a look-up after a write whose response was lost would look the same.
         repository.check_owner()  # creates the cache
         cache = repository._policies._cache
         read = cache._read
@@ -212,26 +215,26 @@ async def test_policy_is_read_once_for_a_hundred_acceptances(place: Place) -> No
         cache._read = noted
         return repository
 
-    async with working(place.settings(), note_reads) as pipeline:
-        await feed(place, pipeline, good(100))
+    async with working(environment.settings(), note_reads) as pipeline:
+        await feed(environment, pipeline, good(100))
     assert reads == [(POLICY, "2026-01")]
     assert pipeline.metrics.accounting.by_kind == {OutcomeKind.RECORDED: 100}
 
 
-async def test_lease_is_extended_beyond_the_visibility_timeout(place: Place) -> None:
+async def test_lease_is_extended_beyond_the_visibility_timeout(environment: Environment) -> None:
     holding: list[HoldingStore] = []
 
     def hold(repository: Any) -> HoldingStore:
         holding.append(HoldingStore(repository))
         return holding[0]
 
-    settings = place.settings(visibility_timeout_seconds=2, wait_seconds=1)
+    settings = environment.settings(visibility_timeout_seconds=2, wait_seconds=1)
     async with working(settings, hold) as pipeline:
-        await place.send(good(12))
+        await environment.send(good(12))
         await until(lambda: holding[0].waiting == 12)
         # Extended after each second of the two: three times is beyond the first visibility.
         await until(lambda: pipeline.metrics.events["lease_extended"] >= 3 * 12)
-        assert await place.waiting() == (0, 12)
+        assert await environment.waiting() == (0, 12)
         holding[0].released.set()
         await until(lambda: ended(pipeline) == 12)
     assert pipeline.metrics.accounting.received == 12
@@ -244,7 +247,7 @@ async def test_lease_is_extended_beyond_the_visibility_timeout(place: Place) -> 
 
 
 async def test_drain_returns_unfinished_messages_for_the_next_worker(
-    place: Place,
+    environment: Environment,
 ) -> None:
     holding: list[HoldingStore] = []
 
@@ -252,67 +255,69 @@ async def test_drain_returns_unfinished_messages_for_the_next_worker(
         holding.append(HoldingStore(repository))
         return holding[0]
 
-    settings = place.settings(
+    settings = environment.settings(
         drain_timeout_seconds=1.1, visibility_timeout_seconds=600, wait_seconds=1
     )
     async with working(settings, hold) as first:
-        await place.send(good(15))
+        await environment.send(good(15))
         await until(lambda: holding[0].waiting == 15)
     assert first.metrics.accounting.by_kind == {OutcomeKind.RETURNED: 15}
-    assert await place.waiting() == (15, 0)
-    assert await place.recorded() == []
+    assert await environment.waiting() == (15, 0)
+    assert await environment.recorded() == []
     async with working(settings) as second:
         await until(lambda: ended(second) == 15)
     assert second.metrics.accounting.by_kind == {OutcomeKind.RECORDED: 15}
-    assert len(await place.recorded()) == 15
+    assert len(await environment.recorded()) == 15
 
 
 async def test_drain_completes_messages_in_flight_and_leaves_the_rest(
-    place: Place,
+    environment: Environment,
 ) -> None:
     bodies = good(60)
-    async with working(place.settings(slots=20)) as pipeline:
-        await place.send(bodies)
+    async with working(environment.settings(slots=20)) as pipeline:
+        await environment.send(bodies)
         await until(lambda: ended(pipeline) >= 1)
     ended_by_first = ended(pipeline)
-    visible, in_flight = await place.waiting()
+    visible, in_flight = await environment.waiting()
     assert (visible, in_flight) == (60 - ended_by_first, 0)
-    assert len(await place.recorded()) == ended_by_first
-    async with working(place.settings()) as pipeline:
+    assert len(await environment.recorded()) == ended_by_first
+    async with working(environment.settings()) as pipeline:
         await until(lambda: ended(pipeline) == 60 - ended_by_first)
-    assert len(await place.recorded()) == 60
-    assert await place.waiting() == (0, 0)
+    assert len(await environment.recorded()) == 60
+    assert await environment.waiting() == (0, 0)
 
 
-async def test_two_workers_share_a_queue_and_record_everything_once(place: Place) -> None:
+async def test_two_workers_share_a_queue_and_record_everything_once(
+    environment: Environment,
+) -> None:
     bodies = good(60)
-    settings = place.settings()
+    settings = environment.settings()
     async with working(settings) as pipeline, open_queues(settings) as (source, dead_letters):
         repository: Any = _store(pipeline)
         other = assemble((source, dead_letters), repository, settings, metrics=Metrics())
         running = asyncio.create_task(other.run())
         for start in range(0, 60, 20):
-            await place.send(bodies[start : start + 20])
+            await environment.send(bodies[start : start + 20])
         await until(lambda: ended(pipeline) + ended(other) >= 60)
         other.stopping.set()
         await running
     assert other.metrics.accounting.is_balanced
     assert other.metrics.accounting.held == 0
-    assert Counter(item["user_id"] for item in await place.recorded()) == {
+    assert Counter(item["user_id"] for item in await environment.recorded()) == {
         f"user-{n}": 1 for n in range(60)
     }
-    assert await place.waiting() == (0, 0)
+    assert await environment.waiting() == (0, 0)
 
 
-async def test_connections_stay_within_the_configured_pools(place: Place) -> None:
-    aws = place.settings().aws
+async def test_connections_stay_within_the_configured_pools(environment: Environment) -> None:
+    aws = environment.settings().aws
     assert aws.sqs_endpoint_url
     assert aws.dynamodb_endpoint_url
     async with (
         proxy_to(aws.sqs_endpoint_url) as sqs,
         proxy_to(aws.dynamodb_endpoint_url) as dynamodb,
     ):
-        settings = place.settings(
+        settings = environment.settings(
             aws={
                 "sqs_endpoint_url": sqs.url,
                 "dynamodb_endpoint_url": dynamodb.url,
@@ -323,32 +328,32 @@ async def test_connections_stay_within_the_configured_pools(place: Place) -> Non
         )
         bodies = [*good(60), *good(10), *(f"bad {n}" for n in range(10))]
         async with working(settings) as pipeline:
-            await feed(place, pipeline, bodies)
+            await feed(environment, pipeline, bodies)
         assert 1 <= sqs.most_open <= 3 + 4 * 1
         assert 1 <= dynamodb.most_open <= 2 * 2 + 4
-        if place.servers.sqs != "moto":  # which closes a connection after every answer
+        if environment.servers.sqs != "moto":  # which closes a connection after every response
             assert sqs.opened_count <= 3 + 4 * 1
             assert dynamodb.opened_count <= 2 * 2 + 4
-    assert len(await place.recorded()) == 60
+    assert len(await environment.recorded()) == 60
 
 
 async def test_messages_held_while_the_table_is_unreachable_are_recorded_later(
-    place: Place,
+    environment: Environment,
 ) -> None:
-    aws = place.settings().aws
+    aws = environment.settings().aws
     assert aws.dynamodb_endpoint_url
     async with proxy_to(aws.dynamodb_endpoint_url) as dynamodb:
-        settings = place.settings(
+        settings = environment.settings(
             aws={"dynamodb_endpoint_url": dynamodb.url, "write_attempts": 1}, slots=30
         )
         async with working(settings) as pipeline:
-            await feed(place, pipeline, good(20))
+            await feed(environment, pipeline, good(20))
             dynamodb.break_down()
-            await place.send(good(60, first=100))
+            await environment.send(good(60, first=100))
             await until(lambda: pipeline.metrics.events["table_failures"] >= 10)
             # Receiving has stopped, so that what is not held keeps its receive count.
             assert pipeline.slots.in_flight <= 30
-            dynamodb.mend()
+            dynamodb.restore()
             await until(lambda: ended(pipeline) == 80)
     accounting = pipeline.metrics.accounting
     # A write that landed before its connection broke is a duplicate when it is tried again.
@@ -356,52 +361,56 @@ async def test_messages_held_while_the_table_is_unreachable_are_recorded_later(
         accounting.by_kind[OutcomeKind.RECORDED] + accounting.by_kind[OutcomeKind.DUPLICATE] == 80
     )
     assert accounting.received == 80
-    assert len(await place.recorded()) == 80
-    assert await place.waiting() == (0, 0)
-    assert await place.dead() == []
+    assert len(await environment.recorded()) == 80
+    assert await environment.waiting() == (0, 0)
+    assert await environment.dead() == []
 
 
-async def test_settling_is_retried_after_the_queue_was_unreachable(place: Place) -> None:
-    aws = place.settings().aws
+async def test_settling_is_retried_after_the_queue_was_unreachable(
+    environment: Environment,
+) -> None:
+    aws = environment.settings().aws
     assert aws.sqs_endpoint_url
     async with proxy_to(aws.sqs_endpoint_url) as sqs:
-        settings = place.settings(
+        settings = environment.settings(
             aws={"sqs_endpoint_url": sqs.url}, visibility_timeout_seconds=2, slots=40
         )
         async with working(settings) as pipeline:
             for start in range(0, 60, 20):
-                await place.send([*good(15, first=start), *(f"bad {start + n}" for n in range(5))])
+                await environment.send(
+                    [*good(15, first=start), *(f"bad {start + n}" for n in range(5))]
+                )
                 await until(lambda start=start: ended(pipeline) > start)  # type: ignore[misc] # bound now
                 sqs.break_down()
-                sqs.mend()
-            await until(lambda: _is_done(place, pipeline))
-    assert {item["user_id"] for item in await place.recorded()} == {
+                sqs.restore()
+            await until(lambda: _is_done(environment, pipeline))
+    assert {item["user_id"] for item in await environment.recorded()} == {
         f"user-{start + n}" for start in range(0, 60, 20) for n in range(15)
     }
-    assert {each.body for each in await place.dead()} == {
+    assert {each.body for each in await environment.dead()} == {
         f"bad {start + n}" for start in range(0, 60, 20) for n in range(5)
     }
     assert pipeline.metrics.accounting.received >= 60
 
 
 def _store(pipeline: Pipeline) -> Any:
-    dispatch: Any = pipeline.supervisor._receiver._accept
-    return dispatch.__self__._process.__self__._recorder._store
+    accept = inspect.getclosurevars(pipeline._receiver._accept)
+    return accept.nonlocals["process"].__self__._recorder._store
 
 
-async def _is_done(place: Place, pipeline: Pipeline) -> bool:
+async def _is_done(environment: Environment, pipeline: Pipeline) -> bool:
     return (
-        await place.waiting() == (0, 0)
+        await environment.waiting() == (0, 0)
         and pipeline.metrics.accounting.held == 0
         and ended(pipeline) >= 60
     )
 
 
-async def test_record_has_the_time_when_sqs_received_the_message(place: Place) -> None:
+async def test_record_has_the_time_when_sqs_received_the_message(environment: Environment) -> None:
     before = now()
-    async with working(place.settings()) as pipeline:
-        await feed(place, pipeline, good(1))
-    (item,) = await place.recorded()
+    async with working(environment.settings()) as pipeline:
+        await feed(environment, pipeline, good(1))
+    (item,) = await environment.recorded()
     assert (
         before.isoformat()[:17] <= item["received_at"] <= item["recorded_at"] <= now().isoformat()
     )

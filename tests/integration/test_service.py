@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.contract.running import RunningServers
-from tests.integration.place import MOTO, Place, Servers, good, stated
+from tests.integration.environment import MOTO, Environment, Servers, good, stated
 from tests.integration.running import assert_balance, ended, opened, until
 from worker.errors import AWSDeniedError, AWSNotFoundError, GaveUpError, SettingsError
 from worker.service import serve
@@ -28,66 +28,68 @@ def log_of(logs: list[Any], event: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_accounting_balances_after_a_signal(number: signal.Signals, place: Place) -> None:
+async def test_accounting_balances_after_a_signal(
+    number: signal.Signals, environment: Environment
+) -> None:
     bodies = [*good(40), *good(5), *(f"bad {n}" for n in range(5))]
-    handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     with capture_logs() as logs:
-        serving = asyncio.create_task(serve(place.settings(wait_seconds=1)))
-        await place.send(bodies)
+        serving = asyncio.create_task(serve(environment.settings(wait_seconds=1)))
+        await environment.send(bodies)
 
         async def done() -> bool:
-            return serving.done() or await place.waiting() == (0, 0)
+            return serving.done() or await environment.waiting() == (0, 0)
 
         await until(done)
         assert not serving.done()
         os.kill(os.getpid(), number)
         await serving
-    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
+    # The process exits next, and its exit code must not change.
+    handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    assert handlers == [signal.SIG_IGN, signal.SIG_IGN]
     stopped = log_of(logs, "stopped")
     assert stopped["balanced"] is True
     assert stopped["in_flight"] == stopped["held"] == stopped["returned"] == 0
     assert (stopped["recorded"], stopped["duplicates"]) == (40, 5)
     assert stopped["dead_by_reason"] == {"malformed": 5}
     assert log_of(logs, "stopping")["signal"] == number.name
-    assert len(await place.recorded()) == 40
-    assert len(await place.dead()) == 5
+    assert len(await environment.recorded()) == 40
+    assert len(await environment.dead()) == 5
 
 
-async def test_service_gives_up_when_its_queue_is_deleted(place: Place) -> None:
-    async with opened(place.settings(give_up_seconds=1.0)) as pipeline:
+async def test_service_gives_up_when_its_queue_is_deleted(environment: Environment) -> None:
+    async with opened(environment.settings(give_up_seconds=1.0)) as pipeline:
         running = asyncio.create_task(pipeline.run())
-        await place.send(good(5))
+        await environment.send(good(5))
         await until(lambda: ended(pipeline) == 5)
         loop = asyncio.get_running_loop()
         deleted_at = loop.time()
-        await asyncio.to_thread(place.sqs.delete_queue, QueueUrl=place.queue_url)
+        await asyncio.to_thread(environment.sqs.delete_queue, QueueUrl=environment.queue_url)
         async with asyncio.timeout(30):
             with pytest.raises(GaveUpError, match=r"denied for 1 s or longer: ReceiveMessage"):
                 await running
         assert loop.time() - deleted_at >= 1.0
     assert_balance(pipeline)
-    assert len(await place.recorded()) == 5
+    assert len(await environment.recorded()) == 5
 
 
 async def test_service_gives_up_and_returns_messages_when_its_table_is_deleted(
-    place: Place,
+    environment: Environment,
 ) -> None:
-    async with opened(place.settings(give_up_seconds=1.0)) as pipeline:
+    async with opened(environment.settings(give_up_seconds=1.0)) as pipeline:
         running = asyncio.create_task(pipeline.run())
-        await place.send(good(5))
+        await environment.send(good(5))
         await until(lambda: ended(pipeline) == 5)
-        await asyncio.to_thread(place.dynamodb.delete_table, TableName=place.acceptances_name)
-        await place.send(good(15, first=5))
+        await asyncio.to_thread(
+            environment.dynamodb.delete_table, TableName=environment.acceptances_name
+        )
+        await environment.send(good(15, first=5))
         async with asyncio.timeout(30):
             with pytest.raises(GaveUpError, match="denied for 1 s or longer"):
                 await running
     assert_balance(pipeline)
     assert ended(pipeline) == 5
-    assert await place.waiting() == (15, 0)
-    assert await place.dead() == []
-
-
-# --- refusing to start -------------------------------------------------------------------------
+    assert await environment.waiting() == (15, 0)
+    assert await environment.dead() == []
 
 
 async def refused(settings: Settings) -> list[str]:
@@ -97,92 +99,100 @@ async def refused(settings: Settings) -> list[str]:
     return caught.value.problems
 
 
-async def test_same_queue_by_two_names_is_rejected(place: Place) -> None:
-    problems = await refused(place.settings(dead_letter_queue=place.queue_url))
+async def test_same_queue_by_two_names_is_rejected(environment: Environment) -> None:
+    problems = await refused(environment.settings(dead_letter_queue=environment.queue_url))
     assert problems == [
         (
             "redrive target: AUP_QUEUE and AUP_DEAD_LETTER_QUEUE are the same queue, "
-            f"{place.queue_url}; set AUP_DEAD_LETTER_QUEUE to another queue"
+            f"{environment.queue_url}; set AUP_DEAD_LETTER_QUEUE to another queue"
         )
     ]
 
 
-async def test_fifo_queues_are_rejected_with_their_variables(place: Place) -> None:
+async def test_fifo_queues_are_rejected_with_their_variables(environment: Environment) -> None:
     urls = [
-        place.make_queue(f"{place.settings().queue}-{n}.fifo", FifoQueue="true") for n in range(2)
+        environment.create_queue(f"{environment.settings().queue}-{n}.fifo", FifoQueue="true")
+        for n in range(2)
     ]
     names = [url.rsplit("/", 1)[-1] for url in urls]
-    problems = await refused(place.settings(queue=names[0], dead_letter_queue=names[1]))
+    problems = await refused(environment.settings(queue=names[0], dead_letter_queue=names[1]))
     assert [problem.partition("; ")[2] for problem in problems] == [
         "set AUP_QUEUE to a standard queue",
         "set AUP_DEAD_LETTER_QUEUE to a standard queue",
     ]
 
 
-async def test_tables_with_other_keys_are_rejected(place: Place) -> None:
-    other = f"{place.acceptances_name}-other"
-    place.make_table(other, "user", "policy")
-    (problem,) = await refused(place.settings(aws={"user_table_name": other}))
+async def test_tables_with_other_keys_are_rejected(environment: Environment) -> None:
+    other = f"{environment.acceptances_name}-other"
+    environment.create_table(other, "user", "policy")
+    (problem,) = await refused(environment.settings(aws={"user_table_name": other}))
     assert f"table {other} has other keys" in problem
 
 
-async def test_swapped_tables_are_rejected(place: Place) -> None:
-    names = {"table_name": place.acceptances_name, "user_table_name": place.policies_name}
-    problems = await refused(place.settings(aws=names))
+async def test_swapped_tables_are_rejected(environment: Environment) -> None:
+    names = {
+        "table_name": environment.acceptances_name,
+        "user_table_name": environment.policies_name,
+    }
+    problems = await refused(environment.settings(aws=names))
     assert ["has other keys" in problem for problem in problems] == [True, True]
 
 
 @pytest.mark.parametrize("missing", ["queue", "dead_letter_queue"])
-async def test_missing_queue_ends_the_start_with_advice(missing: str, place: Place) -> None:
+async def test_missing_queue_ends_the_start_with_advice(
+    missing: str, environment: Environment
+) -> None:
     with pytest.raises(AWSNotFoundError, match="create it with `aup-worker init`"):
-        await serve(place.settings(None, **{missing: "nowhere"}))
+        await serve(environment.settings(None, **{missing: "nowhere"}))
 
 
 @pytest.mark.parametrize("missing", ["table_name", "user_table_name"])
-async def test_missing_table_ends_the_start(missing: str, place: Place) -> None:
+async def test_missing_table_ends_the_start(missing: str, environment: Environment) -> None:
     with pytest.raises(AWSNotFoundError):
-        await serve(place.settings(aws={missing: "nowhere"}))
+        await serve(environment.settings(aws={missing: "nowhere"}))
 
 
 async def test_missing_credentials_end_the_start(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(AWSDeniedError, match="no usable AWS credentials"):
-        await serve(place.settings())
+        await serve(environment.settings())
 
 
 async def test_missing_region_ends_the_start_with_its_variable(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_REGION")
     with pytest.raises(SettingsError, match="Set AWS_REGION"):
-        await serve(place.settings(aws={"region": None}))
+        await serve(environment.settings(aws={"region": None}))
 
 
 async def test_attempts_are_limited_by_the_redrive_policy(
     servers: RunningServers,
 ) -> None:
-    place = Place(servers.url("moto"), servers.url("moto"), MOTO)
-    place.make()
-    arn = place.sqs.get_queue_attributes(
-        QueueUrl=place.dead_letter_url, AttributeNames=["QueueArn"]
+    environment = Environment(servers.url("moto"), servers.url("moto"), MOTO)
+    environment.create()
+    arn = environment.sqs.get_queue_attributes(
+        QueueUrl=environment.dead_letter_url, AttributeNames=["QueueArn"]
     )["Attributes"]["QueueArn"]
     redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 3})
-    place.sqs.set_queue_attributes(QueueUrl=place.queue_url, Attributes={"RedrivePolicy": redrive})
-    async with opened(place.settings(unknown_policy_seconds=1.0, max_attempts=50)) as pipeline:
+    environment.sqs.set_queue_attributes(
+        QueueUrl=environment.queue_url, Attributes={"RedrivePolicy": redrive}
+    )
+    async with opened(
+        environment.settings(unknown_policy_seconds=1.0, max_attempts=50)
+    ) as pipeline:
         running = asyncio.create_task(pipeline.run())
-        await place.send([json.dumps(stated(1, version="unknown"))])
+        await environment.send([json.dumps(stated(1, version="unknown"))])
         await until(lambda: ended(pipeline) == 1)
         pipeline.stopping.set()
         await running
     assert_balance(pipeline)
-    (letter,) = await place.dead()
+    (letter,) = await environment.dead()
     assert (letter.note["reason"], letter.note["receive_count"]) == ("unknown_policy", 2)
 
-
-# --- denied ------------------------------------------------------------------------------------
 
 ALLOWED = {
     "Version": "2012-10-17",
@@ -223,19 +233,19 @@ async def test_service_needs_permissions_to_start_and_gives_up_without_them(
     servers: RunningServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = servers.url("ministack_enforcing")
-    place = Place(url, url, Servers("ministack", "ministack", "batch"))
-    place.make()
+    environment = Environment(url, url, Servers("ministack", "ministack", "batch"))
+    environment.create()
     user = User(url, monkeypatch)
     with pytest.raises(AWSDeniedError):
-        await serve(place.settings(give_up_seconds=1.0))
+        await serve(environment.settings(give_up_seconds=1.0))
     user.allow()
-    async with opened(place.settings(give_up_seconds=1.0)) as pipeline:
+    async with opened(environment.settings(give_up_seconds=1.0)) as pipeline:
         running = asyncio.create_task(pipeline.run())
-        await place.send(good(5))
+        await environment.send(good(5))
         await until(lambda: ended(pipeline) == 5)
         user.deny()
         async with asyncio.timeout(30):
             with pytest.raises(GaveUpError, match="denied for 1 s or longer"):
                 await running
     assert_balance(pipeline)
-    assert len(await place.recorded()) == 5
+    assert len(await environment.recorded()) == 5

@@ -20,7 +20,7 @@ MUTANTS: Final = (
     Mutant(
         "backoff has no jitter",
         _RETRY,
-        "return random_unit() * ceiling",
+        "return random.random() * ceiling",
         "return ceiling",
         _RETRY_TESTS,
     ),

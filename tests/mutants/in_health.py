@@ -6,8 +6,8 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant
 
-_SUPERVISOR: Final = "worker/pipeline/supervisor.py"
-_HEALTH: Final = "worker/pipeline/health.py"
+_ASSEMBLY: Final = "worker/pipeline/assembly.py"
+_STATE: Final = "worker/pipeline/service_state.py"
 _ACCESS: Final = "worker/pipeline/access_watch.py"
 _RECEIVE: Final = "worker/pipeline/receive.py"
 _RECORD: Final = "worker/pipeline/record.py"
@@ -15,8 +15,8 @@ _SETTLE: Final = "worker/pipeline/settle.py"
 _SLOTS: Final = "worker/pipeline/slots.py"
 _ACCESS_TESTS: Final = ("tests/unit/pipeline/test_access_watch.py",)
 _CONNECTION_TESTS: Final = ("tests/pitfalls/test_connections.py",)
-_SUPERVISOR_TESTS: Final = ("tests/unit/pipeline/test_supervisor.py",)
-_HEALTH_TESTS: Final = ("tests/unit/pipeline/test_health.py",)
+_ASSEMBLY_TESTS: Final = ("tests/unit/pipeline/test_assembly.py",)
+_STATE_TESTS: Final = ("tests/unit/pipeline/test_service_state.py",)
 _RECEIVE_TESTS: Final = ("tests/unit/pipeline/test_receive.py",)
 _SETTLE_TESTS: Final = ("tests/unit/pipeline/test_settle.py",)
 _SLOTS_TESTS: Final = ("tests/unit/pipeline/test_slots.py",)
@@ -69,45 +69,45 @@ _MEMORY: Final = (
 _PROGRESS: Final = (
     Mutant(
         "missing progress does not end the run",
-        _SUPERVISOR,
-        'self._state.give_up(GaveUpError("; ".join(reasons)))',
+        _ASSEMBLY,
+        'self.state.give_up(GaveUpError("; ".join(reasons)))',
         "pass",
-        _SUPERVISOR_TESTS,
+        (*_ASSEMBLY_TESTS, "-k", "lack_of_progress"),
     ),
     Mutant(
         "an idle queue counts as missing progress",
-        _HEALTH,
-        "self.polled_at = self._progressed_at = self._clock()",
-        "self.polled_at = self._clock()",
-        _HEALTH_TESTS,
+        _STATE,
+        "self.polled_at = self._progressed_at = self.clock()",
+        "self.polled_at = self.clock()",
+        _STATE_TESTS,
     ),
     Mutant(
         "an outage counts as missing progress",
         _RECORD,
-        "            self._health.progressed()\n",
+        "            self._state.progressed()\n",
         "",
-        _SUPERVISOR_TESTS,
+        (*_ASSEMBLY_TESTS, "-k", "idle_queue"),
     ),
     Mutant(
         "a leaked slot is not detected",
-        _HEALTH,
-        "if filled != held or not self._accounting.is_balanced:",
-        "if not self._accounting.is_balanced:",
-        _HEALTH_TESTS,
+        _STATE,
+        "if filled != accounting.held or not accounting.is_balanced:",
+        "if not accounting.is_balanced:",
+        _STATE_TESTS,
     ),
     Mutant(
         "readiness never returns",
         _ACCESS,
         "        self.error = None\n",
         "",
-        _HEALTH_TESTS,
+        _STATE_TESTS,
     ),
     Mutant(
         "a change of readiness is not logged",
-        _SUPERVISOR,
+        _ASSEMBLY,
         '_log.warning("not ready", why=reasons)',
         "pass",
-        _SUPERVISOR_TESTS,
+        (*_ASSEMBLY_TESTS, "-k", "not_ready"),
     ),
     Mutant(
         "every poller calls AWS during an outage",
@@ -159,15 +159,15 @@ _CONNECTIONS: Final = (
 _ELSEWHERE: Final = (
     Mutant(
         "a redelivery is dropped while the first message is held",
-        "worker/pipeline/in_flight.py",
-        "        self._accounting.open()\n        lease",
-        "        if message.message_id in self._leases._by_message:\n            slot.release()\n"
-        "            return\n        self._accounting.open()\n        lease",
+        _ASSEMBLY,
+        "        metrics.accounting.open()\n        lease",
+        "        if message.message_id in leases._by_message:\n            slot.release()\n"
+        "            return\n        metrics.accounting.open()\n        lease",
         ("tests/pitfalls/test_leases.py", "-k", "old_handle"),
     ),
     Mutant(
         "leases end before the drain",
-        _SUPERVISOR,
+        _ASSEMBLY,
         "                    await self._drain(receiver)\n",
         "                    leases.cancel()\n                    await self._drain(receiver)\n",
         ("tests/pitfalls/test_leases.py", "-k", "through_the_drain"),
@@ -176,7 +176,7 @@ _ELSEWHERE: Final = (
         "a poll waits for its batch to finish",
         _RECEIVE,
         "            self._accept(message, slot)\n",
-        "            self._accept(message, slot)\n        while self._slots.filled:\n"
+        "            self._accept(message, slot)\n        while self._state.slots.filled:\n"
         "            await asyncio.sleep(0.05)\n",
         ("tests/pitfalls/test_progress.py", "-k", "one_slow"),
     ),
@@ -185,10 +185,10 @@ _ELSEWHERE: Final = (
 _ACCESS_DENIED: Final = (
     Mutant(
         "a wait for a version is decided before the dead-letter queue is back",
-        "worker/pipeline/settle.py",
-        "may_hold=not self._may_succeed_later(lease, outcome)",
+        _SETTLE,
+        "may_hold=may_hold",
         "may_hold=True",
-        ("tests/unit/pipeline/test_settle.py",),
+        _SETTLE_TESTS,
     ),
     Mutant(
         "deletes that are not observed",
@@ -199,10 +199,10 @@ _ACCESS_DENIED: Final = (
     ),
     Mutant(
         "a denied extension that is not observed",
-        "worker/pipeline/assembly.py",
+        _ASSEMBLY,
         "state.access.observed(Operation.VISIBILITY, source.change_visibility)",
         "source.change_visibility",
-        (*_SUPERVISOR_TESTS, "-k", "extension"),
+        (*_ASSEMBLY_TESTS, "-k", "extension"),
     ),
     Mutant(
         "policy reads that are not observed",

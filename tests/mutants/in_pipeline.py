@@ -6,14 +6,13 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant
 
-_IN_FLIGHT: Final = "worker/pipeline/in_flight.py"
 _BATCHER: Final = "worker/runtime/batcher.py"
 _LEASE: Final = "worker/pipeline/lease.py"
 _PROCESS: Final = "worker/pipeline/process.py"
 _RECEIVE: Final = "worker/pipeline/receive.py"
-_SUPERVISOR: Final = "worker/pipeline/supervisor.py"
+_ASSEMBLY: Final = "worker/pipeline/assembly.py"
 _PROCESS_TESTS: Final = ("tests/unit/pipeline/test_process.py",)
-_SUPERVISOR_TESTS: Final = ("tests/unit/pipeline/test_supervisor.py",)
+_ASSEMBLY_TESTS: Final = ("tests/unit/pipeline/test_assembly.py",)
 _BATCHER_TESTS: Final = ("tests/unit/runtime/test_batcher.py",)
 _LEASE_TESTS: Final = ("tests/unit/pipeline/test_lease.py",)
 _RECEIVE_TESTS: Final = ("tests/unit/pipeline/test_receive.py",)
@@ -127,7 +126,7 @@ _RECEIVING: Final = (
     Mutant(
         "an open circuit breaker stops no poll",
         _RECEIVE,
-        "if not self._breaker.is_open:",
+        "if not self._state.breaker.is_open:",
         "if True:",
         _RECEIVE_TESTS,
     ),
@@ -157,10 +156,10 @@ _LEASES: Final = (
     ),
     Mutant(
         "a lease is never extended",
-        _SUPERVISOR,
-        "self._leases.run(), name=",
+        _ASSEMBLY,
+        "self.leases.run(), name=",
         "asyncio.Event().wait(), name=",
-        (*_SUPERVISOR_TESTS, "-k", "leases"),
+        (*_ASSEMBLY_TESTS, "-k", "leases"),
     ),
     Mutant(
         "a superseded message keeps its lease",
@@ -196,21 +195,22 @@ _CARRYING: Final = (
     Mutant(
         "a slot is not released",
         _PROCESS,
-        "async with slot:",
-        "if slot:",
+        "            slot.release()\n",
+        "",
         (*_PROCESS_TESTS, "-k", "recorded_once"),
     ),
     Mutant(
         "a message is deleted before the write",
         _PROCESS,
-        "async with slot:\n                outcome",
-        "async with slot:\n                await self._settler._delete(lease, None); outcome",
-        (*_PROCESS_TESTS, *_SUPERVISOR_TESTS, "-k", "at_any_moment or faults_of_every_kind"),
+        "            outcome = await self._decide(message, lease)\n",
+        "            await self._settler._delete(lease, None)\n"
+        "            outcome = await self._decide(message, lease)\n",
+        (*_PROCESS_TESTS, *_ASSEMBLY_TESTS, "-k", "at_any_moment or faults_of_every_kind"),
     ),
     Mutant(
         "accounting is not updated",
         _PROCESS,
-        "self._metrics.accounting.close(outcome)",
+        "self._state.metrics.accounting.close(outcome)",
         "pass",
         (*_PROCESS_TESTS, "-k", "recorded_once"),
     ),
@@ -219,35 +219,35 @@ _CARRYING: Final = (
         _PROCESS,
         "if self._state.stopping.is_set():\n                return Outcome",
         "if False:\n                return Outcome",
-        (*_SUPERVISOR_TESTS, "-k", "last_poll"),
+        (*_ASSEMBLY_TESTS, "-k", "last_poll"),
     ),
     Mutant(
         "the drain has no deadline",
-        _SUPERVISOR,
+        _ASSEMBLY,
         "await self._in_flight.wait(max(0.0, deadline - loop.time()))",
         "await self._in_flight.wait(1e9)",
-        (*_SUPERVISOR_TESTS, "-k", "drain_timeout or unresponsive"),
+        (*_ASSEMBLY_TESTS, "-k", "drain_timeout or unresponsive"),
     ),
     Mutant(
         "settlement after the drain has no deadline",
-        _SUPERVISOR,
+        _ASSEMBLY,
         "await self._in_flight.wait(0.8 * grace_seconds)",
         "await self._in_flight.wait(1e9)",
-        (*_SUPERVISOR_TESTS, "-k", "drain_timeout or unresponsive"),
+        (*_ASSEMBLY_TESTS, "-k", "drain_timeout or unresponsive"),
     ),
     Mutant(
         "a failed stage is not detected",
-        _SUPERVISOR,
-        'self._state.give_up(GaveUpError(f"stage',
+        _ASSEMBLY,
+        'self.state.give_up(GaveUpError(f"stage',
         'repr(GaveUpError(f"stage',
-        (*_SUPERVISOR_TESTS, "-k", "stage"),
+        (*_ASSEMBLY_TESTS, "-k", "stage"),
     ),
     Mutant(
         "settled messages stay in the set that a late drain cancels",
-        _IN_FLIGHT,
+        _PROCESS,
         "        del self._undecided[lease]\n",
         "        pass\n",
-        (*_SUPERVISOR_TESTS, "-k", "being_settled"),
+        (*_ASSEMBLY_TESTS, "-k", "being_settled"),
     ),
 )
 

@@ -375,22 +375,22 @@ _LIMITS: Final = (
     Mutant(
         "a message is released while its dead letter may still be sent",
         _SETTLE,
-        "left = isinstance(error, AWSRejectedError)",
-        "left = True",
+        "left = is_last and isinstance(error, AWSRejectedError)",
+        "left = is_last",
         _SETTLE_TESTS,
     ),
     Mutant(
         "rejected dead letters do not affect readiness",
         _SETTLE,
-        "        self._unsent.failed(message.message_id, error, delay)\n",
+        "        self._state.unsent.failed(message.message_id, error, delay)\n",
         "",
         _SETTLE_TESTS,
     ),
     Mutant(
         "any sent dead letter makes the service ready again",
         "worker/pipeline/unsent.py",
-        "            if isinstance(unsent.error, AWSRejectedError)\n",
-        "            if not unsent\n",
+        "            if isinstance(error, AWSRejectedError)\n",
+        "            if not error\n",
         _SETTLE_TESTS,
     ),
     Mutant(

@@ -29,7 +29,7 @@ from worker.domain.acceptance import Acceptance
 from worker.domain.message import OutgoingMessage, ReceivedMessage
 from worker.domain.policy import Policy
 from worker.errors import AWSError
-from worker.pipeline.metrics import Accounting
+from worker.pipeline.metrics import Metrics
 from worker.pipeline.service_state import ServiceState
 from worker.pipeline.slots import Slots
 from worker.repository import AUPRepository, RecordResult
@@ -110,16 +110,17 @@ def settings(**changes: Any) -> Settings:
 def service_state(
     chosen: Settings | None = None, slots: Slots | None = None, *, probes: Sequence[Probe] = ()
 ) -> ServiceState:
-    """Return the state of a service without messages, on the running loop's clock."""
-    return ServiceState(
+    """Return the state of a service that knows SQS time, on the running loop's clock."""
+    state = ServiceState(
         chosen or settings(),
-        Accounting(),
+        Metrics(),
         slots or Slots(1),
         probes=probes,
-        readiness=(),
         stopping=asyncio.Event(),
-        clock=asyncio.get_running_loop().time,
+        now=clock,
     )
+    state.sqs_clock.learn(received_message(sent_at=clock(), first_received_at=clock()))
+    return state
 
 
 def in_child(check: Callable[[], bool]) -> bool:

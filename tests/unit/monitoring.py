@@ -8,16 +8,18 @@ from typing import Any
 
 from tests.unit.fakes import settings
 from worker.observability.service_status import ServiceStatus
-from worker.pipeline.health import Health
 from worker.pipeline.metrics import Metrics
+from worker.pipeline.service_state import ServiceState
 from worker.pipeline.slots import Slots
 from worker.runtime.loop_watchdog import EventLoopWatchdog
 
 
-class FakeHealth(Health):
-    """Health check with settable reasons."""
+class FakeState(ServiceState):
+    """State of a service with settable reasons for not being live or ready."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Metrics) -> None:
+        self.metrics = metrics
+        self.slots = Slots(10)
         self.polled_at: float | None = None
         self.not_live: list[str] = []
         self.not_ready: list[str] = []
@@ -34,8 +36,8 @@ class FakePipeline:
 
     def __init__(self, metrics: Metrics | None = None) -> None:
         self.metrics = metrics or Metrics()
-        self.slots = Slots(10)
-        self.health = FakeHealth()
+        self.health = FakeState(self.metrics)
+        self.slots = self.health.slots
 
 
 class FakeWatchdog(EventLoopWatchdog):
@@ -74,4 +76,4 @@ def status_of(
 
 def begin(status: ServiceStatus, pipeline: FakePipeline) -> None:
     """Report the status of a pipeline whose limit of concurrent writes is 7."""
-    status.begin(pipeline.metrics, pipeline.slots, pipeline.health, lambda: 7)
+    status.begin(pipeline.health, lambda: 7)

@@ -39,7 +39,7 @@ async def _world() -> World:
     world = await open_world(max_receive_count=10)
     async with world.repository() as repository:
         await repository.publish_policy(policy())
-    # Real time: a call takes no more than a blink.
+    # In real time calls must be short.
     world.faults.durations = replace(
         world.faults.durations, min_latency_seconds=0.0, max_latency_seconds=0.0005
     )
@@ -62,7 +62,7 @@ async def _until(condition: Callable[[], bool]) -> None:
 
 
 async def _serving(world: World, chosen: Settings) -> asyncio.Task[None]:
-    # The simulated session has none of a real one's type.
+    # The simulated session does not have the type of a real one.
     task = asyncio.create_task(service.serve(chosen, session=cast("Any", world.session)))
     await _until(lambda: task.done() or len(world.session.openings) >= 3)
     return task
@@ -208,11 +208,11 @@ async def test_endpoints_respond_during_the_drain_and_close_after_it(
 async def _readiness(port: int) -> int:
     async with (
         aiohttp.ClientSession() as session,
-        session.get(f"http://127.0.0.1:{port}/readyz") as answer,
+        session.get(f"http://127.0.0.1:{port}/readyz") as response,
     ):
-        report = await answer.json()
-        assert report["ready"] is (answer.status == 200)
-        return answer.status
+        report = await response.json()
+        assert report["ready"] is (response.status == 200)
+        return response.status
 
 
 async def test_failed_background_task_is_logged_and_ignored(

@@ -6,8 +6,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from worker.pipeline.health import Health
 from worker.pipeline.metrics import Metrics
+from worker.pipeline.service_state import ServiceState
 from worker.pipeline.slots import Slots
 from worker.runtime.loop_watchdog import EventLoopWatchdog
 from worker.settings import Settings
@@ -44,21 +44,17 @@ class ServiceStatus:
         self._started_at: float | None = None
         self._watchdog = watchdog
         self._clock = clock
-        self._health: Health | None = None
+        self._state: ServiceState | None = None
         self.write_concurrency: Callable[[], int] = lambda: settings.aws.write_concurrency
 
-    def begin(
-        self, metrics: Metrics, slots: Slots, health: Health, write_concurrency: Callable[[], int]
-    ) -> None:
+    def begin(self, state: ServiceState, write_concurrency: Callable[[], int]) -> None:
         """Report the status of a running pipeline from now on.
 
         Args:
-            metrics: its counters.
-            slots: its limits on messages in flight.
-            health: its liveness and readiness.
+            state: its metrics, slots, liveness and readiness.
             write_concurrency: returns the current limit of concurrent writes.
         """
-        self.metrics, self.slots, self._health = metrics, slots, health
+        self.metrics, self.slots, self._state = state.metrics, state.slots, state
         self.write_concurrency = write_concurrency
         self._started_at = self._clock()
 
@@ -80,9 +76,9 @@ class ServiceStatus:
     @property
     def poll_age_seconds(self) -> float | None:
         """Seconds since the last response to a poll, or None without any."""
-        if self._health is None or self._health.polled_at is None:
+        if self._state is None or self._state.polled_at is None:
             return None
-        return self._clock() - self._health.polled_at
+        return self._clock() - self._state.polled_at
 
     @property
     def polled_at(self) -> float | None:
@@ -92,7 +88,7 @@ class ServiceStatus:
 
     def why_not_live(self) -> list[str]:
         """Return the reasons to restart the process; empty if it is live."""
-        reasons = [] if self._health is None else self._health.why_not_live()
+        reasons = [] if self._state is None else self._state.why_not_live()
         # After AUP_STALL_SECONDS the watchdog ends the process itself.
         if self.loop_lag_seconds > self.settings.stall_seconds / 2:
             reasons.append(f"event loop blocked for {self.loop_lag_seconds:.1f} s")
@@ -100,6 +96,6 @@ class ServiceStatus:
 
     def why_not_ready(self) -> list[str]:
         """Return the reasons why no messages are received; empty if it is ready."""
-        if self._health is not None:
-            return self._health.why_not_ready()
+        if self._state is not None:
+            return self._state.why_not_ready()
         return ["draining" if self.stopping.is_set() else "starting"]

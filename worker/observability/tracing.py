@@ -24,8 +24,8 @@ from worker.domain.message import OutgoingMessage, ReceivedMessage
 from worker.domain.outcome import Outcome, OutcomeKind
 from worker.errors import AWSError
 from worker.observability.trace_context import NO_PARENT, inject, producer_links
-from worker.pipeline.in_flight import Process
 from worker.pipeline.lease import Lease
+from worker.pipeline.process import Process
 from worker.pipeline.slots import Slot
 from worker.repository.writes import InsertResult, Inserts, Item
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -66,8 +65,8 @@ class AccessWatch:
         self,
         seconds: float,
         give_up: Callable[[GaveUpError], None],
-        probes: Iterable[Probe] = (),
-        clock: Callable[[], float] = time.monotonic,
+        probes: Iterable[Probe],
+        clock: Callable[[], float],
     ) -> None:
         self._seconds = seconds
         self._give_up = give_up
@@ -77,14 +76,9 @@ class AccessWatch:
         self._changed = asyncio.Event()
 
     @property
-    def problems(self) -> list[str]:
-        """Last error of each operation that is denied now."""
-        return [str(each.error) for each in self._statuses.values() if each.error is not None]
-
-    @property
     def problem(self) -> str:
-        """All problems in one line; empty if nothing is denied."""
-        return "; ".join(self.problems)
+        """Last errors of the operations that are denied now; empty if nothing is denied."""
+        return "; ".join(str(each.error) for each in self._statuses.values() if each.error)
 
     @property
     def stops_receiving(self) -> bool:

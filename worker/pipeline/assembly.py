@@ -1,33 +1,32 @@
-"""Wiring of the pipeline."""
+"""The pipeline: its assembly, run and drain."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
-from worker.aws.access import Operation, Probe
+import structlog
+
+from worker.aws.access import Operation
 from worker.aws.sqs import MessageQueue, dead_letter_probes, source_probes
+from worker.domain.message import ReceivedMessage
 from worker.errors import GaveUpError
-from worker.pipeline.decode import Decoder
-from worker.pipeline.health import Health
-from worker.pipeline.in_flight import Dispatcher, InFlight, Process
 from worker.pipeline.lease import Leases
 from worker.pipeline.metrics import Metrics
-from worker.pipeline.process import Processor
+from worker.pipeline.process import InFlight, Process, Processor
 from worker.pipeline.receive import Receiver
 from worker.pipeline.record import AcceptanceStore, Recorder
 from worker.pipeline.service_state import ServiceState
 from worker.pipeline.settle import Settler
-from worker.pipeline.slots import Slots
-from worker.pipeline.sqs_clock import SQSClock
-from worker.pipeline.supervisor import Supervisor
-from worker.pipeline.unsent import UnsentDeadLetters
+from worker.pipeline.slots import Slot, Slots
 from worker.runtime.clock import utc_now
+from worker.runtime.redaction import error_text
 from worker.settings import Settings
 
+_log: Final = structlog.get_logger()
+_CHECK_SECONDS: Final = 5.0
 _MIB: Final = 1_048_576
 
 
@@ -41,41 +40,126 @@ class Tracing(Protocol):
         """Trace each message of a queue from its receipt to its outcome."""
 
 
-@dataclass(frozen=True, slots=True)
 class Pipeline:
     """An assembled pipeline.
 
+    Args:
+        receiver: Polls the queue.
+        in_flight: Tasks of the messages in flight.
+        leases: Leases of those messages.
+        settler: Closed at the end.
+        state: State of the service.
+
     Attributes:
-        supervisor: Runs the stages.
-        state: Breaker, access watch, health and the stop request.
         metrics: Everything that is counted.
         slots: Limits on messages in flight.
-        leases: Leases of the messages in flight.
+        health: Liveness and readiness.
+        stopping: Set it to drain the pipeline.
     """
 
-    supervisor: Supervisor
-    state: ServiceState
-    metrics: Metrics
-    slots: Slots
-    leases: Leases
-
-    @property
-    def health(self) -> Health:
-        """Liveness and readiness."""
-        return self.state.health
-
-    @property
-    def stopping(self) -> asyncio.Event:
-        """Set it to drain the pipeline."""
-        return self.state.stopping
-
-    def give_up(self, error: GaveUpError) -> None:
-        """Drain, then end `run` with this error."""
-        self.state.give_up(error)
+    def __init__(
+        self,
+        receiver: Receiver,
+        in_flight: InFlight,
+        leases: Leases,
+        settler: Settler,
+        state: ServiceState,
+    ) -> None:
+        self._receiver = receiver
+        self._in_flight = in_flight
+        self._settler = settler
+        self.leases = leases
+        self.state = self.health = state
+        self.metrics = state.metrics
+        self.slots = state.slots
+        self.stopping = state.stopping
 
     async def run(self) -> None:
-        """Process messages until `stopping` is set, then drain; see `Supervisor.run`."""
-        await self.supervisor.run()
+        """Process messages until `stopping` is set, then drain.
+
+        The drain waits for the polls in flight, completes what has been started and returns the
+        other messages to the queue; after `drain_timeout_seconds` it returns what has no outcome.
+        On cancellation it ends at once: messages in flight become visible again at their
+        visibility timeout.
+
+        Raises:
+            GaveUpError: Access was denied or the queue or table was missing for too long, there
+                was no progress, or a stage failed.
+        """
+        loop = asyncio.get_running_loop()
+        leases = loop.create_task(self.leases.run(), name="leases")
+        health = loop.create_task(self._watch_health(), name="health")
+        access = loop.create_task(self.state.access.run(), name="access")
+        try:
+            async with self._in_flight.group:
+                receiver = loop.create_task(self._receiver.run(), name="receiver")
+                try:
+                    await self._until_stopping(receiver, leases, health, access)
+                    await self._drain(receiver)
+                finally:
+                    await _cancel(receiver)
+        finally:
+            await _cancel(access, health, leases)
+            await self._settler.aclose()
+        if self.state.failure is not None:
+            raise self.state.failure
+
+    async def _until_stopping(self, *stages: asyncio.Task[None]) -> None:
+        """Wait until the service is to stop, or a stage ends, which it must not do."""
+        stop = asyncio.ensure_future(self.stopping.wait())
+        try:
+            await asyncio.wait({stop, *stages}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+        for stage in stages:
+            if not stage.done() or stage.cancelled():
+                continue
+            error = stage.exception()
+            if error or not self.stopping.is_set():
+                why = "ended early" if error is None else f"failed: {error_text(error)}"
+                self.state.give_up(GaveUpError(f"stage {stage.get_name()} {why}"))
+                _log.error("stage failed", stage=stage.get_name(), exc_info=error)
+
+    async def _watch_health(self) -> None:
+        """Log changes of readiness, and give up when the service is not live."""
+        was_ready = True  # until shown otherwise: the first poll has started
+        while True:
+            await asyncio.sleep(_CHECK_SECONDS)
+            if reasons := self.state.why_not_live():
+                self.state.give_up(GaveUpError("; ".join(reasons)))
+                return
+            reasons = self.state.why_not_ready()
+            if bool(reasons) is was_ready and not self.stopping.is_set():
+                was_ready = not reasons
+                if was_ready:
+                    _log.info("ready again")
+                else:
+                    _log.warning("not ready", why=reasons)
+
+    async def _drain(self, receiver: asyncio.Task[None]) -> None:
+        loop = asyncio.get_running_loop()
+        drain_seconds = self.state.settings.drain_timeout_seconds
+        deadline = loop.time() + drain_seconds
+        _log.info(
+            "drain started",
+            held=len(self._in_flight),
+            wait_seconds=self.state.settings.wait_seconds,
+            drain_timeout_seconds=drain_seconds,
+        )
+        if not receiver.done():
+            await asyncio.wait({receiver}, timeout=drain_seconds)
+        await self._in_flight.wait(max(0.0, deadline - loop.time()))
+        self._in_flight.cancel_undecided()
+        # The rest is being settled; the process manager allows this much time for it.
+        grace_seconds = self.state.settings.stop_timeout_seconds - drain_seconds
+        for task in await self._in_flight.wait(0.8 * grace_seconds):
+            task.cancel()
+
+
+async def _cancel(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def assemble(
@@ -88,7 +172,7 @@ def assemble(
     now: Callable[[], datetime] = utc_now,
     tracing: Tracing | None = None,
 ) -> Pipeline:
-    """Build all stages of the pipeline.
+    """Build all stages of the pipeline and connect them.
 
     Args:
         queues: The queue of acceptances, and the queue for what can never be recorded.
@@ -99,47 +183,29 @@ def assemble(
         now: Returns the current time, aware.
         tracing: Traces messages and calls to queues.
     """
+    # The probes are not traced: they belong to no message.
+    probes = [*source_probes(queues[0]), *dead_letter_probes(queues[1]), *store.probes()]
     source, dead_letters = map(tracing.queue, queues) if tracing else queues
-    clock = asyncio.get_running_loop().time
     slots = Slots(settings.slots, settings.held_mib * _MIB, source.message_max_bytes)
-    sqs_clock = SQSClock(now, clock, settings.clock_skew_seconds)
-    unsent = UnsentDeadLetters(clock)
-    state = ServiceState(
-        settings,
-        metrics.accounting,
-        slots,
-        probes=_probes(*queues, store),  # not traced: they belong to no message
-        readiness=(unsent, sqs_clock),
-        stopping=stopping or asyncio.Event(),
-        clock=clock,
-    )
+    stopping = stopping or asyncio.Event()
+    state = ServiceState(settings, metrics, slots, probes=probes, stopping=stopping, now=now)
     store.observe(state.access)
-    leases = _leases(source, settings, state, metrics)
-    in_flight = InFlight()
-    decoder = Decoder(settings, sqs_clock, now, metrics.events)
-    recorder = Recorder(store, settings, state, sqs_clock.now, metrics.events)
-    settler = Settler(source, dead_letters, settings, state, unsent, now, metrics.events)
-    process: Process = Processor(decoder, recorder, settler, in_flight, state, metrics).process
-    if tracing is not None:
-        process = tracing.handler(process, source)
-    dispatcher = Dispatcher(process, in_flight, leases, sqs_clock, metrics.accounting)
-    receiver = Receiver(source, slots, dispatcher.dispatch, state, settings, metrics.events)
-    supervisor = Supervisor(receiver, in_flight, leases, settler, state, settings)
-    return Pipeline(supervisor, state, metrics, slots, leases)
-
-
-def _probes(
-    source: MessageQueue, dead_letters: MessageQueue, store: AcceptanceStore
-) -> list[Probe]:
-    return [*source_probes(source), *dead_letter_probes(dead_letters), *store.probes()]
-
-
-def _leases(
-    source: MessageQueue, settings: Settings, state: ServiceState, metrics: Metrics
-) -> Leases:
-    return Leases(
+    leases = Leases(
         state.access.observed(Operation.VISIBILITY, source.change_visibility),
         settings.visibility_timeout_seconds,
         concurrency=settings.settle_concurrency,
         events=metrics.events,
     )
+    in_flight = InFlight()
+    settler = Settler(source, dead_letters, state)
+    process: Process = Processor(Recorder(store, state), settler, in_flight, state).process
+    if tracing is not None:
+        process = tracing.handler(process, source)
+
+    def accept(message: ReceivedMessage, slot: Slot) -> None:
+        state.sqs_clock.learn(message)
+        metrics.accounting.open()
+        lease = leases.hold(message)
+        in_flight.start(lease, process(message, lease, slot))
+
+    return Pipeline(Receiver(source, accept, state), in_flight, leases, settler, state)

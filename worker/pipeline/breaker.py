@@ -13,17 +13,15 @@ class Breaker:
     flight keep retrying and serve as probes; if there are none, one message is received at
     intervals.
 
-    Args:
-        failures: Consecutive failures that open it.
-        probe_seconds: Interval of single receives while it is open.
+    Attributes:
+        FAILURES: Consecutive failures that open it.
+        PROBE_SECONDS: Interval of single receives while it is open.
     """
 
     FAILURES: Final = 5
     PROBE_SECONDS: Final = 15.0
 
-    def __init__(self, failures: int = FAILURES, probe_seconds: float = PROBE_SECONDS) -> None:
-        self._failures = failures
-        self._probe_seconds = probe_seconds
+    def __init__(self) -> None:
         self._consecutive = 0
         self._closed = asyncio.Event()
         self._closed.set()
@@ -51,7 +49,7 @@ class Breaker:
             Whether it opened the breaker.
         """
         self._consecutive += 1
-        if self._consecutive < self._failures or self.is_open:
+        if self._consecutive < self.FAILURES or self.is_open:
             return False
         self._closed.clear()
         return True
@@ -63,7 +61,7 @@ class Breaker:
             Whether it is closed; if not, a single message may be received as a probe.
         """
         try:
-            async with asyncio.timeout(self._probe_seconds):
+            async with asyncio.timeout(self.PROBE_SECONDS):
                 await self._closed.wait()
         except TimeoutError:
             return False

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice, takewhile
 from typing import Final
 
 import structlog
@@ -12,31 +14,31 @@ import structlog
 from worker.domain.message import BATCH_MAX_ENTRIES, ReceivedMessage
 from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSError, AWSNotFoundError, AWSRejectedError, LeaseLostError
+from worker.pipeline.access_watch import BatchCall
 
 _log: Final = structlog.get_logger()
 # After a failed extension; a twentieth of a shorter lease.
 EXTEND_RETRY_SECONDS: Final = 1.0
 
-Extend = Callable[[Sequence[tuple[ReceivedMessage, float]]], Awaitable[Sequence[AWSError | None]]]
 
-
+@dataclass(eq=False, slots=True)
 class Lease:
     """Time-limited claim on one received message.
 
     Attributes:
+        message: The message.
+        expires_at: When its visibility timeout ends, in seconds of the loop's clock.
         lost: Another consumer may have the message: a delete may not take effect.
         event_id: Event of the acceptance, for the log; None until the body is decoded.
+        extending: Done when the extension in flight is; None without one.
     """
 
-    __slots__ = ("_leases", "event_id", "expires_at", "extending", "lost", "message")
-
-    def __init__(self, leases: Leases, message: ReceivedMessage, expires_at: float) -> None:
-        self._leases = leases
-        self.message = message
-        self.expires_at = expires_at
-        self.lost = False
-        self.event_id: str | None = None
-        self.extending: asyncio.Future[None] | None = None
+    _leases: Leases
+    message: ReceivedMessage
+    expires_at: float
+    lost: bool = False
+    event_id: str | None = None
+    extending: asyncio.Future[None] | None = None
 
     def log_fields(self, kind: OutcomeKind) -> dict[str, str | None]:
         """Return the fields that identify the message and its outcome in the log."""
@@ -54,7 +56,9 @@ class Lease:
     @property
     def is_valid(self) -> bool:
         """Whether the lease has neither been lost nor expired."""
-        return self._leases.is_valid(self)
+        if not self.lost and asyncio.get_running_loop().time() >= self.expires_at:
+            self._leases.lose(self, "expired")
+        return not self.lost
 
     def resume(self, extended_at: float) -> None:
         """Resume extensions; the last one was requested at this time of the loop's clock."""
@@ -69,7 +73,7 @@ class Lease:
         self._leases.release(self)
         if self.extending is not None:
             await asyncio.wait([self.extending])
-        return self._leases.is_valid(self)
+        return self.is_valid
 
 
 class Leases:
@@ -87,7 +91,7 @@ class Leases:
 
     def __init__(
         self,
-        extend: Extend,
+        extend: BatchCall[tuple[ReceivedMessage, float]],
         visibility_timeout_seconds: float,
         *,
         concurrency: int = 8,
@@ -114,10 +118,8 @@ class Leases:
         lease = Lease(self, message, self._now() + self.seconds)
         older = self._by_message.get(message.message_id)
         if older is not None:
-            self._lose(older, "received again while in flight")
-        self._held[id(lease)] = lease
-        self._by_message[message.message_id] = lease
-        self._arrival.set()
+            self.lose(older, "received again while in flight")
+        self._add(lease)
         return lease
 
     def resume(self, lease: Lease, extended_at: float) -> None:
@@ -125,15 +127,12 @@ class Leases:
         if lease.lost or lease.message.message_id in self._by_message:
             return
         lease.expires_at = extended_at + self.seconds
+        self._add(lease)
+
+    def _add(self, lease: Lease) -> None:
         self._held[id(lease)] = lease
         self._by_message[lease.message.message_id] = lease
         self._arrival.set()
-
-    def is_valid(self, lease: Lease) -> bool:
-        """Return whether a lease has neither been lost nor expired."""
-        if not lease.lost and self._now() >= lease.expires_at:
-            self._lose(lease, "expired")
-        return not lease.lost
 
     def release(self, lease: Lease) -> None:
         """Start no further extension of a lease."""
@@ -141,7 +140,8 @@ class Leases:
         if self._by_message.get(lease.message.message_id) is lease:
             del self._by_message[lease.message.message_id]
 
-    def _lose(self, lease: Lease, why: str) -> None:
+    def lose(self, lease: Lease, why: str) -> None:
+        """Mark a lease as lost and stop extending it."""
         if lease.lost:
             return
         lease.lost = True
@@ -157,14 +157,13 @@ class Leases:
 
     async def run(self) -> None:
         """Extend leases until cancelled."""
-        loop = asyncio.get_running_loop()
         while True:
             if not self._held:
                 self._arrival.clear()
                 await self._arrival.wait()
                 continue
             first = next(iter(self._held.values()))
-            wait = first.expires_at - self.seconds / 2 - loop.time()
+            wait = first.expires_at - self.seconds / 2 - self._now()
             if wait > 0:
                 await asyncio.sleep(wait)
                 continue
@@ -173,12 +172,9 @@ class Leases:
 
     async def _extend_due(self) -> bool:
         # Extensions that are due within a second share their batches.
-        limit = asyncio.get_running_loop().time() + self.seconds / 2 + min(1.0, self.seconds / 8)
-        due: list[Lease] = []
-        for lease in self._held.values():
-            if lease.expires_at > limit or len(due) == BATCH_MAX_ENTRIES * self._concurrency:
-                break
-            due.append(lease)
+        limit = self._now() + self.seconds / 2 + min(1.0, self.seconds / 8)
+        soonest = takewhile(lambda lease: lease.expires_at <= limit, self._held.values())
+        due = list(islice(soonest, BATCH_MAX_ENTRIES * self._concurrency))
         batches = [
             due[start : start + BATCH_MAX_ENTRIES]
             for start in range(0, len(due), BATCH_MAX_ENTRIES)
@@ -190,9 +186,8 @@ class Leases:
         batch = [lease for lease in batch if id(lease) in self._held]
         if not batch:
             return True
-        loop = asyncio.get_running_loop()
-        requested_at = loop.time()
-        extending = loop.create_future()
+        requested_at = self._now()
+        extending = asyncio.get_running_loop().create_future()
         for lease in batch:
             lease.extending = extending
         results: Sequence[AWSError | None]
@@ -215,6 +210,6 @@ class Leases:
             if id(lease) in self._held:
                 self._held.move_to_end(id(lease))
         elif isinstance(error, LeaseLostError | AWSNotFoundError | AWSRejectedError):
-            self._lose(lease, str(error))
+            self.lose(lease, str(error))
         elif self._now() >= lease.expires_at:
-            self._lose(lease, f"expired: {error}")
+            self.lose(lease, f"expired: {error}")

@@ -1,19 +1,18 @@
-"""Processing: one message from top to bottom."""
+"""Processing: one message from top to bottom, in a task of its own."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 import structlog
 
 from worker.domain.message import ReceivedMessage
 from worker.domain.outcome import Outcome
 from worker.errors import RefusedError
-from worker.pipeline.decode import Decoder
-from worker.pipeline.in_flight import InFlight
+from worker.pipeline.decode import decode
 from worker.pipeline.lease import Lease
-from worker.pipeline.metrics import Metrics
 from worker.pipeline.record import Recorder
 from worker.pipeline.service_state import ServiceState
 from worker.pipeline.settle import Settler
@@ -22,48 +21,84 @@ from worker.pipeline.slots import Slot
 _log: Final = structlog.get_logger()
 
 
+Process = Callable[[ReceivedMessage, Lease, Slot], Coroutine[Any, Any, Outcome]]
+
+
+class InFlight:
+    """Tasks that process messages, for the drain to wait for or to cut short.
+
+    Attributes:
+        group: Task group of the messages.
+        out_of_time: Whether the drain has cancelled the tasks without an outcome.
+    """
+
+    def __init__(self) -> None:
+        self.group = asyncio.TaskGroup()
+        self.out_of_time = False
+        self._tasks: dict[Lease, asyncio.Task[Outcome]] = {}
+        self._undecided: dict[Lease, asyncio.Task[Outcome]] = {}
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def start(self, lease: Lease, processing: Coroutine[Any, Any, Outcome]) -> None:
+        """Start the task of a message."""
+        self._tasks[lease] = self._undecided[lease] = self.group.create_task(processing)
+
+    def decided(self, lease: Lease) -> None:
+        """Note that a message has an outcome: from now on it is being settled."""
+        del self._undecided[lease]
+
+    def finished(self, lease: Lease) -> None:
+        """Note that a message is settled."""
+        del self._tasks[lease]
+
+    async def wait(self, timeout_seconds: float) -> set[asyncio.Task[Outcome]]:
+        """Wait for the tasks that have been started; return those that have not finished."""
+        tasks = set(self._tasks.values())
+        if not tasks:
+            return tasks
+        _, pending = await asyncio.wait(tasks, timeout=timeout_seconds)
+        return pending
+
+    def cancel_undecided(self) -> None:
+        """Cancel the tasks without an outcome; their messages are returned to the queue."""
+        self.out_of_time = True
+        for task in list(self._undecided.values()):
+            task.cancel()
+
+
 class Processor:
-    """Decode, record and settle a message; each message is processed by a task of its own.
+    """Decode, record and settle a message.
 
     Args:
-        decoder: Decodes the body.
         recorder: Records the acceptance and decides the outcome.
         settler: Deletes, returns or dead-letters the message.
         in_flight: Tasks of the messages in flight.
         state: State of the service.
-        metrics: Message accounting and durations.
     """
 
     def __init__(
-        self,
-        decoder: Decoder,
-        recorder: Recorder,
-        settler: Settler,
-        in_flight: InFlight,
-        state: ServiceState,
-        metrics: Metrics,
+        self, recorder: Recorder, settler: Settler, in_flight: InFlight, state: ServiceState
     ) -> None:
-        self._decoder = decoder
         self._recorder = recorder
         self._settler = settler
         self._in_flight = in_flight
         self._state = state
-        self._metrics = metrics
-        self._clock = asyncio.get_running_loop().time
         self._log = _log.bind()  # bound once: a line below the log level then costs nothing
 
     async def process(self, message: ReceivedMessage, lease: Lease, slot: Slot) -> Outcome:
         """Process a message in its slot, under its lease, and return the outcome."""
-        received_at = self._clock()
+        received_at = self._state.clock()
         try:
-            async with slot:
-                outcome = await self._decide(message, lease)
-                outcome = await self._settler.settle(lease, outcome)
-                self._metrics.accounting.close(outcome)
+            outcome = await self._decide(message, lease)
+            outcome = await self._settler.settle(lease, outcome)
+            self._state.metrics.accounting.close(outcome)
         finally:
+            slot.release()
             self._in_flight.finished(lease)
-        self._metrics.settling.add(self._clock() - received_at)
-        self._state.health.progressed()
+        self._state.metrics.settling.add(self._state.clock() - received_at)
+        self._state.progressed()
         self._log.debug(
             "settled",
             message_id=message.message_id,
@@ -79,7 +114,7 @@ class Processor:
         try:
             if self._state.stopping.is_set():
                 return Outcome.returned("stopping: not started")
-            acceptance = self._decoder.decode(message)
+            acceptance = decode(message, self._state)
             if isinstance(acceptance, Outcome):
                 return acceptance
             lease.event_id = acceptance.event_id

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -16,10 +15,9 @@ from worker.domain.message import BATCH_MAX_ENTRIES, ReceivedMessage
 from worker.errors import AWSError
 from worker.pipeline.breaker import Breaker
 from worker.pipeline.service_state import ServiceState
-from worker.pipeline.slots import Slot, Slots
+from worker.pipeline.slots import Slot
 from worker.runtime.retry import RetryPolicy
 from worker.runtime.stopping import unless_stopped
-from worker.settings import Settings
 
 _log: Final = structlog.get_logger()
 POLL_RETRIES: Final = RetryPolicy(base_seconds=0.5, cap_seconds=30.0)
@@ -38,37 +36,23 @@ class Receiver:
 
     Args:
         queue: The queue to poll.
-        slots: Slots for messages; a poll requests at most as many messages as it has reserved.
         accept: Takes over each message with its slot.
-        state: Pauses polls while the table fails or access is denied, and ends them.
-        settings: Concurrency, wait and visibility timeout of the polls.
-        events: Counters of polls and their failures.
+        state: Pauses polls while the table fails or access is denied, and ends them. A poll
+            requests at most as many messages as it has reserved slots.
     """
 
-    def __init__(
-        self,
-        queue: MessageQueue,
-        slots: Slots,
-        accept: Accept,
-        state: ServiceState,
-        settings: Settings,
-        events: Counter[str],
-    ) -> None:
+    def __init__(self, queue: MessageQueue, accept: Accept, state: ServiceState) -> None:
         self._queue = queue
-        self._slots = slots
         self._accept = accept
-        self._breaker = state.breaker
+        self._state = state
+        self._stopping = state.stopping
         self._access = state.access
+        self._events = state.metrics.events
         self._change_visibility = state.access.observed(
             Operation.VISIBILITY, queue.change_visibility
         )
-        self._health = state.health
-        self._stopping = state.stopping
-        self._concurrency = settings.poll_concurrency
-        self._wait_seconds = settings.wait_seconds
-        self._visibility_timeout_seconds = settings.visibility_timeout_seconds
-        self._events = events
-        self._clock = asyncio.get_running_loop().time
+        self._concurrency = state.settings.poll_concurrency
+        self._wait_seconds = state.settings.wait_seconds
         self._wanted = 1
         self._wake = [asyncio.Event() for _ in range(self._concurrency)]
 
@@ -86,7 +70,7 @@ class Receiver:
                 self._wake[index].clear()
                 await unless_stopped(self._stopping, self._wake[index].wait())
                 continue
-            started_at = self._clock()
+            started_at = self._state.clock()
             try:
                 is_empty = await self._poll(index)
                 failures = 0
@@ -99,17 +83,17 @@ class Receiver:
                 await unless_stopped(self._stopping, asyncio.sleep(delay))
             else:
                 shortest = min(_EMPTY_POLL_MIN_SECONDS, self._wait_seconds)
-                early = started_at + shortest - self._clock()
+                early = started_at + shortest - self._state.clock()
                 if is_empty and early > 0:
                     await unless_stopped(self._stopping, asyncio.sleep(early))
-            self._health.progressed()
+            self._state.progressed()
 
     async def _poll(self, index: int) -> bool:
         """Poll once if that is allowed now; return whether the response was empty."""
         limit = await self._request_limit(index)
         if not limit:
             return False
-        slots = await unless_stopped(self._stopping, self._slots.reserve(limit))
+        slots = await unless_stopped(self._stopping, self._state.slots.reserve(limit))
         if slots is None:
             return False
         try:
@@ -127,21 +111,21 @@ class Receiver:
             waiting = self._access.wait_for_change(Breaker.PROBE_SECONDS)
             await unless_stopped(self._stopping, waiting)
             return 0
-        if not self._breaker.is_open:
+        if not self._state.breaker.is_open:
             return BATCH_MAX_ENTRIES
-        closed = await unless_stopped(self._stopping, self._breaker.wait_closed())
+        closed = await unless_stopped(self._stopping, self._state.breaker.wait_closed())
         if closed:
             return BATCH_MAX_ENTRIES
         # Still open: a single message probes the table, unless messages in flight do so already.
-        return 1 if index == 0 and self._slots.in_flight == 0 else 0
+        return 1 if index == 0 and self._state.slots.in_flight == 0 else 0
 
     async def _receive(self, slots: list[Slot]) -> bool:
         messages = await self._queue.receive(
             len(slots),
             wait_seconds=self._wait_seconds,
-            visibility_timeout_seconds=self._visibility_timeout_seconds,
+            visibility_timeout_seconds=self._state.settings.visibility_timeout_seconds,
         )
-        self._health.polled()
+        self._state.polled()
         self._access.succeeded(Operation.RECEIVE)
         self._events["polls"] += 1
         self._adapt(len(messages), len(slots))

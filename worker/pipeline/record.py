@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -66,40 +65,27 @@ class Recorder:
 
     Args:
         store: The repository.
-        settings: Attempts, delays and times.
         state: Informed of every success and failure; ends retries when the service stops.
-        now: Returns SQS time, aware: it decides how long to wait for a policy's publication.
-        events: Counters of retries.
     """
 
-    def __init__(
-        self,
-        store: AcceptanceStore,
-        settings: Settings,
-        state: ServiceState,
-        now: Callable[[], datetime],
-        events: Counter[str],
-    ) -> None:
+    def __init__(self, store: AcceptanceStore, state: ServiceState) -> None:
         self._store = store
-        self._settings = settings
+        self._state = state
+        self._settings = state.settings
         self._breaker = state.breaker
-        self._health = state.health
-        self._stopping = state.stopping
-        self._now = now
-        self._events = events
-        self._clock = asyncio.get_running_loop().time
-        self._hold_retries = hold_retries(settings)
-        self._redeliveries = redeliveries(settings)
+        self._events = state.metrics.events
+        self._hold_retries = hold_retries(state.settings)
+        self._redeliveries = redeliveries(state.settings)
         self._writes_fail = False
 
     async def record(self, acceptance: Acceptance, message: ReceivedMessage) -> Outcome:
         """Record an acceptance and return the outcome of its message."""
-        hold_until = self._clock() + self._settings.hold_seconds
+        hold_until = self._state.clock() + self._settings.hold_seconds
         attempt = 0
         # Not `retry`: a stop ends the delay, and each failure and success moves the breaker.
         while True:
             attempt += 1
-            self._health.progressed()
+            self._state.progressed()
             try:
                 outcome = await self._attempt(acceptance, message)
             except AWSRejectedError as error:
@@ -113,10 +99,10 @@ class Recorder:
                     _log.info("receiving resumed")
                 return outcome
             delay = self._hold_retries.delay_seconds(attempt)
-            if self._clock() + delay >= hold_until:
+            if self._state.clock() + delay >= hold_until:
                 return self._hold_expired(message, failure)
-            await unless_stopped(self._stopping, asyncio.sleep(delay))
-            if self._stopping.is_set():
+            await unless_stopped(self._state.stopping, asyncio.sleep(delay))
+            if self._state.stopping.is_set():
                 return Outcome.returned(f"stopping: {failure}")
 
     def retry_or_dead_letter(self, message: ReceivedMessage, problem: str) -> Outcome:
@@ -155,7 +141,7 @@ class Recorder:
         """Return a message to the queue until its version is published or is overdue."""
         delay = admission.publication_delay(
             message,
-            now=self._now(),
+            now=self._state.sqs_clock.now(),  # it decides, not this host
             limit_seconds=self._settings.unknown_policy_seconds,
             max_attempts=self._settings.max_attempts,
             backoff_seconds=self._backoff_seconds(message),

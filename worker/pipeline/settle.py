@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
-from collections.abc import Callable
-from datetime import datetime
+from collections import OrderedDict
 from typing import Final
 
 import structlog
@@ -20,19 +18,12 @@ from worker.domain.message import (
     ReceivedMessage,
 )
 from worker.domain.outcome import Outcome, OutcomeKind
-from worker.errors import (
-    AWSAccessError,
-    AWSError,
-    AWSRejectedError,
-    Reason,
-)
+from worker.errors import AWSAccessError, AWSError, AWSRejectedError, Reason
 from worker.pipeline.lease import Lease
 from worker.pipeline.service_state import ServiceState
-from worker.pipeline.unsent import UnsentDeadLetters
 from worker.runtime.batcher import Batcher
 from worker.runtime.retry import RetryPolicy, retry
 from worker.runtime.stopping import unless_stopped
-from worker.settings import Settings
 
 _log: Final = structlog.get_logger()
 
@@ -54,32 +45,18 @@ class Settler:
     Args:
         source: The queue that messages are received from.
         dead_letters: The queue for messages that can never be recorded.
-        settings: Concurrency, attempts and delays.
         state: Observes every batch; ends retries when the service stops.
-        unsent: Dead letters that could not be sent, for readiness.
-        now: Returns the current time, aware.
-        events: Counters of failures.
     """
 
     def __init__(
-        self,
-        source: MessageQueue,
-        dead_letters: MessageQueue,
-        settings: Settings,
-        state: ServiceState,
-        unsent: UnsentDeadLetters,
-        now: Callable[[], datetime],
-        events: Counter[str],
+        self, source: MessageQueue, dead_letters: MessageQueue, state: ServiceState
     ) -> None:
         self._dead_letters = dead_letters
-        self._settings = settings
+        self._state = state
+        self._settings = state.settings
         self._access = state.access
-        self._health = state.health
-        self._stopping = state.stopping
-        self._unsent = unsent
-        self._now = now
-        self._events = events
-        concurrency = settings.settle_concurrency
+        self._events = state.metrics.events
+        concurrency = state.settings.settle_concurrency
         self._deletes = Batcher[ReceivedMessage, AWSError | None](
             state.access.observed(Operation.DELETE, source.delete),
             max_entries=BATCH_MAX_ENTRIES,
@@ -124,7 +101,7 @@ class Settler:
 
     async def _dead_letter(self, lease: Lease, outcome: Outcome) -> Outcome:
         assert outcome.reason is not None  # noqa: S101 - a dead-lettered outcome has one
-        message_id = lease.message.message_id
+        message, message_id = lease.message, lease.message.message_id
         while message_id in self._sending:
             # SQS delivered the message a second time meanwhile; it gets one dead letter.
             await self._sending[message_id].wait()
@@ -136,22 +113,29 @@ class Settler:
             await self._delete(lease, OutcomeKind.DUPLICATE)
             return Outcome(OutcomeKind.DUPLICATE, detail="dead-lettered before; only deleted")
         letter = to_dead_letter(
-            lease.message,
+            message,
             outcome.reason,
             outcome.detail,
-            dead_at=self._now(),
+            dead_at=self._state.now(),
             max_bytes=self._dead_letters.message_max_bytes,
+        )
+        # Not held before its last receive if its version may still be published.
+        may_hold = (
+            outcome.reason is not Reason.UNKNOWN_POLICY
+            or message.receive_count >= self._settings.max_attempts
         )
         sent = self._sending[message_id] = asyncio.Event()
         try:
-            await self._send(letter, lease, may_hold=not self._may_succeed_later(lease, outcome))
-            self._remember(message_id)
+            await self._send(letter, lease, may_hold=may_hold)
+            self._dead_lettered[message_id] = None
+            if len(self._dead_lettered) > _DEAD_LETTERED_MAX:
+                self._dead_lettered.popitem(last=False)
         except AWSError as error:
             return await self._not_sent(lease, outcome, error)
         finally:
             del self._sending[message_id]
             sent.set()
-        self._unsent.sent(message_id)
+        self._state.unsent.sent(message_id)
         # Deleted only after SQS has confirmed the dead letter.
         await self._delete(lease, outcome.kind)
         return outcome
@@ -163,14 +147,14 @@ class Settler:
         reaches maxReceiveCount, which is above `max_attempts`; without a redrive policy the message
         is retried at the longest delay until it expires.
         """
-        message, delay = lease.message, self._unsent_delay_seconds
+        message, cap_seconds = lease.message, self._settings.backoff_cap_seconds
         self._events["dead_letter_failed"] += 1
-        left = isinstance(error, AWSRejectedError)
-        left = left and message.receive_count >= self._settings.max_attempts
+        is_last = message.receive_count >= self._settings.max_attempts
+        left = is_last and isinstance(error, AWSRejectedError)
+        delay = cap_seconds if left else min(UNSENT_DELAY_MAX_SECONDS, cap_seconds)
         if left:
-            delay = self._settings.backoff_cap_seconds
             self._events["left_to_redrive"] += 1
-        self._unsent.failed(message.message_id, error, delay)
+        self._state.unsent.failed(message.message_id, error, delay)
         await self._return(lease, delay)
         log = _log.warning if left else _log.debug
         log(
@@ -182,15 +166,6 @@ class Settler:
             error=str(error),
         )
         return Outcome.returned(f"could not be dead-lettered: {error}")
-
-    @property
-    def _unsent_delay_seconds(self) -> float:
-        return min(UNSENT_DELAY_MAX_SECONDS, self._settings.backoff_cap_seconds)
-
-    def _may_succeed_later(self, lease: Lease, outcome: Outcome) -> bool:
-        """Return whether the message may be admitted later: its version may be published."""
-        receives_left = lease.message.receive_count < self._settings.max_attempts
-        return outcome.reason is Reason.UNKNOWN_POLICY and receives_left
 
     async def _send(self, letter: OutgoingMessage, lease: Lease, *, may_hold: bool) -> None:
         # Denied access is not retried by `retry`: its change ends the wait.
@@ -206,11 +181,6 @@ class Settler:
             else:
                 return
 
-    def _remember(self, message_id: str) -> None:
-        self._dead_lettered[message_id] = None
-        if len(self._dead_lettered) > _DEAD_LETTERED_MAX:
-            self._dead_lettered.popitem(last=False)
-
     async def _delete(self, lease: Lease, kind: OutcomeKind) -> None:
         # As in `_send`; the message also needs its lease during the wait.
         while True:
@@ -219,23 +189,18 @@ class Settler:
                 await retry(
                     SETTLE_RETRIES, self._deletes.submit, lease.message, until=lease.expires_at
                 )
-            except AWSAccessError as error:
-                if valid:
+            except AWSError as error:
+                if valid and isinstance(error, AWSAccessError):
                     await self._renew(lease)
                     if await self._access_may_return(lease):
                         continue
                     await lease.stop()
-                self._not_deleted(lease, kind, error)
-            except AWSError as error:
-                self._not_deleted(lease, kind, error)
+                # On its next receive it is a duplicate or a known dead letter, and is deleted.
+                self._events["delete_failed"] += 1
+                _log.debug("delete failed", **lease.log_fields(kind), error=str(error))
             else:
                 self._events["deleted" if valid else "deleted_late"] += 1
             return
-
-    def _not_deleted(self, lease: Lease, kind: OutcomeKind, error: AWSError) -> None:
-        # When received again it is found to be recorded or dead-lettered, and is deleted then.
-        self._events["delete_failed"] += 1
-        _log.debug("delete failed", **lease.log_fields(kind), error=str(error))
 
     async def _renew(self, lease: Lease) -> None:
         """Extend and resume a lease whose message could not be deleted."""
@@ -252,9 +217,9 @@ class Settler:
     async def _access_may_return(self, lease: Lease) -> bool:
         """Wait for a while; return whether the message can still be retried."""
         waiting = self._access.wait_for_change(ACCESS_RETRY_SECONDS)
-        await unless_stopped(self._stopping, waiting)
-        self._health.progressed()
-        return not self._stopping.is_set() and lease.is_valid
+        await unless_stopped(self._state.stopping, waiting)
+        self._state.progressed()
+        return not self._state.stopping.is_set() and lease.is_valid
 
     async def _return(self, lease: Lease, delay_seconds: float) -> None:
         if not await lease.stop():

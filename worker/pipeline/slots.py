@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from math import inf
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from worker.domain.message import MESSAGE_MAX_BYTES
 
@@ -15,7 +14,7 @@ _EXPECTED_DECAY: Final = 0.98
 
 
 class Slot:
-    """Permission to hold one message; released on leaving its `async with` block."""
+    """Permission to hold one message, until it is released."""
 
     __slots__ = ("_bytes", "_filled", "_slots")
 
@@ -36,17 +35,6 @@ class Slot:
         slots, self._slots = self._slots, None
         if slots is not None:
             slots._release(self._bytes, filled=self._filled)  # noqa: SLF001 - the same
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.release()
 
 
 class Slots:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from worker.errors import AWSError, AWSRejectedError
@@ -11,12 +10,6 @@ from worker.errors import AWSError, AWSRejectedError
 # A returned message is received again after its delay, and attempted soon after that.
 _MARGIN_SECONDS: Final = 60.0
 _MESSAGES_MAX: Final = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Unsent:
-    until: float
-    error: AWSError
 
 
 class UnsentDeadLetters:
@@ -28,7 +21,8 @@ class UnsentDeadLetters:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._unsent: dict[str, _Unsent] = {}  # the latest failure last
+        # Time at which each is removed, and its error; the latest failure last.
+        self._unsent: dict[str, tuple[float, AWSError]] = {}
 
     def failed(self, message_id: str, error: AWSError, delay_seconds: float) -> None:
         """Add a message whose dead letter was not sent and that is returned with a delay."""
@@ -36,7 +30,7 @@ class UnsentDeadLetters:
         if len(self._unsent) >= _MESSAGES_MAX:
             del self._unsent[next(iter(self._unsent))]
         until = self._clock() + delay_seconds + _MARGIN_SECONDS
-        self._unsent[message_id] = _Unsent(until, error)
+        self._unsent[message_id] = until, error
 
     def sent(self, message_id: str) -> None:
         """Remove a message whose dead letter was sent, and all that did not fail by rejection."""
@@ -44,17 +38,17 @@ class UnsentDeadLetters:
             return
         self._unsent.pop(message_id, None)
         self._unsent = {
-            each: unsent
-            for each, unsent in self._unsent.items()
-            if isinstance(unsent.error, AWSRejectedError)
+            each: (until, error)
+            for each, (until, error) in self._unsent.items()
+            if isinstance(error, AWSRejectedError)
         }
 
     @property
     def problem(self) -> str:
         """Number of dead letters that cannot be sent, with the latest error; empty if none."""
         now = self._clock()
-        self._unsent = {each: unsent for each, unsent in self._unsent.items() if now < unsent.until}
+        self._unsent = {each: unsent for each, unsent in self._unsent.items() if now < unsent[0]}
         if not self._unsent:
             return ""
-        latest = next(reversed(self._unsent.values()))
-        return f"{len(self._unsent)} dead letters cannot be sent: {latest.error}"
+        _, latest = next(reversed(self._unsent.values()))
+        return f"{len(self._unsent)} dead letters cannot be sent: {latest}"

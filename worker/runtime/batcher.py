@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Generic, TypeVar
 
 EntryT = TypeVar("EntryT")
@@ -44,7 +45,7 @@ class Batcher(Generic[EntryT, ResultT]):
         flush: Callable[[Sequence[EntryT]], Awaitable[Sequence[ResultT | Exception]]],
         *,
         max_entries: int,
-        max_bytes: int | None = None,
+        max_bytes: float = inf,
         concurrency: int = 1,
         linger_seconds: float = 0.01,
         key: Callable[[EntryT], Hashable] | None = None,
@@ -61,7 +62,7 @@ class Batcher(Generic[EntryT, ResultT]):
         self._size = size
         self._waiting: deque[_Waiting[EntryT, ResultT]] = deque()
         self._in_flight: set[asyncio.Task[None]] = set()
-        self._last_sent_at = float("-inf")
+        self._last_sent_at = -inf
         self._scheduled: asyncio.Handle | None = None
         self._lingering: asyncio.TimerHandle | None = None
         self._closed: Exception | None = None
@@ -118,7 +119,7 @@ class Batcher(Generic[EntryT, ResultT]):
             if not batch:
                 break
             # A single entry does not indicate that more will follow.
-            self._last_sent_at = self._loop.time() if len(batch) > 1 else float("-inf")
+            self._last_sent_at = self._loop.time() if len(batch) > 1 else -inf
             sending = self._send(batch)
             try:
                 task = self._loop.create_task(sending)
@@ -148,13 +149,13 @@ class Batcher(Generic[EntryT, ResultT]):
             waiting = self._waiting.popleft()
             if waiting.future.done():  # the caller was cancelled
                 continue
-            fits = free_bytes is None or waiting.size <= free_bytes or not batch
+            fits = waiting.size <= free_bytes or not batch
             if (waiting.key is not None and waiting.key in keys) or not fits:
                 skipped.append(waiting)
                 continue
             batch.append(waiting)
             keys.add(waiting.key)
-            free_bytes = None if free_bytes is None else free_bytes - waiting.size
+            free_bytes -= waiting.size
         self._waiting.extendleft(reversed(skipped))
         return batch
 

@@ -51,23 +51,21 @@ def configure(level: str, log_format: Literal["auto", "json", "text"]) -> None:
         log_format: `auto` is text on a terminal and JSON lines otherwise.
     """
     as_text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
-    renderer: structlog.types.Processor = (
-        structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=_write_exception
-        )
-        if as_text
-        else structlog.processors.JSONRenderer()
-    )
-    tail: list[structlog.types.Processor] = (
-        [renderer]
-        if as_text
-        else [structlog.processors.ExceptionRenderer(format_exception), renderer]
-    )
+    rendering: list[structlog.types.Processor]
+    if as_text:
+        rendering = [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=_write_exception
+            )
+        ]
+    else:
+        exceptions = structlog.processors.ExceptionRenderer(format_exception)
+        rendering = [exceptions, structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *tail,
+            *rendering,
         ],
         wrapper_class=_never_raising(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=LogSink(),

@@ -33,14 +33,11 @@ class RetryPolicy:
     base_seconds: float
     cap_seconds: float
 
-    def delay_seconds(
-        self, failures: int, random_unit: Callable[[], float] = random.random
-    ) -> float:
+    def delay_seconds(self, failures: int) -> float:
         """Return a random delay before the next attempt.
 
         Args:
             failures: Number of failed attempts, at least 1.
-            random_unit: Returns a number in [0, 1).
 
         Returns:
             Seconds in [0, min(cap, base * 2^(failures-1))).
@@ -48,7 +45,7 @@ class RetryPolicy:
         Source: AWS Architecture Blog, "Exponential Backoff and Jitter".
         """
         ceiling = min(self.cap_seconds, self.base_seconds * 2.0 ** min(failures - 1, 60))
-        return random_unit() * ceiling
+        return random.random() * ceiling  # noqa: S311 - not a secret
 
 
 async def retry(

@@ -205,7 +205,7 @@ async def run_worker(meter: Meter) -> None:
                 meter.note_poll()
             if kinds[OutcomeKind.DEAD_LETTERED]:
                 reasons = dict(pipeline.metrics.accounting.dead_by_reason)
-                pipeline.give_up(GaveUpError(f"messages were dead-lettered: {reasons}"))
+                pipeline.state.give_up(GaveUpError(f"messages were dead-lettered: {reasons}"))
             done = meter.note_progress(
                 kinds[OutcomeKind.RECORDED] + kinds[OutcomeKind.DUPLICATE], calls
             )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
 from datetime import timedelta
 
 import pytest
@@ -25,9 +23,8 @@ from worker.domain import admission
 from worker.domain.outcome import Outcome
 from worker.errors import FutureError, Reason, RefusedError
 from worker.operations.dead_letters.dry_run import SUCCEEDS, DryRun
-from worker.pipeline.decode import Decoder
+from worker.pipeline.decode import decode
 from worker.pipeline.record import Recorder
-from worker.pipeline.sqs_clock import SQSClock
 
 LATE = (START + timedelta(seconds=400)).isoformat()
 
@@ -99,18 +96,15 @@ def test_wait_for_a_publication_ends_by_time_and_by_receives(
 
 async def _pipeline_verdict(text: str, store: FakeAcceptanceStore) -> str:
     """Return the reason with which the pipeline dead-letters a message at its last receive."""
-    chosen = settings(max_attempts=1)
-    sqs_clock = SQSClock(clock, asyncio.get_running_loop().time, chosen.clock_skew_seconds)
+    state = service_state(settings(max_attempts=1))
     message = received_message(body=text)
-    sqs_clock.learn(message)
     try:
-        acceptance = Decoder(chosen, sqs_clock, clock, Counter()).decode(message)
+        acceptance = decode(message, state)
     except RefusedError as refused:
         return refused.reason.value
     if isinstance(acceptance, Outcome):
         return acceptance.detail
-    recorder = Recorder(store, chosen, service_state(), sqs_clock.now, Counter())
-    outcome = await recorder.record(acceptance, message)
+    outcome = await Recorder(store, state).record(acceptance, message)
     return SUCCEEDS if outcome.reason is None else outcome.reason.value
 
 

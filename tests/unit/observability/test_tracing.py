@@ -230,8 +230,7 @@ async def test_failed_poll_has_a_span_and_empty_poll_has_none() -> None:
 
 
 def _process(pipeline: Pipeline) -> Any:
-    dispatch: Any = pipeline.supervisor._receiver._accept
-    return dispatch.__self__._process
+    return inspect.getclosurevars(pipeline._receiver._accept).nonlocals["process"]
 
 
 async def test_without_tracing_the_pipeline_calls_the_very_same_functions() -> None:
@@ -243,10 +242,10 @@ async def test_without_tracing_the_pipeline_calls_the_very_same_functions() -> N
     )
     processor = _process(pipeline).__self__
     assert _process(pipeline) == processor.process
-    assert pipeline.supervisor._receiver._queue is world.source
+    assert pipeline._receiver._queue is world.source
     assert processor._recorder._store is repository
-    assert inspect.unwrap(pipeline.supervisor._settler._deletes._flush) == world.source.delete
-    assert inspect.unwrap(pipeline.supervisor._settler._sends._flush) == world.dead_letters.send
+    assert inspect.unwrap(pipeline._settler._deletes._flush) == world.source.delete
+    assert inspect.unwrap(pipeline._settler._sends._flush) == world.dead_letters.send
     assert inspect.unwrap(pipeline.leases._extend) == world.source.change_visibility
     assert isinstance(repository._acceptances._insert, BatchInserts)
     tracing = Recorded().tracing

@@ -27,11 +27,11 @@ DELETE, SEND, WRITE = Operation.DELETE, Operation.DEAD_LETTER, Operation.WRITE
 DENIED = AWSDeniedError("AccessDenied: no")
 
 
-class _Trial:
+class _Watch:
     def __init__(self) -> None:
         self.now = 0.0
         self.given_up: list[GaveUpError] = []
-        self.access = AccessWatch(300, self.given_up.append, clock=lambda: self.now)
+        self.access = AccessWatch(300, self.given_up.append, (), lambda: self.now)
 
     def fail(self, error: AWSError, *, at: float, operation: Operation = DELETE) -> bool:
         self.now = at
@@ -47,73 +47,73 @@ class _Trial:
 def test_gives_up_when_any_operation_is_denied_for_too_long(
     error: AWSError, operation: Operation
 ) -> None:
-    trial = _Trial()
+    watch = _Watch()
     for seconds in range(10, 310, 60):
-        assert not trial.fail(error, at=seconds, operation=operation)
-    assert not trial.fail(error, at=309, operation=operation)
-    assert trial.fail(error, at=310, operation=operation)
-    assert str(trial.given_up[0]) == f"denied for 300 s or longer: {error}"
+        assert not watch.fail(error, at=seconds, operation=operation)
+    assert not watch.fail(error, at=309, operation=operation)
+    assert watch.fail(error, at=310, operation=operation)
+    assert str(watch.given_up[0]) == f"denied for 300 s or longer: {error}"
 
 
 def test_success_of_the_same_operation_resets_the_denied_time() -> None:
-    trial = _Trial()
-    trial.fail(DENIED, at=0)
-    trial.access.succeeded(DELETE)
-    assert trial.access.problems == []
-    assert not any(trial.fail(DENIED, at=seconds) for seconds in range(10, 300, 30))
-    assert not trial.fail(DENIED, at=309)
-    assert trial.fail(DENIED, at=310)
+    watch = _Watch()
+    watch.fail(DENIED, at=0)
+    watch.access.succeeded(DELETE)
+    assert watch.access.problem == ""
+    assert not any(watch.fail(DENIED, at=seconds) for seconds in range(10, 300, 30))
+    assert not watch.fail(DENIED, at=309)
+    assert watch.fail(DENIED, at=310)
 
 
 def test_success_of_another_operation_has_no_effect() -> None:
-    trial = _Trial()
+    watch = _Watch()
     for seconds in range(0, 310, 10):
-        trial.fail(DENIED, at=seconds)
+        watch.fail(DENIED, at=seconds)
         for other in set(Operation) - {DELETE}:
-            trial.access.succeeded(other)
-        assert trial.access.problems == ["AccessDenied: no"]
-    assert trial.given_up
+            watch.access.succeeded(other)
+        assert watch.access.problem == "AccessDenied: no"
+    assert watch.given_up
 
 
 def test_minute_without_a_failure_resets_the_denied_time() -> None:
-    trial = _Trial()
-    trial.fail(DENIED, at=0)
-    assert not trial.fail(DENIED, at=400)
-    assert not any(trial.fail(DENIED, at=seconds) for seconds in range(430, 700, 30))
-    assert trial.fail(DENIED, at=700)
+    watch = _Watch()
+    watch.fail(DENIED, at=0)
+    assert not watch.fail(DENIED, at=400)
+    assert not any(watch.fail(DENIED, at=seconds) for seconds in range(430, 700, 30))
+    assert watch.fail(DENIED, at=700)
 
 
 def test_outage_between_two_denials_does_not_count_as_denied() -> None:
-    trial = _Trial()
-    trial.fail(DENIED, at=0)
-    assert not any(trial.fail(AWSUnavailableError("down"), at=at) for at in range(10, 1000, 30))
-    assert not trial.fail(AWSNotFoundError("gone"), at=1000)
-    assert not any(trial.fail(AWSNotFoundError("gone"), at=at) for at in range(1030, 1300, 30))
-    assert trial.fail(AWSNotFoundError("gone"), at=1300)
+    watch = _Watch()
+    watch.fail(DENIED, at=0)
+    assert not any(watch.fail(AWSUnavailableError("down"), at=at) for at in range(10, 1000, 30))
+    assert not watch.fail(AWSNotFoundError("gone"), at=1000)
+    assert not any(watch.fail(AWSNotFoundError("gone"), at=at) for at in range(1030, 1300, 30))
+    assert watch.fail(AWSNotFoundError("gone"), at=1300)
 
 
 def test_gives_up_on_denials_interspersed_with_transient_failures() -> None:
-    trial = _Trial()
+    watch = _Watch()
     for at in range(0, 600, 2):
-        trial.fail(DENIED, at=at)
+        watch.fail(DENIED, at=at)
         if at % 10 == 0:
-            trial.fail(AWSUnavailableError("down"), at=at + 1)
-    assert trial.given_up
+            watch.fail(AWSUnavailableError("down"), at=at + 1)
+    assert watch.given_up
 
 
 @pytest.mark.parametrize("error", [AWSThrottledError("slow"), AWSUnavailableError("down")])
 def test_transient_failures_never_end_the_service(error: AWSError) -> None:
-    trial = _Trial()
-    assert not any(trial.fail(error, at=seconds) for seconds in range(0, 100_000, 100))
-    assert trial.access.problems == []
+    watch = _Watch()
+    assert not any(watch.fail(error, at=seconds) for seconds in range(0, 100_000, 100))
+    assert watch.access.problem == ""
 
 
 @pytest.mark.parametrize("error", [AWSRejectedError("too long"), LeaseLostError("old handle")])
 def test_rejected_request_counts_as_permitted(error: AWSError) -> None:
-    trial = _Trial()
-    trial.fail(DENIED, at=0)
-    trial.fail(error, at=1)
-    assert trial.access.problems == []
+    watch = _Watch()
+    watch.fail(DENIED, at=0)
+    watch.fail(error, at=1)
+    assert watch.access.problem == ""
 
 
 @pytest.mark.parametrize(
@@ -130,18 +130,18 @@ def test_rejected_request_counts_as_permitted(error: AWSError) -> None:
 def test_batch_counts_by_its_worst_entry(
     results: Sequence[AWSError | None], troubled: bool
 ) -> None:
-    trial = _Trial()
-    trial.fail(DENIED, at=0)
-    trial.access.observe(DELETE, results)
-    assert bool(trial.access.problems) is troubled
+    watch = _Watch()
+    watch.fail(DENIED, at=0)
+    watch.access.observe(DELETE, results)
+    assert bool(watch.access.problem) is troubled
 
 
 def test_each_failing_operation_is_logged_once_a_minute() -> None:
-    trial = _Trial()
+    watch = _Watch()
     with capture_logs() as logs:
         for seconds in range(180):
-            trial.fail(AWSUnavailableError("down"), at=seconds)
-            trial.fail(DENIED, at=seconds, operation=SEND)
+            watch.fail(AWSUnavailableError("down"), at=seconds)
+            watch.fail(DENIED, at=seconds, operation=SEND)
     logged = [(entry["operation"], entry["kind"]) for entry in logs]
     assert logged == [("delete", "AWSUnavailableError"), ("send dead letter", "AWSDeniedError")] * 3
 
@@ -168,63 +168,63 @@ class _Probed:
 
 @simulated
 async def test_only_operations_with_a_probe_pause_receiving() -> None:
-    trial = _Probed(DENIED)
+    watch = _Probed(DENIED)
     stopped = []
     for operation in (WRITE, DELETE):
-        trial.access.failed(operation, DENIED)
-        stopped.append(trial.access.stops_receiving)
+        watch.access.failed(operation, DENIED)
+        stopped.append(watch.access.stops_receiving)
     assert stopped == [False, True]
-    trial.task.cancel()
+    watch.task.cancel()
 
 
 @simulated
 async def test_denied_operation_without_calls_is_probed_until_it_gives_up() -> None:
-    trial = _Probed(DENIED)
-    trial.access.failed(DELETE, DENIED)
+    watch = _Probed(DENIED)
+    watch.access.failed(DELETE, DENIED)
     await asyncio.sleep(290)
-    assert trial.given_up == []
+    assert watch.given_up == []
     await asyncio.sleep(30)
-    assert 300 <= trial.given_up[0] <= 320
-    assert trial.probes <= 32
-    trial.task.cancel()
+    assert 300 <= watch.given_up[0] <= 320
+    assert watch.probes <= 32
+    watch.task.cancel()
 
 
-@pytest.mark.parametrize("answer", [None, LeaseLostError("no such handle")])
+@pytest.mark.parametrize("result", [None, LeaseLostError("no such handle")])
 @simulated
-async def test_successful_probe_resumes_receiving(answer: AWSError | None) -> None:
-    trial = _Probed(DENIED)
-    trial.access.failed(DELETE, DENIED)
+async def test_successful_probe_resumes_receiving(result: AWSError | None) -> None:
+    watch = _Probed(DENIED)
+    watch.access.failed(DELETE, DENIED)
     await asyncio.sleep(100)
-    trial.error = answer
-    await trial.access.wait_for_change(1000)
+    watch.error = result
+    await watch.access.wait_for_change(1000)
     assert asyncio.get_running_loop().time() <= 111
-    assert not trial.access.stops_receiving
-    assert trial.access.problems == []
-    trial.task.cancel()
+    assert not watch.access.stops_receiving
+    assert watch.access.problem == ""
+    watch.task.cancel()
 
 
 @simulated
 async def test_no_probe_while_the_worker_makes_the_call_itself() -> None:
-    trial = _Probed(None)
+    watch = _Probed(None)
     for _ in range(100):
-        trial.access.failed(DELETE, DENIED)
+        watch.access.failed(DELETE, DENIED)
         await asyncio.sleep(5)
-    assert trial.probes == 0
-    assert trial.given_up
-    trial.task.cancel()
+    assert watch.probes == 0
+    assert watch.given_up
+    watch.task.cancel()
 
 
 @simulated
 async def test_misleading_probe_is_ignored_after_two_passes() -> None:
-    trial = _Probed(None)
+    watch = _Probed(None)
     resumed = 0
-    while not trial.given_up:
-        if not trial.access.stops_receiving:
+    while not watch.given_up:
+        if not watch.access.stops_receiving:
             resumed += 1
-            trial.access.failed(DELETE, DENIED)
+            watch.access.failed(DELETE, DENIED)
         await asyncio.sleep(1)
     assert resumed == 3, "each costs a receive"
     assert asyncio.get_running_loop().time() < 400
-    trial.access.succeeded(DELETE)
-    assert not trial.access.stops_receiving
-    trial.task.cancel()
+    watch.access.succeeded(DELETE)
+    assert not watch.access.stops_receiving
+    watch.task.cancel()

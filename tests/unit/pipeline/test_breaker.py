@@ -11,8 +11,10 @@ from worker.pipeline.breaker import Breaker
 
 
 def _broken() -> Breaker:
-    breaker = Breaker(failures=3, probe_seconds=15.0)
-    assert [breaker.failed() for _ in range(3)] == [False, False, True]
+    breaker = Breaker()
+    *earlier, last = [breaker.failed() for _ in range(Breaker.FAILURES)]
+    assert last
+    assert not any(earlier)
     return breaker
 
 
@@ -25,10 +27,10 @@ async def test_opens_after_consecutive_failures_and_reports_it_once() -> None:
 
 @simulated
 async def test_success_resets_the_count_of_failures() -> None:
-    breaker = Breaker(failures=3)
+    breaker = Breaker()
     for _ in range(5):
-        breaker.failed()
-        breaker.failed()
+        for _ in range(Breaker.FAILURES - 1):
+            breaker.failed()
         assert not breaker.succeeded()
     assert not breaker.is_open
 

@@ -23,13 +23,18 @@ from tests.unit.fakes import (
     SOURCE,
     USER_AGENT,
     FakeAcceptanceStore,
+    FakeQueue,
     body,
     message,
     open_world,
     policy,
+    received_message,
 )
 from tests.unit.pipeline.running import RunningPipeline, bodies, dead_letter_reasons, start
 from worker.domain.dead_letter import read
+from worker.domain.outcome import RECORDED, Outcome
+from worker.pipeline.lease import Lease, Leases
+from worker.pipeline.process import InFlight
 
 
 @simulated
@@ -113,7 +118,7 @@ async def test_failed_settling_ends_neither_the_pipeline_nor_the_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     running = await start(visibility_timeout_seconds=40)
-    delete = running.pipeline.supervisor._settler._delete
+    delete = running.pipeline._settler._delete
     failures = [ZeroDivisionError()]
 
     async def fail_once(*given: Any) -> None:
@@ -121,7 +126,7 @@ async def test_failed_settling_ends_neither_the_pipeline_nor_the_message(
             raise failures.pop()
         await delete(*given)
 
-    monkeypatch.setattr(running.pipeline.supervisor._settler, "_delete", fail_once)
+    monkeypatch.setattr(running.pipeline._settler, "_delete", fail_once)
     await running.world.push(body())
     await running.until(returned=1, held=0)
     await asyncio.sleep(100)
@@ -201,3 +206,69 @@ async def test_pipeline_accepts_any_acceptance_store() -> None:
     await running.world.push(body())
     await running.until(dead_lettered=1)
     await running.stop()
+
+
+class _Tasks:
+    """Tasks in flight that end when the test sets an event."""
+
+    def __init__(self) -> None:
+        self.in_flight = InFlight()
+        self.leases = Leases(FakeQueue().change_visibility, 120)
+        self.decided = asyncio.Event()
+        self.settled = asyncio.Event()
+        self.cancelled = 0
+
+    def start(self, number: int = 0) -> None:
+        lease = self.leases.hold(received_message(number))
+        self.in_flight.start(lease, self.process(lease))
+
+    async def process(self, lease: Lease) -> Outcome:
+        try:
+            await self.decided.wait()
+            self.in_flight.decided(lease)
+            await self.settled.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.in_flight.finished(lease)
+        return RECORDED
+
+
+@simulated
+async def test_wait_returns_the_tasks_that_have_not_finished() -> None:
+    tasks = _Tasks()
+    async with tasks.in_flight.group:
+        assert await tasks.in_flight.wait(1.0) == set()
+        tasks.start()
+        assert len(await tasks.in_flight.wait(1.0)) == len(tasks.in_flight) == 1
+        tasks.decided.set()
+        tasks.settled.set()
+        assert await tasks.in_flight.wait(1.0) == set()
+    assert len(tasks.in_flight) == 0
+
+
+@simulated
+async def test_only_tasks_without_an_outcome_are_cancelled() -> None:
+    tasks = _Tasks()
+    async with tasks.in_flight.group:
+        tasks.start(0)
+        tasks.decided.set()
+        await asyncio.sleep(0.01)
+        tasks.in_flight.cancel_undecided()
+        assert tasks.in_flight.out_of_time
+        await asyncio.sleep(0.01)
+        assert (tasks.cancelled, len(tasks.in_flight)) == (0, 1)
+        tasks.settled.set()
+
+
+@simulated
+async def test_end_waits_for_all_tasks() -> None:
+    tasks = _Tasks()
+    async with tasks.in_flight.group:
+        for number in range(3):
+            tasks.start(number)
+        asyncio.get_running_loop().call_later(7, tasks.decided.set)
+        asyncio.get_running_loop().call_later(9, tasks.settled.set)
+    assert asyncio.get_running_loop().time() >= 9
+    assert len(tasks.in_flight) == 0

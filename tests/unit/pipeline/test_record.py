@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -39,13 +38,13 @@ from worker.repository import RecordResult
 THROTTLED = AWSThrottledError("slow down")
 
 
-class _Trial:
-    def __init__(self, *policies: Any, now: Callable[[], datetime] = clock, **changes: Any) -> None:
+class _Recording:
+    def __init__(self, *policies: Any, **changes: Any) -> None:
         self.store = FakeAcceptanceStore(*(policies or (policy(),)))
-        self.events = Counter[str]()
-        state = service_state()
-        self.breaker, self.stopping = state.breaker, state.stopping
-        self.recorder = Recorder(self.store, settings(**changes), state, now, self.events)
+        self.state = service_state(settings(**changes))
+        self.events = self.state.metrics.events
+        self.breaker, self.stopping = self.state.breaker, self.state.stopping
+        self.recorder = Recorder(self.store, self.state)
 
     async def record(self, *, receive_count: int = 1, **changes: Any) -> Outcome:
         given = received_message(receive_count=receive_count)
@@ -58,55 +57,55 @@ def _now() -> float:
 
 @simulated
 async def test_record_has_the_time_when_sqs_received_the_message() -> None:
-    trial = _Trial()
+    recording = _Recording()
     sent_at = START - timedelta(hours=1)  # our own clock says START
     given = received_message(sent_at=sent_at, first_received_at=START - timedelta(minutes=30))
-    assert await trial.recorder.record(acceptance(), given) is RECORDED
-    assert trial.store.received_at == [sent_at]
+    assert await recording.recorder.record(acceptance(), given) is RECORDED
+    assert recording.store.received_at == [sent_at]
 
 
 @simulated
 async def test_duplicate_is_acknowledged_and_conflict_is_dead_lettered() -> None:
-    trial = _Trial()
-    trial.store.results = [RecordResult.DUPLICATE, RecordResult.CONFLICT]
-    assert await trial.record() is DUPLICATE
-    outcome = await trial.record()
+    recording = _Recording()
+    recording.store.results = [RecordResult.DUPLICATE, RecordResult.CONFLICT]
+    assert await recording.record() is DUPLICATE
+    outcome = await recording.record()
     assert (outcome.kind, outcome.reason) == (OutcomeKind.DEAD_LETTERED, Reason.CONFLICT)
     assert outcome.detail == "event_id event-0 is recorded already with other content"
 
 
 @simulated
 async def test_other_text_than_published_is_dead_lettered_immediately() -> None:
-    trial = _Trial()
-    outcome = await trial.record(content_sha256="0" * 64)
+    recording = _Recording()
+    outcome = await recording.record(content_sha256="0" * 64)
     assert (outcome.kind, outcome.reason) == (OutcomeKind.DEAD_LETTERED, Reason.CONTENT_MISMATCH)
     assert "0" * 64 in outcome.detail
     assert TEXT_SHA256 in outcome.detail
-    assert trial.store.recorded == []
+    assert recording.store.recorded == []
     assert _now() < 0.001
 
 
 @simulated
 async def test_content_hash_may_be_upper_case_or_absent() -> None:
-    trial = _Trial()
-    assert await trial.record(content_sha256=TEXT_SHA256.upper()) is RECORDED
-    assert await trial.record(content_sha256=None) is RECORDED
+    recording = _Recording()
+    assert await recording.record(content_sha256=TEXT_SHA256.upper()) is RECORDED
+    assert await recording.record(content_sha256=None) is RECORDED
 
 
 @simulated
 async def test_acceptance_of_a_retired_version_is_recorded() -> None:
-    trial = _Trial(policy(retired_at=START - timedelta(days=1)))
-    assert await trial.record() is RECORDED
+    recording = _Recording(policy(retired_at=START - timedelta(days=1)))
+    assert await recording.record() is RECORDED
 
 
 @simulated
 async def test_unknown_version_is_returned_with_growing_delays_then_dead_lettered() -> None:
-    trial = _Trial(policy("other"), unknown_policy_seconds=60.0, backoff_base_seconds=1.0)
+    recording = _Recording(policy("other"), unknown_policy_seconds=60.0, backoff_base_seconds=1.0)
     delays = []
     receive_count = 0
     while True:
         receive_count += 1
-        outcome = await trial.record(receive_count=receive_count)
+        outcome = await recording.record(receive_count=receive_count)
         if outcome.kind is OutcomeKind.DEAD_LETTERED:
             break
         assert outcome.kind is OutcomeKind.RETURNED
@@ -116,8 +115,8 @@ async def test_unknown_version_is_returned_with_growing_delays_then_dead_lettere
     assert outcome.reason is Reason.UNKNOWN_POLICY
     assert outcome.detail == "policy acceptable-use has no published version 2026-01"
     assert _now() >= 60 or receive_count == 8
-    assert trial.events["unknown_policy_waits"] == len(delays)
-    assert trial.store.recorded == []
+    assert recording.events["unknown_policy_waits"] == len(delays)
+    assert recording.store.recorded == []
 
 
 @pytest.mark.parametrize(
@@ -128,9 +127,9 @@ async def test_unknown_version_is_returned_with_growing_delays_then_dead_lettere
 async def test_unknown_version_is_dead_lettered_after_enough_time_and_receives(
     seconds: float, receive_count: int, dead: bool
 ) -> None:
-    trial = _Trial(policy("other"))
+    recording = _Recording(policy("other"))
     await asyncio.sleep(seconds)
-    outcome = await trial.record(receive_count=receive_count)
+    outcome = await recording.record(receive_count=receive_count)
     assert outcome.kind is (OutcomeKind.DEAD_LETTERED if dead else OutcomeKind.RETURNED)
 
 
@@ -142,10 +141,11 @@ def _whole_seconds() -> datetime:
 @pytest.mark.parametrize("seconds", [5.0, 60.0, 600.0])
 def test_wait_for_a_version_ends_on_time(now: Callable[[], datetime], seconds: float) -> None:
     async def main() -> float:
-        trial = _Trial(policy("other"), now=now, unknown_policy_seconds=seconds)
+        recording = _Recording(policy("other"), unknown_policy_seconds=seconds)
+        recording.state.sqs_clock.now = now  # type: ignore[method-assign] # of this precision
         receive_count = 1
         while (
-            outcome := await trial.record(receive_count=receive_count)
+            outcome := await recording.record(receive_count=receive_count)
         ).kind is OutcomeKind.RETURNED:
             receive_count += 1
             await asyncio.sleep(round(outcome.delay_seconds) + 0.05)  # SQS counts whole seconds
@@ -159,12 +159,12 @@ def test_wait_for_a_version_ends_on_time(now: Callable[[], datetime], seconds: f
 @pytest.mark.parametrize("published_seconds", [1, 10, 30, 45])
 def test_late_published_version_is_recorded_soon(published_seconds: float) -> None:
     async def main() -> float:
-        trial = _Trial(policy("other"), unknown_policy_seconds=60.0)
+        recording = _Recording(policy("other"), unknown_policy_seconds=60.0)
         receive_count = 1
         while True:
             if _now() >= published_seconds:
-                trial.store.policies["acceptable-use", "2026-01"] = policy()
-            outcome = await trial.record(receive_count=receive_count)
+                recording.store.policies["acceptable-use", "2026-01"] = policy()
+            outcome = await recording.record(receive_count=receive_count)
             if outcome is RECORDED:
                 return _now() - published_seconds
             receive_count += 1
@@ -177,26 +177,26 @@ def test_late_published_version_is_recorded_soon(published_seconds: float) -> No
 
 @simulated
 async def test_last_wait_for_a_version_is_the_remaining_time_in_whole_seconds() -> None:
-    trial = _Trial(policy("other"), unknown_policy_seconds=60.0)
+    recording = _Recording(policy("other"), unknown_policy_seconds=60.0)
     await asyncio.sleep(43.6)
-    outcome = await trial.record(receive_count=7)  # of 8, so that the next one is the last
+    outcome = await recording.record(receive_count=7)  # of 8, so that the next one is the last
     assert (outcome.kind, outcome.delay_seconds) == (OutcomeKind.RETURNED, 17.0)
 
 
 @simulated
 async def test_wait_for_a_version_starts_at_the_sending_without_a_first_receive() -> None:
-    trial = _Trial(policy("other"))
+    recording = _Recording(policy("other"))
     nothing = datetime.fromtimestamp(0, UTC)
     given = received_message(receive_count=3, first_received_at=nothing)
-    assert (await trial.recorder.record(acceptance(), given)).kind is OutcomeKind.RETURNED
+    assert (await recording.recorder.record(acceptance(), given)).kind is OutcomeKind.RETURNED
 
 
 @simulated
 async def test_version_published_during_the_wait_is_recorded() -> None:
-    trial = _Trial(policy("other"))
-    assert (await trial.record()).kind is OutcomeKind.RETURNED
-    trial.store.policies["acceptable-use", "2026-01"] = policy()
-    assert await trial.record(receive_count=2) is RECORDED
+    recording = _Recording(policy("other"))
+    assert (await recording.record()).kind is OutcomeKind.RETURNED
+    recording.store.policies["acceptable-use", "2026-01"] = policy()
+    assert await recording.record(receive_count=2) is RECORDED
 
 
 @pytest.mark.parametrize("error", [THROTTLED, AWSUnavailableError("down"), AWSDeniedError("no")])
@@ -204,39 +204,39 @@ async def test_version_published_during_the_wait_is_recorded() -> None:
 async def test_message_is_held_while_the_table_fails_without_using_up_receives(
     error: AWSError,
 ) -> None:
-    trial = _Trial()
-    trial.store.results = [error] * 30
-    assert await trial.record() is RECORDED
-    assert len(trial.store.recorded) == 31
-    assert trial.events["table_failures"] == 30
+    recording = _Recording()
+    recording.store.results = [error] * 30
+    assert await recording.record() is RECORDED
+    assert len(recording.store.recorded) == 31
+    assert recording.events["table_failures"] == 30
     assert _now() > 10
 
 
 @simulated
 async def test_message_is_held_while_its_policy_cannot_be_read() -> None:
-    trial = _Trial()
-    trial.store.policy_error = AWSUnavailableError("down")
-    task = asyncio.create_task(trial.record())
+    recording = _Recording()
+    recording.store.policy_error = AWSUnavailableError("down")
+    task = asyncio.create_task(recording.record())
     await asyncio.sleep(100)
     assert not task.done()
-    trial.store.policy_error = None
+    recording.store.policy_error = None
     assert await task is RECORDED
 
 
 @simulated
 async def test_message_is_returned_with_the_error_after_the_hold_time() -> None:
-    trial = _Trial(hold_seconds=600.0)
-    trial.store.results = [THROTTLED] * 10_000
-    outcome = await trial.record()
+    recording = _Recording(hold_seconds=600.0)
+    recording.store.results = [THROTTLED] * 10_000
+    outcome = await recording.record()
     assert (outcome.kind, outcome.detail) == (OutcomeKind.RETURNED, "slow down")
     assert 580 < _now() < 600
 
 
 @simulated
 async def test_message_is_dead_lettered_after_the_hold_time_of_its_last_receive() -> None:
-    trial = _Trial(hold_seconds=60.0, max_attempts=5)
-    trial.store.results = [THROTTLED] * 10_000
-    outcome = await trial.record(receive_count=5)
+    recording = _Recording(hold_seconds=60.0, max_attempts=5)
+    recording.store.results = [THROTTLED] * 10_000
+    outcome = await recording.record(receive_count=5)
     assert (outcome.kind, outcome.reason) == (OutcomeKind.DEAD_LETTERED, Reason.EXHAUSTED)
     assert outcome.detail == "failed in 5 receives: slow down"
 
@@ -246,46 +246,46 @@ async def test_message_is_dead_lettered_after_the_hold_time_of_its_last_receive(
 async def test_message_is_returned_even_at_its_last_receive_while_access_is_denied(
     error: AWSError,
 ) -> None:
-    trial = _Trial(hold_seconds=60.0, max_attempts=5)
-    trial.store.results = [error] * 10_000
-    outcome = await trial.record(receive_count=5)
+    recording = _Recording(hold_seconds=60.0, max_attempts=5)
+    recording.store.results = [error] * 10_000
+    outcome = await recording.record(receive_count=5)
     assert (outcome.kind, outcome.detail) == (OutcomeKind.RETURNED, str(error))
 
 
 @simulated
 async def test_only_a_write_closes_the_breaker_while_writes_fail() -> None:
-    trial = _Trial(hold_seconds=60.0)
-    trial.store.results = [AWSDeniedError("no")] * 10_000
-    await trial.record()
-    assert trial.breaker.is_open
-    assert (await trial.record(content_sha256="0" * 64)).kind is OutcomeKind.DEAD_LETTERED
-    assert trial.breaker.is_open
-    trial.store.results = []
-    assert await trial.record() is RECORDED
-    assert not trial.breaker.is_open
+    recording = _Recording(hold_seconds=60.0)
+    recording.store.results = [AWSDeniedError("no")] * 10_000
+    await recording.record()
+    assert recording.breaker.is_open
+    assert (await recording.record(content_sha256="0" * 64)).kind is OutcomeKind.DEAD_LETTERED
+    assert recording.breaker.is_open
+    recording.store.results = []
+    assert await recording.record() is RECORDED
+    assert not recording.breaker.is_open
 
 
 @simulated
 async def test_rejected_item_is_returned_until_its_last_receive() -> None:
-    trial = _Trial(max_attempts=5)
-    trial.store.results = [AWSRejectedError("too large")] * 2
-    outcome = await trial.record(receive_count=4)
+    recording = _Recording(max_attempts=5)
+    recording.store.results = [AWSRejectedError("too large")] * 2
+    outcome = await recording.record(receive_count=4)
     assert (outcome.kind, outcome.detail) == (
         OutcomeKind.RETURNED,
         "rejected by the table: too large",
     )
-    outcome = await trial.record(receive_count=5)
+    outcome = await recording.record(receive_count=5)
     assert (outcome.kind, outcome.reason) == (OutcomeKind.DEAD_LETTERED, Reason.EXHAUSTED)
     assert _now() < 0.001
 
 
 @simulated
 async def test_stop_returns_a_held_message_immediately_and_without_delay() -> None:
-    trial = _Trial(backoff_base_seconds=100.0, backoff_cap_seconds=100.0)
-    trial.store.results = [THROTTLED] * 10_000
-    task = asyncio.create_task(trial.record())
+    recording = _Recording(backoff_base_seconds=100.0, backoff_cap_seconds=100.0)
+    recording.store.results = [THROTTLED] * 10_000
+    task = asyncio.create_task(recording.record())
     await asyncio.sleep(50)
-    trial.stopping.set()
+    recording.stopping.set()
     outcome = await task
     assert _now() == pytest.approx(50, abs=0.01)
     assert outcome == Outcome.returned("stopping: slow down")
@@ -293,44 +293,44 @@ async def test_stop_returns_a_held_message_immediately_and_without_delay() -> No
 
 @simulated
 async def test_stop_waits_for_a_write_in_flight() -> None:
-    trial = _Trial()
-    trial.store.seconds = 5.0
-    task = asyncio.create_task(trial.record())
+    recording = _Recording()
+    recording.store.seconds = 5.0
+    task = asyncio.create_task(recording.record())
     await asyncio.sleep(1)
-    trial.stopping.set()
+    recording.stopping.set()
     assert await task is RECORDED
 
 
 @simulated
 async def test_failures_open_the_breaker_and_a_success_closes_it() -> None:
-    trial = _Trial()
-    trial.store.results = [THROTTLED] * Breaker.FAILURES
-    task = asyncio.create_task(trial.record())
-    while not trial.breaker.is_open:
+    recording = _Recording()
+    recording.store.results = [THROTTLED] * Breaker.FAILURES
+    task = asyncio.create_task(recording.record())
+    while not recording.breaker.is_open:
         assert not task.done()
         await asyncio.sleep(0.01)
     assert await task is RECORDED
-    assert not trial.breaker.is_open
+    assert not recording.breaker.is_open
 
 
 @simulated
 async def test_rejected_item_does_not_open_the_breaker() -> None:
-    trial = _Trial()
-    trial.store.results = [AWSRejectedError("no")] * 50
+    recording = _Recording()
+    recording.store.results = [AWSRejectedError("no")] * 50
     for _ in range(50):
-        await trial.record()
-    assert not trial.breaker.is_open
+        await recording.record()
+    assert not recording.breaker.is_open
 
 
 @simulated
 async def test_details_contain_no_evidence() -> None:
-    trial = _Trial(max_attempts=1)
-    trial.store.results = [RecordResult.CONFLICT, AWSRejectedError("no")]
+    recording = _Recording(max_attempts=1)
+    recording.store.results = [RecordResult.CONFLICT, AWSRejectedError("no")]
     for outcome in (
-        await trial.record(),
-        await trial.record(),
-        await trial.record(version="unknown"),
-        await trial.record(content_sha256="0" * 64),
+        await recording.record(),
+        await recording.record(),
+        await recording.record(version="unknown"),
+        await recording.record(content_sha256="0" * 64),
     ):
         assert outcome.kind is OutcomeKind.DEAD_LETTERED
         assert IP not in outcome.detail

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from tests.unit.fakes import (
     FakeQueue,
     Script,
     agree,
-    clock,
     received_message,
     service_state,
     settings,
@@ -39,18 +37,16 @@ from worker.runtime.retry import RetryPolicy
 DEAD = Outcome.dead_lettered(Reason.INVALID, "user_id: missing")
 
 
-class _Trial:
+class _Settling:
     def __init__(self, *, visibility: float = 120.0) -> None:
         self.source, self.dead_letters = FakeQueue(), FakeQueue()
-        self.events = Counter[str]()
-        self.leases = Leases(self.source.change_visibility, visibility, events=self.events)
-        state = service_state()
-        self.access, self.stopping = state.access, state.stopping
-        self.unsent = UnsentDeadLetters(asyncio.get_running_loop().time)
-        chosen = settings(settle_concurrency=4, backoff_cap_seconds=300.0, max_attempts=10)
-        self.settler = Settler(
-            self.source, self.dead_letters, chosen, state, self.unsent, clock, self.events
+        state = service_state(
+            settings(settle_concurrency=4, backoff_cap_seconds=300.0, max_attempts=10)
         )
+        self.events = state.metrics.events
+        self.leases = Leases(self.source.change_visibility, visibility, events=self.events)
+        self.access, self.stopping, self.unsent = state.access, state.stopping, state.unsent
+        self.settler = Settler(self.source, self.dead_letters, state)
 
     def hold(self, number: int = 0, **changes: Any) -> Lease:
         return self.leases.hold(received_message(number, **changes))
@@ -75,32 +71,32 @@ def _failing(error: AWSError, times: int = 1000) -> Script:
 @pytest.mark.parametrize("outcome", [RECORDED, DUPLICATE])
 @simulated
 async def test_recorded_message_is_deleted(outcome: Outcome) -> None:
-    trial = _Trial()
-    assert await trial.settle(outcome) is outcome
-    assert trial.source.log == [("delete", [received_message()])]
-    assert trial.events == {"deleted": 1}
-    assert len(trial.leases) == 0
+    settling = _Settling()
+    assert await settling.settle(outcome) is outcome
+    assert settling.source.log == [("delete", [received_message()])]
+    assert settling.events == {"deleted": 1}
+    assert len(settling.leases) == 0
 
 
 @simulated
 async def test_returned_message_is_invisible_for_its_delay() -> None:
-    trial = _Trial()
+    settling = _Settling()
     outcome = Outcome.returned("later", 17.0)
-    assert await trial.settle(outcome) is outcome
-    assert trial.source.log == [("change", [(received_message(), 17.0)])]
+    assert await settling.settle(outcome) is outcome
+    assert settling.source.log == [("change", [(received_message(), 17.0)])]
 
 
 @simulated
 async def test_deletes_are_batched_by_ten() -> None:
-    trial = _Trial()
-    await asyncio.gather(*(trial.settle(RECORDED, number) for number in range(40)))
-    assert [len(batch) for batch in trial.source.of("delete")] == [10] * 4
-    assert trial.source.most_under_way["delete"] == 4
+    settling = _Settling()
+    await asyncio.gather(*(settling.settle(RECORDED, number) for number in range(40)))
+    assert [len(batch) for batch in settling.source.of("delete")] == [10] * 4
+    assert settling.source.most_under_way["delete"] == 4
 
 
 @simulated
 async def test_only_failed_entries_of_a_batch_are_retried() -> None:
-    trial = _Trial()
+    settling = _Settling()
     failing = {"handle-2", "handle-5"}
 
     def script(entries: Any) -> Answer:
@@ -108,61 +104,61 @@ async def test_only_failed_entries_of_a_batch_are_retried() -> None:
         failing.clear()
         return [AWSUnavailableError("internal") if each else None for each in bad]
 
-    trial.source.on_delete = script
-    await asyncio.gather(*(trial.settle(RECORDED, number) for number in range(10)))
-    first, *again = trial.source.of("delete")
+    settling.source.on_delete = script
+    await asyncio.gather(*(settling.settle(RECORDED, number) for number in range(10)))
+    first, *again = settling.source.of("delete")
     assert len(first) == 10
     retried = sorted(each.receipt_handle for batch in again for each in batch)
     assert retried == ["handle-2", "handle-5"]
-    assert trial.events == {"deleted": 10}
+    assert settling.events == {"deleted": 10}
 
 
 @pytest.mark.parametrize("error", [AWSThrottledError("slow"), AWSUnavailableError("down")])
 @simulated
 async def test_repeatedly_failing_delete_is_left_to_the_next_receive(error: AWSError) -> None:
-    trial = _Trial()
-    trial.source.on_delete = _failing(error)
-    assert await trial.settle(RECORDED) is RECORDED
-    assert len(trial.source.of("delete")) == 4
-    assert trial.events == {"delete_failed": 1}
+    settling = _Settling()
+    settling.source.on_delete = _failing(error)
+    assert await settling.settle(RECORDED) is RECORDED
+    assert len(settling.source.of("delete")) == 4
+    assert settling.events == {"delete_failed": 1}
 
 
 @simulated
 async def test_retry_delays_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RetryPolicy, "delay_seconds", lambda _, failures: failures)
-    trial = _Trial()
-    trial.source.on_delete = _failing(AWSThrottledError("slow"))
+    settling = _Settling()
+    settling.source.on_delete = _failing(AWSThrottledError("slow"))
     began_at = asyncio.get_running_loop().time()
-    await trial.settle(RECORDED)
+    await settling.settle(RECORDED)
     # Four calls of 10 ms, and 1, 2 and 3 s between them.
     assert asyncio.get_running_loop().time() - began_at == pytest.approx(6.04, abs=0.05)
 
 
 @simulated
 async def test_failed_return_is_counted() -> None:
-    trial = _Trial()
-    trial.source.on_change = _failing(AWSRejectedError("no"))
+    settling = _Settling()
+    settling.source.on_change = _failing(AWSRejectedError("no"))
     returned = Outcome.returned("busy", delay_seconds=7.0)
-    assert await trial.settle(returned) is returned
-    assert trial.events == {"hand_back_failed": 1}
+    assert await settling.settle(returned) is returned
+    assert settling.events == {"hand_back_failed": 1}
 
 
 @pytest.mark.parametrize("error", [LeaseLostError("gone"), AWSRejectedError("no")])
 @simulated
 async def test_rejected_delete_is_not_retried(error: AWSError) -> None:
-    trial = _Trial()
-    trial.source.on_delete = _failing(error)
-    await trial.settle(RECORDED)
-    assert len(trial.source.of("delete")) == 1
+    settling = _Settling()
+    settling.source.on_delete = _failing(error)
+    await settling.settle(RECORDED)
+    assert len(settling.source.of("delete")) == 1
 
 
 @simulated
 async def test_retries_end_with_the_lease() -> None:
-    trial = _Trial(visibility=0.05)
-    trial.source.on_delete = _failing(AWSUnavailableError("down"))
+    settling = _Settling(visibility=0.05)
+    settling.source.on_delete = _failing(AWSUnavailableError("down"))
     for number in range(20):
-        await trial.settle(RECORDED, number)
-    assert len(trial.source.of("delete")) < 40
+        await settling.settle(RECORDED, number)
+    assert len(settling.source.of("delete")) < 40
 
 
 @simulated
@@ -170,26 +166,26 @@ async def test_dead_letter_is_retried_while_its_lease_is_extended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(RetryPolicy, "delay_seconds", lambda _, __: 0.4)
-    trial = _Trial(visibility=1.0)
-    keeping = asyncio.create_task(trial.leases.run())
-    trial.dead_letters.on_send = _failing(AWSUnavailableError("down"), times=3)
-    assert await trial.settle(DEAD) == DEAD
+    settling = _Settling(visibility=1.0)
+    keeping = asyncio.create_task(settling.leases.run())
+    settling.dead_letters.on_send = _failing(AWSUnavailableError("down"), times=3)
+    assert await settling.settle(DEAD) == DEAD
     keeping.cancel()
-    assert len(trial.dead_letters.of("send")) == 4
+    assert len(settling.dead_letters.of("send")) == 4
 
 
 @simulated
 async def test_delete_after_a_lost_lease_is_counted_as_late() -> None:
-    trial = _Trial()
-    lease = trial.hold()
+    settling = _Settling()
+    lease = settling.hold()
     await asyncio.sleep(130)
-    await trial.settler.settle(lease, RECORDED)
-    assert trial.events == {"lease_lost": 1, "deleted_late": 1}
+    await settling.settler.settle(lease, RECORDED)
+    assert settling.events == {"lease_lost": 1, "deleted_late": 1}
 
 
 @simulated
 async def test_message_is_deleted_only_after_its_dead_letter_is_confirmed() -> None:
-    trial = _Trial()
+    settling = _Settling()
     deleted_at: list[float] = []
     sent_at: list[float] = []
     loop = asyncio.get_running_loop()
@@ -203,116 +199,116 @@ async def test_message_is_deleted_only_after_its_dead_letter_is_confirmed() -> N
         assert sent_at
         return [None] * len(entries)
 
-    trial.dead_letters.on_send, trial.source.on_delete = sent, deleted
-    assert await trial.settle(DEAD) is DEAD
+    settling.dead_letters.on_send, settling.source.on_delete = sent, deleted
+    assert await settling.settle(DEAD) is DEAD
     assert deleted_at[0] >= sent_at[0] + 0.01
-    (letter,) = trial.dead_letters.entries("send")
+    (letter,) = settling.dead_letters.entries("send")
     given = received_message(attributes=letter.attributes)
     death = read(given)
     assert death is not None
     assert (death.reason, death.detail) == ("invalid", "user_id: missing")
     assert original(given).body == received_message().body
-    assert trial.events == {"deleted": 1}
+    assert settling.events == {"deleted": 1}
 
 
 @simulated
 async def test_dead_letter_is_retried_after_a_transient_failure() -> None:
-    trial = _Trial()
-    trial.dead_letters.on_send = _failing(AWSUnavailableError("down"), times=2)
-    assert await trial.settle(DEAD) is DEAD
-    assert len(trial.dead_letters.of("send")) == 3
-    assert trial.operations() == ["delete"]
+    settling = _Settling()
+    settling.dead_letters.on_send = _failing(AWSUnavailableError("down"), times=2)
+    assert await settling.settle(DEAD) is DEAD
+    assert len(settling.dead_letters.of("send")) == 3
+    assert settling.operations() == ["delete"]
 
 
 @pytest.mark.parametrize("error", [AWSRejectedError("too large"), AWSUnavailableError("down")])
 @simulated
 async def test_message_is_returned_if_its_dead_letter_cannot_be_sent(error: AWSError) -> None:
-    trial = _Trial()
-    trial.dead_letters.on_send = _failing(error)
-    outcome = await trial.settle(DEAD)
+    settling = _Settling()
+    settling.dead_letters.on_send = _failing(error)
+    outcome = await settling.settle(DEAD)
     assert (outcome.kind, outcome.reason) == (OutcomeKind.RETURNED, None)
     assert outcome.detail == f"could not be dead-lettered: {error}"
-    assert trial.source.log == [("change", [(received_message(), 60.0)])]
-    assert trial.events == {"dead_letter_failed": 1}
+    assert settling.source.log == [("change", [(received_message(), 60.0)])]
+    assert settling.events == {"dead_letter_failed": 1}
 
 
 @simulated
 async def test_message_with_a_lost_lease_is_not_dead_lettered() -> None:
-    trial = _Trial()
-    lease = trial.hold()
-    trial.hold(receipt_handle="newer")
-    outcome = await trial.settler.settle(lease, DEAD)
+    settling = _Settling()
+    lease = settling.hold()
+    settling.hold(receipt_handle="newer")
+    outcome = await settling.settler.settle(lease, DEAD)
     assert outcome.kind is OutcomeKind.RETURNED
-    assert trial.dead_letters.log == []
-    assert trial.source.log == []
+    assert settling.dead_letters.log == []
+    assert settling.source.log == []
 
 
 @simulated
 async def test_message_with_a_lost_lease_is_not_returned() -> None:
-    trial = _Trial()
-    lease = trial.hold()
-    trial.hold(receipt_handle="newer")
-    await trial.settler.settle(lease, Outcome.returned("later", 5))
-    assert trial.source.log == []
+    settling = _Settling()
+    lease = settling.hold()
+    settling.hold(receipt_handle="newer")
+    await settling.settler.settle(lease, Outcome.returned("later", 5))
+    assert settling.source.log == []
 
 
 @simulated
 async def test_lease_is_extended_until_the_dead_letter_is_confirmed() -> None:
-    trial = _Trial(visibility=4.0)
-    trial.dead_letters.seconds = 10.0
-    keeping = asyncio.create_task(trial.leases.run())
-    assert await trial.settle(DEAD) is DEAD
+    settling = _Settling(visibility=4.0)
+    settling.dead_letters.seconds = 10.0
+    keeping = asyncio.create_task(settling.leases.run())
+    assert await settling.settle(DEAD) is DEAD
     keeping.cancel()
-    operations = trial.operations()
+    operations = settling.operations()
     assert operations[-1] == "delete"
     assert operations.count("change") >= 4
-    assert trial.events["deleted"] == 1
+    assert settling.events["deleted"] == 1
 
 
 @simulated
 async def test_extension_never_overwrites_a_return() -> None:
-    trial = _Trial(visibility=4.0)
-    keeping = asyncio.create_task(trial.leases.run())
-    lease = trial.hold()
-    trial.source.seconds = 0.5
+    settling = _Settling(visibility=4.0)
+    keeping = asyncio.create_task(settling.leases.run())
+    lease = settling.hold()
+    settling.source.seconds = 0.5
     await asyncio.sleep(2.1)  # an extension is under way
-    await trial.settler.settle(lease, Outcome.returned("later", 300.0))
+    await settling.settler.settle(lease, Outcome.returned("later", 300.0))
     await asyncio.sleep(20)
     keeping.cancel()
-    assert [seconds for _, seconds in trial.source.entries("change")] == [4.0, 300.0]
+    assert [seconds for _, seconds in settling.source.entries("change")] == [4.0, 300.0]
 
 
 @simulated
 async def test_a_message_received_twice_is_never_twice_in_a_batch() -> None:
-    trial = _Trial()
-    older, newer = trial.hold(receipt_handle="old"), trial.hold(receipt_handle="new")
-    await asyncio.gather(*(trial.settler.settle(each, RECORDED) for each in (older, newer)))
-    assert [[each.receipt_handle for each in batch] for batch in trial.source.of("delete")] == [
+    settling = _Settling()
+    older, newer = settling.hold(receipt_handle="old"), settling.hold(receipt_handle="new")
+    await asyncio.gather(*(settling.settler.settle(each, RECORDED) for each in (older, newer)))
+    assert [[each.receipt_handle for each in batch] for batch in settling.source.of("delete")] == [
         ["old"],
         ["new"],
     ]
-    assert trial.events == {"lease_lost": 1, "deleted_late": 1, "deleted": 1}
+    assert settling.events == {"lease_lost": 1, "deleted_late": 1, "deleted": 1}
 
 
 @simulated
 async def test_dead_letters_respect_the_size_limit_of_a_batch() -> None:
-    trial = _Trial()
-    large = [trial.hold(number, body="x" * 500_000) for number in range(4)]
-    await asyncio.gather(*(trial.settler.settle(each, DEAD) for each in large))
-    assert [len(batch) for batch in trial.dead_letters.of("send")] == [2, 2]
-    for letter in trial.dead_letters.entries("send"):
+    settling = _Settling()
+    large = [settling.hold(number, body="x" * 500_000) for number in range(4)]
+    await asyncio.gather(*(settling.settler.settle(each, DEAD) for each in large))
+    assert [len(batch) for batch in settling.dead_letters.of("send")] == [2, 2]
+    for letter in settling.dead_letters.entries("send"):
         assert ATTRIBUTE in letter.attributes
 
 
 @simulated
 async def test_closing_abandons_entries_in_flight_without_cancelling_callers() -> None:
-    trial = _Trial()
-    trial.source.seconds = 1000
-    task = asyncio.create_task(trial.settle(RECORDED))
+    settling = _Settling()
+    settling.source.seconds = 1000
+    task = asyncio.create_task(settling.settle(RECORDED))
     await asyncio.sleep(1)
-    await trial.settler.aclose()
+    await settling.settler.aclose()
     assert (await task) == RECORDED
-    assert trial.events == {"delete_failed": 1}
+    assert settling.events == {"delete_failed": 1}
 
 
 @pytest.mark.parametrize("outcome", [RECORDED, DUPLICATE])
@@ -320,77 +316,77 @@ async def test_closing_abandons_entries_in_flight_without_cancelling_callers() -
 async def test_message_is_held_while_its_delete_is_denied(
     outcome: Outcome,
 ) -> None:
-    trial = _Trial(visibility=40.0)
-    keeping = asyncio.create_task(trial.leases.run())
-    trial.source.on_delete = lambda _: AWSDeniedError("AccessDenied: no")
-    task = asyncio.create_task(trial.settle(outcome))
+    settling = _Settling(visibility=40.0)
+    keeping = asyncio.create_task(settling.leases.run())
+    settling.source.on_delete = lambda _: AWSDeniedError("AccessDenied: no")
+    task = asyncio.create_task(settling.settle(outcome))
     await asyncio.sleep(200)
     assert not task.done()
-    assert trial.access.problems == ["AccessDenied: no"]
-    trial.source.on_delete = agree
+    assert settling.access.problem == "AccessDenied: no"
+    settling.source.on_delete = agree
     assert await task is outcome
     keeping.cancel()
-    assert trial.access.problems == []
-    assert trial.events["lease_lost"] == trial.events["delete_failed"] == 0
-    assert trial.events["deleted"] == 1
-    assert len(trial.leases) == 0
-    assert trial.operations()[-1] == "delete"
+    assert settling.access.problem == ""
+    assert settling.events["lease_lost"] == settling.events["delete_failed"] == 0
+    assert settling.events["deleted"] == 1
+    assert len(settling.leases) == 0
+    assert settling.operations()[-1] == "delete"
 
 
 @simulated
 async def test_message_is_held_only_for_its_lease_if_extensions_are_denied_too() -> None:
-    trial = _Trial(visibility=40.0)
-    keeping = asyncio.create_task(trial.leases.run())
+    settling = _Settling(visibility=40.0)
+    keeping = asyncio.create_task(settling.leases.run())
     denied = AWSDeniedError("AccessDenied: no")
-    trial.source.on_delete = trial.source.on_change = lambda _: denied
-    assert await trial.settle(RECORDED) is RECORDED
+    settling.source.on_delete = settling.source.on_change = lambda _: denied
+    assert await settling.settle(RECORDED) is RECORDED
     keeping.cancel()
     assert 30 < asyncio.get_running_loop().time() < 70
-    assert trial.events["delete_failed"] == 1
-    assert len(trial.leases) == 0
+    assert settling.events["delete_failed"] == 1
+    assert len(settling.leases) == 0
 
 
 @simulated
 async def test_stop_releases_messages_that_cannot_be_settled() -> None:
-    trial = _Trial()
-    trial.source.on_delete = trial.dead_letters.on_send = lambda _: AWSDeniedError("no")
-    recorded = asyncio.create_task(trial.settle(RECORDED))
-    dead = asyncio.create_task(trial.settle(DEAD, 1))
+    settling = _Settling()
+    settling.source.on_delete = settling.dead_letters.on_send = lambda _: AWSDeniedError("no")
+    recorded = asyncio.create_task(settling.settle(RECORDED))
+    dead = asyncio.create_task(settling.settle(DEAD, 1))
     await asyncio.sleep(50)
-    trial.stopping.set()
+    settling.stopping.set()
     await asyncio.sleep(0.1)
     assert recorded.result() is RECORDED
     assert dead.result().kind is OutcomeKind.RETURNED
-    assert trial.source.entries("change")[-1] == (received_message(1), 60.0)
-    assert len(trial.leases) == 0
+    assert settling.source.entries("change")[-1] == (received_message(1), 60.0)
+    assert len(settling.leases) == 0
 
 
 @simulated
 async def test_denied_dead_letter_is_sent_once_permitted() -> None:
-    trial = _Trial()
-    keeping = asyncio.create_task(trial.leases.run())
-    trial.dead_letters.on_send = lambda _: AWSDeniedError("AccessDenied: no")
-    task = asyncio.create_task(trial.settle(DEAD))
+    settling = _Settling()
+    keeping = asyncio.create_task(settling.leases.run())
+    settling.dead_letters.on_send = lambda _: AWSDeniedError("AccessDenied: no")
+    task = asyncio.create_task(settling.settle(DEAD))
     await asyncio.sleep(200)
-    assert trial.access.problems == ["AccessDenied: no"]
+    assert settling.access.problem == "AccessDenied: no"
     # A delete that works says nothing about the dead-letter queue.
-    await trial.settle(RECORDED, 1)
-    assert trial.access.problems == ["AccessDenied: no"]
-    trial.dead_letters.on_send = agree
+    await settling.settle(RECORDED, 1)
+    assert settling.access.problem == "AccessDenied: no"
+    settling.dead_letters.on_send = agree
     assert await task is DEAD
     keeping.cancel()
-    assert trial.access.problems == []
-    assert trial.events["dead_letter_failed"] == 0
+    assert settling.access.problem == ""
+    assert settling.events["dead_letter_failed"] == 0
 
 
 @simulated
 async def test_message_with_an_unpublished_version_is_not_held_for_its_dead_letter() -> None:
-    trial = _Trial()
-    trial.dead_letters.on_send = lambda _: AWSDeniedError("AccessDenied: no")
+    settling = _Settling()
+    settling.dead_letters.on_send = lambda _: AWSDeniedError("AccessDenied: no")
     unknown = Outcome.dead_lettered(Reason.UNKNOWN_POLICY, "policy aup has no published version 2")
-    outcome = await trial.settle(unknown)
+    outcome = await settling.settle(unknown)
     assert outcome.kind is OutcomeKind.RETURNED
-    assert trial.source.entries("change")[-1][1] == 60.0
+    assert settling.source.entries("change")[-1][1] == 60.0
 
 
 @pytest.mark.parametrize("error", [LeaseLostError("gone"), AWSUnavailableError("down")])
@@ -398,57 +394,59 @@ async def test_message_with_an_unpublished_version_is_not_held_for_its_dead_lett
 async def test_dead_lettered_message_is_only_deleted_when_received_again(
     error: AWSError,
 ) -> None:
-    trial = _Trial()
-    trial.source.on_delete = _failing(error)
-    assert await trial.settle(DEAD) is DEAD
-    trial.source.on_delete = agree
-    again = await trial.settler.settle(trial.hold(receipt_handle="newer"), DEAD)
+    settling = _Settling()
+    settling.source.on_delete = _failing(error)
+    assert await settling.settle(DEAD) is DEAD
+    settling.source.on_delete = agree
+    again = await settling.settler.settle(settling.hold(receipt_handle="newer"), DEAD)
     assert (again.kind, again.reason) == (OutcomeKind.DUPLICATE, None)
-    assert len(trial.dead_letters.entries("send")) == 1
-    assert [each.receipt_handle for each in trial.source.entries("delete")][-1] == "newer"
-    assert trial.events["dead_letter_repeats"] == 1
-    assert (await trial.settle(DEAD, 1)) is DEAD, "another message is dead-lettered"
+    assert len(settling.dead_letters.entries("send")) == 1
+    assert [each.receipt_handle for each in settling.source.entries("delete")][-1] == "newer"
+    assert settling.events["dead_letter_repeats"] == 1
+    assert (await settling.settle(DEAD, 1)) is DEAD, "another message is dead-lettered"
 
 
 @pytest.mark.parametrize("failures", [0, 1000])
 @simulated
 async def test_message_delivered_twice_at_once_gets_one_dead_letter(failures: int) -> None:
-    trial = _Trial()
-    trial.dead_letters.on_send = _failing(AWSRejectedError("no"), failures)
-    first = asyncio.create_task(trial.settler.settle(trial.hold(receipt_handle="first"), DEAD))
+    settling = _Settling()
+    settling.dead_letters.on_send = _failing(AWSRejectedError("no"), failures)
+    first = asyncio.create_task(
+        settling.settler.settle(settling.hold(receipt_handle="first"), DEAD)
+    )
     await asyncio.sleep(0)  # its dead letter is being sent
-    second = trial.settler.settle(trial.hold(receipt_handle="second"), DEAD)
+    second = settling.settle(DEAD, receipt_handle="second")
     outcomes = await asyncio.gather(first, second)
     kinds = [each.kind for each in outcomes]
     if failures:
         assert kinds == [OutcomeKind.RETURNED] * 2, "the second is tried by itself"
     else:
         assert kinds == [OutcomeKind.DEAD_LETTERED, OutcomeKind.DUPLICATE]
-        assert len(trial.dead_letters.entries("send")) == 1
-        assert len(trial.source.entries("delete")) == 2
-    assert trial.settler._sending == {}
+        assert len(settling.dead_letters.entries("send")) == 1
+        assert len(settling.source.entries("delete")) == 2
+    assert settling.settler._sending == {}
 
 
 @simulated
 async def test_number_of_remembered_dead_letters_is_limited() -> None:
-    trial = _Trial()
-    await asyncio.gather(*(trial.settle(DEAD, number) for number in range(30)))
+    settling = _Settling()
+    await asyncio.gather(*(settling.settle(DEAD, number) for number in range(30)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("worker.pipeline.settle._DEAD_LETTERED_MAX", 30)
-        await asyncio.gather(*(trial.settle(DEAD, number) for number in range(30, 60)))
-    assert len(trial.settler._dead_lettered) == 30
-    assert (await trial.settle(DEAD, 0)) is DEAD
-    assert (await trial.settle(DEAD, 59)).kind is OutcomeKind.DUPLICATE
+        await asyncio.gather(*(settling.settle(DEAD, number) for number in range(30, 60)))
+    assert len(settling.settler._dead_lettered) == 30
+    assert (await settling.settle(DEAD, 0)) is DEAD
+    assert (await settling.settle(DEAD, 59)).kind is OutcomeKind.DUPLICATE
 
 
 @simulated
 async def test_dead_letter_fits_the_limit_of_its_own_queue() -> None:
-    trial = _Trial()
-    trial.dead_letters.message_max_bytes = 262_144
+    settling = _Settling()
+    settling.dead_letters.message_max_bytes = 262_144
     sizes = (261_000, 261_800, 262_000, 262_144)
     for number, size in enumerate(sizes):
-        await trial.settle(DEAD, number, body="x" * size)
-    letters = trial.dead_letters.entries("send")
+        await settling.settle(DEAD, number, body="x" * size)
+    letters = settling.dead_letters.entries("send")
     assert [len(each.body) for each in letters] == list(sizes)
     assert all(each.size_bytes <= 262_144 for each in letters)
     assert [ATTRIBUTE in each.attributes for each in letters] == [True, True, True, False]
@@ -456,13 +454,13 @@ async def test_dead_letter_fits_the_limit_of_its_own_queue() -> None:
 
 @simulated
 async def test_message_is_left_to_the_redrive_policy_after_its_last_attempt() -> None:
-    trial = _Trial()
-    trial.dead_letters.on_send = _failing(AWSRejectedError("InvalidParameterValue: too long"))
+    settling = _Settling()
+    settling.dead_letters.on_send = _failing(AWSRejectedError("InvalidParameterValue: too long"))
     with capture_logs() as logs:
         for count in (9, 10, 11):
-            assert (await trial.settle(DEAD, receive_count=count)).kind is OutcomeKind.RETURNED
-    assert [seconds for _, seconds in trial.source.entries("change")] == [60.0, 300.0, 300.0]
-    assert trial.events == {"dead_letter_failed": 3, "left_to_redrive": 2}
+            assert (await settling.settle(DEAD, receive_count=count)).kind is OutcomeKind.RETURNED
+    assert [seconds for _, seconds in settling.source.entries("change")] == [60.0, 300.0, 300.0]
+    assert settling.events == {"dead_letter_failed": 3, "left_to_redrive": 2}
     left = [each for each in logs if each["event"] == "message left to the redrive policy"]
     assert [each["receive_count"] for each in left] == [10, 11]
     assert {each["log_level"] for each in left} == {"warning"}
@@ -475,50 +473,50 @@ async def test_message_is_left_to_the_redrive_policy_after_its_last_attempt() ->
 async def test_message_is_not_left_to_redrive_while_its_dead_letter_may_be_sent_later(
     error: AWSError,
 ) -> None:
-    trial = _Trial()
-    trial.stopping.set()  # what is denied is not held then
-    trial.dead_letters.on_send = _failing(error)
-    await trial.settle(DEAD, receive_count=11)
-    assert trial.events == {"dead_letter_failed": 1}
-    assert [seconds for _, seconds in trial.source.entries("change")] == [60.0]
+    settling = _Settling()
+    settling.stopping.set()  # what is denied is not held then
+    settling.dead_letters.on_send = _failing(error)
+    await settling.settle(DEAD, receive_count=11)
+    assert settling.events == {"dead_letter_failed": 1}
+    assert [seconds for _, seconds in settling.source.entries("change")] == [60.0]
 
 
 @simulated
 async def test_readiness_counts_rejected_dead_letters_until_they_are_sent() -> None:
-    trial = _Trial()
-    assert trial.unsent.problem == ""
-    trial.dead_letters.on_send = _failing(AWSRejectedError("too long"))
+    settling = _Settling()
+    assert settling.unsent.problem == ""
+    settling.dead_letters.on_send = _failing(AWSRejectedError("too long"))
     for number in (1, 1, 2):
-        await trial.settle(DEAD, number)
-    trial.dead_letters.on_send = agree
-    await trial.settle(DEAD, 3)
-    assert trial.unsent.problem == "2 dead letters cannot be sent: too long"
-    await trial.settle(DEAD, 1)
-    assert trial.unsent.problem == "1 dead letters cannot be sent: too long"
-    await trial.settle(DEAD, 2)
-    assert trial.unsent.problem == ""
+        await settling.settle(DEAD, number)
+    settling.dead_letters.on_send = agree
+    await settling.settle(DEAD, 3)
+    assert settling.unsent.problem == "2 dead letters cannot be sent: too long"
+    await settling.settle(DEAD, 1)
+    assert settling.unsent.problem == "1 dead letters cannot be sent: too long"
+    await settling.settle(DEAD, 2)
+    assert settling.unsent.problem == ""
 
 
 @simulated
 async def test_service_is_ready_again_when_rejected_messages_are_not_received_again() -> None:
-    trial = _Trial()
-    trial.dead_letters.on_send = _failing(AWSRejectedError("too long"))
-    await trial.settle(DEAD)
+    settling = _Settling()
+    settling.dead_letters.on_send = _failing(AWSRejectedError("too long"))
+    await settling.settle(DEAD)
     await asyncio.sleep(115)
-    assert trial.unsent.problem
+    assert settling.unsent.problem
     await asyncio.sleep(10)
-    assert trial.unsent.problem == ""
+    assert settling.unsent.problem == ""
 
 
 @simulated
 async def test_service_is_ready_again_with_the_first_dead_letter_after_an_outage() -> None:
-    trial = _Trial()
-    trial.dead_letters.on_send = _failing(AWSUnavailableError("down"))
-    await trial.settle(DEAD, 1)
-    assert trial.unsent.problem == "1 dead letters cannot be sent: down"
-    trial.dead_letters.on_send = agree
-    await trial.settle(DEAD, 2)
-    assert trial.unsent.problem == ""
+    settling = _Settling()
+    settling.dead_letters.on_send = _failing(AWSUnavailableError("down"))
+    await settling.settle(DEAD, 1)
+    assert settling.unsent.problem == "1 dead letters cannot be sent: down"
+    settling.dead_letters.on_send = agree
+    await settling.settle(DEAD, 2)
+    assert settling.unsent.problem == ""
 
 
 @simulated

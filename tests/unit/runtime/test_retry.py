@@ -16,29 +16,34 @@ POLICY = RetryPolicy(base_seconds=1.0, cap_seconds=60.0)
 FIVE = RetryPolicy(attempts=5, base_seconds=1.0, cap_seconds=60.0)
 
 
-def _longest(failures: int) -> float:
-    return POLICY.delay_seconds(failures, random_unit=lambda: 1.0)
+@pytest.fixture
+def _longest_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every delay as long as its bound."""
+    monkeypatch.setattr(random, "random", lambda: 1.0)
 
 
+@pytest.mark.usefixtures("_longest_delays")
 def test_upper_bound_doubles_with_every_attempt_up_to_the_cap() -> None:
-    assert [_longest(failures) for failures in range(1, 9)] == [1, 2, 4, 8, 16, 32, 60, 60]
+    delays = [POLICY.delay_seconds(failures) for failures in range(1, 9)]
+    assert delays == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
+@pytest.mark.usefixtures("_longest_delays")
 def test_large_number_of_failures_does_not_overflow() -> None:
-    assert _longest(100_000) == 60
+    assert POLICY.delay_seconds(100_000) == 60
 
 
-def test_delays_are_uniform_between_zero_and_the_bound() -> None:
-    source = random.Random(1)
-    delays = [POLICY.delay_seconds(4, random_unit=source.random) for _ in range(2000)]
+def test_delays_are_uniform_between_zero_and_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "random", random.Random(1).random)
+    delays = [POLICY.delay_seconds(4) for _ in range(2000)]
     assert 0 <= min(delays) < 0.1
     assert 7.9 < max(delays) < 8
     assert sum(delays) / len(delays) == pytest.approx(4, rel=0.05)
 
 
+@pytest.mark.usefixtures("_longest_delays")
 def test_cap_below_the_base_limits_the_first_delay() -> None:
-    policy = RetryPolicy(base_seconds=9, cap_seconds=2)
-    assert policy.delay_seconds(1, random_unit=lambda: 1.0) == 2
+    assert RetryPolicy(base_seconds=9, cap_seconds=2).delay_seconds(1) == 2
 
 
 class _Call:
@@ -53,16 +58,6 @@ class _Call:
         if self.errors:
             raise self.errors.pop(0)
         return argument
-
-
-@pytest.fixture
-def _longest_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    delay_seconds = RetryPolicy.delay_seconds
-    monkeypatch.setattr(
-        RetryPolicy,
-        "delay_seconds",
-        lambda policy, failures: delay_seconds(policy, failures, random_unit=lambda: 1.0),
-    )
 
 
 def _throttled(count: int) -> list[AWSThrottledError]:

@@ -43,7 +43,7 @@ REAL = [
     Servers("fauxqs", "dynamodb_local", "batch", fast_calls=False),
     Servers("ministack", "ministack", "batch"),
 ]
-PLACES = [
+ENVIRONMENTS = [
     pytest.param(MOTO, id=str(MOTO)),
     *(pytest.param(each, id=str(each), marks=pytest.mark.servers) for each in REAL),
 ]
@@ -80,7 +80,7 @@ def _client(service: str, url: str) -> Any:
     return session.client(service, endpoint_url=url)
 
 
-class Place:
+class Environment:
     """Two queues and two tables of one test."""
 
     def __init__(self, sqs_url: str, dynamodb_url: str, servers: Servers) -> None:
@@ -131,22 +131,22 @@ class Place:
         name: str = self._aws["user_table_name"]
         return name
 
-    def make(self) -> None:
+    def create(self) -> None:
         """Create queues and tables, and publish the policies."""
         settings = self.settings()
-        self.dead_letter_url = self.make_queue(settings.dead_letter_queue)
-        self.queue_url = self.make_queue(settings.queue)
-        self.make_table(self.policies_name, "policy_id", "version")
-        self.make_table(self.acceptances_name, "user_id", "policy_version")
+        self.dead_letter_url = self.create_queue(settings.dead_letter_queue)
+        self.queue_url = self.create_queue(settings.queue)
+        self.create_table(self.policies_name, "policy_id", "version")
+        self.create_table(self.acceptances_name, "user_id", "policy_version")
         for version in TEXTS:
             self.publish(version)
 
-    def make_queue(self, name: str, **attributes: str) -> str:
+    def create_queue(self, name: str, **attributes: str) -> str:
         """Create a queue and return its URL."""
         url: str = self.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
         return url
 
-    def make_table(self, name: str, *key: str) -> None:
+    def create_table(self, name: str, *key: str) -> None:
         """Create a table with this key."""
         self.dynamodb.create_table(
             TableName=name,
@@ -182,21 +182,21 @@ class Place:
                 {"Id": str(index), "MessageBody": body, "MessageAttributes": attributes or {}}
                 for index, body in enumerate(bodies[start : start + 10])
             ]
-            answer = await asyncio.to_thread(
+            response = await asyncio.to_thread(
                 self.sqs.send_message_batch, QueueUrl=self.queue_url, Entries=entries
             )
-            assert not answer.get("Failed")
+            assert not response.get("Failed")
 
     async def recorded(self) -> list[dict[str, Any]]:
         """Return all recorded acceptances."""
         found: list[dict[str, Any]] = []
         request: dict[str, Any] = {"TableName": self.acceptances_name, "ConsistentRead": True}
         while True:
-            answer = await asyncio.to_thread(self.dynamodb.scan, **request)
-            found += answer["Items"]
-            if "LastEvaluatedKey" not in answer:
+            response = await asyncio.to_thread(self.dynamodb.scan, **request)
+            found += response["Items"]
+            if "LastEvaluatedKey" not in response:
                 return found
-            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+            request["ExclusiveStartKey"] = response["LastEvaluatedKey"]
 
     async def dead(self) -> list[Dead]:
         """Return all dead letters and make them visible again."""
@@ -216,22 +216,22 @@ class Place:
 
     def _count(self) -> tuple[int, int]:
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        answer = self.sqs.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=names)
-        visible, in_flight = (int(answer["Attributes"][name]) for name in names)
+        response = self.sqs.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=names)
+        visible, in_flight = (int(response["Attributes"][name]) for name in names)
         return visible, in_flight
 
     def _receive_all(self, url: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         while True:
-            answer = self.sqs.receive_message(
+            response = self.sqs.receive_message(
                 QueueUrl=url,
                 MaxNumberOfMessages=10,
                 VisibilityTimeout=600,
                 MessageAttributeNames=["All"],
             )
-            if not answer.get("Messages"):
+            if not response.get("Messages"):
                 return found
-            found += answer["Messages"]
+            found += response["Messages"]
 
 
 def stated(number: int, **changes: Any) -> dict[str, Any]:
