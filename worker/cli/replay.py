@@ -40,9 +40,9 @@ from worker.operations.dead_letters.edit import (
     replace_with_export,
 )
 from worker.operations.dead_letters.journal import Journal, digest, open_journal
+from worker.operations.dead_letters.replay import ReplayFigures, ReplayObserver, Result
 from worker.operations.dead_letters.replay import replay as send_back
 from worker.operations.dead_letters.replay_options import ReplayOptions
-from worker.operations.dead_letters.replay_progress import ReplayFigures, ReplayObserver, Result
 from worker.repository import AUPRepository
 from worker.runtime.clock import utc_now
 

@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -33,7 +32,7 @@ from worker.errors import AUPError, Reason
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.replay import replay
-from worker.operations.dead_letters.scan import scan_dead_letters
+from worker.operations.dead_letters.scan import Scan
 from worker.repository import AUPRepository
 from worker.runtime.clock import utc_now
 from worker.settings import Settings, load
@@ -192,8 +191,8 @@ class _Scenario:
 
     async def list_dead_letters(self) -> list[DeadLetter]:
         """Return all dead letters."""
-        async with aclosing(scan_dead_letters(self.dead_letters, now=utc_now)) as dead_letters:
-            return [dead_letter async for dead_letter in dead_letters]
+        async with Scan(self.dead_letters, now=utc_now) as scan:
+            return [dead_letter async for dead_letter in scan]
 
     def _check(self, service: ServiceProcess) -> None:
         self.report.balanced &= bool(service.figures.get("balanced"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import IO, Final
@@ -13,13 +13,9 @@ from typing import IO, Final
 from worker.aws.sqs import MessageQueue
 from worker.domain.envelope import decode
 from worker.domain.message import BATCH_MAX_ENTRIES, MESSAGE_MAX_BYTES, OutgoingMessage
-from worker.errors import (
-    AWSError,
-    FutureError,
-    RefusedError,
-    UsageError,
-)
+from worker.errors import AWSError, FutureError, RefusedError, UsageError
 from worker.runtime.clock import utc_now
+from worker.runtime.rate_limiter import RateLimiter
 from worker.runtime.retry import RetryPolicy, retry_entries
 
 PUSH_RETRIES: Final = RetryPolicy(attempts=6, base_seconds=0.2, cap_seconds=5.0)
@@ -65,14 +61,12 @@ class PushFigures:
     Attributes:
         sent: Messages confirmed by SQS.
         failed: Messages not sent after all attempts.
-        last_error: Error of the last message that failed.
         seconds: Elapsed time.
         failures: One line for each failed message, limited in number.
     """
 
     sent: int = 0
     failed: int = 0
-    last_error: str = ""
     seconds: float = 0.0
     failures: list[str] = field(default_factory=list)
 
@@ -192,6 +186,7 @@ async def push(
     """
     figures = PushFigures()
     started_at = time.monotonic()
+    rate_limiter = RateLimiter(rate_per_second)
     running: deque[asyncio.Task[None]] = deque()
 
     async def send(batch: list[Line]) -> None:
@@ -200,7 +195,9 @@ async def push(
         if progress is not None:
             progress(figures)
 
-    async for batch in _paced(messages, rate_per_second):
+    for batch in _batches(messages, rate_limiter.batch_limit(BATCH_MAX_ENTRIES)):
+        await rate_limiter.wait()
+        rate_limiter.spend(len(batch))
         if len(running) >= _CONCURRENCY:
             await running.popleft()
         running.append(asyncio.create_task(send(batch)))
@@ -210,23 +207,7 @@ async def push(
     return figures
 
 
-async def _paced(
-    messages: Iterable[Line], rate_per_second: float | None
-) -> AsyncIterator[list[Line]]:
-    started_at = time.monotonic()
-    count = 0
-    for batch in _batches(messages, rate_per_second):
-        yield batch
-        count += len(batch)
-        if rate_per_second is not None:
-            await asyncio.sleep(max(0.0, started_at + count / rate_per_second - time.monotonic()))
-
-
-def _batches(messages: Iterable[Line], rate_per_second: float | None) -> Iterator[list[Line]]:
-    # A low rate sends smaller batches instead of ten messages at once.
-    limit = BATCH_MAX_ENTRIES
-    if rate_per_second is not None:
-        limit = max(1, min(limit, int(rate_per_second)))
+def _batches(messages: Iterable[Line], limit: int) -> Iterator[list[Line]]:
     batch: list[Line] = []
     size = 0
     for line in messages:
@@ -248,11 +229,6 @@ async def _send(queue: MessageQueue, batch: list[Line], figures: PushFigures) ->
 
     for line, error in zip(batch, await retry_entries(PUSH_RETRIES, send, batch), strict=True):
         if error is not None:
-            _note_failure(figures, line, error)
-
-
-def _note_failure(figures: PushFigures, line: Line, error: AWSError) -> None:
-    figures.failed += 1
-    figures.last_error = str(error)
-    if len(figures.failures) < _FAILURES_KEPT:
-        figures.failures.append(f"{line.source}:{line.number}: {error}")
+            figures.failed += 1
+            if len(figures.failures) < _FAILURES_KEPT:
+                figures.failures.append(f"{line.source}:{line.number}: {error}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,7 +22,7 @@ from worker.cli.dead_letters.scanning import note_unseen
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.dry_run import SUCCEEDS, Verdict
 from worker.operations.dead_letters.journal import read_journal
-from worker.operations.dead_letters.replay_dry_run import replay_dry_run
+from worker.operations.dead_letters.replay import replay_dry_run
 from worker.operations.dead_letters.scan import Scan
 from worker.repository import AUPRepository
 from worker.runtime.clock import utc_now
@@ -78,7 +77,7 @@ class DryRunReport:
 async def run_dry(request: ReplayRequest) -> DryRunReport:
     """Predict the outcome of each message that a replay would send; send nothing."""
     settings = request.settings()
-    report, scan = DryRunReport(), Scan()
+    report = DryRunReport()
     missing = set(request.selected.ids)
     with screen.progress("scanning") as bar:
         async with (
@@ -90,14 +89,11 @@ async def run_dry(request: ReplayRequest) -> DryRunReport:
             to = await destination_name(source)
             dry_run = request.dry_run(repository, settings)
             task = bar.add_task("scanning", total=request.total or state.visible, rate="")
-            predicting = replay_dry_run(
-                queue, request.selected, options, dry_run,
-                sent=read_journal(
-                    request.journal_path(state.arn), state.arn, request.request_digest, to
-                ),
-                visibility_timeout_seconds=settings.look_seconds, scan=scan,
-            )  # fmt: skip
-            async with aclosing(predicting) as predictions:
+            journal = request.journal_path(state.arn)
+            sent = read_journal(journal, state.arn, request.request_digest, to)
+            scan = Scan(queue, now=utc_now, visibility_timeout_seconds=settings.look_seconds)
+            async with scan:
+                predictions = replay_dry_run(scan, request.selected, options, dry_run, sent=sent)
                 async for dead_letter, verdict in predictions:
                     missing -= {dead_letter.message_id, dead_letter.original_message_id}
                     report.dead_letters.append((dead_letter.without_content(), verdict))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from worker.cli.running import run_async
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.export_file import to_line
 from worker.operations.dead_letters.filter import DeadLetterFilter
-from worker.operations.dead_letters.scan import Scan, scan_dead_letters
+from worker.operations.dead_letters.scan import Scan
 from worker.runtime.atomic_file import atomic_file
 from worker.runtime.clock import utc_now
 from worker.settings import load
@@ -49,20 +49,19 @@ async def scan_with_progress(description: str, visit: Callable[[DeadLetter], boo
         visit: Called with each dead letter; returns whether to continue.
     """
     settings = load()
-    summary, scan = ScanSummary(), Scan()
+    summary = ScanSummary()
     with screen.progress(description) as bar:
         async with open_queues(settings) as (_, queue):
             summary.known = (await queue.state()).depth
             task = bar.add_task(description, total=summary.known, rate="")
-            scanning = scan_dead_letters(
+            scan = Scan(
                 queue,
                 now=utc_now,
                 visibility_timeout_seconds=settings.look_seconds,
                 polls=settings.poll_concurrency,
-                scan=scan,
             )
-            async with aclosing(scanning) as dead_letters:
-                async for dead_letter in dead_letters:
+            async with scan:
+                async for dead_letter in scan:
                     summary.seen += 1
                     bar.update(task, completed=summary.seen)
                     if not visit(dead_letter):

@@ -8,8 +8,10 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from worker.domain import admission
+from worker.domain.message import OutgoingMessage
 from worker.domain.policy import Policy
-from worker.errors import AWSError, RefusedError
+from worker.errors import AWSError, Reason, RefusedError
+from worker.operations.dead_letters.dead_letter import DeadLetter
 
 SUCCEEDS: Final = "would succeed"
 UNCHECKED: Final = "unchecked"
@@ -80,6 +82,14 @@ class DryRun:
         if refusal is None or refusal.reason is None:
             return Verdict(SUCCEEDS)
         return Verdict(refusal.reason.value, refusal.detail)
+
+    async def predict(self, dead_letter: DeadLetter, message: OutgoingMessage) -> Verdict:
+        """Return the predicted outcome of a message that would be sent for a dead letter."""
+        unchanged = message.body == dead_letter.message.body
+        if unchanged and dead_letter.reason == Reason.CONFLICT:
+            # The record that it contradicts is never deleted.
+            return Verdict(dead_letter.reason, dead_letter.detail)
+        return await self.check(message.body, sent_at=dead_letter.dead_at)
 
     async def _read(self, key: tuple[str, str]) -> bool:
         if key not in self._known and not self.error:

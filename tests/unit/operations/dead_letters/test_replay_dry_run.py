@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
-
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import SOURCE, FakeAcceptanceStore, World, body, clock, open_world, policy
 from tests.unit.operations.dead_letters.dead_letter_queue import (
@@ -14,16 +12,17 @@ from worker.domain.message import OutgoingMessage
 from worker.operations.dead_letters.dry_run import SUCCEEDS, DryRun
 from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.journal import Progress
-from worker.operations.dead_letters.replay_dry_run import replay_dry_run
+from worker.operations.dead_letters.replay import replay_dry_run
 from worker.operations.dead_letters.replay_options import ReplayOptions
+from worker.operations.dead_letters.scan import Scan
 
 _ALL = DeadLetterFilter()
 
 
 async def _verdicts(world: World, filters: DeadLetterFilter, options: ReplayOptions) -> list[str]:
     dry_run = DryRun(FakeAcceptanceStore(policy()), clock_skew_seconds=300, now=clock)
-    results = replay_dry_run(world.dead_letters, filters, options, dry_run, sent=Progress())
-    async with aclosing(results) as verdicts:
+    async with Scan(world.dead_letters, now=clock) as scan:
+        verdicts = replay_dry_run(scan, filters, options, dry_run, sent=Progress())
         return [verdict.code async for _, verdict in verdicts]
 
 
