@@ -133,23 +133,16 @@ async def run_demo(reporter: Reporter, *, valid: int = 300, keep: Keep | None = 
     return report
 
 
+@dataclass(slots=True)
 class _Scenario:
     """Steps of the demonstration on one environment."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        source: Queue,
-        dead_letters: Queue,
-        reporter: Reporter,
-        report: DemoReport,
-    ) -> None:
-        self.settings = settings
-        self.source = source
-        self.dead_letters = dead_letters
-        self.reporter = reporter
-        self.report = report
-        self.sent: list[str] = []
+    settings: Settings
+    source: Queue
+    dead_letters: Queue
+    reporter: Reporter
+    report: DemoReport
+    sent: list[str] = field(default_factory=list)
 
     async def send_and_process(self, bodies: list[str], conflicting: list[str]) -> None:
         """Send all messages while the service runs, stop it, and report the dead letters."""
@@ -263,16 +256,10 @@ async def _count(scenario: _Scenario) -> None:
 
 
 async def _scan(settings: Settings) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = []
     async with new_session().client(
         "dynamodb",
         region_name=settings.aws.region,
         endpoint_url=settings.aws.dynamodb_endpoint_url,
     ) as client:
-        request: dict[str, Any] = {"TableName": settings.aws.user_table_name}
-        while True:
-            response: dict[str, Any] = dict(await client.scan(**request))
-            items += response["Items"]
-            if "LastEvaluatedKey" not in response:
-                return items
-            request["ExclusiveStartKey"] = response["LastEvaluatedKey"]
+        pages = client.get_paginator("scan").paginate(TableName=settings.aws.user_table_name)
+        return [item async for page in pages for item in page["Items"]]
