@@ -58,7 +58,9 @@ class ReplayRequest:
 
     def dry_run(self, repository: AUPRepository, settings: Settings) -> DryRun:
         """Return a predictor of message outcomes."""
-        return DryRun(repository, clock_skew_seconds=settings.clock_skew_seconds, now=utc_now)
+        return DryRun(
+            repository.policy, clock_skew_seconds=settings.clock_skew_seconds, now=utc_now
+        )
 
     def check(self, repository: AUPRepository, settings: Settings) -> DryRun | None:
         """Return the check that holds messages back, or None to send all of them.

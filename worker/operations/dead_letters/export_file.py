@@ -5,11 +5,10 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from worker.domain.dead_letter import original
+from worker.domain.dead_letter import original, pack_attribute
 from worker.domain.message import MESSAGE_MAX_BYTES, OutgoingMessage
 from worker.domain.strict_json import DuplicateNameError, read_text
 from worker.errors import UsageError
@@ -19,25 +18,6 @@ from worker.operations.push import InvalidLine, Line, read_lines
 # JSON escapes one byte of a message in at most six characters; the other members need some too.
 _LINE_MAX_BYTES: Final = 8 * MESSAGE_MAX_BYTES
 _TEXTS: Final = ("id", "original_id", "reason", "detail", "body")
-
-
-@dataclass(frozen=True, slots=True)
-class ExportedDeadLetter:
-    """A dead letter in an export file.
-
-    Attributes:
-        message_id: Its id in the dead-letter queue.
-        original_message_id: The message's id in the source queue; empty if unknown.
-        message: The complete message, with the dead-letter attribute.
-        reason: Reason code.
-        detail: One line of explanation.
-    """
-
-    message_id: str
-    original_message_id: str
-    message: OutgoingMessage
-    reason: str
-    detail: str
 
 
 def to_line(dead_letter: DeadLetter) -> str:
@@ -57,15 +37,20 @@ def to_line(dead_letter: DeadLetter) -> str:
             "dead_at": dead_letter.dead_at.isoformat(timespec="milliseconds"),
             "receive_count": dead_letter.receive_count,
             "body": message.body,
-            "attributes": {name: _to_json(value) for name, value in message.attributes.items()},
+            "attributes": {
+                name: pack_attribute(value) for name, value in message.attributes.items()
+            },
             "trace_header": message.trace_header,
             "group_id": message.group_id,
         }
     )
 
 
-def from_line(text: str) -> ExportedDeadLetter:
+def from_line(text: str) -> tuple[str, OutgoingMessage]:
     """Parse a line that `to_line` wrote, edited or not.
+
+    Returns:
+        The id of the dead letter, and the complete message with the dead-letter attribute.
 
     Raises:
         ValueError: The line is not a dead letter; the message says what is wrong.
@@ -81,14 +66,11 @@ def from_line(text: str) -> ExportedDeadLetter:
     if not isinstance(data, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 - the file is wrong, not the program
     texts = {name: _text(data, name) for name in _TEXTS}
-    message = OutgoingMessage(
+    return texts["id"], OutgoingMessage(
         body=texts["body"],
         attributes=_attributes(data.get("attributes", {})),
         trace_header=_text_or_none(data, "trace_header"),
         group_id=_text_or_none(data, "group_id"),
-    )
-    return ExportedDeadLetter(
-        texts["id"], texts["original_id"], message, texts["reason"], texts["detail"]
     )
 
 
@@ -119,18 +101,18 @@ def read_dead_letters(path: Path) -> tuple[dict[str, OutgoingMessage], list[Inva
 def _add(line: Line, messages: dict[str, OutgoingMessage]) -> InvalidLine | None:
     """Add the message of a line; return a problem if the line cannot be sent."""
     try:
-        exported = from_line(line.text)
-        exported.message.body.encode()
+        message_id, message = from_line(line.text)
+        message.body.encode()
     except UnicodeEncodeError:
         return InvalidLine(line.source, line.number, "body: contains a lone surrogate")
     except ValueError as error:
         return InvalidLine(line.source, line.number, str(error))
-    refused = original(exported.message).why_refused()
+    refused = original(message).why_refused()
     if refused:
         return InvalidLine(line.source, line.number, refused)
-    if exported.message_id in messages:
-        return InvalidLine(line.source, line.number, f"{exported.message_id}: duplicate id")
-    messages[exported.message_id] = exported.message
+    if message_id in messages:
+        return InvalidLine(line.source, line.number, f"{message_id}: duplicate id")
+    messages[message_id] = message
     return None
 
 
@@ -146,13 +128,6 @@ def _text(data: Mapping[str, Any], name: str) -> str:
 
 def _text_or_none(data: Mapping[str, Any], name: str) -> str | None:
     return None if data.get(name) is None else _text(data, name)
-
-
-def _to_json(value: Mapping[str, Any]) -> dict[str, str]:
-    if "BinaryValue" in value:
-        content = base64.b64encode(value["BinaryValue"]).decode()
-        return {"DataType": value["DataType"], "Base64": content}
-    return {"DataType": value["DataType"], "StringValue": value.get("StringValue", "")}
 
 
 def _attributes(data: Any) -> dict[str, dict[str, Any]]:

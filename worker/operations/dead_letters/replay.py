@@ -77,13 +77,8 @@ class ReplayFigures:
 
     def counts(self) -> dict[str, int]:
         """Return the main counts by name, for JSON."""
-        return {
-            "matched": self.matched,
-            "replayed": self.replayed,
-            "undeleted": self.undeleted,
-            "failed": self.failed,
-            "skipped": self.skipped,
-        }
+        counts = {each.value: getattr(self, each.value) for each in Result}
+        return {"matched": self.matched, **counts}
 
     def note(self, dead_letter: DeadLetter, text: str) -> None:
         """Add a line about a dead letter unless the limit is reached."""

@@ -27,7 +27,7 @@ class _Policies:
 
 
 def _forecast(policies: _Policies) -> DryRun:
-    return DryRun(policies, clock_skew_seconds=300, now=clock)
+    return DryRun(policies.policy, clock_skew_seconds=300, now=clock)
 
 
 @pytest.mark.parametrize(

@@ -296,7 +296,7 @@ async def test_slow_replay_sends_and_deletes_each_message_once() -> None:
 
 
 def _with_dry_run(store: FakeAcceptanceStore) -> ReplayOptions:
-    return ReplayOptions(dry_run=DryRun(store, clock_skew_seconds=300, now=clock))
+    return ReplayOptions(dry_run=DryRun(store.policy, clock_skew_seconds=300, now=clock))
 
 
 @simulated

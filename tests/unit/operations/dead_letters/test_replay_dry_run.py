@@ -20,7 +20,7 @@ _ALL = DeadLetterFilter()
 
 
 async def _verdicts(world: World, filters: DeadLetterFilter, options: ReplayOptions) -> list[str]:
-    dry_run = DryRun(FakeAcceptanceStore(policy()), clock_skew_seconds=300, now=clock)
+    dry_run = DryRun(FakeAcceptanceStore(policy()).policy, clock_skew_seconds=300, now=clock)
     async with Scan(world.dead_letters, now=clock) as scan:
         verdicts = replay_dry_run(scan, filters, options, dry_run, sent=Progress())
         return [verdict.code async for _, verdict in verdicts]
