@@ -152,7 +152,7 @@ async def test_dry_run_moves_nothing(queue: Queue, dead_letters: Queue) -> None:
     filters = DeadLetterFilter(reasons=["conflict"])
     dry_run = DryRun(cast("Any", None), clock_skew_seconds=0, now=now)
     async with Scan(dead_letters, now=now) as scanned:
-        verdicts = replay_dry_run(scanned, filters, ReplayOptions(), dry_run, sent=Progress())
+        verdicts = replay_dry_run(scanned, filters, ReplayOptions(dry_run=dry_run), sent=Progress())
         seen = [verdict.code async for _, verdict in verdicts]
     assert seen == ["conflict", "conflict"]
     assert await is_empty(queue)

@@ -252,8 +252,8 @@ _GOING_ON: Final = (
     Mutant(
         "a replay sends what would be dead-lettered again",
         _REPLAY,
-        "        if await self._hold_back(dead_letter, message):\n            return None\n",
-        "",
+        "if verdict.is_dead_end:\n            self.figures.held_back",
+        "if False:\n            self.figures.held_back",
         _REPLAY_TESTS,
     ),
     Mutant(

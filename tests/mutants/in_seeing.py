@@ -106,7 +106,7 @@ _MONITORING: Final = (
 _PROOF: Final = (
     Mutant(
         "a table scan ignores its rate",
-        "worker/runtime/rate_limiter.py",
+        _COVERAGE,
         "while (left := self._free_at - self._clock()) > 0:",
         "while (left := self._free_at - self._clock()) > 1e9:",
         _COVERAGE_TESTS,

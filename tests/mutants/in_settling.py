@@ -266,7 +266,7 @@ _DEAD: Final = (
     Mutant(
         "attributes above the limit are lost",
         _DEAD_LETTER,
-        "moved[name] = pack_attribute(attributes.pop(name))",
+        "moved[name] = _packed(attributes.pop(name))",
         "attributes.pop(name)",
         _LETTER_TESTS,
     ),

@@ -148,7 +148,7 @@ def _with_info(plain: OutgoingMessage, info: Mapping[str, Any]) -> OutgoingMessa
     moved: dict[str, Any] = {}
     while len(attributes) >= ATTRIBUTES_MAX:
         name = min(attributes, key=lambda name: len(str(attributes[name])))
-        moved[name] = pack_attribute(attributes.pop(name))
+        moved[name] = _packed(attributes.pop(name))
     extra = {"attributes": moved} if moved else {}
     return replace(plain, attributes=attributes | {ATTRIBUTE: _string({**info, **extra})})
 
@@ -273,8 +273,7 @@ def _string(content: Mapping[str, Any]) -> dict[str, str]:
     return {"DataType": "String", "StringValue": text}
 
 
-def pack_attribute(value: Mapping[str, Any]) -> dict[str, str]:
-    """Return an attribute as JSON, with binary content in base64."""
+def _packed(value: Mapping[str, Any]) -> dict[str, str]:
     if "BinaryValue" in value:
         content = base64.b64encode(value["BinaryValue"]).decode()
         return {"DataType": value["DataType"], "Base64": content}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import typer
@@ -88,12 +88,13 @@ async def run_dry(request: ReplayRequest) -> DryRunReport:
             state = await queue.state()
             to = await destination_name(source)
             dry_run = request.dry_run(repository, settings)
+            options = replace(options, dry_run=dry_run)
             task = bar.add_task("scanning", total=request.total or state.visible, rate="")
             journal = request.journal_path(state.arn)
             sent = read_journal(journal, state.arn, request.request_digest, to)
             scan = Scan(queue, now=utc_now, visibility_timeout_seconds=settings.look_seconds)
             async with scan:
-                predictions = replay_dry_run(scan, request.selected, options, dry_run, sent=sent)
+                predictions = replay_dry_run(scan, request.selected, options, sent=sent)
                 async for dead_letter, verdict in predictions:
                     missing -= {dead_letter.message_id, dead_letter.original_message_id}
                     report.dead_letters.append((dead_letter.without_content(), verdict))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from worker.domain.dead_letter import original, pack_attribute
+from worker.domain.dead_letter import original
 from worker.domain.message import MESSAGE_MAX_BYTES, OutgoingMessage
 from worker.domain.strict_json import DuplicateNameError, read_text
 from worker.errors import UsageError
@@ -37,9 +37,7 @@ def to_line(dead_letter: DeadLetter) -> str:
             "dead_at": dead_letter.dead_at.isoformat(timespec="milliseconds"),
             "receive_count": dead_letter.receive_count,
             "body": message.body,
-            "attributes": {
-                name: pack_attribute(value) for name, value in message.attributes.items()
-            },
+            "attributes": {name: _to_json(value) for name, value in message.attributes.items()},
             "trace_header": message.trace_header,
             "group_id": message.group_id,
         }
@@ -128,6 +126,13 @@ def _text(data: Mapping[str, Any], name: str) -> str:
 
 def _text_or_none(data: Mapping[str, Any], name: str) -> str | None:
     return None if data.get(name) is None else _text(data, name)
+
+
+def _to_json(value: Mapping[str, Any]) -> dict[str, str]:
+    if "BinaryValue" in value:
+        content = base64.b64encode(value["BinaryValue"]).decode()
+        return {"DataType": value["DataType"], "Base64": content}
+    return {"DataType": value["DataType"], "StringValue": value.get("StringValue", "")}
 
 
 def _attributes(data: Any) -> dict[str, dict[str, Any]]:

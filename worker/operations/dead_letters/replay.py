@@ -16,7 +16,7 @@ from worker.domain.dead_letter import replays
 from worker.domain.message import BATCH_MAX_ENTRIES, MESSAGE_MAX_BYTES, OutgoingMessage
 from worker.errors import AWSError, EditError, JournalError
 from worker.operations.dead_letters.dead_letter import DeadLetter
-from worker.operations.dead_letters.dry_run import DryRun, Verdict
+from worker.operations.dead_letters.dry_run import UNCHECKED, Verdict
 from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.journal import (
     Journal,
@@ -270,31 +270,20 @@ class _Run:
 
     async def _prepared(self, dead_letter: DeadLetter) -> OutgoingMessage | None:
         """Return the message to send for a dead letter; None to leave it in the queue."""
-        reason = self.options.skip_reason(dead_letter)
-        if reason:
-            self._leave(dead_letter, Result.SKIPPED, reason)
+        message, verdict = await _decide(dead_letter, self.options, self.now())
+        if message is None:
+            result = Result(verdict.code)
+            if result is Result.FAILED:
+                self.figures.last_error = verdict.detail
+            self._leave(dead_letter, result, verdict.detail)
             return None
-        try:
-            message = self.options.prepare(dead_letter, self.now())
-        except EditError as error:
-            self.figures.last_error = str(error)
-            self._leave(dead_letter, Result.FAILED, str(error))
-            return None
-        if await self._hold_back(dead_letter, message):
-            return None
-        self.marks.update({replays(message).at} - {""})
-        return message
-
-    async def _hold_back(self, dead_letter: DeadLetter, message: OutgoingMessage) -> bool:
-        """Leave a dead letter in the queue if its message would be dead-lettered again."""
-        if self.options.dry_run is None:
-            return False
-        verdict = await self.options.dry_run.predict(dead_letter, message)
         if verdict.is_dead_end:
             self.figures.held_back += 1
             why = f"would be dead-lettered again: {verdict.code}: {verdict.detail}"
             self._leave(dead_letter, Result.SKIPPED, why)
-        return verdict.is_dead_end
+            return None
+        self.marks.update({replays(message).at} - {""})
+        return message
 
     def _leave(self, dead_letter: DeadLetter, result: Result, why: str) -> None:
         self.figures.note(dead_letter, why)
@@ -377,20 +366,14 @@ def _sent(dead_letter: DeadLetter, message: OutgoingMessage) -> SentDeadLetter:
 
 
 async def replay_dry_run(
-    scan: Scan,
-    filters: DeadLetterFilter,
-    options: ReplayOptions,
-    dry_run: DryRun,
-    *,
-    sent: Progress,
+    scan: Scan, filters: DeadLetterFilter, options: ReplayOptions, *, sent: Progress
 ) -> AsyncIterator[tuple[DeadLetter, Verdict]]:
     """Yield each dead letter that a replay would process, with its verdict; send nothing.
 
     Args:
         scan: Open scan of the dead-letter queue.
         filters: Which dead letters to process.
-        options: Options of the replay.
-        dry_run: Predicts the outcome of a message.
+        options: Options of the replay, with a `dry_run`.
         sent: Messages that earlier runs sent.
     """
     count = 0
@@ -398,7 +381,7 @@ async def replay_dry_run(
         if options.was_sent(dead_letter, sent):
             verdict = Verdict("sent before", "sent by an earlier run; will only be deleted")
         elif filters.matches(dead_letter):
-            verdict = await _verdict(dead_letter, options, dry_run)
+            _, verdict = await _decide(dead_letter, options, utc_now())
         else:
             continue
         yield dead_letter, verdict
@@ -407,12 +390,20 @@ async def replay_dry_run(
             break
 
 
-async def _verdict(dead_letter: DeadLetter, options: ReplayOptions, dry_run: DryRun) -> Verdict:
+async def _decide(
+    dead_letter: DeadLetter, options: ReplayOptions, at: datetime
+) -> tuple[OutgoingMessage | None, Verdict]:
+    """Return the message to send for a dead letter, and its predicted outcome.
+
+    Without a message, the verdict is a `Result` and says why the dead letter stays in the queue.
+    """
     reason = options.skip_reason(dead_letter)
     if reason:
-        return Verdict(Result.SKIPPED.value, reason)
+        return None, Verdict(Result.SKIPPED.value, reason)
     try:
-        message = options.prepare(dead_letter, utc_now())
+        message = options.prepare(dead_letter, at)
     except EditError as error:
-        return Verdict(Result.FAILED.value, str(error))
-    return await dry_run.predict(dead_letter, message)
+        return None, Verdict(Result.FAILED.value, str(error))
+    if options.dry_run is None:
+        return message, Verdict(UNCHECKED)
+    return message, await options.dry_run.predict(dead_letter, message)

@@ -14,7 +14,6 @@ from worker.aws.prices import shipped
 from worker.domain.acceptance import parse_time
 from worker.errors import AWSError, AWSThrottledError
 from worker.repository import ScanKey, ScanPage, TableSize
-from worker.runtime.rate_limiter import RateLimiter
 from worker.runtime.retry import RetryPolicy, retry
 
 # DynamoDB developer guide, "Read consistency" and "Provisioned capacity mode": an eventually
@@ -113,6 +112,23 @@ def _item_bytes(size: TableSize) -> float:
     return size.bytes / size.items if size.items and size.bytes else _ITEM_BYTES
 
 
+class _RateLimiter:
+    """Limit the rate of read units; the cost of a read is charged once it is known."""
+
+    def __init__(self, units_per_second: float, clock: Callable[[], float]) -> None:
+        self._rate = units_per_second
+        self._clock = clock
+        self._free_at = clock()
+
+    async def wait(self) -> None:
+        # A loop, because other segments consume units during the wait.
+        while (left := self._free_at - self._clock()) > 0:  # noqa: ASYNC110
+            await asyncio.sleep(left)
+
+    def spend(self, units: float) -> None:
+        self._free_at = max(self._free_at, self._clock()) + units / self._rate
+
+
 class CoverageScan:
     """Parallel scan of all segments of the table, within one rate limit.
 
@@ -141,7 +157,7 @@ class CoverageScan:
         self._policy_version = policy_version
         self._segments = segments
         self._progress = progress
-        self._rate_limiter = RateLimiter(units_per_second)
+        self._rate_limiter = _RateLimiter(units_per_second, asyncio.get_running_loop().time)
         page_bytes = min(_PAGE_BYTES_MAX, units_per_second / segments * _BYTES_PER_UNIT)
         self._page_items = max(1, int(page_bytes / _item_bytes(size)))
 

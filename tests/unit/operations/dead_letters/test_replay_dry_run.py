@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import SOURCE, FakeAcceptanceStore, World, body, clock, open_world, policy
 from tests.unit.operations.dead_letters.dead_letter_queue import (
@@ -22,7 +24,8 @@ _ALL = DeadLetterFilter()
 async def _verdicts(world: World, filters: DeadLetterFilter, options: ReplayOptions) -> list[str]:
     dry_run = DryRun(FakeAcceptanceStore(policy()).policy, clock_skew_seconds=300, now=clock)
     async with Scan(world.dead_letters, now=clock) as scan:
-        verdicts = replay_dry_run(scan, filters, options, dry_run, sent=Progress())
+        options = replace(options, dry_run=dry_run)
+        verdicts = replay_dry_run(scan, filters, options, sent=Progress())
         return [verdict.code async for _, verdict in verdicts]
 
 
