@@ -27,7 +27,6 @@ from worker.domain.message import MESSAGE_MAX_BYTES
 from worker.errors import UsageError
 from worker.observability.background import traced
 from worker.operations.push import (
-    InvalidLine,
     Line,
     PushFigures,
     read_lines,
@@ -98,7 +97,7 @@ class Source:
     """Input that is read twice: to validate all lines, then to send them.
 
     Attributes:
-        check: Returns the problem of a line, or None; called with the maximum size in bytes.
+        check: Returns the problem of a line, if any; called with the maximum size in bytes.
         max_bytes: Maximum size of a message.
         valid: Number of valid lines.
         invalid: Number of invalid lines.
@@ -107,13 +106,13 @@ class Source:
     """
 
     inputs: Inputs
-    check: Callable[[Line | InvalidLine, int], InvalidLine | None]
+    check: Callable[[Line, int], str]
     skip_invalid: bool
     max_bytes: int = MESSAGE_MAX_BYTES
     valid: int = 0
     invalid: int = 0
     largest_bytes: int = 0
-    shown: list[InvalidLine] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
 
     def validate(self, max_bytes: int) -> None:
         """Validate all lines.
@@ -128,11 +127,11 @@ class Source:
         self.shown.clear()
         for line in _lines(self.inputs):
             problem = self.check(line, max_bytes)
-            if problem is not None:
+            if problem:
                 self.invalid += 1
                 if len(self.shown) < _BAD_LINES_SHOWN:
                     self.shown.append(problem)
-            elif isinstance(line, Line):
+            else:
                 self.valid += 1
                 self.largest_bytes = max(self.largest_bytes, len(line.text.encode()))
         if not self.valid and not self.invalid:
@@ -148,7 +147,7 @@ class Source:
     def lines(self) -> Iterator[Line]:
         """Yield the valid lines."""
         for line in _lines(self.inputs):
-            if isinstance(line, Line) and self.check(line, self.max_bytes) is None:
+            if not self.check(line, self.max_bytes):
                 yield line
 
 
@@ -211,15 +210,15 @@ def _spooled(name: str, stream: IO[bytes], stack: ExitStack) -> IO[bytes]:
     return spool
 
 
-def _lines(inputs: Inputs) -> Iterator[Line | InvalidLine]:
+def _lines(inputs: Inputs) -> Iterator[Line]:
     for name, stream in inputs:
         stream.seek(0)
         yield from read_lines(name, stream)
 
 
-def _show(shown: list[InvalidLine], count: int) -> None:
+def _show(shown: list[str], count: int) -> None:
     for problem in shown:
-        screen.note(str(problem))
+        screen.note(problem)
     if count > len(shown):
         screen.note(f"… and {count - len(shown)} more")
 

@@ -34,24 +34,17 @@ class Line:
         source: Name of the file, or `stdin`.
         number: Line number, starting at 1.
         text: The line without its line ending.
+        problem: Why the line cannot be read; empty if it can.
     """
 
     source: str
     number: int
     text: str
+    problem: str = ""
 
-
-@dataclass(frozen=True, slots=True)
-class InvalidLine:
-    """A line that must not be sent, and the reason."""
-
-    source: str
-    number: int
-    problem: str
-
-    def __str__(self) -> str:
-        """Return the position and the reason."""
-        return f"{self.source}:{self.number}: {self.problem}"
+    def located(self, problem: str) -> str:
+        """Return a problem with the position of the line; empty without a problem."""
+        return f"{self.source}:{self.number}: {problem}" if problem else ""
 
 
 @dataclass(slots=True)
@@ -101,15 +94,13 @@ def read_raw_lines(
         yield line, length
 
 
-def read_lines(
-    name: str, stream: IO[bytes], max_bytes: int = MESSAGE_MAX_BYTES
-) -> Iterator[Line | InvalidLine]:
+def read_lines(name: str, stream: IO[bytes], max_bytes: int = MESSAGE_MAX_BYTES) -> Iterator[Line]:
     """Yield the lines of a stream, without blank ones.
 
     Args:
         name: Name of the stream in errors.
         stream: Binary stream of UTF-8 lines.
-        max_bytes: Maximum length of a line; a longer one is yielded as invalid.
+        max_bytes: Maximum length of a line; a longer one is yielded with a problem.
 
     Raises:
         UsageError: A line is longer than 64 times the limit.
@@ -117,53 +108,46 @@ def read_lines(
     for number, (raw, length) in enumerate(read_raw_lines(name, stream, max_bytes), start=1):
         content = raw.rstrip(b"\r\n")
         if length > len(raw) or len(content) > max_bytes:
-            yield InvalidLine(name, number, f"longer than the limit of {max_bytes:,} bytes")
+            yield Line(name, number, "", f"longer than the limit of {max_bytes:,} bytes")
             continue
         if not content.strip():
             continue
         try:
             yield Line(name, number, content.decode())
         except UnicodeDecodeError as error:
-            yield InvalidLine(name, number, f"malformed: not UTF-8 at byte {error.start}")
+            yield Line(name, number, "", f"malformed: not UTF-8 at byte {error.start}")
 
 
 def validate_acceptance(
-    each: Line | InvalidLine, max_bytes: int = MESSAGE_MAX_BYTES, *, clock_skew_seconds: float
-) -> InvalidLine | None:
-    """Return why a line is not a valid acceptance; None if it is.
+    line: Line, max_bytes: int = MESSAGE_MAX_BYTES, *, clock_skew_seconds: float
+) -> str:
+    """Return why a line is not a valid acceptance, with its position; empty if it is.
 
     Args:
-        each: The line.
+        line: The line.
         max_bytes: MaximumMessageSize of the queue.
         clock_skew_seconds: How far `accepted_at` may be in the future.
     """
-    if isinstance(each, InvalidLine):
-        return each
-    invalid = validate_raw(each, max_bytes)
-    if invalid is not None:
-        return invalid
+    problem = validate_raw(line, max_bytes)
+    if problem:
+        return problem
     try:
-        decode(each.text, now=utc_now(), clock_skew_seconds=clock_skew_seconds)
+        decode(line.text, now=utc_now(), clock_skew_seconds=clock_skew_seconds)
     except FutureError as refused:
-        return InvalidLine(each.source, each.number, f"{refused} (by this host's clock)")
+        return line.located(f"{refused} (by this host's clock)")
     except RefusedError as refused:
-        return InvalidLine(each.source, each.number, str(refused))
-    return None
+        return line.located(str(refused))
+    return ""
 
 
-def validate_raw(
-    each: Line | InvalidLine, max_bytes: int = MESSAGE_MAX_BYTES
-) -> InvalidLine | None:
-    """Return why SQS would reject a line; None if it would accept it.
+def validate_raw(line: Line, max_bytes: int = MESSAGE_MAX_BYTES) -> str:
+    """Return why SQS would reject a line, with its position; empty if it would accept it.
 
     Args:
-        each: The line.
+        line: The line.
         max_bytes: MaximumMessageSize of the queue.
     """
-    if isinstance(each, InvalidLine):
-        return each
-    problem = OutgoingMessage(each.text).why_refused(max_bytes)
-    return InvalidLine(each.source, each.number, problem) if problem else None
+    return line.located(line.problem or OutgoingMessage(line.text).why_refused(max_bytes))
 
 
 async def push(
@@ -231,4 +215,4 @@ async def _send(queue: MessageQueue, batch: list[Line], figures: PushFigures) ->
         if error is not None:
             figures.failed += 1
             if len(figures.failures) < _FAILURES_KEPT:
-                figures.failures.append(f"{line.source}:{line.number}: {error}")
+                figures.failures.append(line.located(str(error)))

@@ -90,7 +90,7 @@ def read_export(path: Path) -> dict[str, OutgoingMessage]:
     """
     messages, invalid = read_dead_letters(path)
     for each in invalid[:_ERRORS_SHOWN_MAX]:
-        screen.note(str(each))
+        screen.note(each)
     if len(invalid) > _ERRORS_SHOWN_MAX:
         screen.note(f"… and {len(invalid) - _ERRORS_SHOWN_MAX} more")
     if invalid:

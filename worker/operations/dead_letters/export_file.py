@@ -13,7 +13,7 @@ from worker.domain.message import MESSAGE_MAX_BYTES, OutgoingMessage
 from worker.domain.strict_json import DuplicateNameError, read_text
 from worker.errors import UsageError
 from worker.operations.dead_letters.dead_letter import DeadLetter
-from worker.operations.push import InvalidLine, Line, read_lines
+from worker.operations.push import read_lines
 
 # JSON escapes one byte of a message in at most six characters; the other members need some too.
 _LINE_MAX_BYTES: Final = 8 * MESSAGE_MAX_BYTES
@@ -72,23 +72,23 @@ def from_line(text: str) -> tuple[str, OutgoingMessage]:
     )
 
 
-def read_dead_letters(path: Path) -> tuple[dict[str, OutgoingMessage], list[InvalidLine]]:
+def read_dead_letters(path: Path) -> tuple[dict[str, OutgoingMessage], list[str]]:
     """Read an export file, edited or not.
 
     Returns:
-        The messages by the ids of their dead letters, and the lines that cannot be sent.
+        The messages by the ids of their dead letters, and why lines cannot be sent.
 
     Raises:
         UsageError: The file cannot be read, or it is empty.
     """
     messages: dict[str, OutgoingMessage] = {}
-    invalid: list[InvalidLine] = []
+    invalid: list[str] = []
     try:
         with path.open("rb") as stream:
             for line in read_lines(str(path), stream, _LINE_MAX_BYTES):
-                problem = line if isinstance(line, InvalidLine) else _add(line, messages)
-                if problem is not None:
-                    invalid.append(problem)
+                problem = line.problem or _add(line.text, messages)
+                if problem:
+                    invalid.append(line.located(problem))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
     if not messages and not invalid:
@@ -96,22 +96,22 @@ def read_dead_letters(path: Path) -> tuple[dict[str, OutgoingMessage], list[Inva
     return messages, invalid
 
 
-def _add(line: Line, messages: dict[str, OutgoingMessage]) -> InvalidLine | None:
-    """Add the message of a line; return a problem if the line cannot be sent."""
+def _add(text: str, messages: dict[str, OutgoingMessage]) -> str:
+    """Add the message of a line; return why it cannot be sent, empty if it can."""
     try:
-        message_id, message = from_line(line.text)
+        message_id, message = from_line(text)
         message.body.encode()
     except UnicodeEncodeError:
-        return InvalidLine(line.source, line.number, "body: contains a lone surrogate")
+        return "body: contains a lone surrogate"
     except ValueError as error:
-        return InvalidLine(line.source, line.number, str(error))
+        return str(error)
     refused = original(message).why_refused()
     if refused:
-        return InvalidLine(line.source, line.number, refused)
+        return refused
     if message_id in messages:
-        return InvalidLine(line.source, line.number, f"{message_id}: duplicate id")
+        return f"{message_id}: duplicate id"
     messages[message_id] = message
-    return None
+    return ""
 
 
 def _text(data: Mapping[str, Any], name: str) -> str:
