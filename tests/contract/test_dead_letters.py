@@ -42,7 +42,7 @@ def now() -> datetime:
 
 @pytest.fixture
 def _short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    # These servers answer an empty poll truly; on SQS itself only a long poll asks all its parts.
+    # On these servers an empty short poll means an empty queue; on SQS only a long poll does.
     monkeypatch.setattr(module, "_POLL_SECONDS", 0)
 
 

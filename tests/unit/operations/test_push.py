@@ -263,8 +263,8 @@ async def test_unknown_limit_is_reported_if_a_line_may_exceed_it(
     source = Source(inputs, validate_raw, skip_invalid=False)
     source.validate(MESSAGE_MAX_BYTES)
     await check_limit(_Destination(), source)
-    told = capsys.readouterr().err
-    assert ("assuming 1,048,576 bytes: GetQueueAttributes q: AccessDenied" in told) is noted
+    notes = capsys.readouterr().err
+    assert ("assuming 1,048,576 bytes: GetQueueAttributes q: AccessDenied" in notes) is noted
     assert source.valid == 1
 
 
