@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
 from worker.domain.dead_letter import REPLAYS_ATTRIBUTE
 from worker.domain.message import OutgoingMessage
@@ -32,8 +32,7 @@ _VERSION: Final = 2
 _VERSIONS: Final = (1, _VERSION)
 
 
-@dataclass(frozen=True, slots=True)
-class SentDeadLetter:
+class SentDeadLetter(NamedTuple):
     """A dead letter whose message was sent and confirmed.
 
     Attributes:
@@ -98,11 +97,10 @@ class Progress:
             self.runs += 1
             self._visibility_timeout = timedelta(seconds=float(line["look_seconds"]))
         for entry in line.get("sent", ()):
-            message_id, original_id, sha256, *rest = map(str, entry)
-            content = "".join(rest)  # version 1 has none
-            self.outstanding[message_id] = SentDeadLetter(
-                message_id, original_id, sha256, content, self.to if content else ""
-            )
+            each = SentDeadLetter(*map(str, entry))
+            # Version 1 has no digest of the message.
+            to = self.to if each.content_sha256 else ""
+            self.outstanding[each.message_id] = each._replace(to=to)
         for message_id in line.get("deleted", ()):
             known = self.outstanding.pop(message_id, None)
             if known is not None and known.to == self.to:
@@ -197,10 +195,7 @@ class Journal:
 
     def sent(self, dead_letters: Iterable[SentDeadLetter], at: datetime) -> None:
         """Record dead letters whose messages were sent, and sync the file to disk."""
-        entries = [
-            [each.message_id, each.original_id, each.sha256, each.content_sha256]
-            for each in dead_letters
-        ]
+        entries = [each[:4] for each in dead_letters]  # without the destination, see `begin`
         if entries:
             self._write({"sent": entries}, at, sync=True)
 
