@@ -10,7 +10,7 @@ _FILE: Final = "worker/operations/dead_letters/export_file.py"
 _FILTER: Final = "worker/operations/dead_letters/filter.py"
 _FORECAST: Final = "worker/operations/dead_letters/dry_run.py"
 _JOURNAL: Final = "worker/operations/dead_letters/journal.py"
-_LOOK: Final = "worker/cli/dead_letters/scanning.py"
+_EXPORT: Final = "worker/cli/dead_letters/export.py"
 _PURGE: Final = "worker/operations/dead_letters/purge.py"
 _REPAIR: Final = "worker/operations/dead_letters/edit.py"
 _REPLAY: Final = "worker/operations/dead_letters/replay.py"
@@ -111,14 +111,14 @@ _FILING: Final = (
     ),
     Mutant(
         "a purge deletes without exporting",
-        _LOOK,
-        '                stream.write(f"{to_line(dead_letter)}\\n")\n',
+        _EXPORT,
+        '            stream.write(f"{to_line(dead_letter)}\\n")\n',
         "",
         _VERBS_TESTS,
     ),
     Mutant(
         "a purge accepts any answer as confirmation",
-        "worker/cli/dead_letters/purge.py",
+        _EXPORT,
         "if typed.strip() != str(count):",
         "if False:",
         _VERBS_TESTS,

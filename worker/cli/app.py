@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Final
+from collections.abc import Callable
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -13,41 +14,44 @@ from worker.cli.lazy import Verb, lazy_group
 from worker.errors import AUPError, SettingsError, UsageError
 
 VERBS: Final = {
-    "run": Verb("worker.cli.run:run", "Run the service until SIGTERM or SIGINT."),
-    "push": Verb("worker.cli.push:push", "Send acceptances from files, stdin or options."),
-    "replay": Verb(
-        "worker.cli.replay:replay", "Send dead letters back to the queue, then delete them."
-    ),
-    "accepted": Verb(
-        "worker.cli.evidence:accepted", "Show, verify or export what a user accepted."
-    ),
-    "erase": Verb(
-        "worker.cli.evidence:erase", "Erase private fields of a user; records stay verifiable."
-    ),
-    "coverage": Verb(
-        "worker.cli.coverage:coverage", "Count the users who accepted a policy version, by day."
-    ),
-    "status": Verb("worker.cli.status:status", "Show queues and workers, once or continuously."),
-    "doctor": Verb("worker.cli.doctor:doctor", "Check the configuration; report what to fix."),
+    "run": Verb("run:run", "Run the service until SIGTERM or SIGINT."),
+    "push": Verb("push:push", "Send acceptances from files, stdin or options."),
+    "replay": Verb("replay:replay", "Send dead letters back to the queue, then delete them."),
+    "accepted": Verb("evidence:accepted", "Show, verify or export what a user accepted."),
+    "erase": Verb("evidence:erase", "Erase private fields of a user; records stay verifiable."),
+    "coverage": Verb("coverage:coverage", "Count the users who accepted a policy version, by day."),
+    "status": Verb("status:status", "Show queues and workers, once or continuously."),
+    "doctor": Verb("doctor:doctor", "Check the configuration; report what to fix."),
     "settings": Verb(
-        "worker.cli.settings:settings",
+        "settings:settings",
         "Show the value in force, the default and the source of each setting.",
     ),
-    "health": Verb(
-        "worker.cli.health:health", "Check whether the running service is live or ready."
+    "health": Verb("health:health", "Check whether the running service is live or ready."),
+    "init": Verb("setup:init", "Create missing queues and tables."),
+    "demo": Verb("demo:demo", "Run the complete workflow on an embedded AWS."),
+    "plan": Verb("plan:plan", "Estimate tasks, capacity and monthly cost for a message rate."),
+    "schema": Verb("setup:schema", "Print the JSON Schema of an acceptance."),
+    "dead-letters": Verb("app:dead_letters", "List, show, export and purge dead letters."),
+    "policy": Verb("policy:app", "Publish, list and retire policy versions."),
+}
+_DEAD_LETTERS: Final = {
+    "list": Verb("dead_letters.show:list_", "List dead letters, soonest to expire first."),
+    "show": Verb("dead_letters.show:show", "Show one dead letter in full, with its errors marked."),
+    "export": Verb(
+        "dead_letters.export:export", "Export complete dead letters to a JSON Lines file."
     ),
-    "init": Verb("worker.cli.setup:init", "Create missing queues and tables."),
-    "demo": Verb("worker.cli.demo:demo", "Run the complete workflow on an embedded AWS."),
-    "plan": Verb(
-        "worker.cli.plan:plan", "Estimate tasks, capacity and monthly cost for a message rate."
+    "purge": Verb(
+        "dead_letters.export:purge",
+        "Export dead letters to a file, then delete them permanently.",
     ),
-    "schema": Verb("worker.cli.setup:schema", "Print the JSON Schema of an acceptance."),
-    "dead-letters": Verb(
-        "worker.cli.dead_letters.verbs:app", "List, show, export and purge dead letters."
-    ),
-    "policy": Verb("worker.cli.policy:app", "Publish, list and retire policy versions."),
 }
 
+dead_letters = typer.Typer(
+    cls=lazy_group(_DEAD_LETTERS),
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help=VERBS["dead-letters"].summary,
+)
 app = typer.Typer(
     name="aup-worker",
     cls=lazy_group(VERBS),
@@ -65,6 +69,10 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _for_shell(name: str, callback: Callable[[completion.Shell | None], None], text: str) -> Any:
+    return typer.Option(name, callback=callback, is_eager=True, help=text)
+
+
 @app.callback()
 def _options(
     version: Annotated[
@@ -75,31 +83,22 @@ def _options(
     ] = False,
     install_completion: Annotated[
         completion.Shell | None,
-        typer.Option(
+        _for_shell(
             completion.INSTALL,
-            callback=completion.install_for,
-            is_eager=True,
-            help="Install shell completion (default: the current shell).",
+            completion.install_for,
+            "Install shell completion (default: the current shell).",
         ),
     ] = None,
     show_completion: Annotated[
         completion.Shell | None,
-        typer.Option(
+        _for_shell(
             completion.SHOW,
-            callback=completion.show_for,
-            is_eager=True,
-            help="Print the completion script (default: the current shell).",
+            completion.show_for,
+            "Print the completion script (default: the current shell).",
         ),
     ] = None,
 ) -> None:
     """Handle the options of the program itself, before those of a verb."""
-
-
-def _note(error: object) -> None:
-    # Imported only for errors: the import takes longer than the rest of this module.
-    from worker.cli import screen  # noqa: PLC0415
-
-    screen.note(f"aup-worker: {error}")
 
 
 def main() -> None:
@@ -110,13 +109,10 @@ def main() -> None:
     completion.enable()
     try:
         app(completion.with_shell(sys.argv[1:]), prog_name="aup-worker")
-    except SettingsError as error:
-        for problem in error.problems:
-            _note(problem)
-        sys.exit(2)
-    except UsageError as error:
-        _note(error)
-        sys.exit(2)
     except AUPError as error:
-        _note(error)
-        sys.exit(1)
+        # Imported only for errors: the import takes longer than the rest of this module.
+        from worker.cli import screen  # noqa: PLC0415
+
+        for problem in error.problems if isinstance(error, SettingsError) else [error]:
+            screen.note(f"aup-worker: {problem}")
+        sys.exit(2 if isinstance(error, SettingsError | UsageError) else 1)

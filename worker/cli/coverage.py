@@ -14,7 +14,7 @@ from rich.bar import Bar
 
 from worker.cli import screen
 from worker.cli.names import check_policy
-from worker.cli.options import AsJSON
+from worker.cli.options import AsJSON, PolicyId, PolicyVersion
 from worker.cli.running import run_async
 from worker.errors import PolicyNotFoundError, UsageError
 from worker.operations.evidence.coverage import Coverage, CoverageScan, Estimate, estimate
@@ -26,8 +26,8 @@ _BAR_WIDTH: Final = 40
 
 
 def coverage(
-    policy: Annotated[str, typer.Option(help="Policy id.")],
-    version: Annotated[str, typer.Option(help="Policy version.")],
+    policy: PolicyId,
+    version: PolicyVersion,
     read_units_per_second: Annotated[
         float,
         typer.Option(metavar="UNITS", min=1, max=1_000_000, help="Maximum read units per second."),
@@ -54,7 +54,7 @@ def coverage(
         _count(f"{policy}#{version}", size, units=read_units_per_second, segments=segments)
     )
     if as_json:
-        screen.print_json({**_report(policy, version, found), "estimate": _expected(expected)})
+        screen.print_json(_report(policy, version, expected, found))
     else:
         _show(policy, version, found)
 
@@ -75,15 +75,12 @@ def _confirm(expected: Estimate, *, yes: bool) -> None:
         f"records (DynamoDB updates the table size every 6 hours), {cost} on demand in us-east-1, "
         f"{screen.duration(expected.seconds)} at this rate"
     )
-    if yes:
-        screen.note(f"estimated cost: {summary}")
-        return
-    if not sys.stdin.isatty():
+    if not yes and not sys.stdin.isatty():
         raise UsageError(
             f"stdin is not a terminal; pass --yes to confirm. Estimated cost: {summary}"
         )
     screen.note(f"estimated cost: {summary}")
-    if not typer.confirm("Scan the table?", err=True):
+    if not yes and not typer.confirm("Scan the table?", err=True):
         raise UsageError("not confirmed; nothing was read")
 
 
@@ -109,11 +106,7 @@ async def _count(policy_version: str, size: TableSize, *, units: float, segments
             return await scan.run()
 
 
-def _expected(expected: Estimate) -> dict[str, Any]:
-    return {"records": expected.items, "read_units": expected.read_units, "usd": expected.usd}
-
-
-def _report(policy: str, version: str, found: Coverage) -> dict[str, Any]:
+def _report(policy: str, version: str, expected: Estimate, found: Coverage) -> dict[str, Any]:
     return {
         "policy_id": policy,
         "version": version,
@@ -123,6 +116,11 @@ def _report(policy: str, version: str, found: Coverage) -> dict[str, Any]:
         "scanned": found.scanned,
         "read_units": found.read_units,
         "throttled": found.throttled,
+        "estimate": {
+            "records": expected.items,
+            "read_units": expected.read_units,
+            "usd": expected.usd,
+        },
     }
 
 
@@ -132,11 +130,12 @@ def _show(policy: str, version: str, found: Coverage) -> None:
     if found.days:
         rows = _rows(found.days, months=months)
         highest = max(rows.values())
-        table = screen.table("month" if months else "day (UTC)", "users", "")
-        table.columns[1].justify = "right"
-        for period, users in rows.items():
-            table.add_row(period, f"{users:,}", Bar(highest, 0, users, width=_BAR_WIDTH))
-        out.print(table)
+        bars = (
+            (period, f"{users:,}", Bar(highest, 0, users, width=_BAR_WIDTH))
+            for period, users in rows.items()
+        )
+        columns = ("month" if months else "day (UTC)", "users", "")
+        out.print(screen.table(columns, bars, right={1}))
     out.print(screen.plain(f"accepted {policy} {version}: {found.users:,} users in total"))
     if months:
         out.print("grouped by month; use --json for each day")

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
-from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from worker.cli import screen
@@ -27,29 +26,34 @@ from worker.runtime.signals import on_signals
 _OUTCOMES: Final = ("recorded", "duplicates", "dead_lettered")
 
 
-class _TerminalReporter:
-    """Report of the demonstration on a terminal: one line per step, above a live progress bar."""
+class _Reporter:
+    """Report of the demonstration: one line per step, above a live progress bar.
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._bar = Progress(
+    Args:
+        as_json: Whether to print only one line of JSON at the end.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._console = console = Console(quiet=True) if as_json else screen.stdout()
+        self.bar = Progress(
             TextColumn("  "),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.description}"),
             TimeElapsedColumn(),
             console=console,
+            transient=True,
         )
-        self._task = self._bar.add_task("", total=None, visible=False)
-        self.live = Live(self._bar, console=console, transient=True)
+        self._task = self.bar.add_task("", total=None, visible=False)
 
     def step(self, text: str) -> None:
-        self._bar.update(self._task, visible=False)
+        self.bar.update(self._task, visible=False)
         self._console.print(f"• {text}", markup=False)
 
     def progress(self, sent: int, total: int, figures: dict[str, Any]) -> None:
         counts = {name: figures.get(name, 0) for name in _OUTCOMES}
-        self._bar.update(
+        self.bar.update(
             self._task,
             visible=True,
             total=total,
@@ -62,37 +66,21 @@ class _TerminalReporter:
 
     def dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
         self.step(f"{len(dead_letters)} messages were dead-lettered, each with its reason:")
-        table = screen.table("  ", "reason", "count", "example")
-        reasons = sorted({dead_letter.reason for dead_letter in dead_letters})
-        for reason in reasons:
-            same = [dead_letter for dead_letter in dead_letters if dead_letter.reason == reason]
-            table.add_row("", screen.plain(reason), str(len(same)), screen.plain(same[0].detail))
-        self._console.print(table)
+        details: dict[str, list[str]] = defaultdict(list)
+        for each in dead_letters:
+            details[each.reason].append(each.detail)
+        rows = (("", name, str(len(same)), same[0]) for name, same in sorted(details.items()))
+        self._console.print(screen.table(("  ", "reason", "count", "example"), rows))
 
     def finished(self, report: DemoReport, walkthrough: Walkthrough | None) -> None:
-        self.live.stop()
-        _print_accounting(self._console, report)
-        if walkthrough is not None:
-            _print_walkthrough(walkthrough)
-
-
-class _JSONReporter:
-    """Report of the demonstration as one line of JSON at the end."""
-
-    live = nullcontext()
-
-    def step(self, text: str) -> None:
-        """Ignore a step."""
-
-    def progress(self, sent: int, total: int, figures: dict[str, Any]) -> None:
-        """Ignore the progress."""
-
-    def dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
-        """Ignore the dead letters."""
-
-    def finished(self, report: DemoReport, walkthrough: Walkthrough | None) -> None:
-        more = {} if walkthrough is None else walkthrough.report()
-        screen.print_json_line({**asdict(report), "sound": report.sound, **more})
+        self.bar.stop()
+        if self._as_json:
+            more = {} if walkthrough is None else walkthrough.report()
+            screen.print_json_line({**asdict(report), "sound": report.sound, **more})
+        else:
+            _print_accounting(self._console, report)
+            if walkthrough is not None:
+                _print_walkthrough(walkthrough)
         sys.stdout.flush()
 
 
@@ -112,14 +100,14 @@ def demo(
     Example: aup-worker demo --keep
     """
     configure("warning", "auto")
-    reporter = _JSONReporter() if as_json else _TerminalReporter(screen.stdout())
-    with reporter.live:
+    reporter = _Reporter(as_json=as_json)
+    with reporter.bar:
         report = asyncio.run(_run(reporter, keep=keep))
     if not report.sound:
         raise typer.Exit(1)
 
 
-async def _run(reporter: _JSONReporter | _TerminalReporter, *, keep: bool) -> DemoReport:
+async def _run(reporter: _Reporter, *, keep: bool) -> DemoReport:
     if not keep:
         report = await run_demo(reporter)
         reporter.finished(report, None)
@@ -128,33 +116,26 @@ async def _run(reporter: _JSONReporter | _TerminalReporter, *, keep: bool) -> De
 
         async def wait(report: DemoReport, settings_of_aws: dict[str, str]) -> None:
             reporter.finished(report, prepare(Path(directory), settings_of_aws))
-            await _signal()
+            interrupted = asyncio.Event()
+            with on_signals(lambda _: interrupted.set(), lambda _: None):
+                await interrupted.wait()
 
         return await run_demo(reporter, keep=wait)
-
-
-async def _signal() -> None:
-    """Wait for SIGINT or SIGTERM."""
-    received = asyncio.Event()
-    with on_signals(lambda _: received.set(), lambda _: None):
-        await received.wait()
 
 
 def _print_accounting(console: Console, report: DemoReport) -> None:
     dead_lettered = sum(report.dead_lettered.values())
     console.print("• message accounting:")
-    table = screen.table("  ", "", "")
-    table.show_header = False
-    for name, count in (
-        ("sent", report.sent),
-        ("recorded", report.recorded),
-        ("duplicates", report.duplicates),
-        ("dead-lettered", dead_lettered),
-        ("of these replayed and recorded", report.replayed),
-        ("lost", report.lost),
-    ):
-        table.add_row("", name, str(count))
-    console.print(table)
+    counts = {
+        "sent": report.sent,
+        "recorded": report.recorded,
+        "duplicates": report.duplicates,
+        "dead-lettered": dead_lettered,
+        "of these replayed and recorded": report.replayed,
+        "lost": report.lost,
+    }
+    rows = (("", name, str(count)) for name, count in counts.items())
+    console.print(screen.table(("  ", "", ""), rows))
     verdict = "the accounting balances" if report.sound else "THE ACCOUNTING DOES NOT BALANCE"
     console.print(
         f"• {verdict}: {report.sent} sent = {report.recorded} recorded + {report.duplicates} "
@@ -164,13 +145,13 @@ def _print_accounting(console: Console, report: DemoReport) -> None:
 
 
 def _print_walkthrough(walkthrough: Walkthrough) -> None:
-    screen.print_line("• the environment keeps running until Ctrl-C. In another terminal, run:")
-    screen.print_line("")
-    for line in walkthrough.export_lines():
+    for line in (
+        "• the environment keeps running until Ctrl-C. In another terminal, run:",
+        "",
+        *walkthrough.export_lines(),
+        "",
+        "  then try (Ctrl-C ends `aup-worker run`):",
+        "",
+        *(f"  {command}" for command in walkthrough.commands),
+    ):
         screen.print_line(line)
-    screen.print_line("")
-    screen.print_line("  then try (Ctrl-C ends `aup-worker run`):")
-    screen.print_line("")
-    for line in walkthrough.commands:
-        screen.print_line(f"  {line}")
-    sys.stdout.flush()

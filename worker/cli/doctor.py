@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from typing import Annotated, Any, Final
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from worker.cli import screen
@@ -45,7 +45,7 @@ def doctor(
         screen.print_json(_document(groups, counts))
     else:
         out = screen.stdout()
-        out.print(_table(groups))
+        out.print(screen.table(("", "", ""), _rows(groups)))
         out.print(_summary(counts))
     if counts[CheckStatus.FAIL]:
         raise typer.Exit(1)
@@ -54,31 +54,28 @@ def doctor(
 def _document(groups: Groups, counts: Counter[CheckStatus]) -> dict[str, Any]:
     return {
         "counts": {status: counts[status] for status in CheckStatus},
-        "checks": [_row(group, result) for group, results in groups.items() for result in results],
+        "checks": [
+            {
+                "group": group,
+                "check": result.check,
+                "verdict": result.status,
+                "found": result.found,
+                "remedy": result.remedy,
+            }
+            for group, results in groups.items()
+            for result in results
+        ],
     }
 
 
-def _row(group: str, result: CheckResult) -> dict[str, str]:
-    return {
-        "group": group,
-        "check": result.check,
-        "verdict": result.status,
-        "found": result.found,
-        "remedy": result.remedy,
-    }
-
-
-def _table(groups: Groups) -> Table:
-    table = screen.table("", "", "")
-    table.show_header = False
+def _rows(groups: Groups) -> Iterator[tuple[Text, ...]]:
     for number, (group, results) in enumerate(groups.items()):
         if number:
-            table.add_row()
-        table.add_row(Text(group, style="bold"))
+            yield ()
+        yield (Text(group, style="bold"),)
         for result in results:
             status = Text(_label(result.status), style=_STYLES[result.status])
-            table.add_row(status, screen.plain(result.check), _details(result))
-    return table
+            yield status, screen.plain(result.check), _details(result)
 
 
 def _label(status: CheckStatus) -> str:

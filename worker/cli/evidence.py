@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -12,7 +14,7 @@ import typer
 
 from worker.cli import screen
 from worker.cli.names import check_recorded
-from worker.cli.options import AsJSON, Yes
+from worker.cli.options import AnyPolicy, AsJSON, Force, Yes
 from worker.cli.running import run_async
 from worker.domain.evidence import ERASABLE
 from worker.errors import AUPError, PolicyNotFoundError, UsageError
@@ -36,9 +38,26 @@ FileFormat = Literal["json", "html"]
 _METHOD_FIELDS: Final = ("method", "channel", "locale")
 
 
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    """What a user accepted.
+
+    Attributes:
+        policy: The only policy to report; None for all.
+        verified: Whether the records were compared with their policies.
+        current: Whether the user accepted the version in force; None if unknown.
+    """
+
+    user: str
+    policy: str | None
+    verified: bool
+    verifications: list[Verification]
+    current: bool | None
+
+
 def accepted(
     user: User,
-    policy: Annotated[str | None, typer.Option(help="Policy id (default: all).")] = None,
+    policy: AnyPolicy = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Recompute all hashes; compare with the policy's.")
     ] = False,
@@ -48,7 +67,7 @@ def accepted(
     format_: Annotated[
         FileFormat | None, typer.Option("--format", help="Export format (default: by file name).")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    force: Force = False,
     as_json: AsJSON = False,
 ) -> None:
     """Show, verify or export what a user accepted.
@@ -61,27 +80,24 @@ def accepted(
     check_recorded(user, policy)
     file_format = _format_of(export, format_, force=force)
     verified = verify or export is not None
-    verifications, current = run_async(_accepted(user, policy, verified=verified))
+    found = run_async(_accepted(user, policy, verified=verified))
     if export is not None:
-        _write(export, document(user, verifications, utc_now()), file_format, force=force)
+        _write(export, document(user, found.verifications, utc_now()), file_format, force=force)
     if as_json:
-        screen.print_json(_report(user, policy, verifications, current, verified=verified))
+        screen.print_json(_report(found))
     else:
-        _show(user, policy, verifications, current, verified=verified)
-    failed = sum(not each.sound for each in verifications)
+        _show(found)
+    count = len(found.verifications)
+    failed = sum(not each.sound for each in found.verifications)
     if export is not None:
-        screen.note(
-            f"wrote {export}: {_counted(len(verifications), 'record')}, "
-            f"{len(verifications) - failed} verified"
-        )
+        records = screen.counted(count, "record")
+        screen.note(f"wrote {export}: {records}, {count - failed} verified")
     if verified and failed:
-        screen.note(f"verification failed for {failed} of {_counted(len(verifications), 'record')}")
+        screen.note(f"verification failed for {failed} of {screen.counted(count, 'record')}")
         raise typer.Exit(1)
 
 
-def _format_of(
-    export: Path | None, stated: FileFormat | None, *, force: bool
-) -> Literal["json", "html"]:
+def _format_of(export: Path | None, stated: FileFormat | None, *, force: bool) -> FileFormat:
     if export is None:
         if stated or force:
             raise UsageError("--format and --force require --export")
@@ -94,9 +110,7 @@ def _format_of(
     return found
 
 
-async def _accepted(
-    user: str, policy: str | None, *, verified: bool
-) -> tuple[list[Verification], bool | None]:
+async def _accepted(user: str, policy: str | None, *, verified: bool) -> _Accepted:
     settings = load()
     async with AUPRepository(settings.aws) as repository:
         items = [item async for item in repository.acceptances(user, policy)]
@@ -104,12 +118,11 @@ async def _accepted(
             verifications = await verify_records(repository, items, settings.clock_skew_seconds)
         else:
             verifications = [verify_record(item, None) for item in items]
-        if policy is None:
-            return verifications, None
-        try:
-            return verifications, await repository.has_accepted(user, policy)
-        except PolicyNotFoundError:
-            return verifications, None
+        current = None
+        if policy is not None:
+            with suppress(PolicyNotFoundError):
+                current = await repository.has_accepted(user, policy)
+    return _Accepted(user, policy, verified, verifications, current)
 
 
 def _write(path: Path, content: dict[str, Any], file_format: FileFormat, *, force: bool) -> None:
@@ -121,66 +134,50 @@ def _write(path: Path, content: dict[str, Any], file_format: FileFormat, *, forc
         stream.write(text)
 
 
-def _report(
-    user: str,
-    policy: str | None,
-    verifications: list[Verification],
-    current: bool | None,
-    *,
-    verified: bool,
-) -> dict[str, Any]:
+def _report(found: _Accepted) -> dict[str, Any]:
     report: dict[str, Any] = {
-        "user_id": user,
-        "acceptances": [readable(each.item) for each in verifications],
+        "user_id": found.user,
+        "acceptances": [readable(each.item) for each in found.verifications],
     }
-    if policy is not None:
-        report["accepted_version_in_force"] = current
-    if verified:
+    if found.policy is not None:
+        report["accepted_version_in_force"] = found.current
+    if found.verified:
         report["verification"] = [
             {"policy_version": each.item.get("policy_version"), **each.result()}
-            for each in verifications
+            for each in found.verifications
         ]
-        report["sound"] = all(each.sound for each in verifications)
+        report["sound"] = all(each.sound for each in found.verifications)
     return report
 
 
-def _show(
-    user: str,
-    policy: str | None,
-    verifications: list[Verification],
-    current: bool | None,
-    *,
-    verified: bool,
-) -> None:
-    out = screen.stdout()
-    if verifications:
+def _show(found: _Accepted) -> None:
+    out, policy, verified = screen.stdout(), found.policy, found.verified
+    if found.verifications:
         details = ["record", "text", "erased"] if verified else ["recorded", "method"]
-        table = screen.table("policy", "version", "accepted", *details, "text sha256")
-        for each in verifications:
-            table.add_row(*map(screen.plain, _cells(each, verified=verified)))
-        out.print(table)
+        columns = ("policy", "version", "accepted", *details, "text sha256")
+        rows = (_cells(each, verified=verified) for each in found.verifications)
+        out.print(screen.table(columns, rows))
     else:
         of_policy = f" of {policy}" if policy else ""
-        out.print(screen.plain(f"no acceptance{of_policy} by {user} recorded"))
+        out.print(screen.plain(f"no acceptance{of_policy} by {found.user} recorded"))
     if verified:
-        for each in verifications:
+        for each in found.verifications:
             remarks = [f"remark: {remark}" for remark in each.remarks]
             for line in (*each.problems, *remarks):
                 out.print(screen.plain(f"{each.item.get('policy_version')}: {line}"))
     if policy is not None:
         results = {True: "accepted", False: "not accepted", None: "no version in force"}
-        out.print(screen.plain(f"version of {policy} in force: {results[current]}"))
+        out.print(screen.plain(f"version of {policy} in force: {results[found.current]}"))
 
 
 def _cells(verification: Verification, *, verified: bool) -> list[str]:
     item = verification.item
     cells = [str(item.get(name, "")) for name in ("policy_id", "version", "accepted_at")]
     if verified:
-        cells.append(verification.verdict)
-        cells += [verification.text.value, ", ".join(verification.erased)]
+        cells += [verification.verdict, verification.text.value, ", ".join(verification.erased)]
     else:
-        cells.append(str(item.get("recorded_at", "")))
-        cells.append(" ".join(str(item[name]) for name in _METHOD_FIELDS if name in item))
+        method = " ".join(str(item[name]) for name in _METHOD_FIELDS if name in item)
+        cells += [str(item.get("recorded_at", "")), method]
     return [*cells, str(item.get("content_sha256", ""))]
 
 
@@ -204,7 +201,7 @@ def erase(
             help=f"Fields to erase, separated by commas: {','.join(ERASABLE)}.",
         ),
     ],
-    policy: Annotated[str | None, typer.Option(help="Policy id (default: all).")] = None,
+    policy: AnyPolicy = None,
     version: Annotated[
         str | None, typer.Option(help="Policy version (default: all); requires --policy.")
     ] = None,
@@ -231,22 +228,19 @@ def erase(
     if not (yes or dry_run) and not sys.stdin.isatty():
         raise UsageError("stdin is not a terminal; pass --yes to confirm, or --dry-run")
     count, erasures = run_async(_plan(user, policy, version, selected))
-    if count == 0:
-        raise AUPError(f"no matching acceptance by {user} recorded; nothing was erased")
     _note_copies(erasures)
     if erasures and not dry_run:
-        _confirm(user, erasures, yes=yes)
+        if not yes:
+            _confirm(user, erasures)
         run_async(_erase(erasures))
     if as_json:
         summaries = [each.summary() for each in erasures]
         screen.print_json(
             {"user_id": user, "dry_run": dry_run, "records": count, "erasures": summaries}
         )
-    else:
+    elif erasures:
         _show_erasures(erasures)
     _note_result(count, erasures, dry_run=dry_run)
-    if any(each.problem for each in erasures):
-        raise typer.Exit(1)
 
 
 def _parse_fields(text: str) -> list[str]:
@@ -260,12 +254,19 @@ def _parse_fields(text: str) -> list[str]:
 async def _plan(
     user: str, policy: str | None, version: str | None, fields: Sequence[str]
 ) -> tuple[int, list[Erasure]]:
+    """Return the number of matching records, and what to erase in those with these fields.
+
+    Raises:
+        AUPError: No record matches.
+    """
     async with AUPRepository(load().aws) as repository:
         items = [
             item
             async for item in repository.acceptances(user, policy)
             if version is None or item["policy_version"] == f"{policy}#{version}"
         ]
+    if not items:
+        raise AUPError(f"no matching acceptance by {user} recorded; nothing was erased")
     return len(items), plan(items, fields)
 
 
@@ -275,9 +276,7 @@ async def _erase(erasures: list[Erasure]) -> None:
             await erase_one(repository, erasure)
 
 
-def _confirm(user: str, erasures: list[Erasure], *, yes: bool) -> None:
-    if yes:
-        return
+def _confirm(user: str, erasures: list[Erasure]) -> None:
     screen.note(f"{_amount(erasures)} will be erased permanently")
     typed = typer.prompt("Type the user id to continue", err=True, default="", show_default=False)
     if typed != user:
@@ -286,11 +285,7 @@ def _confirm(user: str, erasures: list[Erasure], *, yes: bool) -> None:
 
 def _amount(erasures: list[Erasure]) -> str:
     fields = sum(len(each.fields) for each in erasures)
-    return f"{_counted(fields, 'field')} of {_counted(len(erasures), 'record')}"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{screen.counted(fields, 'field')} of {screen.counted(len(erasures), 'record')}"
 
 
 def _note_copies(erasures: list[Erasure]) -> None:
@@ -304,21 +299,25 @@ def _note_copies(erasures: list[Erasure]) -> None:
 
 
 def _show_erasures(erasures: list[Erasure]) -> None:
-    if not erasures:
-        return
-    table = screen.table("record", "fields", "state")
-    for each in erasures:
-        state = each.problem or ("erased, verified" if each.done else "to be erased")
-        cells = (each.item["policy_version"], ", ".join(each.fields), state)
-        table.add_row(*map(screen.plain, cells))
-    screen.stdout().print(table)
+    rows = (
+        (
+            str(each.item["policy_version"]),
+            ", ".join(each.fields),
+            each.problem or ("erased, verified" if each.done else "to be erased"),
+        )
+        for each in erasures
+    )
+    screen.stdout().print(screen.table(("record", "fields", "state"), rows))
 
 
 def _note_result(count: int, erasures: list[Erasure], *, dry_run: bool) -> None:
+    """Print the result in one sentence; exit with code 1 if an erasure failed."""
     if not erasures:
-        screen.note(f"nothing to erase: {_counted(count, 'record')} without these fields")
+        screen.note(f"nothing to erase: {screen.counted(count, 'record')} without these fields")
     elif dry_run:
         sound = [each for each in erasures if not each.problem]
         screen.note(f"{_amount(sound)} would be erased; nothing was erased")
     else:
         screen.note(f"erased {_amount([each for each in erasures if each.done])}")
+    if any(each.problem for each in erasures):
+        raise typer.Exit(1)

@@ -13,7 +13,6 @@ from worker.cli.options import AsJSON
 from worker.errors import UsageError
 
 _PORT_MAX: Final = 65_535
-_PATHS: Final = {"live": "/livez", "ready": "/readyz"}
 _DEFAULT_HOST: Final = (
     "127.0.0.1"  # The default of the settings, which take longer to import than the check.
 )
@@ -65,7 +64,7 @@ def _request(
     connection = http.client.HTTPConnection(*address, timeout=timeout_seconds)
     endpoint = f"{address[0]}:{address[1]}"
     try:
-        connection.request("GET", _PATHS[name])
+        connection.request("GET", f"/{name}z")
         response = connection.getresponse()
         report = json.loads(response.read(1_048_576))
         reasons = [str(each) for each in report.pop("reasons")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,30 +18,27 @@ class Verb:
     """A verb, or a group of verbs, that is not yet imported.
 
     Attributes:
-        target: `module:name` of the function, or of the Typer app of a group.
+        target: `module:name` in `worker.cli` of the function, or of the Typer app of a group.
         summary: First line of the help; a test compares it with the docstring.
     """
 
     target: str
     summary: str
 
-    def load(self, name: str) -> Any:
-        """Import the verb and return its command.
 
-        Args:
-            name: Name of the command.
-        """
-        module, _, attribute = self.target.partition(":")
-        loaded = getattr(import_module(module), attribute)
-        if isinstance(loaded, typer.Typer):
-            command: Any = typer.main.get_group(loaded)
-            command.name = name
-            return command
-        single = typer.Typer(
-            add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
-        )
-        single.command(name)(loaded)
-        return typer.main.get_command(single)
+@functools.cache
+def _load(target: str, name: str) -> Any:
+    module, _, attribute = target.partition(":")
+    loaded = getattr(import_module(f"worker.cli.{module}"), attribute)
+    if isinstance(loaded, typer.Typer):
+        group: Any = typer.main.get_group(loaded)
+        group.name = name
+        return group
+    single = typer.Typer(
+        add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+    )
+    single.command(name)(loaded)
+    return typer.main.get_command(single)
 
 
 class Commands(Mapping[str, Any]):
@@ -48,12 +46,9 @@ class Commands(Mapping[str, Any]):
 
     def __init__(self, verbs: Mapping[str, Verb]) -> None:
         self.verbs = verbs
-        self._loaded: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self._loaded:
-            self._loaded[name] = self.verbs[name].load(name)
-        return self._loaded[name]
+        return _load(self.verbs[name].target, name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.verbs)
@@ -63,7 +58,7 @@ class Commands(Mapping[str, Any]):
 
 
 def lazy_group(verbs: Mapping[str, Verb]) -> type[TyperGroup]:
-    """Return a group class whose help and completion do not import its verbs."""
+    """Return a group class whose help does not import its verbs."""
 
     class LazyGroup(TyperGroup):
         def __init__(self, **attributes: Any) -> None:

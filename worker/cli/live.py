@@ -10,7 +10,7 @@ import sys
 import termios
 import tty
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -45,19 +45,14 @@ class History:
 
     def add(self, status: Status) -> None:
         """Append the figures of a status."""
-        figures: dict[str, float | None] = {
-            "queue": status.queue.depth,
-            "dead letters": status.dead_letters.depth,
-        }
-        if status.workers:
-            figures["recorded/s"] = status.recorded_per_second
-        else:
-            figures["net/s"] = status.queue.net_per_second
-        for name, value in figures.items():
+        rate = (
+            ("recorded/s", status.recorded_per_second)
+            if status.workers
+            else ("net/s", status.queue.net_per_second)
+        )
+        figures = (("queue", status.queue.depth), ("dead letters", status.dead_letters.depth), rate)
+        for name, value in figures:
             self.series.setdefault(name, deque(maxlen=_HISTORY_SAMPLES)).append(value)
-
-    def __len__(self) -> int:
-        return max(map(len, self.series.values()), default=0)
 
 
 class Sparkline:
@@ -146,19 +141,13 @@ def _counted(reason_counts: ReasonCounts) -> str:
 
 
 def _queues(status: Status) -> Table:
-    table = _figures("", "visible", "in flight", "delayed", "oldest", "net/s")
+    rows = []
     for name, queue in (("queue", status.queue), ("dead letters", status.dead_letters)):
         state = queue.state
         counts = [f"{each:,}" for each in (state.visible, state.in_flight, state.delayed)]
-        table.add_row(name, *counts, _age(queue), _rate(queue.net_per_second, signed=True))
-    return table
-
-
-def _figures(first: str, *columns: str) -> Table:
-    table = screen.table(first)
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    return table
+        rows.append((name, *counts, _age(queue), _rate(queue.net_per_second, signed=True)))
+    columns = ("", "visible", "in flight", "delayed", "oldest", "net/s")
+    return screen.table(columns, rows, right=range(1, len(columns)))
 
 
 def _age(queue: QueueStatus) -> str:
@@ -193,21 +182,18 @@ def _state(worker: WorkerStatus) -> str:
 
 
 def _workers(workers: Sequence[WorkerStatus], columns: int) -> Iterator[RenderableType]:
-    shown = [
-        ("recorded/s", OutcomeKind.RECORDED),
-        ("dupl./s", OutcomeKind.DUPLICATE),
-        ("dead/s", OutcomeKind.DEAD_LETTERED),
-    ]
+    rates = {
+        "recorded/s": OutcomeKind.RECORDED,
+        "dupl./s": OutcomeKind.DUPLICATE,
+        "dead/s": OutcomeKind.DEAD_LETTERED,
+    }
     if columns >= _WORKER_COLUMNS:
-        shown.append(("returned/s", OutcomeKind.RETURNED))
-    table = _figures("worker", "state", *(name for name, _ in shown), "held")
-    for each in workers:
-        sample = each.sample
-        rates = [_rate(_rate_of(each, kind)) for _, kind in shown]
-        held = "-" if sample.problem else f"{sample.held:,}"
-        table.add_row(screen.plain(sample.address), _state(each), *rates, held)
+        rates["returned/s"] = OutcomeKind.RETURNED
+    names = ("worker", "state", *rates, "held")
+    rows = (_worker_row(each, rates.values()) for each in workers)
+    table = screen.table(names, rows, right=range(1, len(names)))
     if len(workers) > 1:
-        table.add_row(*_totals(workers, [kind for _, kind in shown]), style="bold")
+        table.add_row(*_totals(workers, rates.values()), style="bold")
     yield table
     for each in workers:
         problem = each.sample.problem or "; ".join(each.sample.reasons)
@@ -215,7 +201,13 @@ def _workers(workers: Sequence[WorkerStatus], columns: int) -> Iterator[Renderab
             yield screen.plain(f"{each.sample.address}: {problem}")
 
 
-def _totals(workers: Sequence[WorkerStatus], kinds: Sequence[OutcomeKind]) -> Iterator[str]:
+def _worker_row(worker: WorkerStatus, kinds: Iterable[OutcomeKind]) -> tuple[str, ...]:
+    sample = worker.sample
+    held = "-" if sample.problem else f"{sample.held:,}"
+    return sample.address, _state(worker), *(_rate(_rate_of(worker, kind)) for kind in kinds), held
+
+
+def _totals(workers: Sequence[WorkerStatus], kinds: Iterable[OutcomeKind]) -> Iterator[str]:
     yield "total"
     yield f"{sum(each.sample.ready for each in workers)} of {len(workers)}"
     known = [each.rates for each in workers if each.rates is not None]
@@ -225,11 +217,9 @@ def _totals(workers: Sequence[WorkerStatus], kinds: Sequence[OutcomeKind]) -> It
 
 
 def _sparklines(history: History) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
-    table.add_column("over time")
-    table.add_column("", ratio=1)
-    table.add_column("now", justify="right", no_wrap=True)
-    table.add_column("peak", justify="right", no_wrap=True)
+    table = screen.table(("over time", "", "now", "peak"), right={2, 3})
+    table.expand = True
+    table.columns[1].ratio = 1
     for name, values in history.series.items():
         digits = ".1f" if name.endswith("/s") else ".0f"
         known = [each for each in values if each is not None]
@@ -248,14 +238,13 @@ def _reasons(status: Status, columns: int) -> Iterator[RenderableType]:
     if not reason_counts.counts:
         yield title + Text(": none")
         return
-    table = _figures("dead letters by reason", "count")
-    table.add_column("")
     highest = max(reason_counts.counts.values())
     width = min(_BAR_COLUMNS, max(columns - 40, 8))
-    for name, count in reason_counts.counts.items():
-        bar = Text("#" * math.ceil(count / highest * width), style="dim")
-        table.add_row(screen.plain(name), f"{count:,}", bar)
-    yield table
+    rows = (
+        (name, f"{count:,}", Text("#" * math.ceil(count / highest * width), style="dim"))
+        for name, count in reason_counts.counts.items()
+    )
+    yield screen.table(("dead letters by reason", "count", ""), rows, right={1})
     notes = list(_notes(status))
     joined = "; ".join(notes)
     for each in [joined] if len(joined) <= columns else notes:
@@ -280,35 +269,37 @@ class _LiveView:
     """Live view of the latest status and of an error since then.
 
     Args:
+        observe: Returns the current status.
         live: Display to update.
         interval_seconds: Refresh interval, shown in the first line.
     """
 
-    def __init__(self, live: Live, interval_seconds: float) -> None:
+    def __init__(self, observe: Observe, live: Live, interval_seconds: float) -> None:
+        self._observe = observe
         self._live = live
         self._interval_seconds = interval_seconds
         self._history = History()
         self._status: Status | None = None
         self._error = ""
 
-    def show(self, status: Status) -> None:
-        self._history.add(status)
-        self._status, self._error = status, ""
-        self.redraw()
-
-    def show_error(self, error: AWSError) -> None:
-        """Show an error above the latest status.
+    async def refresh(self) -> None:
+        """Show the current status, or an error above the latest one.
 
         Raises:
-            AWSError: There is no earlier status to show.
+            AWSError: The first status could not be read.
         """
-        if self._status is None:
-            raise error
-        self._error = str(error)
+        try:
+            self._status = await self._observe()
+        except AWSError as error:
+            if self._status is None:
+                raise
+            self._error = str(error)
+        else:
+            self._error = ""
+            self._history.add(self._status)
         self.redraw()
 
     def redraw(self) -> None:
-        columns = self._live.console.width
         status = self._status
         if status is None:
             self._live.update(Text("loading …"), refresh=True)
@@ -321,7 +312,7 @@ class _LiveView:
         parts: list[RenderableType] = [title]
         if self._error:
             parts.append(screen.plain(f"refresh failed: {self._error}"))
-        parts += [_BLANK_LINE, draw(status, columns, self._history)]
+        parts += [_BLANK_LINE, draw(status, self._live.console.width, self._history)]
         self._live.update(Group(*parts), refresh=True)
 
 
@@ -336,22 +327,15 @@ async def watch(observe: Observe, console: Console, interval_seconds: float) -> 
     Raises:
         AWSError: The first status could not be read.
     """
-    ended = asyncio.Event()
+    ended, loop = asyncio.Event(), asyncio.get_running_loop()
     with _keys(ended), Live(console=console, screen=True, auto_refresh=False) as live:
-        view = _LiveView(live, interval_seconds)
+        view = _LiveView(observe, live, interval_seconds)
         view.redraw()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, view.redraw)
-
-        async def refresh() -> None:
-            try:
-                view.show(await observe())
-            except AWSError as error:
-                view.show_error(error)
-
+        loop.add_signal_handler(signal.SIGWINCH, view.redraw)
         try:
-            await repeat(refresh, interval_seconds, ended)
+            await repeat(view.refresh, interval_seconds, ended)
         finally:
-            asyncio.get_running_loop().remove_signal_handler(signal.SIGWINCH)
+            loop.remove_signal_handler(signal.SIGWINCH)
 
 
 async def repeat(

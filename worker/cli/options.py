@@ -12,6 +12,10 @@ import typer
 
 AsJSON = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
+PolicyId = Annotated[str, typer.Option("--policy", help="Policy id.")]
+PolicyVersion = Annotated[str, typer.Option("--version", help="Policy version.")]
+AnyPolicy = Annotated[str | None, typer.Option("--policy", help="Policy id (default: all).")]
 Rate = Annotated[
     float | None, typer.Option(metavar="RATE", min=0.1, help="Maximum messages per second.")
 ]

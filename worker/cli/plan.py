@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,7 +16,6 @@ from worker.errors import UsageError
 from worker.planning.limits import Limit
 from worker.planning.plan import (
     Plan,
-    Row,
     figure,
     make_plan,
     money,
@@ -27,24 +26,9 @@ from worker.planning.plan import (
 from worker.planning.sizing import TASK_SIZES, Demand, rate_per_second
 
 
-class Architecture(StrEnum):
-    """CPU architecture of the tasks."""
-
-    X86_64 = "x86_64"
-    ARM64 = "arm64"
-
-
-class Network(StrEnum):
-    """Network path from the tasks to AWS."""
-
-    ENDPOINTS = "endpoints"
-    NAT = "nat"
-    PUBLIC = "public"
-
-
 @dataclass(frozen=True, slots=True)
 class DemandOptions:
-    """Options for the demand that a plan meets, beside its rate."""
+    """Options for the demand that a plan meets, except its rate."""
 
     record_bytes: Annotated[
         int | None, typer.Option(min=1, max=409_600, help="Size of a record (default: 883).")
@@ -93,12 +77,15 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter per option
     ],
     demanded: DemandOptions,
     architecture: Annotated[
-        Architecture, typer.Option(help="CPU architecture for prices (measured: x86_64).")
-    ] = Architecture.ARM64,
+        Literal["x86_64", "arm64"],
+        typer.Option(help="CPU architecture for prices (measured: x86_64)."),
+    ] = "arm64",
     spot: Annotated[
         bool, typer.Option("--spot", help="Run all tasks but one on Fargate Spot.")
     ] = False,
-    network: Annotated[Network, typer.Option(help="Network path to AWS.")] = Network.ENDPOINTS,
+    network: Annotated[
+        Literal["endpoints", "nat", "public"], typer.Option(help="Network path to AWS.")
+    ] = "endpoints",
     prices: Annotated[
         Path | None, typer.Option(help="TOML file overriding the list prices.")
     ] = None,
@@ -126,19 +113,19 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter per option
 
 def _show(planned: Plan, *, explain: bool) -> None:
     out, prices = screen.stdout(), planned.figures.prices
-    _print_rows(("requirement", ""), requirements(planned), explain=explain, right=False)
+    _print_rows(("requirement", ""), requirements(planned), explain=explain)
     out.print()
-    _print_limits(planned.limits, explain=explain)
+    columns = ("quota", "needed", "default", "reached at", "")
+    limits = map(_limit_row, planned.limits)
+    _print_rows(columns, limits, explain=explain, right={1, 2, 3})
     out.print()
-    rows = [Row(each.name, money(each.amount), each.why) for each in planned.costs]
-    rows.append(
-        Row("total", money(planned.total), f"{money(planned.per_million)} per million messages")
-    )
+    rows = [(each.name, money(each.amount), each.why) for each in planned.costs]
+    per_million = f"{money(planned.per_million)} per million messages"
+    rows.append(("total", money(planned.total), per_million))
     if planned.once.amount:
-        rows.append(Row(planned.once.name, money(planned.once.amount), planned.once.why))
-    _print_rows(
-        (f"monthly cost in {prices.region}", prices.currency), rows, explain=explain, right=True
-    )
+        rows.append((planned.once.name, money(planned.once.amount), planned.once.why))
+    heading = (f"monthly cost in {prices.region}", prices.currency)
+    _print_rows(heading, rows, explain=explain, right={1})
     out.print()
     for line in remarks(planned):
         out.print(screen.plain(line))
@@ -146,28 +133,26 @@ def _show(planned: Plan, *, explain: bool) -> None:
         screen.note("use --explain to show how each number is calculated")
 
 
-def _print_rows(heading: tuple[str, str], rows: list[Row], *, explain: bool, right: bool) -> None:
-    table = screen.table(*heading, *(("explanation",) if explain else ()))
-    if right:
-        table.columns[1].justify = "right"
-    for name, value, why in rows:
-        table.add_row(name, screen.plain(value), *((screen.plain(why),) if explain else ()))
-    screen.stdout().print(table)
+def _limit_row(limit: Limit) -> tuple[str, ...]:
+    return (
+        limit.name,
+        figure(limit.needed),
+        f"{limit.quota:,.0f}",
+        f"{figure(limit.reached_at)}/s",
+        "INCREASE" if limit.to_raise else "",
+        f"{limit.why}; {limit.source}",
+    )
 
 
-def _print_limits(limits: list[Limit], *, explain: bool) -> None:
-    columns = ("quota", "needed", "default", "reached at", "")
-    table = screen.table(*columns, *(("explanation",) if explain else ()))
-    for column in table.columns[1:4]:
-        column.justify = "right"
-    for each in limits:
-        why = (screen.plain(f"{each.why}; {each.source}"),) if explain else ()
-        table.add_row(
-            each.name,
-            figure(each.needed),
-            f"{each.quota:,.0f}",
-            f"{figure(each.reached_at)}/s",
-            "INCREASE" if each.to_raise else "",
-            *why,
-        )
-    screen.stdout().print(table)
+def _print_rows(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    explain: bool,
+    right: Container[int] = (),
+) -> None:
+    """Print a table; the last cell of each row explains the others."""
+    if explain:
+        columns = (*columns, "explanation")
+    cells = (row[: len(columns)] for row in rows)
+    screen.stdout().print(screen.table(columns, cells, right=right))

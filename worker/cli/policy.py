@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from worker.cli import screen
 from worker.cli.names import check_policy
-from worker.cli.options import AsJSON
+from worker.cli.options import AnyPolicy, AsJSON, PolicyId, PolicyVersion
 from worker.cli.running import run_async
 from worker.domain.acceptance import parse_time
 from worker.domain.evidence import timestamp
@@ -30,8 +30,6 @@ app = typer.Typer(
     help="Publish, list and retire policy versions.",
 )
 
-PolicyId = Annotated[str, typer.Option("--policy", help="Policy id.")]
-Version = Annotated[str, typer.Option("--version", help="Policy version.")]
 ResultT = TypeVar("ResultT")
 
 
@@ -56,18 +54,20 @@ def _report(policies: list[Policy], *, as_json: bool) -> None:
         id(in_force([each for each in policies if each.policy_id == policy.policy_id], now))
         for policy in policies
     }
-    table = screen.table("policy", "version", "state", "title", "effective", "retired", "sha256")
-    for policy in policies:
-        table.add_row(
-            screen.plain(policy.policy_id),
-            screen.plain(policy.version),
+    rows = (
+        (
+            policy.policy_id,
+            policy.version,
             "in force" if id(policy) in current else _state(policy, now),
-            screen.plain(policy.title),
+            policy.title,
             policy.effective_at.isoformat(timespec="seconds"),
             policy.retired_at.isoformat(timespec="seconds") if policy.retired_at else "",
             policy.content_sha256,
         )
-    out.print(table)
+        for policy in policies
+    )
+    columns = ("policy", "version", "state", "title", "effective", "retired", "sha256")
+    out.print(screen.table(columns, rows))
 
 
 def _state(policy: Policy, now: datetime) -> str:
@@ -79,7 +79,7 @@ def _state(policy: Policy, now: datetime) -> str:
 @app.command()
 def publish(
     policy: PolicyId,
-    version: Version,
+    version: PolicyVersion,
     file: Annotated[
         Path | None, typer.Option(help="File with the text exactly as shown to users.")
     ] = None,
@@ -134,10 +134,7 @@ def _time(text: str) -> datetime:
 
 
 @app.command("list")
-def list_(
-    policy: Annotated[str | None, typer.Option(help="Policy id (default: all).")] = None,
-    as_json: AsJSON = False,
-) -> None:
+def list_(policy: AnyPolicy = None, as_json: AsJSON = False) -> None:
     """List published policy versions.
 
     Example: aup-worker policy list --json
@@ -147,7 +144,7 @@ def list_(
 
 
 @app.command()
-def retire(policy: PolicyId, version: Version, as_json: AsJSON = False) -> None:
+def retire(policy: PolicyId, version: PolicyVersion, as_json: AsJSON = False) -> None:
     """Retire a policy version.
 
     Users are no longer asked to accept it. Recorded acceptances are kept. A version that is already

@@ -11,10 +11,10 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Annotated
 
 import typer
 
@@ -38,7 +38,7 @@ from worker.operations.push import push as send
 from worker.runtime.clock import utc_now
 from worker.settings import Settings, load
 
-_BAD_LINES_SHOWN = 20
+_INVALID_SHOWN_MAX = 20
 _SPOOL_BYTES = 8 * 1024 * 1024
 # Lowest MaximumMessageSize that SQS allows.
 _LIMIT_MIN_BYTES = 1024
@@ -80,7 +80,11 @@ def push(  # noqa: PLR0913, PLR0917 - one parameter per option
     check = partial(validate_acceptance, clock_skew_seconds=skew) if validate else validate_raw
     with ExitStack() as stack:
         if user or policy or version:
-            inputs = _one(user, policy, version, event_id, files)
+            if not (user and policy and version) or files:
+                raise UsageError(
+                    "a single acceptance requires --user, --policy and --version, and no file"
+                )
+            inputs = [("options", _one(user, policy, version, event_id))]
         else:
             inputs = _streams(files, stack)
         source = Source(inputs, check, skip_invalid)
@@ -102,7 +106,6 @@ class Source:
         valid: Number of valid lines.
         invalid: Number of invalid lines.
         largest_bytes: Size of the largest valid line.
-        shown: The first invalid lines.
     """
 
     inputs: Inputs
@@ -112,7 +115,6 @@ class Source:
     valid: int = 0
     invalid: int = 0
     largest_bytes: int = 0
-    shown: list[str] = field(default_factory=list)
 
     def validate(self, max_bytes: int) -> None:
         """Validate all lines.
@@ -124,20 +126,20 @@ class Source:
             UsageError: The input is empty, or lines are invalid and must not be skipped.
         """
         self.max_bytes, self.valid, self.invalid, self.largest_bytes = max_bytes, 0, 0, 0
-        self.shown.clear()
         for line in _lines(self.inputs):
             problem = self.check(line, max_bytes)
             if problem:
                 self.invalid += 1
-                if len(self.shown) < _BAD_LINES_SHOWN:
-                    self.shown.append(problem)
+                if self.invalid <= _INVALID_SHOWN_MAX:
+                    screen.note(problem)
             else:
                 self.valid += 1
                 self.largest_bytes = max(self.largest_bytes, len(line.text.encode()))
         if not self.valid and not self.invalid:
             names = ", ".join(name for name, _ in self.inputs)
             raise UsageError(f"{names}: input is empty, nothing to send")
-        _show(self.shown, self.invalid)
+        if self.invalid > _INVALID_SHOWN_MAX:
+            screen.note(f"… and {self.invalid - _INVALID_SHOWN_MAX} more")
         if self.invalid and not self.skip_invalid:
             raise UsageError(
                 f"{self.invalid} of {self.valid + self.invalid} lines are invalid; nothing was "
@@ -151,15 +153,7 @@ class Source:
                 yield line
 
 
-def _one(
-    user: str | None,
-    policy: str | None,
-    version: str | None,
-    event_id: str | None,
-    files: list[Path] | None,
-) -> Inputs:
-    if not (user and policy and version) or files:
-        raise UsageError("a single acceptance requires --user, --policy and --version, and no file")
+def _one(user: str, policy: str, version: str, event_id: str | None) -> IO[bytes]:
     acceptance = {
         "event_id": event_id or str(uuid.uuid4()),
         "user_id": user,
@@ -169,8 +163,7 @@ def _one(
     }
     # Preserve bytes of an argument that are not UTF-8, so that validation reports them.
     text = json.dumps(acceptance, ensure_ascii=False)
-    stream = io.BytesIO(text.encode("utf-8", "surrogateescape"))
-    return [("options", stream)]
+    return io.BytesIO(text.encode("utf-8", "surrogateescape"))
 
 
 def _streams(files: list[Path] | None, stack: ExitStack) -> Inputs:
@@ -182,13 +175,13 @@ def _streams(files: list[Path] | None, stack: ExitStack) -> Inputs:
 def _stream(path: Path, stack: ExitStack) -> tuple[str, IO[bytes]]:
     if str(path) == "-":
         return "stdin", _spooled("stdin", sys.stdin.buffer, stack)
+    name = str(path)
     try:
         stream = stack.enter_context(path.open("rb"))
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
-    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-        return str(path), _spooled(str(path), stream, stack)
-    return str(path), stream
+        raise UsageError(f"{name}: {error.strerror}") from None
+    is_file = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    return name, stream if is_file else _spooled(name, stream, stack)
 
 
 def _spooled(name: str, stream: IO[bytes], stack: ExitStack) -> IO[bytes]:
@@ -214,13 +207,6 @@ def _lines(inputs: Inputs) -> Iterator[Line]:
     for name, stream in inputs:
         stream.seek(0)
         yield from read_lines(name, stream)
-
-
-def _show(shown: list[str], count: int) -> None:
-    for problem in shown:
-        screen.note(problem)
-    if count > len(shown):
-        screen.note(f"… and {count - len(shown)} more")
 
 
 async def check_limit(queue: Queue, source: Source) -> None:
@@ -258,16 +244,17 @@ def _note_trace_error(problem: str) -> None:
 
 
 def _report(figures: PushFigures, skipped: int, *, as_json: bool) -> None:
-    report: dict[str, Any] = {
-        "sent": figures.sent,
-        "failed": figures.failed,
-        "skipped": skipped,
-        "seconds": round(figures.seconds, 3),
-    }
     for failure in figures.failures:
         screen.note(failure)
     if as_json:
-        screen.print_json_line(report)
+        screen.print_json_line(
+            {
+                "sent": figures.sent,
+                "failed": figures.failed,
+                "skipped": skipped,
+                "seconds": round(figures.seconds, 3),
+            }
+        )
     else:
         per_second = figures.sent / max(figures.seconds, 0.001)
         screen.note(

@@ -7,46 +7,51 @@ import getpass
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import astuple, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 from rich.progress import Progress
 
 from worker.aws.queue_lookup import open_queues
+from worker.aws.sqs import Queue
 from worker.cli import screen
-from worker.cli.dead_letters.dry_run import run_dry, show_report
-from worker.cli.dead_letters.replay_request import (
-    ReplayRequest,
-    destination_name,
-    note_missing,
-    options_for,
-    read_export,
-)
-from worker.cli.dead_letters.scanning import note_unseen
+from worker.cli.dead_letters.dry_run import DryRunReport, show_report
+from worker.cli.dead_letters.scanning import note_missing, note_unseen
 from worker.cli.filters import FilterOptions
 from worker.cli.options import AsJSON, Rate, expand_options
 from worker.cli.running import run_async
+from worker.domain.dead_letter import original
 from worker.domain.message import OutgoingMessage
-from worker.errors import UsageError
+from worker.errors import AWSDeniedError, AWSRejectedError, UsageError
 from worker.operations.dead_letters.dead_letter import DeadLetter
-from worker.operations.dead_letters.edit import (
-    EditFunction,
-    edit_fields,
-    parse_assignment,
-    replace_with_export,
+from worker.operations.dead_letters.dry_run import DryRun
+from worker.operations.dead_letters.edit import edit_fields, parse_assignment, replace_with_export
+from worker.operations.dead_letters.export_file import read_dead_letters
+from worker.operations.dead_letters.filter import DeadLetterFilter
+from worker.operations.dead_letters.journal import (
+    Journal,
+    default_path,
+    digest,
+    open_journal,
+    read_journal,
 )
-from worker.operations.dead_letters.journal import Journal, digest, open_journal
-from worker.operations.dead_letters.replay import ReplayFigures, ReplayObserver, Result
+from worker.operations.dead_letters.replay import (
+    ReplayFigures,
+    ReplayObserver,
+    Result,
+    replay_dry_run,
+)
 from worker.operations.dead_letters.replay import replay as send_back
 from worker.operations.dead_letters.replay_options import ReplayOptions
+from worker.operations.dead_letters.scan import Scan
 from worker.repository import AUPRepository
 from worker.runtime.clock import utc_now
-
-_MAX_REPLAYS: Final = 5
+from worker.settings import Settings, check_queue, load
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ class SendOptions:
     max_replays: Annotated[
         int,
         typer.Option(metavar="COUNT", min=1, help="Maximum number of replays of one message."),
-    ] = _MAX_REPLAYS
+    ] = 5
     from_: Annotated[
         Path | None,
         typer.Option("--from", metavar="FILE", help="Edited export with the messages to send."),
@@ -86,12 +91,52 @@ class SendOptions:
         ),
     ] = None
 
-    def replay_options(
-        self, rate: float | None, from_file: Mapping[str, OutgoingMessage] | None
-    ) -> ReplayOptions:
-        """Return the options of a replay at a rate, edited as these options say."""
-        edit = _edit(from_file, self.set_)
-        return ReplayOptions(rate, self.max_replays, edit, self.operator or _user())
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A replay as requested on the command line.
+
+    Attributes:
+        request_digest: Digest of all options that determine which dead letters are sent where, and
+            how they are edited.
+        to: Destination queue; None for the queue of the settings.
+        journal: Journal file; None for the default file.
+        from_file: Messages of an edited export, by the ids of their dead letters.
+    """
+
+    selected: DeadLetterFilter
+    options: ReplayOptions
+    request_digest: str
+    to: str | None
+    journal: Path | None
+    from_file: Mapping[str, OutgoingMessage]
+
+    @property
+    def total(self) -> int | None:
+        """Maximum number of selected dead letters; None if unknown."""
+        return self.selected.limit or len(self.selected.ids) or None
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenReplay:
+    """A requested replay with open queues and tables.
+
+    Attributes:
+        source: Destination queue.
+        options: Options with the message size limit of the destination.
+        dry_run: Predicts what a worker with these settings would do with a message.
+        journal: Path of the journal, ARN of the dead-letter queue, digest of the request and name
+            of the destination.
+        depth: Number of visible dead letters.
+    """
+
+    settings: Settings
+    source: Queue
+    dead_letters: Queue
+    options: ReplayOptions
+    dry_run: DryRun
+    journal: tuple[Path, str, str, str]
+    depth: int
 
 
 @expand_options
@@ -123,26 +168,33 @@ def replay(
 
     Example: aup-worker replay --reason invalid --set method=clickwrap --rate 50
     """
-    from_file = None if sending.from_ is None else read_export(sending.from_)
-    if from_file is not None and (message_ids or sending.set_):
-        raise UsageError("--from cannot be combined with ids or --set")
-    selected = options.dead_letter_filter(message_ids or () if from_file is None else from_file)
-    edits = sending.set_ if from_file is None else [each.body for each in from_file.values()]
+    request = _request(options, message_ids or (), rate, sending)
+    if dry_run:
+        show_report(run_async(_run_dry(request)), as_json=as_json)
+    else:
+        _report(run_async(_replay(request, force=force)), as_json=as_json)
+
+
+def _request(
+    options: FilterOptions, message_ids: Sequence[str], rate: float | None, sending: SendOptions
+) -> _Request:
+    from_file: Mapping[str, OutgoingMessage] = {}
+    edit, edits = None, sending.set_
+    if sending.from_ is not None:
+        from_file = _read_export(sending.from_)
+        if message_ids or sending.set_:
+            raise UsageError("--from cannot be combined with ids or --set")
+        selected = options.dead_letter_filter(from_file)
+        edit = replace_with_export(from_file)
+        edits = [each.body for each in from_file.values()]
+    else:
+        selected = options.dead_letter_filter(message_ids)
+        if sending.set_:
+            edit = edit_fields([parse_assignment(each) for each in sending.set_])
     # Journals of earlier releases hold a digest of this form.
     form = json.dumps([sorted(selected.ids), astuple(options), sending.to, edits])
-    request = ReplayRequest(
-        selected,
-        sending.replay_options(rate, from_file),
-        digest(form),
-        sending.to,
-        sending.journal,
-        from_file or {},
-        force,
-    )
-    if dry_run:
-        show_report(run_async(run_dry(request)), as_json=as_json)
-    else:
-        _report(run_async(_replay(request)), as_json=as_json)
+    replay_options = ReplayOptions(rate, sending.max_replays, edit, sending.operator or _user())
+    return _Request(selected, replay_options, digest(form), sending.to, sending.journal, from_file)
 
 
 def _user() -> str:
@@ -152,14 +204,110 @@ def _user() -> str:
         return f"uid {os.getuid()}"
 
 
-def _edit(
-    from_file: Mapping[str, OutgoingMessage] | None, assignments: list[str] | None
-) -> EditFunction | None:
-    if from_file is not None:
-        return replace_with_export(from_file)
-    if assignments:
-        return edit_fields([parse_assignment(each) for each in assignments])
-    return None
+@asynccontextmanager
+async def _opened(request: _Request) -> AsyncIterator[_OpenReplay]:
+    """Open the queues and tables of a replay, and check its destination.
+
+    Raises:
+        UsageError: The destination does not exist or cannot receive the messages.
+    """
+    settings = load()
+    if request.to is not None:
+        try:
+            settings = settings.model_copy(update={"queue": check_queue(request.to)})
+        except ValueError as error:
+            raise UsageError(f"--to {request.to}: {error}") from None
+    async with (
+        open_queues(settings) as (source, dead_letters),
+        AUPRepository(settings.aws) as repository,
+    ):
+        state = await dead_letters.state()
+        if source.url == dead_letters.url:
+            raise UsageError("--to: the destination must not be the dead-letter queue")
+        max_bytes = await _message_max_bytes(source, request.from_file)
+        path = request.journal or default_path(state.arn, os.environ)
+        yield _OpenReplay(
+            settings,
+            source,
+            dead_letters,
+            replace(request.options, max_bytes=max_bytes),
+            DryRun(repository.policy, clock_skew_seconds=settings.clock_skew_seconds, now=utc_now),
+            (path, state.arn, request.request_digest, await _name(source)),
+            state.visible,
+        )
+
+
+def _read_export(path: Path) -> dict[str, OutgoingMessage]:
+    """Read an edited export completely, before anything is sent.
+
+    Raises:
+        UsageError: A line is invalid.
+    """
+    messages, invalid = read_dead_letters(path)
+    if invalid:
+        screen.note_first(invalid)
+        raise UsageError(f"{path}: {len(invalid)} invalid lines; nothing was sent")
+    return messages
+
+
+async def _message_max_bytes(queue: Queue, from_file: Mapping[str, OutgoingMessage]) -> int:
+    """Return the message size limit of the destination.
+
+    Raises:
+        UsageError: The destination is a FIFO queue, or a message of the file does not fit it.
+    """
+    unknown = await queue.check_destination()
+    limit = queue.message_max_bytes
+    if unknown:
+        screen.note(
+            f"aup-worker: cannot read MaximumMessageSize of {queue.url}, assuming "
+            f"{limit:,} bytes: {unknown}"
+        )
+    refused = [
+        f"{message_id}: {reason}"
+        for message_id, message in from_file.items()
+        if (reason := original(message).why_refused(limit))
+    ]
+    if refused:
+        screen.note_first(refused)
+        raise UsageError(
+            f"{len(refused)} dead letters of the file cannot be sent to the queue; nothing was sent"
+        )
+    return limit
+
+
+async def _name(queue: Queue) -> str:
+    """Return the journal's name for a queue: its ARN, which is the same for every endpoint."""
+    try:
+        return (await queue.state()).arn or queue.url
+    except (AWSDeniedError, AWSRejectedError):  # Sending may be allowed nevertheless.
+        return queue.url
+
+
+async def _run_dry(request: _Request) -> DryRunReport:
+    """Predict the outcome of each message that a replay would send; send nothing."""
+    report = DryRunReport()
+    missing = set(request.selected.ids)
+    with screen.progress("scanning") as bar:
+        async with _opened(request) as replay:
+            task = bar.add_task("scanning", total=request.total or replay.depth, rate="")
+            options = replace(replay.options, dry_run=replay.dry_run)
+            sent = read_journal(*replay.journal)
+            scan = Scan(
+                replay.dead_letters,
+                now=utc_now,
+                visibility_timeout_seconds=replay.settings.look_seconds,
+            )
+            async with scan:
+                predictions = replay_dry_run(scan, request.selected, options, sent=sent)
+                async for dead_letter, verdict in predictions:
+                    missing -= {dead_letter.message_id, dead_letter.original_message_id}
+                    report.dead_letters.append((dead_letter.without_content(), verdict))
+                    bar.update(task, completed=len(report.dead_letters))
+            report.unreadable = replay.dry_run.error
+    report.missing = len(missing)
+    report.unseen = 0 if request.selected.ids and not missing else scan.unseen
+    return report
 
 
 class _Progress(ReplayObserver):
@@ -174,27 +322,25 @@ class _Progress(ReplayObserver):
     def __init__(self, bar: Progress, total: int | None, depth: int) -> None:
         self.figures = ReplayFigures()
         self.dead_letters: list[dict[str, Any]] = []
-        self.seconds = 0.0
         self._started_at = time.monotonic()
         self._bar = bar
-        self._total_known = total is not None
-        self._total = depth if total is None else total
-        self._task = bar.add_task("replaying", total=self._total, rate="")
+        self._total = total
+        self._depth = depth
+        self._task = bar.add_task("replaying", total=total or depth, rate="")
 
     def on_scanned(self, count: int) -> None:
         """Advance the bar by scanned dead letters if the number of matches is unknown."""
-        if not self._total_known:
-            self._bar.update(self._task, completed=min(count, self._total))
+        if self._total is None:
+            self._bar.update(self._task, completed=min(count, self._depth))
 
     def on_result(self, dead_letter: DeadLetter, result: Result, figures: ReplayFigures) -> None:
         """Add the result of a dead letter; update the rate."""
         self.dead_letters.append({**dead_letter.summary(utc_now()), "result": result.value})
         self.figures = figures
-        self.tick()
         this_run = figures.matched - figures.earlier
         rate = f"{this_run / max(self.seconds, 0.001):,.0f}/s"
         self._bar.update(self._task, rate=rate)
-        if self._total_known:
+        if self._total is not None:
             self._bar.update(self._task, completed=len(self.dead_letters))
 
     def on_wait(self, until: datetime) -> None:
@@ -202,41 +348,37 @@ class _Progress(ReplayObserver):
         text = f"waiting until {until.astimezone():%H:%M:%S} for messages received by a killed run"
         self._bar.update(self._task, description=text)
 
-    def tick(self) -> None:
-        """Update the elapsed time."""
-        self.seconds = time.monotonic() - self._started_at
+    @property
+    def seconds(self) -> float:
+        """Time since the start."""
+        return time.monotonic() - self._started_at
 
 
-async def _replay(request: ReplayRequest) -> _Progress:
-    settings = request.settings()
+async def _replay(request: _Request, *, force: bool) -> _Progress:
     with screen.progress("{task.description}") as bar:
-        async with (
-            open_queues(settings) as (source, dead_letters),
-            AUPRepository(settings.aws) as repository,
-        ):
-            state = await dead_letters.state()
-            if source.url == dead_letters.url:
-                raise UsageError("--to: the destination must not be the dead-letter queue")
-            options = await options_for(request, source)
-            path = request.journal_path(state.arn)
-            to = await destination_name(source)
-            options = replace(options, dry_run=request.check(repository, settings))
-            with open_journal(path, state.arn, request.request_digest, to) as journal:
+        async with _opened(request) as replay:
+            # The dry run predicts for the queue of the settings only.
+            sends_all = force or request.to not in {None, load().queue}
+            with open_journal(*replay.journal) as journal:
                 _note_earlier(journal, bar)
-                progress = _Progress(bar, request.total, state.visible)
+                progress = _Progress(bar, request.total, replay.depth)
+                options = replace(
+                    replay.options,
+                    dry_run=None if sends_all else replay.dry_run,
+                    journal=journal,
+                )
                 try:
                     progress.figures = await send_back(
-                        source,
-                        dead_letters,
+                        replay.source,
+                        replay.dead_letters,
                         request.selected,
-                        options=replace(options, journal=journal),
+                        options=options,
                         observer=progress,
-                        visibility_timeout_seconds=settings.look_seconds,
+                        visibility_timeout_seconds=replay.settings.look_seconds,
                     )
                 except asyncio.CancelledError:
                     screen.note(f"replayed {progress.figures.replayed:,} so far", bar)
                     raise
-    progress.tick()
     return progress
 
 
@@ -272,11 +414,7 @@ def _report(progress: _Progress, *, as_json: bool) -> None:
             }
         )
     else:
-        for note in figures.notes:
-            screen.note(note)
-        unsent = figures.failed + figures.skipped
-        if unsent > len(figures.notes):
-            screen.note(f"… and {unsent - len(figures.notes)} more")
+        screen.note_first(figures.notes, figures.failed + figures.skipped)
     screen.note(_sentence(figures, progress.seconds))
     missing, unseen = note_missing(figures.missing), note_unseen(figures.unseen)
     if figures.failed or figures.undeleted or figures.held_back or missing or unseen:

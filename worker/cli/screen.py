@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,6 +21,12 @@ from rich.table import Table
 from rich.text import Text
 
 _PIPE_WIDTH: Final = 240
+_TABLE_MIN_COLUMNS: Final = 150
+# Shown on a terminal of any height.
+_RECORDS_MIN: Final = 5
+# Two headings, a total, a blank line, two notes and the prompt.
+_OTHER_LINES: Final = 7
+_LINES_SHOWN_MAX: Final = 20
 _C1: Final = range(0x7F, 0xA0)
 # Characters that reorder or break a line although they are not control characters: bidirectional
 # marks, embeddings, overrides and isolates, and line and paragraph separators.
@@ -44,9 +52,9 @@ def stderr() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def plain(value: object) -> Text:
+def plain(value: object, style: str = "") -> Text:
     """Return untrusted text as one line with control characters escaped."""
-    return Text(str(value).translate(_CONTROLS))
+    return Text(str(value).translate(_CONTROLS), style)
 
 
 def print_json(data: Any) -> None:
@@ -76,20 +84,122 @@ def _encode(value: Any) -> Any:
     return bytes(value).hex()
 
 
-def table(*columns: str, title: str | None = None) -> Table:
-    """Return an empty table in the common style of all verbs."""
-    created = Table(
-        title=title, title_justify="left", box=None, pad_edge=False, header_style="bold"
-    )
-    for column in columns:
-        created.add_column(column, overflow="fold")
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[RenderableType]] = (),
+    *,
+    right: Container[int] = (),
+) -> Table:
+    """Return a table in the common style of all verbs; without a header if all names are blank.
+
+    Args:
+        columns: Names of the columns.
+        rows: Cells of each row. A string is untrusted text, see `plain`.
+        right: Indexes of the columns to align right, for numbers.
+    """
+    has_names = any(name.strip() for name in columns)
+    created = Table(box=None, pad_edge=False, header_style="bold", show_header=has_names)
+    for index, name in enumerate(columns):
+        if index in right:
+            created.add_column(name, justify="right", no_wrap=True)
+        else:
+            created.add_column(name, overflow="fold")
+    for row in rows:
+        created.add_row(*(plain(cell) if isinstance(cell, str) else cell for cell in row))
     return created
+
+
+def lines_left(out: Console, printed: int) -> int:
+    """Return how many lines fit on the screen below printed rows; a pipe has no limit."""
+    return out.height - printed - _OTHER_LINES if sys.stdout.isatty() else sys.maxsize
+
+
+def print_records(
+    out: Console,
+    records: Sequence[Mapping[str, str | Text]],
+    main: Sequence[str],
+    details: Sequence[str],
+    lines: int,
+) -> int:
+    """Print records as a table, or on a narrow terminal with their details on lines of their own.
+
+    Args:
+        out: Console for data.
+        records: Cells by name of the column; all records have the same columns.
+        main: Columns of the first line on a narrow terminal; the first one is an id. Those that do
+            not fit are printed below it.
+        details: The other columns, which are printed below the first line.
+        lines: Maximum number of lines; five records are printed anyway.
+
+    Returns:
+        The number of records printed.
+    """
+    if out.width < _TABLE_MIN_COLUMNS:
+        cells = [
+            {name: cell if isinstance(cell, Text) else plain(cell) for name, cell in each.items()}
+            for each in records
+        ]
+        return _print_narrow(out, cells, main, details, lines)
+    shown = records[: max(lines, _RECORDS_MIN)]
+    created = table(list(records[0]), [list(each.values()) for each in shown])
+    created.columns[0].no_wrap = True
+    out.print(created)
+    return len(shown)
+
+
+def _print_narrow(
+    out: Console,
+    records: Sequence[Mapping[str, Text]],
+    main: Sequence[str],
+    details: Sequence[str],
+    lines: int,
+) -> int:
+    widths: dict[str, int] = {}
+    for name in main:
+        width = max(len(name), *(each[name].cell_len for each in records))
+        if widths and sum(widths.values()) + 2 * len(widths) + width > out.width:
+            break
+        widths[name] = width
+    below = [(name, f"{name} ") for name in main if name not in widths]
+    below += [(name, "") for name in details]
+    out.print(_padded({name: Text(name, style="bold") for name in widths}, widths))
+    for count, each in enumerate(records):
+        texts = (Text(label) + (each[name] or Text("-")) for name, label in below)
+        indented = Padding(Text("  ").join(texts), (0, 0, 0, 2), style="dim", expand=False)
+        record = Group(_padded(each, widths), indented)
+        lines -= len(out.render_lines(record, pad=False))
+        if lines < 0 and count >= _RECORDS_MIN:
+            return count
+        out.print(record)
+    return len(records)
+
+
+def _padded(cells: Mapping[str, Text], widths: Mapping[str, int]) -> Text:
+    padded = [cells[name].copy() for name in widths]
+    for cell, width in zip(padded, widths.values(), strict=True):
+        cell.pad_right(width - cell.cell_len)
+    return Text("  ").join(padded)
 
 
 def note(message: str, above: Progress | None = None) -> None:
     """Print one line to stderr, above the progress bar if there is one."""
     console = stderr() if above is None else above.console
     console.print(plain(message))
+
+
+def note_first(lines: Sequence[object], count: int | None = None) -> None:
+    """Print the first lines of many to stderr, and how many more there are.
+
+    Args:
+        lines: Lines to print.
+        count: Number of all lines, if more than are given.
+    """
+    shown = lines[:_LINES_SHOWN_MAX]
+    for line in shown:
+        note(str(line))
+    more = (len(lines) if count is None else count) - len(shown)
+    if more > 0:
+        note(f"… and {more} more")
 
 
 def progress(description: str) -> Progress:
@@ -110,6 +220,11 @@ def progress(description: str) -> Progress:
         disable=not console.is_terminal,
         transient=True,
     )
+
+
+def counted(count: int, noun: str = "dead letter") -> str:
+    """Return a number of things as text."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from worker.cli import screen
+from worker.cli.options import AsJSON
 from worker.errors import SettingsError, UsageError
 from worker.settings import AWSSettings, Settings, load, shown, variables
 
@@ -47,7 +48,7 @@ class Setting:
 
 
 def settings(
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")] = False,
+    as_json: AsJSON = False,
     as_markdown: Annotated[
         bool, typer.Option("--markdown", help="Write the reference table, independent of values.")
     ] = False,
@@ -63,15 +64,23 @@ def settings(
     if as_markdown:
         print(markdown(), end="")  # noqa: T201 - the verb's data
         return
-    loaded, error = _load()
-    rows = in_force(loaded)
+    try:
+        _print(in_force(load()), [], as_json=as_json)
+    except SettingsError as error:
+        _print(in_force(None), error.problems, as_json=as_json)
+        raise
+
+
+def _print(rows: list[Setting], problems: list[str], *, as_json: bool) -> None:
     if as_json:
-        problems = [] if error is None else error.problems
         screen.print_json({"settings": [asdict(row) for row in rows], "problems": problems})
     else:
-        _print_table(rows)
-    if error is not None:
-        raise error
+        cells = (
+            (row.name, _cell(row.value), row.source, _cell(row.default), row.description)
+            for row in rows
+        )
+        columns = ("setting", "value", "source", "default", "description")
+        screen.stdout().print(screen.table(columns, cells))
 
 
 def in_force(loaded: Settings | None) -> list[Setting]:
@@ -116,21 +125,6 @@ def _from_environment(names: tuple[str, ...]) -> tuple[str, str] | None:
     # As pydantic-settings reads them: in any case, and an empty one counts as unset.
     environment = {name.upper(): value for name, value in os.environ.items() if value}
     return next(((name, environment[name]) for name in names if name in environment), None)
-
-
-def _load() -> tuple[Settings | None, SettingsError | None]:
-    try:
-        return load(), None
-    except SettingsError as error:
-        return None, error
-
-
-def _print_table(rows: list[Setting]) -> None:
-    table = screen.table("setting", "value", "source", "default", "description")
-    for row in rows:
-        texts = (_cell(row.value), row.source, _cell(row.default), row.description)
-        table.add_row(row.name, *map(screen.plain, texts))
-    screen.stdout().print(table)
 
 
 def _cell(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Annotated, Final
 
 import typer
@@ -59,17 +59,21 @@ def status(
     workers = list(dict.fromkeys(map(parse_address, worker or ())))
     if not workers and settings.health_port is not None:
         workers = [format_address(settings.health_host, settings.health_port)]
+    opening = _observer(settings, workers, reasons=reasons)
     if continuous:
-        run_async(_watch(settings, workers, interval_seconds, reasons=reasons, as_json=as_json))
+        run_async(_watch(opening, interval_seconds, as_json=as_json))
         return
-    result = run_async(_once(settings, workers, reasons=reasons))
+    _show(run_async(_once(opening, with_rates=bool(workers))), as_json=as_json)
+
+
+def _show(status: Status, *, as_json: bool) -> None:
     if as_json:
-        screen.print_json(result.report())
+        screen.print_json(status.report())
         return
     out = screen.stdout()
-    out.print(draw(result, out.width))
+    out.print(draw(status, out.width))
     out.print()
-    for name, queue in (("queue", result.queue), ("dead letters", result.dead_letters)):
+    for name, queue in (("queue", status.queue), ("dead letters", status.dead_letters)):
         retention = screen.duration(queue.state.retention_seconds)
         out.print(screen.plain(f"{name}, retention {retention}: {queue.state.url}"), soft_wrap=True)
 
@@ -92,24 +96,19 @@ async def _observer(
             await observer.aclose()
 
 
-async def _once(settings: Settings, workers: list[str], *, reasons: bool) -> Status:
-    async with _observer(settings, workers, reasons=reasons) as observer:
-        if workers:  # Rates require two samples.
+async def _once(opening: AbstractAsyncContextManager[Observer], *, with_rates: bool) -> Status:
+    async with opening as observer:
+        if with_rates:  # They require two samples.
             await observer.observe()
             await asyncio.sleep(_BETWEEN_SAMPLES_SECONDS)
         return await observer.observe(settle=True)
 
 
 async def _watch(
-    settings: Settings,
-    workers: list[str],
-    interval_seconds: float,
-    *,
-    reasons: bool,
-    as_json: bool,
+    opening: AbstractAsyncContextManager[Observer], interval_seconds: float, *, as_json: bool
 ) -> None:
     out = screen.stdout()
-    async with _observer(settings, workers, reasons=reasons) as observer:
+    async with opening as observer:
         if out.is_terminal and not out.is_dumb_terminal and not as_json:
             await watch(observer.observe, out, interval_seconds)
             return

@@ -85,10 +85,11 @@ def _check_permission(settings: Settings, plan: ComparisonPlan, *, yes: bool) ->
 
 def _print(comparison: Comparison) -> None:
     out = screen.stdout()
-    table = screen.table(
+    columns = (
         "variant", "CPU µs/message", "messages/s", "calls/message", "connections", "TLS", "RSS MB",
         "p50 ms", "p99 ms", "start s",
     )  # fmt: skip
+    table = screen.table(columns)
     for variant in comparison.runs:
         figures = comparison.figures(variant)
         table.add_row(

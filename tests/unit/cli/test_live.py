@@ -107,7 +107,9 @@ def test_layout_fits_every_width(columns: int) -> None:
                  "dead/s", "held", "123,456", "1,120.5", "peak", "299,057"):  # fmt: skip
         assert text in shown, text
     bars = next(each for each in shown.splitlines() if each.startswith("dead letters  █"))
-    assert bars.count("█") == min(len(history), columns - len("dead letters  ") - 18)
+    assert bars.count("█") == min(
+        len(history.series["queue"]), columns - len("dead letters  ") - 18
+    )
 
 
 def test_bars_are_ascii_if_the_encoding_is() -> None:

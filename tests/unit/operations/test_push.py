@@ -268,8 +268,12 @@ async def test_unknown_limit_is_reported_if_a_line_may_exceed_it(
     assert source.valid == 1
 
 
-async def test_invalid_lines_are_kept_in_bounded_memory() -> None:
+def test_first_invalid_lines_are_shown_and_all_are_counted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     inputs: Inputs = [("file", io.BytesIO(b"\x01\n" * 500))]
     source = Source(inputs, validate_raw, skip_invalid=True)
     source.validate(MESSAGE_MAX_BYTES)
-    assert (source.invalid, len(source.shown), list(source.lines())) == (500, 20, [])
+    assert (source.invalid, list(source.lines())) == (500, [])
+    notes = capsys.readouterr().err.splitlines()
+    assert (len(notes), notes[-1]) == (21, "… and 480 more")

@@ -1,9 +1,13 @@
-"""Verb that shows one dead letter."""
+"""Verbs that show dead letters: list and show."""
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from heapq import nsmallest
 from typing import Annotated, Any, Final
 
 import typer
@@ -12,18 +16,129 @@ from rich.padding import Padding
 from rich.text import Text
 
 from worker.cli import screen
-from worker.cli.dead_letters.scanning import counted, expiry, scan_with_progress
-from worker.cli.options import AsJSON
+from worker.cli.dead_letters.scanning import expiry, note_unseen, scan_with_progress
+from worker.cli.filters import FilterOptions
+from worker.cli.options import AsJSON, expand_options
 from worker.cli.running import run_async
 from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE
 from worker.errors import AUPError, UsageError
-from worker.operations.dead_letters.body_view import BodyLine, BodyPart, format_body
+from worker.operations.dead_letters.body_view import BodyLine, format_body
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.runtime.clock import utc_now
 
+_FIRST_LINE: Final = ("id", "reason", "age", "expires in", "receives", "replays")
+_DETAILS: Final = ("user", "policy", "version", "detail")
 _ERROR_STYLE: Final = "bold red"
 _INDENT_MAX: Final = 40
+
+
+class _Summaries:
+    """Counts of all matching dead letters, and the ones to show: those that expire first.
+
+    Args:
+        limit: Maximum number to show; None for all.
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        self.counts: Counter[str] = Counter()
+        self.first_expiry: dict[str, datetime] = {}
+        self._limit = limit
+        self._kept: list[DeadLetter] = []
+
+    def add(self, dead_letter: DeadLetter) -> None:
+        """Count a dead letter, and keep it if it may be shown."""
+        self.counts[dead_letter.reason] += 1
+        first = self.first_expiry.setdefault(dead_letter.reason, dead_letter.expires_at)
+        self.first_expiry[dead_letter.reason] = min(first, dead_letter.expires_at)
+        self._kept.append(dead_letter.without_content())
+        if self._limit is not None and len(self._kept) > 2 * self._limit:
+            self._kept = self.shown()
+
+    def shown(self) -> list[DeadLetter]:
+        """Return the dead letters to show, soonest to expire first."""
+        count = len(self._kept) if self._limit is None else self._limit
+        return nsmallest(count, self._kept, key=lambda each: (each.expires_at, each.message_id))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListOptions(FilterOptions):
+    """Filter options of `list`, whose limit applies to what is shown, not to what is counted."""
+
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            metavar="COUNT",
+            min=1,
+            help="Maximum number shown (default on a terminal: what fits). All are counted.",
+        ),
+    ] = None
+
+
+@expand_options
+def list_(options: ListOptions, as_json: AsJSON = False) -> None:
+    """List dead letters, soonest to expire first.
+
+    The dead letters stay in the queue. Counts by reason come first and include every match, even
+    those not shown. Exit codes: 0 success, 1 not all dead letters were seen.
+
+    Example: aup-worker dead-letters list --reason unknown_policy --since 3d
+    """
+    selected = replace(options.dead_letter_filter(), limit=None)
+    out = screen.stdout()
+    fit = sys.stdout.isatty() and not as_json and options.limit is None
+    found = _Summaries(out.height if fit else options.limit)
+    summary = run_async(scan_with_progress("scanning", selected, found.add))
+    dead_letters, at = found.shown(), utc_now()
+    if as_json:
+        report = {
+            "counts": dict(found.counts.most_common()),
+            "seen": summary.seen,
+            "approximate_number": summary.known,
+            "not_seen": summary.unseen,
+            "dead_letters": [dead_letter.summary(at) for dead_letter in dead_letters],
+        }
+        screen.print_json(report)
+    elif dead_letters:
+        _print_found(out, found, at, fit=fit)
+    else:
+        others = f" match; {summary.seen:,} others seen" if summary.seen else ""
+        out.print(f"no dead letters{others}")
+    if note_unseen(summary.unseen):
+        raise typer.Exit(1)
+
+
+def _print_found(out: Console, found: _Summaries, at: datetime, *, fit: bool) -> None:
+    """Print counts and dead letters; if `fit`, only as many as fit on the screen."""
+    counts = (
+        (reason, f"{count:,}", expiry(found.first_expiry[reason], at))
+        for reason, count in found.counts.most_common()
+    )
+    table = screen.table(("reason", "count", "first expires in"), counts, right={1})
+    matching = found.counts.total()
+    table.add_row("total", f"{matching:,}", "", style="bold")
+    out.print(table)
+    out.print()
+    lines = screen.lines_left(out, len(found.counts)) if fit else sys.maxsize
+    records = [_record(dead_letter, at) for dead_letter in found.shown()]
+    shown = screen.print_records(out, records, _FIRST_LINE, _DETAILS, lines)
+    if shown < matching:
+        screen.note(f"{shown:,} shown of {matching:,}; use --limit to show more")
+
+
+def _record(dead_letter: DeadLetter, at: datetime) -> dict[str, str | Text]:
+    return {
+        "id": dead_letter.message_id,
+        "reason": dead_letter.reason,
+        "detail": dead_letter.detail,
+        "user": dead_letter.user_id or "",
+        "policy": dead_letter.policy_id or "",
+        "version": dead_letter.version or "",
+        "age": screen.duration((at - dead_letter.sent_at).total_seconds()),
+        "expires in": expiry(dead_letter.expires_at, at),
+        "receives": str(dead_letter.receive_count),
+        "replays": str(dead_letter.history.count),
+    }
 
 
 def show(
@@ -59,7 +174,7 @@ def show(
     _print_facts(out, dead_letter)
     for part in format_body(dead_letter):
         out.print()
-        out.print(Text(screen.plain(_title(part)).plain, style="bold"))
+        out.print(screen.plain(f"text in {part.path}" if part.path else "body", "bold"))
         for line in part.lines:
             _print_line(out, line)
 
@@ -70,7 +185,7 @@ def _attributes(dead_letter: DeadLetter) -> Iterator[tuple[str, str, Any]]:
 
 
 def _print_facts(out: Console, dead_letter: DeadLetter) -> None:
-    at = utc_now()
+    at, history, received = utc_now(), dead_letter.history, dead_letter.receive_count
     facts = {
         "id": dead_letter.message_id,
         "original id": dead_letter.original_message_id,
@@ -80,36 +195,25 @@ def _print_facts(out: Console, dead_letter: DeadLetter) -> None:
         "policy": " ".join(filter(None, (dead_letter.policy_id, dead_letter.version))),
         "sent": f"{dead_letter.sent_at.isoformat(timespec='seconds')}, "
         f"{screen.duration((at - dead_letter.sent_at).total_seconds())} ago",
-        "received": f"{_times(dead_letter.receive_count)} before dead-lettering"
-        if dead_letter.receive_count
-        else "",
-        "replayed": _times(dead_letter.history.count)
-        + (f", last {dead_letter.history.at}" if dead_letter.history.at else ""),
+        "received": f"{_times(received)} before dead-lettering" if received else "",
+        "replayed": _times(history.count) + (f", last {history.at}" if history.at else ""),
     }
-    table = screen.table("", "")
-    table.show_header = False
-    for name, value in facts.items():
-        if value:
-            table.add_row(name, screen.plain(value))
-    table.add_row("expires in", expiry(dead_letter.expires_at, at))
-    for edit in dead_letter.history.edits:
-        changed = ", ".join(edit.changed)
-        table.add_row("edited", screen.plain(f"{edit.at} by {edit.by}: {changed}"))
+    rows: list[tuple[str, str | Text]] = [(name, text) for name, text in facts.items() if text]
+    rows.append(("expires in", expiry(dead_letter.expires_at, at)))
+    rows += [
+        ("edited", f"{edit.at} by {edit.by}: {', '.join(edit.changed)}") for edit in history.edits
+    ]
     for name, kind, value in _attributes(dead_letter):
         if name not in {ATTRIBUTE, REPLAYS_ATTRIBUTE}:  # shown above
             text = value.hex() if isinstance(value, bytes) else value
-            table.add_row("attribute", screen.plain(f"{name} ({kind}): {text}"))
+            rows.append(("attribute", f"{name} ({kind}): {text}"))
     if dead_letter.message.trace_header:
-        table.add_row("trace header", screen.plain(dead_letter.message.trace_header))
-    out.print(table)
+        rows.append(("trace header", dead_letter.message.trace_header))
+    out.print(screen.table(("", ""), rows))
 
 
 def _times(count: int) -> str:
     return {0: "never", 1: "once"}.get(count, f"{count} times")
-
-
-def _title(part: BodyPart) -> str:
-    return f"text in {part.path}" if part.path else "body"
 
 
 def _print_line(out: Console, line: BodyLine) -> None:
@@ -117,7 +221,7 @@ def _print_line(out: Console, line: BodyLine) -> None:
     if not line.note:
         out.print(text, soft_wrap=True)
         return
-    note = Text(screen.plain(line.note).plain, style=_ERROR_STYLE)
+    note = screen.plain(line.note, _ERROR_STYLE)
     if line.column is None:
         _print_marked(out, text, note)
     else:
@@ -155,19 +259,13 @@ def _print_with_caret(out: Console, line: str, column: int, note: Text) -> None:
 
 
 async def _find(message_id: str) -> DeadLetter:
-    selected = DeadLetterFilter(ids=[message_id])
     found: list[DeadLetter] = []
-
-    def visit(dead_letter: DeadLetter) -> bool:
-        if selected.matches(dead_letter):
-            found.append(dead_letter)
-        return not found
-
-    summary = await scan_with_progress("scanning", visit)
+    selected = DeadLetterFilter(ids=[message_id], limit=1)
+    summary = await scan_with_progress("scanning", selected, found.append)
     if not found and summary.unseen:
         raise AUPError(
-            f"dead letter {message_id} not found, but {counted(summary.unseen)} not seen: in "
-            "flight in another scan or replay; run this again later"
+            f"dead letter {message_id} not found, but {screen.counted(summary.unseen)} not seen: "
+            "in flight in another scan or replay; run this again later"
         )
     if not found:
         raise UsageError(f"dead letter {message_id} not found: see `aup-worker dead-letters list`")
