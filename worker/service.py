@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from worker import __version__
-from worker.aws.queue_lookup import open_queues
-from worker.aws.sqs import Queue
+from worker.aws.sqs import Queue, open_queues
 from worker.errors import AWSError, GaveUpError
 from worker.observability.background import background_tasks, embedded_metrics, traced
 from worker.observability.service_status import ServiceStatus
@@ -156,7 +155,9 @@ async def _open_pipeline(
             queues, repository, fitted, metrics=metrics, stopping=stopping, tracing=tracing
         )
         if status is not None:
-            status.begin(pipeline, lambda: repository.write_concurrency)
+            status.begin(
+                metrics, pipeline.slots, pipeline.health, lambda: repository.write_concurrency
+            )
         yield pipeline
 
 

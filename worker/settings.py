@@ -6,7 +6,7 @@ import difflib
 import json
 import os
 import re
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator
@@ -20,9 +20,12 @@ Count = Annotated[int, Field(ge=1, le=100_000)]
 Name = Annotated[str, Field(min_length=1, max_length=1024)]
 TableName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{3,255}$")]
 
+SettingsT = TypeVar("SettingsT", bound=BaseSettings)
+
 _CONFIG: Final = SettingsConfigDict(
-    env_prefix="AUP_", frozen=True, extra="forbid", env_ignore_empty=True, populate_by_name=True
-)
+    env_prefix="AUP_", frozen=True, extra="forbid", env_ignore_empty=True, populate_by_name=True,
+    loc_by_alias=False,
+)  # fmt: skip
 
 
 # User name and password of a URL.
@@ -104,59 +107,46 @@ class AWSSettings(BaseSettings):
 
     model_config = _CONFIG
 
-    region: Annotated[
-        str | None,
-        Field(
-            validation_alias=AliasChoices("AWS_REGION", "AWS_DEFAULT_REGION"),
-            description="AWS region; default: the region of the AWS profile",
-        ),
-    ] = None
-    dynamodb_endpoint_url: Annotated[
-        str | None,
-        Field(
-            validation_alias=AliasChoices("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"),
-            description="DynamoDB endpoint URL; default: the AWS endpoint",
-        ),
-    ] = None
-    sqs_endpoint_url: Annotated[
-        str | None,
-        Field(
-            validation_alias=AliasChoices("AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL"),
-            description="SQS endpoint URL; default: the AWS endpoint",
-        ),
-    ] = None
-    table_name: Annotated[TableName, Field(description="table of policies")] = "aup-policies"
-    user_table_name: Annotated[TableName, Field(description="table of acceptances")] = (
-        "aup-acceptances"
+    region: str | None = Field(
+        None,
+        validation_alias=AliasChoices("AWS_REGION", "AWS_DEFAULT_REGION"),
+        description="AWS region; default: the region of the AWS profile",
     )
-    write_api: Annotated[
-        Literal["batch", "put"],
-        Field(description="write API; `batch`: 25 inserts per call, `put`: without PartiQL"),
-    ] = "batch"
-    write_concurrency: Annotated[
-        Count, Field(le=1000, description="maximum concurrent write requests to DynamoDB")
-    ] = 16
-    write_attempts: Annotated[
-        Count, Field(le=20, description="attempts of a throttled write before its message is held")
-    ] = 4
-    policy_cache_seconds: Annotated[Seconds, Field(description="cache TTL of a policy")] = 300.0
-    policy_absence_seconds: Annotated[
-        Seconds, Field(description="cache TTL of a missing policy")
-    ] = 2.0
-    call_timeout_seconds: Annotated[
-        Seconds, Field(description="deadline of an AWS call, SDK retries included")
-    ] = 10.0
-    fast_calls: Annotated[
-        bool,
-        Field(description="signed fast path instead of the SDK for the AWS calls of each message"),
-    ] = True
-    ip: Annotated[
-        Literal["full", "truncated", "omit"],
-        Field(description="recording of `ip`: in full, its network only (/24 or /48), or omitted"),
-    ] = "full"
-    user_agent: Annotated[
-        Literal["full", "omit"], Field(description="recording of `user_agent`: in full or omitted")
-    ] = "full"
+    dynamodb_endpoint_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"),
+        description="DynamoDB endpoint URL; default: the AWS endpoint",
+    )
+    sqs_endpoint_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL"),
+        description="SQS endpoint URL; default: the AWS endpoint",
+    )
+    table_name: TableName = Field("aup-policies", description="table of policies")
+    user_table_name: TableName = Field("aup-acceptances", description="table of acceptances")
+    write_api: Literal["batch", "put"] = Field(
+        "batch", description="write API; `batch`: 25 inserts per call, `put`: without PartiQL"
+    )
+    write_concurrency: int = Field(
+        16, ge=1, le=1000, description="maximum concurrent write requests to DynamoDB"
+    )
+    write_attempts: int = Field(
+        4, ge=1, le=20, description="attempts of a throttled write before its message is held"
+    )
+    policy_cache_seconds: Seconds = Field(300.0, description="cache TTL of a policy")
+    policy_absence_seconds: Seconds = Field(2.0, description="cache TTL of a missing policy")
+    call_timeout_seconds: Seconds = Field(
+        10.0, description="deadline of an AWS call, SDK retries included"
+    )
+    fast_calls: bool = Field(
+        True, description="signed fast path instead of the SDK for the AWS calls of each message"
+    )
+    ip: Literal["full", "truncated", "omit"] = Field(
+        "full", description="recording of `ip`: in full, its network only (/24 or /48), or omitted"
+    )
+    user_agent: Literal["full", "omit"] = Field(
+        "full", description="recording of `user_agent`: in full or omitted"
+    )
 
     @field_validator("dynamodb_endpoint_url", "sqs_endpoint_url")
     @classmethod
@@ -169,118 +159,95 @@ class Settings(BaseSettings):
 
     model_config = _CONFIG
 
-    aws: Annotated[AWSSettings, NoDecode, Field(default_factory=AWSSettings)]
-    queue: Annotated[Name, Field(description="source queue of acceptances, by name or URL")] = (
-        "aup-acceptances"
+    aws: Annotated[AWSSettings, NoDecode] = Field(default_factory=AWSSettings)
+    queue: Name = Field(
+        "aup-acceptances", description="source queue of acceptances, by name or URL"
     )
-    dead_letter_queue: Annotated[Name, Field(description="dead-letter queue, by name or URL")] = (
-        "aup-acceptances-dead"
+    dead_letter_queue: Name = Field(
+        "aup-acceptances-dead", description="dead-letter queue, by name or URL"
     )
-    slots: Annotated[Count, Field(description="maximum messages in flight")] = 500
-    held_mib: Annotated[
-        Count, Field(le=65_536, description="maximum memory of messages in flight, in MiB")
-    ] = 64
-    poll_concurrency: Annotated[
-        Count, Field(le=200, description="maximum concurrent receive calls; one when idle")
-    ] = 8
-    settle_concurrency: Annotated[
-        Count,
-        Field(
-            le=200,
-            description="maximum concurrent calls, each for deletes, returns and lease extensions",
-        ),
-    ] = 8
-    wait_seconds: Annotated[
-        int, Field(ge=0, le=20, description="long-polling time of a receive call (WaitTimeSeconds)")
-    ] = 20
-    visibility_timeout_seconds: Annotated[
-        int,
-        Field(
-            ge=2,
-            le=43_200,
-            description="visibility timeout of a message; extended while it is in flight",
-        ),
-    ] = 120
-    max_attempts: Annotated[
-        Count,
-        Field(le=1000, description="receives after which a failing message is dead-lettered"),
-    ] = 8
-    backoff_base_seconds: Annotated[
-        Seconds,
-        Field(description="upper bound of the first retry delay; doubles with every receive"),
-    ] = 1.0
-    backoff_cap_seconds: Annotated[Seconds, Field(description="maximum retry delay")] = 300.0
-    hold_seconds: Annotated[
-        Seconds,
-        Field(
-            description="maximum time that a throttled message is held before it is returned",
-        ),
-    ] = 600.0
-    unknown_policy_seconds: Annotated[
-        Seconds,
-        Field(description="grace period for messages whose policy version is not published yet"),
-    ] = 60.0
-    clock_skew_seconds: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=86_400,
-            description="maximum clock skew, of `accepted_at` and of the local clock against SQS",
-        ),
-    ] = 300.0
-    drain_timeout_seconds: Annotated[
-        Seconds, Field(description="time to finish messages in flight after a stop signal")
-    ] = 25.0
-    stop_timeout_seconds: Annotated[
-        Seconds,
-        Field(description="grace period before SIGKILL (ECS stopTimeout, systemd TimeoutStopSec)"),
-    ] = 30.0
-    give_up_seconds: Annotated[
-        Seconds, Field(description="time of denied access or a missing queue before exit code 1")
-    ] = 300.0
-    stall_seconds: Annotated[
-        Seconds, Field(description="time that the event loop may be blocked before exit code 1")
-    ] = 60.0
-    look_seconds: Annotated[
-        int, Field(ge=1, le=43_200, description="visibility timeout of dead letters during a scan")
-    ] = 120
-    summary_seconds: Annotated[Seconds, Field(description="interval of summary log lines")] = 30.0
-    health_host: Annotated[Name, Field(description="listen address of the health endpoints")] = (
-        "127.0.0.1"
+    slots: Count = Field(500, description="maximum messages in flight")
+    held_mib: int = Field(
+        64, ge=1, le=65_536, description="maximum memory of messages in flight, in MiB"
     )
-    health_port: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            le=65_535,
-            description="port of `/livez`, `/readyz` and `/metrics`; default: disabled",
-        ),
-    ] = None
-    ecs_protection: Annotated[
-        bool, Field(description="ECS scale-in protection while messages are in flight")
-    ] = False
-    ecs_protection_minutes: Annotated[
-        int,
-        Field(
-            ge=1, le=2880, description="expiry of ECS scale-in protection; renewed after half of it"
-        ),
-    ] = 10
-    emf: Annotated[
-        bool, Field(description="summaries in CloudWatch Embedded Metric Format on stdout")
-    ] = False
-    emf_namespace: Annotated[
-        str,
-        Field(
-            pattern=r"^[A-Za-z0-9._/#:-]{1,255}$", description="CloudWatch namespace of EMF metrics"
-        ),
-    ] = "AUPWorker"
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Field(description="minimum log level")
-    ] = "info"
-    log_format: Annotated[
-        Literal["auto", "json", "text"],
-        Field(description="log format; `auto`: text on a terminal, JSON lines otherwise"),
-    ] = "auto"
+    poll_concurrency: int = Field(
+        8, ge=1, le=200, description="maximum concurrent receive calls; one when idle"
+    )
+    settle_concurrency: int = Field(
+        8,
+        ge=1,
+        le=200,
+        description="maximum concurrent calls, each for deletes, returns and lease extensions",
+    )
+    wait_seconds: int = Field(
+        20, ge=0, le=20, description="long-polling time of a receive call (WaitTimeSeconds)"
+    )
+    visibility_timeout_seconds: int = Field(
+        120,
+        ge=2,
+        le=43_200,
+        description="visibility timeout of a message; extended while it is in flight",
+    )
+    max_attempts: int = Field(
+        8, ge=1, le=1000, description="receives after which a failing message is dead-lettered"
+    )
+    backoff_base_seconds: Seconds = Field(
+        1.0, description="upper bound of the first retry delay; doubles with every receive"
+    )
+    backoff_cap_seconds: Seconds = Field(300.0, description="maximum retry delay")
+    hold_seconds: Seconds = Field(
+        600.0, description="maximum time that a throttled message is held before it is returned"
+    )
+    unknown_policy_seconds: Seconds = Field(
+        60.0, description="grace period for messages whose policy version is not published yet"
+    )
+    clock_skew_seconds: float = Field(
+        300.0,
+        ge=0,
+        le=86_400,
+        description="maximum clock skew, of `accepted_at` and of the local clock against SQS",
+    )
+    drain_timeout_seconds: Seconds = Field(
+        25.0, description="time to finish messages in flight after a stop signal"
+    )
+    stop_timeout_seconds: Seconds = Field(
+        30.0, description="grace period before SIGKILL (ECS stopTimeout, systemd TimeoutStopSec)"
+    )
+    give_up_seconds: Seconds = Field(
+        300.0, description="time of denied access or a missing queue before exit code 1"
+    )
+    stall_seconds: Seconds = Field(
+        60.0, description="time that the event loop may be blocked before exit code 1"
+    )
+    look_seconds: int = Field(
+        120, ge=1, le=43_200, description="visibility timeout of dead letters during a scan"
+    )
+    summary_seconds: Seconds = Field(30.0, description="interval of summary log lines")
+    health_host: Name = Field("127.0.0.1", description="listen address of the health endpoints")
+    health_port: int | None = Field(
+        None,
+        ge=1,
+        le=65_535,
+        description="port of `/livez`, `/readyz` and `/metrics`; default: disabled",
+    )
+    ecs_protection: bool = Field(
+        False, description="ECS scale-in protection while messages are in flight"
+    )
+    ecs_protection_minutes: int = Field(
+        10, ge=1, le=2880, description="expiry of ECS scale-in protection; renewed after half of it"
+    )
+    emf: bool = Field(False, description="summaries in CloudWatch Embedded Metric Format on stdout")
+    emf_namespace: str = Field(
+        "AUPWorker",
+        pattern=r"^[A-Za-z0-9._/#:-]{1,255}$",
+        description="CloudWatch namespace of EMF metrics",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="minimum log level"
+    )
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="log format; `auto`: text on a terminal, JSON lines otherwise"
+    )
 
     @field_validator("queue", "dead_letter_queue")
     @classmethod
@@ -318,16 +285,10 @@ def load(**changes: Any) -> Settings:
         SettingsError: One line for each invalid, contradictory or unknown variable.
     """
     problems = _unknown()
-    settings: Settings | None = None
-    aws: AWSSettings | None = None
-    try:
-        aws = AWSSettings()
-    except ValidationError as error:
-        problems += _lines(AWSSettings, error)
-    try:
-        settings = Settings(**{"aws": aws or AWSSettings.model_construct(), **changes})
-    except ValidationError as error:
-        problems += _lines(Settings, error)
+    aws = _read(AWSSettings, problems)
+    # With other AWS settings if these are invalid, to find every problem at once.
+    values = {"aws": aws or AWSSettings.model_construct(), **changes}
+    settings = _read(Settings, problems, **values)
     if settings is not None and aws is not None:
         problems += contradictions(settings)
     if problems or settings is None:
@@ -386,13 +347,16 @@ def _in_other_regions(settings: Settings) -> list[str]:
     return problems
 
 
-def _lines(model: type[BaseSettings], error: ValidationError) -> list[str]:
-    lines = []
-    for problem in error.errors():
-        field = str(problem["loc"][0])
-        name = _read_from(field) if field.startswith("AWS_") else variable(model, field)
-        lines.append(f"{name}={shown(problem['input'])}: {describe(problem)}")
-    return lines
+def _read(model: type[SettingsT], problems: list[str], **values: Any) -> SettingsT | None:
+    """Read a model from the environment; add one line to `problems` for each invalid variable."""
+    try:
+        return model(**values)
+    except ValidationError as error:
+        for problem in error.errors():
+            names = variables(model, str(problem["loc"][0]))
+            name = next((name for name in names if os.environ.get(name)), names[0])
+            problems.append(f"{name}={shown(problem['input'])}: {describe(problem)}")
+        return None
 
 
 def shown(value: Any) -> str:
@@ -402,14 +366,6 @@ def shown(value: Any) -> str:
     number = int(value) if isinstance(value, float) and value.is_integer() else value
     text = _CREDENTIALS.sub("***@", str(number))
     return text if text.isprintable() else json.dumps(text)
-
-
-def _read_from(alias: str) -> str:
-    """Return which of a field's variables is set."""
-    aliases = [field.validation_alias for field in AWSSettings.model_fields.values()]
-    choices = [each.choices for each in aliases if isinstance(each, AliasChoices)]
-    names = next((names for names in choices if alias in names), [alias])
-    return next((str(name) for name in names if os.environ.get(str(name))), alias)
 
 
 def _unknown() -> list[str]:

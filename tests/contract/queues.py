@@ -16,8 +16,7 @@ from tests.simulation.faults import Faults
 from tests.simulation.simulated_dynamodb import SimulatedDynamoDB
 from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.simulated_sqs import SimulatedSQS
-from worker.aws.queue_lookup import open_queues
-from worker.aws.sqs import Queue
+from worker.aws.sqs import Queue, open_queues
 from worker.domain.message import ReceivedMessage
 from worker.errors import AWSError, AWSRejectedError, LeaseLostError
 from worker.settings import AWSSettings, Settings

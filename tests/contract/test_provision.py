@@ -14,7 +14,7 @@ from tests.simulation.simulated_dynamodb import SimulatedDynamoDB
 from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.simulated_sqs import SimulatedSQS
 from worker.aws.provision import provision
-from worker.aws.queue_lookup import open_queues
+from worker.aws.sqs import open_queues
 from worker.errors import UsageError
 from worker.operations.doctor.preflight import check
 from worker.repository import AUPRepository

@@ -13,7 +13,7 @@ from tests.faults.kinds import OF_ENTRIES, OF_STATEMENTS, Fault
 from tests.integration.place import POLICY, stated
 from tests.integration.running import until, working
 from worker import service
-from worker.aws.queue_lookup import open_queues
+from worker.aws.sqs import open_queues
 from worker.domain.acceptance import Acceptance
 from worker.domain.message import OutgoingMessage, ReceivedMessage
 from worker.errors import AWSError, AWSThrottledError, AWSUnavailableError

@@ -13,7 +13,7 @@ import pytest
 from tests.golden.golden import Golden, document, lines, masked
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import IP, FakeQueue, body, open_world, received_message
-from tests.unit.monitoring import FakePipeline, FakeWatchdog, status_of
+from tests.unit.monitoring import FakePipeline, FakeWatchdog, begin, status_of
 from tests.unit.observability.test_tracing import Recorded, carried
 from worker.domain.message import OutgoingMessage
 from worker.domain.outcome import DUPLICATE, RECORDED, Outcome
@@ -96,7 +96,7 @@ async def test_health_reports(golden: Golden) -> None:
         await ask("starting", "/livez", "/readyz", "/metrics", "/elsewhere")
         status.stopping.set()
         await ask("stopping before the first poll", "/readyz")
-        status.begin(pipeline, lambda: 7)
+        begin(status, pipeline)
         pipeline.health.polled_at = asyncio.get_running_loop().time()
         await ask("not ready", "/livez", "/readyz")
         pipeline.health.not_ready, pipeline.health.not_live = [], ["no poll ended"]

@@ -1,4 +1,4 @@
-"""What becomes of a message, and what `doctor` finds, each by its cause."""
+"""Outcomes of messages and results of `doctor`, by cause."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.unit.fakes import (
     service_state,
     settings,
 )
-from worker.aws.queue_state import QueueState
+from worker.aws.sqs_responses import QueueState
 from worker.domain.outcome import Outcome
 from worker.errors import (
     AWSDeniedError,
@@ -30,10 +30,8 @@ from worker.errors import (
     AWSUnsupportedError,
 )
 from worker.operations.doctor import account, queues, tables
-from worker.operations.doctor.clock import clock as clock_finding
-from worker.operations.doctor.process_manager import of_task, of_unit
-from worker.operations.doctor.relations import relations
 from worker.operations.doctor.result import CheckResult, from_error
+from worker.operations.doctor.service_settings import of_task, of_unit, relations
 from worker.pipeline.record import Recorder
 from worker.repository import RecordResult
 from worker.repository.inspection import TableState
@@ -164,9 +162,7 @@ def _queues() -> dict[str, list[CheckResult]]:
 
 def _tables() -> dict[str, list[CheckResult]]:
     found = {
-        f"table, {name}": tables.of_table(
-            tables.ACCEPTANCES, replace(_TABLE, **changes), tables.USER_KEYS
-        )
+        f"table, {name}": tables.of_table(tables.ACCEPTANCES, replace(_TABLE, **changes))
         for name, changes in _TABLES.items()
     }
     recoveries: tuple[bool | AWSError, ...] = (True, False, *_ERRORS)
@@ -175,7 +171,7 @@ def _tables() -> dict[str, list[CheckResult]]:
         found[f"recovery, {name}"] = [tables.recovery(tables.POLICIES, recovery)]
     for error in _ERRORS:
         name = type(error).__name__
-        found[f"table unseen, {name}"] = [tables.not_described("policies", "AUP_TABLE_NAME", error)]
+        found[f"table unseen, {name}"] = [tables.not_described(tables.POLICIES, error)]
         found[f"unanswered, {name}"] = [from_error("check", error, remedy="the remedy")]
         found[f"unanswered and not needed, {name}"] = [
             from_error("check", error, remedy="the remedy", needed=False)
@@ -202,12 +198,12 @@ def _surroundings() -> dict[str, list[CheckResult]]:
     long = settings(drain_timeout_seconds=120, stop_timeout_seconds=130)
     found["ECS task, long drain"] = [of_task({"LaunchType": "FARGATE"}, long)]
     for seconds in (None, 0.4, 5.5, -90.0, -300.0):
-        found[f"clock, {seconds}"] = [clock_finding(seconds, 300)]
-    for url, answered in (
+        found[f"clock, {seconds}"] = [account.clock(seconds, 300)]
+    for url, responded in (
         (None, True), ("http://127.0.0.1:5000", True), ("http://sqs.example", True),
         ("http://sqs.example", False), (None, False), (None, None),
     ):  # fmt: skip
-        found[f"endpoint, {url}, {answered}"] = [account.endpoint("SQS", url, responded=answered)]
+        found[f"endpoint, {url}, {responded}"] = [account.endpoint("SQS", url, responded=responded)]
     for arn in ("arn:aws:iam::1:role/worker", "arn:aws:iam::1:root", ""):
         found[f"identity, {arn}"] = [account.of_arn(arn)]
     for region, of_profile in (("eu-west-1", None), (None, "eu-west-1"), (None, None)):
@@ -217,12 +213,12 @@ def _surroundings() -> dict[str, list[CheckResult]]:
     return found | {"settings": relations(settings()), "settings, absence": relations(absence)}
 
 
-def _shown(finding: CheckResult) -> str:
-    remedy = f" -> {finding.remedy}" if finding.remedy else ""
-    return f"{finding.status}: {finding.check}: {finding.found}{remedy}"
+def _shown(result: CheckResult) -> str:
+    remedy = f" -> {result.remedy}" if result.remedy else ""
+    return f"{result.status}: {result.check}: {result.found}{remedy}"
 
 
-def test_findings_of_doctor(golden: Golden) -> None:
+def test_results_of_doctor(golden: Golden) -> None:
     texts = {}
     for name, found in (
         ("queues", _queues()),
@@ -230,7 +226,7 @@ def test_findings_of_doctor(golden: Golden) -> None:
         ("surroundings", _surroundings()),
     ):
         rows: dict[str, str | list[str]] = {
-            cause: [_shown(each) for each in findings] for cause, findings in found.items()
+            cause: [_shown(each) for each in results] for cause, results in found.items()
         }
         texts[f"{name}.txt"] = table(rows)
     golden.check("doctor", texts)

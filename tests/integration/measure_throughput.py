@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from tests.integration.place import REAL, Place, Servers, good
 from tests.integration.running import ended, until, working
 from tests.servers import launch
-from worker.aws.queue_lookup import open_queues
+from worker.aws.sqs import open_queues
 from worker.domain.outcome import OutcomeKind
 from worker.operations.push import Line, push
 from worker.runtime.logs import configure

@@ -9,8 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from worker.aws.access import CallObserver, Probe
-from worker.aws.queue_lookup import open_queues
-from worker.aws.sqs import Queue
+from worker.aws.sqs import Queue, open_queues
 from worker.domain.acceptance import Acceptance
 from worker.domain.outcome import OutcomeKind
 from worker.domain.policy import Policy

@@ -13,7 +13,7 @@ import pytest
 from tests.integration.place import FORGOTTEN, POLICY, Place, good, now, sha256, stated
 from tests.integration.proxy import proxy_to
 from tests.integration.running import HoldingStore, ended, until, working
-from worker.aws.queue_lookup import open_queues
+from worker.aws.sqs import open_queues
 from worker.domain.evidence import verify
 from worker.domain.outcome import OutcomeKind
 from worker.domain.policy import Policy
@@ -201,6 +201,7 @@ async def test_policy_is_read_once_for_a_hundred_acceptances(place: Place) -> No
 
     def note_reads(repository: AUPRepository) -> AUPRepository:
         # Among the calls they could not be told from a look-up after a write whose answer was lost.
+        repository.check_owner()  # creates the cache
         cache = repository._policies._cache
         read = cache._read
 

@@ -180,7 +180,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "control characters in identifiers are accepted",
-        "worker/domain/policy.py",
+        "worker/domain/identifiers.py",
         "    if _CONTROL.search(text):",
         "    if False:",
         ("tests/unit/domain/test_envelope.py",),

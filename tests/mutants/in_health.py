@@ -128,16 +128,16 @@ _PROGRESS: Final = (
 _CONNECTIONS: Final = (
     Mutant(
         "the connection pool is smaller than the number of calls",
-        "worker/aws/queue_lookup.py",
+        "worker/aws/sqs.py",
         "pool=4 * settings.settle_concurrency",
         "pool=4 * settings.settle_concurrency - 1",
         (*_CONNECTION_TESTS, "-k", "every_bound"),
     ),
     Mutant(
         "polls share the common connection pool",
-        "worker/aws/queue_lookup.py",
-        "open_caller(poll_client, ",
-        "open_caller(client, ",
+        "worker/aws/sqs.py",
+        "                poll_caller=poll_caller,\n",
+        "",
         (*_CONNECTION_TESTS, "-k", "every_bound"),
     ),
     Mutant(
@@ -292,7 +292,7 @@ _ACCESS_DENIED: Final = (
     Mutant(
         "an operation that the server lacks is retried for ever",
         "worker/aws/error_codes.py",
-        "        (AWSUnsupportedError, _UNSUPPORTED),\n",
+        "    **dict.fromkeys(_UNSUPPORTED, errors.AWSUnsupportedError),\n",
         "",
         ("tests/unit/aws/test_error_codes.py",),
     ),

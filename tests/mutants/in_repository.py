@@ -76,7 +76,7 @@ _WRITING: Final = (
     Mutant(
         "PutItem overwrites a record",
         _WRITES,
-        'f"attribute_not_exists({self._key_name})"',
+        'f"attribute_not_exists({self.key_name})"',
         '"attribute_not_exists(nothing)"',
         _WRITES_TESTS,
     ),
@@ -205,8 +205,8 @@ _READING: Final = (
     Mutant(
         "reads of policy versions lack ConsistentRead",
         _POLICIES,
-        'KeyConditionExpression=Key("policy_id").eq(policy_id),\n            ConsistentRead=True',
-        'KeyConditionExpression=Key("policy_id").eq(policy_id)',
+        '{"TableName": self._table_name, "ConsistentRead": True}',
+        '{"TableName": self._table_name}',
         _AUP_TESTS,
     ),
     Mutant(
@@ -247,8 +247,8 @@ _READING: Final = (
     Mutant(
         "attributes of another program are compared as content",
         _EVIDENCE,
-        "if name in _STATED and name not in ignored",
-        "if name not in ignored",
+        "compared = _STATED - ignored",
+        "compared = frozenset({*item, *_STATED}) - ignored",
         _EVIDENCE_TESTS,
     ),
     Mutant(
@@ -268,8 +268,8 @@ _READING: Final = (
     Mutant(
         "reduced fields are compared as content",
         _EVIDENCE,
-        "if name in _STATED and name not in ignored",
-        "if name in _STATED",
+        "compared = _STATED - ignored",
+        "compared = _STATED",
         ("tests/unit/domain/test_privacy.py",),
     ),
 )
@@ -278,8 +278,8 @@ _ONE: Final = (
     Mutant(
         "the singleton has no lock",
         _SINGLETON,
-        "            with SingletonMeta._lock:\n                found",
-        "            if True:\n                found",
+        "        with SingletonMeta._lock:\n            if cls",
+        "        if True:\n            if cls",
         _SINGLETON_TESTS,
     ),
     Mutant(

@@ -83,8 +83,8 @@ _MONITORING: Final = (
     Mutant(
         "metrics contain totals instead of differences",
         _EMF,
-        "received = current.received - before.received",
-        "received = current.received",
+        "received = current.accounting.received - before.accounting.received",
+        "received = current.accounting.received",
         _EMF_TESTS,
     ),
     Mutant(
@@ -97,8 +97,8 @@ _MONITORING: Final = (
     Mutant(
         "metrics are missing before the first event",
         _PROMETHEUS,
-        "((reason.value, accounting.dead_by_reason[reason.value]) for reason in Reason),",
-        "sorted(accounting.dead_by_reason.items()),",
+        "[(each.value, accounting.dead_by_reason[each.value]) for each in Reason]",
+        "sorted(accounting.dead_by_reason.items())",
         _PROMETHEUS_TESTS,
     ),
 )
@@ -135,8 +135,8 @@ _PROOF: Final = (
     Mutant(
         "a record lacks its reductions",
         _PRIVACY,
-        '        reductions["ip"] = OMITTED if changes["ip"] is None else TRUNCATED\n',
-        "",
+        "return acceptance.model_copy(update=changes), reductions",
+        "return acceptance.model_copy(update=changes), {}",
         _PRIVACY_TESTS,
     ),
 )

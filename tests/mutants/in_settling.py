@@ -54,7 +54,7 @@ _ANSWERS: Final = (
     Mutant(
         "a failed dead letter of a batch is ignored",
         _QUEUE,
-        'return await self._batch("SendMessageBatch", entries, confirmed)',
+        'return await self._batch("SendMessageBatch", entries)',
         'await self._batch("SendMessageBatch", entries); return [None] * len(messages)',
         _QUEUE_TESTS,
     ),
@@ -67,9 +67,9 @@ _ANSWERS: Final = (
     ),
     Mutant(
         "a different body counts as sent",
-        _QUEUE,
-        "md5 == body_md5(messages[index].body)",
-        "md5 != index",
+        _QUEUE_RESPONSES,
+        "md5 == body_md5(body)",
+        "md5 != entry",
         _QUEUE_TESTS,
     ),
     Mutant(
@@ -349,7 +349,7 @@ _LIMITS: Final = (
         _QUEUE,
         "        self.message_max_bytes = state.message_max_bytes\n",
         "",
-        ("tests/unit/aws/test_queue_state.py",),
+        ("tests/unit/aws/test_sqs_responses.py",),
     ),
     Mutant(
         "a batch refused as a whole fails all of its entries",
@@ -396,7 +396,7 @@ _LIMITS: Final = (
     Mutant(
         "a FIFO queue is accepted as destination",
         _QUEUE,
-        "fifo = (await self.state()).fifo",
+        "fifo = fifo or (await self.state()).fifo",
         "await self.state()",
         _QUEUE_TESTS,
     ),

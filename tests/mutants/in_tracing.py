@@ -74,7 +74,7 @@ MUTANTS: Final = (
     Mutant(
         "traces are exported without being configured",
         "worker/observability/background.py",
-        'return exporter != "none" if exporter else any(map(environment.get, endpoints))',
+        'return exporter != "none" if exporter else any(map(os.environ.get, endpoints))',
         'return exporter != "none"',
         _BACKGROUND_TESTS,
     ),

@@ -59,15 +59,15 @@ _CONNECTIONS: Final = (
     Mutant(
         "another JSON object is accepted as response",
         "worker/aws/responses.py",
-        "return bool(response) and members is not None and members.isdisjoint(response)",
+        "return bool(response) and shape is not None and response.keys().isdisjoint(shape.members)",
         "return False",
         (_MISBEHAVING, "-k", "no_other_success"),
     ),
     Mutant(
         "an empty body counts as success of every call",
         "worker/aws/responses.py",
-        "return not body and status_code == _OK and operation in _HARMLESS_IF_EMPTY",
-        "return not body and status_code == _OK",
+        "if not body and status_code == _OK and operation_model.name == _HARMLESS_IF_EMPTY:",
+        "if not body and status_code == _OK:",
         (_MISBEHAVING, "-k", "empty_body"),
     ),
 )
@@ -75,8 +75,8 @@ _RESULTS: Final = (
     Mutant(
         "an entry id that is not a string is accepted",
         _QUEUE_RESPONSES,
-        "if isinstance(entry_id, str) and entry_id in indexes:",
-        "if entry_id in indexes:",
+        "if isinstance(entry_id, str) and entry_id in ids:",
+        "if entry_id in ids:",
         _QUEUE_TESTS,
     ),
     Mutant(

@@ -15,7 +15,7 @@ from tests.pitfalls.running import RunningPipeline, messages
 from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import DEAD_LETTERS, SOURCE, body, clock, open_world, policy, settings
-from worker.aws.queue_lookup import open_queues
+from worker.aws.sqs import open_queues
 from worker.domain.outcome import OutcomeKind
 from worker.pipeline.assembly import Pipeline, assemble
 from worker.pipeline.metrics import Metrics
@@ -125,7 +125,7 @@ async def test_sessions_and_clients_are_created_once_despite_failed_calls(
         sessions.append(SimulatedSession(world.sqs, world.dynamodb))
         return sessions[-1]
 
-    monkeypatch.setattr("worker.aws.queue_lookup.new_session", new_session)
+    monkeypatch.setattr("worker.aws.sqs.new_session", new_session)
     monkeypatch.setattr("worker.repository.dynamodb.new_session", new_session)
     chosen = settings()
     repository = AUPRepository(chosen.aws, now=clock)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from tests.simulation.audit import CALLER, SafetyError
 from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.virtual_clock import WallClock, abandon
-from worker.aws.queue_lookup import open_queues
-from worker.aws.sqs import Queue
+from worker.aws.sqs import Queue, open_queues
 from worker.domain.message import BATCH_MAX_ENTRIES
 from worker.domain.outcome import OutcomeKind
 from worker.errors import (

@@ -8,12 +8,13 @@ from typing import Any
 
 from tests.unit.fakes import settings
 from worker.observability.service_status import ServiceStatus
+from worker.pipeline.health import Health
 from worker.pipeline.metrics import Metrics
 from worker.pipeline.slots import Slots
 from worker.runtime.loop_watchdog import EventLoopWatchdog
 
 
-class FakeHealth:
+class FakeHealth(Health):
     """Health check with settable reasons."""
 
     def __init__(self) -> None:
@@ -67,5 +68,10 @@ def status_of(
         clock or asyncio.get_running_loop().time,
     )
     if pipeline is not None:
-        status.begin(pipeline, lambda: 7)
+        begin(status, pipeline)
     return status
+
+
+def begin(status: ServiceStatus, pipeline: FakePipeline) -> None:
+    """Report the status of a pipeline whose limit of concurrent writes is 7."""
+    status.begin(pipeline.metrics, pipeline.slots, pipeline.health, lambda: 7)

@@ -15,7 +15,7 @@ from botocore.loaders import Loader
 from tests.wire.recorder import Recorded, Recorder, Step
 from worker.aws.client import new_session
 from worker.aws.connection import StrictSession
-from worker.aws.fast_path.caller import Caller, SDKCaller, SignedCaller
+from worker.aws.fast_path.caller import Caller, SignedCaller
 
 # Shared, because loading the service models dominates the run time.
 _LOADER = Loader(include_default_search_paths=True)
@@ -186,4 +186,4 @@ async def paired(recorder: Recorder, operation: str, **changes: Any) -> AsyncIte
         opened_client(service, recorder.url, **changes) as client,
     ):
         signed = await SignedCaller.open(client, operations, clock=NOW.timestamp)
-        yield Pair(recorder, SDKCaller(sdk), signed)
+        yield Pair(recorder, Caller(sdk), signed)

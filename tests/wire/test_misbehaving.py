@@ -234,6 +234,7 @@ def _queue(pair: Pair, kind: str) -> Queue:
     "content",
     [
         http_response(b'{"status": "ok"}'),
+        http_response(b'{"status": null}'),
         http_response(b'{"__type": "a#InternalFailure", "message": "m"}'),
         http_response(b"{}", 202),
         http_response(b"{}", 201),
@@ -241,7 +242,7 @@ def _queue(pair: Pair, kind: str) -> Queue:
         http_response(b"", 205),
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
     ],
-    ids=["another object", "error", "accepted", "created", "empty", "reset", "upgraded"],
+    ids=["another object", "null", "error", "accepted", "created", "empty", "reset", "upgraded"],
 )
 async def test_no_other_success_than_that_of_the_operation_is_accepted(
     recorder: Recorder, operation: str, kind: str, content: bytes

@@ -26,7 +26,7 @@ from structlog.testing import capture_logs
 from tests.wire.pair import DYNAMODB, REQUESTS, SQS, opened_client, outcome_of, paired
 from tests.wire.recorder import Failure, Recorder, http_response, recording
 from worker.aws.client import new_session
-from worker.aws.fast_path.caller import SDKCaller, SignedCaller, open_caller
+from worker.aws.fast_path.caller import Caller, SignedCaller, open_caller
 from worker.runtime.event_loop import run_on_loop
 
 DELETE = REQUESTS["DeleteMessageBatch"][0]
@@ -56,12 +56,12 @@ async def test_disabled_fast_path_logs_nothing(recorder: Recorder) -> None:
             caller = await open_caller(client, SQS, fast=False)
         recorder.play(DELETED)
         await caller.call("DeleteMessageBatch", DELETE)
-    assert type(caller) is SDKCaller
+    assert type(caller) is Caller
     assert logs == []
 
 
 def _assert_fallback(caller: Any, logs: list[Any]) -> None:
-    assert type(caller) is SDKCaller
+    assert type(caller) is Caller
     assert [line["log_level"] for line in logs] == ["warning"]
     assert logs[0]["reason"]
 
@@ -188,7 +188,7 @@ async def test_connections_of_the_sdk_are_shared(recorder: Recorder) -> None:
         recorder.play(DELETED)
         for _ in range(3):
             await caller.call("DeleteMessageBatch", DELETE)
-            await SDKCaller(client).call("DeleteMessageBatch", DELETE)
+            await Caller(client).call("DeleteMessageBatch", DELETE)
     assert len(recorder.requests) == 6
     assert recorder.connections == 1
 
@@ -305,7 +305,7 @@ async def _calls_over_tls(authority: _Authority) -> int:
             recorder.play(DELETED)
             for _ in range(5):
                 await caller.call("DeleteMessageBatch", DELETE)
-                await SDKCaller(client).call("DeleteMessageBatch", DELETE)
+                await Caller(client).call("DeleteMessageBatch", DELETE)
             assert recorder.connections == 1
             recorder.send_unsolicited(DELETED)
             await recorder.all_closed()

@@ -72,7 +72,7 @@ async def test_endpoints_of_aws_are_signed_like_the_sdk(
     monkeypatch.setenv("AWS_ACCOUNT_ID", account)
     async with opened_client(service, None) as client:
         caller = await SignedCaller.open(client, operations)
-    urls = {template.url for template, _, _ in caller._prepared.values()}
+    urls = {exchange._url for _, exchange, _ in caller._prepared.values()}
     host = f"{account}.ddb" if account and service == "dynamodb" else service
     assert urls == {f"https://{host}.eu-west-1.amazonaws.com/"}
 

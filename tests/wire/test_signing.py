@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError, CredentialRetrievalError, NoCredent
 
 from tests.wire.pair import NOW, REQUESTS, SQS, opened_client, outcome_of
 from tests.wire.recorder import Recorder, http_response
-from worker.aws.fast_path.caller import SDKCaller, SignedCaller
+from worker.aws.fast_path.caller import Caller, SignedCaller
 
 DELETE = REQUESTS["DeleteMessageBatch"][0]
 DELETED = http_response(b'{"Successful": [{"Id": "0"}]}')
@@ -43,7 +43,7 @@ def _session(credentials: AioCredentials | None) -> aioboto3.Session:
 async def test_new_credentials_sign_the_next_request(recorder: Recorder) -> None:
     credentials = _Rotating("AKIDONE", "first")
     async with opened_client("sqs", recorder.url, _session(credentials)) as client:
-        callers = (SDKCaller(client), await SignedCaller.open(client, SQS, clock=NOW.timestamp))
+        callers = (Caller(client), await SignedCaller.open(client, SQS, clock=NOW.timestamp))
         seen = []
         for key, secret, token in [
             ("AKIDONE", "first", None),
@@ -72,7 +72,7 @@ async def test_call_without_renewed_credentials_fails_and_sends_nothing(
 ) -> None:
     credentials = _Rotating("AKID", "secret")
     async with opened_client("sqs", recorder.url, _session(credentials)) as client:
-        callers = (SDKCaller(client), await SignedCaller.open(client, SQS))
+        callers = (Caller(client), await SignedCaller.open(client, SQS))
         credentials.failure = failure
         for caller in callers:
             outcome = await outcome_of(recorder, caller, "DeleteMessageBatch", DELETE, DELETED)

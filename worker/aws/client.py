@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any, Final, TypeVar
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
 
 import aioboto3
 from aiobotocore.config import AioConfig
@@ -15,10 +15,9 @@ from worker.aws.connection import StrictSession
 from worker.aws.credentials import CredentialsSession
 from worker.aws.responses import check_response
 from worker.aws.sdk_errors import translating
-from worker.aws.sdk_files import certificate_problem, token_problems
+from worker.aws.sdk_files import certificate_problems, token_problems
 from worker.errors import SettingsError
-
-ClientT = TypeVar("ClientT")
+from worker.settings import AWSSettings
 
 # Attempts of the SDK for one call, including the first one. A failed poll is retried by the worker,
 # one poll at a time.
@@ -53,10 +52,10 @@ def _check_files(core: CredentialsSession) -> None:
         bundle, name = os.environ.get("REQUESTS_CA_BUNDLE"), "REQUESTS_CA_BUNDLE"
         # An empty variable would disable the verification of certificates.
         core.set_config_variable("ca_bundle", bundle or True)
-    problems = token_problems()
-    problem = certificate_problem(name, bundle) if bundle else None
-    if problem or problems:
-        raise SettingsError([*([problem] if problem else []), *problems])
+    problems = certificate_problems(name, bundle) if bundle else []
+    problems += token_problems()
+    if problems:
+        raise SettingsError(problems)
 
 
 def client_config(*, pool: int, read_timeout_seconds: float, attempts: int) -> Any:
@@ -79,19 +78,29 @@ def client_config(*, pool: int, read_timeout_seconds: float, attempts: int) -> A
 
 
 @asynccontextmanager
-async def opened(
-    context: AbstractAsyncContextManager[ClientT], service: str
-) -> AsyncIterator[ClientT]:
-    """Open a client or resource of the SDK and close it on exit.
+async def open_client(
+    session: aioboto3.Session, service: str, aws: AWSSettings, config: Any = None
+) -> AsyncIterator[Any]:
+    """Open a client of the SDK and close it on exit.
 
     Args:
-        context: Unopened client or resource, as the session returns it.
-        service: Name of the service; starts the text of errors.
+        session: Session that creates the client.
+        service: Name of the service, such as `SQS`; starts the text of errors.
+        aws: Settings with the region and the endpoints of SQS and DynamoDB.
+        config: Configuration from `client_config`; by default that of the SDK.
 
     Raises:
         AWSError: Credentials cannot be retrieved.
         SettingsError: The region, profile or endpoint is missing or wrong.
     """
+    endpoints = {"SQS": aws.sqs_endpoint_url, "DynamoDB": aws.dynamodb_endpoint_url}
+    create: Any = session.client  # its stub lists the names of services
+    context = create(
+        service.lower(),
+        region_name=aws.region,
+        endpoint_url=endpoints.get(service),
+        config=config,
+    )
     async with AsyncExitStack() as stack:
         with translating(service):
             try:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from worker.aws.calls import calling
-from worker.aws.client import client_config, new_session, opened
+from worker.aws.client import client_config, new_session, open_client
 from worker.errors import AWSUnavailableError, SettingsError
 from worker.settings import Settings
 
@@ -28,26 +27,16 @@ _OTHER_SERVER: Final = (
 
 
 class CloudWatch:
-    """Client of CloudWatch metrics, opened by its first call and closed by `aclose`.
+    """CloudWatch metrics of queues. Each call opens a client, because calls are a minute apart.
 
     Args:
         settings: Settings with region and endpoints.
-        environment: Environment variables that may set the endpoint of CloudWatch.
         session: Session of the SDK; by default a new one.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        environment: Mapping[str, str] = os.environ,
-        session: aioboto3.Session | None = None,
-    ) -> None:
-        self._settings = settings
-        self._environment = environment
+    def __init__(self, settings: Settings, session: aioboto3.Session | None = None) -> None:
+        self._aws = settings.aws
         self._session = session
-        self._timeout_seconds = min(settings.aws.call_timeout_seconds, _CALL_MAX_SECONDS)
-        self._stack = AsyncExitStack()
-        self._client: Any = None
 
     async def oldest_ages(self, queue_names: Sequence[str], now: datetime) -> list[float | None]:
         """Return the newest ApproximateAgeOfOldestMessage of each queue, in seconds.
@@ -66,9 +55,14 @@ class CloudWatch:
         """
         if not self._is_same_server():
             raise AWSUnavailableError(_OTHER_SERVER)
+        timeout = min(self._aws.call_timeout_seconds, _CALL_MAX_SECONDS)
+        config = client_config(pool=1, read_timeout_seconds=timeout, attempts=1)
         try:
-            client = await self._open()
-            async with calling("GetMetricData", self._timeout_seconds):
+            self._session = self._session or new_session()
+            async with (
+                open_client(self._session, "CloudWatch", self._aws, config) as client,
+                calling("GetMetricData", timeout),
+            ):
                 response = await client.get_metric_data(
                     MetricDataQueries=[_query(*each) for each in enumerate(queue_names)],
                     StartTime=now - _WINDOW,
@@ -82,25 +76,10 @@ class CloudWatch:
 
     def _is_same_server(self) -> bool:
         """Return whether CloudWatch's endpoint belongs to the same server as the queues."""
-        host = urlsplit(self._settings.aws.sqs_endpoint_url or "").hostname
+        host = urlsplit(self._aws.sqs_endpoint_url or "").hostname
         names = ("AWS_ENDPOINT_URL_CLOUDWATCH", "AWS_ENDPOINT_URL")
-        configured = any(self._environment.get(name) for name in names)
+        configured = any(map(os.environ.get, names))
         return host is None or host.endswith(_AWS_HOSTS) or configured
-
-    async def _open(self) -> Any:
-        if self._client is None:
-            session = self._session or new_session()
-            config = client_config(pool=1, read_timeout_seconds=self._timeout_seconds, attempts=1)
-            client = session.client(
-                "cloudwatch", config=config, region_name=self._settings.aws.region
-            )
-            self._client = await self._stack.enter_async_context(opened(client, "CloudWatch"))
-        return self._client
-
-    async def aclose(self) -> None:
-        """Close the client if it is open."""
-        self._client = None
-        await self._stack.aclose()
 
 
 def _query(index: int, queue_name: str) -> dict[str, Any]:

@@ -86,22 +86,20 @@ class SharedCredentials:
                 # Still valid: the SDK renews them within one call only and tolerates a failure.
                 return await self._credentials.get_frozen_credentials()
             if self._renewing is None:
-                self._renewing = asyncio.get_running_loop().create_task(self._renew())
+                renewal = self._credentials.get_frozen_credentials()
+                self._renewing = asyncio.get_running_loop().create_task(renewal)
+                self._renewing.add_done_callback(self._renewal_ended)
             return await asyncio.shield(self._renewing)
 
-    async def _renew(self) -> ReadOnlyCredentials:
-        pause_seconds = _FAILURE_CACHE_SECONDS
-        try:
-            renewed = await self._credentials.get_frozen_credentials()
-            pause_seconds = 0.0
-        finally:
-            asyncio.get_running_loop().call_later(pause_seconds, self._allow_renewal)
-        return renewed
+    def _renewal_ended(self, renewal: asyncio.Task[ReadOnlyCredentials]) -> None:
+        # `exception` marks the error as retrieved: every waiting call may have been cancelled.
+        if renewal.cancelled() or renewal.exception() is not None:
+            renewal.get_loop().call_later(_FAILURE_CACHE_SECONDS, self._allow_renewal)
+        else:
+            self._allow_renewal()
 
     def _allow_renewal(self) -> None:
-        renewing, self._renewing = self._renewing, None
-        if renewing is not None and not renewing.cancelled():
-            renewing.exception()  # retrieved: every waiting call may have been cancelled
+        self._renewing = None
 
 
 def _description(error: Exception) -> str:

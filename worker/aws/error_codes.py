@@ -5,16 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from worker.errors import (
-    AWSDeniedError,
-    AWSError,
-    AWSNotFoundError,
-    AWSRejectedError,
-    AWSThrottledError,
-    AWSUnavailableError,
-    AWSUnsupportedError,
-    LeaseLostError,
-)
+from worker import errors
 from worker.runtime.redaction import error_code
 
 # Amazon SQS and DynamoDB API references, "Common errors" and each action's "Errors".
@@ -59,17 +50,13 @@ _UNSUPPORTED: Final = {
     "501", "InvalidAction", "NotImplemented", "UnknownOperation", "UnknownOperationException",
     "UnsupportedOperation", "UnsupportedOperationException",
 }  # fmt: skip
-_BY_CODE: Final[dict[str, type[AWSError]]] = {
-    code: error
-    for error, codes in (
-        (AWSThrottledError, _THROTTLED),
-        (AWSDeniedError, _DENIED),
-        (AWSNotFoundError, _NOT_FOUND),
-        (AWSUnsupportedError, _UNSUPPORTED),
-        (LeaseLostError, _LEASE_LOST),
-        (AWSRejectedError, _REJECTED),
-    )
-    for code in codes
+_BY_CODE: Final[dict[str, type[errors.AWSError]]] = {
+    **dict.fromkeys(_THROTTLED, errors.AWSThrottledError),
+    **dict.fromkeys(_DENIED, errors.AWSDeniedError),
+    **dict.fromkeys(_NOT_FOUND, errors.AWSNotFoundError),
+    **dict.fromkeys(_UNSUPPORTED, errors.AWSUnsupportedError),
+    **dict.fromkeys(_LEASE_LOST, errors.LeaseLostError),
+    **dict.fromkeys(_REJECTED, errors.AWSRejectedError),
 }
 # AWS reports clock skew under the codes of a wrong key too ("Common errors" of both services).
 _CLOCK_SKEW_TEXTS: Final = ("signature expired", "signature not yet current")
@@ -88,10 +75,10 @@ CREDENTIALS_ADVICE: Final = "configure a role, a profile or valid access keys fo
 STALE_CREDENTIALS_ADVICE: Final = f"; {CREDENTIALS_ADVICE}, and check this machine's clock"
 # AWS quotes the value that it rejects, which may be part of a message.
 _QUOTED: Final = re.compile(r"(?<!\w)([\"'`]).*\1(?!\w)|(?<=Value ).*(?= for parameter)", re.DOTALL)
-_NEVER_QUOTING: Final = (AWSDeniedError, AWSNotFoundError)
+_NEVER_QUOTING: Final = (errors.AWSDeniedError, errors.AWSNotFoundError)
 
 
-def error_of(code: str, message: str) -> AWSError:
+def error_of(code: str, message: str) -> errors.AWSError:
     """Return the error for an AWS error code.
 
     Args:
@@ -105,7 +92,7 @@ def error_of(code: str, message: str) -> AWSError:
     """
     short = code.rsplit("#", maxsplit=1)[-1]
     kind = _BY_CODE.get(short) or _BY_CODE.get(short.rsplit(".", maxsplit=1)[-1])
-    kind = kind or AWSUnavailableError
+    kind = kind or errors.AWSUnavailableError
     text = message if kind in _NEVER_QUOTING else _QUOTED.sub("…", message)
     return kind(f"{error_code(short)}: {one_line(text) or 'no message'}{_hint(short, message)}")
 

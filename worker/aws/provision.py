@@ -9,14 +9,14 @@ from typing import Any, Final
 import aioboto3
 
 from worker.aws.calls import calling
-from worker.aws.client import new_session, opened
+from worker.aws.client import new_session, open_client
 from worker.domain.message import MESSAGE_MAX_BYTES
 from worker.errors import AWSNotFoundError, AWSRejectedError, UsageError
 from worker.settings import Settings
 
 _DAY_SECONDS: Final = 86_400
-SOURCE_RETENTION_SECONDS: Final = 4 * _DAY_SECONDS
-DEAD_LETTER_RETENTION_SECONDS: Final = 14 * _DAY_SECONDS
+_SOURCE_RETENTION_SECONDS: Final = 4 * _DAY_SECONDS
+_DEAD_LETTER_RETENTION_SECONDS: Final = 14 * _DAY_SECONDS
 
 
 async def provision(
@@ -38,72 +38,56 @@ async def provision(
     for queue in (settings.queue, settings.dead_letter_queue):
         if queue.startswith(("http://", "https://")):
             raise UsageError(f"init creates queues by name: {queue} is a URL; set a name instead")
-    created = await _queues(settings, session)
-    return created | await _tables(settings, session)
+    return await _queues(settings, session) | await _tables(settings, session)
 
 
 async def _queues(settings: Settings, session: aioboto3.Session) -> dict[str, bool]:
-    created = {}
-    context = session.client(
-        "sqs", region_name=settings.aws.region, endpoint_url=settings.aws.sqs_endpoint_url
-    )
-    async with opened(context, "SQS") as client:
-        dead_letter_queue = settings.dead_letter_queue
-        created[f"queue {dead_letter_queue}"] = await _queue(
-            client,
-            settings,
-            dead_letter_queue,
-            {
-                "MessageRetentionPeriod": str(DEAD_LETTER_RETENTION_SECONDS),
-                "MaximumMessageSize": str(MESSAGE_MAX_BYTES),
-            },
-        )
-        async with calling("GetQueueUrl", settings.aws.call_timeout_seconds):
-            url = (await client.get_queue_url(QueueName=dead_letter_queue))["QueueUrl"]
-        async with calling("GetQueueAttributes", settings.aws.call_timeout_seconds):
+    aws = settings.aws
+    async with open_client(session, "SQS", aws) as client:
+        attributes = {
+            "MessageRetentionPeriod": str(_DEAD_LETTER_RETENTION_SECONDS),
+            "MaximumMessageSize": str(MESSAGE_MAX_BYTES),
+        }
+        name = settings.dead_letter_queue
+        url, dead_letter_queue_created = await _queue(client, settings, name, attributes)
+        async with calling("GetQueueAttributes", aws.call_timeout_seconds):
             response = await client.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
         # Two receives more than the worker's own attempts: it dead-letters first, with a reason.
         redrive = {
             "deadLetterTargetArn": response["Attributes"]["QueueArn"],
             "maxReceiveCount": settings.max_attempts + 2,
         }
-        created[f"queue {settings.queue}"] = await _queue(
-            client,
-            settings,
-            settings.queue,
-            {
-                "MessageRetentionPeriod": str(SOURCE_RETENTION_SECONDS),
-                "VisibilityTimeout": str(settings.visibility_timeout_seconds),
-                "RedrivePolicy": json.dumps(redrive),
-            },
-        )
-    return created
+        attributes = {
+            "MessageRetentionPeriod": str(_SOURCE_RETENTION_SECONDS),
+            "VisibilityTimeout": str(settings.visibility_timeout_seconds),
+            "RedrivePolicy": json.dumps(redrive),
+        }
+        _, queue_created = await _queue(client, settings, settings.queue, attributes)
+    return {f"queue {name}": dead_letter_queue_created, f"queue {settings.queue}": queue_created}
 
 
-async def _queue(client: Any, settings: Settings, name: str, attributes: dict[str, str]) -> bool:
+async def _queue(
+    client: Any, settings: Settings, name: str, attributes: dict[str, str]
+) -> tuple[str, bool]:
+    """Return the URL of a queue, and whether it had to be created."""
+    timeout = settings.aws.call_timeout_seconds
     try:
-        async with calling("GetQueueUrl", settings.aws.call_timeout_seconds):
-            await client.get_queue_url(QueueName=name)
+        async with calling("GetQueueUrl", timeout):
+            return (await client.get_queue_url(QueueName=name))["QueueUrl"], False
     except AWSNotFoundError:
-        async with calling("CreateQueue", settings.aws.call_timeout_seconds):
-            await client.create_queue(QueueName=name, Attributes=attributes)
-        return True
-    return False
+        async with calling("CreateQueue", timeout):
+            response = await client.create_queue(QueueName=name, Attributes=attributes)
+            return response["QueueUrl"], True
 
 
 async def _tables(settings: Settings, session: aioboto3.Session) -> dict[str, bool]:
     aws = settings.aws
-    created = {}
-    context = session.client(
-        "dynamodb", region_name=aws.region, endpoint_url=aws.dynamodb_endpoint_url
+    tables = (
+        (aws.table_name, ("policy_id", "version")),
+        (aws.user_table_name, ("user_id", "policy_version")),
     )
-    async with opened(context, "DynamoDB") as client:
-        for name, key in (
-            (aws.table_name, ("policy_id", "version")),
-            (aws.user_table_name, ("user_id", "policy_version")),
-        ):
-            created[f"table {name}"] = await _table(client, settings, name, key)
-    return created
+    async with open_client(session, "DynamoDB", aws) as client:
+        return {f"table {name}": await _table(client, settings, name, key) for name, key in tables}
 
 
 async def _table(client: Any, settings: Settings, name: str, key: tuple[str, str]) -> bool:

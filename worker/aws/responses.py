@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import BotoCoreError
+from pydantic_core import from_json
 
 from worker.runtime.redaction import digest
 
+if TYPE_CHECKING:
+    from botocore.model import OperationModel
+
 _OK: Final = 200
 _FIRST_ERROR: Final = 300
-# Operations for which an empty body means the same as an empty object, without loss.
-_HARMLESS_IF_EMPTY: Final = {"ReceiveMessage"}
+# The operation for which an empty body means the same as an empty object, without loss.
+_HARMLESS_IF_EMPTY: Final = "ReceiveMessage"
 
 
 class NoResponseError(BotoCoreError):
@@ -26,75 +30,73 @@ class NoResponseError(BotoCoreError):
         super().__init__(status_code=status_code, digest=digest(body))
 
 
-def is_foreign(response: dict[str, Any], members: frozenset[str] | None) -> bool:
-    """Return whether an object has members, but none of those that the operation returns."""
-    return bool(response) and members is not None and members.isdisjoint(response)
-
-
-def is_empty(operation: str, status_code: int, body: bytes) -> bool:
-    """Return whether a body is empty where that means the same as an empty object."""
-    return not body and status_code == _OK and operation in _HARMLESS_IF_EMPTY
-
-
-def check_response(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
+def check_response(
+    operation_model: OperationModel, response_dict: dict[str, Any], **_: object
+) -> None:
     """Check a response before the SDK parses it; a handler of its event `before-parse`.
 
-    Replace the body of an error response that the SDK cannot parse.
+    Replace the body of an error response that the SDK cannot parse. The SDK also fails a whole
+    ReceiveMessage response for one malformed message: replace the message by an object that the
+    SDK can parse and that the reader of messages rejects.
 
     Raises:
         NoResponseError: The response reports success, but AWS cannot have sent it.
     """
     body, status_code = response_dict["body"], response_dict["status_code"]
-    shape = operation_model.output_shape
-    if not body and shape is None:
+    if not body and operation_model.output_shape is None:
         return
     if status_code < _FIRST_ERROR:
-        members = frozenset(shape.members) if shape is not None else None
-        response_dict["body"] = checked_body(operation_model.name, members, status_code, body)
+        response = read_object(operation_model, status_code, body)
+        messages = response.get("Messages") or []
+        if not all(map(_is_readable, messages)):
+            kept = [each if _is_readable(each) else _identified(each) for each in messages]
+            response_dict["body"] = json.dumps({**response, "Messages": kept}).encode()
     elif not isinstance(_json(body), dict):
         # An error by its status; the SDK parses its body reliably only if it is a JSON object.
         text = f"not a JSON object: {digest(body)}"
         response_dict["body"] = json.dumps({"message": text}).encode()
 
 
-def checked_body(
-    operation: str, members: frozenset[str] | None, status_code: int, body: bytes
-) -> bytes:
-    """Check that AWS can have sent a successful response.
-
-    The SDK fails a whole ReceiveMessage response for one malformed message. Such a message is
-    replaced by an object that the SDK can parse and that the reader of messages rejects.
+def read_object(operation_model: OperationModel, status_code: int, body: bytes) -> dict[str, Any]:
+    """Return the JSON object of a successful response.
 
     Args:
-        operation: AWS's name of the operation.
-        members: Members that the response may have; None if the operation specifies none.
+        operation_model: Model of the operation, which lists the members of its response.
         status_code: HTTP status below 300.
         body: Body of the response.
 
     Returns:
-        A body that the SDK can parse.
+        The object, whose messages are a list if it has any; empty for an empty body that means
+        the same.
 
     Raises:
-        NoResponseError: AWS cannot have sent it.
+        NoResponseError: AWS cannot have sent the response.
     """
-    if is_empty(operation, status_code, body):
-        return body
+    if not body and status_code == _OK and operation_model.name == _HARMLESS_IF_EMPTY:
+        return {}
     response = _json(body)
-    if status_code != _OK or not isinstance(response, dict) or is_foreign(response, members):
+    if (
+        status_code != _OK
+        or not isinstance(response, dict)
+        or _is_foreign(operation_model, response)
+        or not isinstance(response.get("Messages"), list | None)
+    ):
         raise NoResponseError(status_code, body)
-    messages = response.get("Messages") if operation == "ReceiveMessage" else None
-    if messages is None:
-        return body
-    if not isinstance(messages, list):
-        raise NoResponseError(status_code, body)
-    if all(map(_is_readable, messages)):
-        return body
-    kept = [each if _is_readable(each) else _identified(each) for each in messages]
-    return json.dumps({**response, "Messages": kept}).encode()
+    return response
+
+
+def _is_foreign(operation_model: OperationModel, response: dict[str, Any]) -> bool:
+    """Return whether an object has members, but none of those that the operation returns."""
+    shape = operation_model.output_shape
+    return bool(response) and shape is not None and response.keys().isdisjoint(shape.members)
 
 
 def _json(body: bytes) -> Any:
     """Return the value of a JSON body; None if it is not JSON."""
+    try:
+        return from_json(body)
+    except ValueError:
+        pass  # It rejects some text that the SDK accepts, such as half a surrogate pair.
     try:
         return json.loads(body.decode())
     except (ValueError, RecursionError):
@@ -102,22 +104,13 @@ def _json(body: bytes) -> Any:
 
 
 def _is_readable(message: Any) -> bool:
-    if not isinstance(message, dict):
-        return False
-    system, attributes = message.get("Attributes"), message.get("MessageAttributes")
-    if not isinstance(system, dict | None) or not isinstance(attributes, dict | None):
-        return False
-    return all(map(_is_readable_attribute, (attributes or {}).values()))
-
-
-def _is_readable_attribute(attribute: Any) -> bool:
-    if not isinstance(attribute, dict):
-        return False
     try:
-        base64.b64decode(attribute.get("BinaryValue") or "")
-    except (TypeError, ValueError):
+        attributes = message.get("MessageAttributes")
+        for attribute in ({} if attributes is None else attributes).values():
+            base64.b64decode(attribute.get("BinaryValue") or "")
+    except (AttributeError, TypeError, ValueError):
         return False
-    return True
+    return isinstance(message.get("Attributes"), dict | None)
 
 
 def _identified(message: Any) -> dict[str, Any]:

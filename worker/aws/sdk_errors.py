@@ -57,12 +57,12 @@ def translating(operation: str) -> Iterator[None]:
     """
     try:
         yield
-    except WRONG_SETTINGS as error:
-        problem = f"{error} Set AWS_REGION (or AWS_PROFILE)."
-        raise SettingsError(config_problems() or [problem]) from None
-    except NoCredentialsError as error:
-        # Raised only by the first call: a source that once provided credentials fails differently.
+    except (*WRONG_SETTINGS, NoCredentialsError) as error:
+        # Credentials are missing only in the first call: a source that once provided some fails
+        # differently.
         problems = config_problems()
+        if not problems and not isinstance(error, NoCredentialsError):
+            problems = [f"{error} Set AWS_REGION (or AWS_PROFILE)."]
         if problems:
             raise SettingsError(problems) from None
         raise _named(operation, error) from error
@@ -81,23 +81,21 @@ def _named(operation: str, error: Exception) -> AWSError:
 def _translate(error: Exception) -> AWSError:
     if isinstance(error, ClientError):
         known = error.response.get("Error", {})
-        code = str(known.get("Code", "Unknown"))
         message = str(known.get("Message", ""))
+        found = error_of(str(known.get("Code", "Unknown")), message)
         # For SQS, `Code` is the code of the old query protocol; the current code is separate.
-        other_code = str(known.get("QueryErrorCode", ""))
-        found = error_of(code, message)
+        other_code = known.get("QueryErrorCode")
         if type(found) is AWSUnavailableError and other_code:
-            found = error_of(other_code, message)
+            found = error_of(str(other_code), message)
         return found
+    text = one_line(error_text(error))
     if isinstance(error, CREDENTIALS_MISSING):
-        return AWSDeniedError(
-            f"{NO_CREDENTIALS}: {one_line(error_text(error))}; {CREDENTIALS_ADVICE}"
-        )
+        return AWSDeniedError(f"{NO_CREDENTIALS}: {text}; {CREDENTIALS_ADVICE}")
     if isinstance(error, ParamValidationError):
-        return AWSRejectedError(one_line(error_text(error)))
+        return AWSRejectedError(text)
     if isinstance(error, _UNREADABLE) and not isinstance(error, OSError):
-        return AWSUnavailableError(f"the response cannot be read: {one_line(error_text(error))}")
-    return AWSUnavailableError(one_line(error_text(error)))
+        text = f"the response cannot be read: {text}"
+    return AWSUnavailableError(text)
 
 
 def code_of(error: AWSError) -> str:

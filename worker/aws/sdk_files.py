@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import ssl
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Final
 
-_CONFIG_VARIABLES: Final = ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")
 # Variables of token files, each with the variables that make the SDK read the file.
 _TOKEN_VARIABLES: Final = (
     ("AWS_WEB_IDENTITY_TOKEN_FILE", ("AWS_ROLE_ARN",)),
@@ -19,7 +18,7 @@ _TOKEN_VARIABLES: Final = (
 )
 
 
-def certificate_problem(name: str, path: str) -> str | None:
+def certificate_problems(name: str, path: str) -> list[str]:
     """Check a bundle of CA certificates.
 
     Args:
@@ -27,7 +26,7 @@ def certificate_problem(name: str, path: str) -> str | None:
         path: Path of the file.
 
     Returns:
-        A description of the problem if the SDK cannot load the file, otherwise None.
+        A description of the problem if the SDK cannot load the file.
     """
     problem = _unreadable(path)
     if problem is None and _is_regular(path):
@@ -35,38 +34,35 @@ def certificate_problem(name: str, path: str) -> str | None:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
         except (ssl.SSLError, OSError):
             problem = "must contain CA certificates in PEM format"
-    return None if problem is None else f"{name}={path}: {problem}"
+    return [] if problem is None else [f"{name}={path}: {problem}"]
 
 
-def token_problems(environment: Mapping[str, str] = os.environ) -> list[str]:
+def token_problems() -> list[str]:
     """Check the token files from which credentials are retrieved.
 
     Returns:
         A description of each file that cannot be read; none if access keys take precedence.
     """
-    if environment.get("AWS_ACCESS_KEY_ID"):
+    if os.environ.get("AWS_ACCESS_KEY_ID"):
         return []
-    names = [
-        name
-        for name, conditions in _TOKEN_VARIABLES
-        if any(environment.get(condition) for condition in conditions)
-    ]
-    return _problems(names, environment)
+    return _problems(
+        name for name, conditions in _TOKEN_VARIABLES if any(map(os.environ.get, conditions))
+    )
 
 
-def config_problems(environment: Mapping[str, str] = os.environ) -> list[str]:
+def config_problems() -> list[str]:
     """Check the files of profiles and credentials, which the SDK skips silently.
 
     Returns:
         A description of each file that cannot be read.
     """
-    return _problems(_CONFIG_VARIABLES, environment)
+    return _problems(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"))
 
 
-def _problems(names: tuple[str, ...] | list[str], environment: Mapping[str, str]) -> list[str]:
+def _problems(names: Iterable[str]) -> list[str]:
     problems = []
     for name in names:
-        path = environment.get(name)
+        path = os.environ.get(name)
         problem = _unreadable(os.path.expanduser(path)) if path else None  # noqa: PTH111 - text
         if problem is not None:
             problems.append(f"{name}={path}: {problem}")

@@ -1,25 +1,36 @@
-"""Client of one SQS queue."""
+"""SQS queues: their operations, their lookup, and probes of their permissions."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
 
+from worker.aws.access import Operation, Probe
 from worker.aws.calls import calling, split_if_rejected
-from worker.aws.fast_path.caller import Caller, SDKCaller
-from worker.aws.queue_state import QueueState, read_queue_state
+from worker.aws.client import (
+    SDK_ATTEMPTS,
+    SDK_POLL_ATTEMPTS,
+    client_config,
+    new_session,
+    open_client,
+)
+from worker.aws.fast_path.caller import Caller, open_caller
+from worker.aws.sdk_errors import translating
 from worker.aws.sqs_responses import (
     MALFORMED,
-    SuccessCheck,
+    QueueState,
     batch_results,
-    body_md5,
     list_member,
     read_message,
+    read_queue_state,
     response_date,
+    string_member,
     uuid_of,
 )
 from worker.domain.message import (
@@ -28,14 +39,25 @@ from worker.domain.message import (
     OutgoingMessage,
     ReceivedMessage,
 )
-from worker.errors import AWSDeniedError, AWSError, AWSRejectedError, UsageError
+from worker.errors import (
+    AWSDeniedError,
+    AWSError,
+    AWSNotFoundError,
+    AWSRejectedError,
+    LeaseLostError,
+    UsageError,
+)
 from worker.runtime.redaction import error_text
+from worker.settings import AWSSettings, Settings
 
 if TYPE_CHECKING:
+    import aioboto3
     from types_aiobotocore_sqs import SQSClient
 
 _log: Final = structlog.get_logger()
 _VISIBILITY_MAX_SECONDS: Final = 43_200
+_BATCHES: Final = ("DeleteMessageBatch", "ChangeMessageVisibilityBatch", "SendMessageBatch")
+_PROBE: Final = "aup-worker-probe"
 _SYSTEM_ATTRIBUTES: Final = [
     "SentTimestamp",
     "ApproximateReceiveCount",
@@ -106,28 +128,30 @@ class Queue:
         events: Counter[str] | None = None,
     ) -> None:
         self._client = client
-        self._caller = caller or SDKCaller(client)
-        self._poll_caller = poll_caller or SDKCaller(client)
+        self._caller = caller or Caller(client)
+        self._poll_caller = poll_caller or Caller(client)
         self.url = url
         self.message_max_bytes = MESSAGE_MAX_BYTES
         self._timeout = call_timeout_seconds
         self._calls = calls
         self._events = events if events is not None else Counter()
 
-    def _call(
-        self, operation: str, timeout_seconds: float | None = None
-    ) -> AbstractAsyncContextManager[None]:
-        timeout = timeout_seconds or self._timeout
+    def _call(self, operation: str, wait_seconds: int = 0) -> AbstractAsyncContextManager[None]:
+        timeout = self._timeout + wait_seconds
         return calling(operation, timeout, self._calls, target=queue_name(self.url))
 
     async def _batch(
-        self, operation: str, entries: list[dict[str, Any]], confirmed: SuccessCheck | None = None
+        self, operation: str, entries: Sequence[dict[str, Any]]
+    ) -> list[AWSError | None]:
+        return await split_if_rejected(partial(self._call_batch, operation), entries)
+
+    async def _call_batch(
+        self, operation: str, entries: Sequence[dict[str, Any]]
     ) -> list[AWSError | None]:
         async with self._call(operation):
-            response = await self._caller.call(
-                operation, {"QueueUrl": self.url, "Entries": entries}
-            )
-            return batch_results(response, len(entries), confirmed)
+            request = {"QueueUrl": self.url, "Entries": entries}
+            response = await self._caller.call(operation, request)
+            return batch_results(response, entries)
 
     async def receive(
         self, max_messages: int, *, wait_seconds: int, visibility_timeout_seconds: int
@@ -146,8 +170,7 @@ class Queue:
             AWSError: The poll failed. Messages it may have received become visible again after
                 their visibility timeout.
         """
-        deadline = wait_seconds + self._timeout
-        async with self._call("ReceiveMessage", deadline):
+        async with self._call("ReceiveMessage", wait_seconds):
             request = {
                 "QueueUrl": self.url,
                 "MaxNumberOfMessages": min(max_messages, BATCH_MAX_ENTRIES),
@@ -178,9 +201,6 @@ class Queue:
 
     async def delete(self, messages: Sequence[ReceivedMessage]) -> list[AWSError | None]:
         """Delete messages."""
-        return await split_if_rejected(self._delete, messages)
-
-    async def _delete(self, messages: Sequence[ReceivedMessage]) -> list[AWSError | None]:
         entries = [
             {"Id": str(index), "ReceiptHandle": message.receipt_handle}
             for index, message in enumerate(messages)
@@ -191,11 +211,6 @@ class Queue:
         self, changes: Sequence[tuple[ReceivedMessage, float]]
     ) -> list[AWSError | None]:
         """Make each message visible again after a number of seconds; 0 returns it immediately."""
-        return await split_if_rejected(self._change_visibility, changes)
-
-    async def _change_visibility(
-        self, changes: Sequence[tuple[ReceivedMessage, float]]
-    ) -> list[AWSError | None]:
         entries = [
             {
                 "Id": str(index),
@@ -208,16 +223,8 @@ class Queue:
 
     async def send(self, messages: Sequence[OutgoingMessage]) -> list[AWSError | None]:
         """Send messages; one is sent only if SQS returns a message id and the MD5 of its body."""
-        return await split_if_rejected(self._send, messages)
-
-    async def _send(self, messages: Sequence[OutgoingMessage]) -> list[AWSError | None]:
         entries = [_entry(index, message) for index, message in enumerate(messages)]
-
-        def confirmed(index: int, success: Mapping[str, Any]) -> bool:
-            md5 = success.get("MD5OfMessageBody")
-            return bool(success.get("MessageId")) and md5 == body_md5(messages[index].body)
-
-        return await self._batch("SendMessageBatch", entries, confirmed)
+        return await self._batch("SendMessageBatch", entries)
 
     async def state(self) -> QueueState:
         """Return the state of the queue: depth, retention, redrive policy, message size limit."""
@@ -240,13 +247,11 @@ class Queue:
             UsageError: The queue is a FIFO queue.
             AWSError: The queue does not exist, or SQS does not respond.
         """
-        problem = ""
-        fifo = self.url.endswith(".fifo")
-        if not fifo:
-            try:
-                fifo = (await self.state()).fifo
-            except (AWSDeniedError, AWSRejectedError) as error:
-                problem = str(error)
+        problem, fifo = "", self.url.endswith(".fifo")
+        try:
+            fifo = fifo or (await self.state()).fifo
+        except (AWSDeniedError, AWSRejectedError) as error:
+            problem = str(error)
         if fifo:
             raise UsageError(
                 f"{self.url} is a FIFO queue; name a standard queue (nothing was sent)"
@@ -270,3 +275,135 @@ def _entry(index: int, message: OutgoingMessage) -> dict[str, Any]:
     if message.group_id is not None:
         entry["MessageGroupId"] = message.group_id
     return entry
+
+
+@asynccontextmanager
+async def open_queues(
+    settings: Settings,
+    *,
+    calls: Counter[str] | None = None,
+    events: Counter[str] | None = None,
+    session: aioboto3.Session | None = None,
+) -> AsyncIterator[tuple[Queue, Queue]]:
+    """Open the queue of acceptances and the dead-letter queue.
+
+    Long polls and all other calls have separate connection pools.
+
+    Args:
+        settings: Settings with the URLs or names of the queues.
+        calls: Counter of calls by operation.
+        events: Counter of events, such as malformed messages.
+        session: Session of the SDK; by default a new one.
+
+    Yields:
+        The source queue and the dead-letter queue.
+
+    Raises:
+        AWSError: A queue does not exist, or its lookup failed.
+    """
+    async with open_finder(settings, calls=calls, events=events, session=session) as find:
+        yield await find(settings.queue), await find(settings.dead_letter_queue)
+
+
+@asynccontextmanager
+async def open_finder(
+    settings: Settings,
+    *,
+    calls: Counter[str] | None = None,
+    events: Counter[str] | None = None,
+    session: aioboto3.Session | None = None,
+) -> AsyncIterator[Callable[[str], Awaitable[Queue]]]:
+    """Open the clients of queues and yield a function that finds a queue by URL or by name.
+
+    Args:
+        settings: Settings with concurrency, deadlines, region and endpoint.
+        calls: Counter of calls by operation.
+        events: Counter of events, such as malformed messages.
+        session: Session of the SDK; by default a new one.
+
+    Raises:
+        AWSError: Credentials cannot be retrieved.
+    """
+    session = session or new_session()
+    timeout = settings.aws.call_timeout_seconds
+    polls = client_config(
+        pool=settings.poll_concurrency,
+        read_timeout_seconds=settings.wait_seconds + timeout,
+        attempts=SDK_POLL_ATTEMPTS,
+    )
+    others = client_config(
+        pool=4 * settings.settle_concurrency, read_timeout_seconds=timeout, attempts=SDK_ATTEMPTS
+    )
+    async with (
+        _open_with_caller(session, settings.aws, polls, ("ReceiveMessage",)) as (_, poll_caller),
+        _open_with_caller(session, settings.aws, others, _BATCHES) as (client, caller),
+    ):
+
+        async def find(name: str) -> Queue:
+            return Queue(
+                client,
+                await _url(client, name, timeout),
+                caller=caller,
+                poll_caller=poll_caller,
+                call_timeout_seconds=timeout,
+                calls=calls,
+                events=events,
+            )
+
+        yield find
+
+
+@asynccontextmanager
+async def _open_with_caller(
+    session: aioboto3.Session, aws: AWSSettings, config: Any, operations: Sequence[str]
+) -> AsyncIterator[tuple[SQSClient, Caller]]:
+    """Open a client and a caller of some operations that shares its connections."""
+    async with open_client(session, "SQS", aws, config) as client:
+        with translating("SQS"):
+            caller = await open_caller(client, operations, fast=aws.fast_calls)
+        yield client, caller
+
+
+async def _url(client: SQSClient, name: str, timeout_seconds: float) -> str:
+    if name.startswith(("http://", "https://")):
+        return name
+    try:
+        async with calling("GetQueueUrl", timeout_seconds):
+            response = await client.get_queue_url(QueueName=name)
+            return string_member(response, "QueueUrl")
+    except AWSNotFoundError:
+        raise AWSNotFoundError(
+            f"queue {name!r} does not exist: create it with `aup-worker init`, or set AUP_QUEUE "
+            "and AUP_DEAD_LETTER_QUEUE"
+        ) from None
+
+
+def source_probes(queue: MessageQueue) -> list[Probe]:
+    """Return probes that delete and change the visibility of a message that does not exist."""
+    epoch = datetime.fromtimestamp(0, tz=UTC)
+    missing = ReceivedMessage(_PROBE, _PROBE, "", sent_at=epoch, first_received_at=epoch)
+
+    async def delete() -> None:
+        _raise_first(await queue.delete([missing]))
+
+    async def change_visibility() -> None:
+        _raise_first(await queue.change_visibility([(missing, 0)]))
+
+    target = f"queue {queue_name(queue.url)}"
+    return [
+        Probe(Operation.DELETE, "sqs:DeleteMessage", target, delete),
+        Probe(Operation.VISIBILITY, "sqs:ChangeMessageVisibility", target, change_visibility),
+    ]
+
+
+def dead_letter_probes(queue: MessageQueue) -> list[Probe]:
+    """Return a probe that sends a batch without entries."""
+    target = f"queue {queue_name(queue.url)}"
+    return [Probe(Operation.DEAD_LETTER, "sqs:SendMessage", target, lambda: queue.send([]))]
+
+
+def _raise_first(results: Sequence[AWSError | None]) -> None:
+    for error in results:
+        # Rejected for its content, so the call is permitted.
+        if error is not None and not isinstance(error, AWSRejectedError | LeaseLostError):
+            raise error

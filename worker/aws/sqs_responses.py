@@ -1,22 +1,23 @@
-"""Strict readers of batch results and messages in SQS responses."""
+"""Strict readers of SQS responses: batch results, messages and the state of a queue."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from worker.aws.error_codes import error_of
-from worker.domain.message import ReceivedMessage
+from worker.domain.message import MESSAGE_MAX_BYTES, ReceivedMessage
 from worker.errors import AWSError, AWSUnavailableError
 
 # Exceptions raised by reading a malformed message.
 MALFORMED: Final = (AttributeError, LookupError, OSError, OverflowError, TypeError, ValueError)
 _REQUIRED: Final = ("MessageId", "ReceiptHandle", "Body")
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-SuccessCheck = Callable[[int, Mapping[str, Any]], bool]
 
 
 class _MalformedError(ValueError):
@@ -26,14 +27,13 @@ class _MalformedError(ValueError):
 
 
 def batch_results(
-    response: Mapping[str, Any], count: int, confirmed: SuccessCheck | None = None
+    response: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]
 ) -> list[AWSError | None]:
     """Return the results of a batch.
 
     Args:
         response: Response of SQS.
-        count: Number of entries; their ids are their indexes.
-        confirmed: Check of a success; by default every success counts.
+        entries: Entries of the request, with distinct ids.
 
     Returns:
         One result for each entry, in order: None for success, or an error. The result of an entry
@@ -42,27 +42,32 @@ def batch_results(
     Raises:
         ValueError: A list of the response is not an array.
     """
-    results: list[list[AWSError | None]] = [[] for _ in range(count)]
-    indexes = {str(index): index for index in range(count)}
-    for success in _known_entries(response, "Successful", indexes):
-        index = indexes[success["Id"]]
-        error = None
-        if confirmed is not None and not confirmed(index, success):
-            error = AWSUnavailableError("SQS confirmed a different body")
-        results[index].append(error)
-    for failure in _known_entries(response, "Failed", indexes):
-        results[indexes[failure["Id"]]].append(_failure(failure))
-    return [each[0] if len(each) == 1 else _unknown(each) for each in results]
+    requested = {entry["Id"]: entry for entry in entries}
+    results: dict[str, list[AWSError | None]] = {entry_id: [] for entry_id in requested}
+    for success in _known_entries(response, "Successful", results):
+        entry_id = success["Id"]
+        results[entry_id].append(_mismatch(requested[entry_id], success))
+    for failure in _known_entries(response, "Failed", results):
+        results[failure["Id"]].append(_failure(failure))
+    return [each[0] if len(each) == 1 else _unknown(each) for each in results.values()]
 
 
 def _known_entries(
-    response: Mapping[str, Any], name: str, indexes: Mapping[str, int]
+    response: Mapping[str, Any], name: str, ids: Container[str]
 ) -> Iterator[Mapping[str, Any]]:
     """Yield the entries of a list whose id is that of a request entry; ignore all others."""
     for entry in list_member(response, name):
         entry_id = entry.get("Id") if isinstance(entry, dict) else None
-        if isinstance(entry_id, str) and entry_id in indexes:
+        if isinstance(entry_id, str) and entry_id in ids:
             yield entry
+
+
+def _mismatch(entry: Mapping[str, Any], success: Mapping[str, Any]) -> AWSError | None:
+    """Return an error if a message was sent and its success does not confirm its body."""
+    body, md5 = entry.get("MessageBody"), success.get("MD5OfMessageBody")
+    if body is None or (success.get("MessageId") and md5 == body_md5(body)):
+        return None
+    return AWSUnavailableError("SQS confirmed a different body")
 
 
 def _failure(failure: Mapping[str, Any]) -> AWSError:
@@ -107,10 +112,8 @@ def read_message(message: Mapping[str, Any], date: str) -> ReceivedMessage:
         first_received_at=_timestamp(system.get("ApproximateFirstReceiveTimestamp", "0")),
         receive_count=max(1, int(system.get("ApproximateReceiveCount", "1"))),
         attributes=attributes,
-        trace_header=string_member(system, "AWSTraceHeader")
-        if "AWSTraceHeader" in system
-        else None,
-        group_id=string_member(system, "MessageGroupId") if "MessageGroupId" in system else None,
+        trace_header=_optional_string(system, "AWSTraceHeader"),
+        group_id=_optional_string(system, "MessageGroupId"),
         date=date,
     )
 
@@ -164,7 +167,93 @@ def string_member(structure: Mapping[str, Any], name: str) -> str:
     return value
 
 
+def _optional_string(structure: Mapping[str, Any], name: str) -> str | None:
+    return string_member(structure, name) if name in structure else None
+
+
 def body_md5(body: str) -> str:
     """Return the MD5 of a body in hexadecimal digits, as SQS returns it."""
     # SQS uses MD5 as a checksum; security does not depend on it.
     return hashlib.md5(body.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """State of a queue as SQS reports it; counts are approximate.
+
+    Attributes:
+        max_receive_count: From the redrive policy; None without one.
+        redrives_to: ARN of the dead-letter queue in the redrive policy; None without one.
+        visibility_timeout_seconds: Default for receives that specify none.
+        encryption: KMS key, or `SSE-SQS`; empty if not encrypted, None if not reported.
+        policy: Access policy; None without one.
+        redrive_allow: Redrive allow policy; None without one.
+        message_max_bytes: MaximumMessageSize: limit of a message's body and attributes together.
+    """
+
+    url: str
+    arn: str
+    visible: int
+    in_flight: int
+    delayed: int
+    retention_seconds: int
+    fifo: bool
+    max_receive_count: int | None
+    redrives_to: str | None
+    visibility_timeout_seconds: int = 30
+    encryption: str | None = None
+    policy: Mapping[str, Any] | None = None
+    redrive_allow: Mapping[str, Any] | None = None
+    message_max_bytes: int = MESSAGE_MAX_BYTES
+
+    @property
+    def depth(self) -> int:
+        """Number of messages in the queue: visible, in flight and delayed."""
+        return self.visible + self.in_flight + self.delayed
+
+
+def read_queue_state(url: str, attributes: Mapping[Any, str]) -> QueueState:
+    """Return the state of a queue from its attributes.
+
+    Args:
+        url: URL of the queue.
+        attributes: Attributes by name, from GetQueueAttributes.
+
+    Raises:
+        ValueError: A number or the redrive policy is malformed.
+    """
+    redrive = json.loads(attributes.get("RedrivePolicy") or "{}")
+    return QueueState(
+        url=url,
+        arn=attributes.get("QueueArn", ""),
+        visible=int(attributes.get("ApproximateNumberOfMessages", 0)),
+        in_flight=int(attributes.get("ApproximateNumberOfMessagesNotVisible", 0)),
+        delayed=int(attributes.get("ApproximateNumberOfMessagesDelayed", 0)),
+        retention_seconds=int(attributes.get("MessageRetentionPeriod", 345_600)),
+        fifo=attributes.get("FifoQueue") == "true" or url.endswith(".fifo"),
+        max_receive_count=int(redrive["maxReceiveCount"]) if redrive else None,
+        redrives_to=redrive.get("deadLetterTargetArn"),
+        visibility_timeout_seconds=int(attributes.get("VisibilityTimeout", 30)),
+        encryption=_encryption(attributes),
+        policy=_document(attributes.get("Policy")),
+        redrive_allow=_document(attributes.get("RedriveAllowPolicy")),
+        message_max_bytes=min(
+            int(attributes.get("MaximumMessageSize", MESSAGE_MAX_BYTES)), MESSAGE_MAX_BYTES
+        ),
+    )
+
+
+def _document(text: str | None) -> Mapping[str, Any] | None:
+    # A malformed policy must not prevent the start.
+    try:
+        document = json.loads(text or "null")
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _encryption(attributes: Mapping[Any, str]) -> str | None:
+    if attributes.get("KmsMasterKeyId"):
+        return attributes["KmsMasterKeyId"]
+    managed = attributes.get("SqsManagedSseEnabled")
+    return None if managed is None else "SSE-SQS" if managed == "true" else ""

@@ -39,7 +39,7 @@ def doctor(
 
     Example: aup-worker doctor --unit aup-worker.service
     """
-    groups = run_async(run_checks(load(), unit=unit))
+    groups = run_async(run_checks(load(), unit))
     counts = Counter(each.status for results in groups.values() for each in results)
     if as_json:
         screen.print_json(_document(groups, counts))

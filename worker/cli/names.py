@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 
-from worker.domain.policy import PolicyId, Version
+from worker.domain.identifiers import PolicyId, Version
 from worker.errors import UsageError
 from worker.runtime.validation import describe
 

@@ -18,8 +18,7 @@ from typing import IO, Annotated
 
 import typer
 
-from worker.aws.queue_lookup import open_queues
-from worker.aws.sqs import Queue
+from worker.aws.sqs import Queue, open_queues
 from worker.cli import screen
 from worker.cli.options import AsJSON, Rate
 from worker.cli.running import run_async

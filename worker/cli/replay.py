@@ -17,8 +17,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import Progress
 
-from worker.aws.queue_lookup import open_queues
-from worker.aws.sqs import Queue
+from worker.aws.sqs import Queue, open_queues
 from worker.cli import screen
 from worker.cli.dead_letters.dry_run import DryRunReport, show_report
 from worker.cli.dead_letters.scanning import note_missing, note_unseen

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from worker.aws.cloudwatch import CloudWatch
-from worker.aws.queue_lookup import open_queues
+from worker.aws.sqs import open_queues
 from worker.cli import screen
 from worker.cli.live import draw, line, repeat, watch
 from worker.cli.running import run_async

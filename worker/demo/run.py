@@ -11,8 +11,7 @@ from typing import Any, Final, Protocol
 
 from worker.aws.client import new_session
 from worker.aws.provision import provision
-from worker.aws.queue_lookup import open_queues
-from worker.aws.sqs import Queue
+from worker.aws.sqs import Queue, open_queues
 from worker.demo.embedded_aws import SETTINGS, embedded_aws, only_settings
 from worker.demo.messages import (
     POLICY,

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from worker.domain.policy import IDENTIFIER_PATTERN, PolicyId, Version, check_identifier
+from worker.domain.identifiers import EventId, PolicyId, UserId, Version
 
 # A DynamoDB item is limited to 400 KB; the named fields need less than 20 KB.
 EXTRA_MAX_BYTES: Final = 350_000
@@ -73,18 +73,6 @@ def _check_time(text: str) -> str:
     return text
 
 
-UserId = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=256),
-    AfterValidator(check_identifier),
-    IDENTIFIER_PATTERN,
-]
-EventId = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=128),
-    AfterValidator(check_identifier),
-    IDENTIFIER_PATTERN,
-]
 Time = Annotated[
     str,
     # RFC 3339 does not limit the fraction, but a record has limited space.
@@ -103,35 +91,29 @@ class Acceptance(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow", title="Acceptance")
 
-    event_id: Annotated[EventId, Field(description="Unique id of the acceptance.")]
-    user_id: Annotated[UserId, Field(description="User who accepted.")]
-    policy_id: Annotated[PolicyId, Field(description="Policy id.")]
-    version: Annotated[Version, Field(description="Policy version.")]
-    accepted_at: Annotated[
-        Time, Field(description="Time of the acceptance, RFC 3339 with an offset.")
-    ]
-    content_sha256: Annotated[
-        SHA256 | None, Field(description="SHA-256 of the text shown to the user, in hexadecimal.")
-    ] = None
-    locale: Annotated[
-        str | None, Field(max_length=64, description="Language of the text shown to the user.")
-    ] = None
-    method: Annotated[
-        str | None, Field(max_length=64, description="Method of acceptance, such as clickwrap.")
-    ] = None
-    channel: Annotated[
-        str | None, Field(max_length=64, description="Channel, such as web or ios.")
-    ] = None
-    ip: Annotated[str | None, Field(max_length=64, description="IP address of the user.")] = None
-    user_agent: Annotated[
-        str | None, Field(max_length=1024, description="User agent of the user's client.")
-    ] = None
-    session_id: Annotated[
-        str | None, Field(max_length=256, description="Session id of the user.")
-    ] = None
-    on_behalf_of: Annotated[
-        str | None, Field(max_length=256, description="Party on whose behalf the user accepts.")
-    ] = None
+    event_id: EventId = Field(description="Unique id of the acceptance.")
+    user_id: UserId = Field(description="User who accepted.")
+    policy_id: PolicyId = Field(description="Policy id.")
+    version: Version = Field(description="Policy version.")
+    accepted_at: Time = Field(description="Time of the acceptance, RFC 3339 with an offset.")
+    content_sha256: SHA256 | None = Field(
+        None, description="SHA-256 of the text shown to the user, in hexadecimal."
+    )
+    locale: str | None = Field(
+        None, max_length=64, description="Language of the text shown to the user."
+    )
+    method: str | None = Field(
+        None, max_length=64, description="Method of acceptance, such as clickwrap."
+    )
+    channel: str | None = Field(None, max_length=64, description="Channel, such as web or ios.")
+    ip: str | None = Field(None, max_length=64, description="IP address of the user.")
+    user_agent: str | None = Field(
+        None, max_length=1024, description="User agent of the user's client."
+    )
+    session_id: str | None = Field(None, max_length=256, description="Session id of the user.")
+    on_behalf_of: str | None = Field(
+        None, max_length=256, description="Party on whose behalf the user accepts."
+    )
 
     @model_validator(mode="after")
     def _check_extra(self) -> Self:
@@ -151,7 +133,7 @@ class Acceptance(BaseModel):
 
     @property
     def extra(self) -> str:
-        """The unknown fields as one JSON object; empty if there are none.
+        """The unknown fields as one JSON object; empty without unknown fields.
 
         It is text, because DynamoDB limits numbers and nesting more than JSON does.
         """

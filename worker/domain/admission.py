@@ -49,7 +49,7 @@ def refusal(acceptance: Acceptance, policy: Policy | None) -> Outcome | None:
 
     Args:
         acceptance: The decoded message.
-        policy: The published version that it names; None if there is none.
+        policy: The version that it names; None if it is not published.
     """
     if policy is None:
         return Outcome.dead_lettered(

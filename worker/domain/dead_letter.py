@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -26,9 +26,9 @@ _SHORT_DETAIL_CHARACTERS: Final = 60
 _EDITS_MAX: Final = 10
 _CHANGED_MAX: Final = 20
 _NAME_MAX_CHARACTERS: Final = 100
-# Exceptions from attributes that another program wrote.
-_INVALID_CONTENT: Final = (
-    ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError
+# Exceptions from an attribute that is absent or that another program wrote.
+_NOT_READABLE: Final = (
+    KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError
 )  # fmt: skip
 
 
@@ -155,11 +155,8 @@ def _with_info(plain: OutgoingMessage, info: Mapping[str, Any]) -> OutgoingMessa
 
 def read(message: ReceivedMessage | OutgoingMessage) -> DeadLetterInfo | None:
     """Return the content of the dead-letter attribute; None without one, as after SQS redrives."""
-    value = message.attributes.get(ATTRIBUTE, {}).get("StringValue")
-    if value is None:
-        return None
     try:
-        content = json.loads(value)
+        content = json.loads(message.attributes[ATTRIBUTE]["StringValue"])
         return DeadLetterInfo(
             reason=str(content["reason"]),
             detail=str(content.get("detail", "")),
@@ -171,7 +168,7 @@ def read(message: ReceivedMessage | OutgoingMessage) -> DeadLetterInfo | None:
                 name: _unpacked(each) for name, each in content.get("attributes", {}).items()
             },
         )
-    except _INVALID_CONTENT:
+    except _NOT_READABLE:
         return None
 
 
@@ -193,11 +190,8 @@ def replays(message: ReceivedMessage | OutgoingMessage) -> Replays:
 
 
 def _replays(plain: OutgoingMessage) -> Replays:
-    value = plain.attributes.get(REPLAYS_ATTRIBUTE, {}).get("StringValue")
-    if value is None:
-        return Replays()
     try:
-        content = json.loads(value)
+        content = json.loads(plain.attributes[REPLAYS_ATTRIBUTE]["StringValue"])
         return Replays(
             count=max(0, int(content["count"])),
             at=str(content.get("at", "")),
@@ -206,7 +200,7 @@ def _replays(plain: OutgoingMessage) -> Replays:
                 for each in content.get("edits", [])
             ),
         )
-    except _INVALID_CONTENT:
+    except _NOT_READABLE:
         return Replays()
 
 
@@ -249,11 +243,9 @@ def _bounded(edit: Edit) -> Edit:
 
 
 def _with_replays(plain: OutgoingMessage, history: Replays) -> OutgoingMessage:
-    content: dict[str, Any] = {"count": history.count, "at": history.at}
-    if history.edits:
-        content["edits"] = [
-            {"at": each.at, "by": each.by, "changed": list(each.changed)} for each in history.edits
-        ]
+    content = asdict(history)
+    if not history.edits:
+        del content["edits"]
     return replace(plain, attributes={**plain.attributes, REPLAYS_ATTRIBUTE: _string(content)})
 
 

@@ -79,7 +79,7 @@ def _parse(text: str | bytes, path: str = "") -> Any:
             raw.decode()
     except UnicodeError as error:
         problem = f"{prefix}not UTF-8 at character {getattr(error, 'start', 0)}"
-        raise RefusedError(Reason.MALFORMED, _with_hint(problem, raw)) from None
+        raise RefusedError(Reason.MALFORMED, _with_hint(problem, hints.of_text(raw))) from None
     # A fast upper bound of the number of values; each has at least one byte.
     if len(raw) > _VALUES_MAX and sum(map(raw.count, (b",", b"]", b"}"))) > _VALUES_MAX:
         raise RefusedError(Reason.INVALID, f"{prefix}more than {_VALUES_MAX} values")
@@ -89,22 +89,20 @@ def _parse(text: str | bytes, path: str = "") -> Any:
         raise RefusedError(Reason.MALFORMED, f"{path}.{error}" if path else f"{error}") from None
     except ValueError as error:
         problem = f"{prefix}not JSON: {error}"
-        raise RefusedError(Reason.MALFORMED, _with_hint(problem, raw)) from None
+        raise RefusedError(Reason.MALFORMED, _with_hint(problem, hints.of_text(raw))) from None
 
 
-def _with_hint(problem: str, raw: bytes) -> str:
-    hint = hints.of_text(raw)
+def _with_hint(problem: str, hint: str) -> str:
     return f"{problem} ({hint})" if hint else problem
 
 
 def _unwrap(data: Any, path: str, depth: int = 0) -> tuple[Mapping[str, Any], str]:
     if not isinstance(data, dict):
-        hint = hints.of_value(data)
         # A valid envelope with other content is not a malformed message.
         reason = Reason.INVALID if depth else Reason.MALFORMED
         prefix = f"{path.rstrip('.')}: " if path else ""
         problem = f"{prefix}expected a JSON object, got {_kind(data)}"
-        raise RefusedError(reason, f"{problem} ({hint})" if hint else problem)
+        raise RefusedError(reason, _with_hint(problem, hints.of_value(data)))
     if "event_id" in data or depth == _ENVELOPES_MAX:
         return data, path
     if "specversion" in data:

@@ -35,6 +35,7 @@ import hmac
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -96,8 +97,8 @@ def build_item(
         salt = entropy[begin : begin + _SALT_BYTES]
         item[f"{name}_salt"] = salt
         item[f"{name}_commitment"] = _commitment(name, stated[name], salt)
-    if reductions:
-        item |= {f"{name}_reduced": kept for name, kept in reductions.items()}
+    for reduced, kind in reductions.items():
+        item[f"{reduced}_reduced"] = kind
     item["record_sha256"] = record_sha256(item)
     return item
 
@@ -177,22 +178,18 @@ def same_content(
         acceptance: Acceptance, reduced by the settings.
         reductions: Kind of reduction by field name.
     """
-    ignored = {
-        *erased(item),
-        *reductions,
-        *(name for name in ERASABLE if f"{name}_reduced" in item),
-    }
-    recorded = {
-        name: value for name, value in item.items() if name in _STATED and name not in ignored
-    }
-    stated = {name: value for name, value in acceptance.stated().items() if name not in ignored}
-    return _ordered(recorded) == _ordered(stated)
+    reduced = [name for name in ERASABLE if f"{name}_reduced" in item]
+    ignored = {*erased(item), *reductions, *reduced}
+    compared = _STATED - ignored
+    return _content(item, compared) == _content(acceptance.stated(), compared)
 
 
-def _ordered(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Sort the unknown fields, because producers may send them in any order."""
-    try:
-        extra = json.dumps(json.loads(fields["extra"]), sort_keys=True)
-    except (KeyError, TypeError, ValueError, RecursionError):
-        return dict(fields)  # absent, or written by another program
-    return {**fields, "extra": extra}
+def _content(fields: Mapping[str, Any], compared: frozenset[str]) -> dict[str, Any]:
+    """Return the fields to compare; unknown fields are sorted, as producers send them in any order.
+
+    `extra` may be absent, or written by another program.
+    """
+    content = {name: value for name, value in fields.items() if name in compared}
+    with suppress(KeyError, TypeError, ValueError, RecursionError):
+        content["extra"] = json.dumps(json.loads(content["extra"]), sort_keys=True)
+    return content

@@ -3,40 +3,36 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from typing import Final
 
 from worker.domain.acceptance import Acceptance
+from worker.domain.evidence import NO_REDUCTIONS
 from worker.settings import AWSSettings
 
 _IPV4_PREFIX_BITS: Final = 24
 _IPV6_PREFIX_BITS: Final = 48
-TRUNCATED: Final = "truncated"
-OMITTED: Final = "omitted"
-
-# Kind of reduction by field name.
-Reductions = dict[str, str]
 
 
-def reduces(aws_settings: AWSSettings) -> bool:
-    """Return whether the settings reduce any field."""
-    return aws_settings.ip != "full" or aws_settings.user_agent != "full"
-
-
-def reduce(acceptance: Acceptance, aws_settings: AWSSettings) -> tuple[Acceptance, Reductions]:
+def reduce(
+    acceptance: Acceptance, aws_settings: AWSSettings
+) -> tuple[Acceptance, Mapping[str, str]]:
     """Reduce the personal data of an acceptance.
 
     Returns:
         The reduced acceptance, and the kind of reduction by field name.
     """
+    if aws_settings.ip == aws_settings.user_agent == "full":
+        return acceptance, NO_REDUCTIONS
     changes: dict[str, str | None] = {}
-    reductions: Reductions = {}
     if acceptance.ip is not None and aws_settings.ip != "full":
-        changes["ip"] = network(acceptance.ip) if aws_settings.ip == TRUNCATED else None
-        reductions["ip"] = OMITTED if changes["ip"] is None else TRUNCATED
+        changes["ip"] = network(acceptance.ip) if aws_settings.ip == "truncated" else None
     if acceptance.user_agent is not None and aws_settings.user_agent != "full":
         changes["user_agent"] = None
-        reductions["user_agent"] = OMITTED
-    return (acceptance.model_copy(update=changes) if changes else acceptance), reductions
+    reductions = {
+        name: "omitted" if kept is None else "truncated" for name, kept in changes.items()
+    }
+    return acceptance.model_copy(update=changes), reductions
 
 
 def network(text: str) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from worker.observability.tracing import OpenTelemetry
 
 _log: Final = structlog.get_logger()
-_WITHOUT_TRACES: Final = "continuing without traces"
 
 # Optional modules are imported only if they are used: the service starts faster without them.
 # ruff: noqa: PLC0415
@@ -44,23 +43,17 @@ async def background_tasks(status: ServiceStatus) -> AsyncIterator[None]:
 
             await stack.enter_async_context(serving(status, exposition(status)))
         await _identify_task(status)
-        await stack.enter_async_context(_running(_notifications(status)))
-        await stack.enter_async_context(_running(_protection(status)))
-        yield
-
-
-@asynccontextmanager
-async def _running(coroutine: Coroutine[Any, Any, None] | None) -> AsyncIterator[None]:
-    """Run a coroutine as a task until the block ends."""
-    if coroutine is None:
-        yield
-        return
-    task = asyncio.create_task(_log_failure(coroutine))
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        tasks = [
+            asyncio.create_task(_log_failure(each))
+            for each in (_notifications(status), _protection(status))
+            if each is not None
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _log_failure(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -71,12 +64,12 @@ async def _log_failure(coroutine: Coroutine[Any, Any, None]) -> None:
 
 
 def _notifications(status: ServiceStatus) -> Coroutine[Any, Any, None] | None:
-    if not os.environ.get("NOTIFY_SOCKET"):
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
         return None
-    from worker.observability.systemd import Systemd
+    from worker.observability.systemd import Systemd, watchdog_seconds
 
-    systemd = Systemd.from_environment(status)
-    return None if systemd is None else systemd.run()
+    return Systemd(address, status, watchdog_seconds(os.environ)).run()
 
 
 def _protection(status: ServiceStatus) -> Coroutine[Any, Any, None] | None:
@@ -112,23 +105,32 @@ async def traced(report: Callable[[str], None]) -> AsyncIterator[OpenTelemetry |
     """
     async with AsyncExitStack() as stack:
         tracing = None
-        if _is_configured(os.environ):
-            try:
-                exporting = _exporter(os.environ)
-                tracing = await stack.enter_async_context(exporting(report))
-            except ValueError as error:
-                report(f"{error}; {_WITHOUT_TRACES}")
+        try:
+            if _is_configured():
+                tracing = await stack.enter_async_context(_exporting(report))
+        except ValueError as error:
+            report(f"{error}; continuing without traces")
         yield tracing
 
 
-def _exporter(
-    environment: Mapping[str, str],
-) -> Callable[[Callable[[str], None]], AbstractAsyncContextManager[OpenTelemetry]]:
-    exporter = environment.get("OTEL_TRACES_EXPORTER", "").strip().lower()
+def _is_configured() -> bool:
+    """Return whether traces are configured; the default exporter alone does not enable them.
+
+    Source: OpenTelemetry specification, "Environment Variable Specification".
+    """
+    if _variable("OTEL_SDK_DISABLED") == "true":
+        return False
+    exporter = _variable("OTEL_TRACES_EXPORTER")
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    return exporter != "none" if exporter else any(map(os.environ.get, endpoints))
+
+
+def _exporting(report: Callable[[str], None]) -> AbstractAsyncContextManager[OpenTelemetry]:
+    exporter = _variable("OTEL_TRACES_EXPORTER")
     if exporter not in {"", "otlp"}:
         raise ValueError(f"OTEL_TRACES_EXPORTER={exporter}: must be otlp or none")
     for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
-        protocol = environment.get(name, "").strip().lower()
+        protocol = _variable(name)
         if protocol not in {"", "http/protobuf"}:
             raise ValueError(f"{name}={protocol}: must be http/protobuf")
         if protocol:
@@ -137,19 +139,11 @@ def _exporter(
         from worker.observability.trace_export import exporting
     except ImportError:
         raise ValueError("OpenTelemetry is not installed: pip install 'aup-worker[otel]'") from None
-    return exporting
+    return exporting(report)
 
 
-def _is_configured(environment: Mapping[str, str]) -> bool:
-    """Return whether traces are configured; the default exporter alone does not enable them.
-
-    Source: OpenTelemetry specification, "Environment Variable Specification".
-    """
-    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return False
-    exporter = environment.get("OTEL_TRACES_EXPORTER", "").strip().lower()
-    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    return exporter != "none" if exporter else any(map(environment.get, endpoints))
+def _variable(name: str) -> str:
+    return os.environ.get(name, "").strip().lower()
 
 
 def embedded_metrics(status: ServiceStatus) -> EMF | None:

@@ -6,17 +6,17 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, Final
 
-import aiohttp
 import structlog
 
 from worker.observability.service_status import ServiceStatus
+from worker.runtime.http import get_json, request
 from worker.runtime.redaction import digest, error_text
 
 _log: Final = structlog.get_logger()
 _IDENTITY_SECONDS: Final = 1.0
-_RESPONSE_MAX_BYTES: Final = 1_048_576
 _CALL_SECONDS: Final = 5.0
 _CHECK_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 30.0
@@ -43,20 +43,10 @@ async def identity(metadata_uri: str) -> dict[str, str]:
         Fields for every log line; empty if the agent does not respond within a second.
     """
     try:
-        async with (
-            asyncio.timeout(_IDENTITY_SECONDS),
-            aiohttp.ClientSession() as session,
-            session.get(f"{metadata_uri}/task") as response,
-        ):
-            response.raise_for_status()
-            metadata = json.loads(await response.content.read(_RESPONSE_MAX_BYTES))
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        metadata = await get_json(f"{metadata_uri}/task", _IDENTITY_SECONDS)
+    except (ConnectionError, ValueError) as error:
         _log.warning("ECS task metadata not available", error=error_text(error))
         return {}
-    return _fields(metadata)
-
-
-def _fields(metadata: Any) -> dict[str, str]:
     if not isinstance(metadata, dict):
         return {}
     fields = {
@@ -96,13 +86,11 @@ class ScaleInProtection:
 
     async def run(self) -> None:
         """Request and release protection until cancelled; after that it expires."""
-        timeout = aiohttp.ClientTimeout(total=_CALL_SECONDS)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
-            while not self._status.stopping.is_set():
-                wanted = self.wanted()
-                if wanted is not None:
-                    self.apply(wanted=wanted, failure=await self._put(session, protect=wanted))
-                await asyncio.sleep(_CHECK_SECONDS)
+        while not self._status.stopping.is_set():
+            wanted = self.wanted()
+            if wanted is not None:
+                self.apply(wanted=wanted, failure=await self._put(protect=wanted))
+            await asyncio.sleep(_CHECK_SECONDS)
 
     def wanted(self) -> bool | None:
         """Return True to request protection now, False to release it, None to do neither."""
@@ -127,20 +115,20 @@ class ScaleInProtection:
             self._failed = True
             _log.warning("scale-in protection not changed", wanted=wanted, error=failure)
 
-    async def _put(self, session: aiohttp.ClientSession, *, protect: bool) -> str | None:
+    async def _put(self, *, protect: bool) -> str | None:
         state: dict[str, Any] = {"ProtectionEnabled": protect}
         if protect:
             state["ExpiresInMinutes"] = self._minutes
         try:
-            async with session.put(self._url, json=state) as response:
-                body = json.loads(await response.content.read(_RESPONSE_MAX_BYTES))
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            status, content = await request("PUT", self._url, _CALL_SECONDS, content=state)
+            body = json.loads(content)
+        except (ConnectionError, ValueError) as error:
             return error_text(error)
         # Some failures have status 200.
         failure = isinstance(body, dict) and (body.get("error") or body.get("failure"))
         if failure:
             return _reason(failure)
-        return None if response.ok else f"HTTP {response.status}"
+        return None if status == HTTPStatus.OK else f"HTTP {status}"
 
 
 def _reason(failure: Any) -> str:

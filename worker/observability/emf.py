@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from copy import deepcopy
 from typing import Any, Final, TextIO
 
 import structlog
@@ -21,25 +21,6 @@ from worker.pipeline.metrics import Metrics
 from worker.runtime.streams import LineWriter
 
 _log: Final = structlog.get_logger()
-
-# Names and units of the metrics: CloudWatch API reference, MetricDatum.
-_UNITS: Final = {
-    "Received": "Count",
-    "Recorded": "Count",
-    "Duplicates": "Count",
-    "DeadLettered": "Count",
-    "Returned": "Count",
-    "AWSCalls": "Count",
-    "Held": "Count",
-    "SlotsFree": "Count",
-    "WriteConcurrency": "Count",
-    "Ready": "None",
-    "BooksBalanced": "None",
-    "EventLoopLag": "Seconds",
-    "ReceivedRate": "Count/Second",
-    "SettlingP50": "Milliseconds",
-    "SettlingP99": "Milliseconds",
-}
 
 
 class EMF:
@@ -61,7 +42,7 @@ class EMF:
         self._lines = LineWriter(stream or sys.stdout)
         self._now = now
         self._written_at = now()
-        self._written = _Counters(Metrics())
+        self._written = Metrics()
         self._failed = False
 
     def write(self, event: str) -> None:
@@ -83,64 +64,52 @@ class EMF:
 
     def document(self, event: str) -> dict[str, Any]:
         """Return a document with the counts since the last one."""
-        now, current = self._now(), _Counters(self._status.metrics)
+        now, current = self._now(), deepcopy(self._status.metrics)
         values = self._values(current, max(now - self._written_at, 1e-3))
         before, self._written, self._written_at = self._written, current, now
+        counted = {
+            "dead_by_reason": current.accounting.dead_by_reason - before.accounting.dead_by_reason,
+            "calls": current.calls - before.calls,
+            "events": current.events - before.events,
+        }
         directive = {
             "Namespace": self._status.settings.emf_namespace,
             "Dimensions": [["queue"]],
-            "Metrics": [{"Name": name, "Unit": _UNITS[name]} for name in values],
+            "Metrics": [{"Name": name, "Unit": unit} for name, (_, unit) in values.items()],
         }
         return {
             "_aws": {"Timestamp": int(now * 1000), "CloudWatchMetrics": [directive]},
             "event": event,
             "queue": self._status.queue_name,
-            **values,
+            **{name: value for name, (value, _) in values.items()},
             "not_ready": self._status.why_not_ready(),
-            "dead_by_reason": _sorted(current.dead_by_reason - before.dead_by_reason),
-            "calls": _sorted(current.calls - before.calls),
-            "events": _sorted(current.events - before.events),
+            **{name: dict(sorted(counts.items())) for name, counts in counted.items()},
             **self._status.identity,
         }
 
-    def _values(self, current: _Counters, seconds: float) -> dict[str, float]:
+    def _values(self, current: Metrics, seconds: float) -> dict[str, tuple[float, str]]:
+        """Return values and units, by name; units as in CloudWatch's API reference, MetricDatum."""
         status, before = self._status, self._written
         settling = current.settling.since(before.settling)
-        kinds = {kind: current.kinds[kind] - before.kinds[kind] for kind in OutcomeKind}
-        received = current.received - before.received
-        values: dict[str, float] = {
-            "Received": received,
-            "Recorded": kinds[OutcomeKind.RECORDED],
-            "Duplicates": kinds[OutcomeKind.DUPLICATE],
-            "DeadLettered": kinds[OutcomeKind.DEAD_LETTERED],
-            "Returned": kinds[OutcomeKind.RETURNED],
-            "AWSCalls": (current.calls - before.calls).total(),
-            "Held": status.metrics.accounting.held,
-            "SlotsFree": status.slots.free,
-            "WriteConcurrency": status.write_concurrency,
-            "Ready": int(not status.why_not_ready()),
-            "BooksBalanced": int(status.metrics.accounting.is_balanced),
-            "EventLoopLag": round(status.loop_lag_seconds, 3),
-            "ReceivedRate": round(received / seconds, 3),
+        kinds = current.accounting.by_kind - before.accounting.by_kind
+        received = current.accounting.received - before.accounting.received
+        values: dict[str, tuple[float, str]] = {
+            "Received": (received, "Count"),
+            "Recorded": (kinds[OutcomeKind.RECORDED], "Count"),
+            "Duplicates": (kinds[OutcomeKind.DUPLICATE], "Count"),
+            "DeadLettered": (kinds[OutcomeKind.DEAD_LETTERED], "Count"),
+            "Returned": (kinds[OutcomeKind.RETURNED], "Count"),
+            "AWSCalls": ((current.calls - before.calls).total(), "Count"),
+            "Held": (current.accounting.held, "Count"),
+            "SlotsFree": (status.slots.free, "Count"),
+            "WriteConcurrency": (status.write_concurrency(), "Count"),
+            "Ready": (int(not status.why_not_ready()), "None"),
+            "BooksBalanced": (int(current.accounting.is_balanced), "None"),
+            "EventLoopLag": (round(status.loop_lag_seconds, 3), "Seconds"),
+            "ReceivedRate": (round(received / seconds, 3), "Count/Second"),
         }
         # Without messages there are no durations.
         if len(settling):
-            values["SettlingP50"] = round(1000 * settling.quantile(0.5), 3)
-            values["SettlingP99"] = round(1000 * settling.quantile(0.99), 3)
+            values["SettlingP50"] = round(1000 * settling.quantile(0.5), 3), "Milliseconds"
+            values["SettlingP99"] = round(1000 * settling.quantile(0.99), 3), "Milliseconds"
         return values
-
-
-class _Counters:
-    """Copy of all counters at one moment."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self.received = metrics.accounting.received
-        self.kinds = Counter(metrics.accounting.by_kind)
-        self.dead_by_reason = Counter(metrics.accounting.dead_by_reason)
-        self.calls = Counter(metrics.calls)
-        self.events = Counter(metrics.events)
-        self.settling = metrics.settling.copy()
-
-
-def _sorted(counts: Mapping[str, int]) -> dict[str, int]:
-    return dict(sorted(counts.items()))

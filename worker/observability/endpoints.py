@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any, Final
 
 from aiohttp import web
 
 from worker.errors import SettingsError
 from worker.observability.service_status import ServiceStatus
+from worker.runtime.http import reason_of
 
 # Prometheus documentation, "Exposition formats": the text format.
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -37,48 +37,61 @@ async def serving(status: ServiceStatus, exposition: Callable[[], bytes]) -> Asy
     Raises:
         SettingsError: the server cannot listen on host and port.
     """
-    host, port = status.settings.health_host, status.settings.health_port
-    app = web.Application()
+    runner = web.AppRunner(
+        _application(status, exposition), access_log=None, shutdown_timeout=_CLOSE_SECONDS
+    )
+    await runner.setup()
+    try:
+        host, port = status.settings.health_host, status.settings.health_port
+        try:
+            listener = await asyncio.get_running_loop().create_server(_bounded(runner), host, port)
+        except OSError as error:
+            found = f"cannot listen on {host}:{port} ({reason_of(error)})"
+            raise SettingsError([f"AUP_HEALTH_PORT={port}: {found}; {_REMEDY}"]) from None
+        with closing(listener):
+            yield
+    finally:
+        await runner.cleanup()
 
+
+def _application(status: ServiceStatus, exposition: Callable[[], bytes]) -> web.Application:
     async def live(_: web.Request) -> web.Response:
-        return _report(*_liveness(status))
+        accounting, age = status.metrics.accounting, status.poll_age_seconds
+        return _report(
+            "live",
+            status.why_not_live(),
+            last_poll_seconds_ago=None if age is None else round(age, 3),
+            event_loop_lag_seconds=round(status.loop_lag_seconds, 3),
+            slots_filled=status.slots.filled,
+            held=accounting.held,
+            books_balanced=accounting.is_balanced,
+        )
 
     async def ready(_: web.Request) -> web.Response:
-        return _report("ready", status.why_not_ready(), {})
+        return _report("ready", status.why_not_ready())
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=exposition(), headers={"Content-Type": _METRICS_TYPE})
 
-    for path, handler in (("/livez", live), ("/readyz", ready), ("/metrics", metrics)):
-        app.router.add_get(path, handler)
-    runner = web.AppRunner(
-        app, access_log=None, handle_signals=False, shutdown_timeout=_CLOSE_SECONDS
+    app = web.Application()
+    app.add_routes(
+        [web.get("/livez", live), web.get("/readyz", ready), web.get("/metrics", metrics)]
     )
     app.on_response_prepare.append(_close_afterwards)
-    await runner.setup()
-    assert runner.server is not None  # noqa: S101 - created by setup()
-    listener: asyncio.Server | None = None
-    try:
-        try:
-            listener = await asyncio.get_running_loop().create_server(
-                _bounded(runner.server), host, port
-            )
-        except OSError as error:
-            # Event loops format the address into the text in different ways.
-            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-            raise SettingsError(
-                [f"AUP_HEALTH_PORT={port}: cannot listen on {host}:{port} ({reason}); {_REMEDY}"]
-            ) from None
-        yield
-    finally:
-        if listener is not None:
-            listener.close()
-        await runner.cleanup()
+    return app
 
 
-def _bounded(server: web.Server) -> Callable[[], web.RequestHandler]:
+def _report(name: str, reasons: list[str], **facts: Any) -> web.Response:
+    body = {name: not reasons, "reasons": reasons, **facts}
+    return web.json_response(
+        body, status=503 if reasons else 200, headers={"Cache-Control": "no-store"}
+    )
+
+
+def _bounded(runner: web.AppRunner) -> Callable[[], web.RequestHandler]:
     """Return a protocol factory that limits the number and duration of connections."""
-    loop = asyncio.get_running_loop()
+    loop, server = asyncio.get_running_loop(), runner.server
+    assert server is not None  # noqa: S101 - created by setup()
 
     def accept() -> web.RequestHandler:
         for oldest in server.connections[: 1 - _MAX_CONNECTIONS]:
@@ -99,25 +112,3 @@ def _abort(connection: web.RequestHandler) -> None:
 async def _close_afterwards(_: web.Request, response: web.StreamResponse) -> None:
     response.force_close()
     response.headers["Connection"] = "close"
-
-
-def _liveness(status: ServiceStatus) -> tuple[str, list[str], dict[str, Any]]:
-    accounting, age = status.metrics.accounting, status.poll_age_seconds
-    return (
-        "live",
-        status.why_not_live(),
-        {
-            "last_poll_seconds_ago": None if age is None else round(age, 3),
-            "event_loop_lag_seconds": round(status.loop_lag_seconds, 3),
-            "slots_filled": status.slots.filled,
-            "held": accounting.held,
-            "books_balanced": accounting.is_balanced,
-        },
-    )
-
-
-def _report(name: str, reasons: list[str], facts: dict[str, Any]) -> web.Response:
-    body = {name: not reasons, "reasons": reasons, **facts}
-    return web.json_response(
-        body, status=503 if reasons else 200, headers={"Cache-Control": "no-store"}
-    )

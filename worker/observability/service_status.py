@@ -5,44 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Protocol
 
+from worker.pipeline.health import Health
 from worker.pipeline.metrics import Metrics
 from worker.pipeline.slots import Slots
 from worker.runtime.loop_watchdog import EventLoopWatchdog
 from worker.settings import Settings
-
-
-class HealthCheck(Protocol):
-    """Liveness and readiness of the pipeline.
-
-    Attributes:
-        polled_at: loop time of the last response to a poll, or None.
-    """
-
-    polled_at: float | None
-
-    def why_not_live(self) -> list[str]:
-        """Return the reasons to restart the process; empty if it is live."""
-
-    def why_not_ready(self) -> list[str]:
-        """Return the reasons why no messages are received; empty if it is ready."""
-
-
-class PipelineStatus(Protocol):
-    """The parts of a pipeline that monitoring reads."""
-
-    @property
-    def metrics(self) -> Metrics:
-        """Counters and durations."""
-
-    @property
-    def slots(self) -> Slots:
-        """Limits on messages in flight."""
-
-    @property
-    def health(self) -> HealthCheck:
-        """Liveness and readiness."""
 
 
 class ServiceStatus:
@@ -58,6 +26,7 @@ class ServiceStatus:
         metrics: counters; all zero until the pipeline starts.
         slots: limits on messages in flight; all free until the pipeline starts.
         identity: fields of the ECS task, as in the log.
+        write_concurrency: returns the current limit of concurrent writes.
     """
 
     def __init__(
@@ -75,18 +44,22 @@ class ServiceStatus:
         self._started_at: float | None = None
         self._watchdog = watchdog
         self._clock = clock
-        self._health: HealthCheck | None = None
-        self._write_concurrency: Callable[[], int] = lambda: settings.aws.write_concurrency
+        self._health: Health | None = None
+        self.write_concurrency: Callable[[], int] = lambda: settings.aws.write_concurrency
 
-    def begin(self, pipeline: PipelineStatus, write_concurrency: Callable[[], int]) -> None:
-        """Report the status of a pipeline from now on.
+    def begin(
+        self, metrics: Metrics, slots: Slots, health: Health, write_concurrency: Callable[[], int]
+    ) -> None:
+        """Report the status of a running pipeline from now on.
 
         Args:
-            pipeline: the running pipeline.
+            metrics: its counters.
+            slots: its limits on messages in flight.
+            health: its liveness and readiness.
             write_concurrency: returns the current limit of concurrent writes.
         """
-        self.metrics, self.slots, self._health = pipeline.metrics, pipeline.slots, pipeline.health
-        self._write_concurrency = write_concurrency
+        self.metrics, self.slots, self._health = metrics, slots, health
+        self.write_concurrency = write_concurrency
         self._started_at = self._clock()
 
     @property
@@ -98,11 +71,6 @@ class ServiceStatus:
     def queue_name(self) -> str:
         """Name of the queue, whether the settings have its name or its URL."""
         return self.settings.queue.rpartition("/")[2]
-
-    @property
-    def write_concurrency(self) -> int:
-        """Current limit of concurrent writes."""
-        return self._write_concurrency()
 
     @property
     def loop_lag_seconds(self) -> float:

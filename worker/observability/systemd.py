@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Final, Self
+from typing import Final
 
 import structlog
 
@@ -40,16 +40,6 @@ class Systemd:
         self._pinged_at = self._extended_at = self._reported_at = float("-inf")
         self._reported_ready = False
         self._reported_received = 0
-
-    @classmethod
-    def from_environment(
-        cls, status: ServiceStatus, environment: Mapping[str, str] = os.environ
-    ) -> Self | None:
-        """Create a notifier, or return None without a socket of systemd."""
-        address = environment.get("NOTIFY_SOCKET", "")
-        if not address.startswith(("/", "@")):
-            return None
-        return cls(address, status, watchdog_seconds(environment))
 
     async def run(self) -> None:
         """Send notifications until cancelled, which is after the drain."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -47,10 +47,15 @@ def inject(
     """
     carrier: dict[str, str] = {}
     _W3C.inject(carrier, trace.set_span_in_context(span))
+    context = {
+        name: {"DataType": "String", "StringValue": value} for name, value in carrier.items()
+    }
     free = MESSAGE_MAX_BYTES - sum(message.size_bytes for message in messages)
     injected = []
     for message in messages:
-        candidate = _with_context(message, carrier)
+        candidate = message
+        if "traceparent" not in message.attributes:
+            candidate = replace(message, attributes={**message.attributes, **context})
         added = candidate.size_bytes - message.size_bytes
         fits = added <= free and not candidate.why_refused(max_bytes)
         injected.append(candidate if fits else message)
@@ -82,12 +87,3 @@ def _xray_origin(header: str) -> SpanContext | None:
         trace_flags=TraceFlags(sampled),
     )
     return found if found.is_valid else None
-
-
-def _with_context(message: OutgoingMessage, carrier: Mapping[str, str]) -> OutgoingMessage:
-    if "traceparent" in message.attributes:
-        return message
-    context = {
-        name: {"DataType": "String", "StringValue": value} for name, value in carrier.items()
-    }
-    return replace(message, attributes={**message.attributes, **context})

@@ -15,18 +15,11 @@ from urllib.parse import urlsplit
 
 from opentelemetry import trace
 from opentelemetry.context import Context, attach
-from opentelemetry.trace import (
-    Link,
-    Span,
-    SpanContext,
-    SpanKind,
-    StatusCode,
-    TracerProvider,
-)
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode, TracerProvider
 
 from worker import __version__
 from worker.aws.calls import Calling
-from worker.aws.sqs import MessageQueue
+from worker.aws.sqs import MessageQueue, queue_name
 from worker.domain.message import OutgoingMessage, ReceivedMessage
 from worker.domain.outcome import Outcome, OutcomeKind
 from worker.errors import AWSError
@@ -90,7 +83,7 @@ class OpenTelemetry:
     def handler(self, process: Process, source: MessageQueue) -> Process:
         """Trace each message of a queue from its receipt to its outcome."""
         shared = _queue_attributes(source.url, "process", "process")
-        name = f"process {_name(source.url)}"
+        name = f"process {queue_name(source.url)}"
 
         async def traced(message: ReceivedMessage, lease: Lease, slot: Slot) -> Outcome:
             attributes: Attributes = {
@@ -151,7 +144,7 @@ class _TracedQueue:
         self.url = queue.url
         self._queue = queue
         self._tracing = tracing
-        self._name = _name(queue.url)
+        self._name = queue_name(queue.url)
 
     @property
     def message_max_bytes(self) -> int:
@@ -163,34 +156,24 @@ class _TracedQueue:
     ) -> list[ReceivedMessage]:
         """Receive messages; a poll without messages has no span."""
         started_at = time.time_ns()
-        name, attributes = (
-            f"receive {self._name}",
-            _queue_attributes(self.url, "receive", "receive"),
-        )
         try:
             messages = await self._queue.receive(
                 max_messages,
                 wait_seconds=wait_seconds,
                 visibility_timeout_seconds=visibility_timeout_seconds,
             )
-        except AWSError as error:
-            with self._tracing.span(
-                name, SpanKind.CLIENT, attributes, started_at=started_at
-            ) as span:
-                _fail(span, type(error).__name__)
-            raise
+        except AWSError:
+            with self._span("receive", "receive", started_at=started_at):
+                raise
         if messages:
-            attributes["messaging.batch.message_count"] = len(messages)
             links = producer_links(messages)
-            with self._tracing.span(
-                name, SpanKind.CLIENT, attributes, links, started_at=started_at
-            ):
+            with self._span("receive", "receive", len(messages), links, started_at=started_at):
                 pass
         return messages
 
     async def delete(self, messages: Sequence[ReceivedMessage], /) -> list[AWSError | None]:
         """Delete messages."""
-        with self._batch("delete", "settle", len(messages), self._held(messages)) as span:
+        with self._span("delete", "settle", len(messages), self._held(messages)) as span:
             return _with_failures(span, await self._queue.delete(messages))
 
     async def change_visibility(
@@ -198,12 +181,12 @@ class _TracedQueue:
     ) -> list[AWSError | None]:
         """Change the visibility timeout of messages."""
         links = self._held([message for message, _ in changes])
-        with self._batch("change_visibility", "", len(changes), links) as span:
+        with self._span("change_visibility", "", len(changes), links) as span:
             return _with_failures(span, await self._queue.change_visibility(changes))
 
     async def send(self, messages: Sequence[OutgoingMessage], /) -> list[AWSError | None]:
         """Send messages with the trace context that they have."""
-        with self._batch("send", "send", len(messages), producer_links(messages)) as span:
+        with self._span("send", "send", len(messages), producer_links(messages)) as span:
             return _with_failures(span, await self._queue.send(messages))
 
     def _held(self, messages: Sequence[ReceivedMessage]) -> list[Link]:
@@ -213,18 +196,20 @@ class _TracedQueue:
         ]
 
     @contextmanager
-    def _batch(
+    def _span(
         self,
         operation: str,
-        kind: str,
-        count: int,
-        links: Sequence[Link],
-        span_kind: SpanKind = SpanKind.CLIENT,
+        operation_type: str,
+        count: int | None = None,
+        links: Sequence[Link] = (),
+        kind: SpanKind = SpanKind.CLIENT,
+        started_at: int | None = None,
     ) -> Iterator[Span]:
-        attributes = _queue_attributes(self.url, operation, kind)
-        attributes["messaging.batch.message_count"] = count
+        attributes = _queue_attributes(self.url, operation, operation_type)
+        if count is not None:
+            attributes["messaging.batch.message_count"] = count
         name = f"{operation} {self._name}"
-        with self._tracing.span(name, span_kind, attributes, links) as span:
+        with self._tracing.span(name, kind, attributes, links, started_at=started_at) as span:
             yield span
 
 
@@ -233,7 +218,7 @@ class _PublishingQueue(_TracedQueue):
 
     async def send(self, messages: Sequence[OutgoingMessage], /) -> list[AWSError | None]:
         """Send messages with the context of the span of their batch."""
-        with self._batch("send", "send", len(messages), (), SpanKind.PRODUCER) as span:
+        with self._span("send", "send", len(messages), (), SpanKind.PRODUCER) as span:
             injected = inject(messages, span, self.message_max_bytes)
             return _with_failures(span, await self._queue.send(injected))
 
@@ -261,20 +246,16 @@ class _TracedInserts:
             return _with_failures(span, await self._inserts(items))
 
 
-def _name(url: str) -> str:
-    return url.rpartition("/")[2]
-
-
-def _queue_attributes(url: str, operation: str, kind: str) -> Attributes:
+def _queue_attributes(url: str, operation: str, operation_type: str) -> Attributes:
     attributes: Attributes = {
         "messaging.system": "aws_sqs",
         "messaging.operation.name": operation,
-        "messaging.destination.name": _name(url),
+        "messaging.destination.name": queue_name(url),
         "aws.sqs.queue.url": url,
         "server.address": urlsplit(url).hostname or "",
     }
-    if kind:
-        attributes["messaging.operation.type"] = kind
+    if operation_type:
+        attributes["messaging.operation.type"] = operation_type
     return attributes
 
 

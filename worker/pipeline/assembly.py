@@ -9,8 +9,7 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from worker.aws.access import Operation, Probe
-from worker.aws.queue_probes import dead_letter_probes, source_probes
-from worker.aws.sqs import MessageQueue
+from worker.aws.sqs import MessageQueue, dead_letter_probes, source_probes
 from worker.errors import GaveUpError
 from worker.pipeline.decode import Decoder
 from worker.pipeline.health import Health

@@ -105,10 +105,6 @@ class Durations:
         """Sum of all durations."""
         return sum(_middle_seconds(bucket) * count for bucket, count in self._counts.items())
 
-    def copy(self) -> Durations:
-        """Return a copy."""
-        return Durations(self._counts.copy())
-
     def since(self, earlier: Durations) -> Durations:
         """Return the durations that were added since an earlier copy was made."""
         return Durations(self._counts - earlier._counts)

@@ -13,16 +13,13 @@ from boto3.dynamodb.conditions import Attr, ConditionBase, Key
 
 from worker.aws.access import Operation, Probe
 from worker.domain.acceptance import Acceptance
-from worker.domain.evidence import NO_REDUCTIONS, build_item, same_content
-from worker.domain.privacy import reduce, reduces
+from worker.domain.evidence import build_item, same_content
+from worker.domain.privacy import reduce
 from worker.errors import AWSError, AWSRejectedError, AWSThrottledError, AWSUnavailableError
 from worker.repository.tables import TableCalls, TableTracing
 from worker.repository.updates import Update
 from worker.repository.writes import (
-    PROBE,
     AdaptiveConcurrency,
-    BatchInserts,
-    ConditionalPuts,
     Inserted,
     InsertResult,
     Inserts,
@@ -31,7 +28,6 @@ from worker.repository.writes import (
 )
 from worker.runtime.batcher import Batcher
 from worker.runtime.retry import retry
-from worker.settings import AWSSettings
 
 # A character takes at most six bytes in JSON, and a request at most 16 MB.
 _BATCH_MAX_CHARACTERS: Final = 1_000_000
@@ -80,41 +76,25 @@ class Acceptances:
 
     Args:
         tables: Calls to the tables.
-        insert: Inserts into the table of acceptances.
-        aws_settings: Table name, attempts, concurrency and privacy.
-        check_owner: Raises unless the caller may use the repository; calls `bind` on a new loop.
         now: Returns the current time, timezone-aware.
     """
 
-    def __init__(
-        self,
-        tables: TableCalls,
-        insert: BatchInserts | ConditionalPuts,
-        aws_settings: AWSSettings,
-        check_owner: Callable[[], None],
-        now: Callable[[], datetime],
-    ) -> None:
+    def __init__(self, tables: TableCalls, now: Callable[[], datetime]) -> None:
         self._tables = tables
-        self._table_name = aws_settings.user_table_name
-        self._settings = aws_settings
-        self._check_owner = check_owner
+        self._settings = tables.settings
+        self._table_name = tables.settings.user_table_name
         self._now = now
-        self._reduces = reduces(aws_settings)
-        self._untraced_insert = insert
-        self._insert: Inserts = insert
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._writes: Batcher[Item, Inserted] | None = None
-        self._concurrency = AdaptiveConcurrency(aws_settings.write_concurrency, lambda: 0.0)
-        self._lookups = asyncio.Semaphore(aws_settings.write_concurrency)
-        self._retries = write_retries(aws_settings)
+        self._untraced_insert = tables.inserts(self._table_name, key_name="user_id")
+        self._insert: Inserts = self._untraced_insert
+        self._concurrency = AdaptiveConcurrency(tables.settings.write_concurrency)
+        self._retries = write_retries(tables.settings)
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Create what belongs to one event loop: the batcher and the limits of concurrency."""
+        """Create what belongs to one event loop, before its first use."""
         limit = self._settings.write_concurrency
         self._loop = loop
-        self._concurrency = AdaptiveConcurrency(limit, loop.time)
         self._lookups = asyncio.Semaphore(limit)
-        self._writes = Batcher(
+        self._writes: Batcher[Item, Inserted] = Batcher(
             self._insert_batch,
             max_entries=self._insert.max_items,
             concurrency=limit,
@@ -136,16 +116,12 @@ class Acceptances:
         self, acceptance: Acceptance, *, received_at: datetime | None = None
     ) -> RecordResult:
         """Insert an acceptance unless its key exists; see `AUPRepository.record`."""
-        self._check_owner()
+        self._tables.check_owner()
         now = self._now()
-        reductions = NO_REDUCTIONS
-        if self._reduces:
-            acceptance, reductions = reduce(acceptance, self._settings)
+        acceptance, reductions = reduce(acceptance, self._settings)
         item = build_item(
             acceptance, received_at=received_at or now, recorded_at=now, reductions=reductions
         )
-        assert self._writes is not None  # noqa: S101 - _check_owner has bound a loop
-        assert self._loop is not None  # noqa: S101 - the same
         # Looking up the running loop would cost a system call for every item.
         deadline = self._loop.time() + self._settings.call_timeout_seconds
         inserted = await retry(self._retries, self._writes.submit, item, until=deadline)
@@ -154,14 +130,13 @@ class Acceptances:
         existing = await self._existing(item)
         if existing.get("record_id") == item["record_id"]:
             return RecordResult.RECORDED  # an earlier attempt succeeded, its response was lost
-        # An item of another program may lack event_id: then there is nothing to conflict with.
+        # An item of another program may lack event_id, and then conflicts with nothing.
         same_event = existing.get("event_id") == item["event_id"]
         if same_event and not same_content(existing, acceptance, reductions):
             return RecordResult.CONFLICT
         return RecordResult.DUPLICATE
 
     async def _insert_batch(self, items: Sequence[Item]) -> Sequence[InsertResult]:
-        assert self._writes is not None  # noqa: S101 - the batcher calls this method
         results: Sequence[InsertResult]
         try:
             results = await self._insert(items)
@@ -171,14 +146,13 @@ class Acceptances:
             self._tables.observe(Operation.WRITE, [error])
             raise
         self._tables.observe(Operation.WRITE, results)
-        self._concurrency.adjust(results)
+        self._concurrency.adjust(results, self._loop.time())
         self._writes.concurrency = self._concurrency.allowed
         return results
 
     async def _existing(self, item: Item) -> dict[str, Any]:
-        key = {"user_id": item["user_id"], "policy_version": item["policy_version"]}
         async with self._lookups:
-            existing = await self._tables.get(Operation.LOOK_UP, self._table_name, key)
+            existing = await self._tables.get(Operation.LOOK_UP, self._table_name, _key_of(item))
         if existing is None:
             # The insert found the key and nothing deletes records: the response must be wrong.
             raise AWSUnavailableError("GetItem: existing record missing from the response")
@@ -193,15 +167,12 @@ class Acceptances:
         key = {"user_id": user_id, "policy_version": f"{policy_id}#{version}"}
         return await self._tables.get(Operation.LOOK_UP, self._table_name, key) is not None
 
-    async def of_user(
-        self, user_id: str, policy_id: str | None = None
-    ) -> AsyncIterator[dict[str, Any]]:
-        """Yield the acceptances of a user; see `AUPRepository.acceptances`."""
+    def of_user(self, user_id: str, policy_id: str | None = None) -> AsyncIterator[dict[str, Any]]:
+        """Return an iterator over the acceptances of a user; see `AUPRepository.acceptances`."""
         condition = Key("user_id").eq(user_id)
         if policy_id is not None:
             condition &= Key("policy_version").begins_with(f"{policy_id}#")
-        async for item in self._query(condition):
-            yield item
+        return self._query(condition)
 
     def _query(self, condition: ConditionBase) -> AsyncIterator[dict[str, Any]]:
         return self._tables.pages(
@@ -217,7 +188,7 @@ class Acceptances:
         The condition names only the removed attributes: what the eraser's role may name in a
         condition, it may also set.
         """
-        key = {name: item[name] for name in ("user_id", "policy_version")}
+        key = _key_of(item)
         wanted = [each for name in fields for each in (name, f"{name}_salt")]
         expected = item.get("record_sha256")
         # Not `retry`: a failed condition needs a new read instead of a delay.
@@ -240,11 +211,8 @@ class Acceptances:
 
     async def table_size(self) -> TableSize:
         """Return the approximate size of the table; see `AUPRepository.user_table_size`."""
-        async with (
-            self._tables.resource() as resource,
-            self._tables.call("DescribeTable", self._table_name),
-        ):
-            response = await resource.meta.client.describe_table(TableName=self._table_name)
+        async with self._tables.client("DescribeTable", self._table_name) as client:
+            response = await client.describe_table(TableName=self._table_name)
             table = response["Table"]
             return TableSize(int(table.get("ItemCount", 0)), int(table.get("TableSizeBytes", 0)))
 
@@ -263,11 +231,8 @@ class Acceptances:
         }
         if after is not None:
             request["ExclusiveStartKey"] = after
-        async with (
-            self._tables.resource() as resource,
-            self._tables.call("Scan", self._table_name),
-        ):
-            response = await resource.meta.client.scan(**request)
+        async with self._tables.client("Scan", self._table_name) as client:
+            response = await client.scan(**request)
             return ScanPage(
                 [str(item.get("accepted_at", "")) for item in response.get("Items", [])],
                 int(response.get("ScannedCount", 0)),
@@ -277,16 +242,17 @@ class Acceptances:
 
     def probes(self) -> list[Probe]:
         """Return a read of a key that does not exist, and a write that cannot succeed."""
+        keys = ("user_id", "policy_version")
         target, insert = f"table {self._table_name}", self._untraced_insert
         return [
-            Probe(Operation.LOOK_UP, "dynamodb:GetItem", target, self._read_nothing),
+            self._tables.read_probe(Operation.LOOK_UP, self._table_name, *keys),
             Probe(Operation.WRITE, insert.action, target, insert.attempt),
         ]
 
-    async def _read_nothing(self) -> None:
-        await self._tables.read(self._table_name, {"user_id": PROBE, "policy_version": PROBE})
-
     async def aclose(self, error: Exception) -> None:
         """Cancel the writes in flight; their callers, and later ones, get the error."""
-        if self._writes is not None:
-            await self._writes.aclose(error)
+        await self._writes.aclose(error)
+
+
+def _key_of(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {"user_id": item["user_id"], "policy_version": item["policy_version"]}

@@ -14,7 +14,6 @@ from worker.repository.acceptances import Acceptances, RecordResult, ScanKey, Sc
 from worker.repository.dynamodb import DynamoDBRepository
 from worker.repository.policies import Policies
 from worker.repository.tables import TableCalls, TableTracing
-from worker.repository.writes import BatchInserts, ConditionalPuts
 from worker.runtime.clock import utc_now
 from worker.settings import AWSSettings
 
@@ -43,18 +42,9 @@ class AUPRepository(DynamoDBRepository):
         super().__init__(aws_settings, session)
         self.table_name = aws_settings.table_name
         self.user_table_name = aws_settings.user_table_name
-        self._tables = TableCalls(self)
-        insert = self._inserts(self.table_name, key_name="policy_id")
-        self._policies = Policies(self._tables, insert, aws_settings, self._check_owner, now)
-        insert = self._inserts(self.user_table_name, key_name="user_id")
-        self._acceptances = Acceptances(self._tables, insert, aws_settings, self._check_owner, now)
-
-    def _inserts(self, table_name: str, *, key_name: str) -> BatchInserts | ConditionalPuts:
-        inserts = BatchInserts if self.aws_settings.write_api == "batch" else ConditionalPuts
-        timeout_seconds = self.aws_settings.call_timeout_seconds
-        return inserts(
-            self.dynamodb_caller, table_name, timeout_seconds, self.calls, key_name=key_name
-        )
+        self.tables = TableCalls(self)
+        self._policies = Policies(self.tables, now)
+        self._acceptances = Acceptances(self.tables, now)
 
     def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
         super()._bind(loop)
@@ -72,7 +62,7 @@ class AUPRepository(DynamoDBRepository):
         Not an argument of the constructor: the calls that check the set-up at start belong to no
         message and stay untraced, and equal settings must return the one instance.
         """
-        self._tables.trace(tracing)
+        self.tables.trace(tracing)
         self._acceptances.trace(tracing)
 
     def observe(self, observer: CallObserver) -> None:
@@ -80,7 +70,7 @@ class AUPRepository(DynamoDBRepository):
 
         Not an argument of the constructor: the observer needs `probes` first.
         """
-        self._tables.set_observer(observer)
+        self.tables.set_observer(observer)
 
     # `record` and `policy` return the coroutine itself: each message calls them, and an `async def`
     # here would add a coroutine to every call.

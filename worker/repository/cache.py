@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from worker.errors import AWSError
 
 ValueT = TypeVar("ValueT")
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry(Generic[ValueT]):
-    value: ValueT | None
-    expires_at: float
+_NO_ENTRY: Final = (None, -math.inf)
 
 
 class ReadThroughCache(Generic[ValueT]):
@@ -26,39 +21,37 @@ class ReadThroughCache(Generic[ValueT]):
     not change, so a stale one is better than none.
 
     Args:
-        read: Reads one key; returns None if there is no value.
+        read: Reads one key; returns None if the key has no value.
         seconds: TTL of a value.
         absence_seconds: TTL of an absence.
         max_entries: Maximum number of entries; the least recently used is evicted.
     """
 
-    MAX_ENTRIES: Final = 10_000
-
     def __init__(
         self,
         read: Callable[..., Awaitable[ValueT | None]],
-        *,
         seconds: float,
         absence_seconds: float,
-        max_entries: int = MAX_ENTRIES,
+        max_entries: int = 10_000,
     ) -> None:
         self._read = read
         self._seconds = seconds
         self._absence_seconds = absence_seconds
         self._max_entries = max_entries
-        self._entries: OrderedDict[Hashable, _Entry[ValueT]] = OrderedDict()
+        # Each with the time of the loop's clock at which it expires.
+        self._entries: OrderedDict[Hashable, tuple[ValueT | None, float]] = OrderedDict()
         self._reading: dict[Hashable, asyncio.Task[ValueT | None]] = {}
 
     async def get(self, *key: str) -> ValueT | None:
         """Return the value of a key, reading it if it is not cached or has expired.
 
         Raises:
-            AWSError: There is no cached value and the read failed.
+            AWSError: The read failed, and no value is cached.
         """
-        entry = self._entries.get(key)
-        if entry is not None and asyncio.get_running_loop().time() < entry.expires_at:
+        value, expires_at = self._entries.get(key, _NO_ENTRY)
+        if asyncio.get_running_loop().time() < expires_at:
             self._entries.move_to_end(key)
-            return entry.value
+            return value
         reading = self._reading.get(key)
         if reading is None:
             # A separate task: cancelling one caller must not fail the others.
@@ -68,9 +61,9 @@ class ReadThroughCache(Generic[ValueT]):
         try:
             return await asyncio.shield(reading)
         except AWSError:
-            if entry is not None and entry.value is not None:
-                return entry.value
-            raise
+            if value is None:
+                raise
+            return value
 
     def _read_ended(self, key: Hashable, task: asyncio.Task[ValueT | None]) -> None:
         if self._reading.get(key) is task:
@@ -82,7 +75,7 @@ class ReadThroughCache(Generic[ValueT]):
         value = await self._read(*key)
         seconds = self._absence_seconds if value is None else self._seconds
         now = asyncio.get_running_loop().time()
-        self._entries[key] = _Entry(value, now + seconds)
+        self._entries[key] = value, now + seconds
         self._entries.move_to_end(key)
         while len(self._entries) > self._max_entries:
             self._entries.popitem(last=False)
@@ -91,8 +84,3 @@ class ReadThroughCache(Generic[ValueT]):
     def invalidate(self, *key: str) -> None:
         """Remove the entry of a key."""
         self._entries.pop(key, None)
-
-    def clear(self) -> None:
-        """Remove all entries; the results of reads in progress are not shared with new callers."""
-        self._entries.clear()
-        self._reading.clear()

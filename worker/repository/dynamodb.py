@@ -52,11 +52,6 @@ class DynamoDBRepository(metaclass=SingletonMeta):
         self._session = session
         self._process_id = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._opening: asyncio.Task[DynamoDBServiceResource] | None = None
-        self._resource: DynamoDBServiceResource | None = None
-        self._caller: Caller | None = None
-        self._stack = AsyncExitStack()
-        self._uses: set[_Use] = set()
         self._closed = False
 
     @asynccontextmanager
@@ -69,7 +64,7 @@ class DynamoDBRepository(metaclass=SingletonMeta):
                 parent process.
             AWSError: No credentials are available.
         """
-        self._check_owner()
+        self.check_owner()
         resource = await self._open_once() if self._resource is None else self._resource
         with self._in_use():
             yield resource
@@ -97,14 +92,9 @@ class DynamoDBRepository(metaclass=SingletonMeta):
         """Yield the caller that sends writes on the signed fast path where possible.
 
         Raises:
-            RepositoryClosedError: `aclose` was called before or during the use.
-            RepositoryLoopError: The resource belongs to another running event loop, or to the
-                parent process.
-            AWSError: No credentials are available.
+            AUPError: As `dynamodb_resource` raises.
         """
         async with self.dynamodb_resource():
-            if self._caller is None:
-                raise RepositoryClosedError(f"{type(self).__name__} is not open")
             yield self._caller
 
     def _closed_error(self) -> RepositoryClosedError:
@@ -112,7 +102,13 @@ class DynamoDBRepository(metaclass=SingletonMeta):
             f"{type(self).__name__} is closed; construct a new one after aclose()"
         )
 
-    def _check_owner(self) -> None:
+    def check_owner(self) -> None:
+        """Raise unless the caller may use the repository; bind it to a new event loop.
+
+        Raises:
+            RepositoryClosedError: `aclose` was called.
+            RepositoryLoopError: Another event loop or the parent process owns the repository.
+        """
         if self._closed:
             raise self._closed_error()
         if self._process_id != os.getpid():
@@ -132,10 +128,10 @@ class DynamoDBRepository(metaclass=SingletonMeta):
     def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Reset for a new event loop; the sockets of a closed loop are unusable."""
         self._loop = loop
-        self._resource = None
-        self._opening = None
+        self._resource: DynamoDBServiceResource | None = None
+        self._opening: asyncio.Task[DynamoDBServiceResource] | None = None
         self._stack = AsyncExitStack()
-        self._uses = set()
+        self._uses: set[_Use] = set()
 
     async def _open_once(self) -> DynamoDBServiceResource:
         # A separate task: cancelling the first caller must not fail the others.
@@ -147,7 +143,7 @@ class DynamoDBRepository(metaclass=SingletonMeta):
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
             if opening.cancelled() and self._closed:
-                self._check_owner()  # raises RepositoryClosedError
+                self.check_owner()  # raises RepositoryClosedError
             raise
 
     def _opening_ended(self, task: asyncio.Task[DynamoDBServiceResource]) -> None:

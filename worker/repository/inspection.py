@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from worker.aws.calls import calling
-from worker.repository.dynamodb import DynamoDBRepository
+from worker.repository.aup import AUPRepository
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +29,14 @@ class TableState:
     kms_key: str | None = None
 
 
-def _call(
-    repository: DynamoDBRepository, operation: str, table_name: str
-) -> AbstractAsyncContextManager[None]:
-    timeout = repository.aws_settings.call_timeout_seconds
-    return calling(operation, timeout, repository.calls, target=table_name)
-
-
-async def table_state(repository: DynamoDBRepository, table_name: str) -> TableState:
+async def table_state(repository: AUPRepository, table_name: str) -> TableState:
     """Return the configuration and status of a table.
 
     Raises:
         AWSError: The table does not exist, or DescribeTable is not permitted.
     """
-    async with (
-        repository.dynamodb_resource() as resource,
-        _call(repository, "DescribeTable", table_name),
-    ):
-        response = await resource.meta.client.describe_table(TableName=table_name)
+    async with repository.tables.client("DescribeTable", table_name) as client:
+        response = await client.describe_table(TableName=table_name)
     table: dict[str, Any] = dict(response["Table"])
     types = {
         each["AttributeName"]: each["AttributeType"]
@@ -67,17 +55,14 @@ async def table_state(repository: DynamoDBRepository, table_name: str) -> TableS
     )
 
 
-async def has_recovery(repository: DynamoDBRepository, table_name: str) -> bool:
+async def has_recovery(repository: AUPRepository, table_name: str) -> bool:
     """Return whether point-in-time recovery is enabled for a table.
 
     Raises:
         AWSError: The server does not support it, or DescribeContinuousBackups is not permitted.
     """
-    async with (
-        repository.dynamodb_resource() as resource,
-        _call(repository, "DescribeContinuousBackups", table_name),
-    ):
-        response: Any = await resource.meta.client.describe_continuous_backups(TableName=table_name)
+    async with repository.tables.client("DescribeContinuousBackups", table_name) as client:
+        response: Any = await client.describe_continuous_backups(TableName=table_name)
     backups = response.get("ContinuousBackupsDescription", {})
     recovery = backups.get("PointInTimeRecoveryDescription", {})
     return bool(recovery.get("PointInTimeRecoveryStatus") == "ENABLED")

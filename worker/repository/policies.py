@@ -24,10 +24,9 @@ from worker.repository.cache import ReadThroughCache
 from worker.repository.dynamodb import POLICY_READS
 from worker.repository.tables import TableCalls
 from worker.repository.updates import Update
-from worker.repository.writes import PROBE, Inserted, Inserts, Item, write_retries
+from worker.repository.writes import Inserted, Item, write_retries
 from worker.runtime.retry import retry
 from worker.runtime.validation import describe
-from worker.settings import AWSSettings
 
 
 class Policies:
@@ -35,47 +34,26 @@ class Policies:
 
     Args:
         tables: Calls to the tables.
-        insert: Inserts into the table of policies.
-        aws_settings: Table name, attempts and cache TTLs.
-        check_owner: Raises unless the caller may use the repository; calls `bind` on a new loop.
         now: Returns the current time, timezone-aware.
     """
 
-    def __init__(
-        self,
-        tables: TableCalls,
-        insert: Inserts,
-        aws_settings: AWSSettings,
-        check_owner: Callable[[], None],
-        now: Callable[[], datetime],
-    ) -> None:
+    def __init__(self, tables: TableCalls, now: Callable[[], datetime]) -> None:
         self._tables = tables
-        self._table_name = aws_settings.table_name
-        self._insert = insert
-        self._settings = aws_settings
-        self._check_owner = check_owner
+        self._settings = tables.settings
+        self._table_name = tables.settings.table_name
+        self._insert = tables.inserts(self._table_name, key_name="policy_id")
         self._now = now
-        self._cache = ReadThroughCache[Policy](
-            self._read,
-            seconds=aws_settings.policy_cache_seconds,
-            absence_seconds=aws_settings.policy_absence_seconds,
-        )
-        self._versions = ReadThroughCache[list[Policy]](
-            self._read_versions,
-            seconds=aws_settings.policy_cache_seconds,
-            absence_seconds=aws_settings.policy_absence_seconds,
-        )
-        self._reads = asyncio.Semaphore(POLICY_READS)
 
     def bind(self) -> None:
-        """Reset for a new event loop: clear the caches."""
-        self._cache.clear()
-        self._versions.clear()
+        """Create what belongs to one event loop, before its first use."""
+        ttls = (self._settings.policy_cache_seconds, self._settings.policy_absence_seconds)
+        self._cache = ReadThroughCache[Policy](self._read, *ttls)
+        self._versions = ReadThroughCache[list[Policy]](self._read_versions, *ttls)
         self._reads = asyncio.Semaphore(POLICY_READS)
 
     async def get(self, policy_id: str, version: str) -> Policy | None:
         """Return a published version, from the cache if possible; see `AUPRepository.policy`."""
-        self._check_owner()
+        self._tables.check_owner()
         return await self._cache.get(policy_id, version)
 
     async def in_force(self, policy_id: str) -> Policy:
@@ -85,7 +63,7 @@ class Policies:
             PolicyNotFoundError: No version is in force.
             AWSError: The versions are not cached and cannot be read now.
         """
-        self._check_owner()
+        self._tables.check_owner()
         current = in_force(await self._versions.get(policy_id) or [], self._now())
         if current is None:
             raise PolicyNotFoundError(f"no version of {policy_id} is in force")
@@ -110,26 +88,22 @@ class Policies:
 
     async def published(self, policy_id: str | None = None) -> list[Policy]:
         """Return the published versions of one policy or of all, without the cache."""
-        if policy_id is not None:
-            return await self._read_versions(policy_id) or []
-        pages = self._tables.pages("Scan", TableName=self._table_name, ConsistentRead=True)
-        found = [item async for item in pages]
-        policies = [self._as_policy(item) for item in found]
-        return sorted(policies, key=lambda policy: (policy.policy_id, policy.effective_at))
+        request: dict[str, Any] = {"TableName": self._table_name, "ConsistentRead": True}
+        if policy_id is None:
+            pages = self._tables.pages("Scan", **request)
+        else:
+            condition = Key("policy_id").eq(policy_id)
+            pages = self._tables.pages("Query", KeyConditionExpression=condition, **request)
+        items = [item async for item in pages]
+        found = map(self._as_policy, items)
+        return sorted(found, key=lambda policy: (policy.policy_id, policy.effective_at))
 
     async def _read_versions(self, policy_id: str) -> list[Policy] | None:
-        pages = self._tables.pages(
-            "Query",
-            TableName=self._table_name,
-            KeyConditionExpression=Key("policy_id").eq(policy_id),
-            ConsistentRead=True,
-        )
-        found = [self._as_policy(item) async for item in pages]
-        return sorted(found, key=lambda policy: policy.effective_at) or None
+        return await self.published(policy_id) or None
 
     async def publish(self, policy: Policy) -> Policy:
         """Publish a version; see `AUPRepository.publish_policy`."""
-        self._check_owner()
+        self._tables.check_owner()
         item = _policy_item(policy)
         policy = self._as_policy(item)  # with the precision of the stored times
         deadline = asyncio.get_running_loop().time() + self._settings.call_timeout_seconds
@@ -184,11 +158,8 @@ class Policies:
 
     def probes(self) -> list[Probe]:
         """Return a read of a key that does not exist."""
-        target = f"table {self._table_name}"
-        return [Probe(Operation.READ_POLICY, "dynamodb:GetItem", target, self._read_nothing)]
-
-    async def _read_nothing(self) -> None:
-        await self._tables.read(self._table_name, {"policy_id": PROBE, "version": PROBE})
+        keys = ("policy_id", "version")
+        return [self._tables.read_probe(Operation.READ_POLICY, self._table_name, *keys)]
 
 
 def _policy_item(policy: Policy) -> dict[str, Any]:

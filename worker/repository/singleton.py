@@ -22,7 +22,7 @@ class SingletonMeta(type):
     _lock: ClassVar[threading.RLock] = threading.RLock()
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Return the instance, constructing it if there is none.
+        """Return the instance; construct it at the first call.
 
         Raises:
             SingletonConflictError: The instance was constructed with other arguments.
@@ -31,14 +31,11 @@ class SingletonMeta(type):
         bound = inspect.signature(constructor).bind(None, *args, **kwargs)
         bound.apply_defaults()
         arguments = dict(bound.arguments)
-        found = SingletonMeta._instances.get(cls)
-        if found is None:
-            with SingletonMeta._lock:
-                found = SingletonMeta._instances.get(cls)
-                if found is None:
-                    found = (super().__call__(*args, **kwargs), arguments)
-                    SingletonMeta._instances[cls] = found
-        instance, constructed_with = found
+        with SingletonMeta._lock:
+            if cls not in SingletonMeta._instances:
+                instance = super().__call__(*args, **kwargs)
+                SingletonMeta._instances[cls] = (instance, arguments)
+            instance, constructed_with = SingletonMeta._instances[cls]
         if arguments != constructed_with:
             changed = [name for name in arguments if arguments[name] != constructed_with[name]]
             raise SingletonConflictError(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Protocol
 
-from worker.aws.access import CallObserver, Operation
+from worker.aws.access import CallObserver, Operation, Probe
 from worker.aws.calls import Calling, calling
 from worker.errors import AWSError, AWSRejectedError, AWSUnavailableError
 from worker.repository.dynamodb import DynamoDBRepository
 from worker.repository.updates import Update
-from worker.repository.writes import Inserts
+from worker.repository.writes import PROBE, BatchInserts, ConditionalPuts, Inserts
 
 
 class TableTracing(Protocol):
@@ -31,16 +32,32 @@ class TableCalls:
         repository: Owner of the shared resource, of the settings and of the call counter.
 
     Attributes:
-        resource: Returns the context in which the shared resource may be used.
+        settings: Settings of the repository.
+        check_owner: Raises unless the caller may use the repository.
     """
 
     def __init__(self, repository: DynamoDBRepository) -> None:
-        self.resource = repository.dynamodb_resource
-        self._timeout_seconds = repository.aws_settings.call_timeout_seconds
-        self._partiql = repository.aws_settings.write_api == "batch"
-        self._calls = repository.calls
+        self.settings = repository.aws_settings
+        self.check_owner = repository.check_owner
+        self._repository = repository
         self._calling: Calling = calling
         self._observer: CallObserver | None = None
+
+    def inserts(self, table_name: str, *, key_name: str) -> BatchInserts | ConditionalPuts:
+        """Return inserts into a table.
+
+        Args:
+            table_name: Table to insert into.
+            key_name: Partition key of the table.
+        """
+        kind = BatchInserts if self.settings.write_api == "batch" else ConditionalPuts
+        return kind(
+            self._repository.dynamodb_caller,
+            table_name,
+            self.settings.call_timeout_seconds,
+            self._repository.calls,
+            key_name,
+        )
 
     def trace(self, tracing: TableTracing) -> None:
         """Trace every call from now on."""
@@ -55,14 +72,23 @@ class TableCalls:
         if self._observer is not None:
             self._observer.observe(operation, results)
 
-    def call(self, operation: str, table_name: str) -> AbstractAsyncContextManager[None]:
-        """Return the context of one call, which translates its errors.
+    @asynccontextmanager
+    async def client(self, operation: str, table_name: str) -> AsyncIterator[Any]:
+        """Yield the client for one call, whose response is read in the same context.
 
         Args:
             operation: Name of the API operation, such as `GetItem`.
             table_name: Table to name in errors and traces.
+
+        Raises:
+            AWSError: The call failed, or its response is malformed.
         """
-        return self._calling(operation, self._timeout_seconds, self._calls, target=table_name)
+        timeout_seconds = self.settings.call_timeout_seconds
+        async with (
+            self._repository.dynamodb_resource() as resource,
+            self._calling(operation, timeout_seconds, self._repository.calls, target=table_name),
+        ):
+            yield resource.meta.client
 
     async def get(
         self, operation: Operation, table_name: str, key: dict[str, str]
@@ -86,18 +112,18 @@ class TableCalls:
         Raises:
             AWSError: The table cannot be reached, found or read.
         """
-        async with (
-            self.resource() as resource,
-            self.call("GetItem", table_name),
-        ):
-            response = await resource.meta.client.get_item(
-                TableName=table_name, Key=key, ConsistentRead=True
-            )
+        async with self.client("GetItem", table_name) as client:
+            response = await client.get_item(TableName=table_name, Key=key, ConsistentRead=True)
             item: dict[str, Any] | None = response.get("Item")
             # Absent means a response without an item; a malformed or different item is an error.
             if item is not None and any(item[name] != value for name, value in key.items()):
                 raise AWSUnavailableError(f"GetItem {table_name}: item with a different key")
             return item
+
+    def read_probe(self, operation: Operation, table_name: str, *key_names: str) -> Probe:
+        """Return a read of a key that does not exist."""
+        read = partial(self.read, table_name, dict.fromkeys(key_names, PROBE))
+        return Probe(operation, "dynamodb:GetItem", f"table {table_name}", read)
 
     async def pages(self, operation: str, **request: Any) -> AsyncIterator[dict[str, Any]]:
         """Yield the items of a Query or Scan, reading one page at a time.
@@ -110,12 +136,8 @@ class TableCalls:
             AWSError: The table cannot be reached, found or read.
         """
         while True:
-            async with (
-                self.resource() as resource,
-                self.call(operation, request["TableName"]),
-            ):
-                call: Any = getattr(resource.meta.client, operation.lower())
-                response = await call(**request)
+            async with self.client(operation, request["TableName"]) as client:
+                response = await getattr(client, operation.lower())(**request)
                 items = response.get("Items", [])
                 if not isinstance(items, list) or not all(isinstance(each, dict) for each in items):
                     raise AWSUnavailableError(f"{operation}: malformed page of items")
@@ -125,25 +147,20 @@ class TableCalls:
                 return
             request["ExclusiveStartKey"] = response["LastEvaluatedKey"]
 
-    async def update(self, update: Update) -> bool:
-        """Update an item, and return whether it existed and was as expected.
+    async def update(self, update: Update) -> None:
+        """Update an item if it exists and is as expected.
 
         Raises:
             AWSError: The table cannot be reached, or the update is not permitted.
         """
-        operation = "ExecuteStatement" if self._partiql else "UpdateItem"
+        partiql = self.settings.write_api == "batch"
+        operation = "ExecuteStatement" if partiql else "UpdateItem"
         try:
-            async with (
-                self.resource() as resource,
-                self.call(operation, update.table_name),
-            ):
-                client: Any = resource.meta.client
-                if self._partiql:
+            async with self.client(operation, update.table_name) as client:
+                if partiql:
                     await client.execute_statement(**update.execute_statement())
                 else:
                     await client.update_item(**update.update_item())
         except AWSRejectedError as error:
             if "ConditionalCheckFailed" not in str(error):
                 raise
-            return False
-        return True

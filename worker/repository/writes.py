@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -58,10 +59,11 @@ class Inserts(Protocol):
         """Insert up to `max_items` items with distinct keys; return one result for each."""
 
 
+@dataclass(frozen=True, slots=True)
 class _TableInserts:
     """Inserts into one table.
 
-    Args:
+    Attributes:
         open_caller: Returns the context of a caller.
         table_name: Table to insert into.
         timeout_seconds: Deadline of a call.
@@ -69,22 +71,14 @@ class _TableInserts:
         key_name: Partition key of the table.
     """
 
-    action: str
+    open_caller: OpenCaller
+    table_name: str
+    timeout_seconds: float
+    calls: Counter[str]
+    key_name: str
 
-    def __init__(
-        self,
-        open_caller: OpenCaller,
-        table_name: str,
-        timeout_seconds: float,
-        calls: Counter[str],
-        *,
-        key_name: str = "user_id",
-    ) -> None:
-        self._open_caller = open_caller
-        self._table_name = table_name
-        self._timeout = timeout_seconds
-        self._calls = calls
-        self._key_name = key_name
+    def _calling(self, operation: str) -> AbstractAsyncContextManager[None]:
+        return calling(operation, self.timeout_seconds, self.calls, target=self.table_name)
 
 
 class BatchInserts(_TableInserts):
@@ -116,8 +110,18 @@ class BatchInserts(_TableInserts):
             raise result
 
     async def _execute(self, items: Sequence[Item]) -> list[InsertResult]:
-        with _advising_put():
-            response = await self._call(items)
+        statements = [
+            {
+                "Statement": insert_statement(self.table_name, tuple(item)),
+                "Parameters": list(item.values()),
+            }
+            for item in items
+        ]
+        try:
+            async with self.open_caller() as caller, self._calling(self.operation):
+                response = await caller.call(self.operation, {"Statements": statements})
+        except AWSUnsupportedError as error:
+            raise AWSUnsupportedError(f"{error}; {WITHOUT_PARTIQL}") from None
         responses = response.get("Responses")
         # Only the position relates a response to its statement: a wrong count makes all unknown.
         if not isinstance(responses, list) or len(responses) != len(items):
@@ -126,20 +130,6 @@ class BatchInserts(_TableInserts):
                 f"BatchExecuteStatement: {len(items)} statements, {count} responses"
             )
         return [_statement_result(response) for response in responses]
-
-    async def _call(self, items: Sequence[Item]) -> dict[str, Any]:
-        async with (
-            self._open_caller() as caller,
-            calling("BatchExecuteStatement", self._timeout, self._calls, target=self._table_name),
-        ):
-            statements = [
-                {
-                    "Statement": insert_statement(self._table_name, tuple(item)),
-                    "Parameters": list(item.values()),
-                }
-                for item in items
-            ]
-            return await caller.call("BatchExecuteStatement", {"Statements": statements})
 
 
 class ConditionalPuts(_TableInserts):
@@ -151,8 +141,7 @@ class ConditionalPuts(_TableInserts):
 
     async def __call__(self, items: Sequence[Item], /) -> list[InsertResult]:
         """Insert the items concurrently, one call each."""
-        done = await asyncio.gather(*map(self._put, items), return_exceptions=True)
-        return [_result(outcome) for outcome in done]
+        return await asyncio.gather(*map(self._put, items))
 
     async def attempt(self) -> None:
         """Try a put that cannot succeed because its conditions contradict each other.
@@ -165,34 +154,21 @@ class ConditionalPuts(_TableInserts):
             await self._put_if(item, "attribute_exists(user_id) AND attribute_not_exists(user_id)")
 
     async def _put_if(self, item: Item, condition: str) -> None:
-        async with (
-            self._open_caller() as caller,
-            calling("PutItem", self._timeout, self._calls, target=self._table_name),
-        ):
-            request = {
-                "TableName": self._table_name,
-                "Item": dict(item),
-                "ConditionExpression": condition,
-            }
-            await caller.call("PutItem", request)
+        request = {
+            "TableName": self.table_name,
+            "Item": dict(item),
+            "ConditionExpression": condition,
+        }
+        async with self.open_caller() as caller, self._calling(self.operation):
+            await caller.call(self.operation, request)
 
     async def _put(self, item: Item) -> InsertResult:
         try:
-            await self._put_if(item, f"attribute_not_exists({self._key_name})")
-        except AWSRejectedError as error:
-            if "ConditionalCheckFailed" in str(error):
-                return Inserted.EXISTS
-            raise
+            await self._put_if(item, f"attribute_not_exists({self.key_name})")
+        except AWSError as error:
+            exists = isinstance(error, AWSRejectedError) and "ConditionalCheckFailed" in str(error)
+            return Inserted.EXISTS if exists else error
         return Inserted.NEW
-
-
-@contextmanager
-def _advising_put() -> Iterator[None]:
-    """Add advice to the error of a server that does not support PartiQL."""
-    try:
-        yield
-    except AWSUnsupportedError as error:
-        raise AWSUnsupportedError(f"{error}; {WITHOUT_PARTIQL}") from None
 
 
 @lru_cache(maxsize=1024)  # the items of one producer have the same attributes
@@ -215,12 +191,6 @@ def _statement_result(response: Any) -> InsertResult:
     return error_of(code, message if isinstance(message, str) else "")
 
 
-def _result(outcome: Any) -> InsertResult:
-    if isinstance(outcome, Inserted | AWSError):
-        return outcome
-    raise outcome
-
-
 def write_retries(aws_settings: AWSSettings) -> RetryPolicy:
     """Return the retry policy of one insert."""
     return RetryPolicy(attempts=aws_settings.write_attempts, base_seconds=0.1, cap_seconds=2.0)
@@ -234,15 +204,13 @@ class AdaptiveConcurrency:
 
     Args:
         limit: Maximum of concurrent calls.
-        clock: Returns monotonic seconds.
     """
 
     COOL_DOWN_SECONDS: Final = 0.5
 
-    def __init__(self, limit: int, clock: Callable[[], float]) -> None:
+    def __init__(self, limit: int) -> None:
         self._limit = float(limit)
         self._allowed = float(limit)
-        self._clock = clock
         self._halved_at = float("-inf")
 
     @property
@@ -250,12 +218,10 @@ class AdaptiveConcurrency:
         """Current limit of concurrent calls."""
         return int(self._allowed)
 
-    def adjust(self, results: Sequence[InsertResult]) -> None:
-        """Adjust the limit to the results of one call."""
+    def adjust(self, results: Sequence[InsertResult], now: float) -> None:
+        """Adjust the limit to the results of one call, at a time in monotonic seconds."""
         if not any(isinstance(result, AWSThrottledError) for result in results):
             self._allowed = min(self._limit, self._allowed + 1 / self._allowed)
-            return
-        now = self._clock()
-        if now - self._halved_at >= self.COOL_DOWN_SECONDS:
+        elif now - self._halved_at >= self.COOL_DOWN_SECONDS:
             self._halved_at = now
             self._allowed = max(1.0, self._allowed / 2)

@@ -21,7 +21,7 @@ from typing import Any, Final
 from tests.bench.variants.environment import temporary_resources
 from tests.bench.variants.implementations import VARIANTS as SIMPLER_VARIANTS
 from tests.bench.variants.run import RunFigures
-from worker.aws.queue_lookup import open_queues
+from worker.aws.sqs import open_queues
 from worker.domain.policy import Policy
 from worker.errors import BenchError
 from worker.operations.push import Line, push

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from worker.aws.calls import calling
-from worker.aws.client import new_session, opened
+from worker.aws.client import new_session, open_client
 from worker.aws.provision import provision
 from worker.settings import Settings
 
@@ -41,16 +41,12 @@ async def temporary_resources(settings: Settings, name: str) -> AsyncIterator[Se
 async def _remove(settings: Settings) -> None:
     aws, timeout = settings.aws, settings.aws.call_timeout_seconds
     session = new_session()
-    queues = session.client("sqs", region_name=aws.region, endpoint_url=aws.sqs_endpoint_url)
-    async with opened(queues, "SQS") as sqs:
+    async with open_client(session, "SQS", aws) as sqs:
         for queue in (settings.queue, settings.dead_letter_queue):
             async with calling("DeleteQueue", timeout, target=queue):
                 url = (await sqs.get_queue_url(QueueName=queue))["QueueUrl"]
                 await sqs.delete_queue(QueueUrl=url)
-    tables = session.client(
-        "dynamodb", region_name=aws.region, endpoint_url=aws.dynamodb_endpoint_url
-    )
-    async with opened(tables, "DynamoDB") as dynamodb:
+    async with open_client(session, "DynamoDB", aws) as dynamodb:
         for table in (aws.table_name, aws.user_table_name):
             async with calling("DeleteTable", timeout, target=table):
                 await dynamodb.delete_table(TableName=table)

@@ -8,15 +8,12 @@ from typing import Any
 
 import certifi
 import pytest
-from botocore.exceptions import (
-    NoCredentialsError,
-)
+from botocore.exceptions import NoCredentialsError
 
-from worker.aws.client import client_config, new_session, opened
+from tests.unit.fakes import aws_settings
+from worker.aws.client import client_config, new_session, open_client
 from worker.aws.sdk_errors import translating
-from worker.errors import (
-    SettingsError,
-)
+from worker.errors import SettingsError
 
 
 def test_client_configuration_has_pool_timeout_and_attempts() -> None:
@@ -108,7 +105,7 @@ async def test_certificates_are_verified_even_if_a_variable_is_empty(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     client: Any
-    async with opened(new_session().client("sqs", region_name="us-east-1"), "SQS") as client:
+    async with open_client(new_session(), "SQS", aws_settings()) as client:
         assert client._endpoint.http_session._verify == (verified_by or True)
 
 
@@ -170,5 +167,5 @@ async def test_invalid_endpoint_of_the_profile_is_a_settings_error(
     (tmp_path / "config").write_text("[default]\nendpoint_url = http://bad_host:1\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     with pytest.raises(SettingsError, match=r"^SQS: Invalid endpoint: http://bad_host:1"):
-        async with opened(new_session().client("sqs", region_name="us-east-1"), "SQS"):
+        async with open_client(new_session(), "SQS", aws_settings()):
             pass

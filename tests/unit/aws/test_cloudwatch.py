@@ -42,9 +42,8 @@ def _response(*series: tuple[str, list[float]]) -> dict[str, Any]:
     return {"MetricDataResults": [{"Id": name, "Values": values} for name, values in series]}
 
 
-def _cloudwatch(session: Any, url: str | None = None, **environment: str) -> CloudWatch:
-    configured = settings(aws=aws_settings(sqs_endpoint_url=url))
-    return CloudWatch(configured, environment, session)
+def _cloudwatch(session: Any, url: str | None = None) -> CloudWatch:
+    return CloudWatch(settings(aws=aws_settings(sqs_endpoint_url=url)), session)
 
 
 async def test_one_call_returns_the_newest_age_of_each_queue() -> None:
@@ -52,8 +51,7 @@ async def test_one_call_returns_the_newest_age_of_each_queue() -> None:
     cloudwatch = _cloudwatch(session)
     assert await cloudwatch.oldest_ages(["a", "b"], START) == [61.0, None]
     assert await cloudwatch.oldest_ages(["a", "b"], START) == [61.0, None]
-    await cloudwatch.aclose()
-    assert (session.opened, session.closed, len(session.requests)) == (1, 1, 2)
+    assert (session.opened, session.closed, len(session.requests)) == (2, 2, 2)
     request = session.requests[0]
     assert request["ScanBy"] == "TimestampDescending"
     assert request["EndTime"] - request["StartTime"] == timedelta(minutes=15)
@@ -89,10 +87,12 @@ async def test_malformed_response_of_cloudwatch_is_an_aws_error(response: Any) -
     ],
 )
 async def test_cloudwatch_of_aws_is_not_called_for_queues_on_another_server(
-    url: str | None, environment: dict[str, str], called: bool
+    url: str | None, environment: dict[str, str], called: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     session = _Session(_response(("q0", [])))
-    cloudwatch = _cloudwatch(session, url, **environment)
+    cloudwatch = _cloudwatch(session, url)
     if called:
         assert await cloudwatch.oldest_ages(["a"], START) == [None]
     else:

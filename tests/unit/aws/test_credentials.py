@@ -7,14 +7,13 @@ from datetime import timedelta
 
 import pytest
 from aiobotocore.credentials import AioRefreshableCredentials
-from botocore.exceptions import (
-    CredentialRetrievalError,
-)
+from botocore.exceptions import CredentialRetrievalError
 
 from tests.simulation.aws_errors import sqs_error
 from tests.simulation.virtual_clock import WallClock, simulated
+from tests.unit.fakes import aws_settings
 from worker.aws.calls import calling
-from worker.aws.client import new_session, opened
+from worker.aws.client import new_session, open_client
 from worker.aws.credentials import SharedCredentials
 from worker.errors import (
     AWSDeniedError,
@@ -196,5 +195,5 @@ async def test_invalid_source_of_credentials_is_a_denial(
     # The SDK refuses it without a request.
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://192.0.2.1/credentials")
     with pytest.raises(AWSDeniedError, match=r"^SQS: no usable AWS credentials: .*Unsupported"):
-        async with opened(new_session().client("sqs", region_name="us-east-1"), "SQS"):
+        async with open_client(new_session(), "SQS", aws_settings()):
             pass

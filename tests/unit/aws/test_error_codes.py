@@ -6,29 +6,20 @@ import pytest
 
 from tests import private
 from tests.private import find_private_text
+from worker import errors
 from worker.aws.error_codes import error_of
-from worker.errors import (
-    AWSDeniedError,
-    AWSError,
-    AWSNotFoundError,
-    AWSRejectedError,
-    AWSThrottledError,
-    AWSUnavailableError,
-    AWSUnsupportedError,
-    LeaseLostError,
-)
 
-CODES: dict[type[AWSError], list[str]] = {
-    AWSThrottledError: [
+CODES: dict[type[errors.AWSError], list[str]] = {
+    errors.AWSThrottledError: [
         "RequestThrottled", "OverLimit", "KmsThrottled", "KMS.ThrottlingException",
         "ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded",
         "TransactionConflict", "AWS.SimpleQueueService.OverLimit",
     ],
-    AWSUnsupportedError: [
+    errors.AWSUnsupportedError: [
         "InvalidAction", "UnknownOperationException", "UnsupportedOperation",
         "AWS.SimpleQueueService.UnsupportedOperation",
     ],
-    AWSDeniedError: [
+    errors.AWSDeniedError: [
         "AccessDenied", "AccessDeniedException", "ExpiredToken", "InvalidClientTokenId",
         "SignatureDoesNotMatch", "UnrecognizedClientException", "InvalidSecurity",
         "ExpiredTokenException", "InvalidSignatureException", "RequestExpired",
@@ -36,19 +27,19 @@ CODES: dict[type[AWSError], list[str]] = {
         "MissingAuthenticationTokenException", "401", "403", "407", "KmsDisabled",
         "KmsNotFound", "KmsInvalidState", "KmsAccessDenied",
     ],
-    AWSNotFoundError: [
+    errors.AWSNotFoundError: [
         "QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue", "InvalidAddress",
         "ResourceNotFoundException", "com.amazonaws.sqs#QueueDoesNotExist",
     ],
-    LeaseLostError: [
+    errors.LeaseLostError: [
         "ReceiptHandleIsInvalid", "MessageNotInflight",
         "AWS.SimpleQueueService.MessageNotInflight",
     ],
-    AWSRejectedError: [
+    errors.AWSRejectedError: [
         "ValidationException", "ConditionalCheckFailedException", "InvalidMessageContents",
         "AWS.SimpleQueueService.BatchRequestTooLong", "InvalidParameterValue",
     ],
-    AWSUnavailableError: [
+    errors.AWSUnavailableError: [
         "InternalError", "InternalServerError", "ServiceUnavailable", "500", "Unheard.Of", "",
     ],
 }  # fmt: skip
@@ -57,7 +48,7 @@ CODES: dict[type[AWSError], list[str]] = {
 @pytest.mark.parametrize(
     ("kind", "code"), [(kind, code) for kind, codes in CODES.items() for code in codes]
 )
-def test_error_class_depends_on_the_code(kind: type[AWSError], code: str) -> None:
+def test_error_class_depends_on_the_code(kind: type[errors.AWSError], code: str) -> None:
     assert type(error_of(code, "text")) is kind
 
 
@@ -180,6 +171,6 @@ _KMS_DENIAL = "User: arn:aws:iam::123456789012:user/worker is not authorized to 
 )
 def test_denial_by_kms_names_permission_and_key(code: str, message: str, advice: str) -> None:
     error = error_of(code, message)
-    assert type(error) is AWSDeniedError
+    assert type(error) is errors.AWSDeniedError
     assert str(error).endswith(advice)
     assert "\n" not in str(error)

@@ -1,4 +1,4 @@
-"""Calls to one queue."""
+"""Calls to one queue, lookup of queues, and probes of permissions."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from tests.simulation.faults import Faults
 from tests.simulation.simulated_sqs import SimulatedSQS
 from tests.simulation.virtual_clock import START, simulated
 from tests.unit.aws.one_response import OneResponse, queue_of, receive
-from tests.unit.fakes import SOURCE, open_world, received_message
-from worker.aws.fast_path.caller import SDKCaller
-from worker.aws.sqs import Queue
+from tests.unit.fakes import DEAD_LETTERS, SOURCE, open_world, received_message, settings
+from worker.aws.fast_path.caller import Caller
+from worker.aws.sqs import Queue, dead_letter_probes, open_queues, source_probes
 from worker.domain.message import OutgoingMessage
 from worker.errors import (
+    AWSDeniedError,
+    AWSNotFoundError,
     AWSRejectedError,
     AWSUnavailableError,
     LeaseLostError,
@@ -62,7 +64,7 @@ async def test_poll_requests_at_most_ten_messages() -> None:
 @simulated
 async def test_polls_use_their_own_caller() -> None:
     polls, rest = OneResponse({}), OneResponse({})
-    queue = Queue(cast("Any", rest), "https://sqs.test/q", poll_caller=SDKCaller(polls))
+    queue = Queue(cast("Any", rest), "https://sqs.test/q", poll_caller=Caller(polls))
     await receive(queue)
     assert (len(polls.requests), len(rest.requests)) == (1, 0)
 
@@ -191,3 +193,59 @@ async def test_destination_whose_attributes_are_denied_keeps_the_limit_of_sqs() 
     queue = queue_of(Denied({}))
     assert "AccessDenied" in await queue.check_destination()
     assert queue.message_max_bytes == 1_048_576
+
+
+@simulated
+async def test_queues_are_opened_by_name_with_separate_pools() -> None:
+    world = await open_world()
+    configured = settings(poll_concurrency=13, settle_concurrency=5, wait_seconds=20)
+    session = cast("Any", world.session)
+    async with open_queues(configured, session=session) as (source, dead_letters):
+        assert source.url == world.sqs.queue(SOURCE).url
+        assert dead_letters.url == world.sqs.queue(DEAD_LETTERS).url
+        await world.push("a")
+        assert len(await receive(source)) == 1
+    assert world.session.open_count == 0
+    polls, rest = (options["config"] for _, _, options in world.session.openings)
+    assert polls.max_pool_connections >= 13
+    assert polls.read_timeout > 20
+    assert polls.retries["total_max_attempts"] == 1
+    # Deletes, returns, dead letters and extensions, each of that concurrency.
+    assert rest.max_pool_connections >= 4 * 5
+
+
+@simulated
+async def test_error_for_a_missing_queue_says_what_to_do() -> None:
+    world = await open_world()
+    configured = settings(queue="missing")
+    with pytest.raises(AWSNotFoundError, match=r"'missing' does not exist.*AUP_QUEUE"):
+        async with open_queues(configured, session=cast("Any", world.session)):
+            pass
+    assert world.session.open_count == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("ReceiptHandleIsInvalid", type(None)),
+        ("InvalidParameterValue", type(None)),
+        ("AccessDenied", AWSDeniedError),
+    ],
+)
+@simulated
+async def test_source_probes_fail_only_if_their_entry_is_denied(
+    code: str, error: type[object]
+) -> None:
+    client = OneResponse({"Failed": [{"Id": "0", "Code": code, "SenderFault": True}]})
+    errors = [await probe.error() for probe in source_probes(queue_of(client))]
+    assert [type(each) for each in errors] == [error, error]
+    assert len(client.requests) == 2
+
+
+@simulated
+async def test_dead_letter_probe_sends_no_entries() -> None:
+    client = OneResponse({})
+    (probe,) = dead_letter_probes(queue_of(client))
+    assert await probe.error() is None
+    assert (probe.action, probe.target) == ("sqs:SendMessage", "queue q")
+    assert [request["Entries"] for request in client.requests] == [[]]

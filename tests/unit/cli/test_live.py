@@ -17,7 +17,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from tests.simulation.virtual_clock import START
-from worker.aws.queue_state import QueueState
+from worker.aws.sqs_responses import QueueState
 from worker.cli.live import History, Sparkline, draw, line, repeat, watch
 from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSError, AWSUnavailableError

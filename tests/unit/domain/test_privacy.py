@@ -36,12 +36,14 @@ def test_address_is_truncated_to_its_network_and_other_text_is_omitted(
 
 
 @pytest.fixture
-def place() -> StoreEnvironment:
+def environment() -> StoreEnvironment:
     return StoreEnvironment(StoreVariant("simulated", "batch"), None)  # type: ignore[arg-type] # no server
 
 
-async def _record(place: StoreEnvironment, changes: dict[str, Any], **stated: Any) -> RecordResult:
-    async with place.repository(**changes) as repository:
+async def _record(
+    environment: StoreEnvironment, changes: dict[str, Any], **stated: Any
+) -> RecordResult:
+    async with environment.repository(**changes) as repository:
         return await repository.record(acceptance(**stated))
 
 
@@ -57,11 +59,11 @@ async def _record(place: StoreEnvironment, changes: dict[str, Any], **stated: An
     ids=str,
 )  # fmt: skip
 async def test_record_is_reduced_by_the_settings_and_valid(
-    changes: dict[str, Any], kept: dict[str, str], place: StoreEnvironment
+    changes: dict[str, Any], kept: dict[str, str], environment: StoreEnvironment
 ) -> None:
-    await place.create_tables()
-    assert await _record(place, changes) is RECORDED
-    [item] = await place.items()
+    await environment.create_tables()
+    assert await _record(environment, changes) is RECORDED
+    [item] = await environment.items()
     names = ("ip", "ip_reduced", "user_agent", "user_agent_reduced")
     assert {name: item[name] for name in names if name in item} == kept
     assert {"ip_salt" in item, "ip_commitment" in item} == {"ip" in kept}
@@ -70,11 +72,11 @@ async def test_record_is_reduced_by_the_settings_and_valid(
         assert verify({**item, name: "forged"}), f"a forged {name} went unseen"
 
 
-async def test_absent_field_is_not_marked_as_reduced(place: StoreEnvironment) -> None:
-    await place.create_tables()
+async def test_absent_field_is_not_marked_as_reduced(environment: StoreEnvironment) -> None:
+    await environment.create_tables()
     less = {"ip": "omit", "user_agent": "omit"}
-    assert await _record(place, less, ip=None, user_agent=None) is RECORDED
-    [item] = await place.items()
+    assert await _record(environment, less, ip=None, user_agent=None) is RECORDED
+    [item] = await environment.items()
     assert not [name for name in item if name.endswith("_reduced")]
 
 
@@ -88,21 +90,23 @@ SETTINGS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("later", SETTINGS, ids=str)
 @pytest.mark.parametrize("first", SETTINGS, ids=str)
 async def test_same_message_is_a_duplicate_after_a_change_of_settings(
-    first: dict[str, Any], later: dict[str, Any], place: StoreEnvironment
+    first: dict[str, Any], later: dict[str, Any], environment: StoreEnvironment
 ) -> None:
-    await place.create_tables()
-    assert await _record(place, first) is RECORDED
-    [before] = await place.items()
-    assert await _record(place, later) is DUPLICATE
-    assert await _record(place, later, channel="forged") is CONFLICT
-    assert await place.items() == [before]
+    await environment.create_tables()
+    assert await _record(environment, first) is RECORDED
+    [before] = await environment.items()
+    assert await _record(environment, later) is DUPLICATE
+    assert await _record(environment, later, channel="forged") is CONFLICT
+    assert await environment.items() == [before]
 
 
-async def test_other_address_is_a_conflict_without_reductions(place: StoreEnvironment) -> None:
-    await place.create_tables()
-    assert await _record(place, {}) is RECORDED
-    assert await _record(place, {}, ip="198.51.100.1") is CONFLICT
-    assert await _record(place, {"user_agent": "omit"}, ip="198.51.100.1") is CONFLICT
+async def test_other_address_is_a_conflict_without_reductions(
+    environment: StoreEnvironment,
+) -> None:
+    await environment.create_tables()
+    assert await _record(environment, {}) is RECORDED
+    assert await _record(environment, {}, ip="198.51.100.1") is CONFLICT
+    assert await _record(environment, {"user_agent": "omit"}, ip="198.51.100.1") is CONFLICT
 
 
 def test_default_settings_reduce_nothing() -> None:

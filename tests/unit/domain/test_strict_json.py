@@ -95,7 +95,7 @@ DUPLICATES = {
     "a long name": (f'{{"{"n" * 500}": 1, "{"n" * 500}": 2}}', f'"{"n" * 64}"…'),
     "a new line": (r'{"a\nb": 1, "a\nb": 2}', r'"a\nb"'),
     "a bidirectional control": ('{"\u202e": 1, "\u202e": 2}', r'"\u202e"'),
-    "beside the longest number": ('{"n": %s, "a": 1, "a": 2}' % ("1" * 4300), "a"),
+    "next to the longest number": ('{"n": %s, "a": 1, "a": 2}' % ("1" * 4300), "a"),
     "deep down": ('{"a":' * 60 + '{"b":1,"b":2}' + "}" * 60, "a.a.a.a.a.a.….b"),
 }  # fmt: skip
 

@@ -1,10 +1,13 @@
-"""Configuration of traces by the environment."""
+"""Configuration of traces and of background tasks by the environment."""
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from worker.observability.background import traced
+from tests.unit.monitoring import status_of
+from worker.observability.background import background_tasks, traced
 
 
 @pytest.mark.parametrize(
@@ -52,3 +55,13 @@ async def test_traces_are_enabled_by_the_variables_of_opentelemetry(
     async with traced(lines.append) as tracing:
         assert (tracing is not None) is on
     assert "".join(lines) == report
+
+
+@pytest.mark.parametrize("address", ["", "vsock:2:1"])
+async def test_systemd_is_not_notified_without_a_local_socket(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    before = asyncio.all_tasks()
+    async with background_tasks(status_of(None)):
+        assert asyncio.all_tasks() == before

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.unit.monitoring import FakePipeline, FakeWatchdog, status_of
+from tests.unit.monitoring import FakePipeline, FakeWatchdog, begin, status_of
 from worker.errors import SettingsError
 from worker.observability.endpoints import serving
 
@@ -39,7 +39,7 @@ async def test_service_is_live_but_not_ready_while_it_starts(
             503,
             {"ready": False, "reasons": ["starting"]},
         )
-        status.begin(pipeline, lambda: 1)
+        begin(status, pipeline)
         assert await _get(unused_port, "/readyz") == (200, {"ready": True, "reasons": []})
         pipeline.health.not_ready = ["draining"]
         assert await _get(unused_port, "/readyz") == (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from copy import deepcopy
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -91,7 +92,7 @@ async def test_durations_are_a_histogram_in_seconds() -> None:
 def test_durations_since_a_copy_exclude_earlier_ones() -> None:
     durations = Durations()
     durations.add(1.0)
-    before = durations.copy()
+    before = deepcopy(durations)
     for _ in range(3):
         durations.add(2.0)
     assert len(before) == 1

@@ -8,7 +8,7 @@ from tests.unit.monitoring import FakePipeline, FakeWatchdog, status_of
 async def test_status_has_defaults_before_the_pipeline_starts() -> None:
     status = status_of(None, queue="https://sqs.test/1/acceptances")
     assert (status.running_seconds, status.poll_age_seconds, status.polled_at) == (None, None, None)
-    assert status.write_concurrency == status.settings.aws.write_concurrency
+    assert status.write_concurrency() == status.settings.aws.write_concurrency
     assert status.queue_name == "acceptances"
     assert (status.why_not_live(), status.why_not_ready()) == ([], ["starting"])
     status.stopping.set()
@@ -22,7 +22,7 @@ async def test_status_follows_the_pipeline() -> None:
     pipeline.health.polled_at = 101.0
     now[0] = 105.0
     assert (status.running_seconds, status.poll_age_seconds) == (5.0, 4.0)
-    assert status.write_concurrency == 7
+    assert status.write_concurrency() == 7
     assert (status.metrics, status.slots) == (pipeline.metrics, pipeline.slots)
 
 

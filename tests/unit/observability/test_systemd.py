@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from tests.unit.monitoring import FakePipeline, status_of
+from tests.unit.monitoring import FakePipeline, begin, status_of
 from worker.observability.systemd import Systemd, watchdog_seconds
 
 
@@ -55,7 +55,7 @@ async def test_notifications_from_start_to_stop(manager: _Manager) -> None:
         "STATUS=not ready: starting; 0.0 messages/s, 0 held, 0 received, 0 dead-lettered"
     )
     assert manager.received[0].startswith("EXTEND_TIMEOUT_USEC=")
-    status.begin(pipeline, lambda: 1)
+    begin(status, pipeline)
     pipeline.health.not_ready = ["no response to a poll yet"]
     await manager.wait_for("WATCHDOG=1")
     assert "READY=1" not in manager.received
@@ -139,9 +139,3 @@ def test_watchdog_of_another_process_is_ignored() -> None:
         ours | {"WATCHDOG_PID": "1"},
     ):
         assert watchdog_seconds(other) is None
-
-
-async def test_no_notifier_without_a_socket() -> None:
-    status = status_of(None)
-    for environment in ({}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "vsock:2:1"}):
-        assert Systemd.from_environment(status, environment) is None

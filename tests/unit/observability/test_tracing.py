@@ -237,7 +237,7 @@ def _process(pipeline: Pipeline) -> Any:
 async def test_without_tracing_the_pipeline_calls_the_very_same_functions() -> None:
     world = await open_world()
     repository = world.repository()
-    repository._check_owner()
+    repository.check_owner()
     pipeline = assemble(
         (world.source, world.dead_letters), repository, settings(), metrics=Metrics(), now=clock
     )

@@ -81,7 +81,7 @@ async def test_caller_cancelled_during_close_stays_cancelled() -> None:
     world = await open_world()
     repository = world.repository()
     await repository.record(acceptance())
-    reading = asyncio.create_task(repository._policies._read_nothing())
+    reading = asyncio.ensure_future(repository.probes()[0].attempt())
     await asyncio.sleep(0.005)
     reading.cancel()
     await repository.aclose()

@@ -12,7 +12,7 @@ import pytest
 from tests.simulation.aws_errors import dynamodb_error
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import WatchedDynamoDB, acceptance, fixed_now, open_world
-from worker.aws.fast_path.caller import SDKCaller
+from worker.aws.fast_path.caller import Caller
 from worker.domain.evidence import build_item
 from worker.errors import (
     AWSAccessError,
@@ -63,9 +63,9 @@ async def _dynamodb() -> WatchedDynamoDB:
 def _inserts(dynamodb: Any, kind: type[Any] = BatchInserts, seconds: float = 10) -> Any:
     @asynccontextmanager
     async def open_caller() -> AsyncIterator[Any]:
-        yield SDKCaller(dynamodb)
+        yield Caller(dynamodb)
 
-    return kind(open_caller, "aup-acceptances", seconds, Counter())
+    return kind(open_caller, "aup-acceptances", seconds, Counter(), "user_id")
 
 
 _ADVICE = "a table service without PartiQL needs AUP_WRITE_API=put"
@@ -240,43 +240,32 @@ async def test_put_rejected_for_another_reason_is_an_error() -> None:
     assert isinstance(result, AWSRejectedError)
 
 
-class _Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 _THROTTLED = AWSThrottledError("slow down")
 
 
 def test_throttling_halves_the_concurrency_and_success_restores_it() -> None:
-    clock = _Clock()
-    concurrency = AdaptiveConcurrency(16, clock)
-    for expected in (8, 4, 2, 1, 1):
-        clock.now += 1
-        concurrency.adjust([Inserted.NEW, _THROTTLED])
+    concurrency = AdaptiveConcurrency(16)
+    for now, expected in enumerate((8, 4, 2, 1, 1)):
+        concurrency.adjust([Inserted.NEW, _THROTTLED], now)
         assert concurrency.allowed == expected
     calls = 0
     while concurrency.allowed < 16:
-        concurrency.adjust([Inserted.NEW])
+        concurrency.adjust([Inserted.NEW], 5)
         calls += 1
     assert 16 <= calls <= 16 * 17 / 2
     for _ in range(100):
-        concurrency.adjust([Inserted.NEW])
+        concurrency.adjust([Inserted.NEW], 5)
     assert concurrency.allowed == 16
 
 
 def test_one_burst_of_throttled_calls_halves_the_concurrency_once() -> None:
-    clock = _Clock()
-    concurrency = AdaptiveConcurrency(16, clock)
-    for _ in range(16):
-        clock.now += 0.01
-        concurrency.adjust([_THROTTLED])
+    concurrency = AdaptiveConcurrency(16)
+    for number in range(16):
+        concurrency.adjust([_THROTTLED], 0.01 * number)
     assert concurrency.allowed == 8
 
 
 def test_other_errors_do_not_lower_the_concurrency() -> None:
-    concurrency = AdaptiveConcurrency(16, _Clock())
-    concurrency.adjust([AWSUnavailableError("down"), AWSRejectedError("bad")])
+    concurrency = AdaptiveConcurrency(16)
+    concurrency.adjust([AWSUnavailableError("down"), AWSRejectedError("bad")], 0)
     assert concurrency.allowed == 16

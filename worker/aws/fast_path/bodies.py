@@ -8,14 +8,15 @@ import json
 from collections.abc import Mapping
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from boto3.dynamodb.types import TypeSerializer
-from pydantic_core import from_json
 
-from worker.aws.responses import NoResponseError, is_empty, is_foreign
+from worker.aws.responses import read_object
 
-_OK: Final = 200
+if TYPE_CHECKING:
+    from botocore.model import OperationModel
+
 _QUEUE: Final = {"QueueUrl": "https://sqs.invalid/1/queue"}
 # A request for each supported operation, for which the SDK must write the same body.
 SAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -91,14 +92,11 @@ def _value(value: Any) -> str:
     return _encode(_serialize(value))
 
 
-def read_response(
-    operation: str, members: frozenset[str] | None, status_code: int, body: bytes
-) -> dict[str, Any]:
+def read_response(operation_model: OperationModel, status_code: int, body: bytes) -> dict[str, Any]:
     """Return the content of a successful response.
 
     Args:
-        operation: One of `SAMPLES`.
-        members: Members that the response may have; None if the operation specifies none.
+        operation_model: Model of one of `SAMPLES`.
         status_code: HTTP status below 300.
         body: Body of the response.
 
@@ -108,32 +106,10 @@ def read_response(
     Raises:
         NoResponseError: AWS cannot have sent the response.
     """
-    if is_empty(operation, status_code, body):
-        return {}
-    try:
-        response = _parsed(body)
-        if status_code != _OK or is_foreign(response, members):
-            raise NoResponseError(status_code, body)
-        if operation == "ReceiveMessage" and "Messages" in response:
-            response["Messages"] = [_message(each) for each in _list(response["Messages"])]
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise NoResponseError(status_code, body) from error
+    response = _without_nulls(read_object(operation_model, status_code, body))
+    if "Messages" in response:
+        response["Messages"] = [_message(each) for each in response["Messages"]]
     return response
-
-
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError
-    return value
-
-
-def _parsed(body: bytes) -> dict[str, Any]:
-    try:
-        response = from_json(body)
-    except ValueError:
-        # It rejects some text that the SDK accepts, such as half a surrogate pair.
-        response = json.loads(body.decode())
-    return _without_nulls(response)
 
 
 def _without_nulls(structure: dict[str, Any]) -> dict[str, Any]:

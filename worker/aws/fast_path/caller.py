@@ -15,7 +15,7 @@ import uuid
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from typing import Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import aiohttp
 import structlog
@@ -32,11 +32,11 @@ from botocore.exceptions import (
 from worker.aws.connection import StrictSession
 from worker.aws.fast_path.bodies import SAMPLES, read_response, request_body
 from worker.aws.fast_path.exchange import Exchange, Response
-from worker.aws.fast_path.signature import (
-    RequestTemplate,
-    SigningCredentials,
-    UnsupportedClientError,
-)
+from worker.aws.fast_path.signature import RequestTemplate, UnsupportedClientError
+
+if TYPE_CHECKING:
+    from botocore.credentials import ReadOnlyCredentials
+    from botocore.model import OperationModel
 
 _log: Final = structlog.get_logger()
 
@@ -47,8 +47,15 @@ _FIRST_FAILURE: Final = 300
 _SDK_CALLS_AFTER_FAILURE: Final = 10
 
 
-class Caller(Protocol):
-    """Caller of AWS operations by name."""
+class Caller:
+    """Caller of AWS operations by name, through the methods of an SDK client.
+
+    Args:
+        client: Open client of the SDK.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
 
     async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Call an operation and return its response.
@@ -61,6 +68,8 @@ class Caller(Protocol):
             ClientError: AWS returned an error.
             BotoCoreError: There was no response, or AWS cannot have sent it.
         """
+        response: dict[str, Any] = await getattr(self._client, xform_name(operation))(**request)
+        return response
 
 
 async def open_caller(client: Any, operations: Iterable[str], *, fast: bool = True) -> Caller:
@@ -80,23 +89,7 @@ async def open_caller(client: Any, operations: Iterable[str], *, fast: bool = Tr
             return await SignedCaller.open(client, operations)
         except UnsupportedClientError as error:
             _log.warning("signed fast path unavailable, using the slower SDK", reason=str(error))
-    return SDKCaller(client)
-
-
-class SDKCaller:
-    """Caller that uses the methods of an SDK client.
-
-    Args:
-        client: Open client of the SDK.
-    """
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Call an operation; see `Caller`."""
-        response: dict[str, Any] = await getattr(self._client, xform_name(operation))(**request)
-        return response
+    return Caller(client)
 
 
 class _SampledError(Exception):
@@ -111,20 +104,14 @@ _outcomes: Final[ContextVar[list[Response | Exception] | None]] = ContextVar(
 )
 
 
-class SignedCaller:
+class SignedCaller(Caller):
     """Caller on the signed fast path; see the module. Created by `open`."""
 
-    def __init__(self, client: AioBaseClient, clock: Callable[[], float]) -> None:
-        private: Any = client
-        self._credentials_of = private._get_credentials  # noqa: SLF001 - no public interface
-        self._http = private._endpoint.http_session  # noqa: SLF001 - the same
-        self._events: Any = client.meta.events
-        self._service_model: Any = client.meta.service_model
-        self._service_id = self._service_model.service_id.hyphenize()
-        self._sdk = SDKCaller(client)
-        self._prepared: dict[str, tuple[RequestTemplate, Exchange, frozenset[str] | None]] = {}
+    def __init__(self, client: Any, clock: Callable[[], float]) -> None:
+        super().__init__(client)
+        self._credentials_of = client._get_credentials  # noqa: SLF001 - no public interface
+        self._prepared: dict[str, tuple[RequestTemplate, Exchange, OperationModel]] = {}
         self._clock = clock
-        self._timestamp_cache = (0, "")
         self._sdk_calls_due = 0
 
     @classmethod
@@ -155,12 +142,11 @@ class SignedCaller:
         return caller
 
     async def _prepare(self, operation: str) -> None:
-        hooks: dict[str, Any] = {
-            f"before-send.{self._service_id}.{operation}": self._send_instead,
-            f"after-call.{self._service_id}.{operation}": _check_crc32,
-        }
-        for event, hook in hooks.items():
-            self._events.register_first(event, hook, unique_id=f"{__name__}.{event}")
+        meta = self._client.meta
+        service_id = meta.service_model.service_id.hyphenize()
+        for name, hook in (("before-send", self._send_instead), ("after-call", _check_crc32)):
+            event = f"{name}.{service_id}.{operation}"
+            meta.events.register_first(event, hook, unique_id=f"{__name__}.{event}")
         sampled = _SampledError()
         with contextlib.suppress(_SampledError):
             await self._sdk_call(operation, SAMPLES[operation], sampled)
@@ -168,58 +154,51 @@ class SignedCaller:
         headers = {name: _text(value) for name, value in sample.headers.items()}
         body = request_body(operation, SAMPLES[operation])
         template = RequestTemplate(sample.url, headers, body, await self._credentials())
-        exchange = Exchange(await self._session(template.url), template.url)
-        self._prepared[operation] = template, exchange, self._members(operation)
-
-    def _members(self, operation: str) -> frozenset[str] | None:
-        shape = self._service_model.operation_model(operation).output_shape
-        return frozenset(shape.members) if shape is not None else None
+        exchange = Exchange(await self._session(sample.url), sample.url)
+        model = meta.service_model.operation_model(operation)
+        self._prepared[operation] = template, exchange, model
 
     async def _session(self, url: str) -> aiohttp.ClientSession:
-        proxies, session_of = self._http._proxy_config, self._http._get_session  # noqa: SLF001 - no public interface
-        if type(self._http) is not StrictSession or proxies.proxy_url_for(url) is not None:
+        http = self._client._endpoint.http_session  # noqa: SLF001 - no public interface
+        proxies, session_of = http._proxy_config, http._get_session  # noqa: SLF001 - the same
+        if type(http) is not StrictSession or proxies.proxy_url_for(url) is not None:
             raise UnsupportedClientError("requests go through a proxy or another HTTP library")
         session: aiohttp.ClientSession = await session_of(None)
         return session
 
-    async def _credentials(self) -> SigningCredentials:
+    async def _credentials(self) -> ReadOnlyCredentials:
         credentials = self._credentials_of()
         if credentials is None:
             raise NoCredentialsError
-        frozen: SigningCredentials = await credentials.get_frozen_credentials()
+        frozen: ReadOnlyCredentials = await credentials.get_frozen_credentials()
         return frozen
 
     async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Call an operation; see `Caller`."""
         if self._sdk_calls_due > 0:
             self._sdk_calls_due -= 1
-            return await self._sdk.call(operation, request)
+            return await super().call(operation, request)
         outcome = await self._send(operation, request_body(operation, request))
         if (
             isinstance(outcome, Response)
             and outcome.status < _FIRST_FAILURE
-            and _is_intact(outcome)
+            and _is_intact(outcome.headers, outcome.body)
         ):
-            members = self._prepared[operation][2]
-            response = read_response(operation, members, outcome.status, outcome.body)
-            return response | _metadata(outcome)
+            response = read_response(self._prepared[operation][2], outcome.status, outcome.body)
+            response["ResponseMetadata"] = _metadata(outcome)
+            return response
         self._sdk_calls_due = _SDK_CALLS_AFTER_FAILURE
         return await self._sdk_call(operation, request, outcome)
 
     async def _send(self, operation: str, body: bytes) -> Response | BotoCoreError:
         template, exchange, _ = self._prepared[operation]
         credentials = await self._credentials()
-        request = template.fill(credentials, self._timestamp(), str(uuid.uuid4()), body)
+        timestamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._clock()))
+        request = template.fill(credentials, timestamp, str(uuid.uuid4()), body)
         try:
             return await exchange.post(request)
         except BotoCoreError as error:
             return error
-
-    def _timestamp(self) -> str:
-        now = int(self._clock())
-        if now != self._timestamp_cache[0]:
-            self._timestamp_cache = (now, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now)))
-        return self._timestamp_cache[1]
 
     async def _sdk_call(
         self, operation: str, request: Mapping[str, Any], outcome: Response | Exception
@@ -227,17 +206,16 @@ class SignedCaller:
         """Call through the SDK, whose first request ends with the given outcome."""
         token = _outcomes.set([outcome])
         try:
-            return await self._sdk.call(operation, request)
+            return await super().call(operation, request)
         finally:
             _outcomes.reset(token)
 
-    async def _send_instead(self, request: Any, **_: Any) -> AioAWSResponse | None:
+    async def _send_instead(self, request: Any, **_: object) -> AioAWSResponse | None:
         """Return or raise the known outcome in place of sending; return None to send."""
-        outcome: Response | Exception
-        if known := _outcomes.get():
-            outcome = known.pop()
-        else:
+        known = _outcomes.get()
+        if not known:
             return None
+        outcome = known.pop()
         if isinstance(outcome, _SampledError):
             outcome.request = request
         if isinstance(outcome, Exception):
@@ -246,22 +224,20 @@ class SignedCaller:
         return AioAWSResponse(request.url, outcome.status, headers, outcome)
 
 
-def _is_intact(response: Response) -> bool:
-    stated = response.headers.get(_CRC32)
-    return stated is None or (stated.isdecimal() and int(stated) == zlib.crc32(response.body))
+def _is_intact(headers: Mapping[str, str], body: bytes) -> bool:
+    stated = headers.get(_CRC32)
+    return stated is None or (stated.isdecimal() and int(stated) == zlib.crc32(body))
 
 
-async def _check_crc32(http_response: Any, **_: Any) -> None:
+async def _check_crc32(http_response: Any, **_: object) -> None:
     """Raise ChecksumError where the SDK accepts a wrong CRC-32: after its last attempt."""
-    if http_response.status_code < _FIRST_FAILURE:
-        body = await http_response.content
-        response = Response(http_response.status_code, http_response.headers, body)
-        if not _is_intact(response):
-            raise ChecksumError(
-                checksum_type="crc32",
-                expected_checksum=response.headers[_CRC32],
-                actual_checksum=str(zlib.crc32(body)),
-            )
+    headers, body = http_response.headers, await http_response.content
+    if http_response.status_code < _FIRST_FAILURE and not _is_intact(headers, body):
+        raise ChecksumError(
+            checksum_type="crc32",
+            expected_checksum=headers[_CRC32],
+            actual_checksum=str(zlib.crc32(body)),
+        )
 
 
 def _metadata(response: Response) -> dict[str, Any]:
@@ -273,7 +249,7 @@ def _metadata(response: Response) -> dict[str, Any]:
     request_id = response.headers.get("x-amzn-requestid")
     if request_id is not None:
         metadata["RequestId"] = request_id
-    return {"ResponseMetadata": metadata}
+    return metadata
 
 
 def _text(value: str | bytes) -> str:

@@ -6,9 +6,10 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import Final
 from urllib.parse import urlsplit
 
+from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import CredentialRetrievalError
 
 from worker.errors import AUPError
@@ -16,14 +17,6 @@ from worker.errors import AUPError
 
 class UnsupportedClientError(AUPError):
     """The signed fast path cannot replace the SDK for this client."""
-
-
-class SigningCredentials(Protocol):
-    """Frozen credentials of the SDK, which sign a request."""
-
-    access_key: str
-    secret_key: str
-    token: str | None
 
 
 _DATE: Final = "x-amz-date"
@@ -54,16 +47,15 @@ class RequestTemplate:
     """
 
     def __init__(
-        self, url: str, headers: Mapping[str, str], body: bytes, credentials: SigningCredentials
+        self, url: str, headers: Mapping[str, str], body: bytes, credentials: ReadOnlyCredentials
     ) -> None:
         sample = {name.lower(): value for name, value in headers.items()}
         found = _AUTHORIZATION.fullmatch(sample.get("authorization", ""))
         parts = urlsplit(url)
         if found is None or parts.query or not sample.keys() >= {_DATE, _INVOCATION_ID}:
             raise UnsupportedClientError("the SDK signs its requests differently")
-        self.url = url
         self._scope = found["scope"]
-        self._signer: tuple[str, str, str | None] = ("", "", None)
+        self._signer: tuple[str | None, ...] = ()
         self._key = b""
         host = parts.netloc.lower()
         if parts.port == _DEFAULT_PORTS.get(parts.scheme):
@@ -79,7 +71,7 @@ class RequestTemplate:
             raise UnsupportedClientError("the SDK's signature of the same request differs")
 
     def fill(
-        self, credentials: SigningCredentials, timestamp: str, invocation_id: str, body: bytes
+        self, credentials: ReadOnlyCredentials, timestamp: str, invocation_id: str, body: bytes
     ) -> bytes:
         """Return a signed request, head and body.
 
@@ -105,14 +97,14 @@ class RequestTemplate:
         head = head_template % (*values, invocation_id, credential, signature, len(body))
         return head.encode() + body
 
-    def _signing_key(self, credentials: SigningCredentials, date: str) -> bytes:
+    def _signing_key(self, credentials: ReadOnlyCredentials, date: str) -> bytes:
         signer = (date, credentials.secret_key, credentials.token)
         if signer != self._signer:
-            for text in (credentials.access_key, credentials.token or ""):
-                if text != "".join(text.split()):
-                    raise CredentialRetrievalError(
-                        provider="AWS", error_msg="a key or token contains white space"
-                    )
+            text = f"{credentials.access_key}{credentials.token or ''}"
+            if text != "".join(text.split()):
+                raise CredentialRetrievalError(
+                    provider="AWS", error_msg="a key or token contains white space"
+                )
             key = f"AWS4{credentials.secret_key}".encode()
             for part in (date, *self._scope.split("/")):
                 key = hmac.digest(key, part.encode(), "sha256")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from worker.aws.queue_lookup import open_queues
+from worker.aws.sqs import open_queues
 from worker.cli import screen
 from worker.cli.dead_letters.scanning import note_unseen, scan_with_progress
 from worker.cli.filters import FilterOptions

@@ -9,7 +9,7 @@ from typing import Final
 
 from rich.text import Text
 
-from worker.aws.queue_lookup import open_queues
+from worker.aws.sqs import open_queues
 from worker.cli import screen
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.filter import DeadLetterFilter

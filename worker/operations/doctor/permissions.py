@@ -7,13 +7,11 @@ the request itself means that the call is permitted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Final
 
 from worker.aws.access import Operation, Probe
-from worker.aws.queue_probes import dead_letter_probes, source_probes
-from worker.aws.sqs import Queue
+from worker.aws.sqs import Queue, dead_letter_probes, queue_name, source_probes
 from worker.errors import (
     AWSDeniedError,
     AWSError,
@@ -23,13 +21,7 @@ from worker.errors import (
 )
 from worker.operations.doctor.queues import DEAD_LETTERS, SOURCE
 from worker.operations.doctor.result import CheckResult, failed, from_error, passed, unknown
-from worker.operations.doctor.tables import (
-    ACCEPTANCES,
-    POLICIES,
-    POLICY_KEYS,
-    USER_KEYS,
-    key_names,
-)
+from worker.operations.doctor.tables import ACCEPTANCES, POLICIES, TABLES
 from worker.repository import AUPRepository
 from worker.repository.writes import WITHOUT_PARTIQL
 
@@ -42,62 +34,36 @@ _SUBJECTS: Final = {
     Operation.LOOK_UP: ACCEPTANCES,
     Operation.WRITE: ACCEPTANCES,
 }
-_KEYS: Final = {
-    Operation.READ_POLICY: ("AUP_TABLE_NAME", POLICY_KEYS),
-    Operation.LOOK_UP: ("AUP_USER_TABLE_NAME", USER_KEYS),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """A probe and the error that it ended with, or None."""
-
-    probe: Probe
-    error: AWSError | None
-
-    @property
-    def has_wrong_keys(self) -> bool:
-        """Whether a read was rejected: the table has other keys."""
-        return isinstance(self.error, AWSRejectedError) and self.probe.operation in _KEYS
-
-    @property
-    def needs_put(self) -> bool:
-        """Whether the server may not support PartiQL inserts."""
-        return WITHOUT_PARTIQL in str(self.error or "")
-
-    def result(self) -> CheckResult:
-        """Return the attempt as the result of a check."""
-        probe, error = self.probe, self.error
-        check = f"{_SUBJECTS[probe.operation]}: {probe.action.partition(':')[2]}"
-        if error is not None and self.has_wrong_keys:
-            variable, keys = _KEYS[probe.operation]
-            return failed(
-                check,
-                f"{probe.target} has other keys: {error}",
-                f"create the table with the keys {key_names(keys)}, or set {variable} to another",
-                prevents_start=True,
-            )
-        if error is None or isinstance(error, AWSRejectedError | LeaseLostError):
-            return passed(check, f"{probe.action} is allowed")
-        if self.needs_put:
-            found = str(error).removesuffix(f"; {WITHOUT_PARTIQL}")
-            if isinstance(error, AWSUnsupportedError):
-                return failed(check, found, WITHOUT_PARTIQL, prevents_start=True)
-            return unknown(check, found, WITHOUT_PARTIQL)
-        denied = isinstance(error, AWSDeniedError)
-        remedy = f"allow {probe.action} on {probe.target}" if denied else "see the results above"
-        return from_error(check, error, remedy=remedy)
+_READS: Final = {Operation.READ_POLICY, Operation.LOOK_UP}
+# A probe and the error that it ended with.
+Attempt = tuple[Probe, AWSError | None]
 
 
 async def attempt(probes: Sequence[Probe]) -> list[Attempt]:
     """Attempt all probes concurrently."""
     errors = await asyncio.gather(*(probe.error() for probe in probes))
-    return [Attempt(probe, error) for probe, error in zip(probes, errors, strict=True)]
+    return list(zip(probes, errors, strict=True))
 
 
-def at_start(source: Queue, dead_letters: Queue, repository: AUPRepository) -> list[Probe]:
-    """Return probes of all operations except receive, which the first poll tries."""
-    return [*source_probes(source), *dead_letter_probes(dead_letters), *repository.probes()]
+def result_of(probe: Probe, error: AWSError | None) -> CheckResult:
+    """Return the result for a probe and the error that it ended with."""
+    subject = _SUBJECTS[probe.operation]
+    check = f"{subject}: {probe.action.partition(':')[2]}"
+    if isinstance(error, AWSRejectedError) and probe.operation in _READS:
+        variable, keys = TABLES[subject]
+        found = f"{probe.target} has other keys: {error}"
+        remedy = f"create the table with the keys {keys}, or set {variable} to another"
+        return failed(check, found, remedy, prevents_start=True)
+    if error is None or isinstance(error, AWSRejectedError | LeaseLostError):
+        return passed(check, f"{probe.action} is allowed")
+    if WITHOUT_PARTIQL in str(error):
+        found = str(error).removesuffix(f"; {WITHOUT_PARTIQL}")
+        if isinstance(error, AWSUnsupportedError):
+            return failed(check, found, WITHOUT_PARTIQL, prevents_start=True)
+        return unknown(check, found, WITHOUT_PARTIQL)
+    denied = isinstance(error, AWSDeniedError)
+    remedy = f"allow {probe.action} on {probe.target}" if denied else "see the results above"
+    return from_error(check, error, remedy=remedy)
 
 
 async def on_source(queue: Queue) -> list[CheckResult]:
@@ -107,7 +73,7 @@ async def on_source(queue: Queue) -> list[CheckResult]:
     receive = Probe(
         Operation.RECEIVE,
         "sqs:ReceiveMessage",
-        f"queue {queue.url.rpartition('/')[2]}",
+        f"queue {queue_name(queue.url)}",
         lambda: queue.receive(0, wait_seconds=0, visibility_timeout_seconds=0),
     )
     return await _results([receive, *source_probes(queue)])
@@ -118,26 +84,23 @@ async def on_dead_letters(queue: Queue) -> list[CheckResult]:
     return await _results(dead_letter_probes(queue))
 
 
-async def on_policies(repository: AUPRepository) -> list[CheckResult]:
-    """Try to read a policy that does not exist."""
-    return await _results(_of_table(repository, POLICIES))
+async def on_table(repository: AUPRepository, table: str) -> list[CheckResult]:
+    """Try to read an item that does not exist, and a write that cannot succeed.
 
-
-async def on_acceptances(repository: AUPRepository) -> list[CheckResult]:
-    """Try to read an acceptance that does not exist, and a write that cannot succeed."""
-    return await _results(_of_table(repository, ACCEPTANCES))
+    Args:
+        repository: repository of both tables.
+        table: `POLICIES`, which the service only reads, or `ACCEPTANCES`.
+    """
+    return await _results(
+        [each for each in repository.probes() if _SUBJECTS[each.operation] == table]
+    )
 
 
 def not_tried(subject: str) -> CheckResult:
     """Return the result for a queue or table that could not be found or read."""
-    return unknown(
-        f"{subject}: permissions", f"not checked: the {subject} check did not pass", "fix it first"
-    )
+    found = f"not checked: the {subject} check did not pass"
+    return unknown(f"{subject}: permissions", found, "fix it first")
 
 
-def _of_table(repository: AUPRepository, subject: str) -> list[Probe]:
-    return [each for each in repository.probes() if _SUBJECTS[each.operation] == subject]
-
-
-async def _results(probes: Iterable[Probe]) -> list[CheckResult]:
-    return [each.result() for each in await attempt(list(probes))]
+async def _results(probes: Sequence[Probe]) -> list[CheckResult]:
+    return [result_of(*each) for each in await attempt(probes)]

@@ -12,10 +12,10 @@ from typing import Final
 import structlog
 
 from worker.aws.error_codes import GRANT_ADVICE
-from worker.aws.sqs import Queue
+from worker.aws.sqs import Queue, dead_letter_probes, source_probes
 from worker.errors import AWSDeniedError, SettingsError
-from worker.operations.doctor import permissions, queues
-from worker.operations.doctor.permissions import Attempt
+from worker.operations.doctor import queues
+from worker.operations.doctor.permissions import Attempt, attempt, result_of
 from worker.operations.doctor.result import CheckResult, CheckStatus
 from worker.repository import AUPRepository
 from worker.settings import Settings
@@ -38,10 +38,15 @@ async def check(
     """
     states = await source.state(), await dead_letters.state()
     results = queues.at_start(*states, settings)
-    attempts = await permissions.attempt(permissions.at_start(source, dead_letters, repository))
+    # All operations except receive, which the first poll tries.
+    probes = *source_probes(source), *dead_letter_probes(dead_letters), *repository.probes()
+    attempts = await attempt(probes)
     _raise_denials(attempts)
-    _raise_others(attempts)
-    results += [each.result() for each in attempts]
+    for probe, error in attempts:
+        result = result_of(probe, error)
+        if error and result.status is not CheckStatus.PASS and not result.prevents_start:
+            raise error  # not about the settings: the same call may succeed later
+        results.append(result)
     problems = [str(each) for each in results if each.prevents_start]
     if problems:
         raise SettingsError(problems)
@@ -52,9 +57,7 @@ async def check(
 
 def _raise_denials(attempts: Sequence[Attempt]) -> None:
     """Raise one error that names all missing permissions."""
-    denied = [
-        (each.probe, each.error) for each in attempts if isinstance(each.error, AWSDeniedError)
-    ]
+    denied = [(probe, error) for probe, error in attempts if isinstance(error, AWSDeniedError)]
     for _, error in denied:
         if GRANT_ADVICE not in str(error):
             raise error  # credentials, a clock or a KMS key: the error has its own advice
@@ -62,15 +65,6 @@ def _raise_denials(attempts: Sequence[Attempt]) -> None:
         actions = ", ".join(f"{probe.action} on {probe.target}" for probe, _ in denied)
         first = str(denied[0][1]).partition(GRANT_ADVICE)[0]
         raise AWSDeniedError(f"missing permissions: grant {actions} ({first})")
-
-
-def _raise_others(attempts: Sequence[Attempt]) -> None:
-    """Raise the first error that is not about the settings; the same call may succeed later."""
-    for each in attempts:
-        result = each.result()
-        passes = result.status is CheckStatus.PASS
-        if each.error is not None and not passes and not result.prevents_start:
-            raise each.error
 
 
 def _log_results(results: Sequence[CheckResult]) -> None:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
-from worker.aws.queue_state import QueueState
+from worker.aws.sqs_responses import QueueState
 from worker.domain.dead_letter import ATTRIBUTE_RESERVED_BYTES
 from worker.domain.message import MESSAGE_MAX_BYTES
-from worker.operations.doctor.result import CheckResult, failed, passed, unknown, warned
+from worker.errors import AWSError, AWSNotFoundError
+from worker.operations.doctor.result import (
+    CheckResult,
+    CheckStatus,
+    failed,
+    from_error,
+    passed,
+    unknown,
+    warned,
+)
 from worker.settings import Settings
 
 SOURCE: Final = "queue"
 DEAD_LETTERS: Final = "dead-letter queue"
+_REDRIVE: Final = "redrive policy"
 _VARIABLES: Final = {SOURCE: "AUP_QUEUE", DEAD_LETTERS: "AUP_DEAD_LETTER_QUEUE"}
+_EVERYONE: Final = ("*", {"AWS": "*"}, {"AWS": ["*"]})
 _NOT_CUSTOMER_KEYS: Final = {"SSE-SQS", "alias/aws/sqs"}
 # Amazon SQS developer guide, "Key management". A replay needs both permissions on both queues.
 _KMS_ACTIONS: Final = {
@@ -32,7 +42,7 @@ def of_source(
         dead_letters: attributes of the dead-letter queue, if they are known.
         settings: the settings of the service.
     """
-    results = [exists(SOURCE, state), kind(SOURCE, state), redrive(state, settings)]
+    results = [passed(SOURCE, state.url), kind(SOURCE, state), redrive(state, settings)]
     if dead_letters is not None:
         results += redrive_target(state, dead_letters)
     return [
@@ -51,7 +61,7 @@ def of_dead_letters(state: QueueState, source: QueueState | None) -> list[CheckR
         state: its attributes.
         source: attributes of the queue of acceptances, if they are known.
     """
-    results = [exists(DEAD_LETTERS, state), kind(DEAD_LETTERS, state)]
+    results = [passed(DEAD_LETTERS, state.url), kind(DEAD_LETTERS, state)]
     if source is not None:
         results += [
             retention(source, state),
@@ -62,16 +72,12 @@ def of_dead_letters(state: QueueState, source: QueueState | None) -> list[CheckR
 
 
 def at_start(source: QueueState, dead_letters: QueueState, settings: Settings) -> list[CheckResult]:
-    """Run the checks that decide whether messages are processed and dead letters are kept."""
-    return [
-        kind(SOURCE, source),
-        redrive(source, settings),
-        *redrive_target(source, dead_letters),
-        kind(DEAD_LETTERS, dead_letters),
-        retention(source, dead_letters),
-        message_size(source, dead_letters),
-        redrive_allow(source, dead_letters),
+    """Return what to report at the start: failures, and the result for the redrive policy."""
+    results = [
+        *of_source(source, dead_letters, settings),
+        *of_dead_letters(dead_letters, source),
     ]
+    return [each for each in results if each.status is CheckStatus.FAIL or each.check == _REDRIVE]
 
 
 def attempts_before_redrive(state: QueueState, settings: Settings) -> int:
@@ -84,9 +90,14 @@ def attempts_before_redrive(state: QueueState, settings: Settings) -> int:
     return min(settings.max_attempts, max(1, state.max_receive_count - 1))
 
 
-def exists(name: str, state: QueueState) -> CheckResult:
-    """Return the result for a queue that was found."""
-    return passed(name, state.url)
+def not_found(name: str, error: AWSError) -> CheckResult:
+    """Return the result for a queue that cannot be found or described."""
+    if isinstance(error, AWSNotFoundError):
+        found = str(error).partition(": create it")[0]
+        remedy = f"create it (`aup-worker init`), or set {_VARIABLES[name]} to another queue"
+        return failed(name, found, remedy)
+    remedy = "allow sqs:GetQueueAttributes (and sqs:GetQueueUrl unless it is set by URL or ARN)"
+    return from_error(name, error, remedy=remedy)
 
 
 def kind(name: str, state: QueueState) -> CheckResult:
@@ -96,34 +107,27 @@ def kind(name: str, state: QueueState) -> CheckResult:
     """
     check = f"{name}: type"
     if state.fifo:
-        return failed(
-            check,
-            f"{state.url} is a FIFO queue",
-            f"set {_VARIABLES[name]} to a standard queue",
-            prevents_start=True,
-        )
+        remedy = f"set {_VARIABLES[name]} to a standard queue"
+        return failed(check, f"{state.url} is a FIFO queue", remedy, prevents_start=True)
     return passed(check, "standard")
 
 
 def redrive(state: QueueState, settings: Settings) -> CheckResult:
     """Check that SQS moves a message to the dead-letter queue, and later than the service does."""
-    check, attempts = "redrive policy", settings.max_attempts
-    count = state.max_receive_count
+    attempts, count = settings.max_attempts, state.max_receive_count
     if count is None:
-        return warned(
-            check,
-            "none: a message that crashes the worker is received again until it expires",
-            f"set a RedrivePolicy with a maxReceiveCount of {attempts + 2}",
-        )
+        found = "none: a message that crashes the worker is received again until it expires"
+        remedy = f"set a RedrivePolicy with a maxReceiveCount of {attempts + 2}"
+        return warned(_REDRIVE, found, remedy)
     if count <= attempts:
         return warned(
-            check,
+            _REDRIVE,
             f"maxReceiveCount {count} is not above AUP_MAX_ATTEMPTS {attempts}: the service makes "
             f"only {attempts_before_redrive(state, settings)}, because dead letters that SQS moves "
             "have no reason",
             f"set maxReceiveCount above {attempts}, or AUP_MAX_ATTEMPTS below {count}",
         )
-    return passed(check, f"maxReceiveCount {count}, above AUP_MAX_ATTEMPTS {attempts}")
+    return passed(_REDRIVE, f"maxReceiveCount {count}, above AUP_MAX_ATTEMPTS {attempts}")
 
 
 def redrive_target(state: QueueState, dead_letters: QueueState) -> list[CheckResult]:
@@ -140,13 +144,9 @@ def redrive_target(state: QueueState, dead_letters: QueueState) -> list[CheckRes
     if state.redrives_to is None:
         return []
     if state.redrives_to != dead_letters.arn:
-        return [
-            failed(
-                check,
-                f"{state.redrives_to} is not AUP_DEAD_LETTER_QUEUE",
-                f"set deadLetterTargetArn to {dead_letters.arn}, or change AUP_DEAD_LETTER_QUEUE",
-            )
-        ]
+        found = f"{state.redrives_to} is not AUP_DEAD_LETTER_QUEUE"
+        remedy = f"set deadLetterTargetArn to {dead_letters.arn}, or change AUP_DEAD_LETTER_QUEUE"
+        return [failed(check, found, remedy)]
     return [passed(check, "AUP_DEAD_LETTER_QUEUE")]
 
 
@@ -157,22 +157,18 @@ def visibility(state: QueueState, settings: Settings) -> CheckResult:
     consumers: a message is delivered again if a response takes longer.
     """
     check, own = "queue: visibility", state.visibility_timeout_seconds
-    deadline = settings.aws.call_timeout_seconds
-    service = f"the service uses {settings.visibility_timeout_seconds} s"
+    seconds, deadline = settings.visibility_timeout_seconds, settings.aws.call_timeout_seconds
     if own <= deadline:
-        return warned(
-            check,
-            f"{own} s, not above AUP_CALL_TIMEOUT_SECONDS {deadline:g}; {service}",
-            f"set VisibilityTimeout to {settings.visibility_timeout_seconds} for other consumers",
-        )
-    return passed(check, f"{own} s; {service}")
+        found = f"{own} s, not above AUP_CALL_TIMEOUT_SECONDS {deadline:g}"
+        remedy = f"set VisibilityTimeout to {seconds} for other consumers"
+        return warned(check, f"{found}; the service uses {seconds} s", remedy)
+    return passed(check, f"{own} s; the service uses {seconds} s")
 
 
 def source_retention(state: QueueState, settings: Settings) -> CheckResult:
     """Check that a message does not expire before its last attempt."""
     check, kept = "queue: retention", state.retention_seconds
-    each = settings.hold_seconds + settings.backoff_cap_seconds
-    needed = settings.max_attempts * each
+    needed = settings.max_attempts * (settings.hold_seconds + settings.backoff_cap_seconds)
     if needed >= kept:
         return warned(
             check,
@@ -192,10 +188,10 @@ def retention(source: QueueState, dead_letters: QueueState) -> CheckResult:
     check = "dead-letter queue: retention"
     own, other = dead_letters.retention_seconds, source.retention_seconds
     if own <= other:
+        found = f"{_duration(own)}, not above the queue's {_duration(other)}"
         return failed(
             check,
-            f"{_duration(own)}, not above the queue's {_duration(other)}: messages that SQS moves "
-            "may expire at once",
+            f"{found}: messages that SQS moves may expire at once",
             "set its MessageRetentionPeriod to 1209600 (14 days)",
         )
     return passed(check, f"{_duration(own)}, above the queue's {_duration(other)}")
@@ -208,21 +204,15 @@ def message_size(source: QueueState, dead_letters: QueueState) -> CheckResult:
     """
     check = "dead-letter queue: message size"
     own, other = dead_letters.message_max_bytes, source.message_max_bytes
-    remedy = f"set its MaximumMessageSize to {MESSAGE_MAX_BYTES}"
+    sizes = f"{own:,} bytes, the queue's {other:,}"
     if own < other:
-        return failed(
-            check,
-            f"{own:,} bytes, below the queue's {other:,}: larger messages cannot be dead-lettered",
-            remedy,
-        )
-    if own < min(other + ATTRIBUTE_RESERVED_BYTES, MESSAGE_MAX_BYTES):
-        return failed(
-            check,
-            f"{own:,} bytes, the queue's {other:,}: too small for the largest messages with their "
-            "reason",
-            remedy,
-        )
-    return passed(check, f"{own:,} bytes, the queue's {other:,}")
+        sizes = f"{own:,} bytes, below the queue's {other:,}"
+        found = f"{sizes}: larger messages cannot be dead-lettered"
+    elif own < min(other + ATTRIBUTE_RESERVED_BYTES, MESSAGE_MAX_BYTES):
+        found = f"{sizes}: too small for the largest messages with their reason"
+    else:
+        return passed(check, sizes)
+    return failed(check, found, f"set its MaximumMessageSize to {MESSAGE_MAX_BYTES}")
 
 
 def redrive_allow(source: QueueState, dead_letters: QueueState) -> CheckResult:
@@ -237,11 +227,8 @@ def redrive_allow(source: QueueState, dead_letters: QueueState) -> CheckResult:
         return passed(check, "any queue")
     if permission == "byQueue" and source.arn in allowed.get("sourceQueueArns", []):
         return passed(check, "this queue")
-    return failed(
-        check,
-        f"{permission} excludes this queue",
-        f"add {source.arn} to its RedriveAllowPolicy",
-    )
+    remedy = f"add {source.arn} to its RedriveAllowPolicy"
+    return failed(check, f"{permission} excludes this queue", remedy)
 
 
 def encryption(name: str, state: QueueState) -> CheckResult:
@@ -262,42 +249,33 @@ def plain_http(name: str, state: QueueState) -> CheckResult:
     Source: Amazon SQS developer guide, "Security best practices".
     """
     check = f"{name}: plain HTTP"
-    if _denies_plain_http(state.policy or {}):
+    if any(map(_denies_plain_http, _many((state.policy or {}).get("Statement")))):
         return passed(check, "denied")
-    return warned(
-        check,
-        "allowed",
-        'add a Deny of sqs:* for all principals with "Bool": {"aws:SecureTransport": "false"}',
-    )
+    remedy = 'add a Deny of sqs:* for all principals with "Bool": {"aws:SecureTransport": "false"}'
+    return warned(check, "allowed", remedy)
 
 
-def _denies_plain_http(policy: Mapping[str, Any]) -> bool:
-    return any(
-        isinstance(statement, dict)
-        and statement.get("Effect") == "Deny"
-        and statement.get("Principal") in ("*", {"AWS": "*"}, {"AWS": ["*"]})
-        and _covers_all(statement.get("Action"))
-        and _is_without_tls(statement.get("Condition"))
-        for statement in _many(policy.get("Statement"))
-    )
-
-
-def _covers_all(actions: Any) -> bool:
-    return any(str(action).lower() in {"*", "sqs:*"} for action in _many(actions))
+def _denies_plain_http(statement: Any) -> bool:
+    match statement:
+        case {"Effect": "Deny", "Principal": principal, "Action": actions, "Condition": condition}:
+            return (
+                principal in _EVERYONE
+                and any(str(action).lower() in {"*", "sqs:*"} for action in _many(actions))
+                and _is_without_tls(condition)
+            )
+    return False
 
 
 def _is_without_tls(condition: Any) -> bool:
-    # Any other operator or key would narrow the Deny.
-    if not isinstance(condition, dict) or len(condition) != 1:
-        return False
-    keys = condition.get("Bool") or condition.get("BoolIfExists")
-    if not isinstance(keys, dict) or len(keys) != 1:
-        return False
-    return any(
-        str(key).lower() == "aws:securetransport"
-        and [str(value).lower() for value in _many(values)] == ["false"]
-        for key, values in keys.items()
-    )
+    match condition:
+        # Any other operator or key would narrow the Deny.
+        case {"Bool": dict(keys), **others} | {"BoolIfExists": dict(keys), **others} if not others:
+            found = {
+                key.lower(): [str(value).lower() for value in _many(values)]
+                for key, values in keys.items()
+            }
+            return found == {"aws:securetransport": ["false"]}
+    return False
 
 
 def _duration(seconds: float) -> str:

@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date
-from typing import Final, Protocol
+from typing import Final
 
 from worker.aws.prices import shipped
 from worker.domain.acceptance import parse_time
 from worker.errors import AWSError, AWSThrottledError
-from worker.repository import ScanKey, ScanPage, TableSize
+from worker.repository import AUPRepository, ScanKey, ScanPage, TableSize
 from worker.runtime.retry import RetryPolicy, retry
 
 # DynamoDB developer guide, "Read consistency" and "Provisioned capacity mode": an eventually
@@ -23,15 +23,6 @@ _PAGE_BYTES_MAX: Final = 1024 * 1024
 _ITEM_BYTES: Final = 1024  # if the size of the table is not known yet
 # For one page.
 PAGE_RETRIES: Final = RetryPolicy(attempts=12, base_seconds=0.5, cap_seconds=15.0)
-
-
-class AcceptanceScanner(Protocol):
-    """The part of the repository that a coverage scan needs."""
-
-    async def scan_acceptances(
-        self, policy_version: str, *, segment: int, segments: int, items: int, after: ScanKey | None
-    ) -> ScanPage:
-        """Return one page of acceptances."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,28 +103,11 @@ def _item_bytes(size: TableSize) -> float:
     return size.bytes / size.items if size.items and size.bytes else _ITEM_BYTES
 
 
-class _RateLimiter:
-    """Limit the rate of read units; the cost of a read is charged once it is known."""
-
-    def __init__(self, units_per_second: float, clock: Callable[[], float]) -> None:
-        self._rate = units_per_second
-        self._clock = clock
-        self._free_at = clock()
-
-    async def wait(self) -> None:
-        # A loop, because other segments consume units during the wait.
-        while (left := self._free_at - self._clock()) > 0:  # noqa: ASYNC110
-            await asyncio.sleep(left)
-
-    def spend(self, units: float) -> None:
-        self._free_at = max(self._free_at, self._clock()) + units / self._rate
-
-
 class CoverageScan:
     """Parallel scan of all segments of the table, within one rate limit.
 
     Args:
-        table: The repository.
+        repository: Repository of the acceptances.
         policy_version: Key of the acceptances to count, `{policy_id}#{version}`.
         size: Size of the table. Pages are limited so that one page of each segment consumes about
             one second's read units.
@@ -144,7 +118,7 @@ class CoverageScan:
 
     def __init__(
         self,
-        table: AcceptanceScanner,
+        repository: AUPRepository,
         policy_version: str,
         size: TableSize,
         *,
@@ -153,11 +127,14 @@ class CoverageScan:
         progress: Callable[[Coverage], None] = lambda _: None,
     ) -> None:
         self.coverage = Coverage()
-        self._table = table
+        self._repository = repository
         self._policy_version = policy_version
         self._segments = segments
         self._progress = progress
-        self._rate_limiter = _RateLimiter(units_per_second, asyncio.get_running_loop().time)
+        self._clock = asyncio.get_running_loop().time
+        self._units_per_second = units_per_second
+        # The cost of a read is charged once it is known.
+        self._free_at = self._clock()
         page_bytes = min(_PAGE_BYTES_MAX, units_per_second / segments * _BYTES_PER_UNIT)
         self._page_items = max(1, int(page_bytes / _item_bytes(size)))
 
@@ -186,15 +163,18 @@ class CoverageScan:
             after = page.next_key
 
     async def _page(self, segment: int, after: ScanKey | None) -> ScanPage:
-        await self._rate_limiter.wait()
-        page = await self._table.scan_acceptances(
+        # A loop, because other segments consume units during the wait.
+        while (left := self._free_at - self._clock()) > 0:  # noqa: ASYNC110
+            await asyncio.sleep(left)
+        page = await self._repository.scan_acceptances(
             self._policy_version,
             segment=segment,
             segments=self._segments,
             items=self._page_items,
             after=after,
         )
-        self._rate_limiter.spend(page.read_units)
+        seconds = page.read_units / self._units_per_second
+        self._free_at = max(self._free_at, self._clock()) + seconds
         return page
 
     def _count(self, error: AWSError, _delay_seconds: float) -> None:

@@ -15,14 +15,14 @@ from worker import __version__
 from worker.domain import evidence
 from worker.domain.acceptance import parse_time
 from worker.domain.evidence import timestamp
-from worker.domain.policy import Policy, PolicyId, Version
+from worker.domain.identifiers import PolicyId, Version
+from worker.domain.policy import Policy
 from worker.repository import AUPRepository
 
-DOCUMENT: Final = "evidence of acceptances"
-DOCUMENT_FORMAT: Final = "1"
 CLOCK_SKEW_SECONDS: Final = 300.0
 # Maximum retention period of SQS plus the maximum visibility timeout.
 _QUEUE_SECONDS_MAX: Final = 14 * 86_400 + 43_200
+_POLICY_KEY: Final = TypeAdapter(tuple[PolicyId, Version])
 STEPS: Final = (
     (
         "For each entry of `records`, take `record`. Its values are strings; the values named in "
@@ -182,19 +182,12 @@ async def verify_records(
 
 
 async def _policy_of(repository: AUPRepository, item: Mapping[str, Any]) -> Policy | None:
-    policy_id, version = item.get("policy_id"), item.get("version")
-    # An altered item may contain any value, including one that cannot be a key.
-    if not (_is_valid(PolicyId, policy_id) and _is_valid(Version, version)):
-        return None
-    return await repository.policy(str(policy_id), str(version))
-
-
-def _is_valid(kind: Any, value: object) -> bool:
+    key = (item.get("policy_id"), item.get("version"))
     try:
-        TypeAdapter(kind).validate_python(value, strict=True)
-    except ValidationError:
-        return False
-    return True
+        policy_id, version = _POLICY_KEY.validate_python(key, strict=True)
+    except ValidationError:  # an altered item may contain any value
+        return None
+    return await repository.policy(policy_id, version)
 
 
 def document(
@@ -208,8 +201,8 @@ def document(
         exported_at: Current time, timezone-aware.
     """
     return {
-        "document": DOCUMENT,
-        "document_format": DOCUMENT_FORMAT,
+        "document": "evidence of acceptances",
+        "document_format": "1",
         "user_id": user_id,
         "exported_at": timestamp(exported_at),
         "exported_by": f"aup-worker {__version__}",

@@ -6,13 +6,13 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from worker.aws.cloudwatch import CloudWatch
-from worker.aws.queue_state import QueueState
-from worker.aws.sqs import Queue
+from worker.aws.sqs import Queue, queue_name
+from worker.aws.sqs_responses import QueueState
 from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSError
 from worker.operations.dead_letters.scan import VISIBILITY_TIMEOUT_SECONDS, Scan
@@ -182,15 +182,6 @@ def _isoformat(time: datetime | None) -> str | None:
     return None if time is None else time.isoformat(timespec="seconds")
 
 
-@dataclass(slots=True)
-class _Previous:
-    """Previous values, from which rates are computed."""
-
-    at_seconds: float = 0.0
-    depths: tuple[int, int] | None = None
-    samples: dict[str, Sample] = field(default_factory=dict)
-
-
 class Observer:
     """Observe queues and workers as often as requested.
 
@@ -225,14 +216,14 @@ class Observer:
         self._visibility_timeout_seconds = visibility_timeout_seconds
         self._now = now
         self._clock = clock
-        self._previous = _Previous()
+        self._before: Status | None = None
+        self._observed_at = 0.0
         self._ages: list[float | None] = [None, None]
         self._ages_unknown = _PENDING
         self._reason_counts = ReasonCounts(
             unknown=_DISABLED if visibility_timeout_seconds is None else _PENDING
         )
-        self._ages_at: float | None = None
-        self._scanned_at: float | None = None
+        self._ages_at = self._scanned_at = float("-inf")
         self._background: dict[str, asyncio.Task[None]] = {}
         self._closing = False
 
@@ -261,38 +252,37 @@ class Observer:
         if "ages" in self._background:
             self._background["ages"].cancel()
         await asyncio.gather(*self._background.values(), return_exceptions=True)
-        await self._cloudwatch.aclose()
 
     def _status(self, source: QueueState, dead: QueueState, samples: list[Sample]) -> Status:
-        now, previous = self._clock(), self._previous
-        seconds = now - previous.at_seconds
+        before, now = self._before, self._clock()
+        seconds, self._observed_at = now - self._observed_at, now
         rates: tuple[float | None, float | None] = None, None
-        if previous.depths is not None and seconds > 0:
-            before = previous.depths
-            rates = (source.depth - before[0]) / seconds, (dead.depth - before[1]) / seconds
-        workers = tuple(
-            WorkerStatus(each, each.rates(previous.samples.get(each.address))) for each in samples
+        if before is not None and seconds > 0:
+            net = source.depth - before.queue.depth, dead.depth - before.dead_letters.depth
+            rates = net[0] / seconds, net[1] / seconds
+        earlier = (
+            {} if before is None else {each.sample.address: each.sample for each in before.workers}
         )
-        samples_by_address = {each.address: each for each in samples}
-        self._previous = _Previous(now, (source.depth, dead.depth), samples_by_address)
-        return Status(
+        self._before = Status(
             at=self._now(),
-            queue=self._with_age(QueueStatus(source, rates[0]), 0),
-            dead_letters=self._with_age(QueueStatus(dead, rates[1]), 1),
+            queue=self._queue_status(0, source, rates[0]),
+            dead_letters=self._queue_status(1, dead, rates[1]),
             reason_counts=self._reason_counts,
-            workers=workers,
+            workers=tuple(
+                WorkerStatus(each, each.rates(earlier.get(each.address))) for each in samples
+            ),
         )
+        return self._before
 
-    def _with_age(self, status: QueueStatus, index: int) -> QueueStatus:
-        if not status.depth:
-            return status
+    def _queue_status(self, index: int, state: QueueState, net: float | None) -> QueueStatus:
+        if not state.depth:
+            return QueueStatus(state, net)
         ages = [self._ages[index]]
         if index == 1 and self._reason_counts.complete and self._reason_counts.oldest_at:
             # Scans raise receive counts, and CloudWatch ignores messages received three times.
             ages.append((self._now() - self._reason_counts.oldest_at).total_seconds())
         age = max((each for each in ages if each is not None), default=None)
-        unknown = "" if age is not None else self._ages_unknown
-        return replace(status, oldest_age_seconds=age, age_unknown=unknown)
+        return QueueStatus(state, net, age, self._ages_unknown if age is None else "")
 
     def _start_background(self, dead: QueueState) -> None:
         for name, task in list(self._background.items()):
@@ -300,7 +290,7 @@ class Observer:
                 task.result()
                 del self._background[name]
         now = self._clock()
-        if self._ages_at is None or now - self._ages_at >= AGES_INTERVAL_SECONDS:
+        if now - self._ages_at >= AGES_INTERVAL_SECONDS:
             self._ages_at = now
             self._background["ages"] = asyncio.create_task(self._request_ages())
         timeout = self._visibility_timeout_seconds
@@ -309,7 +299,7 @@ class Observer:
             self._background["scan"] = asyncio.create_task(self._scan(dead, timeout))
 
     async def _request_ages(self) -> None:
-        names = [each.url.rsplit("/", 1)[-1] for each in self._queues]
+        names = [queue_name(each.url) for each in self._queues]
         try:
             self._ages = await self._cloudwatch.oldest_ages(names, self._now())
             self._ages_unknown = "CloudWatch has no data for the last 15 minutes"
@@ -318,8 +308,6 @@ class Observer:
             self._ages_unknown = str(error)
 
     def _is_due(self, dead: QueueState, now: float) -> bool:
-        if self._scanned_at is None:
-            return True
         since = now - self._scanned_at
         # Messages in flight belong to another scan or replay, which this one would disturb.
         changed = dead.depth != self._reason_counts.known and not dead.in_flight

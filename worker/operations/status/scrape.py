@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import Any, Final
-
-import aiohttp
 
 from worker.domain.outcome import OutcomeKind
 from worker.errors import UsageError
-from worker.runtime.redaction import error_text
+from worker.runtime.http import request
 
 _RESPONSE_TIMEOUT_SECONDS: Final = 2.0
-_RESPONSE_MAX_BYTES: Final = 1_048_576
+_ADDRESS: Final = re.compile(
+    r"(\[(?P<ipv6>[^/@?#\[\] ]*:[^/@?#\[\] ]*)\]|(?P<host>[^/@?#\[\] :]+)):(?P<port>[0-9]{1,6})"
+)
 _PORT_MAX: Final = 65_535
 _NOT_A_WORKER: Final = "is not this service's health endpoint"
 _LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - requested, not bound
@@ -41,14 +42,10 @@ def parse_address(text: str) -> str:
     Raises:
         UsageError: The text is not an address.
     """
-    host, _, port = text.rpartition(":")
-    bare = host.removeprefix("[").removesuffix("]")
-    bracketed = host == f"[{bare}]"
-    named = bare and not set(bare) & set("/@?#[] ") and bracketed == (":" in bare)
-    known = port.isdecimal() and port.isascii() and 1 <= int(port[:6]) <= _PORT_MAX
-    if not (named and known):
+    found = _ADDRESS.fullmatch(text)
+    if found is None or not 1 <= int(found["port"]) <= _PORT_MAX:
         raise UsageError(f"--worker {text}: must be HOST:PORT, for example 127.0.0.1:8080")
-    return format_address(bare, int(port))
+    return format_address(found["ipv6"] or found["host"], int(found["port"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,24 +94,17 @@ async def scrape(address: str, clock: Callable[[], float] = time.monotonic) -> S
         address: HOST:PORT of the worker.
         clock: Returns monotonic time in seconds.
     """
-    timeout = aiohttp.ClientTimeout(total=_RESPONSE_TIMEOUT_SECONDS)
     try:
-        async with aiohttp.ClientSession(timeout=timeout) as session:
-            status, text = await _get(session, f"http://{address}/metrics")
-            now = clock()
-            if status != 200:  # noqa: PLR2004 - HTTP status OK
-                return Sample(address, now, problem=_NOT_A_WORKER)
-            sample = _parse(address, now, text)
-            if sample.ready:
-                return sample
-            _, text = await _get(session, f"http://{address}/readyz")
-            return _with_reasons(sample, text)
-    except TimeoutError:
-        return Sample(
-            address, clock(), problem=f"no response within {_RESPONSE_TIMEOUT_SECONDS:g} s"
-        )
-    except (aiohttp.ClientError, OSError) as error:
-        return Sample(address, clock(), problem=f"no response ({_error_text(error)})")
+        status, body = await request("GET", f"http://{address}/metrics", _RESPONSE_TIMEOUT_SECONDS)
+        if status != HTTPStatus.OK:
+            return Sample(address, clock(), problem=_NOT_A_WORKER)
+        sample = _parse(address, clock(), body.decode())
+        if sample.ready:
+            return sample
+        _, body = await request("GET", f"http://{address}/readyz", _RESPONSE_TIMEOUT_SECONDS)
+        return _with_reasons(sample, body)
+    except ConnectionError as error:
+        return Sample(address, clock(), problem=str(error))
     except (ValueError, LookupError, TypeError, AttributeError):
         return Sample(address, clock(), problem=_NOT_A_WORKER)
 
@@ -124,16 +114,6 @@ async def scrape_all(
 ) -> list[Sample]:
     """Return samples of all workers, requested concurrently."""
     return list(await asyncio.gather(*(scrape(each, clock) for each in addresses)))
-
-
-async def _get(session: aiohttp.ClientSession, url: str) -> tuple[int, str]:
-    async with session.get(url, allow_redirects=False) as response:
-        body = bytearray()
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > _RESPONSE_MAX_BYTES:
-                raise ValueError("response exceeds the size limit")
-        return response.status, body.decode()
 
 
 def _parse(address: str, now: float, text: str) -> Sample:
@@ -157,14 +137,7 @@ def _parse(address: str, now: float, text: str) -> Sample:
     )
 
 
-def _with_reasons(sample: Sample, text: str) -> Sample:
-    report: Any = json.loads(text)
+def _with_reasons(sample: Sample, body: bytes) -> Sample:
+    report: Any = json.loads(body)
     reasons = tuple(str(each) for each in report["reasons"])
     return replace(sample, ready=report["ready"] is True, reasons=reasons)
-
-
-def _error_text(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        # Event loops add the address to the text, each in its own format.
-        return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-    return error_text(error)

@@ -1,8 +1,10 @@
-"""Checks of credentials, identity, region and endpoints."""
+"""Checks of credentials, identity, region, endpoints and clock."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +23,7 @@ PASS, WARN, FAIL, UNKNOWN = (
     CheckStatus.FAIL,
     CheckStatus.UNKNOWN,
 )
+NOW = datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC)
 KEY, SECRET = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG"  # AWS's own example
 
 
@@ -142,7 +145,7 @@ def test_region_is_reported_with_its_source() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "answered", "status", "words"),
+    ("url", "responded", "status", "words"),
     [
         (None, True, PASS, "AWS default: responds"),
         ("http://127.0.0.1:5000", True, PASS, "http://127.0.0.1:5000"),
@@ -154,9 +157,9 @@ def test_region_is_reported_with_its_source() -> None:
     ],
 )
 def test_endpoint_passes_if_it_responds_over_tls_or_locally(
-    url: str | None, answered: bool | None, status: CheckStatus, words: str
+    url: str | None, responded: bool | None, status: CheckStatus, words: str
 ) -> None:
-    result = account.endpoint("SQS", url, responded=answered)
+    result = account.endpoint("SQS", url, responded=responded)
     assert result.status is status
     assert words in f"{result.found} {result.remedy}"
 
@@ -165,3 +168,59 @@ async def test_advice_about_rejected_credentials_is_given_once() -> None:
     result = await account.identity(_session(failure=_refusal("ExpiredToken")), aws_settings(), {})
     assert result.remedy == CREDENTIALS_ADVICE
     assert CREDENTIALS_ADVICE not in result.found
+
+
+@pytest.mark.parametrize(
+    ("ahead_seconds", "status", "words"),
+    [
+        (None, UNKNOWN, "had a date"),
+        (0.4, PASS, "within 5 s"),
+        (-5.0, PASS, "within 5 s"),
+        (5.5, WARN, "6 s ahead of AWS:"),
+        (-90.0, WARN, "90 s behind AWS:"),
+        (299.0, WARN, "recorded_at"),
+        (-300.0, FAIL, "AWS rejects"),
+        (7200.0, FAIL, "AWS rejects"),
+    ],
+)
+def test_clock_is_checked_by_its_offset(
+    ahead_seconds: float | None, status: CheckStatus, words: str
+) -> None:
+    result = account.clock(ahead_seconds, 300)
+    assert result.status is status
+    assert words in result.found
+    assert bool(result.remedy) == (status is not PASS)
+
+
+@pytest.mark.parametrize(
+    ("ahead_seconds", "tolerance_seconds", "status"),
+    [(-61, 60, FAIL), (61, 60, FAIL), (60, 60, WARN), (9, 0, WARN), (4, 0, PASS)],
+)
+def test_clock_offset_that_prevents_readiness_fails(
+    ahead_seconds: float, tolerance_seconds: float, status: CheckStatus
+) -> None:
+    result = account.clock(ahead_seconds, tolerance_seconds)
+    assert result.status is status
+    assert ("AUP_CLOCK_SKEW_SECONDS" in result.found) == (status is FAIL)
+
+
+def _responses(*ahead_seconds: float) -> account.Responses:
+    responses = account.Responses(clock=NOW.timestamp)
+    for seconds in ahead_seconds:
+        stated = NOW - timedelta(seconds=seconds)
+        responses.add("sqs", format_datetime(stated, usegmt=True))
+    return responses
+
+
+def test_clock_offset_is_the_median_over_all_responses() -> None:
+    assert _responses().offset_seconds() is None
+    assert _responses(0).offset_seconds() == pytest.approx(0, abs=0.5)
+    assert _responses(100, 100, 160).offset_seconds() == pytest.approx(100, abs=0.5)
+    assert _responses(-3600).offset_seconds() == pytest.approx(-3600, abs=0.5)
+
+
+def test_response_without_a_valid_date_counts_as_a_response() -> None:
+    responses = account.Responses()
+    responses.add("dynamodb", "yesterday")
+    responses.add("sqs", "")
+    assert (responses.services, responses.offset_seconds()) == ({"dynamodb", "sqs"}, None)

@@ -21,6 +21,7 @@ from worker.errors import (
 )
 from worker.operations.doctor import permissions
 from worker.operations.doctor.result import CheckResult, CheckStatus
+from worker.operations.doctor.tables import ACCEPTANCES, POLICIES
 
 PASS, FAIL, UNKNOWN = CheckStatus.PASS, CheckStatus.FAIL, CheckStatus.UNKNOWN
 
@@ -88,8 +89,8 @@ async def test_probing_does_not_receive_a_waiting_message() -> None:
 async def test_probed_write_stores_nothing(write_api: str, action: str) -> None:
     world = await open_world()
     async with world.repository(aws_settings(write_api=write_api)) as repository:
-        results = await permissions.on_policies(repository)
-        results += await permissions.on_acceptances(repository)
+        results = await permissions.on_table(repository, POLICIES)
+        results += await permissions.on_table(repository, ACCEPTANCES)
     assert [(each.check, each.status) for each in results] == [
         ("policies: GetItem", PASS),
         ("acceptances: GetItem", PASS),
@@ -107,7 +108,7 @@ async def _write_result(**faults: Any) -> CheckResult:
     for name, value in faults.items():
         setattr(world.dynamodb, name, value)
     async with world.repository() as repository:
-        return (await permissions.on_acceptances(repository))[1]
+        return (await permissions.on_table(repository, ACCEPTANCES))[1]
 
 
 @simulated
@@ -139,7 +140,7 @@ async def test_table_with_other_keys_fails_the_read() -> None:
     world = await open_world()
     swapped = aws_settings(table_name="aup-acceptances", user_table_name="aup-policies")
     async with world.repository(swapped) as repository:
-        (result,) = await permissions.on_policies(repository)
+        (result,) = await permissions.on_table(repository, POLICIES)
     assert (
         result.status,
         "policy_id (S), version (S), or set AUP_TABLE_NAME" in result.remedy,
@@ -151,7 +152,7 @@ async def test_denied_read_fails() -> None:
     world = await open_world()
     world.dynamodb.read_error = _client_error("AccessDeniedException")
     async with world.repository() as repository:
-        (result,) = await permissions.on_policies(repository)
+        (result,) = await permissions.on_table(repository, POLICIES)
     assert (result.status, result.remedy) == (FAIL, "allow dynamodb:GetItem on table aup-policies")
 
 

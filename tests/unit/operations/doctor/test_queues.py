@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.unit.fakes import aws_settings, settings
-from worker.aws.queue_state import QueueState, read_queue_state
+from worker.aws.sqs_responses import QueueState, read_queue_state
 from worker.operations.doctor import queues
 from worker.operations.doctor.result import CheckResult, CheckStatus
 

@@ -28,7 +28,7 @@ GOOD: dict[str, Any] = {
 
 def _by_check(**changes: Any) -> dict[str, CheckResult]:
     state = TableState(**(GOOD | changes))
-    results = tables.of_table(tables.ACCEPTANCES, state, tables.USER_KEYS)
+    results = tables.of_table(tables.ACCEPTANCES, state)
     return {each.check: each for each in results}
 
 
@@ -103,16 +103,14 @@ def test_recovery_is_unknown_if_it_cannot_be_read(
 
 
 def test_missing_table_fails_and_denied_description_is_unknown() -> None:
-    missing = tables.not_described(
-        "policies", "AUP_TABLE_NAME", AWSNotFoundError("ResourceNotFound: x")
-    )
+    missing = tables.not_described(tables.POLICIES, AWSNotFoundError("ResourceNotFound: x"))
     assert (missing.status, "AUP_TABLE_NAME" in missing.remedy) == (FAIL, True)
     denied = AWSDeniedError(
         "DescribeTable t: AccessDeniedException: User: arn:aws:iam::1:user/w is not authorized to "
         "perform: dynamodb:DescribeTable on resource: arn:aws:dynamodb:::table/t because no "
         "identity-based policy allows it; grant the permissions listed in infra/operations.md"
     )
-    result = tables.not_described("policies", "AUP_TABLE_NAME", denied)
+    result = tables.not_described(tables.POLICIES, denied)
     assert result.status is UNKNOWN
     assert result.found == (
         "DescribeTable t: AccessDeniedException: because no identity-based policy allows it"

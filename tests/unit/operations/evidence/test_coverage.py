@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from datetime import date
+from typing import Any, cast
 
 import pytest
 
 from tests.simulation.virtual_clock import simulated
 from worker.errors import AWSDeniedError, AWSError, AWSThrottledError
 from worker.operations.evidence.coverage import CoverageScan, estimate
-from worker.repository import ScanKey, ScanPage, TableSize
+from worker.repository import AUPRepository, ScanKey, ScanPage, TableSize
 
 ITEM_BYTES = 1024
 ITEMS = 8_000
@@ -40,17 +41,22 @@ class _Table:
         return ScanPage(accepted_at, end - begin, units, key)
 
 
+def _scan(table: Any, size: TableSize = SIZE, **options: Any) -> CoverageScan:
+    return CoverageScan(cast("AUPRepository", table), "aup#1", size, **options)
+
+
 @simulated
 async def test_scan_reads_every_item_once_within_its_rate() -> None:
     table = _Table()
     reported: list[int] = []
     clock = asyncio.get_running_loop().time
     started_at = clock()
-    scan = CoverageScan(
-        table, "aup#1", SIZE, units_per_second=100, segments=4,
+    found = await _scan(
+        table,
+        units_per_second=100,
+        segments=4,
         progress=lambda found: reported.append(found.scanned),
-    )  # fmt: skip
-    found = await scan.run()
+    ).run()
     assert found.days == {date(2026, 1, 2): ITEMS}
     assert (found.users, found.scanned, reported[-1]) == (ITEMS, ITEMS, ITEMS)
     assert len(table.pages) == len(set(table.pages))
@@ -62,23 +68,17 @@ async def test_scan_reads_every_item_once_within_its_rate() -> None:
 @simulated
 async def test_throttled_scan_backs_off_and_skips_no_page() -> None:
     table = _Table(*(AWSThrottledError("slow down") for _ in range(10)))
-    found = await CoverageScan(table, "aup#1", SIZE, units_per_second=1e6, segments=4).run()
+    found = await _scan(table, units_per_second=1e6, segments=4).run()
     assert (found.scanned, found.throttled) == (ITEMS, 10)
 
 
 @simulated
 async def test_permanent_error_ends_the_scan() -> None:
     with pytest.raises(AWSDeniedError, match="Scan: no"):
-        await CoverageScan(
-            _Table(AWSDeniedError("Scan: no")),
-            "aup#1",
-            SIZE,
-            units_per_second=10,
-            segments=4,
-        ).run()
+        await _scan(_Table(AWSDeniedError("Scan: no")), units_per_second=10, segments=4).run()
     forever = _Table(*(AWSThrottledError("slow down") for _ in range(100)))
     with pytest.raises(AWSThrottledError):
-        await CoverageScan(forever, "aup#1", SIZE, units_per_second=10, segments=2).run()
+        await _scan(forever, units_per_second=10, segments=2).run()
 
 
 @simulated
@@ -87,9 +87,7 @@ async def test_acceptance_without_a_valid_time_is_counted_as_undated() -> None:
         async def scan_acceptances(self, *_: object, **__: object) -> ScanPage:
             return ScanPage(["never", "", "0001-01-01T00:00:00+14:00"], 3, 0.5, None)
 
-    found = await CoverageScan(
-        _Altered(), "aup#1", TableSize(0, 0), units_per_second=1, segments=1
-    ).run()
+    found = await _scan(_Altered(), TableSize(0, 0), units_per_second=1, segments=1).run()
     assert (found.users, found.undated, dict(found.days)) == (3, 3, {})
 
 

@@ -1,4 +1,4 @@
-"""An observer limits its billed requests and leaves every dead dead_letter in the queue."""
+"""An observer limits its billed requests and leaves every dead letter in the queue."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ class _Ages:
         self.ages = list(ages)
         self.error: AWSError | None = None
         self.requests: list[list[str]] = []
-        self.closed = False
 
     async def oldest_ages(self, names: Sequence[str], now: datetime) -> list[float | None]:
         assert now.tzinfo is not None
@@ -40,9 +39,6 @@ class _Ages:
         if self.error is not None:
             raise self.error
         return self.ages
-
-    async def aclose(self) -> None:
-        self.closed = True
 
 
 async def _send_dead_letters(world: World, count: int, reason: str) -> None:
@@ -178,7 +174,6 @@ async def test_failed_request_is_reported_and_the_rest_of_the_status_is_returned
     assert status.queue.age_unknown.startswith("GetMetricData")
     assert status.reason_counts.counts is None
     assert status.reason_counts.unknown.startswith("ReceiveMessage")
-    assert ages.closed
 
 
 @simulated

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.unit.monitoring import FakePipeline, status_of
+from tests.unit.monitoring import FakePipeline, begin, status_of
 from worker.domain.outcome import Outcome, OutcomeKind
 from worker.errors import UsageError
 from worker.observability.endpoints import serving
@@ -62,7 +62,7 @@ async def test_sample_contains_outcomes_held_messages_and_readiness(
         first = await scrape(address)
         assert (first.problem, first.ready, first.reasons) == ("", False, ("starting",))
         pipeline = FakePipeline()
-        status.begin(pipeline, lambda: 1)
+        begin(status, pipeline)
         accounting = status.metrics.accounting
         for kind in (OutcomeKind.RECORDED, OutcomeKind.RECORDED, OutcomeKind.DUPLICATE):
             accounting.open()

@@ -1,23 +1,21 @@
-"""Check of the stop timeout: the grace period before SIGKILL in ECS or systemd."""
+"""Checks of the settings against each other and against the process manager."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import aiohttp
-
 from worker.operations.doctor.result import CheckResult, failed, passed, unknown, warned
+from worker.runtime.http import get_json
 from worker.settings import Settings
 
 _CHECK: Final = "stop timeout"
 _CALL_SECONDS: Final = 5.0
-_RESPONSE_MAX_BYTES: Final = 1_048_576
 # Amazon ECS developer guide, "Task definition parameters", stopTimeout.
 _FARGATE_MAX_SECONDS: Final = 120
 # worker/observability/systemd.py extends the timeout every five seconds of a drain.
@@ -29,6 +27,28 @@ _SPAN_SECONDS: Final = {
     "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0,
     "month": 2_629_800.0, "y": 31_557_600.0,
 }  # fmt: skip
+
+
+def relations(settings: Settings) -> list[CheckResult]:
+    """Check combinations of settings that are allowed but may be unwise.
+
+    Args:
+        settings: valid settings; contradictions are errors when settings are loaded.
+    """
+    ttl_seconds = settings.aws.policy_absence_seconds
+    cached = f"a missing policy is cached for {ttl_seconds:g} s"
+    wait_seconds = settings.unknown_policy_seconds
+    if ttl_seconds < wait_seconds:
+        found = f"dead-lettered after {wait_seconds:g} s; {cached}"
+        unknown_policies = passed("unknown policies", found)
+    else:
+        unknown_policies = warned(
+            "unknown policies",
+            f"{cached}, and its messages are dead-lettered after {wait_seconds:g} s",
+            "set AUP_POLICY_ABSENCE_SECONDS below AUP_UNKNOWN_POLICY_SECONDS",
+        )
+    consistent = "timeouts of calls, leases, drain and stop are consistent"
+    return [passed("settings", consistent), unknown_policies]
 
 
 async def stop_timeout(
@@ -49,14 +69,16 @@ async def stop_timeout(
         if unit is None:
             return unknown(_CHECK, "started by systemd in an unknown unit", "pass --unit")
     if unit is None:
-        return unknown(
-            _CHECK,
-            "not running under ECS or systemd",
+        remedy = (
             f"set the stop timeout of the process manager to {settings.stop_timeout_seconds:g} s "
-            "(AUP_STOP_TIMEOUT_SECONDS), or pass --unit to check a systemd unit",
+            "(AUP_STOP_TIMEOUT_SECONDS), or pass --unit to check a systemd unit"
         )
-    shown = await _shown(unit)
-    return of_unit(unit, shown, settings) if isinstance(shown, dict) else _not_shown(unit, shown)
+        return unknown(_CHECK, "not running under ECS or systemd", remedy)
+    shown = await asyncio.to_thread(_shown, unit)
+    if isinstance(shown, str):
+        found = f"{unit}: systemctl failed ({shown})"
+        return unknown(_CHECK, found, "run this on a host with systemd")
+    return of_unit(unit, shown, settings)
 
 
 def of_task(task: Any, settings: Settings) -> CheckResult:
@@ -65,8 +87,12 @@ def of_task(task: Any, settings: Settings) -> CheckResult:
     Source: Amazon ECS developer guide, "Task metadata endpoint version 4", its response.
     """
     stop = settings.stop_timeout_seconds
+    remedy = (
+        f"set the container's stopTimeout to {stop:g} (AUP_STOP_TIMEOUT_SECONDS) or more; "
+        "the default is 30"
+    )
     if not isinstance(task, dict):
-        return unknown(_CHECK, "running on ECS, but the agent does not respond", _on_ecs(stop))
+        return unknown(_CHECK, "running on ECS, but the agent does not respond", remedy)
     launch = str(task.get("LaunchType", "ECS"))
     if launch == "FARGATE" and stop > _FARGATE_MAX_SECONDS:
         return failed(
@@ -76,16 +102,8 @@ def of_task(task: Any, settings: Settings) -> CheckResult:
             f"set AUP_STOP_TIMEOUT_SECONDS to {_FARGATE_MAX_SECONDS} at most, and "
             "AUP_DRAIN_TIMEOUT_SECONDS below it",
         )
-    return unknown(
-        _CHECK, f"running on {launch}, where a task cannot read its stopTimeout", _on_ecs(stop)
-    )
-
-
-def _on_ecs(stop_seconds: float) -> str:
-    return (
-        f"set the container's stopTimeout to {stop_seconds:g} (AUP_STOP_TIMEOUT_SECONDS) or more; "
-        "the default is 30"
-    )
+    found = f"running on {launch}, where a task cannot read its stopTimeout"
+    return unknown(_CHECK, found, remedy)
 
 
 def of_unit(unit: str, shown: Mapping[str, str], settings: Settings) -> CheckResult:
@@ -100,9 +118,8 @@ def of_unit(unit: str, shown: Mapping[str, str], settings: Settings) -> CheckRes
     timeout = shown.get("TimeoutStopUSec", "")
     seconds = span_seconds(timeout)
     if shown.get("LoadState", "loaded") != "loaded" or seconds is None:
-        return unknown(
-            _CHECK, f"systemd has no unit {unit}", "pass the name of the unit with --unit"
-        )
+        remedy = "pass the name of the unit with --unit"
+        return unknown(_CHECK, f"systemd has no unit {unit}", remedy)
     found = f"{unit}: TimeoutStopSec {timeout}"
     notifies = shown.get("NotifyAccess", "none") != "none"
     if notifies and seconds > _FIRST_EXTENSION_SECONDS:
@@ -113,12 +130,6 @@ def of_unit(unit: str, shown: Mapping[str, str], settings: Settings) -> CheckRes
     if seconds < stop:
         return warned(_CHECK, f"{found}, below AUP_STOP_TIMEOUT_SECONDS {stop:g}", remedy)
     return passed(_CHECK, f"{found}, above a drain of {drain:g} s")
-
-
-def _not_shown(unit: str, reason: str) -> CheckResult:
-    return unknown(
-        _CHECK, f"{unit}: systemctl failed ({reason})", "run this on a host with systemd"
-    )
 
 
 def span_seconds(text: str) -> float | None:
@@ -150,37 +161,28 @@ def _cgroups() -> str:
 
 async def _task(metadata_uri: str) -> Any:
     try:
-        async with (
-            asyncio.timeout(_CALL_SECONDS),
-            aiohttp.ClientSession() as session,
-            session.get(f"{metadata_uri}/task") as response,
-        ):
-            response.raise_for_status()
-            return json.loads(await response.content.read(_RESPONSE_MAX_BYTES))
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+        return await get_json(f"{metadata_uri}/task", _CALL_SECONDS)
+    except (ConnectionError, ValueError):
         return None
 
 
-async def _shown(unit: str) -> dict[str, str] | str:
+def _shown(unit: str) -> dict[str, str] | str:
     """Return the properties of a systemd unit, or the reason why `systemctl` failed."""
     properties = "--property=LoadState,NotifyAccess,TimeoutStopUSec"
     try:
-        process = await asyncio.create_subprocess_exec(
-            "systemctl", "show", properties, "--", unit,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
+        done = subprocess.run(  # noqa: S603 - `--` ends the options
+            ["systemctl", "show", properties, "--", unit],  # noqa: S607 - found in PATH
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_CALL_SECONDS,
+            check=True,
+        )
     except OSError as error:
         return f"systemctl: {error.strerror}"
-    try:
-        async with asyncio.timeout(_CALL_SECONDS):
-            out, err = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
+    except subprocess.TimeoutExpired:
         return f"no response within {_CALL_SECONDS:g} s"
-    if process.returncode:
-        return " ".join(err.decode(errors="replace").split())[:300]
-    lines = out.decode(errors="replace").splitlines()
-    return dict(line.split("=", 1) for line in lines if "=" in line)
+    except subprocess.CalledProcessError as error:
+        return " ".join(error.stderr.split())[:300]
+    return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)

@@ -1,4 +1,4 @@
-"""Checks of the stop timeout of ECS and systemd."""
+"""Checks of settings against each other, and of the stop timeout of ECS and systemd."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from tests.unit.fakes import settings
-from worker.operations.doctor.process_manager import (
+from tests.unit.fakes import aws_settings, settings
+from worker.operations.doctor.result import CheckStatus
+from worker.operations.doctor.service_settings import (
     of_task,
     of_unit,
+    relations,
     span_seconds,
     stop_timeout,
     unit_of,
 )
-from worker.operations.doctor.result import CheckStatus
 
 PASS, WARN, FAIL, UNKNOWN = (
     CheckStatus.PASS,
@@ -140,3 +141,14 @@ async def test_unit_properties_are_read_with_systemctl(
     (tmp_path / "systemctl").unlink()
     result = await stop_timeout(settings(), "w.service", {})
     assert (result.status, "systemctl: No such file" in result.found) == (UNKNOWN, True)
+
+
+def test_default_settings_pass() -> None:
+    assert {each.status for each in relations(settings())} == {CheckStatus.PASS}
+
+
+def test_caching_a_missing_policy_for_longer_than_its_messages_wait_is_a_warning() -> None:
+    cached = settings(aws=aws_settings(policy_absence_seconds=60))
+    (warning,) = [each for each in relations(cached) if each.status is not CheckStatus.PASS]
+    assert warning.status is CheckStatus.WARN
+    assert "AUP_POLICY_ABSENCE_SECONDS" in warning.remedy
