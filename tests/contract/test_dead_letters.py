@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -20,11 +19,14 @@ from worker.operations.dead_letters.dead_letter import UNEXPLAINED, DeadLetter
 from worker.operations.dead_letters.dry_run import DryRun
 from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.journal import Progress
-from worker.operations.dead_letters.replay import replay
-from worker.operations.dead_letters.replay_dry_run import replay_dry_run
+from worker.operations.dead_letters.replay import (
+    ReplayFigures,
+    ReplayObserver,
+    replay,
+    replay_dry_run,
+)
 from worker.operations.dead_letters.replay_options import ReplayOptions
-from worker.operations.dead_letters.replay_progress import ReplayFigures, ReplayObserver
-from worker.operations.dead_letters.scan import scan_dead_letters
+from worker.operations.dead_letters.scan import Scan
 
 TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1"
 TEN: dict[str, Any] = {
@@ -40,12 +42,12 @@ def now() -> datetime:
 
 @pytest.fixture
 def _short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    # These servers answer an empty poll truly; on SQS itself only a long poll asks all its parts.
+    # On these servers an empty short poll means an empty queue; on SQS only a long poll does.
     monkeypatch.setattr(module, "_POLL_SECONDS", 0)
 
 
 async def scan(queue: Queue) -> list[DeadLetter]:
-    async with aclosing(scan_dead_letters(queue, now=now)) as scanned:
+    async with Scan(queue, now=now) as scanned:
         return [letter async for letter in scanned]
 
 
@@ -104,7 +106,7 @@ async def test_interrupted_scan_makes_its_messages_visible_again(
     queue: Queue, dead_letters: Queue
 ) -> None:
     await dead_letter(queue, dead_letters, *((f"body {n}", "malformed") for n in range(12)))
-    async with aclosing(scan_dead_letters(dead_letters, now=now)) as scanned:
+    async with Scan(dead_letters, now=now) as scanned:
         await anext(scanned)
         assert (await dead_letters.state()).in_flight > 0
     state = await dead_letters.state()
@@ -149,12 +151,9 @@ async def test_dry_run_moves_nothing(queue: Queue, dead_letters: Queue) -> None:
     await dead_letter(queue, dead_letters, ("a", "malformed"), ("b", "conflict"), ("c", "conflict"))
     filters = DeadLetterFilter(reasons=["conflict"])
     dry_run = DryRun(cast("Any", None), clock_skew_seconds=0, now=now)
-    seen = [
-        verdict.code
-        async for _, verdict in replay_dry_run(
-            dead_letters, filters, ReplayOptions(), dry_run, sent=Progress()
-        )
-    ]
+    async with Scan(dead_letters, now=now) as scanned:
+        verdicts = replay_dry_run(scanned, filters, ReplayOptions(dry_run=dry_run), sent=Progress())
+        seen = [verdict.code async for _, verdict in verdicts]
     assert seen == ["conflict", "conflict"]
     assert await is_empty(queue)
     assert (await dead_letters.state()).visible == 3

@@ -72,7 +72,7 @@ async def _fill(settings: Settings, count: int) -> None:
     async with open_queues(settings) as (source, _):
         figures = await push(source, lines)
     if figures.sent != count:
-        sys.exit(f"only {figures.sent} of {count} were sent: {figures.last_error}")
+        sys.exit(f"only {figures.sent} of {count} were sent: {figures.failures[:1]}")
     _say(f"push: {count / figures.seconds:,.0f} messages/s ({figures.seconds:.1f} s)")
 
 

@@ -39,15 +39,15 @@ _LOOKING: Final = (
     Mutant(
         "a scan ends before it has seen what the queue reports",
         _WALK,
-        "self._is_limited or not self._scan.unseen or self._has_waited()",
+        "self._is_limited or not self.unseen or self._has_waited()",
         "True",
         _WALK_TESTS,
     ),
     Mutant(
         "a scan reports nothing as not seen",
         _WALK,
-        "self._scan.unseen = max(0, state.depth - self._scan.remaining)",
-        "self._scan.unseen = 0",
+        "self.unseen = max(0, state.depth - remaining)",
+        "self.unseen = 0",
         _WALK_TESTS,
     ),
     Mutant(
@@ -67,15 +67,15 @@ _LOOKING: Final = (
     Mutant(
         "a delete uses an old receipt handle",
         _WALK,
-        "return replace(message, receipt_handle=handle)",
-        "return replace(message) if handle else message",
+        "return replace(message, receipt_handle=self._handles[message.message_id])",
+        "return replace(message)",
         _WALK_TESTS,
     ),
     Mutant(
         "a deleted message that is received again is not deleted",
         _WALK,
-        "if self._scan.has_deleted(each.message_id)]",
-        "if False]",
+        "messages if each.message_id in self._deleted]",
+        "messages if False]",
         _PURGE_TESTS,
     ),
     Mutant(
@@ -133,8 +133,8 @@ _FILING: Final = (
     Mutant(
         "a purge without a filter or an id",
         _PURGE,
-        "            if dead_letter.message_id not in remaining:\n                continue\n",
-        "",
+        "            if dead_letter.message_id in remaining:\n",
+        "            if True:\n",
         _PURGE_TESTS,
     ),
 )
@@ -174,21 +174,21 @@ _GOING_ON: Final = (
     Mutant(
         "a replay exceeds its rate",
         _REPLAY,
-        "        await self._pace(len(sending))\n",
+        "            await self.rate_limiter.wait()\n",
         "",
         _REPLAY_TESTS,
     ),
     Mutant(
         "a replay never ends while a worker dead-letters again",
         _REPLAY,
-        "if not self._filters.matches(dead_letter) or self._came_back(dead_letter):",
-        "if not self._filters.matches(dead_letter):",
+        "self.filters.matches(dead_letter) and not self._came_back(dead_letter)",
+        "self.filters.matches(dead_letter)",
         _REPLAY_TESTS,
     ),
     Mutant(
         "a replay does not wait for messages hidden by a killed one",
         _REPLAY,
-        "if hidden_until is not None and not self._has_all():",
+        "if was_killed and not self._has_all():",
         "if False:",
         _REPLAY_TESTS,
     ),
@@ -245,15 +245,15 @@ _GOING_ON: Final = (
     Mutant(
         "messages that a replay did not see count as deleted",
         _REPLAY,
-        "        if not self._scan.complete:\n            return\n",
+        "        if not self.scan.complete:\n            return\n",
         "",
         _REPLAY_TESTS,
     ),
     Mutant(
         "a replay sends what would be dead-lettered again",
         _REPLAY,
-        "        if await self._hold_back(dead_letter, message):\n            return None\n",
-        "",
+        "if verdict.is_dead_end:\n            self.figures.held_back",
+        "if False:\n            self.figures.held_back",
         _REPLAY_TESTS,
     ),
     Mutant(

@@ -274,15 +274,15 @@ _DEAD: Final = (
         "a replay deletes before it sends",
         _REPLAY,
         "        sent = await retry_entries(REPLAY_RETRIES, self._send, sending)\n",
-        "        await self._delete(sending)\n"
+        "        await self._delete([dead_letter for dead_letter, _ in sending])\n"
         "        sent = await retry_entries(REPLAY_RETRIES, self._send, sending)\n",
         _REPLAY_TESTS,
     ),
     Mutant(
         "a replay deletes what was not sent",
         _REPLAY,
-        "zip(sending, sent, strict=True) if error is None]",
-        "zip(sending, sent, strict=True)]",
+        "            if error is None:\n                deleting.append",
+        "            if True:\n                deleting.append",
         _REPLAY_TESTS,
     ),
     Mutant(
@@ -295,15 +295,15 @@ _DEAD: Final = (
     Mutant(
         "a replay sends again what its journal contains",
         _REPLAY,
-        "if self._options.was_sent(dead_letter, self._sent):",
-        "if False:",
+        "was_sent = self.options.was_sent(dead_letter, self.journal.progress)",
+        "was_sent = False",
         _REPLAY_TESTS,
     ),
     Mutant(
         "a journal contains what was not sent",
         _REPLAY,
-        "zip(entries, errors, strict=True) if not error]\n            journal.sent",
-        "zip(entries, errors, strict=True)]\n            journal.sent",
+        "done = [_sent(*entry) for entry, error in pairs if not error]",
+        "done = [_sent(*entry) for entry, error in pairs]",
         _REPLAY_TESTS,
     ),
     Mutant(
@@ -316,14 +316,14 @@ _DEAD: Final = (
     Mutant(
         "a replay drops its last flush",
         _REPLAY,
-        "                    break\n            await self._flush()",
-        "                    break",
+        "timeout has ended.\n            await self._flush()\n",
+        "timeout has ended.\n",
         _REPLAY_TESTS,
     ),
     Mutant(
         "a scan does not make its messages visible again",
         _LETTERS,
-        "await asyncio.shield(poller.release())",
+        "await asyncio.shield(self._release())",
         "pass",
         _LETTERS_TESTS,
     ),

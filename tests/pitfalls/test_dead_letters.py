@@ -7,7 +7,6 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
 from datetime import timedelta
 from typing import Any, Final
 
@@ -31,9 +30,8 @@ from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSUnavailableError, Reason
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.filter import DeadLetterFilter
-from worker.operations.dead_letters.replay import replay
-from worker.operations.dead_letters.replay_progress import ReplayFigures
-from worker.operations.dead_letters.scan import VISIBILITY_TIMEOUT_SECONDS, scan_dead_letters
+from worker.operations.dead_letters.replay import ReplayFigures, replay
+from worker.operations.dead_letters.scan import VISIBILITY_TIMEOUT_SECONDS, Scan
 
 TEN: dict[str, Any] = {
     **{f"text-{n}": {"DataType": "String.x", "StringValue": f"välue {n}"} for n in range(5)},
@@ -125,8 +123,8 @@ async def test_invalid_messages_are_dead_lettered_with_their_reason_after_limite
 
 
 async def _listed(world: World) -> list[DeadLetter]:
-    async with aclosing(scan_dead_letters(world.dead_letters, now=clock)) as dead_letters:
-        return [dead_letter async for dead_letter in dead_letters]
+    async with Scan(world.dead_letters, now=clock) as scan:
+        return [dead_letter async for dead_letter in scan]
 
 
 @simulated

@@ -47,7 +47,7 @@ class Case(NamedTuple):
 def case_for(rate: str) -> Case:
     """Return the case of a rate, with the measured latencies and sizes."""
     measured = shipped().measured
-    record_bytes = measured.body_bytes + measured.record_bytes_beside_body
+    record_bytes = measured.body_bytes + measured.record_overhead_bytes
     demand = Demand(
         rate_per_second(rate), record_bytes, 0.6, 2.0, measured.sqs_ms, measured.dynamodb_ms
     )

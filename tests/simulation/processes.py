@@ -22,8 +22,7 @@ from worker.errors import (
     GaveUpError,
 )
 from worker.operations.dead_letters.filter import DeadLetterFilter
-from worker.operations.dead_letters.replay import replay
-from worker.operations.dead_letters.replay_progress import ReplayFigures
+from worker.operations.dead_letters.replay import ReplayFigures, replay
 from worker.operations.doctor.preflight import check
 from worker.pipeline.assembly import Pipeline, assemble
 from worker.pipeline.metrics import Metrics

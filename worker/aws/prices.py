@@ -28,7 +28,7 @@ class Measured(_Section):
     cpu_us_per_message: Amount
     cpu_us_per_further_kib: Amount
     body_bytes: int
-    record_bytes_beside_body: int
+    record_overhead_bytes: int
     receives_per_message: Amount
     deletes_per_message: Amount
     writes_per_message: Amount
@@ -37,7 +37,7 @@ class Measured(_Section):
     settling_ms: Amount
     sqs_ms: Amount
     dynamodb_ms: Amount
-    sqs_bytes_beside_record: int
+    sqs_overhead_bytes: int
     log_bytes_per_summary: int
     start_seconds: Amount
 

@@ -61,8 +61,7 @@ class DemandOptions:
             )
         return Demand(
             rate=rate_per_second(rate),
-            record_bytes=self.record_bytes
-            or measured.body_bytes + measured.record_bytes_beside_body,
+            record_bytes=self.record_bytes or measured.body_bytes + measured.record_overhead_bytes,
             utilisation=self.utilisation,
             burst=self.burst,
             sqs_ms=measured.sqs_ms if self.latency_ms is None else self.latency_ms,

@@ -26,7 +26,6 @@ from worker.domain.message import MESSAGE_MAX_BYTES
 from worker.errors import UsageError
 from worker.observability.background import traced
 from worker.operations.push import (
-    InvalidLine,
     Line,
     PushFigures,
     read_lines,
@@ -101,7 +100,7 @@ class Source:
     """Input that is read twice: to validate all lines, then to send them.
 
     Attributes:
-        check: Returns the problem of a line, or None; called with the maximum size in bytes.
+        check: Returns the problem of a line, if any; called with the maximum size in bytes.
         max_bytes: Maximum size of a message.
         valid: Number of valid lines.
         invalid: Number of invalid lines.
@@ -109,7 +108,7 @@ class Source:
     """
 
     inputs: Inputs
-    check: Callable[[Line | InvalidLine, int], InvalidLine | None]
+    check: Callable[[Line, int], str]
     skip_invalid: bool
     max_bytes: int = MESSAGE_MAX_BYTES
     valid: int = 0
@@ -128,11 +127,11 @@ class Source:
         self.max_bytes, self.valid, self.invalid, self.largest_bytes = max_bytes, 0, 0, 0
         for line in _lines(self.inputs):
             problem = self.check(line, max_bytes)
-            if problem is not None:
+            if problem:
                 self.invalid += 1
                 if self.invalid <= _INVALID_SHOWN_MAX:
-                    screen.note(str(problem))
-            elif isinstance(line, Line):
+                    screen.note(problem)
+            else:
                 self.valid += 1
                 self.largest_bytes = max(self.largest_bytes, len(line.text.encode()))
         if not self.valid and not self.invalid:
@@ -149,7 +148,7 @@ class Source:
     def lines(self) -> Iterator[Line]:
         """Yield the valid lines."""
         for line in _lines(self.inputs):
-            if isinstance(line, Line) and self.check(line, self.max_bytes) is None:
+            if not self.check(line, self.max_bytes):
                 yield line
 
 
@@ -203,7 +202,7 @@ def _spooled(name: str, stream: IO[bytes], stack: ExitStack) -> IO[bytes]:
     return spool
 
 
-def _lines(inputs: Inputs) -> Iterator[Line | InvalidLine]:
+def _lines(inputs: Inputs) -> Iterator[Line]:
     for name, stream in inputs:
         stream.seek(0)
         yield from read_lines(name, stream)

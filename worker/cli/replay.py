@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import astuple, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -39,10 +39,14 @@ from worker.operations.dead_letters.journal import (
     open_journal,
     read_journal,
 )
+from worker.operations.dead_letters.replay import (
+    ReplayFigures,
+    ReplayObserver,
+    Result,
+    replay_dry_run,
+)
 from worker.operations.dead_letters.replay import replay as send_back
-from worker.operations.dead_letters.replay_dry_run import replay_dry_run
 from worker.operations.dead_letters.replay_options import ReplayOptions
-from worker.operations.dead_letters.replay_progress import ReplayFigures, ReplayObserver, Result
 from worker.operations.dead_letters.scan import Scan
 from worker.repository import AUPRepository
 from worker.runtime.clock import utc_now
@@ -226,7 +230,7 @@ async def _opened(request: _Request) -> AsyncIterator[_OpenReplay]:
             source,
             dead_letters,
             replace(request.options, max_bytes=max_bytes),
-            DryRun(repository, clock_skew_seconds=settings.clock_skew_seconds, now=utc_now),
+            DryRun(repository.policy, clock_skew_seconds=settings.clock_skew_seconds, now=utc_now),
             (path, state.arn, request.request_digest, await _name(source)),
             state.visible,
         )
@@ -281,21 +285,20 @@ async def _name(queue: Queue) -> str:
 
 async def _run_dry(request: _Request) -> DryRunReport:
     """Predict the outcome of each message that a replay would send; send nothing."""
-    report, scan = DryRunReport(), Scan()
+    report = DryRunReport()
     missing = set(request.selected.ids)
     with screen.progress("scanning") as bar:
         async with _opened(request) as replay:
             task = bar.add_task("scanning", total=request.total or replay.depth, rate="")
-            predicting = replay_dry_run(
+            options = replace(replay.options, dry_run=replay.dry_run)
+            sent = read_journal(*replay.journal)
+            scan = Scan(
                 replay.dead_letters,
-                request.selected,
-                replay.options,
-                replay.dry_run,
-                sent=read_journal(*replay.journal),
+                now=utc_now,
                 visibility_timeout_seconds=replay.settings.look_seconds,
-                scan=scan,
             )
-            async with aclosing(predicting) as predictions:
+            async with scan:
+                predictions = replay_dry_run(scan, request.selected, options, sent=sent)
                 async for dead_letter, verdict in predictions:
                     missing -= {dead_letter.message_id, dead_letter.original_message_id}
                     report.dead_letters.append((dead_letter.without_content(), verdict))

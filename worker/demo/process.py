@@ -21,18 +21,17 @@ class ServiceProcess:
 
     Attributes:
         figures: The latest `summary` or `stopped` log line.
-        exit_code: Exit code; None while the process runs.
+        reading: Task that reads the log until the process ends.
     """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self._changed = asyncio.Event()
         self.figures: dict[str, Any] = {}
-        self.exit_code: int | None = None
         self._last_line = ""
+        self.reading = asyncio.create_task(self._read())
 
-    async def read(self) -> None:
-        """Read the log until the process ends."""
+    async def _read(self) -> None:
         assert self._process.stderr is not None  # noqa: S101 - created with a pipe
         async for raw in self._process.stderr:
             self._last_line = raw.decode(errors="replace").strip()
@@ -72,10 +71,17 @@ class ServiceProcess:
             show(self.figures)
 
     async def stop(self) -> None:
-        """Send SIGTERM and wait for the process to end."""
+        """Send SIGTERM, wait for the process to end, and read the rest of its log.
+
+        Raises:
+            AUPError: The exit code is not 0.
+        """
         self._process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(_TIMEOUT_SECONDS):
-            self.exit_code = await self._process.wait()
+            exit_code = await self._process.wait()
+        await self.reading
+        if exit_code:
+            raise AUPError(f"the service ended with exit code {exit_code}")
 
 
 @asynccontextmanager
@@ -85,13 +91,11 @@ async def service_process() -> AsyncIterator[ServiceProcess]:
         sys.executable, "-m", "worker", "run", stderr=asyncio.subprocess.PIPE
     )
     service = ServiceProcess(process)
-    reading = asyncio.create_task(service.read())
     try:
         yield service
-        await reading
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
+        service.reading.cancel()
+        await asyncio.gather(service.reading, return_exceptions=True)

@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -28,11 +27,11 @@ from worker.demo.messages import (
 from worker.demo.process import ServiceProcess, service_process
 from worker.domain.message import BATCH_MAX_ENTRIES, OutgoingMessage
 from worker.domain.policy import Policy
-from worker.errors import AUPError, Reason
+from worker.errors import Reason
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.replay import replay
-from worker.operations.dead_letters.scan import scan_dead_letters
+from worker.operations.dead_letters.scan import Scan
 from worker.repository import AUPRepository
 from worker.runtime.clock import utc_now
 from worker.settings import Settings, load
@@ -133,23 +132,16 @@ async def run_demo(reporter: Reporter, *, valid: int = 300, keep: Keep | None = 
     return report
 
 
+@dataclass(slots=True)
 class _Scenario:
     """Steps of the demonstration on one environment."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        source: Queue,
-        dead_letters: Queue,
-        reporter: Reporter,
-        report: DemoReport,
-    ) -> None:
-        self.settings = settings
-        self.source = source
-        self.dead_letters = dead_letters
-        self.reporter = reporter
-        self.report = report
-        self.sent: list[str] = []
+    settings: Settings
+    source: Queue
+    dead_letters: Queue
+    reporter: Reporter
+    report: DemoReport
+    sent: list[str] = field(default_factory=list)
 
     async def send_and_process(self, bodies: list[str], conflicting: list[str]) -> None:
         """Send all messages while the service runs, stop it, and report the dead letters."""
@@ -160,9 +152,7 @@ class _Scenario:
             await self._settled(service, total)
             # Only now, because they conflict with what is recorded by now.
             await self._send(conflicting, total, service)
-            await self._settled(service, total)
-            await service.stop()
-        self._check(service)
+            await self._finish(service, total)
         self.reporter.step("stopped the service with SIGTERM: it drained and exited with code 0")
         dead_letters = await self.list_dead_letters()
         self.report.dead_lettered = dict(Counter(each.reason for each in dead_letters))
@@ -177,28 +167,26 @@ class _Scenario:
             figures = await replay(self.source, self.dead_letters, selected)
             self.report.replayed = figures.replayed
             self.reporter.step(f"replayed {figures.replayed} dead letters")
-            await self._settled(service, figures.replayed)
-            await service.stop()
-        self._check(service)
+            await self._finish(service, figures.replayed)
 
     async def process(self, bodies: list[str]) -> None:
         """Send messages that the report does not count, and process them."""
         for start in range(0, len(bodies), BATCH_MAX_ENTRIES):
             await self._send_batch(bodies[start : start + BATCH_MAX_ENTRIES])
         async with service_process() as service:
-            await self._settled(service, len(bodies))
-            await service.stop()
+            await self._finish(service, len(bodies))
 
     async def list_dead_letters(self) -> list[DeadLetter]:
         """Return all dead letters."""
-        async with aclosing(scan_dead_letters(self.dead_letters, now=utc_now)) as dead_letters:
-            return [dead_letter async for dead_letter in dead_letters]
+        async with Scan(self.dead_letters, now=utc_now) as scan:
+            return [dead_letter async for dead_letter in scan]
 
-    def _check(self, service: ServiceProcess) -> None:
+    async def _finish(self, service: ServiceProcess, total: int) -> None:
+        """Stop the service once it has settled all messages, and check its accounting."""
+        await self._settled(service, total)
+        await service.stop()
         self.report.balanced &= bool(service.figures.get("balanced"))
         self.report.balanced &= service.figures.get("held") == 0
-        if service.exit_code != 0:
-            raise AUPError(f"the service ended with exit code {service.exit_code}")
 
     async def _send(self, bodies: list[str], total: int, service: ServiceProcess) -> None:
         for start in range(0, len(bodies), BATCH_MAX_ENTRIES):
@@ -263,16 +251,10 @@ async def _count(scenario: _Scenario) -> None:
 
 
 async def _scan(settings: Settings) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = []
     async with new_session().client(
         "dynamodb",
         region_name=settings.aws.region,
         endpoint_url=settings.aws.dynamodb_endpoint_url,
     ) as client:
-        request: dict[str, Any] = {"TableName": settings.aws.user_table_name}
-        while True:
-            response: dict[str, Any] = dict(await client.scan(**request))
-            items += response["Items"]
-            if "LastEvaluatedKey" not in response:
-                return items
-            request["ExclusiveStartKey"] = response["LastEvaluatedKey"]
+        pages = client.get_paginator("scan").paginate(TableName=settings.aws.user_table_name)
+        return [item async for page in pages for item in page["Items"]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import IO, Final
@@ -13,13 +13,9 @@ from typing import IO, Final
 from worker.aws.sqs import MessageQueue
 from worker.domain.envelope import decode
 from worker.domain.message import BATCH_MAX_ENTRIES, MESSAGE_MAX_BYTES, OutgoingMessage
-from worker.errors import (
-    AWSError,
-    FutureError,
-    RefusedError,
-    UsageError,
-)
+from worker.errors import AWSError, FutureError, RefusedError, UsageError
 from worker.runtime.clock import utc_now
+from worker.runtime.rate_limiter import RateLimiter
 from worker.runtime.retry import RetryPolicy, retry_entries
 
 PUSH_RETRIES: Final = RetryPolicy(attempts=6, base_seconds=0.2, cap_seconds=5.0)
@@ -38,24 +34,17 @@ class Line:
         source: Name of the file, or `stdin`.
         number: Line number, starting at 1.
         text: The line without its line ending.
+        problem: Why the line cannot be read; empty if it can.
     """
 
     source: str
     number: int
     text: str
+    problem: str = ""
 
-
-@dataclass(frozen=True, slots=True)
-class InvalidLine:
-    """A line that must not be sent, and the reason."""
-
-    source: str
-    number: int
-    problem: str
-
-    def __str__(self) -> str:
-        """Return the position and the reason."""
-        return f"{self.source}:{self.number}: {self.problem}"
+    def located(self, problem: str) -> str:
+        """Return a problem with the position of the line; empty without a problem."""
+        return f"{self.source}:{self.number}: {problem}" if problem else ""
 
 
 @dataclass(slots=True)
@@ -65,14 +54,12 @@ class PushFigures:
     Attributes:
         sent: Messages confirmed by SQS.
         failed: Messages not sent after all attempts.
-        last_error: Error of the last message that failed.
         seconds: Elapsed time.
         failures: One line for each failed message, limited in number.
     """
 
     sent: int = 0
     failed: int = 0
-    last_error: str = ""
     seconds: float = 0.0
     failures: list[str] = field(default_factory=list)
 
@@ -107,15 +94,13 @@ def read_raw_lines(
         yield line, length
 
 
-def read_lines(
-    name: str, stream: IO[bytes], max_bytes: int = MESSAGE_MAX_BYTES
-) -> Iterator[Line | InvalidLine]:
+def read_lines(name: str, stream: IO[bytes], max_bytes: int = MESSAGE_MAX_BYTES) -> Iterator[Line]:
     """Yield the lines of a stream, without blank ones.
 
     Args:
         name: Name of the stream in errors.
         stream: Binary stream of UTF-8 lines.
-        max_bytes: Maximum length of a line; a longer one is yielded as invalid.
+        max_bytes: Maximum length of a line; a longer one is yielded with a problem.
 
     Raises:
         UsageError: A line is longer than 64 times the limit.
@@ -123,53 +108,46 @@ def read_lines(
     for number, (raw, length) in enumerate(read_raw_lines(name, stream, max_bytes), start=1):
         content = raw.rstrip(b"\r\n")
         if length > len(raw) or len(content) > max_bytes:
-            yield InvalidLine(name, number, f"longer than the limit of {max_bytes:,} bytes")
+            yield Line(name, number, "", f"longer than the limit of {max_bytes:,} bytes")
             continue
         if not content.strip():
             continue
         try:
             yield Line(name, number, content.decode())
         except UnicodeDecodeError as error:
-            yield InvalidLine(name, number, f"malformed: not UTF-8 at byte {error.start}")
+            yield Line(name, number, "", f"malformed: not UTF-8 at byte {error.start}")
 
 
 def validate_acceptance(
-    each: Line | InvalidLine, max_bytes: int = MESSAGE_MAX_BYTES, *, clock_skew_seconds: float
-) -> InvalidLine | None:
-    """Return why a line is not a valid acceptance; None if it is.
+    line: Line, max_bytes: int = MESSAGE_MAX_BYTES, *, clock_skew_seconds: float
+) -> str:
+    """Return why a line is not a valid acceptance, with its position; empty if it is.
 
     Args:
-        each: The line.
+        line: The line.
         max_bytes: MaximumMessageSize of the queue.
         clock_skew_seconds: How far `accepted_at` may be in the future.
     """
-    if isinstance(each, InvalidLine):
-        return each
-    invalid = validate_raw(each, max_bytes)
-    if invalid is not None:
-        return invalid
+    problem = validate_raw(line, max_bytes)
+    if problem:
+        return problem
     try:
-        decode(each.text, now=utc_now(), clock_skew_seconds=clock_skew_seconds)
+        decode(line.text, now=utc_now(), clock_skew_seconds=clock_skew_seconds)
     except FutureError as refused:
-        return InvalidLine(each.source, each.number, f"{refused} (by this host's clock)")
+        return line.located(f"{refused} (by this host's clock)")
     except RefusedError as refused:
-        return InvalidLine(each.source, each.number, str(refused))
-    return None
+        return line.located(str(refused))
+    return ""
 
 
-def validate_raw(
-    each: Line | InvalidLine, max_bytes: int = MESSAGE_MAX_BYTES
-) -> InvalidLine | None:
-    """Return why SQS would reject a line; None if it would accept it.
+def validate_raw(line: Line, max_bytes: int = MESSAGE_MAX_BYTES) -> str:
+    """Return why SQS would reject a line, with its position; empty if it would accept it.
 
     Args:
-        each: The line.
+        line: The line.
         max_bytes: MaximumMessageSize of the queue.
     """
-    if isinstance(each, InvalidLine):
-        return each
-    problem = OutgoingMessage(each.text).why_refused(max_bytes)
-    return InvalidLine(each.source, each.number, problem) if problem else None
+    return line.located(line.problem or OutgoingMessage(line.text).why_refused(max_bytes))
 
 
 async def push(
@@ -192,6 +170,7 @@ async def push(
     """
     figures = PushFigures()
     started_at = time.monotonic()
+    rate_limiter = RateLimiter(rate_per_second)
     running: deque[asyncio.Task[None]] = deque()
 
     async def send(batch: list[Line]) -> None:
@@ -200,7 +179,9 @@ async def push(
         if progress is not None:
             progress(figures)
 
-    async for batch in _paced(messages, rate_per_second):
+    for batch in _batches(messages, rate_limiter.batch_limit(BATCH_MAX_ENTRIES)):
+        await rate_limiter.wait()
+        rate_limiter.spend(len(batch))
         if len(running) >= _CONCURRENCY:
             await running.popleft()
         running.append(asyncio.create_task(send(batch)))
@@ -210,23 +191,7 @@ async def push(
     return figures
 
 
-async def _paced(
-    messages: Iterable[Line], rate_per_second: float | None
-) -> AsyncIterator[list[Line]]:
-    started_at = time.monotonic()
-    count = 0
-    for batch in _batches(messages, rate_per_second):
-        yield batch
-        count += len(batch)
-        if rate_per_second is not None:
-            await asyncio.sleep(max(0.0, started_at + count / rate_per_second - time.monotonic()))
-
-
-def _batches(messages: Iterable[Line], rate_per_second: float | None) -> Iterator[list[Line]]:
-    # A low rate sends smaller batches instead of ten messages at once.
-    limit = BATCH_MAX_ENTRIES
-    if rate_per_second is not None:
-        limit = max(1, min(limit, int(rate_per_second)))
+def _batches(messages: Iterable[Line], limit: int) -> Iterator[list[Line]]:
     batch: list[Line] = []
     size = 0
     for line in messages:
@@ -248,11 +213,6 @@ async def _send(queue: MessageQueue, batch: list[Line], figures: PushFigures) ->
 
     for line, error in zip(batch, await retry_entries(PUSH_RETRIES, send, batch), strict=True):
         if error is not None:
-            _note_failure(figures, line, error)
-
-
-def _note_failure(figures: PushFigures, line: Line, error: AWSError) -> None:
-    figures.failed += 1
-    figures.last_error = str(error)
-    if len(figures.failures) < _FAILURES_KEPT:
-        figures.failures.append(f"{line.source}:{line.number}: {error}")
+            figures.failed += 1
+            if len(figures.failures) < _FAILURES_KEPT:
+                figures.failures.append(line.located(str(error)))

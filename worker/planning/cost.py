@@ -6,8 +6,8 @@ import math
 from typing import Final, NamedTuple
 
 from worker.aws.prices import Figures
-from worker.planning.limits import network_bytes, warm_write_units
-from worker.planning.sizing import Demand, Fleet
+from worker.planning.limits import network_bytes
+from worker.planning.sizing import Demand, Fleet, body_bytes
 
 # As in the AWS Pricing Calculator.
 HOURS: Final = 730
@@ -61,7 +61,7 @@ def monthly(
     ]
 
 
-def tiered(amount: float, tiers: tuple[tuple[float, float], ...]) -> float:
+def _tiered(amount: float, tiers: tuple[tuple[float, float], ...]) -> float:
     """Return the price of an amount with tiered pricing.
 
     Args:
@@ -78,30 +78,26 @@ def tiered(amount: float, tiers: tuple[tuple[float, float], ...]) -> float:
 def sqs_requests_per_message(demand: Demand, figures: Figures) -> float:
     """Return the billed SQS requests per message: one for each 64 KiB of a call."""
     measured = figures.measured
-    body = max(1, demand.record_bytes - measured.record_bytes_beside_body)
-    billed = max(1.0, _MESSAGES_PER_RECEIVE * body / _BILLED_BYTES)
-    return measured.receives_per_message * math.ceil(billed) + measured.deletes_per_message
+    received_bytes = _MESSAGES_PER_RECEIVE * body_bytes(demand.record_bytes, measured)
+    billed = math.ceil(received_bytes / _BILLED_BYTES)
+    return measured.receives_per_message * billed + measured.deletes_per_message
 
 
 def _sqs(demand: Demand, figures: Figures) -> Cost:
     prices, per_message = figures.prices, sqs_requests_per_message(demand, figures)
     requests = demand.rate * SECONDS * per_message
-    million = 1e6
-    amount = tiered(
-        requests,
-        (
-            (100e9, prices.sqs_million_requests / million),
-            (200e9, prices.sqs_million_requests_above_100_billion / million),
-            (math.inf, prices.sqs_million_requests_above_200_billion / million),
-        ),
+    tiers = (
+        (100e9, prices.sqs_million_requests / 1e6),
+        (200e9, prices.sqs_million_requests_above_100_billion / 1e6),
+        (math.inf, prices.sqs_million_requests_above_200_billion / 1e6),
     )
-    return Cost(
-        "SQS requests",
-        amount,
+    why = (
         f"{per_message:.2f} per message = {requests / 1e6:,.0f} million at "
         f"{prices.sqs_million_requests:g}"
-        + (", less above 100 billion" if requests > 100e9 else ""),  # noqa: PLR2004 - the tier
     )
+    if requests > tiers[0][0]:
+        why += ", less above 100 billion"
+    return Cost("SQS requests", _tiered(requests, tiers), why)
 
 
 def _dynamodb(demand: Demand, figures: Figures) -> list[Cost]:
@@ -184,17 +180,15 @@ def _network(demand: Demand, fleet: Fleet, figures: Figures, network: str) -> Co
             f"{deployment.zones} at {prices.nat_hour:g} per hour, {gigabytes:,.0f} GB of SQS "
             f"traffic at {prices.nat_gb:g}; DynamoDB through its free gateway endpoint",
         )
-    traffic = tiered(
-        gigabytes,
-        (
-            (1e6, prices.endpoint_gb),
-            (5e6, prices.endpoint_gb_above_1_pb),
-            (math.inf, prices.endpoint_gb_above_5_pb),
-        ),
+    tiers = (
+        (1e6, prices.endpoint_gb),
+        (5e6, prices.endpoint_gb_above_1_pb),
+        (math.inf, prices.endpoint_gb_above_5_pb),
     )
+    hours = deployment.endpoints * deployment.zones * HOURS
     return Cost(
         "Network: VPC endpoints",
-        deployment.endpoints * deployment.zones * HOURS * prices.endpoint_zone_hour + traffic,
+        hours * prices.endpoint_zone_hour + _tiered(gigabytes, tiers),
         f"{deployment.endpoints} in {deployment.zones} zones at {prices.endpoint_zone_hour:g} per "
         f"hour, {gigabytes:,.0f} GB of SQS traffic at {prices.endpoint_gb:g}",
     )
@@ -205,7 +199,7 @@ def warming(demand: Demand, figures: Figures) -> Cost:
 
     Source: Amazon DynamoDB pricing, "Warm throughput".
     """
-    needed, included = warm_write_units(demand), figures.quotas.dynamodb_new_table_writes
+    needed, included = demand.warm_write_units, figures.quotas.dynamodb_new_table_writes
     price = figures.prices.dynamodb_warm_write_unit
     additional = max(0, needed - included)
     why = f"{additional:,} units above {included:,} at {price:g}"

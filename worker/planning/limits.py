@@ -66,19 +66,10 @@ def _table(demand: Demand, figures: Figures) -> Limit:
     quota, units = figures.quotas.dynamodb_table_writes, demand.write_units
     return Limit(
         "DynamoDB: on-demand table writes", "write units/s",
-        warm_write_units(demand), quota, quota / units,
+        demand.warm_write_units, quota, quota / units,
         'Amazon DynamoDB developer guide, "Quotas", per table',
         f"{demand.rate:,.0f}/s x {demand.burst:g} x {units} units: {demand.record_bytes:,} bytes",
     )  # fmt: skip
-
-
-def warm_write_units(demand: Demand) -> int:
-    """Return the write units per second that the table must sustain immediately.
-
-    Source: Amazon DynamoDB developer guide, "Warm throughput": a burst above it, or above twice
-    the previous peak, may be throttled for up to 30 minutes.
-    """
-    return math.ceil(demand.rate * demand.burst * demand.write_units - 1e-9)
 
 
 def _tasks(fleet: Fleet, figures: Figures, *, spot: bool) -> list[Limit]:
@@ -136,4 +127,4 @@ def _endpoint(demand: Demand, figures: Figures) -> Limit:
 
 def network_bytes(demand: Demand, figures: Figures) -> int:
     """Return the bytes transferred between SQS and the worker per message."""
-    return demand.record_bytes + figures.measured.sqs_bytes_beside_record
+    return demand.record_bytes + figures.measured.sqs_overhead_bytes

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from worker.aws.prices import Figures
 from worker.planning import cost
 from worker.planning.cost import Cost
-from worker.planning.limits import Limit, limits, warm_write_units
+from worker.planning.limits import Limit, limits
 from worker.planning.sizing import (
     ACCEPTABLE_WAIT_SECONDS,
     IN_COOLDOWN_SECONDS,
@@ -96,7 +96,7 @@ def report(plan: Plan) -> dict[str, Any]:
     return {
         "demand": {**asdict(plan.demand), "write_units": plan.demand.write_units},
         "fleet": asdict(plan.fleet),
-        "warm_write_units": warm_write_units(plan.demand),
+        "warm_write_units": plan.demand.warm_write_units,
         "parameters": parameters(plan),
         "needs": [each._asdict() for each in requirements(plan)],
         "limits": [{**asdict(each), "to_raise": each.to_raise} for each in plan.limits],
@@ -115,7 +115,7 @@ def report(plan: Plan) -> dict[str, Any]:
 
 def parameters(plan: Plan) -> dict[str, dict[str, int]]:
     """Return the parameters of the templates in `infra/`."""
-    warm = warm_write_units(plan.demand)
+    warm = plan.demand.warm_write_units
     exceeds = warm > plan.figures.quotas.dynamodb_new_table_writes
     return {
         "data.yaml": {"WarmWriteUnits": warm if exceeds else 0},
@@ -175,7 +175,7 @@ def _services(plan: Plan) -> list[Row]:
     return [
         Row(
             "DynamoDB",
-            f"{units} write units/s, warm throughput {warm_write_units(demand):,}",
+            f"{units} write units/s, warm throughput {demand.warm_write_units:,}",
             f"{demand.write_units} for {demand.record_bytes:,} bytes, x {demand.burst:g}; a new "
             f"table sustains {table:,} immediately",
         ),
@@ -232,14 +232,11 @@ def remarks(plan: Plan) -> list[str]:
             f"for a constant rate, provisioned writes are cheaper: "
             f"{money(plan.provisioned.amount)} instead of {money(writes)} ({plan.provisioned.why})"
         )
-    prices = plan.figures.prices
-    return [
-        *lines,
-        (
-            f"list prices of {prices.date}, without free tier; not included: producers' requests, "
-            "KMS, taxes, support"
-        ),
-    ]
+    lines.append(
+        f"list prices of {plan.figures.prices.date}, without free tier; not included: producers' "
+        "requests, KMS, taxes, support"
+    )
+    return lines
 
 
 def _first_limit(plan: Plan) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final
 
 from worker.aws.prices import Measured
 from worker.errors import UsageError
 from worker.settings import AWSSettings, Settings
 
-SECONDS_BY_UNIT: Final = MappingProxyType({"s": 1, "min": 60, "h": 3600, "day": 86_400})
+_SECONDS_BY_UNIT: Final = {"s": 1, "min": 60, "h": 3600, "day": 86_400}
 _RATE: Final = re.compile(r"([0-9][0-9_,]*(?:\.[0-9]+)?)/(s|min|h|day)")
 _MAX_PER_SECOND: Final = 1e8
 
@@ -60,6 +59,15 @@ class Demand:
         """Write units per record: one per started KiB."""
         return math.ceil(self.record_bytes / 1024)
 
+    @property
+    def warm_write_units(self) -> int:
+        """Write units per second that the table must sustain immediately.
+
+        Source: Amazon DynamoDB developer guide, "Warm throughput": a burst above it, or above twice
+        the previous peak, may be throttled for up to 30 minutes.
+        """
+        return math.ceil(self.rate * self.burst * self.write_units - 1e-9)
+
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
@@ -94,17 +102,13 @@ class Fleet:
     @property
     def slots(self) -> int:
         """Maximum number of messages in flight per task."""
-        return self.settings.get("AUP_SLOTS", _default("slots"))
+        return self.settings.get("AUP_SLOTS", _default("AUP_SLOTS"))
 
     @property
     def backlog_per_task(self) -> int:
         """Target of the scaling policy: messages that a task records in the acceptable wait."""
-        return two_digits(ACCEPTABLE_WAIT_SECONDS * self.planned_rate)
-
-
-def two_digits(number: float) -> int:
-    """Round to two significant digits."""
-    return int(float(f"{number:.1e}"))
+        backlog = ACCEPTABLE_WAIT_SECONDS * self.planned_rate
+        return int(float(f"{backlog:.1e}"))  # two significant digits
 
 
 def rate_per_second(text: str) -> float:
@@ -120,7 +124,7 @@ def rate_per_second(text: str) -> float:
     rate = 0.0
     if found is not None:
         number, unit = found.groups()
-        rate = float(number.replace(",", "").replace("_", "")) / SECONDS_BY_UNIT[unit]
+        rate = float(number.replace(",", "").replace("_", "")) / _SECONDS_BY_UNIT[unit]
     if not 0 < rate <= _MAX_PER_SECOND:
         raise UsageError(
             f"--rate {text}: expected a rate such as 10000/min, in /s, /min, /h or /day"
@@ -130,7 +134,7 @@ def rate_per_second(text: str) -> float:
 
 def size(demand: Demand, measured: Measured) -> Fleet:
     """Return the tasks for a demand."""
-    cpu_us = cpu_per_message_us(demand.record_bytes, measured)
+    cpu_us = _cpu_us(demand.record_bytes, measured)
     vcpu, memory_mib = _task_size(demand, cpu_us)
     full = min(vcpu * 1e6 / cpu_us, _latency_bound(demand, measured))
     planned = full * demand.utilisation
@@ -145,18 +149,24 @@ def size(demand: Demand, measured: Measured) -> Fleet:
         planned_rate=planned,
         tasks=tasks,
         tasks_max=max(_MIN_TASKS_MAX, math.ceil(tasks * demand.burst - 1e-9)),
-        process_mb=measured.rss_mb + _default("held_mib") * 1024**2 / 1e6,
+        process_mb=measured.rss_mb + _default("AUP_HELD_MIB") * 1024**2 / 1e6,
         held_seconds=held_seconds,
         in_flight=demand.rate * held_seconds,
         settings=_settings(full, demand),
     )
 
 
-def cpu_per_message_us(record_bytes: int, measured: Measured) -> float:
+def _cpu_us(record_bytes: int, measured: Measured) -> float:
     """Return the CPU time per message in µs, linear in the size above that of the benchmark."""
-    body = record_bytes - measured.record_bytes_beside_body
-    further_kib = max(0, body - measured.body_bytes) / 1024
-    return measured.cpu_us_per_message + further_kib * measured.cpu_us_per_further_kib
+    further_bytes = body_bytes(record_bytes, measured) - measured.body_bytes
+    return measured.cpu_us_per_message + (
+        max(0, further_bytes) / 1024 * measured.cpu_us_per_further_kib
+    )
+
+
+def body_bytes(record_bytes: int, measured: Measured) -> int:
+    """Return the size of the message body of a record."""
+    return max(1, record_bytes - measured.record_overhead_bytes)
 
 
 def _task_size(demand: Demand, cpu_us: float) -> tuple[float, int]:
@@ -172,28 +182,21 @@ def _settings(rate: float, demand: Demand) -> dict[str, int]:
     sqs, table = demand.sqs_ms / 1000, demand.dynamodb_ms / 1000
     required = _MARGIN * rate
     calls = math.ceil(required * sqs / _MESSAGES_PER_RECEIVE)
+    writes = math.ceil(required * table / _RECORDS_PER_WRITE)
     needed = {
-        "AUP_SLOTS": (math.ceil(required * (2 * sqs + table)), _default("slots"), _MAX_SLOTS),
-        "AUP_POLL_CONCURRENCY": (calls, _default("poll_concurrency"), _MAX_CALLS),
-        "AUP_SETTLE_CONCURRENCY": (calls, _default("settle_concurrency"), _MAX_CALLS),
-        "AUP_WRITE_CONCURRENCY": (
-            math.ceil(required * table / _RECORDS_PER_WRITE),
-            AWSSettings.model_fields["write_concurrency"].default,
-            _MAX_WRITES,
-        ),
+        "AUP_SLOTS": min(math.ceil(required * (2 * sqs + table)), _MAX_SLOTS),
+        "AUP_POLL_CONCURRENCY": min(calls, _MAX_CALLS),
+        "AUP_SETTLE_CONCURRENCY": min(calls, _MAX_CALLS),
+        "AUP_WRITE_CONCURRENCY": min(writes, _MAX_WRITES),
     }
-    return {
-        name: min(number, maximum)
-        for name, (number, default, maximum) in needed.items()
-        if number > default
-    }
+    return {name: number for name, number in needed.items() if number > _default(name)}
 
 
 def _latency_bound(demand: Demand, measured: Measured) -> float:
     """Return the messages per second that the maximum settings allow at these latencies."""
     sqs, held = demand.sqs_ms / 1000, (2 * demand.sqs_ms + demand.dynamodb_ms) / 1000
-    body = max(1, demand.record_bytes - measured.record_bytes_beside_body)
-    slots = min(_MAX_SLOTS, _default("held_mib") * 1024**2 / body)
+    body = body_bytes(demand.record_bytes, measured)
+    slots = min(_MAX_SLOTS, _default("AUP_HELD_MIB") * 1024**2 / body)
     bounds = (
         (_MAX_CALLS * _MESSAGES_PER_RECEIVE, sqs),
         (_MAX_WRITES * _RECORDS_PER_WRITE, demand.dynamodb_ms / 1000),
@@ -203,4 +206,5 @@ def _latency_bound(demand: Demand, measured: Measured) -> float:
 
 
 def _default(name: str) -> int:
-    return int(Settings.model_fields[name].default)
+    fields = {**AWSSettings.model_fields, **Settings.model_fields}
+    return int(fields[name.removeprefix("AUP_").lower()].default)

@@ -194,7 +194,7 @@ async def _run_variant(settings: Settings, variant: str, count: int) -> RunFigur
     async with open_queues(settings) as (source, _):
         figures = await push(source, _lines(count))
     if figures.failed:
-        raise BenchError(f"{figures.failed} messages could not be sent: {figures.last_error}")
+        raise BenchError(f"{figures.failed} messages could not be sent: {figures.failures[0]}")
     processes = _PROCESSES.get(variant, 1)
     started_at = time.monotonic()
     runs = await asyncio.gather(

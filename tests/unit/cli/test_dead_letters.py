@@ -50,13 +50,25 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> list[DeadLetter]:
     async def opened(_: object) -> AsyncIterator[tuple[None, SimpleNamespace]]:
         yield None, SimpleNamespace(state=state)
 
-    async def scanned(*_: object, **__: object) -> AsyncIterator[DeadLetter]:
-        for letter in letters:
-            yield letter
+    class FakeScan:
+        unseen = 0
+
+        def __init__(self, *_: object, **__: object) -> None:
+            pass
+
+        async def __aenter__(self) -> None:
+            pass
+
+        async def __aexit__(self, *_: object) -> None:
+            pass
+
+        async def __aiter__(self) -> AsyncIterator[DeadLetter]:
+            for letter in letters:
+                yield letter
 
     monkeypatch.setattr(scanning, "load", settings)
     monkeypatch.setattr(scanning, "open_queues", opened)
-    monkeypatch.setattr(scanning, "scan_dead_letters", scanned)
+    monkeypatch.setattr(scanning, "Scan", FakeScan)
     return letters
 
 

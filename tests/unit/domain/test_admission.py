@@ -130,6 +130,6 @@ async def test_dry_run_and_pipeline_agree(text: str, verdict: str) -> None:
         policy("2025-01", retired_at=START - timedelta(days=1)),
         policy("2027-01", effective_at=START + timedelta(days=1)),
     )
-    dry_run = DryRun(store, clock_skew_seconds=settings().clock_skew_seconds, now=clock)
+    dry_run = DryRun(store.policy, clock_skew_seconds=settings().clock_skew_seconds, now=clock)
     assert (await dry_run.check(text)).code == verdict
     assert await _pipeline_verdict(text, store) == verdict

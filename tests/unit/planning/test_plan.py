@@ -15,7 +15,7 @@ from tests.bench.results import Results
 from worker.aws.prices import shipped, with_prices
 from worker.errors import UsageError
 from worker.planning import cost
-from worker.planning.limits import Limit, warm_write_units
+from worker.planning.limits import Limit
 from worker.planning.plan import Plan, make_plan, parameters, remarks, report
 from worker.planning.sizing import Demand, rate_per_second, size
 
@@ -109,7 +109,7 @@ class TestTenThousandASecond:
         assert self.PLAN.once.amount == pytest.approx(16_000 * 0.00065)
 
     def test_warm_throughput_is_twice_the_rate(self) -> None:
-        assert warm_write_units(self.PLAN.demand) == 20_000
+        assert self.PLAN.demand.warm_write_units == 20_000
         assert parameters(self.PLAN)["data.yaml"] == {"WarmWriteUnits": 20_000}
 
     def test_ten_tasks_exceed_the_six_vcpus_of_a_new_account(self) -> None:
@@ -164,7 +164,7 @@ class TestSizes:
     def test_a_write_unit_is_a_started_kib(self, record_bytes: int, units: int) -> None:
         plan = planned("10000/s", record_bytes=record_bytes)
         assert plan.demand.write_units == units
-        assert warm_write_units(plan.demand) == 20_000 * units
+        assert plan.demand.warm_write_units == 20_000 * units
         assert limit(plan, "DynamoDB").reached_at == 40_000 / units
 
     def test_longer_messages_cost_more_cpu_and_sqs_requests(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -14,7 +13,7 @@ from worker.aws.sqs import open_queues
 from worker.cli import screen
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.filter import DeadLetterFilter
-from worker.operations.dead_letters.scan import Scan, scan_dead_letters
+from worker.operations.dead_letters.scan import Scan
 from worker.runtime.clock import utc_now
 from worker.settings import load
 
@@ -47,20 +46,19 @@ async def scan_with_progress(
         visit: Called with each dead letter that matches.
     """
     settings = load()
-    summary, scan, matching = ScanSummary(), Scan(), 0
+    summary, matching = ScanSummary(), 0
     with screen.progress(description) as bar:
         async with open_queues(settings) as (_, queue):
             summary.known = (await queue.state()).depth
             task = bar.add_task(description, total=summary.known, rate="")
-            scanning = scan_dead_letters(
+            scan = Scan(
                 queue,
                 now=utc_now,
                 visibility_timeout_seconds=settings.look_seconds,
                 polls=settings.poll_concurrency,
-                scan=scan,
             )
-            async with aclosing(scanning) as dead_letters:
-                async for dead_letter in dead_letters:
+            async with scan:
+                async for dead_letter in scan:
                     summary.seen += 1
                     bar.update(task, completed=summary.seen)
                     if selected.matches(dead_letter):

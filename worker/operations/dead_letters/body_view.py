@@ -57,13 +57,11 @@ class BodyPart:
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """A problem and its position: the path of a field, or a position in text that is not JSON."""
+    """A problem: the path of its field or text, and its position in text that is not JSON."""
 
     names: tuple[str, ...]
     note: str
-    line: int | None = None
-    column: int = 0  # in bytes, from 1
-    offset: int | None = None  # in characters, from 0
+    position: re.Match[str] | None = None
 
 
 def format_body(dead_letter: DeadLetter) -> list[BodyPart]:
@@ -83,7 +81,7 @@ def format_body(dead_letter: DeadLetter) -> list[BodyPart]:
     inner = _names(path)
     if not inner and marks and dead_letter.reason == Reason.MALFORMED:
         # Text that cannot be parsed, or the object in it that has a duplicate name.
-        inner = marks[0].names if marks[0].line is not None else marks[0].names[:-1]
+        inner = marks[0].names if marks[0].position else marks[0].names[:-1]
     return list(_parts(dead_letter.message.body, (), inner, marks))
 
 
@@ -100,12 +98,8 @@ def _marks(dead_letter: DeadLetter, path: str) -> list[_Mark]:
     match = _UNREADABLE.fullmatch(detail)
     if match is None:
         return _problems(detail)
-    names = _names(match["path"] or "")
     hint = f" ({match['hint']})" if match["hint"] else ""
-    if match["offset"] is not None:
-        return [_Mark(names, f"{match['text']}{hint}", line=0, offset=int(match["offset"]))]
-    line, column = int(match["line"]), int(match["column"])
-    return [_Mark(names, f"{match['what']}{hint}", line=line, column=column)]
+    return [_Mark(_names(match["path"] or ""), f"{match['what'] or match['text']}{hint}", match)]
 
 
 def _problems(detail: str) -> list[_Mark]:
@@ -127,7 +121,7 @@ def _parts(
     here = [mark for mark in marks if mark.names == at]
     text = text.removeprefix("\ufeff")  # positions do not count the byte order mark
     try:
-        data = _read(text) if all(mark.line is None for mark in here) else None
+        data = None if any(mark.position for mark in here) else _read(text)
         lines = list(_lines(data, (), "", ""))
     except (ValueError, RecursionError):
         data = None
@@ -164,20 +158,17 @@ _Line = tuple[tuple[str, ...], str]
 def _lines(value: Any, path: tuple[str, ...], before: str, after: str) -> Iterator[_Line]:
     """Yield each line with the path of the value that starts on it."""
     indent = _INDENT * len(path)
-    if isinstance(value, _Members) and value:
-        yield path, f"{indent}{before}{{"
-        for number, (name, each) in enumerate(value, 1):
-            comma = "," if number < len(value) else ""
-            yield from _lines(each, (*path, name), f"{_json(name)}: ", comma)
-        yield (*path, ""), f"{indent}}}{after}"
-    elif isinstance(value, list) and value and not isinstance(value, _Members):
-        yield path, f"{indent}{before}["
-        for number, each in enumerate(value, 1):
-            comma = "," if number < len(value) else ""
-            yield from _lines(each, (*path, str(number - 1)), "", comma)
-        yield (*path, ""), f"{indent}]{after}"
-    else:
+    if not isinstance(value, list) or not value:
         yield path, f"{indent}{before}{_json(value)}{after}"
+        return
+    is_object = isinstance(value, _Members)
+    opening, closing = "{}" if is_object else "[]"
+    members = value if is_object else [(str(index), each) for index, each in enumerate(value)]
+    yield path, f"{indent}{before}{opening}"
+    for number, (name, each) in enumerate(members, 1):
+        label = f"{_json(name)}: " if is_object else ""
+        yield from _lines(each, (*path, name), label, "," if number < len(members) else "")
+    yield (*path, ""), f"{indent}{closing}{after}"
 
 
 def _json(value: Any) -> str:
@@ -201,22 +192,25 @@ def _marked(lines: list[_Line], marks: Sequence[_Mark], depth: int) -> Iterator[
 
 def _unformatted(text: str, marks: Sequence[_Mark]) -> Iterator[BodyLine]:
     lines = text.split("\n")
-    row, column, note = (-1, None, "") if not marks else _position(lines, marks[0])
+    row, column = _position(lines, marks[0]) if marks else (-1, None)
     for index, line in enumerate(lines):
-        yield BodyLine(line, note, column) if index == row else BodyLine(line)
+        yield BodyLine(line, marks[0].note, column) if index == row else BodyLine(line)
 
 
-def _position(lines: list[str], mark: _Mark) -> tuple[int, int | None, str]:
-    if mark.offset is not None:
-        before = "\n".join(lines)[: mark.offset]
-        return before.count("\n"), len(before) - (before.rfind("\n") + 1), mark.note
-    if mark.line is None:
-        return 0, None, mark.note
-    row = min(max(mark.line, 1), len(lines)) - 1
+def _position(lines: list[str], mark: _Mark) -> tuple[int, int | None]:
+    """Return the row of a problem, and its column in characters; both start at 0."""
+    if mark.position is None:
+        return 0, None
+    line, column, offset = mark.position.group("line", "column", "offset")
+    if offset:
+        before = "\n".join(lines)[: int(offset)]
+        return before.count("\n"), len(before) - (before.rfind("\n") + 1)
+    row = min(max(int(line), 1), len(lines)) - 1
     if mark.note.startswith("EOF"):
-        return row, len(lines[row]), mark.note
-    raw = lines[row].encode("utf-8", "surrogatepass")[: max(mark.column - 1, 0)]
-    return row, len(raw.decode("utf-8", "ignore")), mark.note
+        return row, len(lines[row])
+    # The column counts bytes, from 1.
+    raw = lines[row].encode("utf-8", "surrogatepass")[: max(int(column) - 1, 0)]
+    return row, len(raw.decode("utf-8", "ignore"))
 
 
 def _inner_text(data: Any, names: Sequence[str]) -> tuple[tuple[str, ...], str] | None:

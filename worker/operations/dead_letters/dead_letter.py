@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from worker.domain.dead_letter import Replays, read, replays
+from worker.domain.dead_letter import DeadLetterInfo, Replays, read, replays
 from worker.domain.envelope import decode, unwrap
 from worker.domain.message import ReceivedMessage
 from worker.errors import RefusedError
@@ -83,25 +83,18 @@ def describe(message: ReceivedMessage, *, retention_seconds: int, now: datetime)
         retention_seconds: Retention period of the dead-letter queue.
         now: Current time, timezone-aware.
     """
-    info = read(message)
-    if info is None:
-        reason, detail = _diagnose(message, now)
-    else:
-        reason, detail = info.reason, info.detail
-    sent_at = message.sent_at
-    if info is not None and info.sent_at:
-        sent_at = _parse_time(info.sent_at, sent_at)
+    info = read(message) or _diagnose(message, now)
     user_id, policy_id, version = _names(message.body)
     return DeadLetter(
         message=message,
         message_id=message.message_id,
-        original_message_id=info.message_id if info else "",
-        reason=reason,
-        detail=detail,
-        sent_at=sent_at,
+        original_message_id=info.message_id,
+        reason=info.reason,
+        detail=info.detail,
+        sent_at=_parse_time(info.sent_at, message.sent_at),
         dead_at=message.sent_at,
         expires_at=message.sent_at + timedelta(seconds=retention_seconds),
-        receive_count=info.receive_count if info else 0,
+        receive_count=info.receive_count,
         user_id=user_id,
         policy_id=policy_id,
         version=version,
@@ -109,15 +102,17 @@ def describe(message: ReceivedMessage, *, retention_seconds: int, now: datetime)
     )
 
 
-def _diagnose(message: ReceivedMessage, now: datetime) -> tuple[str, str]:
-    """Return reason and detail of a message that SQS moved, from its body."""
+def _diagnose(message: ReceivedMessage, now: datetime) -> DeadLetterInfo:
+    """Return what the body of a message that SQS moved shows about it."""
     try:
         # A purge may filter by this reason, so a slow local clock must not produce it.
         passed = max(now, message.first_received_at, message.sent_at)
         decode(message.body, now=passed, clock_skew_seconds=0)
     except RefusedError as refused:
-        return refused.reason.value, refused.detail
-    return UNEXPLAINED, "moved by SQS after the maximum number of receives; the message is valid"
+        return DeadLetterInfo(refused.reason.value, refused.detail)
+    return DeadLetterInfo(
+        UNEXPLAINED, "moved by SQS after the maximum number of receives; the message is valid"
+    )
 
 
 def _names(body: str) -> tuple[str | None, str | None, str | None]:

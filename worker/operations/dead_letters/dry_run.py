@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final
 
 from worker.domain import admission
+from worker.domain.message import OutgoingMessage
 from worker.domain.policy import Policy
-from worker.errors import AWSError, RefusedError
+from worker.errors import AWSError, Reason, RefusedError
+from worker.operations.dead_letters.dead_letter import DeadLetter
 
 SUCCEEDS: Final = "would succeed"
 UNCHECKED: Final = "unchecked"
-
-
-class Policies(Protocol):
-    """Repository of policies."""
-
-    async def policy(self, policy_id: str, version: str) -> Policy | None:
-        """Return a published version, None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +39,7 @@ class DryRun:
     """Prediction of outcomes by the worker's rule of admission; reads each version once.
 
     Args:
-        policies: Repository of the published versions.
+        find_policy: Returns a published version of a policy; None if it is not published.
         clock_skew_seconds: How far in the future `accepted_at` may be.
         now: Returns the current time, aware.
 
@@ -53,10 +48,14 @@ class DryRun:
     """
 
     def __init__(
-        self, policies: Policies, *, clock_skew_seconds: float, now: Callable[[], datetime]
+        self,
+        find_policy: Callable[[str, str], Awaitable[Policy | None]],
+        *,
+        clock_skew_seconds: float,
+        now: Callable[[], datetime],
     ) -> None:
         self.error = ""
-        self._policies = policies
+        self._find_policy = find_policy
         self._skew_seconds = clock_skew_seconds
         self._now = now
         self._known: dict[tuple[str, str], Policy | None] = {}
@@ -81,10 +80,18 @@ class DryRun:
             return Verdict(SUCCEEDS)
         return Verdict(refusal.reason.value, refusal.detail)
 
+    async def predict(self, dead_letter: DeadLetter, message: OutgoingMessage) -> Verdict:
+        """Return the predicted outcome of a message that would be sent for a dead letter."""
+        unchanged = message.body == dead_letter.message.body
+        if unchanged and dead_letter.reason == Reason.CONFLICT:
+            # The record that it contradicts is never deleted.
+            return Verdict(dead_letter.reason, dead_letter.detail)
+        return await self.check(message.body, sent_at=dead_letter.dead_at)
+
     async def _read(self, key: tuple[str, str]) -> bool:
         if key not in self._known and not self.error:
             try:
-                self._known[key] = await self._policies.policy(*key)
+                self._known[key] = await self._find_policy(*key)
             except AWSError as error:
                 # If one version cannot be read, trying the others would only take time.
                 self.error = str(error)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,30 +13,11 @@ from worker.domain.message import MESSAGE_MAX_BYTES, OutgoingMessage
 from worker.domain.strict_json import DuplicateNameError, read_text
 from worker.errors import UsageError
 from worker.operations.dead_letters.dead_letter import DeadLetter
-from worker.operations.push import InvalidLine, Line, read_lines
+from worker.operations.push import read_lines
 
 # JSON escapes one byte of a message in at most six characters; the other members need some too.
 _LINE_MAX_BYTES: Final = 8 * MESSAGE_MAX_BYTES
 _TEXTS: Final = ("id", "original_id", "reason", "detail", "body")
-
-
-@dataclass(frozen=True, slots=True)
-class ExportedDeadLetter:
-    """A dead letter in an export file.
-
-    Attributes:
-        message_id: Its id in the dead-letter queue.
-        original_message_id: The message's id in the source queue; empty if unknown.
-        message: The complete message, with the dead-letter attribute.
-        reason: Reason code.
-        detail: One line of explanation.
-    """
-
-    message_id: str
-    original_message_id: str
-    message: OutgoingMessage
-    reason: str
-    detail: str
 
 
 def to_line(dead_letter: DeadLetter) -> str:
@@ -64,8 +44,11 @@ def to_line(dead_letter: DeadLetter) -> str:
     )
 
 
-def from_line(text: str) -> ExportedDeadLetter:
+def from_line(text: str) -> tuple[str, OutgoingMessage]:
     """Parse a line that `to_line` wrote, edited or not.
+
+    Returns:
+        The id of the dead letter, and the complete message with the dead-letter attribute.
 
     Raises:
         ValueError: The line is not a dead letter; the message says what is wrong.
@@ -81,34 +64,31 @@ def from_line(text: str) -> ExportedDeadLetter:
     if not isinstance(data, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 - the file is wrong, not the program
     texts = {name: _text(data, name) for name in _TEXTS}
-    message = OutgoingMessage(
+    return texts["id"], OutgoingMessage(
         body=texts["body"],
         attributes=_attributes(data.get("attributes", {})),
         trace_header=_text_or_none(data, "trace_header"),
         group_id=_text_or_none(data, "group_id"),
     )
-    return ExportedDeadLetter(
-        texts["id"], texts["original_id"], message, texts["reason"], texts["detail"]
-    )
 
 
-def read_dead_letters(path: Path) -> tuple[dict[str, OutgoingMessage], list[InvalidLine]]:
+def read_dead_letters(path: Path) -> tuple[dict[str, OutgoingMessage], list[str]]:
     """Read an export file, edited or not.
 
     Returns:
-        The messages by the ids of their dead letters, and the lines that cannot be sent.
+        The messages by the ids of their dead letters, and why lines cannot be sent.
 
     Raises:
         UsageError: The file cannot be read, or it is empty.
     """
     messages: dict[str, OutgoingMessage] = {}
-    invalid: list[InvalidLine] = []
+    invalid: list[str] = []
     try:
         with path.open("rb") as stream:
             for line in read_lines(str(path), stream, _LINE_MAX_BYTES):
-                problem = line if isinstance(line, InvalidLine) else _add(line, messages)
-                if problem is not None:
-                    invalid.append(problem)
+                problem = line.problem or _add(line.text, messages)
+                if problem:
+                    invalid.append(line.located(problem))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
     if not messages and not invalid:
@@ -116,22 +96,22 @@ def read_dead_letters(path: Path) -> tuple[dict[str, OutgoingMessage], list[Inva
     return messages, invalid
 
 
-def _add(line: Line, messages: dict[str, OutgoingMessage]) -> InvalidLine | None:
-    """Add the message of a line; return a problem if the line cannot be sent."""
+def _add(text: str, messages: dict[str, OutgoingMessage]) -> str:
+    """Add the message of a line; return why it cannot be sent, empty if it can."""
     try:
-        exported = from_line(line.text)
-        exported.message.body.encode()
+        message_id, message = from_line(text)
+        message.body.encode()
     except UnicodeEncodeError:
-        return InvalidLine(line.source, line.number, "body: contains a lone surrogate")
+        return "body: contains a lone surrogate"
     except ValueError as error:
-        return InvalidLine(line.source, line.number, str(error))
-    refused = original(exported.message).why_refused()
+        return str(error)
+    refused = original(message).why_refused()
     if refused:
-        return InvalidLine(line.source, line.number, refused)
-    if exported.message_id in messages:
-        return InvalidLine(line.source, line.number, f"{exported.message_id}: duplicate id")
-    messages[exported.message_id] = exported.message
-    return None
+        return refused
+    if message_id in messages:
+        return f"{message_id}: duplicate id"
+    messages[message_id] = message
+    return ""
 
 
 def _text(data: Mapping[str, Any], name: str) -> str:

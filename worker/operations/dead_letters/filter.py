@@ -38,34 +38,20 @@ class DeadLetterFilter:
 
     def matches(self, dead_letter: DeadLetter) -> bool:
         """Return whether a dead letter meets all conditions but the limit."""
-        return (
-            self._matches_id(dead_letter)
-            and self._matches_names(dead_letter)
-            and self._matches_time(dead_letter)
-            and self._matches_text(dead_letter)
-        )
-
-    def _matches_id(self, dead_letter: DeadLetter) -> bool:
         ids = {dead_letter.message_id, dead_letter.original_message_id}
-        return not self.ids or not ids.isdisjoint(self.ids)
-
-    def _matches_names(self, dead_letter: DeadLetter) -> bool:
-        pairs = (
+        names = (
             (self.reasons, dead_letter.reason),
             (self.users, dead_letter.user_id),
             (self.policies, dead_letter.policy_id),
             (self.versions, dead_letter.version),
         )
-        return all(not wanted or value in wanted for wanted, value in pairs)
-
-    def _matches_time(self, dead_letter: DeadLetter) -> bool:
-        after = self.since is None or dead_letter.dead_at >= self.since
-        return after and (self.until is None or dead_letter.dead_at < self.until)
-
-    def _matches_text(self, dead_letter: DeadLetter) -> bool:
-        if self.grep is None:
-            return True
-        return any(self.grep.search(text) for text in _texts(dead_letter))
+        return (
+            (not self.ids or not ids.isdisjoint(self.ids))
+            and all(not wanted or value in wanted for wanted, value in names)
+            and (self.since is None or dead_letter.dead_at >= self.since)
+            and (self.until is None or dead_letter.dead_at < self.until)
+            and (self.grep is None or any(map(self.grep.search, _texts(dead_letter))))
+        )
 
 
 def _texts(dead_letter: DeadLetter) -> Iterator[str]:

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
 from worker.domain.dead_letter import REPLAYS_ATTRIBUTE
 from worker.domain.message import OutgoingMessage
@@ -32,8 +32,7 @@ _VERSION: Final = 2
 _VERSIONS: Final = (1, _VERSION)
 
 
-@dataclass(frozen=True, slots=True)
-class SentDeadLetter:
+class SentDeadLetter(NamedTuple):
     """A dead letter whose message was sent and confirmed.
 
     Attributes:
@@ -90,12 +89,6 @@ class Progress:
             self.to or None,
         )
 
-    def has_done(self, wanted_id: str) -> bool:
-        """Return whether a dead letter was replayed, by its own id or that of its original."""
-        return wanted_id in self.done or any(
-            wanted_id == each.original_id for each in self.done.values()
-        )
-
     def apply(self, line: Mapping[str, Any]) -> None:
         """Update the progress from one line of the journal."""
         at = datetime.fromisoformat(line["at"])
@@ -104,11 +97,10 @@ class Progress:
             self.runs += 1
             self._visibility_timeout = timedelta(seconds=float(line["look_seconds"]))
         for entry in line.get("sent", ()):
-            message_id, original_id, sha256, *rest = map(str, entry)
-            content = "".join(rest)  # version 1 has none
-            self.outstanding[message_id] = SentDeadLetter(
-                message_id, original_id, sha256, content, self.to if content else ""
-            )
+            each = SentDeadLetter(*map(str, entry))
+            # Version 1 has no digest of the message.
+            to = self.to if each.content_sha256 else ""
+            self.outstanding[each.message_id] = each._replace(to=to)
         for message_id in line.get("deleted", ()):
             known = self.outstanding.pop(message_id, None)
             if known is not None and known.to == self.to:
@@ -163,12 +155,9 @@ def default_path(queue_arn: str, environment: Mapping[str, str]) -> Path:
         state = Path(stated) if stated.startswith("/") else Path.home() / ".local" / "state"
     except RuntimeError:
         raise UsageError("no home directory for the journal: pass --journal FILE") from None
-    name = "".join(each if each.isalnum() or each in "-_." else "-" for each in _tail(queue_arn))
+    queue = queue_arn.rsplit(":", 1)[-1]
+    name = "".join(each if each.isalnum() or each in "-_." else "-" for each in queue)
     return state / "aup-worker" / f"replay-{name}-{digest(queue_arn)[:8]}.jsonl"
-
-
-def _tail(arn: str) -> str:
-    return arn.rsplit(":", 1)[-1]
 
 
 def read_journal(path: Path, queue_arn: str, request: str, to: str) -> Progress:
@@ -185,34 +174,28 @@ def read_journal(path: Path, queue_arn: str, request: str, to: str) -> Progress:
     return progress
 
 
+@dataclass(slots=True)
 class Journal:
-    """An open journal, locked against other replays.
+    """A journal in a file that is locked against other replays, or only in memory.
 
     Attributes:
         progress: Progress of all runs, including this one.
+        request: Digest of the filters and edits of this run.
+        file: The file, opened for appending without a buffer; None for memory.
     """
 
-    def __init__(self, file: IO[bytes], path: Path, progress: Progress, request: str) -> None:
-        self.progress = progress
-        self._request = request
-        self._file = file
-        self._path = path
+    progress: Progress = field(default_factory=Progress)
+    request: str = ""
+    file: IO[bytes] | None = None
 
     def begin(self, at: datetime, visibility_timeout_seconds: float) -> None:
         """Record the start of a run and the visibility timeout of its scan."""
-        line = {
-            "run": self._request,
-            "to": self.progress.to,
-            "look_seconds": visibility_timeout_seconds,
-        }
-        self._write(line, at)
+        to = self.progress.to
+        self._write({"run": self.request, "to": to, "look_seconds": visibility_timeout_seconds}, at)
 
     def sent(self, dead_letters: Iterable[SentDeadLetter], at: datetime) -> None:
         """Record dead letters whose messages were sent, and sync the file to disk."""
-        entries = [
-            [each.message_id, each.original_id, each.sha256, each.content_sha256]
-            for each in dead_letters
-        ]
+        entries = [each[:4] for each in dead_letters]  # without the destination, see `begin`
         if entries:
             self._write({"sent": entries}, at, sync=True)
 
@@ -223,14 +206,14 @@ class Journal:
             self._write({"deleted": entries}, at)
 
     def end(self, at: datetime) -> None:
-        """Record the end of a run; remove the journal if nothing is outstanding."""
-        if self.progress.outstanding:
-            self._write({"end": True}, at)
+        """Record the end of a run; remove the file if nothing is outstanding."""
+        if self.progress.outstanding or self.file is None:
+            self.stop(at)
             return
         try:
-            self._path.unlink(missing_ok=True)
+            Path(self.file.name).unlink(missing_ok=True)
         except OSError as error:
-            raise JournalError(f"journal {self._path}: {error.strerror}") from None
+            raise JournalError(f"journal {self.file.name}: {error.strerror}") from None
 
     def stop(self, at: datetime) -> None:
         """Record that a run was interrupted and no longer hides messages."""
@@ -238,11 +221,12 @@ class Journal:
 
     def _write(self, line: dict[str, Any], at: datetime, *, sync: bool = False) -> None:
         line["at"] = at.isoformat(timespec="milliseconds")
-        _append(self._file, self._path, _line(line), sync=sync)
+        if self.file is not None:
+            _append(self.file, _line(line), sync=sync)
         self.progress.apply(line)
 
 
-def _append(file: IO[bytes], path: Path, content: bytes, *, sync: bool) -> None:
+def _append(file: IO[bytes], content: bytes, *, sync: bool) -> None:
     """Append a line to an unbuffered file, completely or not at all."""
     length = os.fstat(file.fileno()).st_size
     try:
@@ -253,7 +237,7 @@ def _append(file: IO[bytes], path: Path, content: bytes, *, sync: bool) -> None:
     except OSError as error:
         with suppress(OSError):
             file.truncate(length)
-        raise JournalError(f"journal {path}: {error.strerror}") from None
+        raise JournalError(f"journal {file.name}: {error.strerror}") from None
 
 
 @contextmanager
@@ -277,9 +261,9 @@ def open_journal(path: Path, queue_arn: str, request: str, to: str) -> Iterator[
         # Remove a line that a crash left incomplete; the file is opened for appending.
         file.truncate(length)
         if length == 0:
-            _append(file, path, _header(queue_arn), sync=True)
+            _append(file, _header(queue_arn), sync=True)
         progress.set_request(request, to)
-        yield Journal(file, path, progress, request)
+        yield Journal(progress, request, file)
 
 
 def _locked(path: Path) -> IO[bytes]:

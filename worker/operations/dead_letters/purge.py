@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 
 from worker.aws.sqs import Queue
 from worker.domain.message import BATCH_MAX_ENTRIES, ReceivedMessage
-from worker.operations.dead_letters.scan import (
-    REPLAY_RETRIES,
-    VISIBILITY_TIMEOUT_SECONDS,
-    Scan,
-    scan_dead_letters,
-)
+from worker.operations.dead_letters.scan import REPLAY_RETRIES, VISIBILITY_TIMEOUT_SECONDS, Scan
 from worker.runtime.retry import retry_entries
 
 
@@ -55,35 +49,25 @@ async def purge(
     Returns:
         The counts; a dead letter that was not found counts neither as deleted nor as failed.
     """
-    figures = PurgeFigures()
-    remaining = set(ids)
+    figures, remaining = PurgeFigures(), set(ids)
     batch: list[ReceivedMessage] = []
-    scan = Scan()
+    scan = Scan(queue, now=now, visibility_timeout_seconds=visibility_timeout_seconds, polls=polls)
 
     async def flush() -> None:
-        nonlocal batch
-        due, batch = batch, []
-        await _delete(queue, scan, due, figures)
+        await _delete(queue, scan, batch, figures)
+        batch.clear()
         progress(figures)
 
-    scanning = scan_dead_letters(
-        queue,
-        now=now,
-        visibility_timeout_seconds=visibility_timeout_seconds,
-        at_end=flush,
-        polls=polls,
-        scan=scan,
-    )
-    async with aclosing(scanning) as dead_letters:
-        async for dead_letter in dead_letters:
-            if dead_letter.message_id not in remaining:
-                continue
-            remaining.discard(dead_letter.message_id)
-            batch.append(dead_letter.message)
-            if len(batch) == BATCH_MAX_ENTRIES or not remaining:
+    async with scan:
+        async for dead_letter in scan:
+            if dead_letter.message_id in remaining:
+                remaining.discard(dead_letter.message_id)
+                batch.append(dead_letter.message)
+            if len(batch) == BATCH_MAX_ENTRIES:
                 await flush()
             if not remaining:
                 break
+        await flush()
     return figures
 
 

@@ -25,8 +25,8 @@ class ReplayOptions:
         operator: Name of the person who edits.
         journal: Journal that records what was sent; None for none.
         max_bytes: MaximumMessageSize of the destination queue.
-        dry_run: Predicts which messages would be dead-lettered again, to hold them back; None to
-            send all of them.
+        dry_run: Predicts the outcome of a message. A replay holds back those that would be
+            dead-lettered again; None to send all of them.
     """
 
     rate_per_second: float | None = None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Final
+from typing import Final, Self
 
 from worker.aws.sqs import Queue
 from worker.domain.message import BATCH_MAX_ENTRIES, ReceivedMessage
@@ -28,127 +28,50 @@ _EMPTY_POLLS: Final = 2
 _FAST_POLL_SECONDS: Final = 0.5
 
 
-@dataclass(slots=True)
 class Scan:
-    """State of one scan, shared with the code that deletes the messages it returns.
+    """Iterator over the dead letters that hides each until its `async with` block ends.
 
-    Attributes:
-        ended: Whether the scan went through the whole queue; False if it was left early.
-        unseen: Messages that the queue counts and did not return; known once the scan has ended.
-    """
-
-    ended: bool = False
-    unseen: int = 0
-    _handles: dict[str, str] = field(default_factory=dict)
-    _deleted: set[str] = field(default_factory=set)
-
-    @property
-    def complete(self) -> bool:
-        """Whether the scan returned every message that the queue counts."""
-        return self.ended and not self.unseen
-
-    @property
-    def remaining(self) -> int:
-        """Number of messages that the scan returned and that were not deleted."""
-        return len(self._handles) - len(self._deleted)
-
-    def has_seen(self, message_id: str) -> bool:
-        """Return whether a message was received before."""
-        return message_id in self._handles
-
-    def has_deleted(self, message_id: str) -> bool:
-        """Return whether a message was deleted during the scan."""
-        return message_id in self._deleted
-
-    def received(self, messages: Iterable[ReceivedMessage]) -> None:
-        """Store the receipt handles of messages that were just received."""
-        self._handles.update((each.message_id, each.receipt_handle) for each in messages)
-
-    def deleted(self, message_ids: Iterable[str]) -> None:
-        """Store confirmed deletes; these messages need not stay hidden."""
-        self._deleted.update(message_ids)
-
-    def newest(self, message: ReceivedMessage) -> ReceivedMessage:
-        """Return a message with its newest receipt handle; SQS may ignore older ones."""
-        handle = self._handles.get(message.message_id, message.receipt_handle)
-        return replace(message, receipt_handle=handle)
-
-
-async def scan_dead_letters(
-    queue: Queue,
-    *,
-    now: Callable[[], datetime],
-    visibility_timeout_seconds: int = VISIBILITY_TIMEOUT_SECONDS,
-    at_end: Callable[[], Awaitable[None]] | None = None,
-    polls: int = 1,
-    scan: Scan | None = None,
-    retry_seconds: float | None = None,
-) -> AsyncGenerator[DeadLetter, None]:
-    """Yield each dead letter once, hiding it until the scan ends.
-
-    Messages that were not deleted become visible again when the iterator is closed: use it with
-    `contextlib.aclosing`. The scan ends when a poll is empty and the queue counts no other messages
-    than those already returned. If it counts more, polls are repeated for `retry_seconds`, and the
-    rest is reported as unseen. The scan ends early if SQS returns no more messages because too many
-    are in flight.
+    Each dead letter is returned once. Messages that were not deleted become visible again at the
+    end of the block. The scan ends when a poll is empty and the queue counts no other messages than
+    those already returned. If it counts more, polls are repeated for `retry_seconds`, and the rest
+    is reported as unseen. The scan ends early if SQS returns no more messages because too many are
+    in flight.
 
     Args:
         queue: The dead-letter queue.
         now: Returns the current time, timezone-aware.
         visibility_timeout_seconds: How long a message stays hidden if the scan is killed; extended
             while the scan runs.
-        at_end: Called after the last message, while all messages are still hidden.
-        polls: Maximum number of concurrent polls.
-        scan: State to update; code that deletes a message reports it there.
-        retry_seconds: How long to poll for messages that the queue counts but does not return;
-            `RETRY_SECONDS` by default.
-    """
-    state = await queue.state()
-    scan = Scan() if scan is None else scan
-    if retry_seconds is None:
-        retry_seconds = RETRY_SECONDS
-    poller = _Poller(queue, scan, visibility_timeout_seconds, polls, retry_seconds=retry_seconds)
-    try:
-        while not poller.done:
-            for message in await poller.next_messages():
-                yield describe(message, retention_seconds=state.retention_seconds, now=now())
-        scan.ended = True
-        if at_end is not None:
-            await at_end()
-    finally:
-        await asyncio.shield(poller.release())
-
-
-class _Poller:
-    """The polls of one scan and the messages that they hide.
-
-    Args:
-        queue: The dead-letter queue.
-        scan: State to update.
-        visibility_timeout_seconds: How long a message stays hidden unless it is extended.
         polls: Maximum number of concurrent polls, and of concurrent calls that make messages
             visible again.
-        retry_seconds: How long to poll for messages that the queue counts but does not return.
+        retry_seconds: How long to poll for messages that the queue counts but does not return;
+            `RETRY_SECONDS` by default.
 
     Attributes:
-        done: Whether no message is left to return.
+        complete: Whether the scan returned every message that the queue counts; False if it was
+            left early.
+        unseen: Messages that the queue counts and did not return; known once the scan has ended.
     """
 
     def __init__(
         self,
         queue: Queue,
-        scan: Scan,
-        visibility_timeout_seconds: int,
-        polls: int,
         *,
-        retry_seconds: float,
+        now: Callable[[], datetime],
+        visibility_timeout_seconds: int = VISIBILITY_TIMEOUT_SECONDS,
+        polls: int = 1,
+        retry_seconds: float | None = None,
     ) -> None:
-        self.done = False
+        self.complete = False
+        self.unseen = 0
         self._queue = queue
-        self._scan = scan
+        self._now = now
         self._visibility_timeout_seconds = visibility_timeout_seconds
-        self._retry_seconds = retry_seconds
+        self._retry_seconds = RETRY_SECONDS if retry_seconds is None else retry_seconds
         self._polls_max = polls
+        self._new: deque[ReceivedMessage] = deque()
+        self._handles: dict[str, str] = {}
+        self._deleted: set[str] = set()
         # Every receipt handle with the end of its visibility timeout, the earliest first.
         self._hidden: deque[tuple[float, ReceivedMessage]] = deque()
         # Start and turn of each poll. A poll that started before the latest new message, or at the
@@ -161,11 +84,48 @@ class _Poller:
         self._pausing = False
         self._is_limited = False
         self._is_fast = False
+        self._is_done = False
         self._closing = asyncio.Event()
-        self._extending = asyncio.create_task(self._keep_hidden())
 
-    async def next_messages(self) -> list[ReceivedMessage]:
-        """Wait for a poll to return; return the messages that were not returned before."""
+    async def __aenter__(self) -> Self:
+        """Read the retention period of the queue and start to extend visibility timeouts."""
+        self._retention_seconds = (await self._queue.state()).retention_seconds
+        self._extending = asyncio.create_task(self._keep_hidden())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Make all hidden messages visible again."""
+        await asyncio.shield(self._release())
+
+    def __aiter__(self) -> Self:
+        """Return the scan itself."""
+        return self
+
+    async def __anext__(self) -> DeadLetter:
+        """Return the next dead letter; poll until there is one or the scan ends."""
+        while not self._new:
+            if self._is_done:
+                self.complete = not self.unseen
+                raise StopAsyncIteration
+            await self._next_poll()
+        return describe(
+            self._new.popleft(), retention_seconds=self._retention_seconds, now=self._now()
+        )
+
+    def has_seen(self, message_id: str) -> bool:
+        """Return whether a message was received before."""
+        return message_id in self._handles
+
+    def deleted(self, message_ids: Iterable[str]) -> None:
+        """Store confirmed deletes; these messages need not stay hidden."""
+        self._deleted.update(message_ids)
+
+    def newest(self, message: ReceivedMessage) -> ReceivedMessage:
+        """Return a message with its newest receipt handle; SQS may ignore older ones."""
+        return replace(message, receipt_handle=self._handles[message.message_id])
+
+    async def _next_poll(self) -> None:
+        """Wait for a poll to return; add the messages that were not returned before."""
         wanted = self._polls_max if self._is_fast else 1
         while not self._pausing and len(self._polling) < wanted:
             poll = asyncio.create_task(
@@ -178,12 +138,12 @@ class _Poller:
             self._polling[poll] = self._clock(), self._turn
             poll.add_done_callback(partial(self._hide, self._clock()))
         done, _ = await asyncio.wait(self._polling, return_when=asyncio.FIRST_COMPLETED)
-        new = [each for poll in done for each in await self._finish(poll)]
+        for poll in done:
+            await self._finish(poll)
         if self._pausing and not self._polling:
             await self._compare()
-        return new
 
-    async def _finish(self, poll: asyncio.Task[list[ReceivedMessage]]) -> list[ReceivedMessage]:
+    async def _finish(self, poll: asyncio.Task[list[ReceivedMessage]]) -> None:
         started_at, turn = self._polling.pop(poll)
         try:
             messages = poll.result()
@@ -191,12 +151,11 @@ class _Poller:
             if not (self._hidden and "OverLimit" in str(error)):
                 raise
             self._pausing = self._is_limited = True
-            return []
+            return
         # One response may contain a message twice.
-        new = {
-            each.message_id: each for each in messages if not self._scan.has_seen(each.message_id)
-        }
-        self._scan.received(messages)
+        new = {each.message_id: each for each in messages if not self.has_seen(each.message_id)}
+        self._new += new.values()
+        self._handles.update((each.message_id, each.receipt_handle) for each in messages)
         await self._delete_again(messages)
         # More concurrent polls would make a slow server slower.
         self._is_fast = bool(new) and self._clock() - started_at < _FAST_POLL_SECONDS
@@ -207,7 +166,6 @@ class _Poller:
         elif turn == self._turn:
             self._turn += 1
             self._note_no_news(is_empty=not messages)
-        return list(new.values())
 
     def _note_no_news(self, *, is_empty: bool) -> None:
         """Decide whether to compare: messages seen before do not show that nothing is left."""
@@ -223,13 +181,14 @@ class _Poller:
     async def _compare(self) -> None:
         """Compare the messages returned with the queue's depth; poll again if that is larger."""
         state = await self._queue.state()
-        self._scan.unseen = max(0, state.depth - self._scan.remaining)
-        self.done = self._is_limited or not self._scan.unseen or self._has_waited()
+        remaining = len(self._handles) - len(self._deleted)
+        self.unseen = max(0, state.depth - remaining)
+        self._is_done = self._is_limited or not self.unseen or self._has_waited()
         self._pausing = self._is_limited
 
     async def _delete_again(self, messages: Sequence[ReceivedMessage]) -> None:
         """Delete messages that were deleted before; a standard queue may return them again."""
-        again = [each for each in messages if self._scan.has_deleted(each.message_id)]
+        again = [each for each in messages if each.message_id in self._deleted]
         if again:
             with suppress(AWSError):
                 await self._queue.delete(again)
@@ -266,11 +225,11 @@ class _Poller:
         batch: list[ReceivedMessage] = []
         while self._hidden and self._hidden[0][0] < soon and len(batch) < BATCH_MAX_ENTRIES:
             _, message = self._hidden.popleft()
-            if not self._scan.has_deleted(message.message_id):
+            if message.message_id not in self._deleted:
                 batch.append(message)
         return batch
 
-    async def release(self) -> None:
+    async def _release(self) -> None:
         """Make all hidden messages visible again, including those of polls in progress."""
         self._closing.set()
         # A late extension would hide the messages again.

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -16,7 +15,7 @@ from worker.aws.sqs import Queue, queue_name
 from worker.aws.sqs_responses import QueueState
 from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSError
-from worker.operations.dead_letters.scan import VISIBILITY_TIMEOUT_SECONDS, scan_dead_letters
+from worker.operations.dead_letters.scan import VISIBILITY_TIMEOUT_SECONDS, Scan
 from worker.operations.status.scrape import Sample, scrape_all
 from worker.runtime.clock import utc_now
 
@@ -329,7 +328,7 @@ class Observer:
         counts: Counter[str] = Counter()
         dead_at, expires_at = [], []
         if dead.visible:
-            scanning = scan_dead_letters(
+            scan = Scan(
                 self._queues[1],
                 now=self._now,
                 visibility_timeout_seconds=visibility_timeout_seconds,
@@ -340,8 +339,8 @@ class Observer:
             # Left between two dead letters and never cancelled, the scan makes all of them visible
             # again.
             ends_at = self._clock() + SCAN_MAX_SECONDS
-            async with aclosing(scanning) as dead_letters:
-                async for each in dead_letters:
+            async with scan:
+                async for each in scan:
                     counts[each.reason] += 1
                     dead_at.append(each.dead_at)
                     expires_at.append(each.expires_at)

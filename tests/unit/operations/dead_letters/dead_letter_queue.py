@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from typing import Any
 
 from tests.unit.fakes import World, body, clock, received_message
@@ -10,7 +9,7 @@ from worker.aws.sqs import Queue
 from worker.domain.dead_letter import to_dead_letter
 from worker.errors import AWSError
 from worker.operations.dead_letters.dead_letter import DeadLetter
-from worker.operations.dead_letters.scan import scan_dead_letters
+from worker.operations.dead_letters.scan import Scan
 
 
 async def send_dead_letters(
@@ -25,9 +24,8 @@ async def send_dead_letters(
 
 async def scan_all(world: World, polls: int = 1) -> list[DeadLetter]:
     """Return all dead letters of one scan."""
-    scanning = scan_dead_letters(world.dead_letters, now=clock, polls=polls)
-    async with aclosing(scanning) as dead_letters:
-        return [each async for each in dead_letters]
+    async with Scan(world.dead_letters, now=clock, polls=polls) as scan:
+        return [each async for each in scan]
 
 
 async def visible_and_in_flight(queue: Queue) -> tuple[int, int]:

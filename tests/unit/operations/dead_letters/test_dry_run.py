@@ -1,4 +1,4 @@
-"""State that a forecast judges as the worker would, and asks once for each version."""
+"""A dry run predicts what the worker would do, and reads each policy version once."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from worker.operations.dead_letters.dry_run import SUCCEEDS, UNCHECKED, DryRun
 
 
 class _Policies:
-    """Publish one version; count the questions."""
+    """Policies with one published version; counts the reads."""
 
     def __init__(self) -> None:
-        self.asked: Counter[tuple[str, str]] = Counter()
+        self.reads: Counter[tuple[str, str]] = Counter()
         self.denied = False
 
     async def policy(self, policy_id: str, version: str) -> Policy | None:
-        self.asked[policy_id, version] += 1
+        self.reads[policy_id, version] += 1
         if self.denied:
             raise AWSDeniedError("GetItem: denied")
         return policy() if (policy_id, version) == ("acceptable-use", "2026-01") else None
 
 
-def _forecast(policies: _Policies) -> DryRun:
-    return DryRun(policies, clock_skew_seconds=300, now=clock)
+def _dry_run(policies: _Policies) -> DryRun:
+    return DryRun(policies.policy, clock_skew_seconds=300, now=clock)
 
 
 @pytest.mark.parametrize(
@@ -42,28 +42,30 @@ def _forecast(policies: _Policies) -> DryRun:
         ("{", "malformed", "not JSON"),
     ],
 )
-async def test_a_body_is_judged_by_the_policies_of_now(text: str, code: str, detail: str) -> None:
-    verdict = await _forecast(_Policies()).check(text)
+async def test_outcome_follows_from_the_body_and_the_published_policies(
+    text: str, code: str, detail: str
+) -> None:
+    verdict = await _dry_run(_Policies()).check(text)
     assert verdict.code == code
     assert detail in verdict.detail
 
 
-async def test_each_version_is_asked_for_once_whether_it_is_published_or_not() -> None:
+async def test_each_version_is_read_once_whether_it_is_published_or_not() -> None:
     policies = _Policies()
-    forecast = _forecast(policies)
+    dry_run = _dry_run(policies)
     for number in range(5):
-        await forecast.check(body(number))
-        await forecast.check(body(number, version="2026-02"))
-    assert set(policies.asked.values()) == {1}
-    assert len(policies.asked) == 2
+        await dry_run.check(body(number))
+        await dry_run.check(body(number, version="2026-02"))
+    assert set(policies.reads.values()) == {1}
+    assert len(policies.reads) == 2
 
 
-async def test_where_policies_cannot_be_read_it_says_so_and_asks_no_more() -> None:
+async def test_policies_that_cannot_be_read_are_reported_and_not_read_again() -> None:
     policies = _Policies()
     policies.denied = True
-    forecast = _forecast(policies)
-    verdicts = [await forecast.check(body(1, version=str(each))) for each in range(3)]
+    dry_run = _dry_run(policies)
+    verdicts = [await dry_run.check(body(1, version=str(each))) for each in range(3)]
     assert {verdict.code for verdict in verdicts} == {UNCHECKED}
-    assert (await forecast.check("{")).code == "malformed"
-    assert forecast.error == "GetItem: denied"
-    assert policies.asked.total() == 1
+    assert (await dry_run.check("{")).code == "malformed"
+    assert dry_run.error == "GetItem: denied"
+    assert policies.reads.total() == 1

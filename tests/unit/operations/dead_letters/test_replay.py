@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.simulation.virtual_clock import simulated
+from tests.simulation.virtual_clock import START, simulated
 from tests.unit.fakes import (
     DEAD_LETTERS,
     SOURCE,
@@ -29,13 +29,12 @@ from tests.unit.operations.dead_letters.dead_letter_queue import (
 from worker.domain.dead_letter import to_dead_letter
 from worker.domain.message import OutgoingMessage
 from worker.errors import AWSDeniedError, AWSRejectedError, AWSThrottledError
-from worker.operations.dead_letters.dead_letter import DeadLetter
+from worker.operations.dead_letters.dead_letter import DeadLetter, describe
 from worker.operations.dead_letters.dry_run import DryRun
 from worker.operations.dead_letters.edit import edit_fields, parse_assignment
 from worker.operations.dead_letters.filter import DeadLetterFilter
-from worker.operations.dead_letters.replay import replay
+from worker.operations.dead_letters.replay import ReplayFigures, ReplayObserver, Result, replay
 from worker.operations.dead_letters.replay_options import ReplayOptions
-from worker.operations.dead_letters.replay_progress import ReplayFigures, ReplayObserver, Result
 
 
 class _CountRecorder(ReplayObserver):
@@ -297,7 +296,7 @@ async def test_slow_replay_sends_and_deletes_each_message_once() -> None:
 
 
 def _with_dry_run(store: FakeAcceptanceStore) -> ReplayOptions:
-    return ReplayOptions(dry_run=DryRun(store, clock_skew_seconds=300, now=clock))
+    return ReplayOptions(dry_run=DryRun(store.policy, clock_skew_seconds=300, now=clock))
 
 
 @simulated
@@ -330,3 +329,18 @@ async def test_unreadable_policies_hold_nothing_back() -> None:
         now=clock,
     )
     assert (figures.replayed, figures.held_back) == (4, 0)
+
+
+def test_counts_start_at_zero_and_include_every_result() -> None:
+    counts = ReplayFigures().counts()
+    assert set(counts.values()) == {0}
+    assert set(counts) == {"matched", *Result}
+
+
+def test_notes_are_limited_in_number() -> None:
+    figures = ReplayFigures()
+    for number in range(30):
+        message = received_message(number)
+        figures.note(describe(message, retention_seconds=60, now=START), "not sent")
+    assert len(figures.notes) == 20
+    assert figures.notes[0] == "message-0: not sent"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
+from dataclasses import replace
 
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import SOURCE, FakeAcceptanceStore, World, body, clock, open_world, policy
@@ -14,16 +14,18 @@ from worker.domain.message import OutgoingMessage
 from worker.operations.dead_letters.dry_run import SUCCEEDS, DryRun
 from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.journal import Progress
-from worker.operations.dead_letters.replay_dry_run import replay_dry_run
+from worker.operations.dead_letters.replay import replay_dry_run
 from worker.operations.dead_letters.replay_options import ReplayOptions
+from worker.operations.dead_letters.scan import Scan
 
 _ALL = DeadLetterFilter()
 
 
 async def _verdicts(world: World, filters: DeadLetterFilter, options: ReplayOptions) -> list[str]:
-    dry_run = DryRun(FakeAcceptanceStore(policy()), clock_skew_seconds=300, now=clock)
-    results = replay_dry_run(world.dead_letters, filters, options, dry_run, sent=Progress())
-    async with aclosing(results) as verdicts:
+    dry_run = DryRun(FakeAcceptanceStore(policy()).policy, clock_skew_seconds=300, now=clock)
+    async with Scan(world.dead_letters, now=clock) as scan:
+        options = replace(options, dry_run=dry_run)
+        verdicts = replay_dry_run(scan, filters, options, sent=Progress())
         return [verdict.code async for _, verdict in verdicts]
 
 

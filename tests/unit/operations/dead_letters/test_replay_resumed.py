@@ -27,25 +27,37 @@ from worker.errors import AWSError, AWSRejectedError
 from worker.operations.dead_letters.edit import edit_fields, parse_assignment
 from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.journal import open_journal, read_journal
-from worker.operations.dead_letters.replay import replay
+from worker.operations.dead_letters.replay import ReplayFigures, ReplayObserver, replay
 from worker.operations.dead_letters.replay_options import ReplayOptions
-from worker.operations.dead_letters.replay_progress import ReplayFigures, ReplayObserver
 
 ARN = "arn:aws:sqs:eu-west-1:123456789012:dead"
 
 
 async def _replay_with_journal(
-    world: World, path: Path, observer: ReplayObserver | None = None
+    world: World,
+    path: Path,
+    *,
+    to: Queue | None = None,
+    dead_letters: Queue | None = None,
+    observer: ReplayObserver | None = None,
 ) -> ReplayFigures:
-    with open_journal(path, ARN, "all", world.source.url) as journal:
+    source = to or world.source
+    with open_journal(path, ARN, "all", source.url) as journal:
         return await replay(
-            world.source,
-            world.dead_letters,
+            source,
+            dead_letters or world.dead_letters,
             DeadLetterFilter(),
             options=ReplayOptions(journal=journal),
             observer=observer,
             now=clock,
         )
+
+
+async def _interrupted_replay(world: World, path: Path, to: Queue | None = None) -> None:
+    """Replay until the first batch is sent; cancel before its dead letters are deleted."""
+    cancelled = _CancelledDelete(world.dead_letters._client, world.dead_letters.url)
+    with pytest.raises(asyncio.CancelledError):
+        await _replay_with_journal(world, path, to=to, dead_letters=cancelled)
 
 
 class _CancelledDelete(Queue):
@@ -62,18 +74,7 @@ async def test_second_run_deletes_what_the_first_sent_without_sending_it_again(
     world = await open_world()
     await send_dead_letters(world, 25)
     path = tmp_path / "journal.jsonl"
-    cancelled = _CancelledDelete(world.dead_letters._client, world.dead_letters.url)
-    with (
-        open_journal(path, ARN, "all", world.source.url) as journal,
-        pytest.raises(asyncio.CancelledError),
-    ):
-        await replay(
-            world.source,
-            cancelled,
-            DeadLetterFilter(),
-            options=ReplayOptions(journal=journal),
-            now=clock,
-        )
+    await _interrupted_replay(world, path)
     assert len(world.bodies(SOURCE)) == 10
     figures = await _replay_with_journal(world, path)
     assert (figures.matched, figures.replayed, figures.earlier) == (25, 25, 10)
@@ -144,18 +145,7 @@ async def test_sent_message_that_is_not_seen_does_not_count_as_deleted(tmp_path:
     world = await open_world()
     await send_dead_letters(world, 25)
     path = tmp_path / "journal.jsonl"
-    cancelled = _CancelledDelete(world.dead_letters._client, world.dead_letters.url)
-    with (
-        open_journal(path, ARN, "all", world.source.url) as journal,
-        pytest.raises(asyncio.CancelledError),
-    ):
-        await replay(
-            world.source,
-            cancelled,
-            DeadLetterFilter(),
-            options=ReplayOptions(journal=journal),
-            now=clock,
-        )
+    await _interrupted_replay(world, path)
     sent = set(read_journal(path, ARN, "all", world.source.url).outstanding)
     hidden: set[str] = set()
     while not hidden & sent:
@@ -175,18 +165,7 @@ async def test_message_sent_to_another_queue_is_sent_to_the_source_queue_too(
     scratch = Queue(world.source._client, scratch_url)
     await send_dead_letters(world, 13)
     path = tmp_path / "journal.jsonl"
-    cancelled = _CancelledDelete(world.dead_letters._client, world.dead_letters.url)
-    with (
-        open_journal(path, ARN, "all", scratch.url) as journal,
-        pytest.raises(asyncio.CancelledError),
-    ):
-        await replay(
-            scratch,
-            cancelled,
-            DeadLetterFilter(),
-            options=ReplayOptions(journal=journal),
-            now=clock,
-        )
+    await _interrupted_replay(world, path, to=scratch)
     assert len(world.bodies("scratch")) == 10
     figures = await _replay_with_journal(world, path)
     assert (figures.replayed, figures.earlier) == (13, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
 from datetime import timedelta
 from typing import Any
 
@@ -20,7 +19,7 @@ from tests.unit.operations.dead_letters.dead_letter_queue import (
 from worker.aws.sqs import Queue
 from worker.domain.message import ReceivedMessage
 from worker.errors import AWSDeniedError, AWSError, AWSThrottledError
-from worker.operations.dead_letters.scan import Scan, scan_dead_letters
+from worker.operations.dead_letters.scan import Scan
 
 
 @simulated
@@ -38,8 +37,8 @@ async def test_scan_leaves_every_message_in_the_queue() -> None:
 async def test_scan_left_early_makes_all_messages_visible_again() -> None:
     world = await open_world()
     await send_dead_letters(world, 25)
-    async with aclosing(scan_dead_letters(world.dead_letters, now=clock)) as dead_letters:
-        async for _ in dead_letters:
+    async with Scan(world.dead_letters, now=clock) as scan:
+        async for _ in scan:
             assert await visible_and_in_flight(world.dead_letters) == (15, 10)
             break
     assert await visible_and_in_flight(world.dead_letters) == (25, 0)
@@ -122,16 +121,12 @@ class _LimitedInFlight(Queue):
 async def test_scan_ends_early_when_too_many_messages_are_in_flight() -> None:
     world = await open_world()
     await send_dead_letters(world, 50)
-    async with aclosing(
-        scan_dead_letters(_LimitedInFlight(world.dead_letters, 20), now=clock, polls=2)
-    ) as dead_letters:
-        assert 20 <= len([dead_letter async for dead_letter in dead_letters]) < 50
+    async with Scan(_LimitedInFlight(world.dead_letters, 20), now=clock, polls=2) as scan:
+        assert 20 <= len([dead_letter async for dead_letter in scan]) < 50
     assert await visible_and_in_flight(world.dead_letters) == (50, 0)
     with pytest.raises(AWSThrottledError):
-        async with aclosing(
-            scan_dead_letters(_LimitedInFlight(world.dead_letters, 0), now=clock)
-        ) as dead_letters:
-            await anext(dead_letters)
+        async with Scan(_LimitedInFlight(world.dead_letters, 0), now=clock) as scan:
+            await anext(scan)
 
 
 class _EmptyFirstPoll(Queue):
@@ -149,15 +144,14 @@ async def test_empty_poll_ends_the_scan_only_when_all_counted_messages_were_seen
     world = await open_world()
     await send_dead_letters(world, 5)
     queue = _EmptyFirstPoll(world.dead_letters._client, world.dead_letters.url)
-    async with aclosing(scan_dead_letters(queue, now=clock)) as dead_letters:
-        assert len([dead_letter async for dead_letter in dead_letters]) == 5
+    async with Scan(queue, now=clock) as scan:
+        assert len([dead_letter async for dead_letter in scan]) == 5
     assert queue.polls == 3
 
 
-async def _scan_ids(queue: Queue, **options: Any) -> tuple[list[str], Scan]:
-    scan = Scan()
-    async with aclosing(scan_dead_letters(queue, now=clock, scan=scan, **options)) as dead_letters:
-        return [dead_letter.message_id async for dead_letter in dead_letters], scan
+async def _scan_ids(queue: Queue) -> tuple[list[str], Scan]:
+    async with Scan(queue, now=clock) as scan:
+        return [dead_letter.message_id async for dead_letter in scan], scan
 
 
 @simulated
@@ -187,12 +181,9 @@ async def test_scan_waits_for_messages_that_become_visible_soon() -> None:
 async def test_scan_left_early_reports_nothing_as_unseen() -> None:
     world = await open_world()
     await send_dead_letters(world, 25)
-    scan = Scan()
-    async with aclosing(
-        scan_dead_letters(world.dead_letters, now=clock, scan=scan)
-    ) as dead_letters:
-        await anext(dead_letters)
-    assert (scan.ended, scan.complete, scan.unseen) == (False, False, 0)
+    async with Scan(world.dead_letters, now=clock) as scan:
+        await anext(scan)
+    assert (scan.complete, scan.unseen) == (False, 0)
 
 
 @pytest.mark.parametrize("polls", [1, 4])
@@ -201,12 +192,10 @@ def test_messages_stay_hidden_during_a_long_scan(polls: int) -> None:
     async def long_scan() -> None:
         world = await open_world()
         await send_dead_letters(world, 60)
-        scan, ids = Scan(), []
-        scanning = scan_dead_letters(
-            world.dead_letters, now=clock, visibility_timeout_seconds=8, polls=polls, scan=scan
-        )
-        async with aclosing(scanning) as dead_letters:
-            async for dead_letter in dead_letters:
+        ids = []
+        scan = Scan(world.dead_letters, now=clock, visibility_timeout_seconds=8, polls=polls)
+        async with scan:
+            async for dead_letter in scan:
                 ids.append(dead_letter.message_id)
                 await asyncio.sleep(1)
                 assert (await world.dead_letters.state()).in_flight >= len(ids)
@@ -237,11 +226,9 @@ async def test_polls_of_messages_seen_before_do_not_end_the_scan() -> None:
     await send_dead_letters(world, 60)
     queue = _FailingExtensions(world.dead_letters._client, world.dead_letters.url)
     world.faults.rates = FaultRates(out_of_order=0.5)
-    ids, scan = set(), Scan()
-    async with aclosing(
-        scan_dead_letters(queue, now=clock, visibility_timeout_seconds=4, scan=scan)
-    ) as dead_letters:
-        async for dead_letter in dead_letters:
+    ids = set()
+    async with Scan(queue, now=clock, visibility_timeout_seconds=4) as scan:
+        async for dead_letter in scan:
             ids.add(dead_letter.message_id)
             await asyncio.sleep(0.3)
     assert len(ids) == 60
@@ -266,13 +253,6 @@ class _NoVisibilityTimeout(Queue):
         return await super().receive(*arguments, **{**options, "visibility_timeout_seconds": 0})
 
 
-def test_scan_returns_the_newest_receipt_handle_of_a_message() -> None:
-    scan, old = Scan(), received_message(1)
-    scan.received([old, received_message(1, receipt_handle="newer")])
-    assert scan.newest(old).receipt_handle == "newer"
-    assert scan.newest(received_message(2)).receipt_handle == "handle-2"
-
-
 class _Scripted(Queue):
     """A queue that returns scripted responses and reports a depth of zero."""
 
@@ -291,3 +271,12 @@ async def test_poll_of_messages_seen_before_does_not_count_as_empty() -> None:
     ids, scan = await _scan_ids(_Scripted(world.dead_letters, [one], [one], [one], [other], []))
     assert ids == ["message-1", "message-2"]
     assert scan.complete
+
+
+@simulated
+async def test_scan_returns_the_newest_receipt_handle_of_a_message() -> None:
+    world = await open_world()
+    old, newer = received_message(1), received_message(1, receipt_handle="newer")
+    async with Scan(_Scripted(world.dead_letters, [old], [newer], []), now=clock) as scan:
+        assert [scan.newest(each.message) async for each in scan] == [old]
+        assert scan.newest(old).receipt_handle == "newer"
