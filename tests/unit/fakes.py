@@ -17,6 +17,7 @@ from typing import Any, cast
 from botocore.exceptions import ConnectionClosedError
 
 from tests import private
+from tests.given import given
 from tests.simulation.dynamodb_expressions import insert_statement
 from tests.simulation.faults import Faults
 from tests.simulation.simulated_dynamodb import SimulatedDynamoDB
@@ -99,12 +100,12 @@ def received_message(number: int = 0, /, **changes: Any) -> ReceivedMessage:
 
 def aws_settings(**changes: Any) -> AWSSettings:
     """Give settings of the repository that read nothing but these."""
-    return AWSSettings(**{"region": "eu-west-1", "fast_calls": False, **changes})
+    return given(AWSSettings, {"region": "eu-west-1", "fast_calls": False, **changes})
 
 
 def settings(**changes: Any) -> Settings:
     """Give settings of the service."""
-    return Settings(**{"aws": aws_settings(), **changes})
+    return given(Settings, {"aws": aws_settings(), **changes})
 
 
 def service_state(
