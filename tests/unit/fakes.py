@@ -19,7 +19,7 @@ from botocore.exceptions import ConnectionClosedError
 from tests import private
 from tests.given import given
 from tests.simulation.dynamodb_expressions import insert_statement
-from tests.simulation.faults import Faults
+from tests.simulation.faults import Durations, Faults
 from tests.simulation.simulated_dynamodb import SimulatedDynamoDB
 from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.simulated_sqs import SimulatedSQS
@@ -360,9 +360,11 @@ class World:
         return self.dynamodb.tables["aup-acceptances"].items()
 
 
-async def open_world(*, seed: int = 0, max_receive_count: int = 0) -> World:
+async def open_world(
+    *, seed: int = 0, max_receive_count: int = 0, durations: Durations | None = None
+) -> World:
     """Make queues and tables, and publish nothing."""
-    faults = Faults(seed)
+    faults = Faults(seed, durations=durations or Durations())
     sqs, dynamodb = SimulatedSQS(faults), WatchedDynamoDB(faults)
     dead_url = (await sqs.create_queue(QueueName=DEAD_LETTERS))["QueueUrl"]
     redrive = {

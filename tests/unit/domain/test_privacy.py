@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.contract.store import StoreEnvironment, StoreVariant
+from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import IP, USER_AGENT, acceptance
 from worker.domain.evidence import verify
 from worker.domain.privacy import network
@@ -56,6 +57,7 @@ async def _record(place: StoreEnvironment, changes: dict[str, Any], **stated: An
     ],
     ids=str,
 )  # fmt: skip
+@simulated
 async def test_record_is_reduced_by_the_settings_and_valid(
     changes: dict[str, Any], kept: dict[str, str], place: StoreEnvironment
 ) -> None:
@@ -70,6 +72,7 @@ async def test_record_is_reduced_by_the_settings_and_valid(
         assert verify({**item, name: "forged"}), f"a forged {name} went unseen"
 
 
+@simulated
 async def test_absent_field_is_not_marked_as_reduced(place: StoreEnvironment) -> None:
     await place.create_tables()
     less = {"ip": "omit", "user_agent": "omit"}
@@ -87,6 +90,7 @@ SETTINGS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("later", SETTINGS, ids=str)
 @pytest.mark.parametrize("first", SETTINGS, ids=str)
+@simulated
 async def test_same_message_is_a_duplicate_after_a_change_of_settings(
     first: dict[str, Any], later: dict[str, Any], place: StoreEnvironment
 ) -> None:
@@ -98,6 +102,7 @@ async def test_same_message_is_a_duplicate_after_a_change_of_settings(
     assert await place.items() == [before]
 
 
+@simulated
 async def test_other_address_is_a_conflict_without_reductions(place: StoreEnvironment) -> None:
     await place.create_tables()
     assert await _record(place, {}) is RECORDED
