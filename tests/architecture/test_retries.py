@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import pytest
 
+from tests.architecture.source_tree import modules
 from tests.documents import ROOT, Document
 from worker.repository.writes import write_retries
 from worker.runtime.retry import RetryPolicy
@@ -72,8 +73,8 @@ def test_documented_interval_is_that_of_the_code(row: list[str]) -> None:
 def test_every_policy_and_interval_is_documented() -> None:
     created = [
         node
-        for path in (ROOT / "worker").rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for tree in modules().values()
+        for node in ast.walk(tree)
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "RetryPolicy"
     ]
     documented = [

@@ -10,6 +10,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from tests.given import given
 from tests.simulation.audit import Audit, WorkerLimits
 from tests.simulation.faults import Faults
 from tests.simulation.outages import DENIAL_CODES, Outages
@@ -215,9 +216,10 @@ async def _create_queues(
 def make_settings(sqs: SimulatedSQS, write_api: str, **changes: Any) -> Settings:
     """Return settings with short times; a return delay is always shorter than a lease."""
     aws: dict[str, Any] = {"region": "eu-west-1", "write_api": write_api, "fast_calls": False}
-    return Settings(
-        **{
-            "aws": AWSSettings(**aws),
+    return given(
+        Settings,
+        {
+            "aws": given(AWSSettings, aws),
             "queue": sqs.queue(SOURCE).url,
             "dead_letter_queue": sqs.queue(DEAD_LETTERS).url,
             "slots": 30,
@@ -226,5 +228,5 @@ def make_settings(sqs: SimulatedSQS, write_api: str, **changes: Any) -> Settings
             "visibility_timeout_seconds": 60,
             "backoff_cap_seconds": 30.0,
             **changes,
-        }
+        },
     )

@@ -17,8 +17,9 @@ from typing import Any, cast
 from botocore.exceptions import ConnectionClosedError
 
 from tests import private
+from tests.given import given
 from tests.simulation.dynamodb_expressions import insert_statement
-from tests.simulation.faults import Faults
+from tests.simulation.faults import Durations, Faults
 from tests.simulation.simulated_dynamodb import SimulatedDynamoDB
 from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.simulated_sqs import SimulatedSQS
@@ -99,12 +100,12 @@ def received_message(number: int = 0, /, **changes: Any) -> ReceivedMessage:
 
 def aws_settings(**changes: Any) -> AWSSettings:
     """Give settings of the repository that read nothing but these."""
-    return AWSSettings(**{"region": "eu-west-1", "fast_calls": False, **changes})
+    return given(AWSSettings, {"region": "eu-west-1", "fast_calls": False, **changes})
 
 
 def settings(**changes: Any) -> Settings:
     """Give settings of the service."""
-    return Settings(**{"aws": aws_settings(), **changes})
+    return given(Settings, {"aws": aws_settings(), **changes})
 
 
 def service_state(
@@ -360,9 +361,11 @@ class World:
         return self.dynamodb.tables["aup-acceptances"].items()
 
 
-async def open_world(*, seed: int = 0, max_receive_count: int = 0) -> World:
+async def open_world(
+    *, seed: int = 0, max_receive_count: int = 0, durations: Durations | None = None
+) -> World:
     """Make queues and tables, and publish nothing."""
-    faults = Faults(seed)
+    faults = Faults(seed, durations=durations or Durations())
     sqs, dynamodb = SimulatedSQS(faults), WatchedDynamoDB(faults)
     dead_url = (await sqs.create_queue(QueueName=DEAD_LETTERS))["QueueUrl"]
     redrive = {

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.contract.store import StoreEnvironment, StoreVariant
+from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import IP, USER_AGENT, acceptance
 from worker.domain.evidence import verify
 from worker.domain.privacy import network
@@ -58,6 +59,7 @@ async def _record(
     ],
     ids=str,
 )  # fmt: skip
+@simulated
 async def test_record_is_reduced_by_the_settings_and_valid(
     changes: dict[str, Any], kept: dict[str, str], environment: StoreEnvironment
 ) -> None:
@@ -72,6 +74,7 @@ async def test_record_is_reduced_by_the_settings_and_valid(
         assert verify({**item, name: "forged"}), f"a forged {name} went unseen"
 
 
+@simulated
 async def test_absent_field_is_not_marked_as_reduced(environment: StoreEnvironment) -> None:
     await environment.create_tables()
     less = {"ip": "omit", "user_agent": "omit"}
@@ -89,6 +92,7 @@ SETTINGS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("later", SETTINGS, ids=str)
 @pytest.mark.parametrize("first", SETTINGS, ids=str)
+@simulated
 async def test_same_message_is_a_duplicate_after_a_change_of_settings(
     first: dict[str, Any], later: dict[str, Any], environment: StoreEnvironment
 ) -> None:
@@ -100,6 +104,7 @@ async def test_same_message_is_a_duplicate_after_a_change_of_settings(
     assert await environment.items() == [before]
 
 
+@simulated
 async def test_other_address_is_a_conflict_without_reductions(
     environment: StoreEnvironment,
 ) -> None:

@@ -79,9 +79,10 @@ async def test_identity_has_the_fields_of_the_task(agent: Agent) -> None:
 
 
 @pytest.mark.parametrize("task", ["no JSON", ["a list"], "slow", "absent"])
-async def test_identity_is_empty_after_a_second_without_a_valid_response(
-    agent: Agent, task: Any
+async def test_identity_is_empty_in_time_without_a_valid_response(
+    agent: Agent, task: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("worker.observability.ecs._IDENTITY_SECONDS", 0.2)
     agent.task = task
     agent.delay_seconds = 30.0 if task == "slow" else 0.0
     began = time.monotonic()
@@ -172,7 +173,8 @@ async def test_request_and_errors_of_the_agent(
     with capture_logs() as logs:
         running = asyncio.create_task(task.protection.run())
         await asyncio.wait_for(agent.called.wait(), 10)
-        await asyncio.sleep(0.1)
+        await _until(lambda: len(logs) >= len(errors))
+        await asyncio.sleep(0.02)
         assert not running.done()
         running.cancel()
         await asyncio.wait([running])

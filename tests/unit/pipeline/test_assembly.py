@@ -190,15 +190,15 @@ async def test_throttled_table_holds_messages_without_using_up_receives() -> Non
     running = await start(hold_seconds=3600.0, visibility_timeout_seconds=40)
     running.world.dynamodb.spoil_call = lambda _: dynamodb_error("Batch", "ThrottlingException")
     source = running.world.sqs.queue(SOURCE)
-    await running.world.push(*bodies(40))
+    await running.world.push(*bodies(10))
     await asyncio.sleep(30)  # polls under way are not cancelled
-    await running.world.push(*bodies(200)[40:])
+    await running.world.push(*bodies(50)[10:])
     await asyncio.sleep(60)
-    assert source.received_count == 40, "receiving goes on while the table fails"
-    assert running.figures["held"] == 40
+    assert source.received_count == 10, "receiving goes on while the table fails"
+    assert running.figures["held"] == 10
     running.world.dynamodb.spoil_call = lambda _: None
-    await running.until(recorded=200)
-    assert source.received_count == 200
+    await running.until(recorded=50)
+    assert source.received_count == 50
     await running.stop()
 
 
@@ -228,11 +228,11 @@ async def _given_up(running: RunningPipeline) -> str:
 async def test_long_denial_by_the_table_ends_the_run_without_loss() -> None:
     running = await start(give_up_seconds=300.0)
     running.world.dynamodb.spoil_call = lambda _: dynamodb_error("Batch", "AccessDeniedException")
-    await running.world.push(*bodies(20))
+    await running.world.push(*bodies(5))
     assert "AccessDeniedException" in await _given_up(running)
     assert 300 < now() < 400
-    assert sorted(running.world.bodies(SOURCE)) == sorted(bodies(20))
-    assert (await running.world.source.state()).visible == 20
+    assert sorted(running.world.bodies(SOURCE)) == sorted(bodies(5))
+    assert (await running.world.source.state()).visible == 5
 
 
 @simulated
@@ -261,10 +261,10 @@ async def test_unsupported_write_api_ends_the_run() -> None:
     running = await start(give_up_seconds=300.0)
     error = dynamodb_error("Batch", "UnknownOperationException")
     running.world.dynamodb.spoil_call = lambda _: error
-    await running.world.push(*bodies(20))
+    await running.world.push(*bodies(5))
     assert "AUP_WRITE_API=put" in await _given_up(running)
     assert 300 < now() < 400
-    assert sorted(running.world.bodies(SOURCE)) == sorted(bodies(20))
+    assert sorted(running.world.bodies(SOURCE)) == sorted(bodies(5))
 
 
 @simulated
@@ -312,14 +312,14 @@ async def test_lack_of_progress_ends_the_run_without_loss() -> None:
 
 @simulated
 async def test_idle_queue_or_long_outage_does_not_end_the_run() -> None:
-    running = await start(hold_seconds=1200.0, slots=20)
+    running = await start(hold_seconds=1200.0, slots=4)
     await asyncio.sleep(900)
     running.world.dynamodb.spoil_call = lambda _: dynamodb_error("Batch", "InternalServerError")
-    await running.world.push(*bodies(40))
+    await running.world.push(*bodies(8))
     await asyncio.sleep(900)
     assert not running.task.done()
     running.world.dynamodb.spoil_call = lambda _: None
-    await running.until(recorded=40)
+    await running.until(recorded=8)
     await running.stop()
 
 
@@ -347,13 +347,13 @@ async def test_service_is_not_ready_while_access_is_denied() -> None:
     with capture_logs() as logs:
         denied = dynamodb_error("Batch", "AccessDeniedException")
         running.world.dynamodb.spoil_call = lambda _: denied
-        await running.world.push(*bodies(40)[20:])
+        await running.world.push(*bodies(25)[20:])
         await asyncio.sleep(600)
         assert any(
             "AccessDeniedException" in why for why in running.pipeline.health.why_not_ready()
         )
         running.world.dynamodb.spoil_call = lambda _: None
-        await running.until(recorded=40)
+        await running.until(recorded=25)
         await asyncio.sleep(20)
     assert running.pipeline.health.why_not_ready() == []
     events = [each["event"] for each in logs]
@@ -371,17 +371,17 @@ async def test_receive_rate_follows_a_throttled_table() -> None:
     source = running.world.sqs.queue(SOURCE)
     throttling = iter(lambda: None if now() % 10 < 0.5 else "ThrottlingError", 0)
     running.world.dynamodb.spoil_item = lambda _: next(throttling)
-    await running.world.push(*bodies(2000))
+    await running.world.push(*bodies(600))
     least = running.pipeline.slots.limit
-    for _ in range(600):
+    for _ in range(200):
         await asyncio.sleep(0.5)
         assert source.received_count <= running.figures["recorded"] + 60
         least = min(least, repository.write_concurrency)
     assert least == 1
-    assert 100 < running.figures["recorded"] < 2000
+    assert 100 < running.figures["recorded"] < 600
     running.world.dynamodb.spoil_item = lambda _: None
-    await running.until(recorded=2000)
-    assert source.received_count == 2000, "no receive was used up"
+    await running.until(recorded=600)
+    assert source.received_count == 600, "no receive was used up"
     assert repository.write_concurrency > 4
     await running.stop()
 

@@ -27,15 +27,15 @@ WRITE_APIS = pytest.mark.parametrize("write_api", ["batch", "put"])
 
 
 @simulated
-async def test_ten_thousand_lookups_of_one_version_cost_one_read() -> None:
+async def test_a_thousand_lookups_of_one_version_cost_one_read() -> None:
     world = await open_world()
     repository = world.repository()
     await repository.publish_policy(policy())
     world.dynamodb.reads.clear()
     found = await asyncio.gather(
-        *(repository.policy("acceptable-use", "2026-01") for _ in range(10_000))
+        *(repository.policy("acceptable-use", "2026-01") for _ in range(1000))
     )
-    assert found == [policy()] * 10_000
+    assert found == [policy()] * 1000
     assert world.dynamodb.reads["aup-policies"] == 1
 
 
