@@ -146,12 +146,7 @@ class Environment:
     @contextmanager
     def service(self, **changes: str) -> Iterator[Service]:
         """Run the service until the block ends."""
-        with subprocess.Popen(  # noqa: S603 - our own command
-            [COMMAND, "run"],
-            env=self.variables | changes,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-        ) as process:
+        with forked.Fork(["run"], self.variables | changes, stderr=subprocess.PIPE) as process:
             service = Service(process)
             try:
                 yield service
@@ -213,7 +208,7 @@ class Environment:
 class Service:
     """A running service."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: forked.Fork | subprocess.Popen[bytes]) -> None:
         self.process = process
         self.log: list[dict[str, Any]] = []
 
