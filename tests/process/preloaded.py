@@ -12,24 +12,24 @@ from typing import Any, Final
 
 import boto3
 import certifi
-from botocore import httpsession
-from botocore.loaders import JSONFileLoader
+from botocore import httpsession, loaders
 
 # A verb has a session for the queues and another for the tables.
 _SESSIONS: Final = 2
 _PUBLIC: Final = {certifi.where(), httpsession.DEFAULT_CA_BUNDLE}
-_load_file = JSONFileLoader._load_file
+_FileLoader: Any = loaders.JSONFileLoader  # its stub lacks the method
+_load_file = _FileLoader._load_file
 _load_verify_locations = ssl.SSLContext.load_verify_locations
 _copies: dict[str, list[Any]] = {}
 
 
-def _taken(loader: JSONFileLoader, path: str, open_method: Any) -> Any:
+def _taken(loader: Any, path: str, open_method: Any) -> Any:
     """Return what a file contains; every session has its own copy, because the SDK changes it."""
     copies = _copies.get(path)
     return copies.pop() if copies else _load_file(loader, path, open_method)
 
 
-def _recorded(loader: JSONFileLoader, path: str, open_method: Any) -> Any:
+def _recorded(loader: Any, path: str, open_method: Any) -> Any:
     content = _load_file(loader, path, open_method)
     if content is not None:
         _copies[path] = [_load_file(loader, path, open_method) for _ in range(_SESSIONS)]
@@ -42,11 +42,11 @@ def _load_unless_public(context: ssl.SSLContext, cafile: Any = None, *others: An
 
 
 ssl.SSLContext.load_verify_locations = _load_unless_public  # type: ignore[method-assign, assignment] # for all clients
-JSONFileLoader._load_file = _recorded
+_FileLoader._load_file = _recorded
 _session = boto3.Session("test", "test", region_name="us-east-1")
 for _service in ("sqs", "cloudwatch"):
     _session.client(_service)
 _session.resource("dynamodb")
-JSONFileLoader._load_file = _taken
+_FileLoader._load_file = _taken
 # A collection in a fork would write to, and so copy, all memory that it shares.
 gc.freeze()
