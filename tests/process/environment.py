@@ -146,18 +146,20 @@ class Environment:
     @contextmanager
     def service(self, **changes: str) -> Iterator[Service]:
         """Run the service until the block ends."""
-        with subprocess.Popen(  # noqa: S603 - our own command
-            [COMMAND, "run"],
-            env=self.variables | changes,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-        ) as process:
-            service = Service(process)
+        with self._start("run", changes) as process:
             try:
-                yield service
+                yield Service(process)
             finally:
                 if process.poll() is None:
                     process.kill()
+
+    def _start(self, verb: str, changes: dict[str, str]) -> forked.Fork | subprocess.Popen[bytes]:
+        variables = self.variables | changes
+        if any(name.startswith(forked.AT_START) for name in changes):
+            return subprocess.Popen(  # noqa: S603 - our own command
+                [COMMAND, verb], env=variables, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+            )
+        return forked.Fork([verb], variables, stderr=subprocess.PIPE)
 
     def send(self, *bodies: str, to: str = "AUP_QUEUE") -> None:
         """Send raw bodies with boto3."""
@@ -213,7 +215,7 @@ class Environment:
 class Service:
     """A running service."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: forked.Fork | subprocess.Popen[bytes]) -> None:
         self.process = process
         self.log: list[dict[str, Any]] = []
 

@@ -11,12 +11,16 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pkgutil
+import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from contextlib import ExitStack
+from multiprocessing.connection import Connection
 from subprocess import CompletedProcess, TimeoutExpired
-from typing import Final
+from types import TracebackType
+from typing import IO, Final, Self
 
 import worker.cli
 
@@ -28,6 +32,8 @@ _CONTEXT.set_forkserver_preload(
         "pytest",
         __name__,
         *(each.name for each in pkgutil.walk_packages(worker.cli.__path__, "worker.cli.")),
+        "worker.__main__",
+        "tests.process.preloaded",
     ]
 )
 
@@ -52,27 +58,122 @@ def run(
     Raises:
         TimeoutExpired: The verb did not exit in time and was killed.
     """
-    with tempfile.TemporaryDirectory() as name:
-        paths = [Path(name, each) for each in ("stdin", "stdout", "stderr")]
-        paths[0].write_bytes(stdin)
-        process = _CONTEXT.Process(
+    with ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
+        files[0].write(stdin)
+        files[0].seek(0)
+        with Fork(arguments, environment, *files, constants=constants) as process:
+            code = process.wait(timeout_seconds)
+        for file in files[1:]:
+            file.seek(0)
+        return CompletedProcess(list(arguments), code, files[1].read(), files[2].read())
+
+
+class Fork:
+    """A verb that runs until the block ends, with the interface of `subprocess.Popen`.
+
+    Args:
+        arguments: The verb and its options.
+        environment: The complete environment.
+        stdin: File or descriptor; none for an empty one.
+        stdout: File, descriptor or `subprocess.PIPE`; none to discard the output.
+        stderr: The same.
+        constants: Values that replace those of constants, by `module:name`.
+
+    Attributes:
+        stdout: The pipe to read from, if any.
+        stderr: The same.
+        pid: Process id.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        stdin: IO[bytes] | int | None = None,
+        stdout: IO[bytes] | int | None = None,
+        stderr: IO[bytes] | int | None = None,
+        *,
+        constants: Mapping[str, float] | None = None,
+    ) -> None:
+        self.stdout: IO[bytes] | None = None
+        self.stderr: IO[bytes] | None = None
+        descriptors = [_descriptor(stdin, os.O_RDONLY)]
+        for name, stream in (("stdout", stdout), ("stderr", stderr)):
+            if stream == subprocess.PIPE:
+                reader, writer = os.pipe()
+                setattr(self, name, os.fdopen(reader, "rb"))
+                descriptors.append(writer)
+            else:
+                descriptors.append(_descriptor(stream, os.O_WRONLY))
+        connections = [Connection(descriptor) for descriptor in descriptors]
+        self._process = _CONTEXT.Process(
             target=_verb,
-            args=(list(arguments), dict(environment), list(map(str, paths)), dict(constants)),
+            args=(list(arguments), dict(environment), connections, dict(constants or {})),
         )
-        process.start()
-        process.join(timeout_seconds)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            raise TimeoutExpired(list(arguments), timeout_seconds)
-        out, err = (path.read_bytes() for path in paths[1:])
-        return CompletedProcess(list(arguments), process.exitcode, out, err)
+        self._process.start()
+        for connection in connections:
+            connection.close()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        """Return the exit code, or None while it runs."""
+        return self._process.exitcode
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, or None while it runs."""
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for it to exit, and return the exit code.
+
+        Raises:
+            TimeoutExpired: It did not exit in time.
+        """
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise TimeoutExpired("aup-worker", timeout or 0.0)
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has exited."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it, unless it has exited."""
+        self.send_signal(signal.SIGKILL)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self.kill()
+        for stream in (self.stdout, self.stderr):
+            if stream is not None:
+                stream.close()
+        self._process.join()
+
+
+def _descriptor(stream: IO[bytes] | int | None, flags: int) -> int:
+    """Return a descriptor of its own for a stream."""
+    if stream is None:
+        return os.open(os.devnull, flags)
+    return os.dup(stream if isinstance(stream, int) else stream.fileno())
 
 
 def _verb(
     arguments: list[str],
     environment: dict[str, str],
-    paths: list[str],
+    streams: list[Connection],
     constants: dict[str, float],
 ) -> None:
     # Imported in the fork, because the fork server preloads it and the test process need not.
@@ -80,11 +181,9 @@ def _verb(
 
     os.environ.clear()
     os.environ.update(environment)
-    for descriptor, path in enumerate(paths):
-        flags = os.O_RDONLY if descriptor == 0 else os.O_WRONLY | os.O_CREAT
-        opened = os.open(path, flags, 0o600)
-        os.dup2(opened, descriptor)
-        os.close(opened)
+    for descriptor, stream in enumerate(streams):
+        os.dup2(stream.fileno(), descriptor)
+        stream.close()
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - opened as Python opens it
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - the same
     sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - the same

@@ -13,6 +13,7 @@ from typing import Any, Final
 import boto3
 
 from tests.process.environment import COMMAND, DEADLINE_SECONDS, wait_until
+from tests.process.forked import Fork
 
 BASE_ENVIRONMENT: Final = {
     "PATH": f"{Path(COMMAND).parent}:{os.environ['PATH']}",
@@ -21,22 +22,14 @@ BASE_ENVIRONMENT: Final = {
 
 
 @contextmanager
-def kept_demo(*options: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def kept_demo(**environment: str) -> Iterator[Fork]:
     """Run the demonstration during the block; then it must end on SIGINT with exit code 0."""
-    with subprocess.Popen(  # noqa: S603 - our own command
-        [COMMAND, "demo", "--keep", *options],
-        env=BASE_ENVIRONMENT | environment,
-        stdout=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        text=True,
+    with Fork(
+        ["demo", "--keep"], BASE_ENVIRONMENT | environment, stdout=subprocess.PIPE
     ) as process:
-        try:
-            yield process
-            process.send_signal(signal.SIGINT)
-            assert process.wait(DEADLINE_SECONDS) == 0
-        finally:
-            if process.poll() is None:
-                process.kill()
+        yield process
+        process.send_signal(signal.SIGINT)
+        assert process.wait(DEADLINE_SECONDS) == 0
 
 
 def run_worker(environment: dict[str, str]) -> None:
@@ -51,13 +44,7 @@ def run_worker(environment: dict[str, str]) -> None:
         names = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
         return not any(int(attributes[name]) for name in names)
 
-    with subprocess.Popen(  # noqa: S603 - our own command
-        [COMMAND, "run"], env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as worker:
-        try:
-            wait_until(is_empty, "every message is settled")
-            worker.send_signal(signal.SIGINT)
-            assert worker.wait(DEADLINE_SECONDS) == 0
-        finally:
-            if worker.poll() is None:
-                worker.kill()
+    with Fork(["run"], environment) as worker:
+        wait_until(is_empty, "every message is settled")
+        worker.send_signal(signal.SIGINT)
+        assert worker.wait(DEADLINE_SECONDS) == 0

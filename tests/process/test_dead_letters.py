@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.process.environment import COMMAND, Environment, body, wait_until
+from tests.process.forked import Fork
 from tests.process.gate import Gate
 
 TRACE: Final = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1"
@@ -387,7 +388,7 @@ def test_replays_killed_at_every_stage_lose_nothing_and_the_last_one_reports_the
                 "AUP_LOOK_SECONDS": "3",
                 "AWS_ENDPOINT_URL_SQS": gate.url,
             }
-            with subprocess.Popen([COMMAND, "replay"], env=killed) as process:  # noqa: S603 - ours
+            with Fork(["replay"], killed) as process:
                 assert gate.reached.wait(60)
                 process.kill()
         assert len(list(journals.rglob("*.jsonl"))) == 1

@@ -21,6 +21,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.process.environment import COMMAND, Environment, Service, body, wait_until
+from tests.process.forked import Fork
 from tests.unit.observability.test_emf import check_specification
 
 
@@ -180,13 +181,8 @@ def agent_url() -> Iterator[str]:
 
 @contextmanager
 def _service_with_stdout(environment: Environment, **changes: str) -> Iterator[Service]:
-    with subprocess.Popen(  # noqa: S603 - our own command
-        [COMMAND, "run"],
-        env=environment.variables | changes,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-    ) as process:
+    variables = environment.variables | changes
+    with Fork(["run"], variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             yield Service(process)
         finally:

@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 
 from tests.process.environment import COMMAND, Environment, acceptance, body, wait_until
+from tests.process.forked import Fork
 from tests.process.gate import Gate
 
 
@@ -151,14 +152,13 @@ def test_interrupted_replay_loses_nothing(
     # The third batch is in flight when the signal is sent, and never reaches the server.
     with Gate(environment.variables["AWS_ENDPOINT_URL"], "SendMessageBatch", 2).open() as gate:
         changes = {"AUP_LOOK_SECONDS": "3", "AWS_ENDPOINT_URL": gate.url}
-        with subprocess.Popen(  # noqa: S603 - our own command
-            [COMMAND, "replay"], env=environment.variables | changes, stderr=subprocess.PIPE
-        ) as process:
+        with Fork(["replay"], environment.variables | changes, stderr=subprocess.PIPE) as process:
             assert gate.reached.wait(60)
             for number in signals:
                 process.send_signal(number)
             assert process.stderr is not None
             stderr = process.stderr.read().decode()
+            process.wait(60)
     in_source = environment.depth("AUP_QUEUE")
     assert 0 < in_source <= 20
     assert in_source + environment.depth("AUP_DEAD_LETTER_QUEUE") == total
@@ -269,24 +269,3 @@ def read_all(controller: int) -> str:
         output += more
     os.close(controller)
     return output.decode()
-
-
-def test_demo_loses_nothing_and_its_accounting_balances() -> None:
-    done = subprocess.run(  # noqa: S603 - our own command
-        [COMMAND, "demo", "--json"],
-        capture_output=True,
-        timeout=90,
-        check=False,
-        env={"PATH": os.environ["PATH"], "AUP_QUEUE": "must-not-be-used"},
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    report = json.loads(done.stdout)
-    assert report["lost"] == report["doubled"] == 0
-    assert report["sent"] == (
-        report["recorded"]
-        + report["duplicates"]
-        + sum(report["dead_lettered"].values())
-        - report["replayed"]
-    )
-    assert set(report["dead_lettered"]) == {"malformed", "invalid", "unknown_policy", "conflict"}
-    assert report["seconds"] < 60

@@ -26,10 +26,18 @@ def _run_seed(seed: int) -> Report:
         raise
 
 
-@pytest.mark.parametrize("first", range(FIXED_SEEDS.start, FIXED_SEEDS.stop, BATCH))
-def test_nothing_is_lost_or_recorded_twice_in_fixed_scenarios(first: int) -> None:
-    for seed in range(first, min(first + BATCH, FIXED_SEEDS.stop)):
-        _run_seed(seed)
+def test_nothing_is_lost_or_recorded_twice_in_fixed_scenarios() -> None:
+    reports = [_run_seed(seed) for seed in FIXED_SEEDS]
+    # The scenarios contain every kind of fault.
+    assert sum(report.kills for report in reports) > 10
+    assert sum(report.faults for report in reports) > 200
+    assert sum(report.dead_lettered for report in reports) > 20
+    assert sum(report.received - report.sent for report in reports) > 200
+    assert sum(report.denied > 0 for report in reports) > 8
+    assert sum(report.missing > 0 for report in reports) > 3
+    assert sum(report.gave_up > 0 for report in reports) > 3
+    assert sum(report.expired > 0 for report in reports) > 0
+    assert sum(report.large > 0 for report in reports) > 3
 
 
 @pytest.mark.parametrize("batch", range(0, NEW_SEEDS, BATCH))
@@ -46,16 +54,3 @@ def test_scenario_of_a_seed_is_repeatable() -> None:
         report = run_seed(3, Trace(lines.append))
         runs.append((report, lines))
     assert runs[0] == runs[1]
-
-
-def test_scenarios_contain_every_kind_of_fault() -> None:
-    reports = [run_seed(seed) for seed in range(60)]
-    assert sum(report.kills for report in reports) > 10
-    assert sum(report.faults for report in reports) > 200
-    assert sum(report.dead_lettered for report in reports) > 20
-    assert sum(report.received - report.sent for report in reports) > 200
-    assert sum(report.denied > 0 for report in reports) > 8
-    assert sum(report.missing > 0 for report in reports) > 3
-    assert sum(report.gave_up > 0 for report in reports) > 3
-    assert sum(report.expired > 0 for report in reports) > 0
-    assert sum(report.large > 0 for report in reports) > 3

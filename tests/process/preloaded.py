@@ -1,0 +1,52 @@
+"""What every verb would load anew, loaded once by the process whose forks run the verbs.
+
+Models of services take 20 ms each to parse, and public CA certificates take 50 ms for each client,
+although no server of these tests has a public certificate.
+"""
+
+from __future__ import annotations
+
+import gc
+import ssl
+from typing import Any, Final
+
+import boto3
+import certifi
+from botocore import httpsession, loaders
+
+# A verb has a session for the queues and another for the tables.
+_SESSIONS: Final = 2
+_PUBLIC: Final = {certifi.where(), httpsession.DEFAULT_CA_BUNDLE}
+_FileLoader: Any = loaders.JSONFileLoader  # its stub lacks the method
+_load_file = _FileLoader._load_file
+_load_verify_locations = ssl.SSLContext.load_verify_locations
+_copies: dict[str, list[Any]] = {}
+
+
+def _taken(loader: Any, path: str, open_method: Any) -> Any:
+    """Return what a file contains; every session has its own copy, because the SDK changes it."""
+    copies = _copies.get(path)
+    return copies.pop() if copies else _load_file(loader, path, open_method)
+
+
+def _recorded(loader: Any, path: str, open_method: Any) -> Any:
+    content = _load_file(loader, path, open_method)
+    if content is not None:
+        _copies[path] = [_load_file(loader, path, open_method) for _ in range(_SESSIONS)]
+    return content
+
+
+def _load_unless_public(context: ssl.SSLContext, cafile: Any = None, *others: Any) -> None:
+    if cafile not in _PUBLIC:
+        _load_verify_locations(context, cafile, *others)
+
+
+ssl.SSLContext.load_verify_locations = _load_unless_public  # type: ignore[method-assign, assignment] # for all clients
+_FileLoader._load_file = _recorded
+_session = boto3.Session("test", "test", region_name="us-east-1")
+for _service in ("sqs", "cloudwatch"):
+    _session.client(_service)
+_session.resource("dynamodb")
+_FileLoader._load_file = _taken
+# A collection in a fork would write to, and so copy, all memory that it shares.
+gc.freeze()
