@@ -10,7 +10,7 @@ SPREAD := -n 3 --dist worksteal
 WITH_SERVERS := tests/contract tests/faults tests/infra tests/integration tests/process tests/servers
 # `make quick` runs these in one process and the rest in another: with pytest-xdist, each process
 # would collect all tests, which takes a quarter more processor time.
-QUICK_HALF := $(addprefix tests/unit/,aws pipeline repository runtime test_service.py)
+QUICK_HALF := $(addprefix tests/unit/,aws cli pipeline repository runtime)
 QUICK_REST := tests/unit tests/architecture $(QUICK_HALF:%=--ignore=%)
 UV := .cache/uv/bin/uv
 IMAGE ?= aup-worker
