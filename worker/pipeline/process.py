@@ -69,7 +69,7 @@ class InFlight:
 
 
 class Processor:
-    """Decode, record and settle a message.
+    """Processor of messages: decode, record and settle.
 
     Args:
         recorder: Records the acceptance and decides the outcome.
