@@ -47,8 +47,10 @@ class Document:
         """Return the text under a heading, down to the next heading of its level or above."""
         level = heading.index(" ")
         text = self.text
-        start = text.index(f"\n{heading}\n") + 1
-        end = re.compile(rf"^#{{1,{level}}} ", re.MULTILINE).search(text, start + len(heading))
+        # A comment in a block of code is no heading.
+        prose = _FENCE.sub(lambda fence: "-" * len(fence[0]), text)
+        start = prose.index(f"\n{heading}\n") + 1
+        end = re.compile(rf"^#{{1,{level}}} ", re.MULTILINE).search(prose, start + len(heading))
         return text[start : end.start() if end else None]
 
 

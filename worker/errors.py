@@ -100,6 +100,10 @@ class AWSRejectedError(AWSError):
     """AWS rejects the request as invalid; the same call will fail again."""
 
 
+class AlteredTextError(AWSRejectedError):
+    """A stored text of a policy does not have its hash."""
+
+
 class LeaseLostError(AWSError):
     """SQS no longer accepts the receipt handle; another consumer may have received the message."""
 

@@ -134,7 +134,9 @@ class AWSSettings(BaseSettings):
         4, ge=1, le=20, description="attempts of a throttled write before its message is held"
     )
     policy_cache_seconds: Seconds = Field(300.0, description="cache TTL of a policy")
-    policy_absence_seconds: Seconds = Field(2.0, description="cache TTL of a missing policy")
+    policy_absence_seconds: Seconds = Field(
+        2.0, description="cache TTL of a missing policy or text"
+    )
     call_timeout_seconds: Seconds = Field(
         10.0, description="deadline of an AWS call, SDK retries included"
     )

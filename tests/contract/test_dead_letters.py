@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -12,7 +13,13 @@ import pytest
 from tests.contract.facts import acceptance
 from tests.contract.queues import QueueEnvironment, QueueServer, is_empty, receive
 from worker.aws.sqs import Queue
-from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE, to_dead_letter
+from worker.domain.dead_letter import (
+    ATTRIBUTE,
+    REPLAYS_ATTRIBUTE,
+    origin,
+    replays,
+    to_dead_letter,
+)
 from worker.domain.message import OutgoingMessage, ReceivedMessage
 from worker.operations.dead_letters import scan as module
 from worker.operations.dead_letters.dead_letter import UNEXPLAINED, DeadLetter
@@ -220,7 +227,13 @@ async def test_ten_attributes_survive_dead_lettering_and_replay(
 
     assert (await replay(queue, dead_letters, DeadLetterFilter())).replayed == 1
     (back,) = await receive(queue, 1)
-    assert (back.body, back.attributes) == (body, TEN)
+    assert back.body == body
+    # The history takes the place of the smallest attribute, and keeps it.
+    assert len(back.attributes) == len(TEN)
+    kept = {name: value for name, value in back.attributes.items() if name != REPLAYS_ATTRIBUTE}
+    assert {**kept, **replays(back).moved_attributes} == TEN
+    assert replace(origin(back), replayed_at=None) == origin(original)
+    assert origin(back).replayed_at is not None
     assert (back.trace_header, back.group_id) == (trace, group)
 
 

@@ -12,8 +12,10 @@ import pytest
 
 from tests.contract.facts import NOW, POLICY, TEXT_SHA256, VERSION, acceptance, policy
 from tests.contract.store import ACCEPTANCE_KEY, POLICY_KEY, UPDATABLE_VARIANTS, StoreEnvironment
+from tests.unit.fakes import TEXT
 from worker.domain.acceptance import EXTRA_MAX_BYTES
 from worker.domain.evidence import ERASABLE, verify
+from worker.domain.origin import Origin
 from worker.domain.policy import Policy
 from worker.errors import (
     AWSError,
@@ -56,18 +58,20 @@ async def acceptances_of(repository: AUPRepository, user_id: str) -> list[dict[s
 async def test_first_acceptance_is_recorded_and_a_repetition_is_a_duplicate(
     repository: AUPRepository, environment: StoreEnvironment
 ) -> None:
-    assert await repository.record(acceptance(1)) is RECORDED
+    assert await repository.record(acceptance(1), TEXT) is RECORDED
     (before,) = await environment.items()
-    assert await repository.record(acceptance(1)) is DUPLICATE
+    assert await repository.record(acceptance(1), TEXT) is DUPLICATE
     assert await environment.items() == [before]
 
 
 async def test_another_event_of_the_same_user_and_version_is_a_duplicate(
     repository: AUPRepository, environment: StoreEnvironment
 ) -> None:
-    assert await repository.record(acceptance(1)) is RECORDED
+    assert await repository.record(acceptance(1), TEXT) is RECORDED
     (before,) = await environment.items()
-    assert await repository.record(acceptance(1, event_id="other", channel="ios")) is DUPLICATE
+    assert (
+        await repository.record(acceptance(1, event_id="other", channel="ios"), TEXT) is DUPLICATE
+    )
     assert await environment.items() == [before]
 
 
@@ -85,9 +89,9 @@ async def test_another_event_of_the_same_user_and_version_is_a_duplicate(
 async def test_same_event_with_other_content_is_a_conflict(
     change: dict[str, Any], repository: AUPRepository, environment: StoreEnvironment
 ) -> None:
-    assert await repository.record(acceptance(1)) is RECORDED
+    assert await repository.record(acceptance(1), TEXT) is RECORDED
     (before,) = await environment.items()
-    assert await repository.record(acceptance(1, **change)) is CONFLICT
+    assert await repository.record(acceptance(1, **change), TEXT) is CONFLICT
     assert await environment.items() == [before]
 
 
@@ -103,8 +107,8 @@ async def test_items_of_other_programs_are_compared_by_the_same_rules(
         for item in (other, same_event):
             await resource.meta.client.put_item(TableName=table, Item=item)
     before = await environment.items()
-    assert await repository.record(stated) is DUPLICATE
-    assert await repository.record(acceptance(1, user_id="user-2")) is CONFLICT
+    assert await repository.record(stated, TEXT) is DUPLICATE
+    assert await repository.record(acceptance(1, user_id="user-2"), TEXT) is CONFLICT
     assert await environment.items() == before
     (found,) = await acceptances_of(repository, "user-1")
     assert verify(found) == ["no record_sha256: written by another program, or altered"]
@@ -118,7 +122,7 @@ async def test_versions_and_policies_of_one_user_are_separate_records(
         for policy_id in ("a", "ab")
         for version in ("1", "2")
     ]
-    results = await asyncio.gather(*map(repository.record, stated))
+    results = await asyncio.gather(*(repository.record(each, TEXT) for each in stated))
     assert results == [RECORDED] * 4
     everything = [item["policy_version"] for item in await acceptances_of(repository, "user-1")]
     assert everything == ["a#1", "a#2", "ab#1", "ab#2"]
@@ -129,7 +133,7 @@ async def test_versions_and_policies_of_one_user_are_separate_records(
 async def test_a_hundred_concurrent_acceptances_are_all_recorded_in_full_batches(
     repository: AUPRepository, environment: StoreEnvironment
 ) -> None:
-    results = await asyncio.gather(*(repository.record(acceptance(n)) for n in range(100)))
+    results = await asyncio.gather(*(repository.record(acceptance(n), TEXT) for n in range(100)))
     assert results == [RECORDED] * 100
     assert {item["user_id"] for item in await environment.items()} == {
         f"user-{n}" for n in range(100)
@@ -143,7 +147,7 @@ async def test_a_hundred_concurrent_acceptances_are_all_recorded_in_full_batches
 async def test_single_acceptance_takes_one_call(
     repository: AUPRepository, environment: StoreEnvironment
 ) -> None:
-    await repository.record(acceptance(1))
+    await repository.record(acceptance(1), TEXT)
     batch = environment.store.write_api == "batch"
     assert repository.calls == {"BatchExecuteStatement" if batch else "PutItem": 1}
 
@@ -151,7 +155,9 @@ async def test_single_acceptance_takes_one_call(
 async def test_concurrent_acceptances_of_the_same_keys_are_recorded_once_each(
     repository: AUPRepository, environment: StoreEnvironment
 ) -> None:
-    results = await asyncio.gather(*(repository.record(acceptance(n % 20)) for n in range(100)))
+    results = await asyncio.gather(
+        *(repository.record(acceptance(n % 20), TEXT) for n in range(100))
+    )
     assert Counter(results) == {RECORDED: 20, DUPLICATE: 80}
     assert len(await environment.items()) == 20
     if environment.store.write_api == "batch":
@@ -163,7 +169,7 @@ async def test_one_of_concurrent_contradictions_is_recorded_and_the_others_confl
     repository: AUPRepository, environment: StoreEnvironment
 ) -> None:
     stated = [acceptance(n // 5, channel=f"channel-{n % 5}") for n in range(50)]
-    results = await asyncio.gather(*map(repository.record, stated))
+    results = await asyncio.gather(*(repository.record(each, TEXT) for each in stated))
     assert Counter(results) == {RECORDED: 10, CONFLICT: 40}
     winners = {
         (each.user_id, each.channel)
@@ -183,7 +189,7 @@ async def test_two_concurrent_repositories_record_an_acceptance_once(
 
     async def record(repository: AUPRepository, number: int) -> RecordResult:
         async with concurrency:
-            return await repository.record(acceptance(number))
+            return await repository.record(acceptance(number), TEXT)
 
     async with (
         environment.repository() as one,
@@ -232,7 +238,7 @@ async def test_item_beyond_the_size_limit_is_rejected(
 async def test_every_field_is_stored_as_stated(repository: AUPRepository) -> None:
     received_at_sqs = datetime(2026, 5, 2, 8, 30, 15, 123456, tzinfo=UTC)
     stated = acceptance(1, **EVERYTHING, **UNKNOWN)
-    assert await repository.record(stated, received_at=received_at_sqs) is RECORDED
+    assert await repository.record(stated, TEXT, Origin(received_at_sqs)) is RECORDED
     (item,) = await acceptances_of(repository, "user-1")
     named = {name: item[name] for name in stated.stated()}
     assert named == stated.stated()
@@ -250,11 +256,11 @@ async def test_every_field_is_stored_as_stated(repository: AUPRepository) -> Non
     assert item["received_at"] == "2026-05-02T08:30:15.123Z"
     assert item["recorded_at"] == "2026-06-01T12:00:00.000Z"
     assert verify(item) == []
-    assert await repository.record(stated) is DUPLICATE
+    assert await repository.record(stated, TEXT) is DUPLICATE
 
 
 async def test_absent_fields_stay_absent(repository: AUPRepository) -> None:
-    await repository.record(acceptance(1, ip=None))
+    await repository.record(acceptance(1, ip=None), TEXT)
     (item,) = await acceptances_of(repository, "user-1")
     assert set(item) == {
         "event_id",
@@ -268,28 +274,29 @@ async def test_absent_fields_stay_absent(repository: AUPRepository) -> None:
         "record_format",
         "record_id",
         "record_sha256",
+        "policy_sha256",
     }
     assert verify(item) == []
 
 
 async def test_empty_strings_stay_empty_strings(repository: AUPRepository) -> None:
     stated = acceptance(1, **dict.fromkeys(EVERYTHING.keys() - {"content_sha256"}, ""))
-    assert await repository.record(stated) is RECORDED
+    assert await repository.record(stated, TEXT) is RECORDED
     (item,) = await acceptances_of(repository, "user-1")
     assert {name: item[name] for name in stated.stated()} == stated.stated()
     assert verify(item) == []
-    assert await repository.record(stated) is DUPLICATE
+    assert await repository.record(stated, TEXT) is DUPLICATE
 
 
 async def test_text_of_any_script_is_stored_unchanged(repository: AUPRepository) -> None:
     name = "é e\u0301 ß 日本語 🇪🇸👩‍👩‍👧 \u202eright-to-left \u2028 '\"\\?{}:"
     text = f"{name} \u0000\u0001\t\r\n"  # control characters are invalid in ids
     stated = acceptance(1, user_id=name, event_id=name, user_agent=text, **{text: text})
-    assert await repository.record(stated) is RECORDED
+    assert await repository.record(stated, TEXT) is RECORDED
     (item,) = await acceptances_of(repository, name)
     assert {name: item[name] for name in stated.stated()} == stated.stated()
     assert verify(item) == []
-    assert await repository.record(stated) is DUPLICATE
+    assert await repository.record(stated, TEXT) is DUPLICATE
 
 
 async def test_longest_keys_and_fields_are_recorded(repository: AUPRepository) -> None:
@@ -308,7 +315,7 @@ async def test_longest_keys_and_fields_are_recorded(repository: AUPRepository) -
         channel=wide * 64,
         ip=wide * 64,
     )
-    assert await repository.record(stated) is RECORDED
+    assert await repository.record(stated, TEXT) is RECORDED
     (item,) = await acceptances_of(repository, stated.user_id)
     assert verify(item) == []
 
@@ -331,7 +338,7 @@ async def test_largest_acceptances_share_a_batch_and_are_read_in_pages(
 ) -> None:
     stated = {f"{n:02}": largest_acceptance(f"{n:02}") for n in range(8)}
     assert {len(each.extra.encode()) for each in stated.values()} == {EXTRA_MAX_BYTES}
-    results = await asyncio.gather(*map(repository.record, stated.values()))
+    results = await asyncio.gather(*(repository.record(each, TEXT) for each in stated.values()))
     assert results == [RECORDED] * 8
     found = await acceptances_of(repository, "user-1")
     assert [item["version"] for item in found] == list(stated)
@@ -344,7 +351,7 @@ async def test_largest_acceptances_share_a_batch_and_are_read_in_pages(
 async def test_verification_detects_altered_records(
     repository: AUPRepository,
 ) -> None:
-    await repository.record(acceptance(1, **EVERYTHING))
+    await repository.record(acceptance(1, **EVERYTHING), TEXT)
     (item,) = await acceptances_of(repository, "user-1")
     assert verify(item | {"channel": "phone"}) == ["record_sha256 does not match the record"]
     assert verify(item | {"ip": "192.0.2.1"}) == ["ip does not match its commitment"]
@@ -353,7 +360,7 @@ async def test_verification_detects_altered_records(
 
 
 async def test_user_without_acceptances_has_none(repository: AUPRepository) -> None:
-    await repository.record(acceptance(1))
+    await repository.record(acceptance(1), TEXT)
     assert await acceptances_of(repository, "user-2") == []
 
 
@@ -465,12 +472,12 @@ async def test_has_accepted_uses_the_version_in_force(
     # Published out of order: the start does not follow from the name of a version.
     await repository.publish_policy(starting("b", datetime(2026, 1, 1, tzinfo=UTC)))
     await repository.publish_policy(starting("c", NOW + timedelta(seconds=1)))
-    await repository.record(acceptance(1, version="b"))
+    await repository.record(acceptance(1, version="b"), TEXT)
     assert await repository.has_accepted("user-1", POLICY)
     assert not await repository.has_accepted("user-2", POLICY)
     await repository.publish_policy(starting("a", NOW - timedelta(days=1)))
     assert not await repository.has_accepted("user-1", POLICY)
-    await repository.record(acceptance(1, version="a", event_id="second"))
+    await repository.record(acceptance(1, version="a", event_id="second"), TEXT)
     assert await repository.has_accepted("user-1", POLICY)
     await repository.retire_policy(POLICY, "a", retired_at=NOW)
     assert await repository.has_accepted("user-1", POLICY)
@@ -479,14 +486,14 @@ async def test_has_accepted_uses_the_version_in_force(
         await repository.has_accepted("user-1", POLICY)
 
 
-async def test_ten_thousand_acceptances_of_one_version_cost_one_read(
+async def test_ten_thousand_acceptances_of_one_version_read_it_and_its_languages_once(
     repository: AUPRepository,
 ) -> None:
     await repository.publish_policy(policy())
     found = await asyncio.gather(*(repository.policy(POLICY, VERSION) for _ in range(5_000)))
     found += [await repository.policy(POLICY, VERSION) for _ in range(5_000)]
     assert found == [policy()] * 10_000
-    assert repository.calls["GetItem"] == 1
+    assert repository.calls["GetItem"] == 2
 
 
 async def test_absence_of_a_version_is_cached(repository: AUPRepository) -> None:
@@ -508,7 +515,7 @@ async def test_probes_pass_on_correct_tables_and_write_nothing(
 
 async def call_every_method(repository: AUPRepository) -> dict[str, AWSError]:
     verbs = {
-        "record": repository.record(acceptance(1)),
+        "record": repository.record(acceptance(1), TEXT),
         "policy": repository.policy(POLICY, VERSION),
         "policies": repository.policies(),
         "policies of one": repository.policies(POLICY),
@@ -538,9 +545,9 @@ async def test_every_method_raises_not_found_for_missing_tables(
 async def test_table_created_later_is_used(empty_environment: StoreEnvironment) -> None:
     async with empty_environment.repository() as repository:
         with pytest.raises(AWSNotFoundError):
-            await repository.record(acceptance(1))
+            await repository.record(acceptance(1), TEXT)
         await empty_environment.create_tables()
-        assert await repository.record(acceptance(1)) is RECORDED
+        assert await repository.record(acceptance(1), TEXT) is RECORDED
 
 
 @pytest.mark.parametrize(
@@ -577,10 +584,10 @@ async def test_recording_into_a_table_with_other_keys_is_rejected(
     async with empty_environment.repository() as repository:
         if str(empty_environment.store) == "ministack-batch" and not checked_by_partiql:
             # Its INSERT checks only the partition key; only the probe detects the sort key.
-            assert await repository.record(acceptance(1)) is RECORDED
+            assert await repository.record(acceptance(1), TEXT) is RECORDED
             return
         with pytest.raises(AWSRejectedError):
-            await repository.record(acceptance(1))
+            await repository.record(acceptance(1), TEXT)
     assert await empty_environment.items() == []
 
 
@@ -591,7 +598,7 @@ async def test_recording_into_a_table_with_other_keys_is_rejected(
 async def test_erase_removes_fields_with_salts_and_the_rest_verifies(
     repository: AUPRepository, environment: StoreEnvironment
 ) -> None:
-    assert await repository.record(acceptance(1, **EVERYTHING)) is RECORDED
+    assert await repository.record(acceptance(1, **EVERYTHING), TEXT) is RECORDED
     [item] = await acceptances_of(repository, "user-1")
     left = await repository.erase(item, ["ip", "session_id"])
     assert [left] == await environment.items() == await acceptances_of(repository, "user-1")
@@ -600,7 +607,7 @@ async def test_erase_removes_fields_with_salts_and_the_rest_verifies(
     assert verify(left) == []
     assert await repository.erase(item, ERASABLE) == await repository.erase(left, ERASABLE)
     # Recording the same message again is a duplicate and restores nothing.
-    assert await repository.record(acceptance(1, **EVERYTHING)) is DUPLICATE
+    assert await repository.record(acceptance(1, **EVERYTHING), TEXT) is DUPLICATE
     [again] = await environment.items()
     assert not set(ERASABLE) & set(again)
 
@@ -609,7 +616,7 @@ async def test_erase_removes_fields_with_salts_and_the_rest_verifies(
 async def test_erase_of_a_different_or_missing_record_is_rejected(
     repository: AUPRepository, environment: StoreEnvironment
 ) -> None:
-    assert await repository.record(acceptance(1)) is RECORDED
+    assert await repository.record(acceptance(1), TEXT) is RECORDED
     before = await environment.items()
     for changes in ({"record_sha256": "ab" * 32}, {"user_id": "user-2"}):
         with pytest.raises(AWSRejectedError, match="has changed or is gone"):
@@ -625,7 +632,7 @@ async def test_erase_of_a_record_changed_since_its_read_is_rejected(
     environment: StoreEnvironment,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert await repository.record(acceptance(1)) is RECORDED
+    assert await repository.record(acceptance(1), TEXT) is RECORDED
     [item] = before = await environment.items()
 
     async def read_before_the_change(_: object) -> dict[str, Any]:
@@ -641,7 +648,7 @@ async def test_erase_of_a_record_changed_since_its_read_is_rejected(
 async def test_concurrent_erasures_remove_all_fields_for_every_caller(
     repository: AUPRepository,
 ) -> None:
-    assert await repository.record(acceptance(1, **EVERYTHING)) is RECORDED
+    assert await repository.record(acceptance(1, **EVERYTHING), TEXT) is RECORDED
     [item] = await acceptances_of(repository, "user-1")
     erased = await asyncio.gather(
         *(repository.erase(item, fields) for fields in (["ip"], ["user_agent"], ERASABLE, ["ip"]))
@@ -659,7 +666,7 @@ async def test_segmented_scan_returns_every_acceptance_of_a_version_once(
     count = 20
     for version in (VERSION, "another"):
         stated = [acceptance(n, version=version, event_id=f"{version} {n}") for n in range(count)]
-        await asyncio.gather(*map(repository.record, stated))
+        await asyncio.gather(*(repository.record(each, TEXT) for each in stated))
     found: list[str] = []
     scanned = 0
     for segment in range(3):

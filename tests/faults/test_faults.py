@@ -12,6 +12,7 @@ from tests.faults.environment import FaultyEnvironment
 from tests.faults.kinds import OF_ENTRIES, OF_STATEMENTS, Fault
 from tests.integration.environment import POLICY, stated
 from tests.integration.running import until, working
+from tests.unit.fakes import TEXT
 from worker import service
 from worker.aws.sqs import open_queues
 from worker.domain.acceptance import Acceptance
@@ -124,11 +125,11 @@ async def test_put_counts_only_with_a_readable_response(
     async with AUPRepository(faulty.settings().aws) as repository:
         faulty.switch_on({fault: 1.0}, "PutItem")
         with pytest.raises(AWSUnavailableError, match="PutItem"):
-            await repository.record(ACCEPTANCE)
+            await repository.record(ACCEPTANCE, TEXT)
         faulty.switch_off()
         stored = len(await faulty.environment.recorded())
         assert stored == (1 if fault is Fault.CUT_BODY else 0)
-        again = await repository.record(ACCEPTANCE)
+        again = await repository.record(ACCEPTANCE, TEXT)
         assert again is (RecordResult.DUPLICATE if stored else RecordResult.RECORDED)
     assert len(await faulty.environment.recorded()) == 1
 
@@ -141,7 +142,7 @@ async def test_statements_count_only_with_a_readable_response(
     async with AUPRepository(faulty_batches.settings().aws) as repository:
         faulty_batches.switch_on({fault: 1.0}, "BatchExecuteStatement")
         with pytest.raises(AWSUnavailableError, match="BatchExecuteStatement"):
-            await repository.record(ACCEPTANCE)
+            await repository.record(ACCEPTANCE, TEXT)
 
 
 @pytest.mark.parametrize("fault", UNREADABLE_RESPONSES)

@@ -72,6 +72,15 @@ _VERBS: tuple[tuple[str, ...], ...] = (
     (*_PUBLISH, "--sha256", "0" * 64, "--effective-at", "soon"),
     ("policy", "publish", "--policy", "a#b", "--version", "1", "--sha256", "0" * 64),
     ("policy", "list", "--policy", " "), ("policy", "retire", "--policy", "p", "--version", "\x1b"),
+    (*_PUBLISH, "--file", "<directory>/empty.jsonl"),
+    (*_PUBLISH, "--sha256", "0" * 64, "--locale", ""),
+    (*_PUBLISH, "--sha256", "0" * 64, "--locale", "es ES"),
+    (*_PUBLISH, "--sha256", "0" * 64, "--locale", "es", "--title", "t"),
+    ("policy", "show", "p"), ("policy", "show", "p", "1", "--text", "--json"),
+    ("policy", "show", "a#b", "1"), ("policy", "diff", "p", "1"),
+    ("verify",), ("verify", "<directory>/nowhere.json"), ("verify", "<directory>"),
+    ("verify", "<directory>/bad.jsonl"), ("verify", "<directory>/list.json"),
+    ("verify", "<directory>/later.json"), ("verify", "<directory>/malformed.json"),
     ("accepted", ""), ("accepted", "u\udcff"), ("accepted", "u" * 257),
     ("accepted", "u", "--format", "html"), ("accepted", "u", "--export", "<directory>/u.txt"),
     ("accepted", "u", "--export", "<directory>/empty.jsonl"),
@@ -100,6 +109,10 @@ def test_usage_of_verbs(
     (tmp_path / "empty.jsonl").touch()
     good = body(1, accepted_at="2025-01-01T10:00:00Z")
     (tmp_path / "bad.jsonl").write_text(f"{good}\n{{\n{body(2, user_id=7)}\n[]\n")
+    (tmp_path / "list.json").write_text("[]")
+    evidence = '{"document": "evidence of acceptances", "document_format": "%s", "records": [{}]}'
+    (tmp_path / "later.json").write_text(evidence % "3")
+    (tmp_path / "malformed.json").write_text(evidence % "2")
     (tmp_path / "bad.toml").write_text("[nonsense]\nx = 1\n")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://aws.invalid")  # no verb here calls it
     monkeypatch.setenv("AUP_QUEUE", "http://aws.invalid/1/queue")
@@ -129,6 +142,12 @@ _NOT_FOUND: tuple[tuple[str, ...], ...] = (
     ("erase", "u", "--fields", "ip", "--yes"),
     (*_PUBLISH, "--sha256", "0" * 64),
     ("policy", "publish", "--policy", "p", "--version", "1", "--sha256", "1" * 64),
+    (*_PUBLISH, "--sha256", "0" * 64, "--locale", "es"),
+    (*_PUBLISH, "--sha256", "1" * 64, "--locale", "es"),
+    (*_PUBLISH[:-1], "2", "--sha256", "1" * 64, "--locale", "es"),
+    ("policy", "show", "p", "2"), ("policy", "show", "p", "1", "--locale", "de"),
+    ("policy", "show", "p", "1", "--text"), ("policy", "diff", "p", "1", "1"),
+    ("policy", "diff", "p", "1", "2"),
     ("coverage", "--policy", "p", "--version", "1"),
     ("dead-letters", "purge"), ("dead-letters", "list"), ("dead-letters", "export", "-"),
     ("accepted", "u"), ("policy", "list"),

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Mapping
 from contextlib import redirect_stderr
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -16,11 +17,13 @@ from pydantic_settings import BaseSettings
 
 from tests.golden.golden import Golden, document, lines
 from tests.simulation.virtual_clock import START
-from tests.unit.fakes import acceptance, body, received_message
+from tests.unit.fakes import TEXT, acceptance, body, received_message
 from worker import __version__
-from worker.domain.dead_letter import Edit, mark_replayed, original, to_dead_letter
+from worker.domain.dead_letter import mark_replayed, origin, original, to_dead_letter
 from worker.domain.evidence import build_item
 from worker.domain.message import MESSAGE_MAX_BYTES, OutgoingMessage, ReceivedMessage
+from worker.domain.origin import Edit
+from worker.domain.policy import PolicyText
 from worker.operations.dead_letters.dead_letter import describe
 from worker.operations.dead_letters.export_file import to_line
 from worker.operations.dead_letters.journal import (
@@ -32,7 +35,7 @@ from worker.operations.dead_letters.journal import (
 from worker.runtime.logs import configure
 from worker.settings import AWSSettings, Settings, variable
 
-_EDIT = Edit("2026-11-22T11:00:00.000+00:00", "operator", ("user_id", "data.version"))
+_EDIT = Edit("2026-11-22T11:00:00.000+00:00", "operator", ("user_id", "data.version"), "e" * 64)
 
 
 def _text(value: str) -> dict[str, Any]:
@@ -53,9 +56,11 @@ def _versionless(content: Any) -> str:
 
 
 def test_record(golden: Golden) -> None:
+    first = origin(received_message(7))
     build = partial(
         build_item,
-        received_at=START,
+        text=TEXT,
+        origin=first,
         recorded_at=START + timedelta(milliseconds=1500),
         random_bytes=lambda count: bytes(range(count)),
     )
@@ -73,6 +78,11 @@ def test_record(golden: Golden) -> None:
         "reduced": build(
             acceptance(7, ip="203.0.113.0", user_agent=None),
             reductions={"ip": "truncated", "user_agent": "omitted"},
+        ),
+        "edited": build(
+            acceptance(7),
+            text=PolicyText("e" * 64, "es-ES"),
+            origin=replace(first, replayed_at=START + timedelta(hours=2), edits=(_EDIT,)),
         ),
     }  # fmt: skip
     golden.check(
@@ -104,8 +114,9 @@ def _folded() -> ReceivedMessage:
 
 
 def test_dead_letter_and_replay_attributes(golden: Golden) -> None:
-    replayed = mark_replayed(original(received_message(7)), START, _EDIT)
-    twice = mark_replayed(replayed, START + timedelta(hours=1))
+    first = origin(received_message(7))
+    replayed = mark_replayed(original(received_message(7)), START, first, _EDIT)
+    twice = mark_replayed(replayed, START + timedelta(hours=1), first)
     near_limit = {
         f"{room} bytes left": _attributes(
             _dead(received_message(7, body="x" * (MESSAGE_MAX_BYTES - room)), "a detail " * 50)

@@ -16,13 +16,14 @@ import pytest
 from tests.golden.conftest import REGION
 from tests.golden.golden import Golden, document, lines, masked
 from tests.golden.verbs import Verbs
-from tests.unit.fakes import acceptance, body, received_message
+from tests.unit.fakes import TEXT, acceptance, body, received_message
 from tests.unit.monitoring import FakePipeline, status_of
 from worker.cli import demo
 from worker.demo.run import DemoReport
 from worker.domain.dead_letter import to_dead_letter
 from worker.domain.evidence import build_item
 from worker.domain.message import OutgoingMessage
+from worker.domain.origin import Origin
 from worker.observability.endpoints import serving
 from worker.operations.evidence.page import page
 
@@ -34,6 +35,8 @@ _ACCEPTED_AT = "2025-01-01T10:00:00Z"
 _VARYING = re.compile(r".*(_seconds|^seconds)$")
 _FIXED = {"retention_seconds"}
 # Durations in tables, with the blanks around them, whose number depends on their width.
+_WRITTEN_TIME = re.compile(r"\d+ \w+ \d{4} at \d\d:\d\d:\d\d UTC")
+_AGE = re.compile(r"\b\d+ s (before|after)")
 _TEXT_VARYING = re.compile(r" *\b\d+ (s|min|h|d)\b *")
 
 
@@ -67,7 +70,8 @@ class Documents:
 
     def mask(self, text: str) -> str:
         """Return a text without what differs from run to run."""
-        return masked(text, directory=self._tmp_path)
+        text = _WRITTEN_TIME.sub("<time>", masked(text, directory=self._tmp_path))
+        return _AGE.sub(r"<seconds> s \1", text)
 
 
 def _normal(content: Any, name: str = "") -> Any:
@@ -94,7 +98,7 @@ def _put_records(url: str) -> None:
         now = datetime.now(UTC)
         version = f"2026-0{number + 1}"
         given = acceptance(1, version=version, accepted_at=_ACCEPTED_AT, referrer="newsletter")
-        item = build_item(given, received_at=now, recorded_at=now)
+        item = build_item(given, TEXT, Origin(now), recorded_at=now)
         table.put_item(Item=item | ({"locale": "altered"} if number == 2 else {}))
 
 
@@ -140,6 +144,8 @@ def _evidence(found: Documents, url: str, tmp_path: Path) -> None:
     found.add("accepted-export", "accepted", "u-1", "--export", str(export))
     exported = _normal(json.loads(export.read_text()))
     found.texts["evidence-file.json"] = found.mask(document(exported))
+    found.add("verify", "verify", str(export))
+    found.add_text("verify", "verify", str(export))
     found.texts["evidence-file.html"] = found.mask(page(json.loads(document(exported))))
     found.add("coverage", "coverage", *_POLICY, "--yes")
     erase = ("erase", "u-1", "--fields", "ip,user_agent")
@@ -148,6 +154,30 @@ def _evidence(found: Documents, url: str, tmp_path: Path) -> None:
     found.add("accepted-erased", "accepted", "u-1", "--verify")
     found.add("policy-retire", "policy", "retire", *_POLICY)
     found.add("policy-list", "policy", "list")
+
+
+def _texts(found: Documents, tmp_path: Path) -> None:
+    """Publish two versions of a policy, one of them in two languages."""
+    for name, html in (
+        ("1", "<h1>Terms</h1><p>Be kind.<p>No spam."),
+        ("2", "<h1>Terms</h1><p>Be kind.<p>No spam, no coins."),
+        ("es", "<h1>T\xe9rminos</h1>"),
+    ):
+        (tmp_path / f"{name}.html").write_text(html)
+    publish = ("policy", "publish", "--policy", "terms")
+    for version in ("1", "2"):
+        file = str(tmp_path / f"{version}.html")
+        found.add("policy-publish-file", *publish, "--version", version, "--file", file)
+    file = str(tmp_path / "es.html")
+    add = (*publish, "--version", "1", "--locale", "es-ES", "--file", file)
+    found.add("policy-publish-locale", *add)
+    found.add("policy-show", "policy", "show", "terms", "1")
+    found.add_text("policy-show", "policy", "show", "terms", "1")
+    found.add_text(
+        "policy-show-text", "policy", "show", "terms", "1", "--locale", "es-ES", "--text"
+    )
+    found.add_text("policy-diff", "policy", "diff", "terms", "1", "2")
+    found.add_text("policy-list", "policy", "list", "--policy", "terms")
 
 
 def _dead_letters(found: Documents, url: str, tmp_path: Path) -> None:
@@ -187,6 +217,7 @@ def test_documents_of_verbs_that_call_aws(
     found.add("doctor", "doctor")
     found.texts["doctor.txt"] = found.mask("\n".join(verbs("doctor").shown()) + "\n")
     _evidence(found, queues_and_tables, tmp_path)
+    _texts(found, tmp_path)
     _dead_letters(found, queues_and_tables, tmp_path)
     golden.check("json", found.texts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
@@ -24,7 +25,9 @@ from tests.infra.stacks import Stacks, listed, resources
 from tests.process.environment import COMMAND, DEADLINE_SECONDS, Service, acceptance, wait_until
 from tests.servers.launch import ministack
 from worker.domain.acceptance import Acceptance
-from worker.domain.evidence import ERASABLE, build_item
+from worker.domain.evidence import ERASABLE, FORMAT, build_item
+from worker.domain.origin import Edit, Origin
+from worker.domain.policy import PolicyText
 
 pytestmark = pytest.mark.servers
 
@@ -44,12 +47,21 @@ RECORD: Final = build_item(
         {**dict.fromkeys(Acceptance.model_fields, "x"), "accepted_at": "2026-01-01T00:00:00Z",
          "content_sha256": "ab" * 32, "unknown": 1}
     ),
-    received_at=datetime.now(UTC),
+    PolicyText("ab" * 32, "es"),
+    Origin(datetime.now(UTC), "m-1", "ab" * 32, datetime.now(UTC), (Edit("", "eve", ()),)),
     recorded_at=datetime.now(UTC),
     reductions={"ip": "truncated", "user_agent": "omitted"},
 )  # fmt: skip
 ERASABLE_ATTRIBUTES: Final = {*ERASABLE, *(f"{name}_salt" for name in ERASABLE)}
 VERSION_KEY: Final = {"policy_id": {"S": "aup"}, "version": {"S": "sealed"}}
+LANGUAGE_KEY: Final = {"policy_id": {"S": "aup#sealed"}, "version": {"S": "1"}}
+TEXT_KEY: Final = {"policy_id": {"S": f"sha256#{'0' * 64}"}, "version": {"S": "text"}}
+# Items of the table of policies, and their attributes.
+PUBLISHED: Final = (
+    (VERSION_KEY, ("title", "content_sha256", "published_at", "effective_at")),
+    (LANGUAGE_KEY, ("locale", "content_sha256", "published_at")),
+    (TEXT_KEY, ("media_type", "size_bytes", "gzip")),
+)
 
 
 class Deployed(Stacks):
@@ -186,9 +198,12 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         yield Deployed(url, trusted)
 
 
-def _input() -> str:
-    good = [acceptance(number, ip="203.0.113.7") for number in range(12)]
-    unpublished = [acceptance(number, version="2026-02") for number in (12, 13)]
+def _input(spanish: bytes) -> str:
+    good = [acceptance(number, ip="203.0.113.7") for number in range(11)]
+    good.append(acceptance(11, ip="203.0.113.7", locale="es-MX"))
+    # Admitted only by whoever can read the languages of the version.
+    stated = {"content_sha256": hashlib.sha256(spanish).hexdigest()}
+    unpublished = [acceptance(number, version="2026-02", **stated) for number in (12, 13)]
     return "\n".join([*map(json.dumps, good + unpublished), "not JSON"])
 
 
@@ -197,28 +212,39 @@ def test_every_verb_works_with_the_permissions_of_its_role(
 ) -> None:
     terms = tmp_path / "aup.html"
     terms.write_text("be kind")
+    spanish = tmp_path / "aup.es.html"
+    spanish.write_text("sé amable", encoding="utf-8")
     deployed.environment["XDG_STATE_HOME"] = str(tmp_path / "state")
     publish = ("policy", "publish", "--policy", "aup", "--file", str(terms), "--version")
+    languages = (*publish[:4], "--file", str(spanish), "--locale", "es", "--version")
     deployed.run("Publisher", *publish, "2026-01")
+    for _ in range(2):  # again changes nothing
+        deployed.run("Publisher", *languages, "2026-01")
+    sent = _input(spanish.read_bytes())
     with deployed.worker() as service:
-        assert deployed.run("Producer", "push", "--no-validate", stdin=_input())["sent"] == 15
+        assert deployed.run("Producer", "push", "--no-validate", stdin=sent)["sent"] == 15
         wait_until(lambda: len(deployed.records()) == 12, "recorded")
         wait_until(lambda: deployed.depth(deployed.dead) == 3, "dead-lettered")
         deployed.run("Publisher", *publish, "2026-02")
+        deployed.run("Publisher", *languages, "2026-02")
         replay = ("replay", "--reason", "unknown_policy")
         of_version = ("--policy", "aup", "--version", "2026-01")
-        export = tmp_path / "u-1.json"
+        export = tmp_path / "u-11.json"
         # A scan of dead letters waits for more of them, so the others run at the same time.
-        dry_run, policies, evidence, coverage, status = deployed.run_together(
+        dry_run, policies, shown, evidence, coverage, status = deployed.run_together(
             ("Replayer", *replay, "--dry-run"),
             ("Publisher", "policy", "list"),
-            ("Auditor", "accepted", "u-1", "--policy", "aup", "--verify", "--export", str(export)),
+            ("Publisher", "policy", "show", "aup", "2026-01"),
+            ("Auditor", "accepted", "u-11", "--policy", "aup", "--verify", "--export", str(export)),
             ("Auditor", "coverage", *of_version, "--yes"),
             ("Replayer", "status"),
         )
         assert dry_run["verdicts"] == {"would succeed": 2}
-        assert len(policies) == 2
+        assert [len(each["texts"]) for each in policies] == [1, 1]
+        assert [each["size_bytes"] for each in shown["stored_texts"]] == [7, 10]
         assert evidence["sound"]
+        [text] = json.loads(export.read_text("utf-8"))["texts"].values()
+        assert text["content"] == "sé amable"
         assert coverage["users"] == 12
         assert status["queue"]["visible"] == 0
         assert deployed.run("Replayer", *replay)["replayed"] == 2
@@ -231,6 +257,9 @@ def test_every_verb_works_with_the_permissions_of_its_role(
         ("Publisher", "policy", "retire", "--policy", "aup", "--version", "2026-02"),
     )
     assert sum("ip" not in record for record in deployed.records()) == 1
+    assert {record["record_format"]["S"] for record in deployed.records()} == {FORMAT}
+    assert deployed.run("Auditor", "policy", "show", "aup", "2026-01") == shown
+    assert deployed.run("Auditor", "accepted", "u-1", "--verify")["sound"]
 
 
 Call = tuple[str, str, dict[str, Any]]
@@ -303,11 +332,19 @@ def _allowed_to_some(deployed: Deployed) -> Iterator[tuple[set[str], Call]]:
     end = _set(deployed.policies, VERSION_KEY, "retired_at")
     yield {"Publisher"}, ("dynamodb", "execute_statement", end)
     yield {"Worker"}, ("dynamodb", "execute_statement", _insert(deployed.users, KEY))
-    insert = _insert(deployed.policies, VERSION_KEY)
-    yield {"Publisher"}, ("dynamodb", "execute_statement", insert)
     yield {"Auditor"}, ("dynamodb", "scan", users)
     yield {"Auditor", "Eraser"}, ("dynamodb", "query", {**users, **query})
     yield {"Auditor", "Worker"}, ("dynamodb", "get_item", {**users, "Key": KEY})
+    version = {
+        "KeyConditionExpression": "policy_id = :value",
+        "ExpressionAttributeValues": value,
+    }
+    yield {"Publisher", "Auditor"}, ("dynamodb", "query", {**policies, **version})
+    for key in (VERSION_KEY, TEXT_KEY, LANGUAGE_KEY):
+        readers = {"Publisher", "Auditor", "Worker", "Replayer"}
+        yield readers, ("dynamodb", "get_item", {**policies, "Key": key})
+        insert = _insert(deployed.policies, key)
+        yield {"Publisher"}, ("dynamodb", "execute_statement", insert)
     yield {"Publisher"}, ("dynamodb", "scan", policies)
     yield {"Worker"}, ("sqs", "receive_message", source)
     yield {"Replayer"}, ("sqs", "receive_message", dead)
@@ -409,22 +446,24 @@ def test_eraser_and_publisher_cannot_create_items_by_an_update(deployed: Deploye
     assert deployed.records() == before
 
 
-def test_publisher_cannot_overwrite_a_version(deployed: Deployed) -> None:
+@pytest.mark.parametrize(("key", "names"), PUBLISHED, ids=["version", "language", "text"])
+def test_publisher_cannot_overwrite_what_is_published(
+    deployed: Deployed, key: Mapping[str, Any], names: Iterable[str]
+) -> None:
     administrator = deployed.client("dynamodb")
     policies = deployed.policies
-    texts = ("title", "content_sha256", "published_at", "effective_at")
-    item = {**VERSION_KEY, **{name: {"S": "as published"} for name in texts}}
+    item = {**key, **{name: {"S": "as published"} for name in names}}
     administrator.put_item(TableName=policies, Item=item)
     publisher = deployed.client("dynamodb", deployed.credentials("Publisher"))
-    for name in (*texts, "anything_else"):
-        _assert_all_denied(publisher, _naming(policies, VERSION_KEY, name, "retired_at"))
-    repeated = _insert(policies, VERSION_KEY)
+    for name in (*names, "anything_else"):
+        _assert_all_denied(publisher, _naming(policies, key, name, "retired_at"))
+    repeated = _insert(policies, key)
     assert _code(publisher.execute_statement, repeated) == "DuplicateItemException"
-    found = administrator.get_item(TableName=policies, Key=VERSION_KEY, ConsistentRead=True)
+    found = administrator.get_item(TableName=policies, Key=key, ConsistentRead=True)
     assert found["Item"] == item
-    end = _set(policies, VERSION_KEY, "retired_at")
+    end = _set(policies, key, "retired_at")
     assert _code(publisher.execute_statement, end) == ""
-    administrator.delete_item(TableName=policies, Key=VERSION_KEY)
+    administrator.delete_item(TableName=policies, Key=key)
 
 
 def test_only_ecs_tasks_can_assume_the_role_of_the_worker(deployed: Deployed) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime
 from typing import Any
 
 from worker.aws.access import CallObserver, Probe
 from worker.aws.sqs import Queue, open_queues
 from worker.domain.acceptance import Acceptance
+from worker.domain.origin import Origin
 from worker.domain.outcome import OutcomeKind
-from worker.domain.policy import Policy
+from worker.domain.policy import Policy, PolicyText
 from worker.operations.doctor.preflight import check
 from worker.pipeline.assembly import Pipeline, assemble
 from worker.pipeline.metrics import Metrics
@@ -72,18 +72,18 @@ class HoldingStore:
     def probes(self) -> Sequence[Probe]:
         return self._store.probes()
 
-    async def policy(self, policy_id: str, version: str) -> Policy | None:
-        return await self._store.policy(policy_id, version)
+    async def policy(self, policy_id: str, version: str, *, recheck: bool = False) -> Policy | None:
+        return await self._store.policy(policy_id, version, recheck=recheck)
 
     async def record(
-        self, acceptance: Acceptance, *, received_at: datetime | None = None
+        self, acceptance: Acceptance, text: PolicyText, origin: Origin
     ) -> RecordResult:
         self.waiting += 1
         try:
             await self.released.wait()
         finally:
             self.waiting -= 1
-        return await self._store.record(acceptance, received_at=received_at)
+        return await self._store.record(acceptance, text, origin)
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from tests.mutants import (
     in_clocks,
     in_dead_letters,
     in_edges,
+    in_evidence,
     in_health,
     in_pipeline,
     in_repository,
@@ -31,4 +32,5 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *in_tracing.MUTANTS,
     *in_wire.MUTANTS,
     *in_status.MUTANTS,
+    *in_evidence.MUTANTS,
 )

@@ -150,8 +150,8 @@ _EDITING: Final = (
     Mutant(
         "an edit is not recorded in the message",
         _REPLAY_OPTIONS,
-        "self.operator, names) if names else None",
-        "self.operator, names) if False else None",
+        "        if names:\n",
+        "        if False:\n",
         _REPLAY_TESTS,
     ),
     Mutant(
@@ -164,8 +164,8 @@ _EDITING: Final = (
     Mutant(
         "an edit rewrites a body that needs no change",
         _REPAIR,
-        "return plain if json.dumps(data) == before else replace",
-        "return replace",
+        "after = before if is_same else _to_json(value)",
+        "after = _to_json(value)",
         _REPAIR_TESTS,
     ),
 )
@@ -259,8 +259,8 @@ _GOING_ON: Final = (
     Mutant(
         "a dry run uses outdated policies",
         _FORECAST,
-        "        if refusal is None or",
-        "        if not self._known[key] or refusal is None or",
+        "        if isinstance(admitted, PolicyText) or",
+        "        if not self._known[key] or isinstance(admitted, PolicyText) or",
         ("tests/unit/operations/dead_letters/test_dry_run.py",),
     ),
 )

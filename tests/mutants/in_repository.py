@@ -19,6 +19,7 @@ _ACCEPTANCE_TESTS: Final = ("tests/unit/repository/test_acceptances.py",)
 _AUP_TESTS: Final = ("tests/unit/repository/test_aup.py",)
 _CACHE_TESTS: Final = ("tests/unit/repository/test_cache.py",)
 _EVIDENCE_TESTS: Final = ("tests/unit/domain/test_evidence.py",)
+_TEXT_TESTS: Final = ("tests/unit/repository/test_texts.py",)
 _POLICY_TESTS: Final = ("tests/unit/repository/test_policies.py",)
 _SINGLETON_TESTS: Final = ("tests/unit/repository/test_singleton.py",)
 _WRITES_TESTS: Final = ("tests/unit/repository/test_writes.py",)
@@ -132,15 +133,15 @@ _WRITING: Final = (
     Mutant(
         "publishing gives up at the first throttling",
         _POLICIES,
-        "self._insert_one, item, until=deadline",
-        "self._insert_one, item, until=0.0",
+        "self._try_insert, item, until=deadline",
+        "self._try_insert, item, until=0.0",
         _POLICY_TESTS,
     ),
     Mutant(
-        "the repository takes received_at from the clock of the host",
+        "the repository ignores the origin of a message",
         _ACCEPTANCES,
-        "received_at=received_at or now",
-        "received_at=now",
+        "origin or Origin(now)",
+        "Origin(now)",
         _ACCEPTANCE_TESTS,
     ),
     Mutant(
@@ -177,8 +178,8 @@ _READING: Final = (
     Mutant(
         "a missing policy is cached for ever",
         _CACHE,
-        "self._absence_seconds if value is None",
-        'float("inf") if value is None',
+        "is_short = recheck or value is None",
+        "is_short = recheck",
         _CACHE_TESTS,
     ),
     Mutant(
@@ -194,6 +195,104 @@ _READING: Final = (
         '{"record_sha256", *ERASABLE, ',
         '{"record_sha256", ',
         _EVIDENCE_TESTS,
+    ),
+    Mutant(
+        "bytes in hexadecimal are verified as bytes",
+        _EVIDENCE,
+        "if name in binary and not is_binary(value):",
+        "if False:",
+        _EVIDENCE_TESTS,
+    ),
+    Mutant(
+        "canonical JSON sorts names by code point",
+        "worker/domain/canonical_json.py",
+        'key=lambda name: name.encode("utf-16-be", "surrogatepass")',
+        "key=str",
+        ("tests/unit/domain/test_canonical_json.py",),
+    ),
+    Mutant(
+        "the record lacks the edits of the message",
+        _EVIDENCE,
+        "if origin.edits:",
+        "if False:",
+        _EVIDENCE_TESTS,
+    ),
+    Mutant(
+        "a record of format 1 is compared exactly",
+        _EVIDENCE,
+        "number = Decimal if item.get",
+        "number = Decimal if True or item.get",
+        _EVIDENCE_TESTS,
+    ),
+    Mutant(
+        "a stored text is not compared with its hash",
+        "worker/repository/texts.py",
+        "if text is None or text.sha256 != sha256:",
+        "if text is None:",
+        _TEXT_TESTS,
+    ),
+    Mutant(
+        "of two languages published at once one is lost",
+        "worker/repository/texts.py",
+        "if await self._insert(item) is Inserted.NEW:",
+        "if await self._insert(item):",
+        _TEXT_TESTS,
+    ),
+    Mutant(
+        "another text of a language is published",
+        "worker/repository/texts.py",
+        "if each.sha256 == text.sha256:",
+        "if True:",
+        _TEXT_TESTS,
+    ),
+    Mutant(
+        "a record lacks the hash of its text",
+        _EVIDENCE,
+        '"record_id": entropy[:_ID_BYTES], "policy_sha256": bytes.fromhex(text.sha256)}',
+        '"record_id": entropy[:_ID_BYTES]}',
+        _EVIDENCE_TESTS,
+    ),
+    Mutant(
+        "a version is read without its languages",
+        _POLICIES,
+        "return await self._with_texts(self._as_policy(item))",
+        "return self._as_policy(item)",
+        _TEXT_TESTS,
+    ),
+    Mutant(
+        "texts are listed as policies",
+        _POLICIES,
+        "items = [item async for item in pages if not is_text(item)]",
+        "items = [item async for item in pages]",
+        _TEXT_TESTS,
+    ),
+    Mutant(
+        "a text larger than an item is sent to the table",
+        "worker/repository/texts.py",
+        "len(compressed) > _ITEM_MAX_BYTES - _OTHER_BYTES",
+        "False",
+        _TEXT_TESTS,
+    ),
+    Mutant(
+        "a failed recheck returns the cached version",
+        _CACHE,
+        "if recheck or value is None:\n                raise",
+        "if value is None:\n                raise",
+        _CACHE_TESTS,
+    ),
+    Mutant(
+        "each wrong hash reads its version again",
+        _CACHE,
+        "self._absence_seconds if is_short else self._seconds",
+        "0.0 if recheck else self._absence_seconds if is_short else self._seconds",
+        ("tests/unit/pipeline/test_texts.py",),
+    ),
+    Mutant(
+        "a text added to a cached version is not found",
+        _CACHE,
+        "is_short = recheck or value is None",
+        "is_short = value is None",
+        _TEXT_TESTS,
     ),
     Mutant(
         "lookups lack ConsistentRead",
@@ -212,22 +311,22 @@ _READING: Final = (
     Mutant(
         "all erasable fields share one salt",
         _EVIDENCE,
-        "begin = _ID_BYTES + _SALT_BYTES * number",
-        "begin = _ID_BYTES",
+        "        begin += _SALT_BYTES\n",
+        "",
         _EVIDENCE_TESTS,
     ),
     Mutant(
         "a salt contains the public record_id",
         _EVIDENCE,
-        "begin = _ID_BYTES + _SALT_BYTES * number",
-        "begin = _SALT_BYTES * number",
+        "begin = _ID_BYTES",
+        "begin = 0",
         _EVIDENCE_TESTS,
     ),
     Mutant(
         "a salt is the same in every record",
         _EVIDENCE,
-        "entropy = random_bytes(_ID_BYTES + _SALT_BYTES * len(erasable))",
-        "entropy = random_bytes(_ID_BYTES) + bytes(range(_SALT_BYTES * len(erasable)))",
+        "entropy = random_bytes(_ID_BYTES + _SALT_BYTES * len(values))",
+        "entropy = random_bytes(_ID_BYTES) + bytes(range(_SALT_BYTES * len(values)))",
         _EVIDENCE_TESTS,
     ),
     Mutant(
@@ -240,8 +339,8 @@ _READING: Final = (
     Mutant(
         "a number is verified as text",
         _EVIDENCE,
-        "if not all(isinstance(item[name], str) for name in texts):",
-        "if False:",
+        "elif name not in binary and not isinstance(value, str):",
+        "elif False:",
         _EVIDENCE_TESTS,
     ),
     Mutant(

@@ -18,6 +18,8 @@ _SETTLE: Final = "worker/pipeline/settle.py"
 _FOUND_TESTS: Final = ("tests/fuzz/test_found.py",)
 _LETTER_TESTS: Final = ("tests/unit/domain/test_dead_letter.py",)
 _LETTERS_TESTS: Final = ("tests/unit/operations/dead_letters/test_scan.py",)
+_ORIGIN_TESTS: Final = ("tests/unit/pipeline/test_origin.py",)
+_PIPELINE_TEXT_TESTS: Final = ("tests/unit/pipeline/test_texts.py",)
 _QUEUE_TESTS: Final = (
     "tests/unit/aws/test_sqs.py",
     "tests/unit/aws/test_sqs_responses.py",
@@ -158,8 +160,8 @@ _DECIDING: Final = (
     Mutant(
         "a hash of an unpublished text is recorded",
         _ADMISSION,
-        "if stated is not None and stated.lower() != policy.content_sha256:",
-        "if False:",
+        "if stated is None or stated.lower() == text.sha256:",
+        "if True:",
         _RECORD_TESTS,
     ),
     Mutant(
@@ -233,17 +235,17 @@ _DECIDING: Final = (
         ("tests/unit/domain/test_envelope.py",),
     ),
     Mutant(
-        "received_at is taken from the clock of the host",
+        "the origin of a message is not recorded",
         _RECORD,
-        "received_at=message.sent_at",
-        "received_at=self._now()",
+        "origin(message)",
+        "Origin(message.sent_at)",
         _RECORD_TESTS,
     ),
     Mutant(
         "received_at is taken from the first receive",
         _RECORD,
-        "received_at=message.sent_at",
-        "received_at=message.first_received_at",
+        "origin(message)",
+        "Origin(message.first_received_at)",
         _RECORD_TESTS,
     ),
 )
@@ -264,10 +266,87 @@ _DEAD: Final = (
         _LETTER_TESTS,
     ),
     Mutant(
+        "a dead letter loses the replay history",
+        _DEAD_LETTER,
+        "if name == REPLAYS_ATTRIBUTE}",
+        "if name == ATTRIBUTE}",
+        _LETTER_TESTS,
+    ),
+    Mutant(
+        "a replay forgets when SQS first accepted the message",
+        _DEAD_LETTER,
+        '"sent_at": source.received_at.isoformat(timespec="milliseconds"),',
+        '"sent_at": at.isoformat(timespec="milliseconds"),',
+        _LETTER_TESTS,
+    ),
+    Mutant(
+        "a replayed message counts as a new one",
+        _DEAD_LETTER,
+        "        (history.message_id, history.sent_at),\n",
+        "",
+        _ORIGIN_TESTS,
+    ),
+    Mutant(
+        "a dead letter counts as a new message",
+        _DEAD_LETTER,
+        '(info.message_id, info.sent_at) if info else ("", "")',
+        '("", "")',
+        _ORIGIN_TESTS,
+    ),
+    Mutant(
+        "an edit replaces earlier edits in the replay history",
+        _DEAD_LETTER,
+        "(*before.edits, _bounded(edit))",
+        "(_bounded(edit),)",
+        _ORIGIN_TESTS,
+    ),
+    Mutant(
+        "a content mismatch is decided by the cached version",
+        _RECORD,
+        "if policy is not None and not admission.is_final(acceptance, admitted):",
+        "if False:",
+        _PIPELINE_TEXT_TESTS,
+    ),
+    Mutant(
+        "an unpublished version is read again at once",
+        _RECORD,
+        "if policy is not None and not admission.is_final(acceptance, admitted):",
+        "if not admission.is_final(acceptance, admitted):",
+        _PIPELINE_TEXT_TESTS,
+    ),
+    Mutant(
+        "the language of an acceptance is looked up in the cached version only",
+        _ADMISSION,
+        "return language_tag(acceptance.locale) == language_tag(admitted.locale)",
+        "return True",
+        _PIPELINE_TEXT_TESTS,
+    ),
+    Mutant(
+        "every acceptance reads its version again",
+        _ADMISSION,
+        "if acceptance.content_sha256 is not None or not acceptance.locale:",
+        "if False:",
+        _PIPELINE_TEXT_TESTS,
+    ),
+    Mutant(
+        "the hash of an edited body counts as the producer's",
+        _DEAD_LETTER,
+        "body_sha256=edits[0].body_sha256 if edits else",
+        "body_sha256=",
+        _LETTER_TESTS,
+    ),
+    Mutant(
+        "numbers of unknown fields are parsed and written again",
+        "worker/domain/envelope.py",
+        "    if acceptance.model_extra:\n",
+        "    if False:\n",
+        ("tests/unit/domain/test_envelope.py",),
+    ),
+    Mutant(
         "attributes above the limit are lost",
         _DEAD_LETTER,
-        "moved[name] = _packed(attributes.pop(name))",
-        "attributes.pop(name)",
+        "moved[smallest] = _packed(attributes.pop(smallest))",
+        "attributes.pop(smallest)",
         _LETTER_TESTS,
     ),
     Mutant(
@@ -288,7 +367,7 @@ _DEAD: Final = (
     Mutant(
         "a replay drops attributes",
         _REPLAY_OPTIONS,
-        "message = mark_replayed(wanted, at, edit, max_bytes=self.max_bytes)",
+        "message = mark_replayed(wanted, at, origin(dead_letter.message), edit)",
         "message = OutgoingMessage(wanted.body)",
         _REPLAY_TESTS,
     ),
@@ -340,8 +419,8 @@ _LIMITS: Final = (
     Mutant(
         "a dead letter that is too large keeps its attributes",
         _DEAD_LETTER,
-        "    yield plain\n    body = replace(plain, attributes={})\n",
-        "    yield plain\n    body = plain\n",
+        "bare = replace(plain, attributes=kept)",
+        "bare = plain",
         _LETTER_TESTS,
     ),
     Mutant(

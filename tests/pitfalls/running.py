@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 from tests.simulation.sqs_messages import StoredMessage
 from tests.unit.fakes import SOURCE, FakeAcceptanceStore, World, clock, policy, settings
 from worker.aws.sqs import Queue
 from worker.domain.acceptance import Acceptance
+from worker.domain.origin import Origin
 from worker.domain.outcome import OutcomeKind
+from worker.domain.policy import PolicyText
 from worker.pipeline.assembly import assemble
 from worker.pipeline.metrics import Metrics
 from worker.pipeline.record import AcceptanceStore
@@ -89,10 +90,10 @@ class SlowStore(FakeAcceptanceStore):
         self.seconds_by_user = seconds_by_user
 
     async def record(
-        self, acceptance: Acceptance, *, received_at: datetime | None = None
+        self, acceptance: Acceptance, text: PolicyText, origin: Origin
     ) -> RecordResult:
         self.seconds = self.seconds_by_user(acceptance.user_id)
-        return await super().record(acceptance, received_at=received_at)
+        return await super().record(acceptance, text, origin)
 
 
 async def published(world: World, **changes: Any) -> AUPRepository:

@@ -6,7 +6,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Final
 
 import pytest
@@ -25,8 +24,9 @@ from worker.aws.access import CallObserver, Probe
 from worker.aws.sqs import Queue
 from worker.domain.acceptance import Acceptance
 from worker.domain.message import ReceivedMessage
+from worker.domain.origin import Origin
 from worker.domain.outcome import OutcomeKind
-from worker.domain.policy import Policy
+from worker.domain.policy import Policy, PolicyText
 from worker.errors import AWSError, AWSRejectedError
 from worker.pipeline.record import AcceptanceStore
 from worker.repository import RecordResult
@@ -43,10 +43,10 @@ class _OneAtATime(FakeAcceptanceStore):
         self._turn = asyncio.Semaphore(1)
 
     async def record(
-        self, acceptance: Acceptance, *, received_at: datetime | None = None
+        self, acceptance: Acceptance, text: PolicyText, origin: Origin
     ) -> RecordResult:
         async with self._turn:
-            return await super().record(acceptance, received_at=received_at)
+            return await super().record(acceptance, text, origin)
 
 
 @simulated
@@ -168,14 +168,14 @@ class _DelayedStore:
     def probes(self) -> Sequence[Probe]:
         return self._store.probes()
 
-    async def policy(self, policy_id: str, version: str) -> Policy | None:
-        return await self._store.policy(policy_id, version)
+    async def policy(self, policy_id: str, version: str, *, recheck: bool = False) -> Policy | None:
+        return await self._store.policy(policy_id, version, recheck=recheck)
 
     async def record(
-        self, acceptance: Acceptance, *, received_at: datetime | None = None
+        self, acceptance: Acceptance, text: PolicyText, origin: Origin
     ) -> RecordResult:
         await asyncio.sleep(self._seconds.pop(0) if self._seconds else 0.0)
-        return await self._store.record(acceptance, received_at=received_at)
+        return await self._store.record(acceptance, text, origin)
 
 
 @pytest.mark.parametrize("receiver", ["the same worker", "another worker"])

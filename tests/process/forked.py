@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection
 from subprocess import CompletedProcess, TimeoutExpired
 from types import TracebackType
@@ -140,7 +140,8 @@ class Fork:
     def send_signal(self, number: int) -> None:
         """Send a signal, unless it has exited."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # the fork server sees the exit first
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """Kill it, unless it has exited."""

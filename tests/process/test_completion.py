@@ -47,6 +47,19 @@ def test_tab_completes_verbs_options_and_values_in_bash(variables: dict[str, str
         terminal.wait_for("--dry-run --reason unknown_policy ")
 
 
+def test_tab_completes_a_file_and_a_nested_verb_in_bash(
+    variables: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "u-42.json").touch()
+    assert _run(variables, "--install-completion", "bash").returncode == 0
+    with on_terminal(["bash", "-i"], variables | {"PS1": "$ "}) as terminal:
+        terminal.wait_for(r"[$#] ")
+        terminal.press(f"aup-worker verify {tmp_path}/u-\t")
+        terminal.wait_for("u-42.json ")
+        terminal.press("\x15aup-worker policy dif\t")
+        terminal.wait_for("aup-worker policy diff ")
+
+
 @pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
 def test_first_tab_completes_in_zsh(variables: dict[str, str]) -> None:
     assert _run(variables, "--install-completion", "zsh").returncode == 0

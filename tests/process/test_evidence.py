@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
+import gzip
 import json
 import signal
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.evidence.verify_export import problems
 from tests.process.environment import Environment, body
 from worker.domain.acceptance import Acceptance
-from worker.domain.evidence import build_item, verify
+from worker.domain.evidence import build_item, timestamp, verify
+from worker.domain.origin import Origin
+from worker.domain.policy import PolicyText
+from worker.runtime.clock import utc_now
 
 IP = "203.0.113.77"
 HASH = "ab" * 32
+TEXT = PolicyText(HASH)  # as the environment publishes it
 FIELDS = ("ip", "user_agent", "session_id")
 HOSTILE = "<script>alert('x')</script>\u202e\x1b[31m"
 
@@ -29,7 +34,7 @@ def _record(environment: Environment, *bodies: str) -> None:
     for each in bodies:
         acceptance = Acceptance.model_validate_json(each)
         _user_table(environment).put_item(
-            Item=build_item(acceptance, received_at=now, recorded_at=now)
+            Item=build_item(acceptance, TEXT, Origin(now), recorded_at=now)
         )
 
 
@@ -46,23 +51,6 @@ def _item(environment: Environment, user: str) -> dict[str, Any]:
     key = {"user_id": user, "policy_version": "aup#2026-01"}
     item: dict[str, Any] = _user_table(environment).get_item(Key=key, ConsistentRead=True)["Item"]
     return item
-
-
-def _is_verified_independently(entry: dict[str, Any]) -> bool:
-    """Verify an exported record as the file describes, without code of the worker."""
-    record = entry["record"]
-    hidden = {"record_sha256", *FIELDS, *(f"{name}_salt" for name in FIELDS)}
-    proven = {name: value for name, value in record.items() if name not in hidden}
-    text = json.dumps(proven, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    checks = [hashlib.sha256(text.encode()).hexdigest() == record["record_sha256"]]
-    for name in FIELDS:
-        if name in record:
-            salt = bytes.fromhex(record[f"{name}_salt"])
-            value = name.encode() + b"\0" + record[name].encode()
-            commitment = hmac.new(salt, value, "sha256").hexdigest()
-            checks.append(commitment == record[f"{name}_commitment"])
-    stated = record.get("content_sha256", HASH).lower()
-    return all(checks) and stated == entry["policy"]["content_sha256"]
 
 
 class _Page(HTMLParser):
@@ -99,7 +87,7 @@ def test_evidence_is_verified_exported_and_erased(deployment: Environment, tmp_p
     )  # fmt: skip
     document = json.loads(kept.read_text())
     [entry] = document["records"]
-    assert _is_verified_independently(entry)
+    assert problems(document | {"texts": {}}) == ["text"]  # only its hash was published
     assert entry["verification"]["sound"]
     assert entry["policy"]["content_sha256"] == HASH
     page = _Page(printed.read_text())
@@ -124,9 +112,10 @@ def test_evidence_is_verified_exported_and_erased(deployment: Environment, tmp_p
     assert second.returncode == 0
     assert "nothing to erase" in second.stderr
     assert deployment.run("accepted", "u-1", "--export", str(kept), "--force").returncode == 0
-    [entry] = json.loads(kept.read_text())["records"]
+    document = json.loads(kept.read_text())
+    [entry] = document["records"]
     assert entry["verification"]["erased"] == list(FIELDS)
-    assert _is_verified_independently(entry)
+    assert problems(document) == ["text"]
 
 
 def test_contradictory_times_are_noted_and_the_record_stays_sound(
@@ -137,13 +126,15 @@ def test_contradictory_times_are_noted_and_the_record_stays_sound(
         Acceptance.model_validate_json(
             _body_with_private_fields(1, accepted_at="2026-11-22T10:06:00Z")
         ),
-        received_at=received_at,
+        text=TEXT,
+        origin=Origin(received_at),
         recorded_at=received_at - timedelta(days=2),  # the clock of the host had jumped
     )
     _user_table(environment).put_item(Item=item)
     remarks = [
         "received_at is 360 s before accepted_at: a clock was wrong",
         "recorded_at is 172800 s before received_at: a clock was wrong",
+        "the accepted text is not stored here, only its hash",
     ]
     verified = environment.run("accepted", "u-1", "--verify", "--json")
     assert verified.returncode == 0
@@ -156,7 +147,12 @@ def test_contradictory_times_are_noted_and_the_record_stays_sound(
         assert f"remark: {remark}" in " ".join(shown.stdout.split())
     page = tmp_path / "u-1.html"
     assert environment.run("accepted", "u-1", "--export", str(page)).returncode == 0
-    for remark in remarks:
+    in_words = (
+        "“Received by Amazon SQS at” is 6 minutes before “Accepted at”: a clock was wrong",
+        "“Recorded at” is 2 days before “Received by Amazon SQS at”: a clock was wrong",
+        remarks[2],
+    )
+    for remark in in_words:
         assert f"Remark: {remark}." in page.read_text()
     tolerant = environment.run(
         "accepted", "u-1", "--verify", "--json", AUP_CLOCK_SKEW_SECONDS="400"
@@ -174,7 +170,7 @@ def test_each_kind_of_failed_verification_is_distinguished(
     )
     users = _user_table(environment)
     users.put_item(Item={**_item(environment, "u-2"), "accepted_at": "2020-01-01T00:00:00Z"})
-    users.put_item(Item={**_item(environment, "u-3"), "content_sha256": "cd" * 32})
+    users.put_item(Item={**_item(environment, "u-3"), "policy_sha256": b"\xcd" * 32})
     users.put_item(Item={**_item(environment, "u-4"), "version": "1999"})
     expected = {1: (0, "matches"), 2: (1, "matches"), 3: (1, "differs"), 4: (1, "not published")}
     for number, (code, text) in expected.items():
@@ -186,7 +182,7 @@ def test_each_kind_of_failed_verification_is_distinguished(
     assert "aup#2026-01: record_sha256 does not match the record" in shown.stdout
     file = tmp_path / "u-2.html"
     assert environment.run("accepted", "u-2", "--export", str(file)).returncode == 1
-    assert "Altered: record_sha256 does not match" in file.read_text()
+    assert "NOT VERIFIED: the record or the published policy was altered." in file.read_text()
     # Altered evidence is not changed: an erasure could hide the alteration.
     refused = environment.run("erase", "u-2", "--fields", "ip", "--yes")
     assert (refused.returncode, _item(environment, "u-2")["ip"]) == (1, IP)
@@ -218,7 +214,7 @@ def test_items_written_by_another_program_are_shown_but_do_not_count_as_evidence
     assert "Traceback" not in verified.stderr
     for file in (tmp_path / "u-1.json", tmp_path / "u-1.html"):
         assert environment.run("accepted", "u-1", "--export", str(file)).returncode == 1
-    assert f"Not verifiable: {problem}" in file.read_text()
+    assert problem in file.read_text()
     refused = environment.run("erase", "u-1", "--fields", "ip", "--yes")
     assert (refused.returncode, _item(environment, "u-1")["ip"]) == (1, IP)
     assert f"{problem}; not changed" in refused.stdout
@@ -312,3 +308,108 @@ def test_reduced_fields_are_recorded_and_a_dead_letter_stays_unchanged(
     [dead_letter] = environment.dead_letters()
     shown = environment.run("dead-letters", "show", dead_letter["id"], "--json")
     assert json.loads(shown.stdout)["body"] == bad
+
+
+def _publish(environment: Environment, version: str, file: Path, *options: str) -> Any:
+    names = ("--policy", "terms", "--version", version, "--file", str(file))
+    return environment.run("policy", "publish", *names, *options)
+
+
+def _published_terms(environment: Environment, directory: Path) -> tuple[Path, Path, Path]:
+    """Publish two versions, the first of them in a second language; return the files."""
+    first, second, spanish = (directory / name for name in ("1.html", "2.html", "1.es.html"))
+    first.write_bytes(b"<h1>Terms</h1><p>Be kind.</p><p>No spam.</p>\r\n")
+    second.write_bytes(b"<h1>Terms</h1><p>Be <b>very</b> kind.</p><p>No spam.</p>")
+    spanish.write_bytes("<p>S\xe9 amable.</p>".encode())
+    for version, file, options in (
+        ("1", first, ()), ("2", second, ()), ("1", spanish, ("--locale", "es-ES")),
+        ("1", spanish, ("--locale", "es-ES")),
+    ):  # fmt: skip
+        assert _publish(environment, version, file, *options).returncode == 0
+    return first, second, spanish
+
+
+def test_published_texts_are_stored_shown_and_compared(
+    environment: Environment, tmp_path: Path
+) -> None:
+    first, second, spanish = _published_terms(environment, tmp_path)
+    assert _publish(environment, "3", spanish, "--locale", "es").returncode == 1  # no version yet
+    refused = _publish(environment, "1", second, "--locale", "es-ES")
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
+    assert "already published in es-ES with a different text" in refused.stderr
+    shown = json.loads(environment.run("policy", "show", "terms", "1", "--json").stdout)
+    assert [text["locale"] for text in shown["stored_texts"]] == ["", "es-ES"]
+    assert shown["stored_texts"][0]["media_type"] == "text/html"
+    text = environment.run("policy", "show", "terms", "1", "--text")
+    assert text.stdout == first.read_bytes().decode()
+    text = environment.run("policy", "show", "terms", "1", "--text", "--locale", "es-MX")
+    assert text.returncode == 1
+    assert "has no text in es-MX, only the default text and es-ES;" in text.stderr
+    compared = environment.run("policy", "diff", "terms", "1", "2")
+    assert "-Be kind.\n+Be very kind.\n" in compared.stdout
+    assert "equal" in environment.run("policy", "diff", "terms", "1", "1").stderr
+
+
+def test_exported_texts_are_verified(environment: Environment, tmp_path: Path) -> None:
+    _, _, spanish = _published_terms(environment, tmp_path)
+    environment.send(
+        body(1, policy_id="terms", version="1"),
+        body(1, policy_id="terms", version="2"),
+        body(2, policy_id="terms", version="1", locale="es-ES", accepted_at=timestamp(utc_now())),
+    )
+    with environment.service() as service:
+        service.wait_for("started")
+        while service.wait_for("summary")["recorded"] < 3:
+            pass
+        service.end(signal.SIGTERM)
+    exported = tmp_path / "u-2.json"
+    done = environment.run("accepted", "u-2", "--export", str(exported))
+    assert done.returncode == 0, done.stderr
+    document = json.loads(exported.read_text())
+    assert problems(document) == []
+    [stored] = document["texts"].values()
+    assert stored["content"] == spanish.read_text()
+    assert document["records"][0]["record"]["policy_locale"] == "es-ES"
+    verified = environment.run("verify", str(exported))
+    assert (verified.returncode, verified.stdout.splitlines()[-1]) == (
+        0, "1 record of u-2: 1 sound",
+    )  # fmt: skip
+    assert "\nNot proved: that the file contains all records" in verified.stderr
+    key = {"policy_id": f"sha256#{sha256(spanish.read_bytes()).hexdigest()}", "version": "text"}
+    policies = environment.dynamodb.Table(environment.variables["AUP_TABLE_NAME"])
+    policies.put_item(Item=key | {"media_type": "text/html", "gzip": gzip.compress(b"forged")})
+    online = environment.run("accepted", "u-2", "--verify")
+    assert (online.returncode, "was altered" in online.stdout) == (1, True)
+    document["records"][0]["record"]["channel"] = "forged"
+    exported.write_text(json.dumps(document))
+    assert "roved:" not in environment.run("verify", str(exported)).stderr
+    altered = environment.run("verify", str(exported), "--json")
+    assert (altered.returncode, json.loads(altered.stdout)["sound"]) == (1, False)
+    for content in ("{}", "[", json.dumps(document | {"document_format": "3"})):
+        exported.write_text(content)
+        wrong = environment.run("verify", str(exported))
+        assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
+
+
+def test_edited_replay_shows_its_editor(environment: Environment) -> None:
+    environment.send(body(1, version="unpublished"))
+    with environment.service(
+        AUP_UNKNOWN_POLICY_SECONDS="1", AUP_BACKOFF_BASE_SECONDS="0.1"
+    ) as service:
+        service.wait_for("started")
+        while not service.wait_for("summary")["dead_lettered"]:
+            pass
+        service.end(signal.SIGTERM)
+    replayed = environment.run("replay", "--set", "version=2026-01", "--operator", "eve")
+    assert replayed.returncode == 0, replayed.stderr
+    with environment.service() as service:
+        service.wait_for("started")
+        while not service.wait_for("summary")["recorded"]:
+            pass
+        service.end(signal.SIGTERM)
+    shown = environment.run("accepted", "u-1")
+    assert "aup#2026-01: edited by eve on " in shown.stdout
+    assert shown.stdout.splitlines()[-1].endswith(" UTC: version")
+    item = _item(environment, "u-1")
+    assert verify(item) == []
+    assert item["received_at"] < item["replayed_at"] <= item["recorded_at"]

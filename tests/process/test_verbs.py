@@ -180,7 +180,7 @@ def test_evidence_policies_and_depths_are_reported_as_json(environment: Environm
     report = json.loads(environment.run("accepted", "u-1", "--policy", "aup", "--json").stdout)
     assert report["accepted_version_in_force"] is True
     [item] = report["acceptances"]
-    assert {**acceptance(1), "extra": '{"note":{"kept":true}}'}.items() <= item.items()
+    assert {**acceptance(1), "extra": '{"note":{"kept": true}}'}.items() <= item.items()
     other_user = json.loads(environment.run("accepted", "u-2", "--policy", "aup", "--json").stdout)
     assert other_user["accepted_version_in_force"] is False
     assert other_user["acceptances"] == []

@@ -19,7 +19,11 @@ from tests.process.environment import DEADLINE_SECONDS
 from tests.process.kept_demo import BASE_ENVIRONMENT, kept_demo, run_worker
 
 OPERATIONS = Document("infra/operations.md")
-HEADINGS = ("## From an alarm to an empty dead-letter queue", "### Verify, export, erase")
+HEADINGS = (
+    "## From an alarm to an empty dead-letter queue",
+    "### Texts of policies",
+    "### Verify, export, erase",
+)
 MARK = "@@@"
 _REPLAY = "aup-worker replay --reason unknown_policy"
 _LAST_COMMAND = "aup-worker doctor"
@@ -135,9 +139,12 @@ def test_demo_balances_and_the_commands_printed_and_documented_work_in_it_until_
         outputs = dict(zip(last, _run(last, environment, tmp_path), strict=True))
         evidence = f"aup-worker accepted u-42 --verify --export {directory}/u-42.html"
         assert "1 record, 1 verified" in outputs[evidence]
+        verify = f"aup-worker verify {directory}/u-42.json"
+        assert "1 record of u-42: 1 sound\n" in outputs[verify]
         assert "2026-04" in outputs[publish]
         assert "2026-03" in outputs[last[-1]]
-        _walk_through(HEADINGS[1], environment, tmp_path)
+        for heading in HEADINGS[1:]:
+            _walk_through(heading, environment, tmp_path)
     assert not directory.exists()
 
 

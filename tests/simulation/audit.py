@@ -8,15 +8,15 @@ import json
 from collections import Counter
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.origins import Origins, wrong_hashes
 from tests.simulation.outages import Outages
 from tests.simulation.sqs_messages import State, StoredMessage, size
 from tests.simulation.traffic import HOPELESS, LATE, Kind, SentMessage
 from tests.simulation.virtual_clock import START
 from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE
-from worker.domain.evidence import timestamp, verify
+from worker.domain.evidence import verify
 from worker.domain.message import MESSAGE_MAX_BYTES
 from worker.errors import Reason
 
@@ -72,6 +72,9 @@ class Audit:
         dead_letter_reasons: Reasons for which workers dead-lettered a body.
         expired: Bodies of messages that reached the retention period before they were settled.
         problems: Violations; collected because the program may swallow exceptions.
+        origins: Messages of producers, edits of operators and published texts.
+        earlier_release_until: Time until which a worker of an earlier release runs, which knows
+            only the default text of a version.
     """
 
     source: SimulatedQueue
@@ -93,6 +96,8 @@ class Audit:
     policy_published_at: dict[str, float] = field(default_factory=dict)
     expired: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
+    origins: Origins = field(default_factory=Origins)
+    earlier_release_until: float = 0.0
     event_count: int = 0
     _checked_count: int = 0
     _event_waiters: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
@@ -129,6 +134,10 @@ class Audit:
         same_event = record.item["event_id"] == sent_message.stated["event_id"]
         return not same_event or sent_message.is_stated_by(record.item)
 
+    def is_done(self, sent_message: SentMessage) -> bool:
+        """Return whether this acceptance is settled, or was sent with an operator's edit."""
+        return sent_message.body in self.origins.edited or self.is_settled(sent_message)
+
     def is_conflict(self, sent_message: SentMessage) -> bool:
         """Return whether the same event is recorded with different content."""
         record = self.store.find(sent_message.key) if sent_message.key else None
@@ -163,7 +172,7 @@ class Audit:
             queue.expire()
         held = self.bodies(self.source) | self.bodies(self.dead_letters)
         for body, sent_message in self.sent_messages.items():
-            if body not in held and body not in self.expired and not self.is_settled(sent_message):
+            if body not in held and body not in self.expired and not self.is_done(sent_message):
                 self._fail(f"lost: {sent_message.kind.value} {body[:200]}")
         self.problems += [
             event for event in self.trace.unexpected_events if event not in self.problems
@@ -175,23 +184,16 @@ class Audit:
         if len(self.store) == self._checked_count:
             return
         items = self.store.items()
-        for item in items[self._checked_count :]:
+        for item in map(_plain, items[self._checked_count :]):
             sources = [each for each in self._recordable() if each.is_stated_by(item)]
+            problems = [*verify(item), *wrong_hashes(item)]
             if not sources:
-                self._fail(f"recorded, but never sent like this: {item}")
-            elif item["received_at"] not in set().union(*map(self._sent_at, sources)):
-                self._fail(f"recorded with a received_at that is not SQS's: {item}")
-            for problem in verify(_plain(item)):
-                self._fail(f"recorded, but verification fails: {problem}: {item}")
+                problems.append("never sent like this")
+            written_at = self.store.written_at(item)
+            problems += self.origins.problems(item, [each.body for each in sources], written_at)
+            for problem in problems:
+                self._fail(f"recorded, but {problem}: {item}")
         self._checked_count = len(items)
-
-    def _sent_at(self, sent_message: SentMessage) -> set[str]:
-        """Return the times at which SQS received messages with this body, as in a record."""
-        return {
-            timestamp(datetime.fromtimestamp(round(message.sent_at * 1000) / 1000, UTC))
-            for message in self.originals.values()
-            if message.body == sent_message.body
-        }
 
     def _recordable(self) -> Iterable[SentMessage]:
         return (sent_message for sent_message in self.sent_messages.values() if sent_message.key)
@@ -222,6 +224,9 @@ class Audit:
     def _on_source_event(self, event: str, message: StoredMessage, seconds: float) -> None:
         if event == "sent":
             self.originals[message.message_id] = message
+            edited = self.origins.note_sent(message, by_producer=CALLER.get() == "producer")
+            if edited is not None:
+                self.sent_messages.setdefault(message.body, edited)
             sent_message = self.sent_messages.get(message.body)
             if sent_message is None:
                 self._fail(f"sent back with another body: {message.body[:200]}")
@@ -269,7 +274,7 @@ class Audit:
 
     def _check_delete(self, message: StoredMessage) -> None:
         sent_message = self.sent_messages.get(message.body)
-        if sent_message is None or self.is_settled(sent_message):
+        if sent_message is None or self.is_done(sent_message):
             return
         # A replay may have sent it back meanwhile.
         if message.body not in self.dead_letter_reasons or not self._has_another_copy(message):
@@ -279,7 +284,7 @@ class Audit:
         sent_message = self.sent_messages.get(dead_letter.body)
         if (
             sent_message
-            and not self.is_settled(sent_message)
+            and not self.is_done(sent_message)
             and not self._has_another_copy(dead_letter)
         ):
             self._fail(
@@ -346,16 +351,21 @@ class Audit:
             return self._was_unknown(sent_message) and (
                 is_exhausted or self._waited_long_enough(count, original)
             )
+        if reason == Reason.CONTENT_MISMATCH and sent_message.kind is Kind.TRANSLATED:
+            return self._was_unknown(sent_message)
         return bool(HOPELESS.get(sent_message.kind) == reason)
 
     def _was_unknown(self, sent_message: SentMessage) -> bool:
         if sent_message.kind is Kind.NO_POLICY:
             return True
-        published_at = self.policy_published_at.get(LATE, float("inf"))
-        now = asyncio.get_running_loop().time()
-        return (
-            sent_message.kind is Kind.LATE_POLICY and now < published_at + _MAX_RESPONSE_AGE_SECONDS
-        )
+        if sent_message.kind is Kind.TRANSLATED:
+            published_at = self.origins.published_at(sent_message.stated["content_sha256"])
+            published_at = max(published_at, self.earlier_release_until)
+        elif sent_message.kind is Kind.LATE_POLICY:
+            published_at = self.policy_published_at.get(LATE, float("inf"))
+        else:
+            return False
+        return asyncio.get_running_loop().time() < published_at + _MAX_RESPONSE_AGE_SECONDS
 
     def _waited_long_enough(self, count: int, original: StoredMessage) -> bool:
         waited = asyncio.get_running_loop().time() - (
@@ -373,8 +383,11 @@ def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _unmarked(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the attributes without those that a replay adds."""
-    return {name: value for name, value in attributes.items() if name != REPLAYS_ATTRIBUTE}
+    """Return the attributes without the replay history, and those that were moved into it."""
+    others = dict(attributes)
+    history = json.loads(others.pop(REPLAYS_ATTRIBUTE, {}).get("StringValue", "{}"))
+    moved = {name: _unpacked(each) for name, each in history.get("attributes", {}).items()}
+    return others | moved
 
 
 def _unpacked(value: Mapping[str, str]) -> dict[str, Any]:

@@ -30,10 +30,13 @@ def to_response(item: Mapping[str, Any]) -> dict[str, Any]:
 
 def size(item: Mapping[str, Any]) -> int:
     """Return the size of an item in bytes, roughly as DynamoDB bills it."""
-    return sum(
-        len(name) + (len(value.encode()) if type(value) is str else len(repr(value)))
-        for name, value in item.items()
-    )
+    return sum(len(name.encode()) + _value_size(value) for name, value in item.items())
+
+
+def _value_size(value: Any) -> int:
+    if isinstance(value, bytes | Binary):
+        return len(bytes(value))
+    return len(value.encode() if isinstance(value, str) else repr(value))
 
 
 def to_stored_value(value: Any) -> Any:

@@ -23,6 +23,7 @@ from worker.errors import (
 )
 from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.replay import ReplayFigures, replay
+from worker.operations.dead_letters.replay_options import ReplayOptions
 from worker.operations.doctor.preflight import check
 from worker.pipeline.assembly import Pipeline, assemble
 from worker.pipeline.metrics import Metrics
@@ -92,10 +93,12 @@ class WorkerProcess(Process):
     Attributes:
         runs_preflight: Whether it checks access before its first poll, as the service does.
         delay_seconds: Delay before its process manager starts it.
+        release: Its repository; that of an earlier release writes records of format 1.
     """
 
     runs_preflight: bool = False
     delay_seconds: float = 0.0
+    release: type[AUPRepository] = AUPRepository
     pipeline: Pipeline | None = None
     _interrupted: bool = False
 
@@ -106,9 +109,9 @@ class WorkerProcess(Process):
             await asyncio.sleep(self.delay_seconds)
         settings = self.world.settings
         # The repository is a singleton per process, but simulated processes share an interpreter.
-        SingletonMeta.forget(AUPRepository)
-        repository = AUPRepository(settings.aws, self.session, self.clock.now)  # type: ignore[arg-type] # simulated session
-        SingletonMeta.forget(AUPRepository)
+        SingletonMeta.forget(self.release)
+        repository = self.release(settings.aws, self.session, self.clock.now)  # type: ignore[arg-type] # simulated session
+        SingletonMeta.forget(self.release)
         metrics = Metrics(calls=repository.calls)
         queues = open_queues(settings, calls=metrics.calls, session=self.session)  # type: ignore[arg-type] # the same
         async with repository, queues as (source, dead_letters):
@@ -248,6 +251,7 @@ class ReplayProcess(Process):
     """Process that runs the real replay."""
 
     filters: DeadLetterFilter = field(default_factory=DeadLetterFilter)
+    options: ReplayOptions = field(default_factory=ReplayOptions)
     figures: ReplayFigures | None = None
 
     async def main(self) -> None:
@@ -255,7 +259,9 @@ class ReplayProcess(Process):
         settings = self.world.settings
         try:
             async with open_queues(settings, session=self.session) as (source, dead_letters):  # type: ignore[arg-type] # simulated session
-                self.figures = await replay(source, dead_letters, self.filters, now=self.clock.now)
+                self.figures = await replay(
+                    source, dead_letters, self.filters, options=self.options, now=self.clock.now
+                )
         except AWSError as error:
             self.world.trace.add(f"{self.name} fails: {error}")
 

@@ -7,18 +7,23 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
-from typing import Any
 
 from tests.simulation.audit import SafetyError
+from tests.simulation.drawn_settings import drawn_retention, drawn_settings
+from tests.simulation.earlier_release import EarlierRepository
+from tests.simulation.edits import EditProcess
 from tests.simulation.faults import FaultRates, Faults
 from tests.simulation.outages import Outage, OutageKind
 from tests.simulation.processes import ReplayProcess, WorkerProcess
+from tests.simulation.sqs_messages import size
 from tests.simulation.trace import Trace
-from tests.simulation.traffic import HOPELESS, Kind, drawn, large_ones
+from tests.simulation.traffic import HOPELESS, LANGUAGES, Kind, drawn, large_ones
 from tests.simulation.virtual_clock import START, WallClock, run
 from tests.simulation.world import LONG_RETENTION_SECONDS, World
+from worker.domain.message import MESSAGE_MAX_BYTES
 from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.scan import VISIBILITY_TIMEOUT_SECONDS
+from worker.repository import AUPRepository
 
 # Tolerated, not tolerated, and beyond what AWS accepts in signatures.
 _SKEWS_SECONDS = (200.0, 3600.0, 172_800.0)
@@ -28,8 +33,9 @@ _DRAIN_SECONDS = 1800.0
 _LAST_REPLAYS = 5
 _MAX_RESTART_SECONDS = 120.0
 _LARGE_SHARE = 0.15
-_SHORT_RETENTION_SHARE = 0.2
 _REPLAYED_REASONS = ("exhausted", "unexplained", "unknown_policy", "conflict", "malformed")
+_EARLIER_RELEASE_SHARE = 0.3
+_HISTORY_BYTES = 1000  # of a replay, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,9 @@ class Report:
     gave_up: int
     expired: int
     large: int
+    earlier: int
+    edited: int
+    languages: int
 
 
 @dataclass(slots=True)
@@ -63,16 +72,20 @@ class Scenario:
     gave_up: int = 0
     large: int = 0
     worker_count: int = 0
+    earlier_release_share: float = 0.0
     outage_seconds: tuple[int, ...] = (10, 100, 800)
     producing: asyncio.Task[None] | None = None
 
     async def run(self) -> Report:
         """Run the scenario and return its report."""
         self.large = self.plan.randrange(1, 4) if self.plan.random() < _LARGE_SHARE else 0
+        if self.plan.random() < _EARLIER_RELEASE_SHARE:
+            self.earlier_release_share = 0.5
+            self.world.audit.earlier_release_until = float("inf")
         self.producing = asyncio.create_task(self._produce(self.plan.randrange(5, 60)))
         for _ in range(self.plan.randrange(1, 4)):
             self._start_worker()
-        self._draw_faults()
+        await self._draw_faults()
         for _ in range(self.plan.randrange(2, 12)):
             await self._step()
         await self._recover()
@@ -101,6 +114,9 @@ class Scenario:
         if self.large:
             rng.shuffle(sent_messages)  # a tampered message may then precede the one it copies
         for sent_message in sent_messages:
+            if sent_message.kind is Kind.RECORDED_EARLIER:
+                self.world.record_earlier(sent_message)
+        for sent_message in sent_messages:
             self.world.send(sent_message)
             await asyncio.sleep(rng.random() * pause)
 
@@ -111,9 +127,14 @@ class Scenario:
         self.worker_count += 1
         skew = self.plan.choice((0.0, 0.0, 2.0, *_SKEWS_SECONDS))
         clock = WallClock(timedelta(seconds=self.plan.uniform(-skew, skew)))
-        name = f"worker-{self.worker_count}"
+        is_earlier = self.plan.random() < self.earlier_release_share
         worker = WorkerProcess(
-            self.world, name, clock, runs_preflight=True, delay_seconds=delay_seconds
+            self.world,
+            f"worker-{self.worker_count}",
+            clock,
+            runs_preflight=True,
+            delay_seconds=delay_seconds,
+            release=EarlierRepository if is_earlier else AUPRepository,
         )
         worker.start()
         worker.task.add_done_callback(lambda _: self._restart_failed(worker))
@@ -129,7 +150,7 @@ class Scenario:
         delay = self.plan.random() * _MAX_RESTART_SECONDS
         self.workers[self.workers.index(worker)] = self._new_worker(delay)
 
-    def _draw_faults(self) -> None:
+    async def _draw_faults(self) -> None:
         for faults in self.all_faults:
             limit = self.plan.choice((0.0, 0.02, 0.1, 0.3))
             faults.rates = FaultRates.drawn(self.plan, limit)
@@ -146,10 +167,12 @@ class Scenario:
             (2, self._deny),
             (1, self._make_missing),
             (1, self._run_without_faults),
-            (2, self._change_faults),
+            (2, self._draw_faults),
             (2, self._replay),
             (1, self._skew),
             (1, self._publish),
+            (2, self._publish_language),
+            (2, self._edit),
         )
         weights, choices = zip(*actions, strict=True)
         await self.plan.choices(choices, weights)[0]()
@@ -229,9 +252,6 @@ class Scenario:
         for faults, before in zip(self.all_faults, rates, strict=True):
             faults.rates = before
 
-    async def _change_faults(self) -> None:
-        self._draw_faults()
-
     async def _replay(self) -> None:
         reasons = self.plan.sample(_REPLAYED_REASONS, self.plan.randrange(3))
         limit = self.plan.choice((None, 1, 5))
@@ -240,6 +260,9 @@ class Scenario:
             f"replay-{len(self.replays)}",
             filters=DeadLetterFilter(reasons=reasons, limit=limit),
         )
+        await self._start_replay(process)
+
+    async def _start_replay(self, process: ReplayProcess) -> None:
         process.start()
         self.replays.append(process)
         if self.plan.random() < 0.3:
@@ -257,17 +280,29 @@ class Scenario:
     async def _publish(self) -> None:
         self.world.publish_late()
 
+    async def _publish_language(self) -> None:
+        self.world.publish_language()
+
+    async def _edit(self) -> None:
+        """Replay dead letters of a reason with an edit."""
+        process = EditProcess(self.world, f"edit-{len(self.replays)}")
+        process.plan(self.plan)
+        await self._start_replay(process)
+
     async def _recover(self) -> None:
         """Stop all faults and check that every remaining message is settled in time."""
         world = self.world
         world.stop_faults()
         world.outages.begin_fault_free_period()
         world.publish_late()
+        for _ in LANGUAGES:
+            world.publish_language()
         for worker in self.workers:
             worker.clock.skew = timedelta()
         if self.producing is not None:
             await self.producing
         self.check()
+        await self._end_deployment()
         await self._stop_a_busy_worker()
         await self._until_drained()
         await self._replay_everything()
@@ -279,6 +314,18 @@ class Scenario:
             assert worker.pipeline.slots.in_flight == 0, f"{worker.name} holds slots"
         self.check()
         self._check_outcomes()
+
+    async def _end_deployment(self) -> None:
+        """Replace the workers of an earlier release."""
+        if not self.earlier_release_share:
+            return
+        self.earlier_release_share = 0.0
+        for worker in [each for each in self.workers if each.release is EarlierRepository]:
+            self.workers.remove(worker)
+            self.ended.append(worker)
+            await worker.stop()
+            self._start_worker()
+        self.world.audit.earlier_release_until = asyncio.get_running_loop().time()
 
     async def _stop_a_busy_worker(self) -> None:
         """Stop a busy worker that had no faults: it must leave no message in flight."""
@@ -296,19 +343,28 @@ class Scenario:
         for process in self.replays:
             await asyncio.wait([process.task])
         if self.replays:
-            await asyncio.sleep(
-                VISIBILITY_TIMEOUT_SECONDS + 1
-            )  # messages that they received are visible again
+            # Messages that they received are visible again.
+            await asyncio.sleep(VISIBILITY_TIMEOUT_SECONDS + 1)
         # A run skips what looks like its own message coming back, so a copy needs another run.
         for number in range(_LAST_REPLAYS):
             process = ReplayProcess(world, f"last replay {number}")
             process.start()
             await process.task
             assert process.figures is not None
-            assert process.figures.failed == process.figures.undeleted == 0, process.figures
+            assert process.figures.failed <= self._too_large_to_replay(), process.figures
+            assert process.figures.undeleted == 0, process.figures
             await self._until_drained()
             if not self._recordable_dead_letters():
                 break
+
+    def _too_large_to_replay(self) -> int:
+        """Return the number of dead letters that leave too little space for the history."""
+        sent_messages = self.world.audit.sent_messages
+        return sum(
+            size(message.body, sent_messages[message.body].attributes) + _HISTORY_BYTES
+            > MESSAGE_MAX_BYTES
+            for message in self.world.audit.dead_letters.messages.values()
+        )
 
     def _recordable_dead_letters(self) -> list[str]:
         """Return bodies of dead letters that are recorded or can be."""
@@ -335,7 +391,7 @@ class Scenario:
         dead_lettered = audit.bodies(audit.dead_letters)
         for body, sent_message in audit.sent_messages.items():
             description = f"{sent_message.kind.value} {body[:200]}"
-            if body in audit.expired:
+            if body in audit.expired or body in audit.origins.edited:
                 continue
             if sent_message.kind in HOPELESS or audit.is_conflict(sent_message):
                 assert body in dead_lettered, f"neither recorded nor dead-lettered: {description}"
@@ -363,6 +419,9 @@ class Scenario:
             gave_up=self.gave_up,
             expired=world.audit.expired.total(),
             large=self.large,
+            earlier=sum(item["record_format"] == "1" for item in world.audit.store.items()),
+            edited=sum("edits" in item for item in world.audit.store.items()),
+            languages=sum("policy_locale" in item for item in world.audit.store.items()),
         )
 
 
@@ -376,8 +435,8 @@ def run_seed(seed: int, trace: Trace | None = None) -> Report:
 
     async def main() -> Report:
         plan = Random(seed)
-        retention = _drawn_retention(plan)
-        settings = _drawn_settings(plan)
+        retention = drawn_retention(plan)
+        settings = drawn_settings(plan)
         world = await World.opened(seed, trace, retention_seconds=retention, **settings)
         date = plan.choice(_DATES)
         if date is not None:
@@ -389,23 +448,3 @@ def run_seed(seed: int, trace: Trace | None = None) -> Report:
 
     with trace.logged():
         return run(main, seed=seed)
-
-
-def _drawn_settings(plan: Random) -> dict[str, Any]:
-    return {
-        "write_api": plan.choice(("batch", "put")),
-        "slots": plan.choice((1, 3, 20, 60)),
-        "poll_concurrency": plan.choice((1, 2, 4)),
-        "settle_concurrency": plan.choice((1, 4)),
-        "wait_seconds": plan.choice((1, 5, 20, 20, 20)),
-        "hold_seconds": plan.choice((30.0, 120.0, 600.0)),
-        "give_up_seconds": plan.choice((60.0, 300.0, 300.0)),
-    }
-
-
-def _drawn_retention(plan: Random) -> tuple[int, int]:
-    """Draw the retention periods of both queues, the longer one for dead letters."""
-    if plan.random() >= _SHORT_RETENTION_SHARE:
-        return LONG_RETENTION_SECONDS
-    source = plan.choice((600, 600, 1200))
-    return source, round(source * plan.uniform(1.5, 4.0))

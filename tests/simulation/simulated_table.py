@@ -93,6 +93,11 @@ class SimulatedTable:
         partition = self.partitions.get(key[0])
         return partition.get(key[1]) if partition else None
 
+    def written_at(self, item: Mapping[str, Any]) -> float:
+        """Return the time at which an item was written."""
+        partition, sort = self.key_of(item)
+        return self.partitions[partition][sort].written_at
+
     def put(self, key: Key, item: dict[str, Any]) -> None:
         """Write an item; overwriting a different item is a violation unless mutable."""
         if len(item) > 1000 or size(item) > _MAX_ITEM_BYTES:

@@ -38,6 +38,9 @@ def test_nothing_is_lost_or_recorded_twice_in_fixed_scenarios() -> None:
     assert sum(report.gave_up > 0 for report in reports) > 3
     assert sum(report.expired > 0 for report in reports) > 0
     assert sum(report.large > 0 for report in reports) > 3
+    assert sum(report.earlier > 0 for report in reports) > 3
+    assert sum(report.edited > 0 for report in reports) > 0
+    assert sum(report.languages > 0 for report in reports) > 3
 
 
 @pytest.mark.parametrize("batch", range(0, NEW_SEEDS, BATCH))

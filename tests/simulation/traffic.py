@@ -23,11 +23,18 @@ PUBLISHED = "2026-01"
 LATE = "2026-02"
 NEVER = "2026-03"
 TEXTS = {PUBLISHED: "Be kind.", LATE: "Be kind. Send no spam.", NEVER: "Never published."}
+# Further languages of the published version, in the order of their publication.
+LANGUAGES = (("es-ES", "Sea amable."), ("fr", "Soyez aimable."), ("pt-BR", "Seja gentil."))
+_LOCALES = ("es-ES", "es-es", "fr-CA", "pt_BR", "pt", "de", "")
 
 # After the end of every scenario, and before the time of the fastest clock.
 FUTURE = (START + timedelta(days=1)).isoformat()
 
-_FIELDS = ("user_id", "policy_id", "version", "accepted_at", "content_sha256", "channel", "ip")
+_FIELDS = (
+    "user_id", "policy_id", "version", "accepted_at", "content_sha256", "locale", "channel", "ip",
+)  # fmt: skip
+# A number that a double cannot hold, as a producer writes it.
+_NUMBER = "12345678901234567890.50"
 
 
 class Kind(Enum):
@@ -40,6 +47,10 @@ class Kind(Enum):
     TEN_ATTRIBUTES = "ten attributes"
     AGAIN = "accepted again"
     TAMPERED = "tampered"
+    RECORDED_EARLIER = "recorded by an earlier release"
+    EDITED = "edited"
+    LOCALE = "locale"
+    TRANSLATED = "translated"
     LATE_POLICY = "late policy"
     NO_POLICY = "no policy"
     WRONG_HASH = "wrong hash"
@@ -50,7 +61,10 @@ class Kind(Enum):
     FUTURE = "future"
 
 
-_WEIGHTS = {Kind.PLAIN: 8, Kind.DOUBLED: 2, Kind.ENVELOPED: 2, Kind.LARGE: 0, Kind.OVERSIZED: 0}
+_WEIGHTS = {
+    Kind.PLAIN: 8, Kind.DOUBLED: 2, Kind.ENVELOPED: 2, Kind.LOCALE: 2, Kind.TRANSLATED: 2,
+    Kind.LARGE: 0, Kind.OVERSIZED: 0, Kind.EDITED: 0,
+}  # fmt: skip
 # Kinds that can never be recorded, with the reasons of their dead letters.
 HOPELESS = {
     Kind.NO_POLICY: "unknown_policy",
@@ -108,7 +122,7 @@ def drawn(rng: Random, count: int, accepted_at: str) -> Iterator[SentMessage]:
         if kind in (Kind.TAMPERED, Kind.AGAIN) and not plain:
             kind = Kind.PLAIN
         stated = _stated(number, kind, rng, plain, accepted_at)
-        if kind is Kind.PLAIN:
+        if kind in (Kind.PLAIN, Kind.RECORDED_EARLIER):
             plain.append(stated)
         yield _sending(kind, stated, rng)
 
@@ -169,7 +183,7 @@ def _stated(
     text = "another text" if kind is Kind.WRONG_HASH else TEXTS[version]
     if kind is Kind.FUTURE:
         accepted_at = FUTURE
-    return {
+    stated = {
         "event_id": f"e-{number}",
         "user_id": f"u-{number}",
         "policy_id": POLICY,
@@ -179,6 +193,13 @@ def _stated(
         "channel": "web",
         "ip": f"203.0.113.{number % 256}",
     }
+    if kind is Kind.LOCALE:
+        del stated["content_sha256"]
+        stated["locale"] = rng.choice(_LOCALES)
+    elif kind is Kind.TRANSLATED:
+        locale, text = rng.choice(LANGUAGES)
+        stated |= {"content_sha256": sha256(text), "locale": rng.choice((locale, *_LOCALES))}
+    return stated
 
 
 def _sending(kind: Kind, stated: dict[str, str], rng: Random) -> SentMessage:
@@ -188,8 +209,9 @@ def _sending(kind: Kind, stated: dict[str, str], rng: Random) -> SentMessage:
     if kind is Kind.INCOMPLETE:
         del stated["user_id"]
         return SentMessage(kind, json.dumps(stated), stated)
-    extra = {"mood": "cheerful", "list": [1, {"é": None}]} if kind is Kind.UNKNOWN_FIELDS else {}
-    body = json.dumps(stated | extra)
+    has_extra = kind in (Kind.UNKNOWN_FIELDS, Kind.RECORDED_EARLIER)
+    extra = {"mood": "cheerful", "list": [float(_NUMBER), {"é": None}]} if has_extra else {}
+    body = json.dumps(stated | extra).replace(json.dumps(float(_NUMBER)), _NUMBER)
     if kind is Kind.ENVELOPED:
         body = _enveloped(stated, rng.randrange(5))
     attributes = _ten_attributes() if kind is Kind.TEN_ATTRIBUTES or rng.random() < 0.1 else {}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +13,22 @@ from botocore.exceptions import ClientError
 
 from tests.given import given
 from tests.simulation.audit import Audit, WorkerLimits
+from tests.simulation.earlier_release import item_of_format_1
 from tests.simulation.faults import Faults
 from tests.simulation.outages import DENIAL_CODES, Outages
 from tests.simulation.simulated_dynamodb import SimulatedDynamoDB
 from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.simulated_sqs import SimulatedSQS
 from tests.simulation.trace import Trace
-from tests.simulation.traffic import LATE, POLICY, PUBLISHED, TEXTS, SentMessage, sha256
+from tests.simulation.traffic import (
+    LANGUAGES,
+    LATE,
+    POLICY,
+    PUBLISHED,
+    TEXTS,
+    SentMessage,
+    sha256,
+)
 from tests.simulation.virtual_clock import START
 from worker.settings import AWSSettings, Settings
 
@@ -171,6 +181,30 @@ class World:
         """Publish the late version, unless it is published already."""
         if LATE not in self.audit.policy_published_at:
             self.publish(LATE)
+
+    def publish_language(self) -> None:
+        """Publish the next language of the first version, unless all are published already."""
+        if self.audit.origins.languages == len(LANGUAGES):
+            return
+        locale, text = LANGUAGES[self.audit.origins.languages]
+        self.trace.add(f"policy {PUBLISHED} is published in {locale}")
+        number = str(self.audit.origins.note_published(locale, text))
+        key = (f"{POLICY}#{PUBLISHED}", number)
+        item = {"locale": locale, "content_sha256": sha256(text)}
+        self.dynamodb.tables["aup-policies"].put(
+            key, {"policy_id": key[0], "version": key[1], **item}
+        )
+
+    def record_earlier(self, sent_message: SentMessage) -> None:
+        """Record an acceptance at once, as an earlier release did."""
+        assert sent_message.key is not None
+        stated = dict(sent_message.stated)
+        if sent_message.extra:
+            stated["extra"] = json.dumps(sent_message.extra)
+        item = item_of_format_1(stated, START, START)
+        self.audit.sent_messages[sent_message.body] = sent_message
+        self.audit.origins.earlier.add(item["record_sha256"])
+        self.audit.store.put(sent_message.key, item)
 
     def send(self, sent_message: SentMessage) -> None:
         """Send all copies of a message at once, without faults."""

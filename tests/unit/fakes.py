@@ -28,7 +28,8 @@ from worker.aws.access import CallObserver, Operation, Probe
 from worker.aws.sqs import Queue
 from worker.domain.acceptance import Acceptance
 from worker.domain.message import OutgoingMessage, ReceivedMessage
-from worker.domain.policy import Policy
+from worker.domain.origin import Origin
+from worker.domain.policy import Policy, PolicyText
 from worker.errors import AWSError
 from worker.pipeline.metrics import Metrics
 from worker.pipeline.service_state import ServiceState
@@ -37,6 +38,8 @@ from worker.repository import AUPRepository, RecordResult
 from worker.settings import AWSSettings, Settings
 
 TEXT_SHA256 = hashlib.sha256(b"Be kind.").hexdigest()
+TEXT = PolicyText(TEXT_SHA256)
+ORIGIN = Origin(START, "message-0", hashlib.sha256(b"{}").hexdigest())
 IP, USER_AGENT, SESSION_ID = private.IP, private.USER_AGENT, private.SESSION_ID
 SOURCE = "aup-acceptances"
 DEAD_LETTERS = "aup-acceptances-dead"
@@ -69,6 +72,13 @@ def body(number: int = 0, /, **changes: Any) -> str:
 def acceptance(number: int = 0, /, **changes: Any) -> Acceptance:
     """Give the same as an acceptance."""
     return Acceptance.model_validate(message(number, **changes))
+
+
+def body_digest(item: Mapping[str, Any], sha256: str) -> bytes:
+    """Give the digest in a record of a body with a hash in hexadecimal."""
+    names = ("ip_salt", "user_agent_salt", "session_id_salt")
+    salts = b"".join(bytes(item[name]) for name in names if name in item)
+    return hashlib.sha256(salts + bytes.fromhex(sha256)).digest()
 
 
 def policy(version: str = "2026-01", **changes: Any) -> Policy:
@@ -209,7 +219,10 @@ class FakeAcceptanceStore:
         self.results: list[RecordResult | Exception] = []
         self.policy_error: Exception | None = None
         self.recorded: list[Acceptance] = []
-        self.received_at: list[datetime | None] = []
+        self.texts: list[PolicyText] = []
+        self.origins: list[Origin] = []
+        self.rechecks = 0
+        self.rechecked: Policy | None = None
         self.seconds = 0.0
         self.observer: CallObserver | None = None
 
@@ -223,17 +236,21 @@ class FakeAcceptanceStore:
         if self.observer is not None:
             self.observer.observe(operation, [result])
 
-    async def policy(self, policy_id: str, version: str) -> Policy | None:
+    async def policy(self, policy_id: str, version: str, *, recheck: bool = False) -> Policy | None:
+        self.rechecks += recheck
         self._observe(Operation.READ_POLICY, self.policy_error)
         if self.policy_error is not None:
             raise self.policy_error
+        if recheck and self.rechecked is not None:
+            return self.rechecked
         return self.policies.get((policy_id, version))
 
     async def record(
-        self, acceptance: Acceptance, *, received_at: datetime | None = None
+        self, acceptance: Acceptance, text: PolicyText, origin: Origin
     ) -> RecordResult:
         self.recorded.append(acceptance)
-        self.received_at.append(received_at)
+        self.texts.append(text)
+        self.origins.append(origin)
         await asyncio.sleep(self.seconds)
         result = self.results.pop(0) if self.results else RecordResult.RECORDED
         self._observe(Operation.WRITE, result)

@@ -18,6 +18,7 @@ VERBS: Final = {
     "push": Verb("push:push", "Send acceptances from files, stdin or options."),
     "replay": Verb("replay:replay", "Send dead letters back to the queue, then delete them."),
     "accepted": Verb("evidence:accepted", "Show, verify or export what a user accepted."),
+    "verify": Verb("verify:verify", "Verify an exported evidence file without AWS."),
     "erase": Verb("evidence:erase", "Erase private fields of a user; records stay verifiable."),
     "coverage": Verb("coverage:coverage", "Count the users who accepted a policy version, by day."),
     "status": Verb("status:status", "Show queues and workers, once or continuously."),
@@ -32,7 +33,7 @@ VERBS: Final = {
     "plan": Verb("plan:plan", "Estimate tasks, capacity and monthly cost for a message rate."),
     "schema": Verb("setup:schema", "Print the JSON Schema of an acceptance."),
     "dead-letters": Verb("app:dead_letters", "List, show, export and purge dead letters."),
-    "policy": Verb("policy:app", "Publish, list and retire policy versions."),
+    "policy": Verb("policy:app", "Publish, show, compare and retire policy versions."),
 }
 _DEAD_LETTERS: Final = {
     "list": Verb("dead_letters.show:list_", "List dead letters, soonest to expire first."),

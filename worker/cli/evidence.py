@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import typer
+from rich.console import Console
 
 from worker.cli import screen
 from worker.cli.names import check_recorded
@@ -18,13 +19,14 @@ from worker.cli.options import AnyPolicy, AsJSON, Force, Yes
 from worker.cli.running import run_async
 from worker.domain.evidence import ERASABLE
 from worker.errors import AUPError, PolicyNotFoundError, UsageError
+from worker.operations.evidence.document import document, readable
 from worker.operations.evidence.erasure import Erasure, plan
 from worker.operations.evidence.erasure import erase as erase_one
 from worker.operations.evidence.page import page
+from worker.operations.evidence.sentences import edits
 from worker.operations.evidence.verification import (
     Verification,
-    document,
-    readable,
+    accepted_sha256,
     verify_record,
     verify_records,
 )
@@ -152,33 +154,57 @@ def _report(found: _Accepted) -> dict[str, Any]:
 
 def _show(found: _Accepted) -> None:
     out, policy, verified = screen.stdout(), found.policy, found.verified
-    if found.verifications:
-        details = ["record", "text", "erased"] if verified else ["recorded", "method"]
-        columns = ("policy", "version", "accepted", *details, "text sha256")
-        rows = (_cells(each, verified=verified) for each in found.verifications)
-        out.print(screen.table(columns, rows))
-    else:
+    if not found.verifications:
         of_policy = f" of {policy}" if policy else ""
         out.print(screen.plain(f"no acceptance{of_policy} by {found.user} recorded"))
-    if verified:
-        for each in found.verifications:
-            remarks = [f"remark: {remark}" for remark in each.remarks]
-            for line in (*each.problems, *remarks):
-                out.print(screen.plain(f"{each.item.get('policy_version')}: {line}"))
+    else:
+        (show_verified if verified else _show_records)(out, found.verifications)
     if policy is not None:
         results = {True: "accepted", False: "not accepted", None: "no version in force"}
         out.print(screen.plain(f"version of {policy} in force: {results[found.current]}"))
 
 
-def _cells(verification: Verification, *, verified: bool) -> list[str]:
-    item = verification.item
-    cells = [str(item.get(name, "")) for name in ("policy_id", "version", "accepted_at")]
-    if verified:
-        cells += [verification.verdict, verification.text.value, ", ".join(verification.erased)]
-    else:
-        method = " ".join(str(item[name]) for name in _METHOD_FIELDS if name in item)
-        cells += [str(item.get("recorded_at", "")), method]
-    return [*cells, str(item.get("content_sha256", ""))]
+def show_verified(out: Console, verifications: Sequence[Verification]) -> None:
+    """Print the results of verified records, then their problems and remarks."""
+    columns = ("policy", "version", "accepted", "record", "text", "erased", "text sha256")
+    cells = [
+        (
+            *_key(each),
+            each.verdict.value,
+            each.text.value,
+            ", ".join(each.erased),
+            accepted_sha256(each.item) or "",
+        )
+        for each in verifications
+    ]
+    screen.print_rows(out, columns, cells, {"erased": "erased: ", "text sha256": ""})
+    for each in verifications:
+        for line in (*each.problems, *(f"remark: {remark}" for remark in each.remarks)):
+            out.print(screen.plain(f"{each.item.get('policy_version')}: {line}"))
+
+
+def _show_records(out: Console, verifications: Sequence[Verification]) -> None:
+    columns = ("policy", "version", "accepted", "recorded", "method", "text sha256")
+    cells = [
+        (
+            *_key(each),
+            str(each.item.get("recorded_at", "")),
+            " ".join(str(each.item[name]) for name in _METHOD_FIELDS if name in each.item),
+            accepted_sha256(each.item) or "",
+        )
+        for each in verifications
+    ]
+    screen.print_rows(out, columns, cells, {"method": "", "text sha256": ""})
+    for each in verifications:
+        for line in edits(each.item):
+            out.print(screen.plain(f"{each.item.get('policy_version')}: {line}"))
+
+
+def _key(verification: Verification) -> tuple[str, str, str]:
+    policy_id, version, accepted_at = (
+        str(verification.item.get(name, "")) for name in ("policy_id", "version", "accepted_at")
+    )
+    return policy_id, version, accepted_at
 
 
 def _complete_fields(incomplete: str) -> list[str]:

@@ -17,14 +17,24 @@ _POLICY_ID: Final[TypeAdapter[Any]] = TypeAdapter(PolicyId)
 _VERSION: Final[TypeAdapter[Any]] = TypeAdapter(Version)
 
 
-def check_policy(policy_id: str | None, version: str | None = None) -> None:
-    """Validate `--policy` and `--version` by the rules for messages.
+def check_policy(
+    policy_id: str | None,
+    version: str | None = None,
+    *,
+    options: tuple[str, str] = ("--policy", "--version"),
+) -> None:
+    """Validate a policy id and a version by the rules for messages.
+
+    Args:
+        policy_id: Policy id, if it is stated.
+        version: Policy version, if it is stated.
+        options: Names of the two options or arguments.
 
     Raises:
         UsageError: An id is invalid.
     """
-    _check(_POLICY_ID, "--policy", policy_id)
-    _check(_VERSION, "--version", version)
+    _check(_POLICY_ID, options[0], policy_id)
+    _check(_VERSION, options[1], version)
 
 
 def check_recorded(user_id: str, policy_id: str | None = None, version: str | None = None) -> None:

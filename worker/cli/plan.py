@@ -31,7 +31,7 @@ class DemandOptions:
     """Options for the demand that a plan meets, except its rate."""
 
     record_bytes: Annotated[
-        int | None, typer.Option(min=1, max=409_600, help="Size of a record (default: 883).")
+        int | None, typer.Option(min=1, max=409_600, help="Size of a record (default: 801).")
     ] = None
     latency_ms: Annotated[
         float | None,

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
+import difflib
+import mimetypes
+import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 from pydantic import ValidationError
 
 from worker.cli import screen
 from worker.cli.names import check_policy
-from worker.cli.options import AnyPolicy, AsJSON, PolicyId, PolicyVersion
+from worker.cli.options import AnyPolicy, AsJSON, PolicyId, PolicyVersion, expand_options
 from worker.cli.running import run_async
 from worker.domain.acceptance import parse_time
 from worker.domain.evidence import timestamp
-from worker.domain.policy import Policy, in_force
-from worker.errors import UsageError
+from worker.domain.policy import Policy, PolicyText, in_force
+from worker.domain.text_content import TextContent
+from worker.errors import AUPError, UsageError
 from worker.repository import AUPRepository
 from worker.runtime.clock import utc_now
 from worker.runtime.validation import describe
@@ -27,7 +31,7 @@ from worker.settings import load
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Publish, list and retire policy versions.",
+    help="Publish, show, compare and retire policy versions.",
 )
 
 ResultT = TypeVar("ResultT")
@@ -41,89 +45,155 @@ def _with_repository(action: Callable[[AUPRepository], Awaitable[ResultT]]) -> R
     return run_async(run())
 
 
-def _report(policies: list[Policy], *, as_json: bool) -> None:
+_COLUMNS: Final = (
+    "policy", "version", "state", "effective", "title", "retired", "languages", "sha256",
+)  # fmt: skip
+_DETAILS: Final = {"title": "", "retired": "retired ", "languages": "languages ", "sha256": ""}
+
+
+def _report(policies: list[Policy], *, as_json: bool, complete: bool = False) -> None:
+    """Print policy versions.
+
+    Args:
+        policies: The versions.
+        as_json: Whether to print JSON.
+        complete: Whether these are all versions of their policies.
+    """
     if as_json:
         screen.print_json([policy.model_dump(mode="json") for policy in policies])
         return
-    out = screen.stdout()
     if not policies:
-        out.print("no policies")
+        screen.stdout().print("no policies")
         return
-    now = utc_now()
-    current = {
-        id(in_force([each for each in policies if each.policy_id == policy.policy_id], now))
-        for policy in policies
-    }
-    rows = (
+    rows = [
         (
             policy.policy_id,
             policy.version,
-            "in force" if id(policy) in current else _state(policy, now),
+            _state(policy, policies if complete else None),
+            _seconds(policy.effective_at),
             policy.title,
-            policy.effective_at.isoformat(timespec="seconds"),
-            policy.retired_at.isoformat(timespec="seconds") if policy.retired_at else "",
+            _seconds(policy.retired_at),
+            ", ".join(text.locale for text in policy.texts),
             policy.content_sha256,
         )
         for policy in policies
-    )
-    columns = ("policy", "version", "state", "title", "effective", "retired", "sha256")
-    out.print(screen.table(columns, rows))
+    ]
+    screen.print_rows(screen.stdout(), _COLUMNS, rows, _DETAILS)
 
 
-def _state(policy: Policy, now: datetime) -> str:
+def _state(policy: Policy, policies: list[Policy] | None) -> str:
+    """Return the state of a version; `published` if the other versions are unknown."""
+    now = utc_now()
     if policy.retired_at is not None and policy.retired_at <= now:
         return "retired"
-    return "scheduled" if policy.effective_at > now else "superseded"
+    if policy.effective_at > now:
+        return "scheduled"
+    if policies is None:
+        return "published"
+    current = in_force([each for each in policies if each.policy_id == policy.policy_id], now)
+    is_current = current is not None and current.version == policy.version
+    return "in force" if is_current else "superseded"
+
+
+def _seconds(time: datetime | None) -> str:
+    return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if time else ""
+
+
+@dataclass(frozen=True, slots=True)
+class TextOptions:
+    """Options that name a text to publish."""
+
+    file: Annotated[
+        Path | None, typer.Option(help="File with the text exactly as shown to users.")
+    ] = None
+    sha256: Annotated[str | None, typer.Option(help="SHA-256 of the text, instead of --file.")] = (
+        None
+    )
+    locale: Annotated[
+        str | None,
+        typer.Option(help="Language of the text, such as es-ES, to add to a published version."),
+    ] = None
 
 
 @app.command()
+@expand_options
 def publish(
     policy: PolicyId,
     version: PolicyVersion,
-    file: Annotated[
-        Path | None, typer.Option(help="File with the text exactly as shown to users.")
-    ] = None,
-    sha256: Annotated[
-        str | None, typer.Option(help="SHA-256 of the text, instead of --file.")
-    ] = None,
+    options: TextOptions,
     title: Annotated[str, typer.Option(help="Title (default: the policy id).")] = "",
     effective_at: Annotated[
         str | None, typer.Option(help="Effective time, RFC 3339 (default: now).")
     ] = None,
     as_json: AsJSON = False,
 ) -> None:
-    """Publish a policy version.
+    """Publish a policy version, or its text in another language.
 
-    Publishing the same version again changes nothing.
+    Stores the text of --file, so that evidence contains it. Publishing the same text again changes
+    nothing; another text for the same version and language is refused.
 
     Example: aup-worker policy publish --policy aup --version 7 --file aup.html
     """
     check_policy(policy, version)
-    if (file is None) == (sha256 is None):
+    if (options.file is None) == (options.sha256 is None):
         raise UsageError("pass either --file or --sha256")
+    content = _read(options.file) if options.file else None
+    sha256 = content.sha256 if content else str(options.sha256).lower()
+    if options.locale is not None:
+        if title or effective_at:
+            raise UsageError(
+                "--title and --effective-at: not allowed with --locale, which adds a text to a "
+                "published version"
+            )
+        text = _text(sha256, options.locale)
+        published = _with_repository(
+            lambda repository: repository.publish_text(policy, version, text, content)
+        )
+    else:
+        requested = _requested(policy, version, sha256, title, effective_at)
+        published = _with_repository(
+            lambda repository: repository.publish_policy(requested, content)
+        )
+    _report([published], as_json=as_json)
+
+
+def _requested(
+    policy: str, version: str, sha256: str, title: str, effective_at: str | None
+) -> Policy:
     now = utc_now()
     fields: dict[str, Any] = {
         "policy_id": policy,
         "version": version,
         "title": title or policy,
-        "content_sha256": _hash(file) if file else str(sha256).lower(),
+        "content_sha256": sha256,
         "published_at": now,
         "effective_at": _time(effective_at) if effective_at else now,
     }
     try:
-        requested = Policy(**fields)
+        return Policy(**fields)
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"{first['loc'][0]}: {describe(first)}") from None
-    published = _with_repository(lambda repository: repository.publish_policy(requested))
-    _report([published], as_json=as_json)
 
 
-def _hash(file: Path) -> str:
+def _text(sha256: str, locale: str) -> PolicyText:
+    if not locale:
+        raise UsageError("--locale: must not be empty")
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return PolicyText(sha256, locale)
+    except ValueError as error:
+        raise UsageError(f"--{error}") from None
+
+
+def _read(file: Path) -> TextContent:
+    try:
+        content = file.read_bytes()
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from None
+    if not content:
+        raise UsageError(f"{file}: empty")
+    media_type = mimetypes.guess_type(file.name)[0]
+    return TextContent(content, media_type or "application/octet-stream")
 
 
 def _time(text: str) -> datetime:
@@ -140,7 +210,173 @@ def list_(policy: AnyPolicy = None, as_json: AsJSON = False) -> None:
     Example: aup-worker policy list --json
     """
     check_policy(policy)
-    _report(_with_repository(lambda repository: repository.policies(policy)), as_json=as_json)
+    found = _with_repository(lambda repository: repository.policies(policy))
+    _report(found, as_json=as_json, complete=True)
+
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="Policy id.")]
+Locale = Annotated[
+    str | None, typer.Option(help="Language of the text (default: the default text).")
+]
+
+
+@app.command()
+def show(
+    policy: Id,
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="Policy version.")],
+    locale: Locale = None,
+    text: Annotated[
+        bool, typer.Option("--text", help="Write the text, as published, to stdout.")
+    ] = False,
+    as_json: AsJSON = False,
+) -> None:
+    """Show a policy version and its texts, or one text.
+
+    On a terminal --text leaves out the markup of HTML.
+
+    Example: aup-worker policy show aup 7 --locale es-ES --text > aup.es.html
+    """
+    check_policy(policy, version, options=("ID", "VERSION"))
+    if text and as_json:
+        raise UsageError("--text and --json: pass only one of them")
+
+    async def read(
+        repository: AUPRepository,
+    ) -> tuple[Policy, list[PublishedText], list[Policy]]:
+        found, contents = await _version(repository, policy, version, locale)
+        others = [] if text or as_json else await repository.policies(policy)
+        return found, contents, others
+
+    found, contents, policies = _with_repository(read)
+    if text:
+        _print_text(contents[0])
+    elif as_json:
+        stored = [_stored_text(each) for each in contents]
+        screen.print_json({**found.model_dump(mode="json"), "stored_texts": stored})
+    else:
+        _show(found, contents, policies)
+
+
+@app.command()
+def diff(
+    policy: Id,
+    first: Annotated[str, typer.Argument(metavar="VERSION", help="Policy version.")],
+    second: Annotated[str, typer.Argument(metavar="VERSION", help="Version to compare with.")],
+    locale: Locale = None,
+) -> None:
+    """Compare the texts of two versions, without the markup of HTML.
+
+    Example: aup-worker policy diff aup 6 7
+    """
+    for each in (first, second):
+        check_policy(policy, each, options=("ID", "VERSION"))
+
+    async def read(repository: AUPRepository) -> list[PublishedText]:
+        found = [await _version(repository, policy, each, locale) for each in (first, second)]
+        return [contents[0] for _, contents in found]
+
+    before, after = _with_repository(read)
+    if before.text.sha256 == after.text.sha256:
+        screen.note(f"the texts of {policy} {first} and {second} are equal")
+        return
+    old, new = (_readable(each).splitlines() for each in (before, after))
+    names = (f"{policy} {first}", f"{policy} {second}")
+    lines = list(difflib.unified_diff(old, new, names[0], names[1], lineterm=""))
+    styles = {"+": "green", "-": "red", "@": "cyan"}
+    out = screen.stdout()
+    for line in lines:
+        shown = screen.plain(line, styles.get(line[:1], ""))
+        out.print(shown, soft_wrap=not sys.stdout.isatty())
+    if not lines:
+        screen.note("the texts differ only in markup")
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedText:
+    """A text of a version, and its content if that is stored."""
+
+    text: PolicyText
+    content: TextContent | None
+
+
+async def _version(
+    repository: AUPRepository, policy: str, version: str, locale: str | None
+) -> tuple[Policy, list[PublishedText]]:
+    """Return a version and its texts, the one for the language first."""
+    found = await repository.policy(policy, version)
+    if found is None:
+        raise AUPError(f"{policy} {version} is not published: see `aup-worker policy list`")
+    texts = list(found.texts_for(locale))
+    if locale is not None and not texts[0].locale:
+        others = ", ".join(text.locale for text in found.texts)
+        raise AUPError(
+            f"{policy} {version} has no text in {locale}, only the default text"
+            f"{f' and {others}' if others else ''}; leave out --locale for the default text"
+        )
+    return found, [PublishedText(text, await repository.policy_text(text.sha256)) for text in texts]
+
+
+def _show(found: Policy, contents: list[PublishedText], policies: list[Policy]) -> None:
+    out = screen.stdout()
+    fields = {
+        "policy": found.policy_id,
+        "version": found.version,
+        "title": found.title,
+        "state": _state(found, policies),
+        "published": _seconds(found.published_at),
+        "effective": _seconds(found.effective_at),
+        "retired": _seconds(found.retired_at),
+    }
+    out.print(screen.table(("", ""), [each for each in fields.items() if each[1]]))
+    rows = [(each.text.locale or "default", *_size(each), each.text.sha256) for each in contents]
+    out.print()
+    screen.print_rows(out, ("text", "type", "bytes", "sha256"), rows, {"sha256": ""})
+
+
+def _size(text: PublishedText) -> tuple[str, str]:
+    if text.content is None:
+        return "not stored", ""
+    return text.content.media_type, f"{len(text.content.content):,}"
+
+
+def _stored_text(text: PublishedText) -> dict[str, Any]:
+    content = text.content
+    return {
+        "locale": text.text.locale,
+        "sha256": text.text.sha256,
+        "media_type": content.media_type if content else None,
+        "size_bytes": len(content.content) if content else None,
+    }
+
+
+def _stored(text: PublishedText) -> TextContent:
+    if text.content is None:
+        raise AUPError(
+            f"the text {text.text.sha256} is not stored, only its hash; to store it, run policy "
+            "publish again with --file"
+        )
+    return text.content
+
+
+def _readable(text: PublishedText) -> str:
+    content = _stored(text)
+    readable = content.readable()
+    if readable is None:
+        raise AUPError(
+            f"the text {content.sha256} is a file of the type {content.media_type}; write it to a "
+            "file with policy show --text > FILE"
+        )
+    return readable
+
+
+def _print_text(text: PublishedText) -> None:
+    if sys.stdout.isatty():
+        for line in _readable(text).splitlines():
+            screen.stdout().print(screen.plain(line))
+        return
+    sys.stdout.flush()
+    sys.stdout.buffer.write(_stored(text).content)
+    sys.stdout.buffer.flush()
 
 
 @app.command()

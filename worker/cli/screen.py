@@ -22,6 +22,7 @@ from rich.text import Text
 
 _PIPE_WIDTH: Final = 240
 _TABLE_MIN_COLUMNS: Final = 150
+_ANY_WIDTH: Final = 10_000
 # Shown on a terminal of any height.
 _RECORDS_MIN: Final = 5
 # Two headings, a total, a blank line, two notes and the prompt.
@@ -107,6 +108,39 @@ def table(
     for row in rows:
         created.add_row(*(plain(cell) if isinstance(cell, str) else cell for cell in row))
     return created
+
+
+def print_rows(
+    out: Console,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    details: Mapping[str, str],
+) -> None:
+    """Print a table, or on a terminal that is too narrow for it the details on further lines.
+
+    Args:
+        out: Console for data.
+        columns: Names of the columns.
+        rows: Cells of each row, untrusted text.
+        details: Columns to print below the others, and the text to print before each of them.
+    """
+    created = table(columns, rows)
+    width = out.measure(created, options=out.options.update(width=_ANY_WIDTH)).maximum
+    if not sys.stdout.isatty() or width <= out.width:
+        out.print(created)
+        return
+    main = [name for name in columns if name not in details]
+    records: list[dict[str, Text]] = []
+    for row in rows:
+        cells = dict(zip(columns, row, strict=True))
+        below = "  ".join(f"{label}{cells[name]}" for name, label in details.items() if cells[name])
+        records.append({name: plain(cells[name]) for name in main} | {"": plain(below)})
+    _print_narrow(out, records, main, [""], sys.maxsize)
+
+
+def print_paragraph(text: str) -> None:
+    """Print text to stderr, broken between words."""
+    stderr().print(plain(text), soft_wrap=False)
 
 
 def lines_left(out: Console, printed: int) -> int:

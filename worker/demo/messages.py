@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import uuid
+from datetime import UTC, datetime
 from typing import Any, Final
 
 POLICY: Final = "acceptable-use"
@@ -13,6 +14,7 @@ TITLE: Final = "Acceptable Use Policy"
 PUBLISHED: Final = "2026-01"
 PUBLISHED_LATE: Final = "2026-02"
 UNPUBLISHED: Final = "2026-03"
+PUBLISHED_AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 TEXTS: Final = {
     PUBLISHED: "Be kind. Do not send spam.",
     PUBLISHED_LATE: "Be kind. Send no spam, mine no coins.",

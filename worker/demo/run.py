@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,6 +15,7 @@ from worker.demo.embedded_aws import SETTINGS, embedded_aws, only_settings
 from worker.demo.messages import (
     POLICY,
     PUBLISHED,
+    PUBLISHED_AT,
     PUBLISHED_LATE,
     TEXTS,
     TITLE,
@@ -27,6 +27,7 @@ from worker.demo.messages import (
 from worker.demo.process import ServiceProcess, service_process
 from worker.domain.message import BATCH_MAX_ENTRIES, OutgoingMessage
 from worker.domain.policy import Policy
+from worker.domain.text_content import TextContent
 from worker.errors import Reason
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.filter import DeadLetterFilter
@@ -217,17 +218,18 @@ def _ended(figures: dict[str, Any]) -> int:
 
 
 async def _publish(settings: Settings, version: str) -> None:
-    now = utc_now()
+    content = TextContent(TEXTS[version].encode(), "text/plain")
     async with AUPRepository(settings.aws) as repository:
         await repository.publish_policy(
             Policy(
                 policy_id=POLICY,
                 version=version,
                 title=TITLE,
-                content_sha256=hashlib.sha256(TEXTS[version].encode()).hexdigest(),
-                published_at=now,
-                effective_at=now,
-            )
+                content_sha256=content.sha256,
+                published_at=PUBLISHED_AT,
+                effective_at=PUBLISHED_AT,
+            ),
+            content,
         )
 
 

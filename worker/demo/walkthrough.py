@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from worker.demo.messages import POLICY, TEXTS, TITLE, UNPUBLISHED
+from worker.demo.messages import POLICY, PUBLISHED, TEXTS, TITLE, UNPUBLISHED
 from worker.settings import load
 
 
@@ -54,7 +54,7 @@ def prepare(directory: Path, settings_of_aws: Mapping[str, str]) -> Walkthrough:
     }
     text_file = shlex.quote(str(_text_file(directory, UNPUBLISHED)))
     version = f"--policy {POLICY} --version {UNPUBLISHED} --title '{TITLE}'"
-    evidence = shlex.quote(str(directory / "u-42.html"))
+    evidence, export = (shlex.quote(str(directory / f"u-42.{kind}")) for kind in ("html", "json"))
     return Walkthrough(
         environment,
         [
@@ -66,7 +66,10 @@ def prepare(directory: Path, settings_of_aws: Mapping[str, str]) -> Walkthrough:
             "aup-worker replay --reason unknown_policy",
             "aup-worker run",
             "aup-worker status",
+            f"aup-worker policy diff {POLICY} {PUBLISHED} {UNPUBLISHED}",
             f"aup-worker accepted u-42 --verify --export {evidence}",
+            f"aup-worker accepted u-42 --export {export}",
+            f"aup-worker verify {export}",
             "aup-worker doctor",
         ],
     )

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import sys
+from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, Final, Self
@@ -83,6 +84,18 @@ Time = Annotated[
 SHA256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")]
 
 
+class JSONText(str):
+    """JSON text of a value, as the producer wrote it."""
+
+    __slots__ = ()
+
+
+def _json(value: object) -> str:
+    if isinstance(value, JSONText):
+        return value
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
 class Acceptance(BaseModel):
     """Acceptance of one policy version by one user.
 
@@ -122,9 +135,25 @@ class Acceptance(BaseModel):
             return self
         if not _in_range(extra):
             raise ValueError("a number is out of range")
+        self._check_size()
+        return self
+
+    def keep_text(self, members: Mapping[str, str]) -> None:
+        """Keep the values of unknown fields as the producer wrote them.
+
+        Args:
+            members: JSON text by name of the field, of all fields of the message.
+
+        Raises:
+            ValueError: They are larger than a record can hold.
+        """
+        extra = self.model_extra or {}
+        extra.update({name: JSONText(members[name]) for name in extra})
+        self._check_size()
+
+    def _check_size(self) -> None:
         if len(self.extra.encode()) > EXTRA_MAX_BYTES:
             raise ValueError(f"must not exceed {EXTRA_MAX_BYTES} bytes in total")
-        return self
 
     @property
     def policy_version(self) -> str:
@@ -135,13 +164,13 @@ class Acceptance(BaseModel):
     def extra(self) -> str:
         """The unknown fields as one JSON object; empty without unknown fields.
 
-        It is text, because DynamoDB limits numbers and nesting more than JSON does.
+        It is text, because DynamoDB limits numbers and nesting more than JSON does. Values from a
+        message are written as they came.
         """
         if not self.model_extra:
             return ""
-        return json.dumps(
-            self.model_extra, ensure_ascii=False, allow_nan=False, separators=(",", ":")
-        )
+        members = (f"{_json(name)}:{_json(value)}" for name, value in self.model_extra.items())
+        return f"{{{','.join(members)}}}"
 
     def stated(self) -> dict[str, str]:
         """Return the fields that are present in the message."""

@@ -5,7 +5,7 @@ A message is refused if
 - its body is malformed or invalid (`envelope.decode`),
 - `accepted_at` is later than every given clock, by more than the tolerated skew,
 - its version of the policy is not published, once that has been waited for,
-- or it states another content hash than the version was published with.
+- or it states a content hash that none of the texts of the version has.
 
 Versions that are retired or not effective yet are admitted: an acceptance is evidence of what the
 user agreed to, whichever version was in force.
@@ -22,7 +22,7 @@ from worker.domain.acceptance import Acceptance
 from worker.domain.envelope import decode
 from worker.domain.message import ReceivedMessage
 from worker.domain.outcome import Outcome
-from worker.domain.policy import Policy
+from worker.domain.policy import Policy, PolicyText, language_tag
 from worker.errors import Reason
 
 # The absence of a version is cached, so a publication may go unnoticed for two receives.
@@ -44,8 +44,11 @@ def read(body: str, clocks: Iterable[datetime], *, clock_skew_seconds: float) ->
     return decode(body, now=max(clocks), clock_skew_seconds=clock_skew_seconds)
 
 
-def refusal(acceptance: Acceptance, policy: Policy | None) -> Outcome | None:
-    """Return the outcome of an acceptance that may not be recorded, None if it may.
+def admit(acceptance: Acceptance, policy: Policy | None) -> PolicyText | Outcome:
+    """Return the text that was accepted, or the outcome of an acceptance that may not be recorded.
+
+    An acceptance that states a hash is bound to the text with that hash; otherwise to the text in
+    the language that it states, or else to the default text.
 
     Args:
         acceptance: The decoded message.
@@ -57,13 +60,29 @@ def refusal(acceptance: Acceptance, policy: Policy | None) -> Outcome | None:
             f"policy {acceptance.policy_id} has no published version {acceptance.version}",
         )
     stated = acceptance.content_sha256
-    if stated is not None and stated.lower() != policy.content_sha256:
-        return Outcome.dead_lettered(
-            Reason.CONTENT_MISMATCH,
-            f"content_sha256 is {stated}, but {acceptance.policy_id} {acceptance.version} "
-            f"was published with {policy.content_sha256}",
-        )
-    return None
+    for text in policy.texts_for(acceptance.locale):
+        if stated is None or stated.lower() == text.sha256:
+            return text
+    others = f" and {len(policy.texts)} texts in other languages" if policy.texts else ""
+    return Outcome.dead_lettered(
+        Reason.CONTENT_MISMATCH,
+        f"content_sha256 is {stated}, but {acceptance.policy_id} {acceptance.version} "
+        f"was published with {policy.content_sha256}{others}",
+    )
+
+
+def is_final(acceptance: Acceptance, admitted: PolicyText | Outcome) -> bool:
+    """Return whether the result stays the same if texts are added to the version.
+
+    Args:
+        acceptance: The decoded message.
+        admitted: Result of `admit` with a published version.
+    """
+    if isinstance(admitted, Outcome):
+        return False
+    if acceptance.content_sha256 is not None or not acceptance.locale:
+        return True
+    return language_tag(acceptance.locale) == language_tag(admitted.locale)
 
 
 def publication_delay(

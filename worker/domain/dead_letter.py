@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from worker import __version__
+from worker.domain.acceptance import parse_time
 from worker.domain.message import (
     ATTRIBUTES_MAX,
     MESSAGE_MAX_BYTES,
     OutgoingMessage,
     ReceivedMessage,
 )
+from worker.domain.origin import Edit, Origin
+from worker.errors import EditError
 
 ATTRIBUTE: Final = "aup.dead_letter"
 REPLAYS_ATTRIBUTE: Final = "aup.replay"
@@ -23,9 +28,14 @@ DETAIL_MAX_CHARACTERS: Final = 500
 # Sufficient for the attribute with a detail of usual length; longer details are shortened.
 ATTRIBUTE_RESERVED_BYTES: Final = 1024
 _SHORT_DETAIL_CHARACTERS: Final = 60
-_EDITS_MAX: Final = 10
+# Read without restoring moved attributes.
+_NOT_MOVED: Final = frozenset({REPLAYS_ATTRIBUTE, "traceparent", "tracestate"})
+# The edits of a record must fit into its item.
+EDITS_MAX: Final = 10
 _CHANGED_MAX: Final = 20
 _NAME_MAX_CHARACTERS: Final = 100
+_COUNT_MAX: Final = 1_000_000
+_SHA256: Final = re.compile("[0-9a-f]{64}")
 # Exceptions from an attribute that is absent or that another program wrote.
 _NOT_READABLE: Final = (
     KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError
@@ -57,33 +67,25 @@ class DeadLetterInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Edit:
-    """Edit of a message by an operator before a replay.
-
-    Attributes:
-        at: Time of the edit, in ISO 8601.
-        by: Name of the operator.
-        changed: Names of changed fields, never their values.
-    """
-
-    at: str
-    by: str
-    changed: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Replays:
     """Replay history of a message.
 
     Attributes:
         count: Number of replays.
         at: Time of the last replay, in ISO 8601.
+        message_id: Message id that SQS assigned when the producer sent the message.
+        sent_at: Time when SQS accepted it then, in ISO 8601.
         edits: Edits, oldest first.
+        moved_attributes: Attributes of the message that were moved into the history, because SQS
+            allows ten attributes.
     """
 
     count: int = 0
     at: str = ""
+    message_id: str = ""
+    sent_at: str = ""
     edits: tuple[Edit, ...] = ()
+    moved_attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def to_dead_letter(
@@ -127,30 +129,38 @@ def to_dead_letter(
 
 
 def _forms(plain: OutgoingMessage, info: Mapping[str, Any]) -> Iterator[OutgoingMessage]:
-    """Yield smaller and smaller dead letters: with less information, then with fewer attributes."""
-    yield _with_info(plain, info)
-    message = _without_edits(plain)
-    yield _with_info(message, info)
-    yield _with_info(message, {**info, "detail": info["detail"][:_SHORT_DETAIL_CHARACTERS]})
-    yield _with_info(message, {**info, "detail": ""})
+    """Yield smaller and smaller dead letters; the replay history belongs to the evidence."""
+    yield _with_attribute(plain, ATTRIBUTE, info)
+    yield _with_attribute(
+        plain, ATTRIBUTE, {**info, "detail": info["detail"][:_SHORT_DETAIL_CHARACTERS]}
+    )
+    yield _with_attribute(plain, ATTRIBUTE, {**info, "detail": ""})
     short = {"reason": info["reason"]}
-    yield _with_info(message, short)
-    message = _without_replays(plain)
-    yield _with_info(message, short)
+    yield _with_attribute(plain, ATTRIBUTE, short)
     yield plain
-    body = replace(plain, attributes={})
-    yield _with_info(body, {**short, "dropped_attributes": len(message.attributes)})
-    yield body
+    kept = {name: each for name, each in plain.attributes.items() if name == REPLAYS_ATTRIBUTE}
+    bare = replace(plain, attributes=kept)
+    dropped = len(plain.attributes) - len(kept)
+    yield _with_attribute(bare, ATTRIBUTE, {**short, "dropped_attributes": dropped})
+    yield bare
 
 
-def _with_info(plain: OutgoingMessage, info: Mapping[str, Any]) -> OutgoingMessage:
-    attributes = dict(plain.attributes)
+def _with_attribute(
+    message: OutgoingMessage, name: str, content: Mapping[str, Any]
+) -> OutgoingMessage:
+    """Add an attribute; if there are ten already, it takes the smallest others along."""
+    attributes = {other: value for other, value in message.attributes.items() if other != name}
     moved: dict[str, Any] = {}
     while len(attributes) >= ATTRIBUTES_MAX:
-        name = min(attributes, key=lambda name: len(str(attributes[name])))
-        moved[name] = _packed(attributes.pop(name))
-    extra = {"attributes": moved} if moved else {}
-    return replace(plain, attributes=attributes | {ATTRIBUTE: _string({**info, **extra})})
+        movable = attributes.keys() - _NOT_MOVED
+        smallest = min(sorted(movable), key=lambda other: len(str(attributes[other])))
+        moved[smallest] = _packed(attributes.pop(smallest))
+    if moved:
+        content = {**content, "attributes": {**content.get("attributes", {}), **moved}}
+    text = json.dumps(content, separators=(",", ":"))
+    return replace(
+        message, attributes={**attributes, name: {"DataType": "String", "StringValue": text}}
+    )
 
 
 def read(message: ReceivedMessage | OutgoingMessage) -> DeadLetterInfo | None:
@@ -160,16 +170,18 @@ def read(message: ReceivedMessage | OutgoingMessage) -> DeadLetterInfo | None:
         return DeadLetterInfo(
             reason=str(content["reason"]),
             detail=str(content.get("detail", "")),
-            message_id=str(content.get("message_id", "")),
+            message_id=_name(content.get("message_id", "")),
             sent_at=str(content.get("sent_at", "")),
             receive_count=int(content.get("receive_count", 0)),
             worker_version=str(content.get("worker_version", "")),
-            moved_attributes={
-                name: _unpacked(each) for name, each in content.get("attributes", {}).items()
-            },
+            moved_attributes=_moved(content),
         )
     except _NOT_READABLE:
         return None
+
+
+def _moved(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _unpacked(each) for name, each in content.get("attributes", {}).items()}
 
 
 def original(message: ReceivedMessage | OutgoingMessage) -> OutgoingMessage:
@@ -186,83 +198,122 @@ def original(message: ReceivedMessage | OutgoingMessage) -> OutgoingMessage:
 
 def replays(message: ReceivedMessage | OutgoingMessage) -> Replays:
     """Return the replay history of a message or dead letter; empty without a valid attribute."""
-    return _replays(original(message))
-
-
-def _replays(plain: OutgoingMessage) -> Replays:
+    plain = original(message)
     try:
         content = json.loads(plain.attributes[REPLAYS_ATTRIBUTE]["StringValue"])
         return Replays(
-            count=max(0, int(content["count"])),
+            count=min(max(0, int(content["count"])), _COUNT_MAX),
             at=str(content.get("at", "")),
-            edits=tuple(
-                Edit(str(each["at"]), str(each["by"]), tuple(map(str, each["changed"])))
-                for each in content.get("edits", [])
-            ),
+            message_id=_name(content.get("message_id", "")),
+            sent_at=str(content.get("sent_at", "")),
+            edits=tuple(map(_edit, content.get("edits", [])[:EDITS_MAX])),
+            moved_attributes=_moved(content),
         )
     except _NOT_READABLE:
         return Replays()
 
 
+def _edit(content: Mapping[str, Any]) -> Edit:
+    sha256 = str(content.get("body_sha256", ""))
+    names = content["changed"][: _CHANGED_MAX + 1]  # with the number of omitted names
+    return Edit(
+        at=_name(content["at"]),
+        by=_name(content["by"]),
+        changed=tuple(map(_name, names)),
+        body_sha256=sha256 if _SHA256.fullmatch(sha256) else "",
+    )
+
+
+def _name(value: object) -> str:
+    """Return a text that fits into a record; any sender may have written it."""
+    text = str(value)[:_NAME_MAX_CHARACTERS]
+    return text.encode(errors="replace").decode()  # without lone surrogates
+
+
+def _bounded(edit: Edit) -> Edit:
+    changed = tuple(map(_name, edit.changed[:_CHANGED_MAX]))
+    omitted = len(edit.changed) - len(changed)
+    more = (f"and {omitted} more",) if omitted else ()
+    return replace(edit, by=_name(edit.by), changed=(*changed, *more))
+
+
+def origin(message: ReceivedMessage) -> Origin:
+    """Return the origin of a message or dead letter, which may have been replayed and edited."""
+    if not message.attributes:
+        return Origin(message.sent_at, message.message_id, body_sha256(message.body))
+    history = replays(message)
+    info = read(message)
+    # The history is older than the dead letter: it is kept across replays.
+    known = (
+        (history.message_id, history.sent_at),
+        (info.message_id, info.sent_at) if info else ("", ""),
+    )
+    received = ((name, _parsed(sent_at)) for name, sent_at in known)
+    message_id, received_at = next(
+        ((name, at) for name, at in received if at is not None),
+        (message.message_id, message.sent_at),
+    )
+    edits = history.edits
+    return Origin(
+        received_at=received_at,
+        message_id=message_id,
+        body_sha256=edits[0].body_sha256 if edits else body_sha256(message.body),
+        replayed_at=_parsed(history.at),
+        edits=edits,
+    )
+
+
+def body_sha256(body: str) -> str:
+    """Return the SHA-256 of a message body in lower-case hexadecimal."""
+    return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _parsed(text: str) -> datetime | None:
+    if len(text) > _NAME_MAX_CHARACTERS:  # parsed times are cached
+        return None
+    try:
+        return parse_time(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
 def mark_replayed(
-    plain: OutgoingMessage,
-    at: datetime,
-    edit: Edit | None = None,
-    *,
-    max_bytes: int = MESSAGE_MAX_BYTES,
+    plain: OutgoingMessage, at: datetime, source: Origin, edit: Edit | None = None
 ) -> OutgoingMessage:
     """Return a message with one more replay, and an edit if there is one, in its history.
-
-    The message itself takes precedence: if the limits on attributes or size are exceeded, the edits
-    are omitted first, then the whole history.
 
     Args:
         plain: Message from `original`, edited or not.
         at: Current time.
+        source: Origin of the dead letter.
         edit: The edit of this replay.
-        max_bytes: MaximumMessageSize of the destination queue.
+
+    Raises:
+        EditError: The history has no room for another edit.
     """
-    before = _replays(plain)
+    before = replays(plain)
     edits = before.edits if edit is None else (*before.edits, _bounded(edit))
-    updated = _with_replays(
-        plain,
-        Replays(before.count + 1, at.isoformat(timespec="milliseconds"), edits[-_EDITS_MAX:]),
-    )
-    for message in (updated, _without_edits(updated)):
-        fits = len(message.attributes) <= ATTRIBUTES_MAX
-        if fits and message.size_bytes <= max_bytes:
-            return message
-    return _without_replays(plain)
+    if len(edits) > EDITS_MAX:
+        raise EditError(f"edited {EDITS_MAX} times already; the record holds no more edits")
+    content: dict[str, Any] = {
+        "count": before.count + 1,
+        "at": at.isoformat(timespec="milliseconds"),
+        "message_id": source.message_id,
+        "sent_at": source.received_at.isoformat(timespec="milliseconds"),
+    }
+    if edits:
+        content["edits"] = [edit_fields(each) for each in edits]
+    if before.moved_attributes:
+        content["attributes"] = {
+            name: _packed(each) for name, each in before.moved_attributes.items()
+        }
+    return _with_attribute(plain, REPLAYS_ATTRIBUTE, content)
 
 
-def _bounded(edit: Edit) -> Edit:
-    changed = tuple(name[:_NAME_MAX_CHARACTERS] for name in edit.changed[:_CHANGED_MAX])
-    omitted = len(edit.changed) - len(changed)
-    more = (f"and {omitted} more",) if omitted else ()
-    return Edit(edit.at, edit.by[:_NAME_MAX_CHARACTERS], (*changed, *more))
-
-
-def _with_replays(plain: OutgoingMessage, history: Replays) -> OutgoingMessage:
-    content = asdict(history)
-    if not history.edits:
-        del content["edits"]
-    return replace(plain, attributes={**plain.attributes, REPLAYS_ATTRIBUTE: _string(content)})
-
-
-def _without_edits(message: OutgoingMessage) -> OutgoingMessage:
-    if REPLAYS_ATTRIBUTE not in message.attributes:
-        return message
-    return _with_replays(message, replace(_replays(message), edits=()))
-
-
-def _without_replays(message: OutgoingMessage) -> OutgoingMessage:
-    kept = {name: value for name, value in message.attributes.items() if name != REPLAYS_ATTRIBUTE}
-    return replace(message, attributes=kept)
-
-
-def _string(content: Mapping[str, Any]) -> dict[str, str]:
-    text = json.dumps(content, separators=(",", ":"))
-    return {"DataType": "String", "StringValue": text}
+def edit_fields(edit: Edit) -> dict[str, Any]:
+    """Return an edit for JSON."""
+    fields = {"at": edit.at, "by": edit.by, "changed": list(edit.changed)}
+    return {**fields, "body_sha256": edit.body_sha256} if edit.body_sha256 else fields
 
 
 def _packed(value: Mapping[str, Any]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -43,6 +44,8 @@ def decode(body: str | bytes, *, now: datetime, clock_skew_seconds: float) -> Ac
         acceptance = Acceptance.model_validate(payload)
     except ValidationError as error:
         raise RefusedError(Reason.INVALID, _describe(error, payload, path)) from None
+    if acceptance.model_extra:
+        _keep_text(acceptance, body, path)
     accepted_at = parse_time(acceptance.accepted_at)
     if accepted_at > now and accepted_at > now + timedelta(seconds=clock_skew_seconds):
         raise FutureError(
@@ -51,6 +54,25 @@ def decode(body: str | bytes, *, now: datetime, clock_skew_seconds: float) -> Ac
             f"{clock_skew_seconds:g} s after {now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
         )
     return acceptance
+
+
+def _keep_text(acceptance: Acceptance, body: str | bytes, path: str) -> None:
+    text = body if isinstance(body, str) else body.decode()
+    try:
+        acceptance.keep_text(strict_json.members(_inner_text(text, path)))
+    except ValueError as error:
+        raise RefusedError(Reason.INVALID, f"{path}unknown fields: {error}") from None
+
+
+def _inner_text(text: str, path: str) -> str:
+    """Return the text of the object that `_unwrap` found at a path in a valid body."""
+    for name in path.split(".")[:-1]:
+        text = strict_json.members(text)[name]
+        if text.startswith('"'):  # a string that contains JSON
+            text = json.loads(text)
+            if name == "data_base64":
+                text = base64.b64decode(text).decode()
+    return text
 
 
 def unwrap(body: str | bytes) -> tuple[Mapping[str, Any], str]:

@@ -2,18 +2,61 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from functools import lru_cache
+from typing import Annotated, Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from worker.domain.identifiers import PolicyId, Version
 
+_HASH: Final = re.compile("[0-9a-f]{64}")
+# RFC 5646, section 2.1, without the meaning of the subtags.
+_LANGUAGE_TAG: Final = re.compile("[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,8}")
+# The last subtag, and a single letter or digit before it, which only introduces it.
+_SHORTENED: Final = re.compile("(^|(-[^-])?-)[^-]*$")
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyText:
+    """A published text of a policy version.
+
+    Attributes:
+        sha256: SHA-256 of the text in lower-case hexadecimal.
+        locale: Language tag of the text; empty for the default text.
+
+    Raises:
+        ValueError: A value is none of these.
+    """
+
+    sha256: str
+    locale: str = ""
+
+    def __post_init__(self) -> None:
+        if not _HASH.fullmatch(self.sha256):
+            raise ValueError("sha256: must be 64 hexadecimal digits in lower case")
+        if self.locale and not _LANGUAGE_TAG.fullmatch(self.locale):
+            raise ValueError("locale: must be a language tag, such as es-ES")
+
+
+def language_tag(locale: str) -> str:
+    """Return the language tag of a locale in a form that can be compared: `es_ES` is `es-es`."""
+    return locale.replace("_", "-").lower()
+
+
+@lru_cache(maxsize=1024)  # every message that states no hash has a default text
+def _default_text(sha256: str) -> PolicyText:
+    return PolicyText(sha256)
+
 
 class Policy(BaseModel):
-    """A policy version: its text never changes, but it can be retired.
+    """A policy version: its texts never change, but it can be retired.
 
-    Times are aware. A version is in force from `effective_at` until `retired_at`.
+    Times are aware. A version is in force from `effective_at` until `retired_at`. `content_sha256`
+    is the hash of the default text; `texts` are those in other languages.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -25,10 +68,28 @@ class Policy(BaseModel):
     published_at: AwareDatetime
     effective_at: AwareDatetime
     retired_at: AwareDatetime | None = None
+    texts: tuple[PolicyText, ...] = ()
 
     def in_force_at(self, moment: datetime) -> bool:
         """Return whether this version is in force at a time."""
         return self.effective_at <= moment and (self.retired_at is None or moment < self.retired_at)
+
+    def texts_for(self, locale: str | None) -> Iterator[PolicyText]:
+        """Yield all texts, that for a language first, then the default text.
+
+        Args:
+            locale: Language tag, such as `es-ES`; it is shortened until there is a text for it.
+
+        Source: RFC 4647, section 3.4.
+        """
+        others = {language_tag(text.locale): text for text in self.texts}
+        tag = language_tag(locale or "")
+        while tag:
+            if tag in others:
+                yield others.pop(tag)
+            tag = _SHORTENED.sub("", tag)
+        yield _default_text(self.content_sha256)
+        yield from others.values()
 
     def same_text(self, other: Policy) -> bool:
         """Return whether both have the same ids, title and text, regardless of times."""

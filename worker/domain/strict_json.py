@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final
 
 from pydantic_core import from_json
@@ -10,6 +11,9 @@ from pydantic_core import from_json
 _BOM: Final = b"\xef\xbb\xbf"
 _NAME_SHOWN_CHARACTERS: Final = 64
 _PATH_SHOWN_NAMES: Final = 8
+_SPACE: Final = re.compile(r"[ \t\n\r]*")
+# Numbers stay text: converting long ones is slow, or an error.
+_DECODER: Final = json.JSONDecoder(parse_int=str, parse_float=str)
 
 
 class DuplicateNameError(ValueError):
@@ -51,6 +55,33 @@ def read_text(text: str, **options: Any) -> Any:
         RecursionError: The text is nested too deeply.
     """
     return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_unique, **options)
+
+
+def members(text: str) -> dict[str, str]:
+    """Return the members of a JSON object as they are written.
+
+    Args:
+        text: A JSON object that `read` has accepted, without a byte order mark.
+
+    Returns:
+        By unescaped name, the text of the value, unchanged.
+    """
+    found = {}
+    position = _after_space(text, text.index("{") + 1)
+    while text[position] != "}":
+        name, position = _DECODER.raw_decode(text, position)
+        start = _after_space(text, text.index(":", position) + 1)
+        _, end = _DECODER.raw_decode(text, start)
+        found[name] = text[start:end]
+        position = _after_space(text, end)
+        if text[position] == ",":
+            position = _after_space(text, position + 1)
+    return found
+
+
+def _after_space(text: str, position: int) -> int:
+    match = _SPACE.match(text, position)
+    return match.end() if match else position
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Final, Protocol
 
 import structlog
@@ -12,9 +11,11 @@ import structlog
 from worker.aws.access import CallObserver, Probe
 from worker.domain import admission
 from worker.domain.acceptance import Acceptance
+from worker.domain.dead_letter import origin
 from worker.domain.message import ReceivedMessage
+from worker.domain.origin import Origin
 from worker.domain.outcome import DUPLICATE, RECORDED, Outcome
-from worker.domain.policy import Policy
+from worker.domain.policy import Policy, PolicyText
 from worker.errors import AWSAccessError, AWSError, AWSRejectedError, Reason
 from worker.pipeline.service_state import ServiceState
 from worker.repository import RecordResult
@@ -34,11 +35,11 @@ class AcceptanceStore(Protocol):
     def probes(self) -> Sequence[Probe]:
         """Return attempts at the reads and writes that change nothing."""
 
-    async def policy(self, policy_id: str, version: str) -> Policy | None:
+    async def policy(self, policy_id: str, version: str, *, recheck: bool = False) -> Policy | None:
         """Return a published version, None if there is none."""
 
     async def record(
-        self, acceptance: Acceptance, *, received_at: datetime | None = None
+        self, acceptance: Acceptance, text: PolicyText, origin: Origin
     ) -> RecordResult:
         """Insert an acceptance unless it is recorded already."""
 
@@ -115,10 +116,16 @@ class Recorder:
 
     async def _attempt(self, acceptance: Acceptance, message: ReceivedMessage) -> Outcome:
         policy = await self._store.policy(acceptance.policy_id, acceptance.version)
-        refusal = admission.refusal(acceptance, policy)
-        if refusal is not None:
-            return self._await_publication(message, refusal) if policy is None else refusal
-        result = await self._write(acceptance, message)
+        admitted = admission.admit(acceptance, policy)
+        if policy is not None and not admission.is_final(acceptance, admitted):
+            # The text may be newer than the cached policy.
+            policy = await self._store.policy(
+                acceptance.policy_id, acceptance.version, recheck=True
+            )
+            admitted = admission.admit(acceptance, policy)
+        if isinstance(admitted, Outcome):
+            return self._await_publication(message, admitted) if policy is None else admitted
+        result = await self._write(acceptance, admitted, message)
         if result is RecordResult.CONFLICT:
             return Outcome.dead_lettered(
                 Reason.CONFLICT,
@@ -126,9 +133,11 @@ class Recorder:
             )
         return RECORDED if result is RecordResult.RECORDED else DUPLICATE
 
-    async def _write(self, acceptance: Acceptance, message: ReceivedMessage) -> RecordResult:
+    async def _write(
+        self, acceptance: Acceptance, text: PolicyText, message: ReceivedMessage
+    ) -> RecordResult:
         try:
-            result = await self._store.record(acceptance, received_at=message.sent_at)
+            result = await self._store.record(acceptance, text, origin(message))
         except AWSRejectedError:
             raise
         except AWSError:

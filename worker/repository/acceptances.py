@@ -14,6 +14,8 @@ from boto3.dynamodb.conditions import Attr, ConditionBase, Key
 from worker.aws.access import Operation, Probe
 from worker.domain.acceptance import Acceptance
 from worker.domain.evidence import build_item, same_content
+from worker.domain.origin import Origin
+from worker.domain.policy import PolicyText
 from worker.domain.privacy import reduce
 from worker.errors import AWSError, AWSRejectedError, AWSThrottledError, AWSUnavailableError
 from worker.repository.tables import TableCalls, TableTracing
@@ -113,14 +115,14 @@ class Acceptances:
         return self._concurrency.allowed
 
     async def record(
-        self, acceptance: Acceptance, *, received_at: datetime | None = None
+        self, acceptance: Acceptance, text: PolicyText, origin: Origin | None = None
     ) -> RecordResult:
         """Insert an acceptance unless its key exists; see `AUPRepository.record`."""
         self._tables.check_owner()
         now = self._now()
         acceptance, reductions = reduce(acceptance, self._settings)
         item = build_item(
-            acceptance, received_at=received_at or now, recorded_at=now, reductions=reductions
+            acceptance, text, origin or Origin(now), recorded_at=now, reductions=reductions
         )
         # Looking up the running loop would cost a system call for every item.
         deadline = self._loop.time() + self._settings.call_timeout_seconds

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from worker.aws.access import CallObserver, Probe
 from worker.domain.acceptance import Acceptance
-from worker.domain.policy import Policy
+from worker.domain.origin import Origin
+from worker.domain.policy import Policy, PolicyText
+from worker.domain.text_content import TextContent
 from worker.repository.acceptances import Acceptances, RecordResult, ScanKey, ScanPage, TableSize
 from worker.repository.dynamodb import DynamoDBRepository
 from worker.repository.policies import Policies
@@ -76,13 +78,15 @@ class AUPRepository(DynamoDBRepository):
     # here would add a coroutine to every call.
 
     def record(
-        self, acceptance: Acceptance, *, received_at: datetime | None = None
+        self, acceptance: Acceptance, text: PolicyText, origin: Origin | None = None
     ) -> Coroutine[Any, Any, RecordResult]:
         """Insert an acceptance unless its key exists; the first record wins.
 
         Args:
             acceptance: Acceptance as the application stated it.
-            received_at: When SQS received the message; defaults to the current time.
+            text: The published text that was accepted; see `worker.domain.admission.admit`.
+            origin: Origin of the message; defaults to an acceptance received now, without a
+                message.
 
         Returns:
             `RECORDED`: this call recorded it. `DUPLICATE`: the user's acceptance of this version
@@ -94,15 +98,23 @@ class AUPRepository(DynamoDBRepository):
             AWSRejectedError: DynamoDB will never accept this item.
             AWSError: The table cannot be reached, found or written.
         """
-        return self._acceptances.record(acceptance, received_at=received_at)
+        return self._acceptances.record(acceptance, text, origin)
 
-    def policy(self, policy_id: str, version: str) -> Coroutine[Any, Any, Policy | None]:
+    def policy(
+        self, policy_id: str, version: str, *, recheck: bool = False
+    ) -> Coroutine[Any, Any, Policy | None]:
         """Return a published version, from the cache if possible.
 
+        Args:
+            policy_id: Policy id.
+            version: Policy version.
+            recheck: Whether to read the version again if it is cached for longer than
+                `AUP_POLICY_ABSENCE_SECONDS`, because a text may have been added.
+
         Raises:
-            AWSError: The version is not cached and cannot be read now.
+            AWSError: The version is not cached, or must be rechecked, and cannot be read now.
         """
-        return self._policies.get(policy_id, version)
+        return self._policies.get(policy_id, version, recheck=recheck)
 
     async def policies(self, policy_id: str | None = None) -> list[Policy]:
         """Return the published versions of one policy or of all, without the cache.
@@ -112,17 +124,53 @@ class AUPRepository(DynamoDBRepository):
         """
         return await self._policies.published(policy_id)
 
-    async def publish_policy(self, policy: Policy) -> Policy:
+    async def publish_policy(self, policy: Policy, content: TextContent | None = None) -> Policy:
         """Publish a version; publishing the same text again changes nothing.
+
+        Args:
+            policy: The version, with the hash of its default text.
+            content: The default text; None if only its hash is to be stored.
 
         Returns:
             The version as the table holds it.
 
         Raises:
             PolicyConflictError: The version is published with a different text, title or start.
+            UsageError: The text is too large to be stored.
             AWSError: The table cannot be reached, found or written.
         """
-        return await self._policies.publish(policy)
+        return await self._policies.publish(policy, content)
+
+    async def publish_text(
+        self, policy_id: str, version: str, text: PolicyText, content: TextContent | None = None
+    ) -> Policy:
+        """Add a text in another language to a version; adding it again changes nothing.
+
+        Args:
+            policy_id: Policy id.
+            version: A published version.
+            text: Language and hash of the text.
+            content: The text; None if only its hash is to be stored.
+
+        Returns:
+            The version with its texts.
+
+        Raises:
+            PolicyNotFoundError: The version is not published.
+            PolicyConflictError: The version has another text in this language.
+            UsageError: The text is too large to be stored.
+            AWSError: The table cannot be reached, found or written.
+        """
+        return await self._policies.publish_text(policy_id, version, text, content)
+
+    async def policy_text(self, sha256: str) -> TextContent | None:
+        """Return the text with a hash in hexadecimal, None if only its hash was published.
+
+        Raises:
+            AlteredTextError: The stored text does not have this hash.
+            AWSError: The table cannot be reached, found or read.
+        """
+        return await self._policies.content(sha256)
 
     async def retire_policy(
         self, policy_id: str, version: str, *, retired_at: datetime | None = None

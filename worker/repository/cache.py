@@ -18,7 +18,7 @@ class ReadThroughCache(Generic[ValueT]):
     """Cache of values and of absences that reads each key once for all concurrent callers.
 
     An expired value is returned when the read that should refresh it fails: published policies do
-    not change, so a stale one is better than none.
+    not change, so a stale one is better than none. Only texts are added; `recheck` finds these.
 
     Args:
         read: Reads one key; returns None if the key has no value.
@@ -38,18 +38,24 @@ class ReadThroughCache(Generic[ValueT]):
         self._seconds = seconds
         self._absence_seconds = absence_seconds
         self._max_entries = max_entries
-        # Each with the time of the loop's clock at which it expires.
+        # Each with the time of the loop's clock at which it was read.
         self._entries: OrderedDict[Hashable, tuple[ValueT | None, float]] = OrderedDict()
         self._reading: dict[Hashable, asyncio.Task[ValueT | None]] = {}
 
-    async def get(self, *key: str) -> ValueT | None:
+    async def get(self, *key: str, recheck: bool = False) -> ValueT | None:
         """Return the value of a key, reading it if it is not cached or has expired.
 
+        Args:
+            key: Parts of the key.
+            recheck: Whether a value expires as early as an absence, and is not returned then.
+
         Raises:
-            AWSError: The read failed, and no value is cached.
+            AWSError: The read failed, and no value is cached that may be returned.
         """
-        value, expires_at = self._entries.get(key, _NO_ENTRY)
-        if asyncio.get_running_loop().time() < expires_at:
+        value, read_at = self._entries.get(key, _NO_ENTRY)
+        is_short = recheck or value is None
+        ttl_seconds = self._absence_seconds if is_short else self._seconds
+        if asyncio.get_running_loop().time() < read_at + ttl_seconds:
             self._entries.move_to_end(key)
             return value
         reading = self._reading.get(key)
@@ -61,7 +67,7 @@ class ReadThroughCache(Generic[ValueT]):
         try:
             return await asyncio.shield(reading)
         except AWSError:
-            if value is None:
+            if recheck or value is None:
                 raise
             return value
 
@@ -73,9 +79,7 @@ class ReadThroughCache(Generic[ValueT]):
 
     async def _refresh(self, key: tuple[str, ...]) -> ValueT | None:
         value = await self._read(*key)
-        seconds = self._absence_seconds if value is None else self._seconds
-        now = asyncio.get_running_loop().time()
-        self._entries[key] = value, now + seconds
+        self._entries[key] = value, asyncio.get_running_loop().time()
         self._entries.move_to_end(key)
         while len(self._entries) > self._max_entries:
             self._entries.popitem(last=False)

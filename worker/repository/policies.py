@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from worker.aws.access import Operation, Probe
 from worker.domain.evidence import timestamp
-from worker.domain.policy import Policy, in_force
+from worker.domain.policy import Policy, PolicyText, in_force
+from worker.domain.text_content import TextContent
 from worker.errors import (
     AWSError,
     AWSRejectedError,
@@ -23,6 +24,7 @@ from worker.errors import (
 from worker.repository.cache import ReadThroughCache
 from worker.repository.dynamodb import POLICY_READS
 from worker.repository.tables import TableCalls
+from worker.repository.texts import Texts, is_text
 from worker.repository.updates import Update
 from worker.repository.writes import Inserted, Item, write_retries
 from worker.runtime.retry import retry
@@ -42,6 +44,7 @@ class Policies:
         self._settings = tables.settings
         self._table_name = tables.settings.table_name
         self._insert = tables.inserts(self._table_name, key_name="policy_id")
+        self._texts = Texts(tables, self._table_name, self._insert_one)
         self._now = now
 
     def bind(self) -> None:
@@ -51,10 +54,10 @@ class Policies:
         self._versions = ReadThroughCache[list[Policy]](self._read_versions, *ttls)
         self._reads = asyncio.Semaphore(POLICY_READS)
 
-    async def get(self, policy_id: str, version: str) -> Policy | None:
+    async def get(self, policy_id: str, version: str, *, recheck: bool = False) -> Policy | None:
         """Return a published version, from the cache if possible; see `AUPRepository.policy`."""
         self._tables.check_owner()
-        return await self._cache.get(policy_id, version)
+        return await self._cache.get(policy_id, version, recheck=recheck)
 
     async def in_force(self, policy_id: str) -> Policy:
         """Return the version of a policy that is in force now.
@@ -73,7 +76,13 @@ class Policies:
         key = {"policy_id": policy_id, "version": version}
         async with self._reads:
             item = await self._tables.get(Operation.READ_POLICY, self._table_name, key)
-        return self._as_policy(item) if item is not None else None
+            if item is None:
+                return None
+            return await self._with_texts(self._as_policy(item))
+
+    async def _with_texts(self, policy: Policy) -> Policy:
+        texts = await self._texts.languages(policy.policy_id, policy.version)
+        return policy.model_copy(update={"texts": texts}) if texts else policy
 
     def _as_policy(self, item: Mapping[str, Any]) -> Policy:
         try:
@@ -88,34 +97,61 @@ class Policies:
 
     async def published(self, policy_id: str | None = None) -> list[Policy]:
         """Return the published versions of one policy or of all, without the cache."""
+        versions = await self._published(policy_id)
+        return [await self._with_texts(each) for each in versions]
+
+    async def _published(self, policy_id: str | None) -> list[Policy]:
         request: dict[str, Any] = {"TableName": self._table_name, "ConsistentRead": True}
         if policy_id is None:
             pages = self._tables.pages("Scan", **request)
         else:
             condition = Key("policy_id").eq(policy_id)
             pages = self._tables.pages("Query", KeyConditionExpression=condition, **request)
-        items = [item async for item in pages]
+        items = [item async for item in pages if not is_text(item)]
         found = map(self._as_policy, items)
         return sorted(found, key=lambda policy: (policy.policy_id, policy.effective_at))
 
     async def _read_versions(self, policy_id: str) -> list[Policy] | None:
-        return await self.published(policy_id) or None
+        return await self._published(policy_id) or None
 
-    async def publish(self, policy: Policy) -> Policy:
+    async def publish(self, policy: Policy, content: TextContent | None) -> Policy:
         """Publish a version; see `AUPRepository.publish_policy`."""
         self._tables.check_owner()
+        if content is not None:
+            await self._texts.store(content)
         item = _policy_item(policy)
         policy = self._as_policy(item)  # with the precision of the stored times
-        deadline = asyncio.get_running_loop().time() + self._settings.call_timeout_seconds
-        inserted = await retry(
-            write_retries(self._settings), self._insert_one, item, until=deadline
-        )
-        if inserted is Inserted.EXISTS:
+        if await self._insert_one(item) is Inserted.EXISTS:
             return await self._published_before(policy)
         self._invalidate(policy.policy_id, policy.version)
         return policy
 
+    async def publish_text(
+        self, policy_id: str, version: str, text: PolicyText, content: TextContent | None
+    ) -> Policy:
+        """Add a language to a version; see `AUPRepository.publish_text`."""
+        self._tables.check_owner()
+        policy = await self._read(policy_id, version)
+        if policy is None:
+            raise PolicyNotFoundError(
+                f"{policy_id} {version} is not published; publish its default text first"
+            )
+        if content is not None:
+            await self._texts.store(content)
+        published_at = timestamp(self._now())
+        texts = await self._texts.add_language(policy_id, version, text, published_at)
+        self._invalidate(policy_id, version)
+        return policy.model_copy(update={"texts": texts})
+
+    async def content(self, sha256: str) -> TextContent | None:
+        """Return the text with a hash; see `AUPRepository.policy_text`."""
+        return await self._texts.content(sha256)
+
     async def _insert_one(self, item: Item) -> Inserted:
+        deadline = asyncio.get_running_loop().time() + self._settings.call_timeout_seconds
+        return await retry(write_retries(self._settings), self._try_insert, item, until=deadline)
+
+    async def _try_insert(self, item: Item) -> Inserted:
         (result,) = await self._insert([item])
         if isinstance(result, AWSError):
             raise result
@@ -163,7 +199,7 @@ class Policies:
 
 
 def _policy_item(policy: Policy) -> dict[str, Any]:
-    item: dict[str, Any] = policy.model_dump(exclude_none=True)
+    item: dict[str, Any] = policy.model_dump(exclude_none=True, exclude={"texts"})
     return {
         name: timestamp(value) if isinstance(value, datetime) else value
         for name, value in item.items()

@@ -20,8 +20,11 @@ from typing import TYPE_CHECKING, Any, Final
 import aioboto3
 from botocore.exceptions import ClientError
 
+from tests.unit.fakes import TEXT
+from worker.domain.dead_letter import body_sha256
 from worker.domain.envelope import decode
 from worker.domain.evidence import build_item
+from worker.domain.origin import Origin
 from worker.settings import load
 
 if TYPE_CHECKING:
@@ -48,7 +51,8 @@ def parse_item(body: str) -> Item:
     """Decode a message and build the item that records it."""
     now = datetime.now(UTC)
     acceptance = decode(body, now=now, clock_skew_seconds=_CLOCK_SKEW_SECONDS)
-    return build_item(acceptance, received_at=now, recorded_at=now)
+    origin = Origin(now, "00000000-0000-4000-8000-000000000000", body_sha256(body))
+    return build_item(acceptance, TEXT, origin, recorded_at=now)
 
 
 async def _ignore_existing(writing: Awaitable[object]) -> None:

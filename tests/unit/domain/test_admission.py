@@ -9,6 +9,7 @@ import pytest
 from tests.simulation.virtual_clock import START, simulated
 from tests.unit.fakes import (
     ABSENT,
+    TEXT,
     TEXT_SHA256,
     FakeAcceptanceStore,
     acceptance,
@@ -21,6 +22,7 @@ from tests.unit.fakes import (
 )
 from worker.domain import admission
 from worker.domain.outcome import Outcome
+from worker.domain.policy import Policy, PolicyText
 from worker.errors import FutureError, Reason, RefusedError
 from worker.operations.dead_letters.dry_run import SUCCEEDS, DryRun
 from worker.pipeline.decode import decode
@@ -39,14 +41,14 @@ def test_the_latest_clock_decides_what_is_in_the_future() -> None:
 
 
 def test_unpublished_version_is_refused() -> None:
-    assert admission.refusal(acceptance(), None) == Outcome.dead_lettered(
+    assert admission.admit(acceptance(), None) == Outcome.dead_lettered(
         Reason.UNKNOWN_POLICY, "policy acceptable-use has no published version 2026-01"
     )
 
 
 def test_other_content_hash_than_published_is_refused() -> None:
-    outcome = admission.refusal(acceptance(content_sha256="0" * 64), policy())
-    assert outcome is not None
+    outcome = admission.admit(acceptance(content_sha256="0" * 64), policy())
+    assert isinstance(outcome, Outcome)
     assert outcome.reason is Reason.CONTENT_MISMATCH
     assert outcome.detail == (
         f"content_sha256 is {'0' * 64}, but acceptable-use 2026-01 was published with {TEXT_SHA256}"
@@ -55,7 +57,7 @@ def test_other_content_hash_than_published_is_refused() -> None:
 
 @pytest.mark.parametrize("stated", [None, TEXT_SHA256, TEXT_SHA256.upper()])
 def test_published_content_hash_is_optional_and_case_insensitive(stated: str | None) -> None:
-    assert admission.refusal(acceptance(content_sha256=stated), policy()) is None
+    assert admission.admit(acceptance(content_sha256=stated), policy()) == TEXT
 
 
 @pytest.mark.parametrize(
@@ -66,8 +68,75 @@ def test_published_content_hash_is_optional_and_case_insensitive(stated: str | N
     ],
     ids=["retired", "not effective yet"],
 )
-def test_version_that_is_not_in_force_is_admitted(published: object) -> None:
-    assert admission.refusal(acceptance(), published) is None  # type: ignore[arg-type] # a Policy
+def test_version_that_is_not_in_force_is_admitted(published: Policy) -> None:
+    assert admission.admit(acceptance(), published) == TEXT
+
+
+_SPANISH = PolicyText("1" * 64, "es")
+_MEXICAN = PolicyText("2" * 64, "es-MX")
+
+
+@pytest.mark.parametrize(
+    ("locale", "stated", "expected"),
+    [
+        (ABSENT, ABSENT, TEXT),
+        ("es", ABSENT, _SPANISH),
+        ("es-MX", ABSENT, _MEXICAN),
+        ("ES_mx", ABSENT, _MEXICAN),
+        ("es-MX-x-web", ABSENT, _MEXICAN),
+        ("es-MX-x-web-1", ABSENT, _MEXICAN),
+        ("de-x-web", ABSENT, TEXT),  # RFC 4647: a single letter is no end of a tag
+        ("x-de", ABSENT, TEXT),
+        ("--", ABSENT, TEXT),
+        ("es-", ABSENT, _SPANISH),
+        ("es-ES", ABSENT, _SPANISH),
+        ("fr", ABSENT, TEXT),
+        ("", ABSENT, TEXT),
+        ("-", ABSENT, TEXT),
+        (ABSENT, "2" * 64, _MEXICAN),
+        ("es", "2" * 64, _MEXICAN),
+        ("es-MX", TEXT_SHA256, TEXT),
+    ],
+)
+def test_acceptance_is_bound_to_the_text_that_it_states_by_hash_or_language(
+    locale: object, stated: object, expected: PolicyText
+) -> None:
+    published = policy(texts=(_SPANISH, _MEXICAN, PolicyText("3" * 64, "de-x")))
+    given = acceptance(locale=locale, content_sha256=stated)
+    assert admission.admit(given, published) == expected
+
+
+def test_text_in_the_stated_language_is_preferred_to_an_equal_text() -> None:
+    same = PolicyText(TEXT_SHA256, "es")
+    assert admission.admit(acceptance(locale="es"), policy(texts=(same,))) == same
+    assert admission.admit(acceptance(locale="fr"), policy(texts=(same,))) == TEXT
+
+
+@pytest.mark.parametrize(
+    ("locale", "stated", "is_final"),
+    [
+        ("fr", "0" * 64, False),
+        ("fr", "2" * 64, True),
+        ("fr", ABSENT, False),
+        ("es-AR", ABSENT, False),
+        ("ES_mx", ABSENT, True),
+        ("", ABSENT, True),
+        (ABSENT, ABSENT, True),
+    ],
+)
+def test_text_added_later_matters_to_an_unmatched_hash_or_language(
+    locale: object, stated: object, *, is_final: bool
+) -> None:
+    given = acceptance(locale=locale, content_sha256=stated)
+    admitted = admission.admit(given, policy(texts=(_SPANISH, _MEXICAN)))
+    assert admission.is_final(given, admitted) is is_final
+
+
+def test_hash_of_no_text_is_refused_with_the_number_of_texts() -> None:
+    published = policy(texts=(_SPANISH, _MEXICAN))
+    outcome = admission.admit(acceptance(content_sha256="0" * 64), published)
+    assert isinstance(outcome, Outcome)
+    assert outcome.detail.endswith(f"with {TEXT_SHA256} and 2 texts in other languages")
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
-"""Dead dead_letters: the unchanged message with a reason, and its replay history."""
+"""Dead letters: the unchanged message with a reason, and its replay history."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,21 +13,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.simulation.virtual_clock import START
-from tests.unit.fakes import received_message
+from tests.unit.fakes import ORIGIN, received_message
 from worker import __version__
 from worker.domain.dead_letter import (
     ATTRIBUTE,
     DETAIL_MAX_CHARACTERS,
     REPLAYS_ATTRIBUTE,
-    Edit,
     Replays,
     mark_replayed,
+    origin,
     original,
     read,
     replays,
     to_dead_letter,
 )
 from worker.domain.message import MESSAGE_MAX_BYTES, OutgoingMessage, ReceivedMessage
+from worker.domain.origin import Edit, Origin
+from worker.errors import EditError
 
 TEN: dict[str, Any] = {
     "text": {"DataType": "String", "StringValue": "é" * 30},
@@ -226,7 +230,7 @@ def test_every_message_is_restored(attributes: dict[str, Any], body: str) -> Non
     assert original(_received(_dead_letter(given))) == OutgoingMessage(body, attributes)
 
 
-EDIT = Edit("2026-11-22T10:00:00.000+00:00", "ada", ("user_id", "attribute kind"))
+EDIT = Edit("2026-11-22T10:00:00.000+00:00", "ada", ("user_id", "attribute kind"), "e" * 64)
 
 
 def test_replay_count_and_edits_are_kept_across_dead_letters() -> None:
@@ -235,63 +239,142 @@ def test_replay_count_and_edits_are_kept_across_dead_letters() -> None:
     dead = _received(_dead_letter(given))
     for count in range(1, 4):
         edit = EDIT if count == 2 else None
-        sent = mark_replayed(original(dead), START, edit)
+        sent = mark_replayed(original(dead), START, ORIGIN, edit)
         assert ATTRIBUTE not in sent.attributes
         assert {name: sent.attributes[name] for name in given.attributes} == given.attributes
         dead = _received(_dead_letter(_received(sent)))
         assert replays(dead).count == replays(sent).count == count
-    assert replays(dead) == Replays(3, "2026-11-22T10:00:00.000+00:00", (EDIT,))
+    at = "2026-11-22T10:00:00.000+00:00"
+    assert replays(dead) == Replays(3, at, "message-0", at, (EDIT,))
 
 
 @pytest.mark.parametrize("count", range(11))
-def test_replay_history_is_added_only_if_the_attribute_limit_allows_it(count: int) -> None:
+def test_replay_history_takes_the_smallest_attribute_along_if_there_are_ten(count: int) -> None:
     attributes = dict(list(TEN.items())[:count])
     sent = mark_replayed(
-        original(_received(_dead_letter(received_message(attributes=attributes)))), START, EDIT
+        original(_received(_dead_letter(received_message(attributes=attributes)))),
+        START,
+        ORIGIN,
+        EDIT,
     )
-    assert len(sent.attributes) <= 10
-    attribute = sent.attributes.get(REPLAYS_ATTRIBUTE)
-    assert {k: v for k, v in sent.attributes.items() if k != REPLAYS_ATTRIBUTE} == attributes
-    assert (attribute is None) == (count == 10)
-    # Nine and the history are ten: the next dead dead_letter moves one of them, and it is restored.
+    assert len(sent.attributes) == min(count + 1, 10)
+    moved = replays(sent).moved_attributes
+    kept = {k: v for k, v in sent.attributes.items() if k != REPLAYS_ATTRIBUTE}
+    assert {**kept, **moved} == attributes
+    assert len(moved) == (count == 10)
+    # Ten with the history: the next dead letter moves one of them, and it is restored.
     again = _received(_dead_letter(_received(sent)))
     assert original(again).attributes == sent.attributes
     assert replays(again) == replays(sent)
+    # A second replay keeps what the first one moved.
+    twice = mark_replayed(original(again), START, ORIGIN)
+    assert replays(twice).moved_attributes == moved
+    assert replays(twice).edits == (EDIT,)
 
 
-@pytest.mark.parametrize("free_bytes", [0, 30, 60, 70, 90, 120, 150, 200, 250])
-def test_near_the_size_limit_a_replay_omits_the_edits_and_then_the_history(
+@pytest.mark.parametrize("free_bytes", [0, 30, 250, 450])
+def test_near_the_size_limit_a_replay_without_room_for_its_history_is_refused(
     free_bytes: int,
 ) -> None:
-    sent = mark_replayed(original(_filled(free_bytes, {})), START, EDIT)
-    assert sent.size_bytes <= MESSAGE_MAX_BYTES
-    history = replays(sent)
-    assert history.count == (1 if free_bytes >= 70 else 0)
-    assert history.edits == ((EDIT,) if free_bytes >= 200 else ())
+    sent = mark_replayed(original(_filled(free_bytes, {})), START, ORIGIN, EDIT)
+    assert replays(sent).edits == (EDIT,)
+    assert bool(sent.why_refused()) == (free_bytes < 450)
 
 
 @pytest.mark.parametrize("free_bytes", [0, 1, 30, 60, 90, 150, 250, 400, 600])
-def test_near_the_size_limit_a_dead_letter_omits_the_edits_and_keeps_the_body(
+def test_near_the_size_limit_a_dead_letter_keeps_the_body_and_the_replay_history(
     free_bytes: int,
 ) -> None:
-    attribute = mark_replayed(OutgoingMessage("x"), START, EDIT).attributes
+    attribute = mark_replayed(OutgoingMessage("x"), START, ORIGIN, EDIT).attributes
     dead_letter = _dead_letter(_filled(free_bytes, dict(attribute)))
-    info, history = read(dead_letter), replays(dead_letter)
-    assert info is not None
-    assert info.reason == "invalid"
-    assert (history.count, history.edits) == ((1, (EDIT,)) if free_bytes >= 250 else (1, ()))
-    assert (info.detail != "") == (free_bytes >= 150)
+    assert replays(dead_letter).edits == (EDIT,)
+    assert dead_letter.size_bytes <= MESSAGE_MAX_BYTES
+    info = read(dead_letter)
+    assert (info is not None and info.reason == "invalid") == (free_bytes >= 60)
+    assert (info is not None and info.detail != "") == (free_bytes >= 250)
 
 
-def test_history_of_edits_is_bounded() -> None:
+def test_dead_letter_without_room_for_the_replay_history_is_left_to_the_redrive_policy() -> None:
+    attribute = mark_replayed(OutgoingMessage("x"), START, ORIGIN, EDIT).attributes
+    given = _received(OutgoingMessage("x" * 1000, attribute))
+    dead_letter = to_dead_letter(given, "invalid", "", dead_at=START, max_bytes=1100)
+    assert dead_letter.size_bytes > 1100
+    assert replays(dead_letter).edits == (EDIT,)
+
+
+def test_eleventh_edit_is_refused() -> None:
     many = Edit("2026-11-22T10:00:00Z", "x" * 500, tuple(f"{n}" * 300 for n in range(50)))
     message = OutgoingMessage("x")
-    for _ in range(30):
-        message = mark_replayed(message, START, many)
+    for _ in range(10):
+        message = mark_replayed(message, START, ORIGIN, many)
     history = replays(message)
-    assert (history.count, len(history.edits)) == (30, 10)
+    assert (history.count, len(history.edits)) == (10, 10)
     assert history.edits[0].changed[-1] == "and 30 more"
     assert message.size_bytes < 40_000
+    with pytest.raises(EditError, match="edited 10 times already"):
+        mark_replayed(message, START, ORIGIN, many)
+    assert replays(mark_replayed(message, START, ORIGIN)).count == 11
+
+
+def test_edits_of_several_replays_are_kept_in_order() -> None:
+    message = OutgoingMessage("x")
+    edits = [replace(EDIT, by=name, body_sha256=name[0] * 64) for name in ("ada", "bob", "eve")]
+    for edit in edits:
+        message = mark_replayed(message, START, ORIGIN, edit)
+        message = original(_received(_dead_letter(_received(message))))
+    assert replays(message).edits == tuple(edits)
+    assert origin(_received(message)).body_sha256 == "a" * 64
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_origin_of_a_message_is_its_own() -> None:
+    message = received_message(body="{}")
+    assert origin(message) == Origin(START, "message-0", _sha256("{}"))
+    with_attribute = replace(message, attributes={"a": TEN["typed"]})
+    assert origin(with_attribute) == origin(message)
+
+
+def test_origin_is_kept_through_dead_letters_replays_and_edits() -> None:
+    first = received_message(body="{}")
+    expected = origin(first)
+    dead = _again(_dead_letter(first), 1)
+    assert origin(dead) == expected
+    later = START + timedelta(days=1)
+    replayed = _again(mark_replayed(original(dead), later, origin(dead)), 2)
+    assert origin(replayed) == replace(expected, replayed_at=later)
+    dead = _again(_dead_letter(replayed), 3)
+    edit = Edit(START.isoformat(), "eve", ("user_id",), _sha256("{}"))
+    edited = mark_replayed(replace(original(dead), body="[]"), later, origin(dead), edit)
+    found = origin(_again(_dead_letter(_again(edited, 4)), 5))
+    assert found == replace(expected, replayed_at=later, edits=(edit,))
+
+
+def test_origin_of_a_message_that_an_earlier_release_edited_has_no_hash_of_the_body() -> None:
+    edit = {"at": START.isoformat(), "by": "eve", "changed": ["user_id"]}
+    content = {"count": 1, "at": START.isoformat(), "edits": [edit]}
+    attribute = {"DataType": "String", "StringValue": json.dumps(content)}
+    found = origin(received_message(attributes={REPLAYS_ATTRIBUTE: attribute}))
+    assert (found.body_sha256, found.message_id) == ("", "message-0")
+    assert [each.by for each in found.edits] == ["eve"]
+
+
+@pytest.mark.parametrize("sha256", ["", "e" * 63, "E" * 64, "g" * 64, 7])
+def test_hash_of_a_forged_history_is_ignored(sha256: object) -> None:
+    edit = {"at": "", "by": "eve", "changed": [], "body_sha256": sha256}
+    content = json.dumps({"count": 1, "edits": [edit] * 12, "sent_at": "x"})
+    attribute = {"DataType": "String", "StringValue": content}
+    found = origin(received_message(attributes={REPLAYS_ATTRIBUTE: attribute}))
+    assert (found.body_sha256, len(found.edits)) == ("", 10)
+    assert (found.received_at, found.replayed_at) == (START, None)
+
+
+def _again(message: OutgoingMessage, number: int) -> ReceivedMessage:
+    """Return a message as SQS delivers it later, under another id."""
+    sent_at = START + timedelta(hours=number)
+    return replace(_received(message), message_id=f"message-{number}", sent_at=sent_at)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +385,7 @@ def test_history_of_edits_is_bounded() -> None:
 def test_invalid_history_is_ignored_and_replaced(value: str) -> None:
     given = OutgoingMessage("x", {REPLAYS_ATTRIBUTE: {"DataType": "String", "StringValue": value}})
     assert replays(given) == Replays()
-    assert replays(mark_replayed(given, START)).count == 1
+    assert replays(mark_replayed(given, START, ORIGIN)).count == 1
 
 
 def test_dead_letter_is_reduced_in_steps_to_the_body_alone() -> None:

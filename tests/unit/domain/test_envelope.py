@@ -23,7 +23,7 @@ from tests.unit.fakes import (
     fixed_now,
     message,
 )
-from worker.domain.acceptance import Acceptance
+from worker.domain.acceptance import EXTRA_MAX_BYTES, Acceptance
 from worker.domain.envelope import decode
 from worker.errors import Reason, RefusedError
 
@@ -401,3 +401,55 @@ def test_any_fields_are_an_acceptance_or_rejected_with_a_reason(
 def test_any_bytes_are_rejected_with_a_reason(content: bytes) -> None:
     with pytest.raises(RefusedError):
         _decode(content)
+
+
+_EXACT = {
+    "a decimal": "1.10",
+    "an exponent": "1E5",
+    "a long number": "12345678901234567890.123456789",
+    "minus zero": "-0",
+    "an escape": r'"\u00e9\/"',
+    "white space": '{ "a" : [1.0 ,\n 2] }',
+    "a large integer": "9" * 300,
+}
+
+
+def _envelopes(text: str) -> dict[str, str]:
+    encoded = base64.b64encode(text.encode()).decode()
+    event = f'{{ "specversion": "1.0", "data" : {text} }}'
+    return {
+        "bare": text,
+        "with a byte order mark": f"\ufeff{text}",
+        "CloudEvent": event,
+        "CloudEvent with text": json.dumps({"specversion": "1.0", "data": text}),
+        "CloudEvent in base64": json.dumps({"specversion": "1.0", "data_base64": encoded}),
+        "SNS": json.dumps({"Type": "Notification", "TopicArn": "a", "Message": text}),
+        "EventBridge in SNS": json.dumps(
+            {
+                "Type": "Notification",
+                "TopicArn": "a",
+                "Message": f'{{"detail-type":"x","detail":{event}}}',
+            }
+        ),
+    }
+
+
+@pytest.mark.parametrize("envelope", _envelopes(""))
+@pytest.mark.parametrize("value", _EXACT.values(), ids=_EXACT)
+def test_unknown_field_keeps_its_exact_text(value: str, envelope: str) -> None:
+    text = f'{{ "before" : {value} ,{body()[1:-1]},"after":{value}}}'
+    found = _decode(_envelopes(text)[envelope])
+    assert found.extra == f'{{"before":{value},"after":{value}}}'
+    assert found.model_copy(update={"ip": None}).extra == found.extra
+
+
+def test_number_outside_the_range_of_a_double_is_refused() -> None:
+    for number in ("1e400", "9" * 400, "-1e400"):
+        refused = _refused(f'{body()[:-1]},"n":{number}}}')
+        assert refused.reason in {INVALID, MALFORMED}
+
+
+def test_size_of_unknown_fields_counts_their_text_as_written() -> None:
+    padded = f'{body()[:-1]},"n":[{" " * EXTRA_MAX_BYTES}]}}'
+    assert _refused(padded).detail == "unknown fields: must not exceed 350000 bytes in total"
+    assert len(_decode(padded.replace(" " * EXTRA_MAX_BYTES, " " * 1000)).extra) > 1000

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,23 +15,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.simulation.virtual_clock import START
-from tests.unit.fakes import IP, SESSION_ID, USER_AGENT, acceptance
+from tests.unit.fakes import (
+    ABSENT,
+    IP,
+    ORIGIN,
+    SESSION_ID,
+    TEXT,
+    TEXT_SHA256,
+    USER_AGENT,
+    acceptance,
+    body_digest,
+    message,
+)
 from worker.domain.acceptance import Acceptance
+from worker.domain.envelope import decode
 from worker.domain.evidence import (
     ERASABLE,
     build_item,
     erased,
-    record_sha256,
     same_content,
     timestamp,
     verify,
 )
+from worker.domain.origin import Edit, Origin
+from worker.domain.policy import PolicyText
 
 
-def _item(given: Acceptance | None = None) -> dict[str, Any]:
+def _item(given: Acceptance | None = None, origin: Origin = ORIGIN) -> dict[str, Any]:
     return build_item(
         given or acceptance(referrer="newsletter"),
-        received_at=START,
+        TEXT,
+        origin,
         recorded_at=START + timedelta(milliseconds=1500),
     )
 
@@ -57,13 +71,46 @@ def test_item_has_every_field_of_the_acceptance_and_its_times() -> None:
     assert item["accepted_at"] == "2026-11-22T09:59:00Z"
 
 
+def test_item_is_bound_to_the_text_and_to_the_message() -> None:
+    item = _item(acceptance(content_sha256=ABSENT))
+    assert item["policy_sha256"].hex() == TEXT_SHA256
+    assert "policy_locale" not in item
+    assert item["message_id"] == "message-0"
+    sha256 = hashlib.sha256(b"{}").hexdigest()
+    assert item["body_digest"] == body_digest(item, sha256)
+    salts = item["ip_salt"] + item["user_agent_salt"] + item["session_id_salt"]
+    assert item["body_digest"] == hashlib.sha256(salts + bytes.fromhex(sha256)).digest()
+    assert not item.keys() & {"replayed_at", "edits", "content_sha256"}
+    spanish = PolicyText("0" * 64, "es-ES")
+    item = build_item(acceptance(), spanish, Origin(START), recorded_at=START)
+    assert (item["policy_sha256"], item["policy_locale"]) == (bytes(32), "es-ES")
+    assert not item.keys() & {"message_id", "body_digest"}
+    assert verify(item) == []
+
+
+def test_item_shows_who_edited_the_message_before_its_replay() -> None:
+    edits = (
+        Edit("2026-11-23T10:00:00.000Z", "eve", ("user_id", "version"), "a" * 64),
+        Edit("2026-11-24T10:00:00.000Z", "bob", ("locale",)),  # by an earlier release
+    )
+    origin = Origin(START, "m", "a" * 64, START + timedelta(days=2), edits)
+    item = _item(origin=origin)
+    assert item["replayed_at"] == "2026-11-24T10:00:00.000Z"
+    assert item["edits"] == (
+        '[{"at":"2026-11-23T10:00:00.000Z","by":"eve","changed":["user_id","version"],'
+        f'"body_digest":"{body_digest(item, "a" * 64).hex()}"}},'
+        '{"at":"2026-11-24T10:00:00.000Z","by":"bob","changed":["locale"]}]'
+    )
+    assert verify(item) == []
+    assert verify({**item, "edits": item["edits"].replace("eve", "bob")})
+    assert verify(_without(item, "edits"))
+
+
 def test_format_is_as_documented_in_the_module() -> None:
     item = _item()
     for name in ERASABLE:
-        expected = hmac.digest(
-            item[f"{name}_salt"], name.encode() + b"\0" + item[name].encode(), "sha256"
-        )
-        assert item[f"{name}_commitment"] == expected
+        content = item[f"{name}_salt"] + name.encode() + b"\0" + item[name].encode()
+        assert item[f"{name}_commitment"] == hashlib.sha256(content).digest()
         assert len(item[f"{name}_salt"]) == 16
     hidden = {"record_sha256", *ERASABLE, *(f"{name}_salt" for name in ERASABLE)}
     proven = {
@@ -72,14 +119,13 @@ def test_format_is_as_documented_in_the_module() -> None:
         if name not in hidden
     }
     text = json.dumps(proven, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    assert item["record_sha256"] == hashlib.sha256(text.encode()).hexdigest()
+    assert item["record_sha256"] == hashlib.sha256(text.encode()).digest()
 
 
 @pytest.mark.parametrize("names", [(name,) for name in ERASABLE] + [ERASABLE])
 def test_item_is_valid_after_erasing_a_field_and_its_salt(names: tuple[str, ...]) -> None:
     item = _item()
     erased = _erased(item, *names)
-    assert record_sha256(erased) == item["record_sha256"]
     assert verify(erased) == []
 
 
@@ -101,6 +147,36 @@ def test_every_other_change_is_detected() -> None:
 
 def _without(item: dict[str, Any], name: str) -> dict[str, Any]:
     return {each: value for each, value in item.items() if each != name}
+
+
+def test_value_cannot_be_moved_into_the_salt() -> None:
+    item = _item(acceptance(user_agent="Fox user_agent\0Bear"))
+    assert verify({**item, "user_agent": "Bear"})
+    moved = item["user_agent_salt"] + b"user_agent\0Fox "
+    assert verify({**item, "user_agent": "Bear", "user_agent_salt": moved}) == [
+        "user_agent_salt does not have 16 bytes: it may contain a part of user_agent"
+    ]
+
+
+def test_salt_without_a_commitment_is_detected() -> None:
+    item = _item(acceptance(session_id=None))
+    assert verify({**item, "session_id_salt": bytes(16)}) == ["session_id_salt has no commitment"]
+
+
+def test_hash_of_a_record_that_has_none_is_detected() -> None:
+    # JSON can express a lone surrogate, canonical JSON cannot.
+    forged = {**_item(), "channel": "\ud800", "record_sha256": b""}
+    assert verify(forged) == ["record_sha256 does not match the record"]
+
+
+@pytest.mark.parametrize("name", ERASABLE)
+def test_erased_value_cannot_be_found_by_trying_all_bodies(name: str) -> None:
+    item = _item()
+    kept = _erased(item, name)
+    sha256 = hashlib.sha256(b"{}").hexdigest()
+    assert body_digest(item, sha256) == item["body_digest"]
+    assert body_digest(kept, sha256) != kept["body_digest"]
+    assert bytes.fromhex(sha256) not in kept.values()
 
 
 @pytest.mark.parametrize("name", ERASABLE)
@@ -145,9 +221,25 @@ def test_value_of_another_type_is_detected(name: str, value: object) -> None:
     assert verify({**_item(), name: value})
 
 
-def test_other_format_is_reported() -> None:
-    item = {**_item(), "record_format": "2"}
-    assert "record_format is '2', not '1'" in verify(item)
+@pytest.mark.parametrize("record_format", ["1", "3", "", None, {"2"}], ids=str)
+def test_another_format_is_an_alteration(record_format: object) -> None:
+    assert verify({**_item(), "record_format": record_format})
+
+
+def test_later_format_is_named() -> None:
+    problems = verify({**_item(), "record_format": "3"})
+    assert problems == ["record_format is '3'; this release verifies 1 and 2"]
+
+
+@pytest.mark.parametrize("name", ["policy_sha256", "record_id", "record_sha256", "ip_commitment"])
+def test_hexadecimal_text_in_place_of_its_bytes_is_an_alteration(name: str) -> None:
+    item = _item()
+    assert verify({**item, name: item[name].hex()})[0] == f"{name} is not binary"
+
+
+def test_bytes_in_place_of_a_hexadecimal_text_are_an_alteration() -> None:
+    item = _item(acceptance(channel="ab"))
+    assert verify({**item, "channel": b"\xab"}) == ["channel is not a string"]
 
 
 def test_only_the_same_acceptance_has_the_same_content() -> None:
@@ -201,15 +293,6 @@ def test_any_acceptance_is_valid_with_any_fields_erased(
     assert verify(_erased(item, *erased)) == []
 
 
-# Other names than the program's, some of which are not hashed.
-@given(texts=st.dictionaries(st.text().map("x".__add__), st.text(), max_size=8))
-def test_hash_is_that_of_sorted_json_without_white_space(texts: dict[str, str]) -> None:
-    # Computed from the documented format with the standard library only.
-    item = {**texts, "record_format": "1"}
-    document = json.dumps(item, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    assert record_sha256(item) == hashlib.sha256(document.encode()).hexdigest()
-
-
 FOREIGN: dict[str, Any] = {"user_id": "u-0", "policy_version": "acceptable-use#2026-01"}
 
 
@@ -253,12 +336,13 @@ def test_each_salt_has_16_random_bytes_of_its_own() -> None:
     drawn = iter(range(256))  # all bytes differ, so shared ones are detected
     item = build_item(
         acceptance(),
-        received_at=START,
+        TEXT,
+        ORIGIN,
         recorded_at=START,
         random_bytes=lambda count: bytes(next(drawn) for _ in range(count)),
     )
     # The record id is public.
-    parts = [bytes.fromhex(item["record_id"]), *(item[f"{name}_salt"] for name in ERASABLE)]
+    parts = [item["record_id"], *(item[f"{name}_salt"] for name in ERASABLE)]
     assert [len(part) for part in parts] == [8, 16, 16, 16]
     assert len(set(b"".join(parts))) == 8 + 3 * 16
 
@@ -269,7 +353,57 @@ def test_salt_is_not_found_elsewhere_in_any_record() -> None:
         item = _item()
         own = [item[f"{name}_salt"] for name in ERASABLE]
         salts += own
-        halves |= {bytes.fromhex(item["record_id"])}
+        halves |= {item["record_id"]}
         halves |= {salt[start : start + 8] for salt in own for start in (0, 8)}
     assert len(set(salts)) == 150
     assert len(halves) == 50 + 300
+
+
+_EXPORT_OF_0_1_0 = Path(__file__).parents[2] / "evidence" / "export_of_0.1.0.json"
+
+
+def _records_of_0_1_0() -> list[dict[str, Any]]:
+    entries = json.loads(_EXPORT_OF_0_1_0.read_text())["records"]
+    return [
+        {
+            name: bytes.fromhex(value) if name in entry["binary"] else value
+            for name, value in entry["record"].items()
+        }
+        for entry in entries
+    ]
+
+
+@pytest.mark.parametrize("item", _records_of_0_1_0(), ids=lambda item: str(item["event_id"]))
+def test_records_of_release_0_1_0_verify(item: dict[str, Any]) -> None:
+    assert item["record_format"] == "1"
+    assert verify(_as_read(item)) == []
+    for name in item.keys() - set(ERASABLE) - {f"{each}_salt" for each in ERASABLE}:
+        assert verify(_without(item, name)), f"a missing {name} went unseen"
+    for name in item.keys() & set(ERASABLE):
+        assert verify({**item, name: "forged"}) == [f"{name} does not match its commitment"]
+
+
+def test_redelivery_of_a_message_recorded_by_release_0_1_0_has_the_same_content() -> None:
+    [item] = [each for each in _records_of_0_1_0() if each["event_id"] == "unknown fields"]
+    fields = {name: item[name] for name in Acceptance.model_fields if name in item}
+    # The numbers as the producer wrote them; release 0.1.0 recorded them as doubles.
+    unknown = (
+        '"number":1.10,"big":12345678901234567890.123456789,"minus":-0.0,'
+        '"nested":{"b":[1,null,true],"a":"x"}'
+    )
+    body = f"{json.dumps(fields)[:-1]},{unknown}}}"
+    stated = decode(body, now=START, clock_skew_seconds=0)
+    assert stated.extra == f"{{{unknown}}}"
+    assert same_content(item, stated)
+    other = decode(body.replace("1.10", "1.11"), now=START, clock_skew_seconds=0)
+    assert not same_content(item, other)
+
+
+def test_numbers_of_a_record_are_compared_exactly() -> None:
+    def stated(number: str) -> Acceptance:
+        text = f'{json.dumps(message())[:-1]},"n":{number}}}'
+        return decode(text, now=START, clock_skew_seconds=0)
+
+    item = _item(stated("12345678901234567890.123456789"))
+    assert same_content(item, stated("12345678901234567890.1234567890"))
+    assert not same_content(item, stated("12345678901234567890.123456788"))

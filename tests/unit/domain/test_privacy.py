@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from tests.contract.store import StoreEnvironment, StoreVariant
-from tests.simulation.virtual_clock import simulated
-from tests.unit.fakes import IP, USER_AGENT, acceptance
+from tests.simulation.virtual_clock import START, simulated
+from tests.unit.fakes import IP, TEXT, USER_AGENT, acceptance
 from worker.domain.evidence import verify
+from worker.domain.origin import Edit, Origin
 from worker.domain.privacy import network
 from worker.repository import RecordResult
 from worker.settings import AWSSettings
@@ -45,7 +46,35 @@ async def _record(
     environment: StoreEnvironment, changes: dict[str, Any], **stated: Any
 ) -> RecordResult:
     async with environment.repository(**changes) as repository:
-        return await repository.record(acceptance(**stated))
+        return await repository.record(acceptance(**stated), TEXT)
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_hashed"),
+    [
+        ({}, True),
+        ({"ip": "truncated"}, False),
+        ({"ip": "omit"}, False),
+        ({"user_agent": "omit"}, False),
+    ],
+    ids=str,
+)
+@simulated
+async def test_reduced_value_cannot_be_found_by_trying_all_bodies(
+    changes: dict[str, Any], environment: StoreEnvironment, *, is_hashed: bool
+) -> None:
+    await environment.create_tables()
+    edited = Edit("2026-11-22T10:00:00Z", "eve", ("user_id",), "a" * 64)
+    origin = Origin(START, "m-1", "a" * 64, START, (edited,))
+    async with environment.repository(**changes) as repository:
+        await repository.record(acceptance(), TEXT, origin)
+        await repository.record(acceptance(1, ip=None, user_agent=None), TEXT, origin)
+    items = {item["user_id"]: item for item in await environment.items()}
+    hashed = ("body_digest" in items["u-0"], "body_digest" in items["u-0"]["edits"])
+    assert hashed == (is_hashed, is_hashed)
+    assert '"by":"eve"' in items["u-0"]["edits"]
+    assert "body_digest" in items["u-1"]  # nothing was reduced
+    assert verify(items["u-0"]) == verify(items["u-1"]) == []
 
 
 @pytest.mark.parametrize(

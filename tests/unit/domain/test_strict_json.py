@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from worker.domain.strict_json import DuplicateNameError, read, read_text
+from worker.domain.strict_json import DuplicateNameError, members, read, read_text
 
 # Few characters, so that names collide; among them are escaped ones.
 _CHARACTERS = 'ab"\\/{}[],:\u00e9\n\u2028\U0001f600'
@@ -138,3 +138,32 @@ def test_byte_order_mark_is_skipped_only_at_the_start() -> None:
         with pytest.raises(ValueError, match="line 1"):
             read(text.encode())
     assert read('{"a": "\ufeff"}'.encode()) == {"a": "\ufeff"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{}", {}),
+        (" { } ", {}),
+        (r'{"a":1.10,"\u0062\"":"\u0041"}', {"a": "1.10", 'b"': r'"\u0041"'}),
+        ('\t{ "a" : [ 1 , {"b": "}"} ] ,\r\n"c":null }', {"a": '[ 1 , {"b": "}"} ]', "c": "null"}),
+        (f'{{"n":{"9" * 5000},"":-0}}', {"n": "9" * 5000, "": "-0"}),
+    ],
+    ids=["empty", "space", "escapes", "nested", "long number"],
+)
+def test_members_are_returned_as_they_are_written(text: str, expected: dict[str, str]) -> None:
+    assert members(text) == expected
+
+
+def test_members_of_any_object_have_its_values() -> None:
+    chance = random.Random(0)
+    for _ in range(500):
+        values = [_document(chance, 3) for _ in range(chance.randrange(5))]
+        document = Pairs((f"{number}\n", value) for number, value in enumerate(values))
+        text = _written(document, partial(chance.choice, (True, False)))
+        found = members(text)
+        assert [json.loads(value) for value in found.values()] == [
+            json.loads(_written(value, lambda: False)) for value in values
+        ]
+        assert list(found) == [name for name, _ in document]
+        assert all(value in text for value in found.values())

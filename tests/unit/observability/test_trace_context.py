@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.trace import SpanKind
 
 from tests.simulation.virtual_clock import START
-from tests.unit.fakes import FakeQueue, received_message
+from tests.unit.fakes import ORIGIN, FakeQueue, received_message
 from tests.unit.observability.test_tracing import (
     SPAN_ID,
     TRACE_ID,
@@ -92,7 +92,7 @@ def test_dead_letters_and_replays_keep_the_trace_context() -> None:
     dead_letter = to_dead_letter(message, "invalid", "", dead_at=START)
     assert dead_letter.trace_header == XRAY
     assert len(dead_letter.attributes) == ATTRIBUTES_MAX
-    replayed = mark_replayed(original(dead_letter), START)
+    replayed = mark_replayed(original(dead_letter), START, ORIGIN)
     assert replayed.attributes["traceparent"] == attribute(TRACEPARENT)
     assert replayed.trace_header == XRAY
 

@@ -12,6 +12,7 @@ import pytest
 from tests.simulation.virtual_clock import START, run, simulated
 from tests.unit.fakes import (
     IP,
+    TEXT,
     TEXT_SHA256,
     FakeAcceptanceStore,
     acceptance,
@@ -21,7 +22,9 @@ from tests.unit.fakes import (
     service_state,
     settings,
 )
+from worker.domain.dead_letter import origin
 from worker.domain.outcome import DUPLICATE, RECORDED, Outcome, OutcomeKind
+from worker.domain.policy import PolicyText
 from worker.errors import (
     AWSDeniedError,
     AWSError,
@@ -61,7 +64,9 @@ async def test_record_has_the_time_when_sqs_received_the_message() -> None:
     sent_at = START - timedelta(hours=1)  # our own clock says START
     given = received_message(sent_at=sent_at, first_received_at=START - timedelta(minutes=30))
     assert await recording.recorder.record(acceptance(), given) is RECORDED
-    assert recording.store.received_at == [sent_at]
+    assert recording.store.texts == [TEXT]
+    assert recording.store.origins == [origin(given)]
+    assert recording.store.origins[0].received_at == sent_at
 
 
 @simulated
@@ -90,6 +95,16 @@ async def test_content_hash_may_be_upper_case_or_absent() -> None:
     recording = _Recording()
     assert await recording.record(content_sha256=TEXT_SHA256.upper()) is RECORDED
     assert await recording.record(content_sha256=None) is RECORDED
+
+
+@simulated
+async def test_acceptance_is_bound_to_a_text_in_its_language_that_the_cache_lacks() -> None:
+    recording = _Recording()
+    spanish = PolicyText("2" * 64, "es-ES")
+    recording.store.rechecked = policy(texts=(spanish,))
+    assert await recording.record(locale="es-ES", content_sha256=None) is RECORDED
+    assert await recording.record(locale="es-ES") is RECORDED
+    assert recording.store.texts == [spanish, TEXT]
 
 
 @simulated

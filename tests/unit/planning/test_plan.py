@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.bench.results import Results
+from tests.bench.stub import messages
 from worker.aws.prices import shipped, with_prices
+from worker.domain.dead_letter import body_sha256
+from worker.domain.envelope import decode
+from worker.domain.evidence import build_item
+from worker.domain.origin import Origin
+from worker.domain.policy import PolicyText
 from worker.errors import UsageError
 from worker.planning import cost
 from worker.planning.limits import Limit
@@ -21,9 +29,9 @@ from worker.planning.sizing import Demand, rate_per_second, size
 
 ROOT = Path(__file__).parents[3]
 FIGURES = shipped()
-# 883 bytes and the latencies are those of the bench; a month has 730 h, or 2,628,000 s.
+# 801 bytes and the latencies are those of the bench; a month has 730 h, or 2,628,000 s.
 USUAL = Demand(
-    rate=10_000, record_bytes=883, utilisation=0.6, burst=2, sqs_ms=8, dynamodb_ms=5
+    rate=10_000, record_bytes=801, utilisation=0.6, burst=2, sqs_ms=8, dynamodb_ms=5
 )  # fmt: skip
 
 
@@ -57,19 +65,19 @@ class TestTenThousandAMinute:
         assert fleet.planned_rate == pytest.approx(1347.7, abs=0.1)
         assert fleet.settings == {}
 
-    def test_the_month_costs_588_dollars(self) -> None:
+    def test_the_month_costs_571_dollars(self) -> None:
         # 438 million messages.
         assert parts(self.PLAN) == {
             "SQS requests": 35.04,  # 0.2 a message: 87.6 million at 0.40
             "DynamoDB writes": 273.75,  # 438 million at 0.625
             "DynamoDB reads": 0.0,
-            "DynamoDB storage": 193.75,  # 438 million of 983 bytes: 430.55 GB at 0.25 + 0.20
+            "DynamoDB storage": 177.59,  # 438 million of 901 bytes: 394.64 GB at 0.25 + 0.20
             "Fargate": 7.21,  # 730 h x (0.25 x 0.03238 + 0.5 x 0.00356)
             "CloudWatch logs": 0.07,  # 87,600 summaries of 1,600 bytes: 0.14 GB at 0.50
             "CloudWatch metrics, alarms": 12.1,  # 35 at 0.30, 16 at 0.10
-            "Network: VPC endpoints": 65.86,  # 8 x 730 h x 0.01; 438 million x 1,703 bytes at 0.01
+            "Network: VPC endpoints": 65.5,  # 8 x 730 h x 0.01; 438 million x 1,621 bytes at 0.01
         }
-        assert self.PLAN.total == pytest.approx(587.78, abs=0.01)
+        assert self.PLAN.total == pytest.approx(571.26, abs=0.01)
         assert self.PLAN.once.amount == 0, "a new table sustains the rate"
 
     def test_no_quota_is_exceeded(self) -> None:
@@ -94,17 +102,17 @@ class TestTenThousandASecond:
             "AUP_SETTLE_CONCURRENCY": 29,
         }
 
-    def test_the_month_costs_30000_dollars_mostly_writes_and_storage(self) -> None:
+    def test_the_month_costs_29000_dollars_mostly_writes_and_storage(self) -> None:
         # 26,280 million messages.
         assert parts(self.PLAN) == {
             "SQS requests": 2102.4,
             "DynamoDB writes": 16425.0,
             "DynamoDB reads": 0.25,
-            "DynamoDB storage": 11624.96,
+            "DynamoDB storage": 10655.23,
             "Fargate": 57.67,  # 2 x 730 h x (0.03238 + 2 x 0.00356)
             "CloudWatch logs": 0.14,
             "CloudWatch metrics, alarms": 12.1,
-            "Network: VPC endpoints": 505.95,
+            "Network: VPC endpoints": 484.4,
         }
         assert self.PLAN.once.amount == pytest.approx(16_000 * 0.00065)
 
@@ -138,8 +146,8 @@ class TestAMillionASecond:
         # 525,600 million requests: 100,000 at 0.40, 100,000 at 0.30, 325,600 at 0.24.
         assert cents["SQS requests"] == pytest.approx(40_000 + 30_000 + 78_144)
         assert cents["DynamoDB writes"] == pytest.approx(1_642_500)
-        # 73 and 4,475,484 GB: 1,000,000 at 0.010, the rest at 0.006.
-        assert cents["Network: VPC endpoints"] == pytest.approx(58.4 + 10_000 + 20_852.9, abs=0.1)
+        # 73 and 4,259,988 GB: 1,000,000 at 0.010, the rest at 0.006.
+        assert cents["Network: VPC endpoints"] == pytest.approx(58.4 + 10_000 + 19_559.9, abs=0.1)
 
     def test_three_quotas_must_be_raised_fargate_first(self) -> None:
         assert [each.name for each in self.PLAN.limits if each.to_raise] == [
@@ -150,7 +158,7 @@ class TestAMillionASecond:
         needed = {each.name.split(":")[0]: each.needed for each in self.PLAN.limits}
         assert needed["DynamoDB"] == 2_000_000
         assert needed["SQS"] == 372 * 755
-        assert needed["PrivateLink"] == pytest.approx(13.624)  # 2e6 x 1,703 bytes x 8 / 2 zones
+        assert needed["PrivateLink"] == pytest.approx(12.968)  # 2e6 x 1,621 bytes x 8 / 2 zones
         assert "below this rate" in remarks(self.PLAN)[0]
 
     def test_provisioned_writes_cost_less_than_half(self) -> None:
@@ -169,11 +177,11 @@ class TestSizes:
 
     def test_longer_messages_cost_more_cpu_and_sqs_requests(self) -> None:
         # 4 KiB of body: 111.3 + 12.8 x (4096 - 400) / 1024; the bench measured 159.
-        plan = planned("10000/s", record_bytes=4096 + 483)
+        plan = planned("10000/s", record_bytes=4096 + 401)
         assert plan.fleet.cpu_us == pytest.approx(157.5)
         assert cost.sqs_requests_per_message(plan.demand, FIGURES) == pytest.approx(0.2)
         # Ten of 64 KiB are ten billed requests.
-        longest = replace(USUAL, record_bytes=65_536 + 483)
+        longest = replace(USUAL, record_bytes=65_536 + 401)
         assert cost.sqs_requests_per_message(longest, FIGURES) == pytest.approx(1.1)
 
     def test_high_latency_requires_more_tasks(self) -> None:
@@ -203,7 +211,7 @@ class TestSizes:
 
 class TestNetworks:
     def test_each_network_path_has_its_price(self) -> None:
-        gigabytes = 26_280 * 1.703
+        gigabytes = 26_280 * 1.621
         assert parts(planned("10000/s", network="public"))[
             "Network: public addresses"
         ] == pytest.approx(2 * 730 * 0.005)
@@ -237,6 +245,22 @@ class TestRates:
 
 
 class TestTable:
+    def test_overhead_of_a_record_is_that_of_the_benchmarks_message(self) -> None:
+        measured, now = FIGURES.measured, datetime.now(UTC)
+        text = messages.body(measured.body_bytes)
+        item = build_item(
+            decode(text, now=now, clock_skew_seconds=0),
+            PolicyText(messages.CONTENT_SHA256),
+            Origin(now, str(UUID(int=0)), body_sha256(text)),
+            recorded_at=now,
+        )
+        record_bytes = sum(
+            len(name) + len(value.encode() if isinstance(value, str) else value)
+            for name, value in item.items()
+        )
+        assert len(text) == measured.body_bytes
+        assert record_bytes == measured.body_bytes + measured.record_overhead_bytes == 801
+
     def test_it_matches_the_benchmark(self) -> None:
         """Update prices.toml when a new benchmark differs by more than a tenth."""
         results = Results.model_validate_json((ROOT / "tests/bench/results.json").read_text())

@@ -10,6 +10,7 @@ import pytest
 from tests.simulation.faults import FaultRates
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import (
+    TEXT,
     acceptance,
     aws_settings,
     open_world,
@@ -50,10 +51,10 @@ async def test_probes_of_tables_with_other_keys_are_rejected() -> None:
 async def test_closing_fails_every_kind_of_call_without_cancelling_callers() -> None:
     world = await open_world()
     repository = world.repository(write_concurrency=1)
-    await repository.record(acceptance())
+    await repository.record(acceptance(), TEXT)
     calls = [
-        *(repository.record(acceptance(number)) for number in range(1, 60)),
-        *(repository.record(acceptance()) for _ in range(5)),
+        *(repository.record(acceptance(number), TEXT) for number in range(1, 60)),
+        *(repository.record(acceptance(), TEXT) for _ in range(5)),
         repository.policy("acceptable-use", "2026-01"),
         repository.has_accepted("u-0", "acceptable-use"),
         repository.publish_policy(policy("2026-02")),
@@ -80,7 +81,7 @@ async def _closed(call: Awaitable[object]) -> bool:
 async def test_caller_cancelled_during_close_stays_cancelled() -> None:
     world = await open_world()
     repository = world.repository()
-    await repository.record(acceptance())
+    await repository.record(acceptance(), TEXT)
     reading = asyncio.ensure_future(repository.probes()[0].attempt())
     await asyncio.sleep(0.005)
     reading.cancel()
@@ -93,15 +94,15 @@ async def test_caller_cancelled_during_close_stays_cancelled() -> None:
 async def test_closing_fails_writes_in_flight_and_later_calls() -> None:
     world = await open_world()
     repository = world.repository()
-    await repository.record(acceptance())
-    writing = asyncio.create_task(repository.record(acceptance(1)))
+    await repository.record(acceptance(), TEXT)
+    writing = asyncio.create_task(repository.record(acceptance(1), TEXT))
     await asyncio.sleep(0.005)
     await repository.aclose()
     with pytest.raises(RepositoryClosedError):
         await writing
     assert world.session.open_count == 0
     for call in (
-        repository.record(acceptance(2)),
+        repository.record(acceptance(2), TEXT),
         repository.policy("acceptable-use", "2026-01"),
         repository.has_accepted("u-0", "acceptable-use"),
         repository.publish_policy(policy()),
@@ -120,8 +121,8 @@ async def test_reads_return_the_latest_writes(write_api: str) -> None:
     assert await repository.policy("acceptable-use", "2026-01") == policy()
     assert await repository.policies("acceptable-use") == [policy()]
     assert await repository.policies() == [policy()]
-    assert await repository.record(acceptance()) is RECORDED
-    assert await repository.record(acceptance()) is DUPLICATE
+    assert await repository.record(acceptance(), TEXT) is RECORDED
+    assert await repository.record(acceptance(), TEXT) is DUPLICATE
     assert await repository.has_accepted("u-0", "acceptable-use")
     assert len([item async for item in repository.acceptances("u-0")]) == 1
     assert asyncio.get_running_loop().time() < world.faults.durations.stale_read_seconds

@@ -77,6 +77,26 @@ async def test_cancelling_the_first_caller_does_not_fail_the_others() -> None:
 
 
 @simulated
+async def test_recheck_reads_a_value_that_is_older_than_an_absence_may_be() -> None:
+    source = _Source(a="A")
+    cache = _cache(source)
+    await cache.get("a")
+    source.values["a"] = "B"
+    await asyncio.sleep(1)
+    assert await cache.get("a", recheck=True) == "A"
+    await asyncio.sleep(1.1)
+    assert await cache.get("a") == "A"
+    source.fails = True
+    with pytest.raises(AWSUnavailableError):
+        await cache.get("a", recheck=True)
+    assert await cache.get("a") == "A"
+    source.fails = False
+    assert set(await asyncio.gather(*(cache.get("a", recheck=True) for _ in range(9)))) == {"B"}
+    assert await cache.get("a", recheck=True) == await cache.get("a") == "B"
+    assert len(source.reads) == 3
+
+
+@simulated
 async def test_stale_value_is_returned_when_the_refresh_fails() -> None:
     source = _Source(a="A")
     cache = _cache(source)

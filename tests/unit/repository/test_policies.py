@@ -11,6 +11,7 @@ import pytest
 from tests.simulation.aws_errors import dynamodb_error
 from tests.simulation.virtual_clock import START, simulated
 from tests.unit.fakes import (
+    TEXT,
     TEXT_SHA256,
     acceptance,
     open_world,
@@ -27,7 +28,7 @@ WRITE_APIS = pytest.mark.parametrize("write_api", ["batch", "put"])
 
 
 @simulated
-async def test_a_thousand_lookups_of_one_version_cost_one_read() -> None:
+async def test_a_thousand_lookups_of_one_version_read_it_and_its_languages_once() -> None:
     world = await open_world()
     repository = world.repository()
     await repository.publish_policy(policy())
@@ -36,7 +37,7 @@ async def test_a_thousand_lookups_of_one_version_cost_one_read() -> None:
         *(repository.policy("acceptable-use", "2026-01") for _ in range(1000))
     )
     assert found == [policy()] * 1000
-    assert world.dynamodb.reads["aup-policies"] == 1
+    assert world.dynamodb.reads["aup-policies"] == 2
 
 
 @simulated
@@ -150,7 +151,7 @@ async def test_has_accepted_uses_the_version_in_force() -> None:
     repository = world.repository(policy_cache_seconds=10.0)
     await repository.publish_policy(policy("2026-01"))
     await repository.publish_policy(policy("2026-02", effective_at=START + timedelta(hours=1)))
-    await repository.record(acceptance())
+    await repository.record(acceptance(), TEXT)
     assert await repository.has_accepted("u-0", "acceptable-use")
     assert not await repository.has_accepted("u-1", "acceptable-use")
     await asyncio.sleep(3600)

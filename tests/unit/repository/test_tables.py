@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from types import NoneType
 from typing import Any, cast
 
 import pytest
@@ -13,6 +14,7 @@ from tests.simulation.simulated_session import SimulatedSession
 from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import (
     IP,
+    TEXT,
     acceptance,
     aws_settings,
     open_world,
@@ -44,19 +46,20 @@ async def test_every_read_and_write_is_observed_even_if_the_cache_hides_its_fail
     await repository.publish_policy(policy())
     repository.observe(observer)
     await repository.policy("acceptable-use", "2026-01")
-    await repository.record(acceptance())
-    await repository.record(acceptance())  # a duplicate: causes a look-up
+    await repository.record(acceptance(), TEXT)
+    await repository.record(acceptance(), TEXT)  # a duplicate: causes a look-up
     await asyncio.sleep(61)
     world.dynamodb.read_error = dynamodb_error("GetItem", "AccessDeniedException")
     assert await repository.policy("acceptable-use", "2026-01") == policy()
     world.dynamodb.spoil_item = lambda _: "AccessDenied"
     with pytest.raises(AWSDeniedError):
-        await repository.record(acceptance())
+        await repository.record(acceptance(), TEXT)
     world.dynamodb.spoil_call = lambda _: dynamodb_error("Batch", "ResourceNotFoundException")
     with pytest.raises(AWSNotFoundError):
-        await repository.record(acceptance())
+        await repository.record(acceptance(), TEXT)
     assert observer.observed == [
         (Operation.READ_POLICY, [dict]),
+        (Operation.READ_POLICY, [NoneType]),  # no text in another language
         (Operation.WRITE, [Inserted]),
         (Operation.WRITE, [Inserted]),
         (Operation.LOOK_UP, [dict]),

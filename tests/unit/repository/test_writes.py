@@ -11,9 +11,10 @@ import pytest
 
 from tests.simulation.aws_errors import dynamodb_error
 from tests.simulation.virtual_clock import simulated
-from tests.unit.fakes import WatchedDynamoDB, acceptance, fixed_now, open_world
+from tests.unit.fakes import TEXT, WatchedDynamoDB, acceptance, fixed_now, open_world
 from worker.aws.fast_path.caller import Caller
 from worker.domain.evidence import build_item
+from worker.domain.origin import Origin
 from worker.errors import (
     AWSAccessError,
     AWSDeniedError,
@@ -51,7 +52,7 @@ CODES = {
 
 def _items(count: int) -> list[dict[str, Any]]:
     return [
-        build_item(acceptance(number), received_at=fixed_now(), recorded_at=fixed_now())
+        build_item(acceptance(number), TEXT, Origin(fixed_now()), recorded_at=fixed_now())
         for number in range(count)
     ]
 

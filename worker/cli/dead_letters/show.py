@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from heapq import nsmallest
 from typing import Annotated, Any, Final
@@ -20,7 +20,7 @@ from worker.cli.dead_letters.scanning import expiry, note_unseen, scan_with_prog
 from worker.cli.filters import FilterOptions
 from worker.cli.options import AsJSON, expand_options
 from worker.cli.running import run_async
-from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE
+from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE, edit_fields
 from worker.errors import AUPError, UsageError
 from worker.operations.dead_letters.body_view import BodyLine, format_body
 from worker.operations.dead_letters.dead_letter import DeadLetter
@@ -163,7 +163,7 @@ def show(
             {
                 **dead_letter.summary(utc_now()),
                 "last_replayed_at": history.at or None,
-                "edits": [asdict(edit) for edit in history.edits],
+                "edits": [edit_fields(edit) for edit in history.edits],
                 "attributes": {name: value for name, _, value in _attributes(dead_letter)},
                 "trace_header": dead_letter.message.trace_header,
                 "body": dead_letter.message.body,

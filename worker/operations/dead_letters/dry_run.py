@@ -9,7 +9,7 @@ from typing import Final
 
 from worker.domain import admission
 from worker.domain.message import OutgoingMessage
-from worker.domain.policy import Policy
+from worker.domain.policy import Policy, PolicyText
 from worker.errors import AWSError, Reason, RefusedError
 from worker.operations.dead_letters.dead_letter import DeadLetter
 
@@ -75,10 +75,10 @@ class DryRun:
         key = (acceptance.policy_id, acceptance.version)
         if not await self._read(key):
             return Verdict(UNCHECKED, "the message is valid, but the policies cannot be read")
-        refusal = admission.refusal(acceptance, self._known[key])
-        if refusal is None or refusal.reason is None:
+        admitted = admission.admit(acceptance, self._known[key])
+        if isinstance(admitted, PolicyText) or admitted.reason is None:
             return Verdict(SUCCEEDS)
-        return Verdict(refusal.reason.value, refusal.detail)
+        return Verdict(admitted.reason.value, admitted.detail)
 
     async def predict(self, dead_letter: DeadLetter, message: OutgoingMessage) -> Verdict:
         """Return the predicted outcome of a message that would be sent for a dead letter."""

@@ -10,7 +10,7 @@ from typing import Any, Final, get_args
 from worker.domain.acceptance import Acceptance
 from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE, original
 from worker.domain.message import OutgoingMessage, ReceivedMessage
-from worker.domain.strict_json import DuplicateNameError, read_text
+from worker.domain.strict_json import DuplicateNameError, members, read_text
 from worker.errors import EditError, UsageError
 
 # Members in which CloudEvents and EventBridge hold an acceptance as an object.
@@ -22,6 +22,13 @@ _ABSENT: Final = object()
 
 EditFunction = Callable[[ReceivedMessage], OutgoingMessage]
 """Return the message to send for a dead letter, or raise `EditError`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Number:
+    """A number as it is written."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +78,24 @@ def _is_allowed(path: tuple[str, ...], value: Any) -> bool:
 
 
 def edit_fields(assignments: Sequence[Assignment]) -> EditFunction:
-    """Return an edit that sets fields of the body, which must be a JSON object."""
+    """Return an edit that sets fields of the body, which must be a JSON object.
+
+    All other values stay as they are written: a number that is parsed and written again may be
+    another one.
+    """
 
     def edit(message: ReceivedMessage) -> OutgoingMessage:
         plain = original(message)
-        data = _object(plain.body)
-        before = json.dumps(data)
+        _check_object(plain.body)
+        body = plain.body
         for each in assignments:
-            _assign(data, each)
-        # A body that does not change keeps its bytes.
-        return plain if json.dumps(data) == before else replace(plain, body=_to_json(data))
+            body = _assigned(body, each.path, each.value)
+        return replace(plain, body=body)
 
     return edit
 
 
-def _object(body: str) -> dict[str, Any]:
+def _check_object(body: str) -> None:
     try:
         data = read_text(body, parse_constant=_reject_constant)
     except DuplicateNameError as error:
@@ -99,31 +109,35 @@ def _object(body: str) -> dict[str, Any]:
         ) from None
     if not isinstance(data, dict):
         raise EditError("the body is not a JSON object")
-    return data
 
 
 def _reject_constant(name: str) -> Any:
     raise ValueError(f"{name} is not valid JSON")
 
 
-def _assign(data: dict[str, Any], assignment: Assignment) -> None:
-    parent = data
-    for depth, name in enumerate(assignment.path[:-1], start=1):
-        inner = parent.get(name)
-        if not isinstance(inner, dict):
-            raise EditError(f"{'.'.join(assignment.path[:depth])} is not an object in the body")
-        parent = inner
-    parent[assignment.path[-1]] = assignment.value
+def _assigned(text: str, path: Sequence[str], value: Any, depth: int = 1) -> str:
+    """Return the text of an object with a value at a path; the same text if it is there already."""
+    found, name = members(text), path[depth - 1]
+    before = found.get(name, "")
+    if depth < len(path):
+        if not before.startswith("{"):
+            raise EditError(f"{'.'.join(path[:depth])} is not an object in the body")
+        after = _assigned(before, path, value, depth + 1)
+    else:
+        is_same = name in found and _to_json(json.loads(before)) == _to_json(value)
+        after = before if is_same else _to_json(value)
+    if after == before:
+        return text
+    found[name] = after
+    return f"{{{', '.join(f'{_to_json(each)}: {found[each]}' for each in found)}}}"
 
 
-def _to_json(data: Mapping[str, Any]) -> str:
+def _to_json(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
     try:
-        text = json.dumps(data, ensure_ascii=False, allow_nan=False)
         text.encode()
     except UnicodeEncodeError:  # a lone surrogate, which needs an escape
-        return json.dumps(data, allow_nan=False)
-    except ValueError:
-        raise EditError("the body contains a number that exceeds the range of a double") from None
+        return json.dumps(value)
     return text
 
 
@@ -169,7 +183,11 @@ def changed_names(before: OutgoingMessage, after: OutgoingMessage) -> tuple[str,
 
 def _changed_fields(before: str, after: str) -> Iterator[str]:
     try:
-        old, new = json.loads(before), json.loads(after)
+        old, new = (
+            # Different numbers may be the same double.
+            json.loads(text, parse_float=_Number, parse_int=_Number)
+            for text in (before, after)
+        )
     except (ValueError, RecursionError):
         old = new = None
     names = list(_differing_paths(old, new, "", 0)) if isinstance(old, dict) else []

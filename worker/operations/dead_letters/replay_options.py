@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from worker.domain.dead_letter import Edit, mark_replayed, original, replays
+from worker.domain.dead_letter import body_sha256, mark_replayed, origin, original, replays
 from worker.domain.message import MESSAGE_MAX_BYTES, OutgoingMessage
+from worker.domain.origin import Edit
 from worker.errors import EditError
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.dry_run import DryRun
@@ -64,8 +65,11 @@ class ReplayOptions:
         plain = original(dead_letter.message)
         wanted = self._edited(dead_letter, plain)
         names = changed_names(plain, wanted) if wanted is not plain else ()
-        edit = Edit(at.isoformat(timespec="milliseconds"), self.operator, names) if names else None
-        message = mark_replayed(wanted, at, edit, max_bytes=self.max_bytes)
+        edit = None
+        if names:
+            moment = at.isoformat(timespec="milliseconds")
+            edit = Edit(moment, self.operator, names, body_sha256(plain.body))
+        message = mark_replayed(wanted, at, origin(dead_letter.message), edit)
         refused = message.why_refused(self.max_bytes)
         if refused:
             raise EditError(refused)

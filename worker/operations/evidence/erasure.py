@@ -61,9 +61,19 @@ def _elsewhere(item: Mapping[str, Any], name: str) -> bool:
     value = item.get(name)
     if not isinstance(value, str) or not value:
         return False
-    forms = (value, json.dumps(value, ensure_ascii=False)[1:-1])  # `extra` is JSON
+    forms = (value, json.dumps(value, ensure_ascii=False)[1:-1])  # `extra` and `edits` are JSON
     others = [text for other, text in item.items() if other not in ERASABLE]
+    others.append(_usual_json(item.get("extra")))
     return any(form in text for text in others if isinstance(text, str) for form in forms)
+
+
+def _usual_json(text: object) -> str | None:
+    """Return JSON with the usual escapes: a producer may write any character as an escape."""
+    try:
+        value = json.loads(str(text), parse_int=str, parse_float=str)
+        return json.dumps(value, ensure_ascii=False)
+    except (ValueError, RecursionError):  # absent, or written by another program
+        return None
 
 
 async def erase(repository: AUPRepository, erasure: Erasure) -> None:

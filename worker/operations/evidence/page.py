@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
+
+from worker.operations.evidence.document import decoded
+from worker.operations.evidence.sentences import moment, sentences
 
 # Control characters and bidirectional marks are shown as escapes, so that they cannot deceive.
 _ESCAPES: Final = {
@@ -13,9 +16,15 @@ _ESCAPES: Final = {
     for code in (*range(32), *range(127, 160), 0x200E, 0x200F, *range(0x202A, 0x202F),
                  *range(0x2066, 0x206A), 0xFEFF)
 }  # fmt: skip
+# For text of several lines, whose ends may be those of Windows.
+_LINE_ESCAPES: Final = {code: text for code, text in _ESCAPES.items() if chr(code) not in "\t\r\n"}
 _STYLE: Final = """
 body { font: 11pt/1.45 Georgia, serif; color: #111; max-width: 48rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem; margin-bottom: .2rem } h2 { font-size: 1.1rem; margin: 0 0 .4rem }
+h3 { font-size: 1rem; margin: 1rem 0 .3rem } .said { font-size: 1.05rem }
+h1, h2, p, li, caption, pre { overflow-wrap: anywhere }
+blockquote { margin: 0; padding: .2rem .8rem; border-left: .2rem solid #888 }
+blockquote pre { font: inherit; margin: .3rem 0; tab-size: 4 }
 code, .value { font: .82rem/1.4 ui-monospace, Consolas, monospace; overflow-wrap: anywhere }
 section { border: 1px solid #888; border-radius: .3rem; padding: 1rem; margin: 1.2rem 0 }
 table { border-collapse: collapse; width: 100% } caption { text-align: left; font-style: italic; padding: .5rem 0 .2rem }
@@ -25,18 +34,59 @@ th, td { vertical-align: top; padding: .15rem .4rem .15rem 0; border-top: 1px so
 .note { color: #444 } pre { white-space: pre-wrap; font: .82rem/1.4 ui-monospace, Consolas, monospace }
 @media print {
   @page { margin: 18mm } body { margin: 0; max-width: none; font-size: 10pt }
-  section { border-color: #000 } tr, h2, .verdict { break-inside: avoid } h2 { break-after: avoid }
+  section { border-color: #000; box-decoration-break: clone; -webkit-box-decoration-break: clone }
+  tr, li, h2, .said, .verdict { break-inside: avoid } h2, h3, caption { break-after: avoid }
+  .annex { break-before: page }
 }
 """  # noqa: E501 - one CSS rule per line
 _CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 )
 _NAME: Final = re.compile("`([^`]*)`")
+_REMARK: Final = re.compile(r"^(\w+_at) is (\d+) s (before|after) (\w+_at)?")
+_UNITS: Final = (("days", 86_400), ("hours", 3600), ("minutes", 60))
 _TEXTS: Final = {
-    "matches": "The text hash in the record matches the published policy.",
-    "differs": "The text hash in the record does NOT match the published policy.",
-    "not stated": "The acceptance did not include a hash of the policy text.",
+    "matches": "The hash of the accepted text is that of a published text of this version.",
+    "differs": "The hash of the accepted text is NOT that of a published text of this version.",
+    "not stated": "The record does not state which text was accepted.",
     "not published": "The policy version in the record is not published.",
+}
+_VERDICTS: Final = {
+    "sound": "Verified: the record was not altered since it was recorded.",
+    "sound with remarks": (
+        "Verified: the record was not altered since it was recorded. See the remarks."
+    ),
+    "altered": "NOT VERIFIED: the record or the published policy was altered.",
+}
+_HOW_PROVED: Final = (
+    "When an acceptance is recorded, a hash of all its details and the hash of the policy text "
+    "are stored with it. A hash is a number computed from data: if a single character changes, it "
+    "does not match any more. For this page all hashes were computed again and compared. Times are "
+    "those of the computers named. The technical annex describes how anyone can repeat this."
+)
+_UNPROVED: Final = "The record states what follows, but it does not prove it."
+# In the order in which a person asks.
+_LABELS: Final = {
+    "user_id": "User",
+    "on_behalf_of": "On behalf of",
+    "policy_id": "Policy",
+    "version": "Version",
+    "accepted_at": "Accepted at",
+    "policy_locale": "Language of the text",
+    "locale": "Language stated",
+    "method": "Method",
+    "channel": "Channel",
+    "ip": "IP address",
+    "ip_reduced": "IP address reduced",
+    "user_agent": "Program (user agent)",
+    "user_agent_reduced": "Program reduced",
+    "session_id": "Session",
+    "extra": "Further details",
+    "received_at": "Received by Amazon SQS at",
+    "message_id": "Message id",
+    "replayed_at": "Sent again at",
+    "recorded_at": "Recorded at",
+    "event_id": "Event id",
 }
 
 
@@ -44,14 +94,15 @@ def page(document: Mapping[str, Any]) -> str:
     """Return an evidence document as one HTML page.
 
     Args:
-        document: Result of `worker.operations.evidence.verification.document`.
+        document: Result of `worker.operations.evidence.document.document`.
     """
     count, sound = document["records_count"], document["sound_count"]
     title = f"Policy acceptances by {_safe(document['user_id'])}"
     kind = "sound" if sound == count else "unsound"
-    records = "\n".join(
-        _section(number, count, entry) for number, entry in enumerate(document["records"], start=1)
-    )
+    exported_at = _safe(moment(document["exported_at"]))
+    numbered = list(enumerate(document["records"], start=1))
+    records = "\n".join(_section(number, count, entry, document) for number, entry in numbered)
+    annex = "\n".join(_annex(number, entry) for number, entry in numbered)
     steps = "\n".join(f"<li>{_step(step)}</li>" for step in document["how_to_verify"])
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -64,16 +115,20 @@ def page(document: Mapping[str, Any]) -> str:
 </head>
 <body>
 <h1>{title}</h1>
-<p class="note">Exported {_safe(document["exported_at"])} by {_safe(document["exported_by"])}.</p>
+<p class="note">Exported on {exported_at} by {_safe(document["exported_by"])}.</p>
 <p class="{kind}">{sound} of {count} records verified successfully.</p>
+<p class="note">{_HOW_PROVED}</p>
 {records}
-<section>
-<h2>How to verify these records without this program</h2>
-<p>The same command also exports these records as a JSON file, in a form that programs can read.</p>
+<section class="annex">
+<h2>Technical annex</h2>
+<p>The same command also exports these records as a JSON file, which <code>aup-worker verify</code>
+and other programs can verify.</p>
+<h3>How to verify these records without this program</h3>
 <ol>
 {steps}
 </ol>
-<h2>Record format</h2>
+{annex}
+<h3>Record format</h3>
 <pre>{_safe(document["record_format"], lines=True)}</pre>
 </section>
 </body>
@@ -85,41 +140,84 @@ def _step(text: str) -> str:
     return _NAME.sub(r"<code>\1</code>", _safe(text))
 
 
-def _section(number: int, count: int, entry: Mapping[str, Any]) -> str:
-    record, policy = entry["record"], entry["policy"]
-    name = f"{record.get('policy_id', '')} {record.get('version', '')}"
-    published = {name: value for name, value in (policy or {}).items() if value is not None}
-    tables = _rows("Record", record, entry["verification"]["erased"])
-    if published:
-        tables += _rows("Published policy", published, [])
+def _section(number: int, count: int, entry: Mapping[str, Any], document: Mapping[str, Any]) -> str:
+    record = entry["record"]
+    title = (entry["policy"] or {}).get("title", "")
+    name = f"{title or record.get('policy_id', '')}, version {record.get('version', '')}"
+    unproved = "" if entry["verification"]["sound"] else f"{_UNPROVED} "
+    said = unproved + " ".join(_safe(each) for each in sentences(record, title))
     return f"""<section>
 <h2>Record {number} of {count}: {_safe(name)}</h2>
+<p class="said">{said}</p>
 {_verdict(entry)}
-{tables}
+{_details(record, entry["verification"]["erased"])}
+{_text(entry, document["texts"])}
 </section>"""
 
 
 def _verdict(entry: Mapping[str, Any]) -> str:
     result = entry["verification"]
-    if result["problems"]:
-        kind = "Altered" if "record_sha256" in entry["record"] else "Not verifiable"
-        result_text = f"{kind}: {'; '.join(result['problems'])}."
-    else:
-        result_text = "The record matches its hash; no alteration was detected."
     kind = "sound" if result["sound"] else "unsound"
-    lines = [f'<span class="{kind}">{_safe(result_text)} {_TEXTS[result["text"]]}</span>']
+    problems = "".join(f" {_safe(problem)}." for problem in result["problems"])
+    verdict = f"{_VERDICTS[result['verdict']]}{problems} {_TEXTS[result['text']]}"
+    lines = [f'<span class="{kind}">{verdict}</span>']
     if result["erased"]:
-        erased = ", ".join(result["erased"])
-        lines.append(f"Erased later, without affecting the hash of the record: {erased}.")
-    lines += [_safe(f"Remark: {each}.") for each in result["remarks"]]
+        erased = ", ".join(_LABELS[name] for name in result["erased"])
+        lines.append(f"Erased later, which does not affect the proof: {erased}.")
+    lines += [_safe(f"Remark: {_REMARK.sub(_in_words, each)}.") for each in result["remarks"]]
     return f'<p class="verdict">{"<br>".join(lines)}</p>'
 
 
-def _rows(caption: str, fields: Mapping[str, Any], erased: list[str]) -> str:
-    values = {**fields, **dict.fromkeys(erased)}
+def _in_words(remark: re.Match[str]) -> str:
+    """Return the start of a remark on two times, with the names and units that a person reads."""
+    first, count, order, second = remark.groups()
+    seconds = int(count)
+    unit, length = next((each for each in _UNITS if seconds >= 2 * each[1]), ("seconds", 1))
+    later = f"“{_LABELS.get(second, second)}”" if second else ""
+    return f"“{_LABELS.get(first, first)}” is {seconds // length:,} {unit} {order} {later}"
+
+
+def _details(record: Mapping[str, Any], erased: Sequence[str]) -> str:
+    values = {**record, **dict.fromkeys(erased)}
+    shown = {
+        label: moment(values[name]) if name.endswith("_at") else values[name]
+        for name, label in _LABELS.items()
+        if name in values
+    }
+    return _rows("Details", shown)
+
+
+def _text(entry: Mapping[str, Any], texts: Mapping[str, Any]) -> str:
+    record, policy = entry["record"], entry["policy"] or {}
+    sha256 = record.get("policy_sha256") or str(record.get("content_sha256", "")).lower()
+    encoded = texts.get(sha256 or policy.get("content_sha256", ""))
+    if encoded is None:
+        return f"<p>The text is not stored; its SHA-256 hash is <code>{_safe(sha256)}</code>.</p>"
+    readable = decoded(encoded).readable()
+    if readable is None:
+        return (
+            f"<p>The text is a file of the type {_safe(encoded['media_type'])}; "
+            "the JSON export contains it.</p>"
+        )
+    kind = "The text that the user accepted" if sha256 else "The default text of this version"
+    return f"""<h3>{kind}</h3>
+<blockquote><pre dir="auto">{_safe(readable, lines=True)}</pre></blockquote>"""
+
+
+def _annex(number: int, entry: Mapping[str, Any]) -> str:
+    policy = {name: value for name, value in (entry["policy"] or {}).items() if value}
+    if "texts" in policy:
+        policy["texts"] = "; ".join(
+            f"{each['locale']} {each['sha256']}" for each in policy["texts"]
+        )
+    tables = _rows(f"Record {number}, as stored", dict(sorted(entry["record"].items())))
+    return f"{tables}\n{_rows('Its policy, as published', policy)}" if policy else tables
+
+
+def _rows(caption: str, fields: Mapping[str, Any]) -> str:
     rows = "\n".join(
-        f'<tr><th scope="row"><code>{_safe(name)}</code></th><td>{_value(value)}</td></tr>'
-        for name, value in sorted(values.items())
+        f'<tr><th scope="row">{_safe(name)}</th><td>{_value(value)}</td></tr>'
+        for name, value in fields.items()
     )
     return f"<table>\n<caption>{caption}</caption>\n{rows}\n</table>"
 
@@ -131,5 +229,4 @@ def _value(value: Any) -> str:
 
 
 def _safe(value: object, *, lines: bool = False) -> str:
-    escapes = {code: text for code, text in _ESCAPES.items() if not (lines and code == ord("\n"))}
-    return html.escape(str(value).translate(escapes))
+    return html.escape(str(value).translate(_LINE_ESCAPES if lines else _ESCAPES))

@@ -1,9 +1,9 @@
-"""Verification of recorded acceptances, against their own hash and the published policy."""
+"""Verification of recorded acceptances, against their own hash, the policy and its text."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -11,50 +11,35 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from worker import __version__
 from worker.domain import evidence
 from worker.domain.acceptance import parse_time
-from worker.domain.evidence import timestamp
 from worker.domain.identifiers import PolicyId, Version
 from worker.domain.policy import Policy
+from worker.domain.text_content import TextContent
+from worker.errors import AlteredTextError
+from worker.operations.evidence.sentences import edits
 from worker.repository import AUPRepository
 
 CLOCK_SKEW_SECONDS: Final = 300.0
 # Maximum retention period of SQS plus the maximum visibility timeout.
 _QUEUE_SECONDS_MAX: Final = 14 * 86_400 + 43_200
 _POLICY_KEY: Final = TypeAdapter(tuple[PolicyId, Version])
-STEPS: Final = (
-    (
-        "For each entry of `records`, take `record`. Its values are strings; the values named in "
-        "`binary` are in hexadecimal."
-    ),
-    (
-        "Remove `record_sha256`, `ip`, `ip_salt`, `user_agent`, `user_agent_salt`, "
-        "`session_id` and `session_id_salt`."
-    ),
-    (
-        "Write the remaining members as JSON in UTF-8, with sorted keys, without white space "
-        "and without escaping non-ASCII characters. The SHA-256 of this text in hexadecimal must "
-        "equal `record_sha256`."
-    ),
-    (
-        "For each of ip, user_agent and session_id that is present: the HMAC-SHA-256 of its "
-        "name, a zero byte and its value, with the bytes of its salt as the key, must equal its "
-        "commitment. A field with a commitment but without a value was erased."
-    ),
-    (
-        "`content_sha256` of `record`, in upper or lower case, must equal `content_sha256` of "
-        "`policy`, which must equal the SHA-256 of the published policy text."
-    ),
-)
+
+
+class Verdict(StrEnum):
+    """Result of verifying one record."""
+
+    SOUND = "sound"
+    SOUND_WITH_REMARKS = "sound with remarks"
+    ALTERED = "altered"
 
 
 class TextCheck(StrEnum):
-    """Result of comparing the text hash in a record with the published policy."""
+    """Result of comparing the hash of the accepted text with the published policy."""
 
     MATCHES = "matches"
     DIFFERS = "differs"
-    NOT_STATED = "not stated"
+    NOT_STATED = "not stated"  # only format 1
     NOT_PUBLISHED = "not published"
 
 
@@ -66,10 +51,11 @@ class Verification:
         item: The item as stored in the table.
         policy: The policy version that the record names; None if it is not published.
         problems: One line for each problem of the record itself.
-        text: Result of comparing the text hash with the published policy.
+        text: Result of comparing the hash of the accepted text with the published policy.
         erased: Names of the erased fields.
-        remarks: One line for each pair of contradictory times. They show that a clock was wrong and
-            do not make the record unsound.
+        remarks: One line for each circumstance that a reader should know, such as an edit or a
+            wrong clock. They do not make the record unsound: the user did accept.
+        content: The accepted text; None if only its hash was published, or it was not read.
     """
 
     item: Mapping[str, Any]
@@ -78,67 +64,128 @@ class Verification:
     text: TextCheck
     erased: list[str]
     remarks: list[str]
+    content: TextContent | None = None
 
     @property
-    def verdict(self) -> str:
-        """Whether the record matches its own hash: `sound`, `altered` or `no hash`."""
-        if not self.problems:
-            return "sound"
-        return "altered" if evidence.has_hash(self.item) else "no hash"
+    def verdict(self) -> Verdict:
+        """The result in a word or three."""
+        if self.problems or self.text in {TextCheck.DIFFERS, TextCheck.NOT_PUBLISHED}:
+            return Verdict.ALTERED
+        return Verdict.SOUND_WITH_REMARKS if self.remarks else Verdict.SOUND
 
     @property
     def sound(self) -> bool:
-        """Whether the record has no problems and its text hash, if stated, matches the policy."""
-        return not self.problems and self.text in {TextCheck.MATCHES, TextCheck.NOT_STATED}
+        """Whether neither the record nor the published text was altered."""
+        return self.verdict is not Verdict.ALTERED
 
     def result(self) -> dict[str, Any]:
         """Return the result for JSON."""
         return {
+            "verdict": self.verdict.value,
             "sound": self.sound,
             "problems": self.problems,
             "text": self.text.value,
             "published_sha256": self.policy.content_sha256 if self.policy else None,
+            "text_stored": self.content is not None,
             "erased": self.erased,
             "remarks": self.remarks,
         }
 
 
 def verify_record(
-    item: Mapping[str, Any], policy: Policy | None, clock_skew_seconds: float = CLOCK_SKEW_SECONDS
+    item: Mapping[str, Any],
+    policy: Policy | None,
+    clock_skew_seconds: float = CLOCK_SKEW_SECONDS,
+    content: TextContent | None = None,
 ) -> Verification:
-    """Verify a record against its own hash and the published policy.
+    """Verify a record against its own hash, the published policy and its text.
 
     Args:
         item: The record.
         policy: The policy version that the record names; None if it is not published.
         clock_skew_seconds: Difference between two times above which they are contradictory.
+        content: The accepted text, if it is known.
     """
-    text = _text(item.get("content_sha256"), policy)
-    remarks = _remarks(item, clock_skew_seconds)
-    return Verification(item, policy, evidence.verify(item), text, evidence.erased(item), remarks)
-
-
-def _remarks(item: Mapping[str, Any], tolerance_seconds: float) -> list[str]:
-    """Compare the times of the producer, of SQS and of the worker."""
-    # Earlier time, later time, and the maximum difference.
-    rules = (
-        ("accepted_at", "received_at", None),
-        ("received_at", "recorded_at", _QUEUE_SECONDS_MAX),
+    problems = evidence.verify(item)
+    sha256 = accepted_sha256(item)
+    if content is not None and sha256 is not None and content.sha256 != sha256:
+        problems.append("the text does not have the hash in the record")
+    remarks = [
+        *_contradictory_times(item, clock_skew_seconds),
+        *_outside_the_policy(item, policy, clock_skew_seconds),
+        *edits(item),
+    ]
+    if policy is not None and content is None:
+        remarks.append("the accepted text is not stored here, only its hash")
+    return Verification(
+        item,
+        policy,
+        problems,
+        _check_text(sha256, policy),
+        evidence.erased(item),
+        remarks,
+        content,
     )
-    remarks = []
-    for first, second, max_seconds in rules:
-        earlier, later = _time(item.get(first)), _time(item.get(second))
-        if earlier is None or later is None:
-            continue
+
+
+def accepted_sha256(item: Mapping[str, Any]) -> str | None:
+    """Return the hash of the accepted text in lower-case hexadecimal; None if unknown."""
+    found = item.get("policy_sha256")
+    if found is not None:
+        return bytes(found).hex() if evidence.is_binary(found) else str(found)
+    stated = item.get("content_sha256")  # format 1 has only what the application stated
+    return stated.lower() if isinstance(stated, str) else None
+
+
+def _check_text(sha256: str | None, policy: Policy | None) -> TextCheck:
+    if policy is None:
+        return TextCheck.NOT_PUBLISHED
+    if sha256 is None:
+        return TextCheck.NOT_STATED
+    published = {text.sha256 for text in policy.texts_for(None)}
+    return TextCheck.MATCHES if sha256 in published else TextCheck.DIFFERS
+
+
+def _contradictory_times(item: Mapping[str, Any], tolerance_seconds: float) -> Iterator[str]:
+    """Compare the times of the producer, of SQS, of a replay and of the worker."""
+    # In this order, with the maximum difference to the previous one.
+    names = [
+        ("accepted_at", None),
+        ("received_at", None),
+        ("replayed_at", None),
+        ("recorded_at", _QUEUE_SECONDS_MAX),
+    ]
+    known = [(name, most, time) for name, most in names if (time := _time(item.get(name)))]
+    for (first, _, earlier), (second, most, later) in itertools.pairwise(known):
         seconds = (later - earlier).total_seconds()
         if seconds < -tolerance_seconds:
-            remarks.append(f"{second} is {-seconds:.0f} s before {first}: a clock was wrong")
-        elif max_seconds is not None and seconds > max_seconds + tolerance_seconds:
-            remarks.append(
+            yield f"{second} is {-seconds:.0f} s before {first}: a clock was wrong"
+        elif first != "accepted_at" and most is not None and seconds > most + tolerance_seconds:
+            yield (
                 f"{second} is {seconds:.0f} s after {first}, longer than SQS keeps a message: a "
                 "clock was wrong"
             )
-    return remarks
+
+
+def _outside_the_policy(
+    item: Mapping[str, Any], policy: Policy | None, tolerance_seconds: float
+) -> Iterator[str]:
+    accepted_at = _time(item.get("accepted_at"))
+    if policy is None or accepted_at is None:
+        return
+    early = (
+        (policy.published_at, "the version was published"),
+        (policy.effective_at, "the version became effective"),
+    )
+    for moment, event in early:
+        seconds = (moment - accepted_at).total_seconds()
+        if seconds > tolerance_seconds:
+            yield f"accepted_at is {seconds:.0f} s before {event}"
+            break
+    if policy.retired_at is not None:
+        seconds = (accepted_at - policy.retired_at).total_seconds()
+        if seconds > tolerance_seconds:
+            yield f"accepted_at is {seconds:.0f} s after the version was retired"
 
 
 def _time(value: object) -> datetime | None:
@@ -148,24 +195,15 @@ def _time(value: object) -> datetime | None:
         return None
 
 
-def _text(stated: object, policy: Policy | None) -> TextCheck:
-    if policy is None:
-        return TextCheck.NOT_PUBLISHED
-    if stated is None:
-        return TextCheck.NOT_STATED
-    same = isinstance(stated, str) and stated.lower() == policy.content_sha256
-    return TextCheck.MATCHES if same else TextCheck.DIFFERS
-
-
 async def verify_records(
     repository: AUPRepository,
     items: Sequence[Mapping[str, Any]],
     clock_skew_seconds: float = CLOCK_SKEW_SECONDS,
 ) -> list[Verification]:
-    """Verify records, reading each policy version once.
+    """Verify records, reading each policy version and each text once.
 
     Args:
-        repository: Repository of the policies.
+        repository: Repository of the policies and their texts.
         items: The records.
         clock_skew_seconds: See `verify_record`.
 
@@ -173,12 +211,32 @@ async def verify_records(
         One result per record, in order.
 
     Raises:
-        AWSError: A policy cannot be read.
+        AWSError: A policy or a text cannot be read.
     """
-    return [
-        verify_record(item, await _policy_of(repository, item), clock_skew_seconds)
-        for item in items
-    ]
+    contents: dict[str, TextContent | AlteredTextError | None] = {}
+    verifications = []
+    for item in items:
+        policy = await _policy_of(repository, item)
+        sha256 = accepted_sha256(item) or (policy.content_sha256 if policy else None)
+        if sha256 is not None and sha256 not in contents:
+            contents[sha256] = await _text_or_error(repository, sha256)
+        content = contents.get(sha256 or "")
+        if isinstance(content, AlteredTextError):
+            verification = verify_record(item, policy, clock_skew_seconds)
+            verification.problems.append(str(content))
+        else:
+            verification = verify_record(item, policy, clock_skew_seconds, content)
+        verifications.append(verification)
+    return verifications
+
+
+async def _text_or_error(
+    repository: AUPRepository, sha256: str
+) -> TextContent | AlteredTextError | None:
+    try:
+        return await repository.policy_text(sha256)
+    except AlteredTextError as error:
+        return error
 
 
 async def _policy_of(repository: AUPRepository, item: Mapping[str, Any]) -> Policy | None:
@@ -188,49 +246,3 @@ async def _policy_of(repository: AUPRepository, item: Mapping[str, Any]) -> Poli
     except ValidationError:  # an altered item may contain any value
         return None
     return await repository.policy(policy_id, version)
-
-
-def document(
-    user_id: str, verifications: Sequence[Verification], exported_at: datetime
-) -> dict[str, Any]:
-    """Return the evidence document, which can be verified without this program.
-
-    Args:
-        user_id: User who accepted.
-        verifications: The verified records.
-        exported_at: Current time, timezone-aware.
-    """
-    return {
-        "document": "evidence of acceptances",
-        "document_format": "1",
-        "user_id": user_id,
-        "exported_at": timestamp(exported_at),
-        "exported_by": f"aup-worker {__version__}",
-        "records_count": len(verifications),
-        "sound_count": sum(each.sound for each in verifications),
-        "records": [_entry(each) for each in verifications],
-        "how_to_verify": list(STEPS),
-        "record_format": re.sub(r"(?<!\n)\n(?!\n)", " ", evidence.__doc__ or "").strip(),
-    }
-
-
-def _entry(verification: Verification) -> dict[str, Any]:
-    return {
-        "record": readable(verification.item),
-        "binary": sorted(name for name, value in verification.item.items() if _is_binary(value)),
-        "policy": verification.policy.model_dump(mode="json") if verification.policy else None,
-        "verification": verification.result(),
-    }
-
-
-def readable(item: Mapping[str, Any]) -> dict[str, str]:
-    """Return the attributes of an item as text, whatever their types."""
-    return {name: _text_of(value) for name, value in sorted(item.items())}
-
-
-def _is_binary(value: object) -> bool:
-    return isinstance(value, bytes) or hasattr(value, "__bytes__")
-
-
-def _text_of(value: Any) -> str:
-    return bytes(value).hex() if _is_binary(value) else str(value)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.simulation.virtual_clock import START
-from tests.unit.fakes import body, message, received_message
+from tests.unit.fakes import ORIGIN, body, message, received_message
 from worker.domain.dead_letter import REPLAYS_ATTRIBUTE, mark_replayed, original, to_dead_letter
 from worker.domain.message import OutgoingMessage, ReceivedMessage
 from worker.errors import EditError, UsageError
@@ -59,19 +59,27 @@ def test_invalid_assignment_is_rejected(text: str) -> None:
 
 def test_edit_sets_fields_and_keeps_everything_else() -> None:
     dead_letter = _dead(json.dumps({"detail": message(1, user_id=7), "é": "ü"}))
-    edit = edit_fields([parse_assignment("detail.user_id=u-1"), parse_assignment("new=[1]")])
+    edit = edit_fields([parse_assignment("detail.user_id=u-1"), parse_assignment('new=["ö"]')])
     edited_message = edit(dead_letter)
     assert json.loads(edited_message.body) == {
         "detail": message(1, user_id="u-1"),
         "é": "ü",
-        "new": [1],
+        "new": ["ö"],
     }
     assert changed_names(original(dead_letter), edited_message) == ("detail.user_id", "new")
-    assert "\\u" not in edited_message.body
+    assert "ö" in edited_message.body
+
+
+def test_edit_keeps_other_values_as_they_are_written() -> None:
+    numbers = '"a": [1.10, 1E5, -0], "b":{"c" : 12345678901234567890.123456789}, "d": "\\u00fc\\/"'
+    text = f'{{"user_id": 7, "data": {{"user_id": 7, {numbers}}}, {numbers}}}'
+    edited_message = edit_fields([parse_assignment("data.user_id=u-1")])(_dead(text))
+    set_in_data = text.replace('{"user_id": 7, "a"', '{"user_id": "u-1", "a"')
+    assert edited_message.body == set_in_data.replace('"b":{', '"b": {')
 
 
 def test_unchanged_body_keeps_its_bytes() -> None:
-    text = '{ "user_id" :\t"u-1" }'
+    text = '{ "user_id" :\t"\\u0075-1" }'
     assert edit_fields([parse_assignment("user_id=u-1")])(_dead(text)).body == text
 
 
@@ -103,7 +111,7 @@ def test_value_with_a_duplicate_name_is_rejected() -> None:
 
 def test_exported_message_is_sent_with_the_replay_count_of_the_queue() -> None:
     dead_letter = _dead(
-        body(1), attributes=mark_replayed(OutgoingMessage(body(1)), START).attributes
+        body(1), attributes=mark_replayed(OutgoingMessage(body(1)), START, ORIGIN).attributes
     )
     edited = OutgoingMessage(
         body(2),
@@ -131,6 +139,9 @@ def test_exported_message_is_sent_with_the_replay_count_of_the_queue() -> None:
         ('{"a": 1}', '{"a":1}', ("body",)),
         ('{"a": 1}', '{"a": true}', ("a",)),
         ('{"a": 1}', '{"a": 1.0}', ("a",)),
+        ('{"a": 1.10}', '{"a": 1.1}', ("a",)),
+        ('{"a": [1]}', '{"a": ["1"]}', ("a",)),
+        ('{"a": 0.10000000000000000001}', '{"a": 0.1}', ("a",)),
         ('{"a": {"b": 1, "c": 2}}', '{"a": {"c": 3}}', ("a.b", "a.c")),
         ("{", '{"a": 1}', ("body",)),
         ('{"secret": "x"}', "[]", ("body",)),

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.virtual_clock import START
+from tests.unit.fakes import ORIGIN
 from worker.domain.dead_letter import mark_replayed
 from worker.domain.message import OutgoingMessage
 from worker.errors import JournalError, UsageError
@@ -179,7 +180,7 @@ def test_entries_of_a_version_1_journal_count_as_not_sent(path: Path) -> None:
 
 def test_content_digest_covers_everything_but_the_replay_mark() -> None:
     plain = OutgoingMessage("a", {"raw": {"DataType": "Binary", "BinaryValue": b"\xff"}}, "t", "g")
-    assert content_digest(mark_replayed(plain, START)) == content_digest(plain)
+    assert content_digest(mark_replayed(plain, START, ORIGIN)) == content_digest(plain)
     others = (
         OutgoingMessage("b", plain.attributes, "t", "g"),
         OutgoingMessage("a", {}, "t", "g"),

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.simulation.virtual_clock import START
-from tests.unit.fakes import body, received_message
+from tests.unit.fakes import ORIGIN, body, received_message
 from worker.domain.dead_letter import mark_replayed, original, replays, to_dead_letter
 from worker.domain.message import OutgoingMessage
 from worker.errors import EditError
@@ -27,7 +27,7 @@ _EDIT = edit_fields([parse_assignment("user_id=u-1")])
 def _dead_letter(replay_count: int = 0, text: str = "") -> DeadLetter:
     plain = OutgoingMessage(text or body(7))
     for _ in range(replay_count):
-        plain = mark_replayed(plain, START)
+        plain = mark_replayed(plain, START, ORIGIN)
     message = received_message(body=plain.body, attributes=plain.attributes)
     sent = to_dead_letter(message, "invalid", "", dead_at=START)
     dead = received_message(9, body=sent.body, attributes=sent.attributes)

@@ -8,15 +8,16 @@ from typing import Any, cast
 import pytest
 
 from tests.simulation.virtual_clock import START
-from tests.unit.fakes import IP, acceptance
+from tests.unit.fakes import IP, TEXT, acceptance
 from worker.domain.evidence import ERASABLE, build_item
+from worker.domain.origin import Edit, Origin
 from worker.errors import AWSDeniedError, AWSError, AWSRejectedError
 from worker.operations.evidence.erasure import erase, plan
 from worker.repository import AUPRepository
 
 
 def _item(**changes: Any) -> dict[str, Any]:
-    return build_item(acceptance(**changes), received_at=START, recorded_at=START)
+    return build_item(acceptance(**changes), TEXT, Origin(START), recorded_at=START)
 
 
 class _Repository:
@@ -43,6 +44,30 @@ def test_value_that_also_occurs_in_another_attribute_is_reported() -> None:
     [planned] = plan([item], ERASABLE)
     assert planned.elsewhere == ["ip", "user_agent"]
     assert IP not in str(planned.summary())
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        r'{"seen":"\u0032\u0030\u0033.0.113.77"}',
+        r'{"seen":["x",{"from 203\u002e0.113.77":1E5}]}',
+        r'{"nested":"{\"from\":\"203.0.113.77\"}"}',
+        '{"seen":"203.0.113.77"',  # of another program
+        f'{"[" * 100_000}"203.0.113.77"',
+        '{"seen":"203.0.113.77","count":' + "9" * 5000 + "}",
+    ],
+)
+def test_value_in_unknown_fields_is_found_however_it_is_written(extra: str) -> None:
+    [planned] = plan([{**_item(), "extra": extra}], ERASABLE)
+    assert planned.elsewhere == ["ip"]
+
+
+def test_value_in_the_edits_is_found() -> None:
+    edits = (Edit("2026-11-23T10:00:00Z", "eve", (f"devices.{IP}",)),)
+    origin = Origin(START, edits=edits)
+    item = build_item(acceptance(), TEXT, origin, recorded_at=START)
+    [planned] = plan([item], ERASABLE)
+    assert planned.elsewhere == ["ip"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,28 @@
+"""JSON Canonicalization Scheme (RFC 8785) of an object whose values are strings."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from pydantic_core import to_json
+
+
+def canonical(fields: Mapping[str, str]) -> bytes:
+    """Return the canonical JSON of an object.
+
+    Raises:
+        ValueError: A text has a lone surrogate, which UTF-8 cannot express.
+
+    Source: RFC 8785, sections 3.2.2.2 (strings) and 3.2.3 (order of names).
+    """
+    if "".join(fields).isascii():
+        names = sorted(fields)
+    else:
+        names = sorted(fields, key=lambda name: name.encode("utf-16-be", "surrogatepass"))
+    return to_json({name: fields[name] for name in names})
+
+
+def sha256(fields: Mapping[str, str]) -> bytes:
+    """Return the SHA-256 of the canonical JSON of an object."""
+    return hashlib.sha256(canonical(fields)).digest()
