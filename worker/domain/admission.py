@@ -60,7 +60,9 @@ def admit(acceptance: Acceptance, policy: Policy | None) -> PolicyText | Outcome
             f"policy {acceptance.policy_id} has no published version {acceptance.version}",
         )
     stated = acceptance.content_sha256
-    for text in policy.texts_for(acceptance.locale):
+    # Most versions have one text.
+    texts = policy.texts_for(acceptance.locale) if policy.texts else (policy.default_text,)
+    for text in texts:
         if stated is None or stated.lower() == text.sha256:
             return text
     others = f" and {len(policy.texts)} texts in other languages" if policy.texts else ""

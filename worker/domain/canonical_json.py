@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import lru_cache
 
 from pydantic_core import to_json
 
@@ -16,11 +17,12 @@ def canonical(fields: Mapping[str, str]) -> bytes:
 
     Source: RFC 8785, sections 3.2.2.2 (strings) and 3.2.3 (order of names).
     """
-    if "".join(fields).isascii():
-        names = sorted(fields)
-    else:
-        names = sorted(fields, key=lambda name: name.encode("utf-16-be", "surrogatepass"))
-    return to_json({name: fields[name] for name in names})
+    return to_json({name: fields[name] for name in _in_order(tuple(fields))})
+
+
+@lru_cache(maxsize=1024)  # the records of one producer have the same attributes
+def _in_order(names: tuple[str, ...]) -> list[str]:
+    return sorted(names, key=lambda name: name.encode("utf-16-be", "surrogatepass"))
 
 
 def sha256(fields: Mapping[str, str]) -> bytes:

@@ -74,6 +74,11 @@ class Policy(BaseModel):
         """Return whether this version is in force at a time."""
         return self.effective_at <= moment and (self.retired_at is None or moment < self.retired_at)
 
+    @property
+    def default_text(self) -> PolicyText:
+        """The text of an acceptance that states neither a hash nor a language."""
+        return _default_text(self.content_sha256)
+
     def texts_for(self, locale: str | None) -> Iterator[PolicyText]:
         """Yield all texts, that for a language first, then the default text.
 
@@ -88,7 +93,7 @@ class Policy(BaseModel):
             if tag in others:
                 yield others.pop(tag)
             tag = _SHORTENED.sub("", tag)
-        yield _default_text(self.content_sha256)
+        yield self.default_text
         yield from others.values()
 
     def same_text(self, other: Policy) -> bool:

@@ -35,6 +35,19 @@ class _Use:
     interrupted: bool = False
 
 
+class _Forks:
+    """Number of forks from the first process to this one; comparing it needs no system call."""
+
+    count = 0
+
+
+def _count_fork() -> None:
+    _Forks.count += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
+
+
 class DynamoDBRepository(metaclass=SingletonMeta):
     """Owner of the session and of the only open resource of a process.
 
@@ -51,6 +64,7 @@ class DynamoDBRepository(metaclass=SingletonMeta):
         self.calls: Counter[str] = Counter()
         self._session = session
         self._process_id = os.getpid()
+        self._forks = _Forks.count
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
@@ -111,7 +125,7 @@ class DynamoDBRepository(metaclass=SingletonMeta):
         """
         if self._closed:
             raise self._closed_error()
-        if self._process_id != os.getpid():
+        if self._forks != _Forks.count:
             raise RepositoryLoopError(
                 f"{type(self).__name__} belongs to process {self._process_id}, which forked this "
                 "one; construct a new one in this process"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+from binascii import b2a_base64
 from collections.abc import Mapping
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
@@ -88,7 +89,7 @@ def _typed(value: Any) -> Any:
 
 def _value(value: Any) -> str:
     if type(value) is bytes:
-        return f'{{"B": "{base64.b64encode(value).decode()}"}}'
+        return f'{{"B": "{b2a_base64(value, newline=False).decode()}"}}'
     return _encode(_serialize(value))
 
 
