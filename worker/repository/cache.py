@@ -38,6 +38,8 @@ class ReadThroughCache(Generic[ValueT]):
         self._seconds = seconds
         self._absence_seconds = absence_seconds
         self._max_entries = max_entries
+        # Looking up the running loop takes a system call.
+        self._clock = asyncio.get_running_loop().time
         # Each with the time of the loop's clock at which it was read.
         self._entries: OrderedDict[Hashable, tuple[ValueT | None, float]] = OrderedDict()
         self._reading: dict[Hashable, asyncio.Task[ValueT | None]] = {}
@@ -55,7 +57,7 @@ class ReadThroughCache(Generic[ValueT]):
         value, read_at = self._entries.get(key, _NO_ENTRY)
         is_short = recheck or value is None
         ttl_seconds = self._absence_seconds if is_short else self._seconds
-        if asyncio.get_running_loop().time() < read_at + ttl_seconds:
+        if self._clock() < read_at + ttl_seconds:
             self._entries.move_to_end(key)
             return value
         reading = self._reading.get(key)
@@ -79,7 +81,7 @@ class ReadThroughCache(Generic[ValueT]):
 
     async def _refresh(self, key: tuple[str, ...]) -> ValueT | None:
         value = await self._read(*key)
-        self._entries[key] = value, asyncio.get_running_loop().time()
+        self._entries[key] = value, self._clock()
         self._entries.move_to_end(key)
         while len(self._entries) > self._max_entries:
             self._entries.popitem(last=False)
