@@ -105,6 +105,7 @@ def test_list_counts_by_reason_and_every_filter_excludes_what_does_not_match(
 ) -> None:
     wanted = body(1, version="2026-02", note="needle")
     put_dead_letter(deployment, wanted)  # too early
+    time.sleep(0.002)  # SQS counts milliseconds
     since = _now()
     time.sleep(0.002)
     dead_letter_id = put_dead_letter(
@@ -120,6 +121,7 @@ def test_list_counts_by_reason_and_every_filter_excludes_what_does_not_match(
     )
     time.sleep(0.002)
     until = _now()
+    time.sleep(0.002)
     put_dead_letter(deployment, wanted)  # too late
     received = deployment.sqs.receive_message(
         QueueUrl=deployment.url(DEAD_LETTER_QUEUE), VisibilityTimeout=0
