@@ -96,8 +96,12 @@ def drain(environment: Environment) -> None:
         assert service.end(signal.SIGTERM)[0] == 0
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+def _between() -> str:
+    """Return a time that differs from those of the messages sent before and after it."""
+    time.sleep(0.002)  # SQS counts milliseconds
+    moment = datetime.now(UTC).isoformat(timespec="milliseconds")
+    time.sleep(0.002)
+    return moment
 
 
 def test_list_counts_by_reason_and_every_filter_excludes_what_does_not_match(
@@ -105,9 +109,7 @@ def test_list_counts_by_reason_and_every_filter_excludes_what_does_not_match(
 ) -> None:
     wanted = body(1, version="2026-02", note="needle")
     put_dead_letter(deployment, wanted)  # too early
-    time.sleep(0.002)  # SQS counts milliseconds
-    since = _now()
-    time.sleep(0.002)
+    since = _between()
     dead_letter_id = put_dead_letter(
         deployment, wanted, history={"count": 2, "at": "2026-11-02T10:00:00.000Z"}
     )
@@ -119,9 +121,7 @@ def test_list_counts_by_reason_and_every_filter_excludes_what_does_not_match(
     put_dead_letter(
         deployment, "{", "malformed", "not JSON: EOF while parsing an object at line 1 column 1"
     )
-    time.sleep(0.002)
-    until = _now()
-    time.sleep(0.002)
+    until = _between()
     put_dead_letter(deployment, wanted)  # too late
     received = deployment.sqs.receive_message(
         QueueUrl=deployment.url(DEAD_LETTER_QUEUE), VisibilityTimeout=0

@@ -19,7 +19,7 @@ absent).
 
 `record_sha256` is the SHA-256, in lower-case hexadecimal, of a JSON object in UTF-8 with every
 attribute of the item except `record_sha256` itself and, for each erasable field F, F and `F_salt`.
-Its keys are sorted by code point; there is no white space between tokens; each value is a JSON
+Its keys are sorted by code point; tokens are not separated by white space; each value is a JSON
 string, that of `F_commitment` in lower-case hexadecimal; the only escaped characters are the
 quotation mark, the backslash and those below U+0020, by their short forms or else as \u00xx in
 lower case.
