@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 import typer.main
-from typer.core import TyperGroup
+from typer.core import CompletionItem, TyperGroup  # type: ignore[attr-defined] # not exported
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Commands(Mapping[str, Any]):
 
 
 def lazy_group(verbs: Mapping[str, Verb]) -> type[TyperGroup]:
-    """Return a group class whose help does not import its verbs."""
+    """Return a group class whose help and completion do not import its verbs."""
 
     class LazyGroup(TyperGroup):
         def __init__(self, **attributes: Any) -> None:
@@ -68,5 +68,10 @@ def lazy_group(verbs: Mapping[str, Verb]) -> type[TyperGroup]:
         def format_commands(self, _: Any, formatter: Any) -> None:
             with formatter.section("Commands"):
                 formatter.write_dl([(name, verb.summary) for name, verb in verbs.items()])
+
+        def shell_complete(self, ctx: Any, incomplete: str) -> list[CompletionItem]:
+            options = super(TyperGroup, self).shell_complete(ctx, incomplete)
+            names = [name for name in verbs if name.startswith(incomplete)]
+            return [CompletionItem(name, help=verbs[name].summary) for name in names] + options
 
     return LazyGroup
