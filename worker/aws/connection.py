@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import select
+import ssl
 from functools import partial
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
 from aiohttp.client_proto import ResponseHandler
+from botocore.httpsession import create_urllib3_context, get_cert_path
 
 # Ten messages of 1 MiB whose JSON escapes take six bytes for each byte, and their attributes.
 RESPONSE_MAX_BYTES: Final = 67_108_864
+_tls_contexts: Final[WeakValueDictionary[str, ssl.SSLContext]] = WeakValueDictionary()
 _SWITCHING_PROTOCOLS: Final = 101
 _FIRST_FINAL: Final = 200
 _FIRST_ERROR: Final = 400
@@ -138,9 +142,30 @@ class StrictSession(AIOHTTPSession):
     """HTTP session of the SDK that uses `StrictConnection`."""
 
     def _create_connector(self, proxy_url: str | None) -> aiohttp.TCPConnector:
-        connector: Any = super()._create_connector(proxy_url)  # type: ignore[misc] # its stub lacks it
+        http: Any = self  # its stub lacks the attributes
+        connector: Any
+        if proxy_url is None and http._verify and http._cert_file is None:
+            connector = aiohttp.TCPConnector(
+                limit=http._max_pool_connections,
+                ssl=_tls_context(get_cert_path(http._verify)),
+                **http._connector_args,
+            )
+        else:
+            connector = super()._create_connector(proxy_url)  # type: ignore[misc] # its stub lacks it
         connector._factory = partial(StrictConnection, connector._loop)  # noqa: SLF001 - no public interface
         return connector  # type: ignore[no-any-return] # a private part of it was set
+
+
+def _tls_context(ca_file: Any) -> ssl.SSLContext:
+    """Return the SDK's TLS context for a file of certificates; open sessions share it.
+
+    Loading the certificates takes longer than opening a client.
+    """
+    context = _tls_contexts.get(ca_file)
+    if context is None:
+        context = _tls_contexts[ca_file] = create_urllib3_context()
+        context.load_verify_locations(ca_file)
+    return context
 
 
 def is_strict(connector: Any) -> bool:
