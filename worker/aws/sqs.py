@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -47,6 +47,7 @@ from worker.errors import (
     LeaseLostError,
     UsageError,
 )
+from worker.runtime.concurrent_calls import run_both
 from worker.runtime.redaction import error_text
 from worker.settings import AWSSettings, Settings
 
@@ -302,7 +303,7 @@ async def open_queues(
         AWSError: A queue does not exist, or its lookup failed.
     """
     async with open_finder(settings, calls=calls, events=events, session=session) as find:
-        yield await find(settings.queue), await find(settings.dead_letter_queue)
+        yield await run_both(find(settings.queue), find(settings.dead_letter_queue))
 
 
 @asynccontextmanager
@@ -312,7 +313,7 @@ async def open_finder(
     calls: Counter[str] | None = None,
     events: Counter[str] | None = None,
     session: aioboto3.Session | None = None,
-) -> AsyncIterator[Callable[[str], Awaitable[Queue]]]:
+) -> AsyncIterator[Callable[[str], Coroutine[Any, Any, Queue]]]:
     """Open the clients of queues and yield a function that finds a queue by URL or by name.
 
     Args:

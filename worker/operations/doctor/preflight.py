@@ -18,6 +18,7 @@ from worker.operations.doctor import queues
 from worker.operations.doctor.permissions import Attempt, attempt, result_of
 from worker.operations.doctor.result import CheckResult, CheckStatus
 from worker.repository import AUPRepository
+from worker.runtime.concurrent_calls import run_both
 from worker.settings import Settings
 
 _log: Final = structlog.get_logger()
@@ -36,11 +37,12 @@ async def check(
         AWSDeniedError: permissions are missing; the error names all of them.
         AWSError: a call to a queue or table failed.
     """
-    states = await source.state(), await dead_letters.state()
-    results = queues.at_start(*states, settings)
     # All operations except receive, which the first poll tries.
     probes = *source_probes(source), *dead_letter_probes(dead_letters), *repository.probes()
-    attempts = await attempt(probes)
+    states, attempts = await run_both(
+        run_both(source.state(), dead_letters.state()), attempt(probes)
+    )
+    results = queues.at_start(*states, settings)
     _raise_denials(attempts)
     for probe, error in attempts:
         result = result_of(probe, error)
