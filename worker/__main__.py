@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 
+from worker.runtime.garbage_collection import collect_less_often
 from worker.runtime.streams import prepare, run_to_exit
 
 __all__ = ["main"]
@@ -16,6 +17,7 @@ def main() -> None:
 
     Exit codes: 0 success, 1 partial failure, 2 invalid usage or settings, 141 stdout closed.
     """
+    collect_less_often()
     prepare()
     if os.getpid() == 1:
         # The kernel ignores signals for which the first process of a container has no handler, and

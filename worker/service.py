@@ -21,6 +21,7 @@ from worker.operations.doctor.preflight import check
 from worker.pipeline.assembly import Pipeline, assemble
 from worker.pipeline.metrics import Metrics
 from worker.repository import AUPRepository
+from worker.runtime.garbage_collection import collect_less_often
 from worker.runtime.logs import LINES_DROPPED, count_drops_in
 from worker.runtime.loop_watchdog import EventLoopWatchdog
 from worker.runtime.retry import RetryPolicy, retry
@@ -122,13 +123,15 @@ async def _open_pipeline(
     metrics = Metrics(calls=repository.calls)
     count_drops_in(metrics.events)
     async with repository, AsyncExitStack() as stack:
-        opening = _open_and_check(stack, status.settings, repository, metrics, session)
+        opening = _open_and_check(stack, status.settings, repository, metrics)
         opened = await unless_stopped(stopping, opening)
         if opened is None:
             yield None
             return
         queues, settings = opened
-        _tune_gc()
+        # Without collecting first, which would delay the first poll: the start leaves few cycles.
+        gc.freeze()
+        collect_less_often()
         _log_started(queues, repository, asyncio.get_running_loop().time() - started_at)
         if tracing is not None:
             repository.trace(tracing)
@@ -144,12 +147,13 @@ async def _open_and_check(
     settings: Settings,
     repository: AUPRepository,
     metrics: Metrics,
-    session: aioboto3.Session | None,
 ) -> tuple[tuple[Queue, Queue], Settings]:
     """Return the queues, and the settings that fit them; retry while AWS is unavailable."""
     deadline = asyncio.get_running_loop().time() + settings.give_up_seconds
 
     async def open_both() -> tuple[Queue, Queue]:
+        # One session: each would read the SDK's files and retrieve credentials again.
+        session = repository.session
         opening = open_queues(settings, calls=metrics.calls, events=metrics.events, session=session)
         return await stack.enter_async_context(opening)
 
@@ -204,17 +208,6 @@ def _stopping_on_signals(stopping: asyncio.Event) -> Iterator[None]:
 
     with on_signals(drain, cancel):
         yield
-
-
-def _tune_gc() -> None:
-    """Exclude the objects of the start from garbage collection, and collect less often.
-
-    Processing a message creates hundreds of objects and no reference cycle; collecting every 700
-    objects would take a tenth of the CPU time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 50, 50)
 
 
 async def _log_summaries(pipeline: Pipeline, interval_seconds: float, emf: EMF | None) -> None:

@@ -63,10 +63,23 @@ class DynamoDBRepository(metaclass=SingletonMeta):
         self.aws_settings = aws_settings
         self.calls: Counter[str] = Counter()
         self._session = session
+        self._open_session: aioboto3.Session | None = None
         self._process_id = os.getpid()
         self._forks = _Forks.count
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+
+    @property
+    def session(self) -> aioboto3.Session:
+        """Session of the SDK for the current event loop; other clients may share it.
+
+        Raises:
+            AUPError: As `check_owner` and `new_session` raise.
+        """
+        self.check_owner()
+        if self._open_session is None:
+            self._open_session = self._session or new_session()
+        return self._open_session
 
     @asynccontextmanager
     async def dynamodb_resource(self) -> AsyncIterator[DynamoDBServiceResource]:
@@ -142,6 +155,7 @@ class DynamoDBRepository(metaclass=SingletonMeta):
     def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Reset for a new event loop; the sockets of a closed loop are unusable."""
         self._loop = loop
+        self._open_session = None
         self._resource: DynamoDBServiceResource | None = None
         self._opening: asyncio.Task[DynamoDBServiceResource] | None = None
         self._stack = AsyncExitStack()
@@ -167,7 +181,7 @@ class DynamoDBRepository(metaclass=SingletonMeta):
 
     async def _open(self) -> DynamoDBServiceResource:
         settings = self.aws_settings
-        session = self._session or new_session()
+        session = self.session
         with translating("DynamoDB"):
             context: Any = session.resource(
                 "dynamodb",
