@@ -16,6 +16,8 @@ from botocore.httpsession import create_urllib3_context, get_cert_path
 
 # Ten messages of 1 MiB whose JSON escapes take six bytes for each byte, and their attributes.
 RESPONSE_MAX_BYTES: Final = 67_108_864
+# Its stub lacks the attributes.
+_SDKSession: Final[Any] = AIOHTTPSession
 _tls_contexts: Final[WeakValueDictionary[str, ssl.SSLContext]] = WeakValueDictionary()
 _SWITCHING_PROTOCOLS: Final = 101
 _FIRST_FINAL: Final = 200
@@ -138,20 +140,19 @@ class StrictConnection(ResponseHandler):
             self.transport.abort()
 
 
-class StrictSession(AIOHTTPSession):
+class StrictSession(_SDKSession):  # type: ignore[misc] # the same
     """HTTP session of the SDK that uses `StrictConnection`."""
 
     def _create_connector(self, proxy_url: str | None) -> aiohttp.TCPConnector:
-        http: Any = self  # its stub lacks the attributes
         connector: Any
-        if proxy_url is None and http._verify and http._cert_file is None:
-            connector = aiohttp.TCPConnector(
-                limit=http._max_pool_connections,
-                ssl=_tls_context(get_cert_path(http._verify)),
-                **http._connector_args,
-            )
+        if proxy_url or not self._verify or self._cert_file:
+            connector = super()._create_connector(proxy_url)
         else:
-            connector = super()._create_connector(proxy_url)  # type: ignore[misc] # its stub lacks it
+            connector = aiohttp.TCPConnector(
+                limit=self._max_pool_connections,
+                ssl=_tls_context(get_cert_path(self._verify)),
+                **self._connector_args,
+            )
         connector._factory = partial(StrictConnection, connector._loop)  # noqa: SLF001 - no public interface
         return connector  # type: ignore[no-any-return] # a private part of it was set
 
