@@ -119,8 +119,8 @@ _RECEIVING: Final = (
     Mutant(
         "the circuit breaker never closes",
         "worker/pipeline/breaker.py",
-        "self._consecutive = 0\n        self._closed.set()",
-        "self._consecutive = 0",
+        "self._closed.set()\n        return True",
+        "return True",
         ("tests/unit/pipeline/test_breaker.py",),
     ),
     Mutant(
@@ -195,8 +195,8 @@ _CARRYING: Final = (
     Mutant(
         "a slot is not released",
         _PROCESS,
-        "            slot.release()\n",
-        "",
+        "finally:\n            slot.release()\n",
+        "finally:\n            pass\n",
         (*_PROCESS_TESTS, "-k", "recorded_once"),
     ),
     Mutant(
@@ -245,8 +245,8 @@ _CARRYING: Final = (
     Mutant(
         "settled messages stay in the set that a late drain cancels",
         _PROCESS,
-        "        del self._undecided[lease]\n",
-        "        pass\n",
+        "            lease.is_decided = True\n",
+        "            pass\n",
         (*_ASSEMBLY_TESTS, "-k", "being_settled"),
     ),
 )
