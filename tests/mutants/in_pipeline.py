@@ -243,6 +243,20 @@ _CARRYING: Final = (
         (*_ASSEMBLY_TESTS, "-k", "stage"),
     ),
     Mutant(
+        "a task that fails unexpectedly is not noticed",
+        _PROCESS,
+        "self._failures.create_task(_fail(error))",
+        "repr(error)",
+        (*_PROCESS_TESTS, "-k", "block or end_waits"),
+    ),
+    Mutant(
+        "tasks go on after an error of the pipeline",
+        _PROCESS,
+        "for task in self._tasks.values():\n                    task.cancel()",
+        "pass",
+        (*_PROCESS_TESTS, "-k", "block or end_waits"),
+    ),
+    Mutant(
         "settled messages stay in the set that a late drain cancels",
         _PROCESS,
         "            lease.is_decided = True\n",
