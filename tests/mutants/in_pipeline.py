@@ -119,8 +119,8 @@ _RECEIVING: Final = (
     Mutant(
         "the circuit breaker never closes",
         "worker/pipeline/breaker.py",
-        "self._consecutive = 0\n        self._closed.set()",
-        "self._consecutive = 0",
+        "self._closed.set()\n        return True",
+        "return True",
         ("tests/unit/pipeline/test_breaker.py",),
     ),
     Mutant(
@@ -195,8 +195,8 @@ _CARRYING: Final = (
     Mutant(
         "a slot is not released",
         _PROCESS,
-        "            slot.release()\n",
-        "",
+        "finally:\n            slot.release()\n",
+        "finally:\n            pass\n",
         (*_PROCESS_TESTS, "-k", "recorded_once"),
     ),
     Mutant(
@@ -243,10 +243,24 @@ _CARRYING: Final = (
         (*_ASSEMBLY_TESTS, "-k", "stage"),
     ),
     Mutant(
+        "a task that fails unexpectedly is not noticed",
+        _PROCESS,
+        "self._failures.create_task(_fail(error))",
+        "repr(error)",
+        (*_PROCESS_TESTS, "-k", "block or end_waits"),
+    ),
+    Mutant(
+        "tasks go on after an error of the pipeline",
+        _PROCESS,
+        "for task in self._tasks.values():\n                    task.cancel()",
+        "pass",
+        (*_PROCESS_TESTS, "-k", "block or end_waits"),
+    ),
+    Mutant(
         "settled messages stay in the set that a late drain cancels",
         _PROCESS,
-        "        del self._undecided[lease]\n",
-        "        pass\n",
+        "            lease.is_decided = True\n",
+        "            pass\n",
         (*_ASSEMBLY_TESTS, "-k", "being_settled"),
     ),
 )

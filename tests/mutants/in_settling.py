@@ -179,6 +179,27 @@ _DECIDING: Final = (
         _RECORD_TESTS,
     ),
     Mutant(
+        "a failed write is not noted",
+        _RECORD,
+        "                    is_write = True\n",
+        "",
+        _RECORD_TESTS,
+    ),
+    Mutant(
+        "the text of a cached version is taken without admission",
+        _RECORD,
+        "        admitted = admission.admit(acceptance, policy)\n        if isinstance",
+        "        admitted = policy.default_text\n        if isinstance",
+        _RECORD_TESTS,
+    ),
+    Mutant(
+        "a failure does not move the circuit breaker",
+        _RECORD,
+        "                self._count_failure(error)\n",
+        "",
+        _RECORD_TESTS,
+    ),
+    Mutant(
         "outcomes without a write close the circuit breaker",
         _RECORD,
         "if not self._writes_fail and self._breaker.succeeded():",

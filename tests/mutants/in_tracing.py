@@ -18,8 +18,8 @@ MUTANTS: Final = (
     Mutant(
         "a body is logged",
         "worker/pipeline/process.py",
-        "            receive_count=message.receive_count,\n",
-        "            receive_count=message.receive_count,\n            body=message.body,\n",
+        "receive_count=message.receive_count,\n            )",
+        "receive_count=message.receive_count,\n                body=message.body,\n            )",
         ("tests/unit/pipeline/test_process.py::test_valid_messages_are_recorded_once_and_deleted",),
     ),
     Mutant(

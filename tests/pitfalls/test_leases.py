@@ -168,6 +168,9 @@ class _DelayedStore:
     def probes(self) -> Sequence[Probe]:
         return self._store.probes()
 
+    def known_policy(self, policy_id: str, version: str) -> Policy | None:
+        return self._store.known_policy(policy_id, version)
+
     async def policy(self, policy_id: str, version: str, *, recheck: bool = False) -> Policy | None:
         return await self._store.policy(policy_id, version, recheck=recheck)
 

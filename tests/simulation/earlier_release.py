@@ -108,6 +108,11 @@ class EarlierRepository(AUPRepository):
         super().__init__(*args)
         self._acceptances = _EarlierAcceptances(self.tables, self._acceptances._now)
 
+    def known_policy(self, policy_id: str, version: str) -> Policy | None:
+        """Return a cached version with its default text alone."""
+        policy = super().known_policy(policy_id, version)
+        return policy and policy.model_copy(update={"texts": ()})
+
     async def policy(self, policy_id: str, version: str, *, recheck: bool = False) -> Policy | None:
         """Return a published version with its default text alone."""
         policy = await super().policy(policy_id, version, recheck=recheck)

@@ -236,6 +236,9 @@ class FakeAcceptanceStore:
         if self.observer is not None:
             self.observer.observe(operation, [result])
 
+    def known_policy(self, policy_id: str, version: str) -> Policy | None:
+        return None if self.policy_error else self.policies.get((policy_id, version))
+
     async def policy(self, policy_id: str, version: str, *, recheck: bool = False) -> Policy | None:
         self.rechecks += recheck
         self._observe(Operation.READ_POLICY, self.policy_error)

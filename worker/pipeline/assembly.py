@@ -91,7 +91,7 @@ class Pipeline:
         health = loop.create_task(self._watch_health(), name="health")
         access = loop.create_task(self.state.access.run(), name="access")
         try:
-            async with self._in_flight.group:
+            async with self._in_flight.running():
                 receiver = loop.create_task(self._receiver.run(), name="receiver")
                 try:
                     await self._until_stopping(receiver, leases, health, access)
@@ -205,7 +205,6 @@ def assemble(
     def accept(message: ReceivedMessage, slot: Slot) -> None:
         state.sqs_clock.learn(message)
         metrics.accounting.open()
-        lease = leases.hold(message)
-        in_flight.start(lease, process(message, lease, slot))
+        in_flight.start(process, leases.hold(message), slot)
 
     return Pipeline(Receiver(source, accept, state), in_flight, leases, settler, state)

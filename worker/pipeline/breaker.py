@@ -37,10 +37,11 @@ class Breaker:
         Returns:
             Whether it closed the breaker.
         """
-        was_open = self.is_open
         self._consecutive = 0
+        if self._closed.is_set():
+            return False
         self._closed.set()
-        return was_open
+        return True
 
     def failed(self) -> bool:
         """Note a failure.

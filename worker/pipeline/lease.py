@@ -29,6 +29,7 @@ class Lease:
         message: The message.
         expires_at: When its visibility timeout ends, in seconds of the loop's clock.
         lost: Another consumer may have the message: a delete may not take effect.
+        is_decided: The message has an outcome: from now on it is being settled.
         event_id: Event of the acceptance, for the log; None until the body is decoded.
         extending: Done when the extension in flight is; None without one.
     """
@@ -37,6 +38,7 @@ class Lease:
     message: ReceivedMessage
     expires_at: float
     lost: bool = False
+    is_decided: bool = False
     event_id: str | None = None
     extending: asyncio.Future[None] | None = None
 
@@ -56,9 +58,7 @@ class Lease:
     @property
     def is_valid(self) -> bool:
         """Whether the lease has neither been lost nor expired."""
-        if not self.lost and asyncio.get_running_loop().time() >= self.expires_at:
-            self._leases.lose(self, "expired")
-        return not self.lost
+        return self._leases.is_valid(self)
 
     def resume(self, extended_at: float) -> None:
         """Resume extensions; the last one was requested at this time of the loop's clock."""
@@ -133,6 +133,12 @@ class Leases:
         self._held[id(lease)] = lease
         self._by_message[lease.message.message_id] = lease
         self._arrival.set()
+
+    def is_valid(self, lease: Lease) -> bool:
+        """Return whether a lease has neither been lost nor expired."""
+        if not lease.lost and self._now() >= lease.expires_at:
+            self.lose(lease, "expired")
+        return not lease.lost
 
     def release(self, lease: Lease) -> None:
         """Start no further extension of a lease."""

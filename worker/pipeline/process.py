@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Final, NoReturn
 
 import structlog
 
@@ -28,32 +30,51 @@ class InFlight:
     """Tasks that process messages, for the drain to wait for or to cut short.
 
     Attributes:
-        group: Task group of the messages.
         out_of_time: Whether the drain has cancelled the tasks without an outcome.
     """
 
     def __init__(self) -> None:
-        self.group = asyncio.TaskGroup()
         self.out_of_time = False
-        self._tasks: dict[Lease, asyncio.Task[Outcome]] = {}
-        self._undecided: dict[Lease, asyncio.Task[Outcome]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._failures = asyncio.TaskGroup()
+        self._tasks: dict[Lease, asyncio.Task[None]] = {}
 
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def start(self, lease: Lease, processing: Coroutine[Any, Any, Outcome]) -> None:
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Wait for all tasks at the end of the block; cancel them if it or a task fails.
+
+        Raises:
+            ExceptionGroup: A task failed, which cancels the block.
+        """
+        # Not a task group of the messages: its callback at the end of each task takes longer than
+        # all that is done here for a message.
+        async with self._failures:
+            try:
+                yield
+                await self.wait()
+            except BaseException:
+                for task in self._tasks.values():
+                    task.cancel()
+                raise
+            finally:
+                await self.wait()
+
+    def start(self, process: Process, lease: Lease, slot: Slot) -> None:
         """Start the task of a message."""
-        self._tasks[lease] = self._undecided[lease] = self.group.create_task(processing)
+        self._tasks[lease] = self._loop.create_task(self._run(process, lease, slot))
 
-    def decided(self, lease: Lease) -> None:
-        """Note that a message has an outcome: from now on it is being settled."""
-        del self._undecided[lease]
+    async def _run(self, process: Process, lease: Lease, slot: Slot) -> None:
+        try:
+            await process(lease.message, lease, slot)
+        except Exception as error:  # noqa: BLE001 - raised by the block
+            self._failures.create_task(_fail(error))
+        finally:
+            del self._tasks[lease]
 
-    def finished(self, lease: Lease) -> None:
-        """Note that a message is settled."""
-        del self._tasks[lease]
-
-    async def wait(self, timeout_seconds: float) -> set[asyncio.Task[Outcome]]:
+    async def wait(self, timeout_seconds: float | None = None) -> set[asyncio.Task[None]]:
         """Wait for the tasks that have been started; return those that have not finished."""
         tasks = set(self._tasks.values())
         if not tasks:
@@ -64,8 +85,13 @@ class InFlight:
     def cancel_undecided(self) -> None:
         """Cancel the tasks without an outcome; their messages are returned to the queue."""
         self.out_of_time = True
-        for task in list(self._undecided.values()):
-            task.cancel()
+        for lease, task in self._tasks.items():
+            if not lease.is_decided:
+                task.cancel()
+
+
+async def _fail(error: Exception) -> NoReturn:
+    raise error
 
 
 class Processor:
@@ -85,7 +111,9 @@ class Processor:
         self._settler = settler
         self._in_flight = in_flight
         self._state = state
-        self._log = _log.bind()  # bound once: a line below the log level then costs nothing
+        self._log = _log.bind()  # bound once: each message needs it
+        # Even a line that is not written costs the evaluation of its fields.
+        self._is_debugging = self._log.is_enabled_for(logging.DEBUG)
 
     async def process(self, message: ReceivedMessage, lease: Lease, slot: Slot) -> Outcome:
         """Process a message in its slot, under its lease, and return the outcome."""
@@ -96,18 +124,19 @@ class Processor:
             self._state.metrics.accounting.close(outcome)
         finally:
             slot.release()
-            self._in_flight.finished(lease)
-        self._state.metrics.settling.add(self._state.clock() - received_at)
-        self._state.progressed()
-        self._log.debug(
-            "settled",
-            message_id=message.message_id,
-            event_id=lease.event_id,
-            outcome=outcome.kind.value,
-            reason=outcome.reason,
-            detail=outcome.detail,
-            receive_count=message.receive_count,
-        )
+        settled_at = self._state.clock()
+        self._state.metrics.settling.add(settled_at - received_at)
+        self._state.progressed(settled_at)
+        if self._is_debugging:
+            self._log.debug(
+                "settled",
+                message_id=message.message_id,
+                event_id=lease.event_id,
+                outcome=outcome.kind.value,
+                reason=outcome.reason,
+                detail=outcome.detail,
+                receive_count=message.receive_count,
+            )
         return outcome
 
     async def _decide(self, message: ReceivedMessage, lease: Lease) -> Outcome:
@@ -133,4 +162,4 @@ class Processor:
             _log.exception("unexpected failure", **lease.log_fields(outcome.kind))
             return outcome
         finally:
-            self._in_flight.decided(lease)
+            lease.is_decided = True

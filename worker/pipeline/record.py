@@ -35,6 +35,9 @@ class AcceptanceStore(Protocol):
     def probes(self) -> Sequence[Probe]:
         """Return attempts at the reads and writes that change nothing."""
 
+    def known_policy(self, policy_id: str, version: str) -> Policy | None:
+        """Return a published version if it is cached, None if it has to be read."""
+
     async def policy(self, policy_id: str, version: str, *, recheck: bool = False) -> Policy | None:
         """Return a published version, None if there is none."""
 
@@ -87,11 +90,21 @@ class Recorder:
         while True:
             attempt += 1
             self._state.progressed()
+            is_write = False
             try:
-                outcome = await self._attempt(acceptance, message)
+                admitted = self._known_text(acceptance) or await self._admit(acceptance, message)
+                if isinstance(admitted, Outcome):
+                    outcome = admitted
+                else:
+                    is_write = True
+                    # Awaited here, not in a method: each message passes here.
+                    result = await self._store.record(acceptance, admitted, origin(message))
+                    self._writes_fail = False
+                    outcome = _outcome(result, acceptance)
             except AWSRejectedError as error:
                 return self.retry_or_dead_letter(message, f"rejected by the table: {error}")
             except AWSError as error:
+                self._writes_fail |= is_write
                 self._count_failure(error)
                 failure = error
             else:
@@ -99,12 +112,9 @@ class Recorder:
                 if not self._writes_fail and self._breaker.succeeded():
                     _log.info("receiving resumed")
                 return outcome
-            delay = self._hold_retries.delay_seconds(attempt)
-            if self._state.clock() + delay >= hold_until:
-                return self._hold_expired(message, failure)
-            await unless_stopped(self._state.stopping, asyncio.sleep(delay))
-            if self._state.stopping.is_set():
-                return Outcome.returned(f"stopping: {failure}")
+            ended = await self._hold(message, failure, attempt, hold_until)
+            if ended is not None:
+                return ended
 
     def retry_or_dead_letter(self, message: ReceivedMessage, problem: str) -> Outcome:
         """Return a message to the queue with backoff, or dead-letter it at its last receive."""
@@ -114,7 +124,19 @@ class Recorder:
             )
         return self._retry(message, problem)
 
-    async def _attempt(self, acceptance: Acceptance, message: ReceivedMessage) -> Outcome:
+    def _known_text(self, acceptance: Acceptance) -> PolicyText | None:
+        """Return the text that was accepted, None if that takes a read or it is refused."""
+        policy = self._store.known_policy(acceptance.policy_id, acceptance.version)
+        if policy is None:
+            return None
+        admitted = admission.admit(acceptance, policy)
+        if isinstance(admitted, Outcome) or not admission.is_final(acceptance, admitted):
+            return None
+        return admitted
+
+    async def _admit(
+        self, acceptance: Acceptance, message: ReceivedMessage
+    ) -> PolicyText | Outcome:
         policy = await self._store.policy(acceptance.policy_id, acceptance.version)
         admitted = admission.admit(acceptance, policy)
         if policy is not None and not admission.is_final(acceptance, admitted):
@@ -123,28 +145,9 @@ class Recorder:
                 acceptance.policy_id, acceptance.version, recheck=True
             )
             admitted = admission.admit(acceptance, policy)
-        if isinstance(admitted, Outcome):
-            return self._await_publication(message, admitted) if policy is None else admitted
-        result = await self._write(acceptance, admitted, message)
-        if result is RecordResult.CONFLICT:
-            return Outcome.dead_lettered(
-                Reason.CONFLICT,
-                f"event_id {acceptance.event_id} is recorded already with other content",
-            )
-        return RECORDED if result is RecordResult.RECORDED else DUPLICATE
-
-    async def _write(
-        self, acceptance: Acceptance, text: PolicyText, message: ReceivedMessage
-    ) -> RecordResult:
-        try:
-            result = await self._store.record(acceptance, text, origin(message))
-        except AWSRejectedError:
-            raise
-        except AWSError:
-            self._writes_fail = True
-            raise
-        self._writes_fail = False
-        return result
+        if policy is None and isinstance(admitted, Outcome):
+            return self._await_publication(message, admitted)
+        return admitted
 
     def _await_publication(self, message: ReceivedMessage, refusal: Outcome) -> Outcome:
         """Return a message to the queue until its version is published or is overdue."""
@@ -159,6 +162,18 @@ class Recorder:
             return refusal
         self._events["unknown_policy_waits"] += 1
         return Outcome.returned(refusal.detail, delay)
+
+    async def _hold(
+        self, message: ReceivedMessage, failure: AWSError, failures: int, until: float
+    ) -> Outcome | None:
+        """Wait before the next attempt; return the outcome if there is to be none."""
+        delay = self._hold_retries.delay_seconds(failures)
+        if self._state.clock() + delay >= until:
+            return self._hold_expired(message, failure)
+        await unless_stopped(self._state.stopping, asyncio.sleep(delay))
+        if self._state.stopping.is_set():
+            return Outcome.returned(f"stopping: {failure}")
+        return None
 
     def _hold_expired(self, message: ReceivedMessage, failure: AWSError) -> Outcome:
         if isinstance(failure, AWSAccessError):
@@ -175,3 +190,12 @@ class Recorder:
         self._events["table_failures"] += 1
         if self._breaker.failed():
             _log.warning("receiving paused: the table is failing", error=str(error))
+
+
+def _outcome(result: RecordResult, acceptance: Acceptance) -> Outcome:
+    if result is RecordResult.CONFLICT:
+        return Outcome.dead_lettered(
+            Reason.CONFLICT,
+            f"event_id {acceptance.event_id} is recorded already with other content",
+        )
+    return RECORDED if result is RecordResult.RECORDED else DUPLICATE

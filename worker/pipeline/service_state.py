@@ -70,9 +70,9 @@ class ServiceState:
             self.failure = error
             self.stopping.set()
 
-    def progressed(self) -> None:
-        """Note that something was attempted or completed."""
-        self._progressed_at = self.clock()
+    def progressed(self, at: float | None = None) -> None:
+        """Note that something was attempted or completed, now or at a time of the clock."""
+        self._progressed_at = self.clock() if at is None else at
 
     def polled(self) -> None:
         """Note that a poll completed."""

@@ -116,6 +116,18 @@ class AUPRepository(DynamoDBRepository):
         """
         return self._policies.get(policy_id, version, recheck=recheck)
 
+    def known_policy(self, policy_id: str, version: str) -> Policy | None:
+        """Return a published version if it is cached and has not expired, without awaiting.
+
+        Args:
+            policy_id: Policy id.
+            version: Policy version.
+
+        Returns:
+            The version. None if it has to be read, with `policy`.
+        """
+        return self._policies.known(policy_id, version)
+
     async def policies(self, policy_id: str | None = None) -> list[Policy]:
         """Return the published versions of one policy or of all, without the cache.
 

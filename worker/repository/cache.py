@@ -44,6 +44,14 @@ class ReadThroughCache(Generic[ValueT]):
         self._entries: OrderedDict[Hashable, tuple[ValueT | None, float]] = OrderedDict()
         self._reading: dict[Hashable, asyncio.Task[ValueT | None]] = {}
 
+    def known(self, *key: str) -> ValueT | None:
+        """Return the value of a key if it is cached and has not expired; read nothing."""
+        value, read_at = self._entries.get(key, _NO_ENTRY)
+        if value is None or self._clock() >= read_at + self._seconds:
+            return None
+        self._entries.move_to_end(key)
+        return value
+
     async def get(self, *key: str, recheck: bool = False) -> ValueT | None:
         """Return the value of a key, reading it if it is not cached or has expired.
 

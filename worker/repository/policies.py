@@ -59,6 +59,11 @@ class Policies:
         self._tables.check_owner()
         return await self._cache.get(policy_id, version, recheck=recheck)
 
+    def known(self, policy_id: str, version: str) -> Policy | None:
+        """Return a cached version without awaiting; see `AUPRepository.known_policy`."""
+        self._tables.check_owner()
+        return self._cache.known(policy_id, version)
+
     async def in_force(self, policy_id: str) -> Policy:
         """Return the version of a policy that is in force now.
 

@@ -51,6 +51,32 @@ async def test_value_is_read_again_after_its_ttl() -> None:
 
 
 @simulated
+async def test_known_value_is_returned_without_a_read_until_its_ttl_ends() -> None:
+    source = _Source(a="A")
+    cache = _cache(source)
+    assert cache.known("a") is None
+    await cache.get("a")
+    await cache.get("absent")
+    assert cache.known("absent") is None
+    await asyncio.sleep(299)
+    assert cache.known("a") == "A"
+    await asyncio.sleep(1)
+    assert cache.known("a") is None
+    assert source.reads == ["a", "absent"]
+
+
+@simulated
+async def test_known_value_counts_as_used() -> None:
+    source = _Source(a="A", b="B", c="C")
+    cache = _cache(source, max_entries=2)
+    await cache.get("a")
+    await cache.get("b")
+    assert cache.known("a") == "A"
+    await cache.get("c")
+    assert (cache.known("a"), cache.known("b")) == ("A", None)
+
+
+@simulated
 async def test_absence_has_a_shorter_ttl() -> None:
     source = _Source()
     cache = _cache(source)
