@@ -160,9 +160,9 @@ _ELSEWHERE: Final = (
     Mutant(
         "a redelivery is dropped while the first message is held",
         _ASSEMBLY,
-        "        metrics.accounting.open()\n        in_flight",
+        "        metrics.accounting.open()\n        lease",
         "        if message.message_id in leases._by_message:\n            slot.release()\n"
-        "            return\n        metrics.accounting.open()\n        in_flight",
+        "            return\n        metrics.accounting.open()\n        lease",
         ("tests/pitfalls/test_leases.py", "-k", "old_handle"),
     ),
     Mutant(

@@ -195,8 +195,8 @@ _CARRYING: Final = (
     Mutant(
         "a slot is not released",
         _PROCESS,
-        "finally:\n            slot.release()\n",
-        "finally:\n            pass\n",
+        "            slot.release()\n",
+        "",
         (*_PROCESS_TESTS, "-k", "recorded_once"),
     ),
     Mutant(
@@ -241,20 +241,6 @@ _CARRYING: Final = (
         'self.state.give_up(GaveUpError(f"stage',
         'repr(GaveUpError(f"stage',
         (*_ASSEMBLY_TESTS, "-k", "stage"),
-    ),
-    Mutant(
-        "a task that fails unexpectedly is not noticed",
-        _PROCESS,
-        "self._failures.create_task(_fail(error))",
-        "repr(error)",
-        (*_PROCESS_TESTS, "-k", "block or end_waits"),
-    ),
-    Mutant(
-        "tasks go on after an error of the pipeline",
-        _PROCESS,
-        "for task in self._tasks.values():\n                    task.cancel()",
-        "pass",
-        (*_PROCESS_TESTS, "-k", "block or end_waits"),
     ),
     Mutant(
         "settled messages stay in the set that a late drain cancels",

@@ -91,7 +91,7 @@ class Pipeline:
         health = loop.create_task(self._watch_health(), name="health")
         access = loop.create_task(self.state.access.run(), name="access")
         try:
-            async with self._in_flight.running():
+            async with self._in_flight.group:
                 receiver = loop.create_task(self._receiver.run(), name="receiver")
                 try:
                     await self._until_stopping(receiver, leases, health, access)
@@ -205,6 +205,7 @@ def assemble(
     def accept(message: ReceivedMessage, slot: Slot) -> None:
         state.sqs_clock.learn(message)
         metrics.accounting.open()
-        in_flight.start(process, leases.hold(message), slot)
+        lease = leases.hold(message)
+        in_flight.start(lease, process(message, lease, slot))
 
     return Pipeline(Receiver(source, accept, state), in_flight, leases, settler, state)

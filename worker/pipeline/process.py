@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
-from typing import Any, Final, NoReturn
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 import structlog
 
@@ -30,51 +29,27 @@ class InFlight:
     """Tasks that process messages, for the drain to wait for or to cut short.
 
     Attributes:
+        group: Task group of the messages.
         out_of_time: Whether the drain has cancelled the tasks without an outcome.
     """
 
     def __init__(self) -> None:
+        self.group = asyncio.TaskGroup()
         self.out_of_time = False
-        self._loop = asyncio.get_running_loop()
-        self._failures = asyncio.TaskGroup()
-        self._tasks: dict[Lease, asyncio.Task[None]] = {}
+        self._tasks: dict[Lease, asyncio.Task[Outcome]] = {}
 
     def __len__(self) -> int:
         return len(self._tasks)
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Wait for all tasks at the end of the block; cancel them if it or a task fails.
-
-        Raises:
-            ExceptionGroup: A task failed, which cancels the block.
-        """
-        # Not a task group of the messages: its callback at the end of each task takes longer than
-        # all that is done here for a message.
-        async with self._failures:
-            try:
-                yield
-                await self.wait()
-            except BaseException:
-                for task in self._tasks.values():
-                    task.cancel()
-                raise
-            finally:
-                await self.wait()
-
-    def start(self, process: Process, lease: Lease, slot: Slot) -> None:
+    def start(self, lease: Lease, processing: Coroutine[Any, Any, Outcome]) -> None:
         """Start the task of a message."""
-        self._tasks[lease] = self._loop.create_task(self._run(process, lease, slot))
+        self._tasks[lease] = self.group.create_task(processing)
 
-    async def _run(self, process: Process, lease: Lease, slot: Slot) -> None:
-        try:
-            await process(lease.message, lease, slot)
-        except Exception as error:  # noqa: BLE001 - raised by the block
-            self._failures.create_task(_fail(error))
-        finally:
-            del self._tasks[lease]
+    def finished(self, lease: Lease) -> None:
+        """Note that a message is settled."""
+        del self._tasks[lease]
 
-    async def wait(self, timeout_seconds: float | None = None) -> set[asyncio.Task[None]]:
+    async def wait(self, timeout_seconds: float) -> set[asyncio.Task[Outcome]]:
         """Wait for the tasks that have been started; return those that have not finished."""
         tasks = set(self._tasks.values())
         if not tasks:
@@ -88,10 +63,6 @@ class InFlight:
         for lease, task in self._tasks.items():
             if not lease.is_decided:
                 task.cancel()
-
-
-async def _fail(error: Exception) -> NoReturn:
-    raise error
 
 
 class Processor:
@@ -124,6 +95,7 @@ class Processor:
             self._state.metrics.accounting.close(outcome)
         finally:
             slot.release()
+            self._in_flight.finished(lease)
         settled_at = self._state.clock()
         self._state.metrics.settling.add(settled_at - received_at)
         self._state.progressed(settled_at)

@@ -32,11 +32,9 @@ from tests.unit.fakes import (
 )
 from tests.unit.pipeline.running import RunningPipeline, bodies, dead_letter_reasons, start
 from worker.domain.dead_letter import read
-from worker.domain.message import ReceivedMessage
 from worker.domain.outcome import RECORDED, Outcome
 from worker.pipeline.lease import Lease, Leases
-from worker.pipeline.process import InFlight, Process
-from worker.pipeline.slots import Slot, Slots
+from worker.pipeline.process import InFlight
 
 
 @simulated
@@ -216,17 +214,16 @@ class _Tasks:
 
     def __init__(self) -> None:
         self.in_flight = InFlight()
-        self.slot = Slot(Slots(1), 0)
         self.leases = Leases(FakeQueue().change_visibility, 120)
         self.decided = asyncio.Event()
         self.settled = asyncio.Event()
         self.cancelled = 0
 
-    def start(self, number: int = 0, process: Process | None = None) -> None:
+    def start(self, number: int = 0) -> None:
         lease = self.leases.hold(received_message(number))
-        self.in_flight.start(process or self.process, lease, self.slot)
+        self.in_flight.start(lease, self.process(lease))
 
-    async def process(self, _: ReceivedMessage, lease: Lease, __: Slot) -> Outcome:
+    async def process(self, lease: Lease) -> Outcome:
         try:
             await self.decided.wait()
             lease.is_decided = True
@@ -234,13 +231,15 @@ class _Tasks:
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
+        finally:
+            self.in_flight.finished(lease)
         return RECORDED
 
 
 @simulated
 async def test_wait_returns_the_tasks_that_have_not_finished() -> None:
     tasks = _Tasks()
-    async with tasks.in_flight.running():
+    async with tasks.in_flight.group:
         assert await tasks.in_flight.wait(1.0) == set()
         tasks.start()
         assert len(await tasks.in_flight.wait(1.0)) == len(tasks.in_flight) == 1
@@ -253,7 +252,7 @@ async def test_wait_returns_the_tasks_that_have_not_finished() -> None:
 @simulated
 async def test_only_tasks_without_an_outcome_are_cancelled() -> None:
     tasks = _Tasks()
-    async with tasks.in_flight.running():
+    async with tasks.in_flight.group:
         tasks.start(0)
         tasks.decided.set()
         await asyncio.sleep(0.01)
@@ -267,70 +266,10 @@ async def test_only_tasks_without_an_outcome_are_cancelled() -> None:
 @simulated
 async def test_end_waits_for_all_tasks() -> None:
     tasks = _Tasks()
-    async with tasks.in_flight.running():
+    async with tasks.in_flight.group:
         for number in range(3):
             tasks.start(number)
         asyncio.get_running_loop().call_later(7, tasks.decided.set)
         asyncio.get_running_loop().call_later(9, tasks.settled.set)
     assert asyncio.get_running_loop().time() >= 9
     assert len(tasks.in_flight) == 0
-
-
-async def _fail(*_: object) -> Outcome:
-    await asyncio.sleep(1)
-    raise ZeroDivisionError
-
-
-@simulated
-async def test_failed_task_ends_the_block_and_cancels_the_other_tasks() -> None:
-    tasks = _Tasks()
-
-    async def block() -> None:
-        async with tasks.in_flight.running():
-            tasks.start()
-            tasks.start(1, _fail)
-            await asyncio.Event().wait()
-
-    with pytest.raises(ExceptionGroup) as raised:
-        await block()
-    assert [type(error) for error in raised.value.exceptions] == [ZeroDivisionError]
-    assert (tasks.cancelled, len(tasks.in_flight)) == (1, 0)
-
-
-@simulated
-async def test_task_that_fails_while_the_end_waits_cancels_the_other_tasks() -> None:
-    tasks = _Tasks()
-
-    async def block() -> None:
-        async with tasks.in_flight.running():
-            tasks.start()
-            tasks.start(1, _fail)
-
-    with pytest.raises(ExceptionGroup):
-        await block()
-    assert (tasks.cancelled, len(tasks.in_flight)) == (1, 0)
-
-
-@simulated
-async def test_error_in_the_block_cancels_all_tasks() -> None:
-    tasks = _Tasks()
-
-    async def block() -> None:
-        async with tasks.in_flight.running():
-            tasks.start()
-            await asyncio.sleep(0.01)
-            raise ZeroDivisionError
-
-    with pytest.raises(ExceptionGroup):
-        await block()
-    assert (tasks.cancelled, len(tasks.in_flight)) == (1, 0)
-
-
-@simulated
-async def test_cancelled_task_does_not_end_the_block() -> None:
-    tasks = _Tasks()
-    async with tasks.in_flight.running():
-        tasks.start()
-        await asyncio.sleep(0.01)
-        tasks.in_flight.cancel_undecided()
-    assert (tasks.cancelled, len(tasks.in_flight)) == (1, 0)
