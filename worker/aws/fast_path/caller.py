@@ -31,7 +31,8 @@ from botocore.exceptions import (
 
 from worker.aws.connection import StrictSession
 from worker.aws.fast_path.bodies import SAMPLES, read_response, request_body
-from worker.aws.fast_path.exchange import Exchange, Response
+from worker.aws.fast_path.exchange import Exchange
+from worker.aws.fast_path.reader import Response
 from worker.aws.fast_path.signature import RequestTemplate, UnsupportedClientError
 
 if TYPE_CHECKING:
