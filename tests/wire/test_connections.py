@@ -89,7 +89,7 @@ async def test_read_timeout_ends_every_request_of_a_connection(
     stalled = Pieces((sent, b""), pause_seconds=60) if sent else Failure.STALLED
     loop = asyncio.get_running_loop()
     async with _signed(recorder, read_timeout=0.2) as caller:
-        recorder.play(DELETED, stalled)
+        recorder.play(Pieces((DELETED[:20], DELETED[20:]), pause_seconds=0.05), stalled)
         await _delete(caller)
         start = loop.time()
         with pytest.raises(ReadTimeoutError):
