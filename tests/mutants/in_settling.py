@@ -77,8 +77,8 @@ _ANSWERS: Final = (
     Mutant(
         "a call has no deadline",
         "worker/aws/calls.py",
-        "self._deadline = asyncio.timeout(self._seconds)",
-        "self._deadline = asyncio.timeout(None)",
+        "call_later(self._seconds, self._expire)",
+        "call_later(self._seconds, print)",
         ("tests/unit/aws/test_calls.py",),
     ),
     Mutant(

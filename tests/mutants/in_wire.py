@@ -7,6 +7,12 @@ from typing import Final
 from tests.mutants.mutant import Mutant
 
 _CONNECTION: Final = "worker/aws/connection.py"
+_READER: Final = "worker/aws/fast_path/reader.py"
+_CALLS: Final = "worker/aws/calls.py"
+_SIGNATURE: Final = "worker/aws/fast_path/signature.py"
+_READER_TESTS: Final = ("tests/unit/aws/fast_path/test_reader.py",)
+_CALLS_TESTS: Final = ("tests/unit/aws/test_calls.py",)
+_CONNECTIONS_TESTS: Final = "tests/wire/test_connections.py"
 _QUEUE_RESPONSES: Final = "worker/aws/sqs_responses.py"
 _WRITES: Final = "worker/repository/writes.py"
 _MISBEHAVING: Final = "tests/wire/test_misbehaving.py"
@@ -69,6 +75,143 @@ _CONNECTIONS: Final = (
         "if not body and status_code == _OK and operation_model.name == _HARMLESS_IF_EMPTY:",
         "if not body and status_code == _OK:",
         (_MISBEHAVING, "-k", "empty_body"),
+    ),
+)
+_FAST_PATH: Final = (
+    Mutant(
+        "the fast path accepts a success before its request",
+        _READER,
+        "if self._early and status < _FIRST_ERROR:",
+        "if self._early and status < 0:",
+        (_MISBEHAVING, "-k", "before_the_request"),
+    ),
+    Mutant(
+        "the fast path keeps a second response",
+        _READER,
+        "        if self._complete:\n            raise _UnexpectedError\n",
+        "",
+        _READER_TESTS,
+    ),
+    Mutant(
+        "a truncated response ends with the connection",
+        _READER,
+        'self._headers.keys() & {"content-length", "transfer-encoding"}',
+        'self._headers.keys() & {"content-length"}',
+        _READER_TESTS,
+    ),
+    Mutant(
+        "a body without a length is refused",
+        _CONNECTION,
+        "if exc is None and self._response is not None and self._reader is not None:",
+        "if exc is not None and self._response is not None and self._reader is not None:",
+        (_CONNECTIONS_TESTS, "-k", "framing"),
+    ),
+    Mutant(
+        "a connection that the server closes is reused",
+        _CONNECTION,
+        "self._should_close |= not reader.keep_alive",
+        "self._should_close |= False",
+        (_MISBEHAVING, "-k", "error_before_the_request"),
+    ),
+    Mutant(
+        "a head may have any size",
+        _READER,
+        "if self._head_bytes > HEAD_MAX_BYTES:",
+        "if self._head_bytes > 10 * HEAD_MAX_BYTES:",
+        _READER_TESTS,
+    ),
+    Mutant(
+        "informational responses end the wait",
+        _READER,
+        "self._complete = self._status > 0",
+        "self._complete = True",
+        _READER_TESTS,
+    ),
+    Mutant(
+        "headers of an informational response are kept",
+        _READER,
+        "        self._raw_headers.clear()\n",
+        "",
+        _READER_TESTS,
+    ),
+    Mutant(
+        "the body of the last response is kept",
+        _READER,
+        "        pieces.clear()\n",
+        "",
+        _READER_TESTS,
+    ),
+    Mutant(
+        "a spoiled connection is used for a request",
+        _CONNECTION,
+        "if transport is None or self.spoiled:",
+        "if transport is None:",
+        (_CONNECTIONS_TESTS, "-k", "spoiled"),
+    ),
+    Mutant(
+        "received bytes do not extend the read timeout",
+        _CONNECTION,
+        "        self._restart_read_timeout()\n        try:",
+        "        try:",
+        (_CONNECTIONS_TESTS, "-k", "between_bytes"),
+    ),
+    Mutant(
+        "the read timeout is that of the first request only",
+        _CONNECTION,
+        "        if self._loop.time() < self._read_deadline:\n            self._set_read_timer()",
+        "        if self._loop.time() < self._read_deadline:\n            pass",
+        (_CONNECTIONS_TESTS, "-k", "read_timeout"),
+    ),
+    Mutant(
+        "requests are signed with the credentials of the last ones",
+        _SIGNATURE,
+        "signer = (timestamp, credentials.access_key, credentials.secret_key, credentials.token)",
+        "signer = (timestamp, credentials.access_key, credentials.token)",
+        ("tests/wire/test_signing.py",),
+    ),
+    Mutant(
+        "requests are signed with the time of the first one",
+        _SIGNATURE,
+        "signer = (timestamp, credentials.access_key, credentials.secret_key, credentials.token)",
+        "signer = (credentials.access_key, credentials.secret_key, credentials.token)",
+        ("tests/wire/test_signing.py",),
+    ),
+    Mutant(
+        "all calls have the same id",
+        "worker/aws/fast_path/caller.py",
+        "{next(_invocations):012x}",
+        "{1:012x}",
+        ("tests/wire/test_requests.py", "-k", "unique_id"),
+    ),
+)
+_DEADLINES: Final = (
+    Mutant(
+        "a cancellation at the deadline is taken for it",
+        _CALLS,
+        "self._expired and self._task.uncancel() <= self._cancelling",
+        "self._expired and self._task.uncancel() >= 0",
+        _CALLS_TESTS,
+    ),
+    Mutant(
+        "a deadline leaves a cancellation behind",
+        _CALLS,
+        "self._expired and self._task.uncancel() <= self._cancelling",
+        "self._expired",
+        _CALLS_TESTS,
+    ),
+    Mutant(
+        "a deadline outlives its call",
+        _CALLS,
+        "        self._timer.cancel()\n",
+        "",
+        _CALLS_TESTS,
+    ),
+    Mutant(
+        "a task that is being cancelled has no deadline",
+        _CALLS,
+        "self._cancelling = task.cancelling()",
+        "self._cancelling = 0",
+        _CALLS_TESTS,
     ),
 )
 _RESULTS: Final = (
@@ -169,4 +312,4 @@ _PRIVACY: Final = (
     ),
 )
 
-MUTANTS: Final = (*_CONNECTIONS, *_RESULTS, *_ENDS, *_PRIVACY)
+MUTANTS: Final = (*_CONNECTIONS, *_FAST_PATH, *_DEADLINES, *_RESULTS, *_ENDS, *_PRIVACY)

@@ -40,8 +40,11 @@ def _session(credentials: AioCredentials | None) -> aioboto3.Session:
     return session
 
 
-async def test_new_credentials_sign_the_next_request(recorder: Recorder) -> None:
-    credentials = _Rotating("AKIDONE", "first")
+@pytest.mark.parametrize("kind", [_Rotating, AioCredentials])
+async def test_new_credentials_sign_the_next_request(
+    recorder: Recorder, kind: type[AioCredentials]
+) -> None:
+    credentials = kind("AKIDONE", "first")
     async with opened_client("sqs", recorder.url, _session(credentials)) as client:
         callers = (Caller(client), await SignedCaller.open(client, SQS, clock=NOW.timestamp))
         seen = []
@@ -123,6 +126,28 @@ async def test_token_with_white_space_is_rejected_and_not_sent(
     assert type(outcome.error) is CredentialRetrievalError
     assert "x3" not in str(outcome.error)
     assert outcome.requests == []
+
+
+async def test_every_second_has_its_own_signature(recorder: Recorder) -> None:
+    seconds = [0.0, 0.9, 1.0, 86_400.0, 0.0]
+    times = [NOW.timestamp() + each for each in seconds]
+    async with opened_client("sqs", recorder.url) as client:
+        caller = await SignedCaller.open(client, SQS, clock=lambda: times[0])
+        recorder.play(DELETED)
+        for _ in seconds:
+            await caller.call("DeleteMessageBatch", DELETE)
+            del times[: len(times) > 1]
+    assert _stamps(recorder) == [
+        "20261122T100000Z",
+        "20261122T100000Z",
+        "20261122T100001Z",
+        "20261123T100000Z",
+        "20261122T100000Z",
+    ]
+    signatures = [each.headers["authorization"] for each in recorder.requests]
+    assert signatures[0] == signatures[1] == signatures[4]
+    assert len(set(signatures)) == 3
+    assert "/20261123/" in signatures[3]
 
 
 def _stamps(recorder: Recorder) -> list[str]:

@@ -38,7 +38,9 @@ class calling:  # noqa: N801 - used like a function; a generator costs three tim
         SettingsError: The region or profile is missing or wrong.
     """
 
-    __slots__ = ("_calls", "_deadline", "_operation", "_seconds", "_target")
+    __slots__ = (
+        "_calls", "_cancelling", "_expired", "_operation", "_seconds", "_target", "_task", "_timer",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -53,11 +55,21 @@ class calling:  # noqa: N801 - used like a function; a generator costs three tim
         self._calls = calls
         self._target = target
 
+    # The deadline is that of `asyncio.timeout`, which costs more than the rest of this class.
     async def __aenter__(self) -> None:
         if self._calls is not None:
             self._calls[self._operation] += 1
-        self._deadline = asyncio.timeout(self._seconds)
-        await self._deadline.__aenter__()
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a call must be made in a task")
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._expired = False
+        self._timer = task.get_loop().call_later(self._seconds, self._expire)
+
+    def _expire(self) -> None:
+        self._task.cancel()
+        self._expired = True
 
     async def __aexit__(
         self,
@@ -65,26 +77,25 @@ class calling:  # noqa: N801 - used like a function; a generator costs three tim
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._timer.cancel()
+        # No other cancellation was requested meanwhile.
+        overdue = self._expired and self._task.uncancel() <= self._cancelling
         if error is None:
-            await self._deadline.__aexit__(None, None, None)
             return
         prefix = f"{self._operation} {self._target}" if self._target else self._operation
         try:
-            try:
-                with translating(prefix):
-                    raise error  # noqa: TRY301 - raised to be translated
-            except BaseException as translated:
-                await self._deadline.__aexit__(
-                    type(translated), translated, translated.__traceback__
-                )
+            with translating(prefix):
+                raise error
+        except asyncio.CancelledError as cancelled:
+            if not overdue:
                 raise
-        except TimeoutError as timeout:
-            if NO_CREDENTIALS in getattr(timeout.__cause__, "__notes__", ()):
-                raise AWSDeniedError(
-                    f"{prefix}: {NO_CREDENTIALS}: none received within {self._seconds:g} s; "
-                    f"{CREDENTIALS_ADVICE}"
-                ) from None
-            raise AWSUnavailableError(f"{prefix}: no response within {self._seconds:g} s") from None
+            notes = getattr(cancelled, "__notes__", ())
+        if NO_CREDENTIALS in notes:
+            raise AWSDeniedError(
+                f"{prefix}: {NO_CREDENTIALS}: none received within {self._seconds:g} s; "
+                f"{CREDENTIALS_ADVICE}"
+            ) from None
+        raise AWSUnavailableError(f"{prefix}: no response within {self._seconds:g} s") from None
 
 
 async def split_if_rejected(

@@ -13,6 +13,9 @@ import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
 from aiohttp.client_proto import ResponseHandler
 from botocore.httpsession import create_urllib3_context, get_cert_path
+from httptools import HttpParserError
+
+from worker.aws.fast_path.reader import Response, ResponseReader
 
 # Ten messages of 1 MiB whose JSON escapes take six bytes for each byte, and their attributes.
 RESPONSE_MAX_BYTES: Final = 67_108_864
@@ -31,6 +34,8 @@ class StrictConnection(ResponseHandler):
     next request; from then on every response belongs to the previous request. Here any unexpected
     byte closes the connection and fails the call that waits for a response.
 
+    The SDK uses aiohttp's parser and queues; `exchange` replaces both for the signed fast path.
+
     Attributes:
         spoiled: Whether unexpected bytes arrived, or more than a response may have.
     """
@@ -44,6 +49,10 @@ class StrictConnection(ResponseHandler):
         self._received_bytes = 0
         self._served = False
         self._poll: select.poll | None = None
+        self._reader: ResponseReader | None = None
+        self._response: asyncio.Future[Response] | None = None
+        self._read_seconds: float | None = None
+        self._read_deadline = 0.0
 
     @property
     def should_close(self) -> bool:
@@ -52,8 +61,10 @@ class StrictConnection(ResponseHandler):
 
     def is_connected(self) -> bool:
         """Return whether a request may be written; the pool checks this before reuse."""
+        transport = self.transport
         return (
-            super().is_connected()
+            transport is not None
+            and not transport.is_closing()
             and not self.spoiled
             and not (self._served and self._has_unread_bytes())
         )
@@ -65,6 +76,86 @@ class StrictConnection(ResponseHandler):
             self._poll = select.poll()
             self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
         return bool(self._poll.poll(0))
+
+    def exchange(self, request: bytes, read_timeout: float | None) -> asyncio.Future[Response]:
+        """Send a request and return the future of its response.
+
+        The caller must await the future, and close the connection if that fails.
+
+        Args:
+            request: Head and body of the request.
+            read_timeout: Limit in seconds of the time without a byte from the server.
+
+        Raises:
+            ServerDisconnectedError: The connection is closed.
+        """
+        transport: Any = self.transport
+        if transport is None or self.spoiled:
+            raise aiohttp.ServerDisconnectedError
+        if self._reader is None:
+            self._reader = ResponseReader()
+        self._expecting = True
+        self._body = None
+        self._received_bytes = 0
+        self._response = response = self._loop.create_future()
+        transport.write(request)
+        self._sent = True
+        self._read_seconds = read_timeout
+        self._restart_read_timeout()
+        return response
+
+    def _restart_read_timeout(self) -> None:
+        # One timer serves many requests: it is set again if it fires before the deadline.
+        if self._read_seconds:
+            self._read_deadline = self._loop.time() + self._read_seconds
+            if self._read_timeout_handle is None:
+                self._set_read_timer()
+
+    def _set_read_timer(self) -> None:
+        timer = self._loop.call_at(self._read_deadline, self._check_read_deadline)
+        self._read_timeout_handle = timer
+
+    def _check_read_deadline(self) -> None:
+        self._read_timeout_handle = None
+        if self._response is None:
+            return
+        if self._loop.time() < self._read_deadline:
+            self._set_read_timer()
+        else:
+            self._on_read_timeout()
+
+    def _read(self, data: bytes, reader: ResponseReader) -> None:
+        """Read bytes of the response to `exchange`."""
+        self._restart_read_timeout()
+        try:
+            response = reader.read(data, early=self._is_early())
+        except (aiohttp.ServerDisconnectedError, HttpParserError) as error:
+            self._fail(error)
+            return
+        if response is not None:
+            self._should_close |= not reader.keep_alive
+            self._respond(response)
+
+    def _respond(self, response: Response) -> None:
+        self._completed()
+        awaited, self._response = self._response, None
+        if awaited is not None and not awaited.done():
+            awaited.set_result(response)
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        """Fail the request that waits for a response."""
+        super().set_exception(exc, *cause)
+        awaited, self._response = self._response, None
+        if awaited is not None and not awaited.done():
+            awaited.set_exception(exc)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Fail the request, or complete a response that ends with the connection."""
+        if exc is None and self._response is not None and self._reader is not None:
+            response = self._reader.read_eof()
+            if response is not None:
+                self._respond(response)
+        super().connection_lost(exc)
 
     def set_response_params(self, **params: Any) -> None:
         """Expect a response; called before each request."""
@@ -89,6 +180,8 @@ class StrictConnection(ResponseHandler):
             self._refuse("bytes that belong to no request")
         elif self._received_bytes > RESPONSE_MAX_BYTES:
             self._refuse(f"a response of more than {RESPONSE_MAX_BYTES} bytes")
+        elif self._response is not None and self._reader is not None:
+            self._read(data, self._reader)
         else:
             super().data_received(data)
             if self._has_bytes_left():
@@ -130,12 +223,15 @@ class StrictConnection(ResponseHandler):
             return True
 
     def _refuse(self, received: str) -> None:
-        self.spoiled = True
-        self._expecting = False
         problem = f"the server sent {received}"
         if self._body is not None:
             self._body.set_exception(aiohttp.ClientPayloadError(problem))
-        self.set_exception(aiohttp.ServerDisconnectedError(problem))
+        self._fail(aiohttp.ServerDisconnectedError(problem))
+
+    def _fail(self, error: Exception) -> None:
+        self.spoiled = True
+        self._expecting = False
+        self.set_exception(error)
         if self.transport is not None:
             self.transport.abort()
 

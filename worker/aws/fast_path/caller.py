@@ -10,6 +10,7 @@ first attempt.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 import uuid
 import zlib
@@ -21,6 +22,7 @@ import aiohttp
 import structlog
 from aiobotocore.awsrequest import AioAWSResponse
 from aiobotocore.client import AioBaseClient
+from aiobotocore.credentials import AioCredentials
 from botocore import xform_name
 from botocore.exceptions import (
     BotoCoreError,
@@ -31,7 +33,8 @@ from botocore.exceptions import (
 
 from worker.aws.connection import StrictSession
 from worker.aws.fast_path.bodies import SAMPLES, read_response, request_body
-from worker.aws.fast_path.exchange import Exchange, Response
+from worker.aws.fast_path.exchange import Exchange
+from worker.aws.fast_path.reader import Response
 from worker.aws.fast_path.signature import RequestTemplate, UnsupportedClientError
 
 if TYPE_CHECKING:
@@ -45,6 +48,9 @@ _FIRST_FAILURE: Final = 300
 # A failure may take ten tokens from the SDK's retry quota, and a success that the SDK sees returns
 # one (botocore/retries/standard.py). So this many calls go through the SDK after a failure.
 _SDK_CALLS_AFTER_FAILURE: Final = 10
+# Invocation ids have the form of a UUID: random digits of the process and the number of the call.
+_PROCESS: Final = str(uuid.uuid4())[:-12]
+_invocations: Final = itertools.count(1)
 
 
 class Caller:
@@ -112,6 +118,8 @@ class SignedCaller(Caller):
         self._credentials_of = client._get_credentials  # noqa: SLF001 - no public interface
         self._prepared: dict[str, tuple[RequestTemplate, Exchange, OperationModel]] = {}
         self._clock = clock
+        self._second = -1
+        self._formatted = ""
         self._sdk_calls_due = 0
 
     @classmethod
@@ -178,27 +186,32 @@ class SignedCaller(Caller):
         if self._sdk_calls_due > 0:
             self._sdk_calls_due -= 1
             return await super().call(operation, request)
-        outcome = await self._send(operation, request_body(operation, request))
-        if (
-            isinstance(outcome, Response)
-            and outcome.status < _FIRST_FAILURE
-            and _is_intact(outcome.headers, outcome.body)
-        ):
-            response = read_response(self._prepared[operation][2], outcome.status, outcome.body)
-            response["ResponseMetadata"] = _metadata(outcome)
-            return response
+        template, exchange, model = self._prepared[operation]
+        body = request_body(operation, request)
+        credentials = self._credentials_of()
+        if type(credentials) is not AioCredentials:  # static ones are read without awaiting
+            credentials = await self._credentials()
+        invocation_id = f"{_PROCESS}{next(_invocations):012x}"
+        signed = template.fill(credentials, self._timestamp(), invocation_id, body)
+        outcome: Response | BotoCoreError
+        try:
+            outcome = await exchange.post(signed)
+        except BotoCoreError as error:
+            outcome = error
+        else:
+            if outcome.status < _FIRST_FAILURE and _is_intact(outcome.headers, outcome.body):
+                response = read_response(model, outcome.status, outcome.body)
+                response["ResponseMetadata"] = _metadata(outcome)
+                return response
         self._sdk_calls_due = _SDK_CALLS_AFTER_FAILURE
         return await self._sdk_call(operation, request, outcome)
 
-    async def _send(self, operation: str, body: bytes) -> Response | BotoCoreError:
-        template, exchange, _ = self._prepared[operation]
-        credentials = await self._credentials()
-        timestamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._clock()))
-        request = template.fill(credentials, timestamp, str(uuid.uuid4()), body)
-        try:
-            return await exchange.post(request)
-        except BotoCoreError as error:
-            return error
+    def _timestamp(self) -> str:
+        second = int(self._clock())
+        if second != self._second:
+            self._second = second
+            self._formatted = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
+        return self._formatted
 
     async def _sdk_call(
         self, operation: str, request: Mapping[str, Any], outcome: Response | Exception
@@ -220,7 +233,7 @@ class SignedCaller(Caller):
             outcome.request = request
         if isinstance(outcome, Exception):
             raise outcome
-        headers: Any = {name.lower(): value for name, value in outcome.headers.items()}
+        headers: Any = outcome.headers
         return AioAWSResponse(request.url, outcome.status, headers, outcome)
 
 
@@ -243,7 +256,7 @@ async def _check_crc32(http_response: Any, **_: object) -> None:
 def _metadata(response: Response) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "HTTPStatusCode": response.status,
-        "HTTPHeaders": response.headers,  # case-insensitive
+        "HTTPHeaders": response.headers,
         "RetryAttempts": 0,
     }
     request_id = response.headers.get("x-amzn-requestid")

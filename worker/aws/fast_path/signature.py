@@ -6,13 +6,18 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import CredentialRetrievalError
 
 from worker.errors import AUPError
+
+if TYPE_CHECKING:
+    from aiobotocore.credentials import AioCredentials
+    from botocore.credentials import ReadOnlyCredentials
+
+    Credentials = AioCredentials | ReadOnlyCredentials
 
 
 class UnsupportedClientError(AUPError):
@@ -47,7 +52,7 @@ class RequestTemplate:
     """
 
     def __init__(
-        self, url: str, headers: Mapping[str, str], body: bytes, credentials: ReadOnlyCredentials
+        self, url: str, headers: Mapping[str, str], body: bytes, credentials: Credentials
     ) -> None:
         sample = {name.lower(): value for name, value in headers.items()}
         found = _AUTHORIZATION.fullmatch(sample.get("authorization", ""))
@@ -55,8 +60,6 @@ class RequestTemplate:
         if found is None or parts.query or not sample.keys() >= {_DATE, _INVOCATION_ID}:
             raise UnsupportedClientError("the SDK signs its requests differently")
         self._scope = found["scope"]
-        self._signer: tuple[str | None, ...] = ()
-        self._key = b""
         host = parts.netloc.lower()
         if parts.port == _DEFAULT_PORTS.get(parts.scheme):
             host = host.rpartition(":")[0]
@@ -64,14 +67,15 @@ class RequestTemplate:
         kept = {name: value for name, value in sample.items() if name not in _FILLED_IN}
         kept["host"] = host
         signed = set(found["signed"].split(";")) - {_TOKEN}
-        self._plain = _templates(path, kept, signed)
-        self._with_token = _templates(path, kept, signed | {_TOKEN})
+        self._plain = _template(path, kept, signed)
+        self._with_token = _template(path, kept, signed | {_TOKEN})
+        self._signer: tuple[str | None, ...] = ()
         request = self.fill(credentials, sample[_DATE], sample[_INVOCATION_ID], body)
         if found["signature"].encode() not in request:
             raise UnsupportedClientError("the SDK's signature of the same request differs")
 
     def fill(
-        self, credentials: ReadOnlyCredentials, timestamp: str, invocation_id: str, body: bytes
+        self, credentials: Credentials, timestamp: str, invocation_id: str, body: bytes
     ) -> bytes:
         """Return a signed request, head and body.
 
@@ -85,35 +89,55 @@ class RequestTemplate:
             CredentialRetrievalError: A key or the token has white space, which would break the
                 request.
         """
-        key = self._signing_key(credentials, timestamp[:8])
-        canonical_template, head_template = self._with_token if credentials.token else self._plain
-        values = (timestamp, credentials.token) if credentials.token else (timestamp,)
-        canonical = canonical_template % (*values, hashlib.sha256(body).hexdigest())
-        scope = f"{timestamp[:8]}/{self._scope}"
-        digest = hashlib.sha256(canonical.encode()).hexdigest()
-        to_sign = f"AWS4-HMAC-SHA256\n{timestamp}\n{scope}\n{digest}"
-        signature = hmac.digest(key, to_sign.encode(), "sha256").hex()
-        credential = f"{credentials.access_key}/{scope}"
-        head = head_template % (*values, invocation_id, credential, signature, len(body))
-        return head.encode() + body
-
-    def _signing_key(self, credentials: ReadOnlyCredentials, date: str) -> bytes:
-        signer = (date, credentials.secret_key, credentials.token)
+        signer = (timestamp, credentials.access_key, credentials.secret_key, credentials.token)
         if signer != self._signer:
-            text = f"{credentials.access_key}{credentials.token or ''}"
-            if text != "".join(text.split()):
-                raise CredentialRetrievalError(
-                    provider="AWS", error_msg="a key or token contains white space"
-                )
-            key = f"AWS4{credentials.secret_key}".encode()
-            for part in (date, *self._scope.split("/")):
-                key = hmac.digest(key, part.encode(), "sha256")
-            self._signer, self._key = signer, key
-        return self._key
+            self._prepare(credentials, timestamp)
+            self._signer = signer
+        canonical = self._canonical.copy()
+        canonical.update(hashlib.sha256(body).hexdigest().encode())
+        to_sign = self._to_sign + canonical.hexdigest()
+        signature = hmac.digest(self._key, to_sign.encode(), "sha256").hex()
+        start, authorization = self._head
+        length = f"content-length: {len(body)}\r\n\r\n"
+        return f"{start}{invocation_id}{authorization}{signature}\r\n{length}".encode() + body
+
+    def _prepare(self, credentials: Credentials, timestamp: str) -> None:
+        """Prepare what all requests of one second with the same credentials share."""
+        token = credentials.token
+        text = f"{credentials.access_key}{token or ''}"
+        if text != "".join(text.split()):
+            raise CredentialRetrievalError(
+                provider="AWS", error_msg="a key or token contains white space"
+            )
+        date = timestamp[:8]
+        key = f"AWS4{credentials.secret_key}".encode()
+        for part in (date, *self._scope.split("/")):
+            key = hmac.digest(key, part.encode(), "sha256")
+        self._key = key
+        scope = f"{date}/{self._scope}"
+        self._to_sign = f"AWS4-HMAC-SHA256\n{timestamp}\n{scope}\n"
+        template = self._with_token if token else self._plain
+        values = (timestamp, token) if token else (timestamp,)
+        self._canonical = hashlib.sha256((template.canonical % values).encode())
+        authorization = template.authorization % f"{credentials.access_key}/{scope}"
+        self._head = template.start % values, authorization
 
 
-def _templates(path: str, kept: Mapping[str, str], signed: set[str]) -> tuple[str, str]:
-    """Return format strings of the canonical request and of the head of the request."""
+class _Template(NamedTuple):
+    """Parts of a request as format strings; the parts of the head end where a value follows.
+
+    Attributes:
+        canonical: Canonical request up to the hash of the body.
+        start: Head up to the invocation id.
+        authorization: Head from the invocation id up to the signature.
+    """
+
+    canonical: str
+    start: str
+    authorization: str
+
+
+def _template(path: str, kept: Mapping[str, str], signed: set[str]) -> _Template:
     # In the order of signing.
     filled_in = [name for name in (_DATE, _TOKEN) if name in signed]
     values = {name: value.replace("%", "%%") for name, value in kept.items()}
@@ -121,16 +145,15 @@ def _templates(path: str, kept: Mapping[str, str], signed: set[str]) -> tuple[st
     names = ";".join(sorted(signed))
     canonical = [f"{name}:{' '.join(values[name].split())}" for name in sorted(signed)]
     escaped = path.replace("%", "%%")
-    head = [
-        f"POST {escaped} HTTP/1.1",
-        *(f"{name}: {value}" for name, value in values.items()),
-        f"{_INVOCATION_ID}: %s",
+    start = [f"POST {escaped} HTTP/1.1", *(f"{name}: {value}" for name, value in values.items())]
+    authorization = [
+        "",
         "accept: */*",
         "accept-encoding: identity",
-        f"authorization: AWS4-HMAC-SHA256 Credential=%s, SignedHeaders={names}, Signature=%s",
-        "content-length: %d",
+        f"authorization: AWS4-HMAC-SHA256 Credential=%s, SignedHeaders={names}, Signature=",
     ]
-    return (
-        "\n".join(["POST", escaped, "", *canonical, "", names, "%s"]),
-        "\r\n".join([*head, "\r\n"]),
+    return _Template(
+        "\n".join(["POST", escaped, "", *canonical, "", names, ""]),
+        "\r\n".join([*start, f"{_INVOCATION_ID}: "]),
+        "\r\n".join(authorization),
     )
