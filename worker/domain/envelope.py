@@ -21,6 +21,7 @@ from worker.runtime.validation import describe
 _ENVELOPES_MAX: Final = 4
 # Parsing a mebibyte of brackets would block the event loop for a second.
 _VALUES_MAX: Final = 10_000
+_validate_json: Final = Acceptance.__pydantic_validator__.validate_json
 
 
 def decode(body: str | bytes, *, now: datetime, clock_skew_seconds: float) -> Acceptance:
@@ -39,13 +40,9 @@ def decode(body: str | bytes, *, now: datetime, clock_skew_seconds: float) -> Ac
 
     Source: CloudEvents 1.0.2, JSON format; Amazon SNS and EventBridge developer guides.
     """
-    payload, path = _unwrap(_parse(body), "")
-    try:
-        acceptance = Acceptance.model_validate(payload)
-    except ValidationError as error:
-        raise RefusedError(Reason.INVALID, _describe(error, payload, path)) from None
-    if acceptance.model_extra:
-        _keep_text(acceptance, body, path)
+    acceptance, path = decode_plain(body), ""
+    if acceptance is None:
+        acceptance, path = decode_any(body)
     accepted_at = parse_time(acceptance.accepted_at)
     if accepted_at > now and accepted_at > now + timedelta(seconds=clock_skew_seconds):
         raise FutureError(
@@ -56,10 +53,46 @@ def decode(body: str | bytes, *, now: datetime, clock_skew_seconds: float) -> Ac
     return acceptance
 
 
+def decode_plain(body: str | bytes) -> Acceptance | None:
+    """Return the acceptance in a short body without an envelope, parsing it only once.
+
+    Returns:
+        What `decode_any` returns, or None if that has to decide and to describe the problem.
+    """
+    if len(body) > _VALUES_MAX:
+        return None
+    try:
+        raw = body.encode() if isinstance(body, str) else body
+        acceptance = _validate_json(raw)
+        if strict_json.count_strings(raw) != acceptance.count_strings():
+            return None
+        if acceptance.model_extra:
+            acceptance.keep_text(strict_json.members(raw))
+    except ValueError:
+        return None
+    return acceptance
+
+
+def decode_any(body: str | bytes) -> tuple[Acceptance, str]:
+    """Return the acceptance in any body, and the path to it.
+
+    Raises:
+        RefusedError: As in `decode`, but for the time.
+    """
+    payload, path = _unwrap(_parse(body), "")
+    try:
+        acceptance = Acceptance.model_validate(payload)
+    except ValidationError as error:
+        raise RefusedError(Reason.INVALID, _describe(error, payload, path)) from None
+    if acceptance.model_extra:
+        _keep_text(acceptance, body, path)
+    return acceptance, path
+
+
 def _keep_text(acceptance: Acceptance, body: str | bytes, path: str) -> None:
     text = body if isinstance(body, str) else body.decode()
     try:
-        acceptance.keep_text(strict_json.members(_inner_text(text, path)))
+        acceptance.keep_text(strict_json.members(_inner_text(text, path).encode()))
     except ValueError as error:
         raise RefusedError(Reason.INVALID, f"{path}unknown fields: {error}") from None
 
@@ -67,7 +100,7 @@ def _keep_text(acceptance: Acceptance, body: str | bytes, path: str) -> None:
 def _inner_text(text: str, path: str) -> str:
     """Return the text of the object that `_unwrap` found at a path in a valid body."""
     for name in path.split(".")[:-1]:
-        text = strict_json.members(text)[name]
+        text = strict_json.members(text.encode())[name]
         if text.startswith('"'):  # a string that contains JSON
             text = json.loads(text)
             if name == "data_base64":

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, Final
 
+import msgspec
 from pydantic_core import from_json
 
 _BOM: Final = b"\xef\xbb\xbf"
 _NAME_SHOWN_CHARACTERS: Final = 64
 _PATH_SHOWN_NAMES: Final = 8
-_SPACE: Final = re.compile(r"[ \t\n\r]*")
-# Numbers stay text: converting long ones is slow, or an error.
-_DECODER: Final = json.JSONDecoder(parse_int=str, parse_float=str)
+_raw_values: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class DuplicateNameError(ValueError):
@@ -37,7 +35,7 @@ def read(raw: bytes) -> Any:
     raw = raw.removeprefix(_BOM)
     data = from_json(raw, allow_inf_nan=False, cache_strings="keys")
     # The parser keeps the last of two equal names, so the text has more strings than the result.
-    if 2 * _strings_of(data) != _unescaped_quotes(raw):
+    if strings_of(data) != count_strings(raw):
         raise DuplicateNameError(f"{_duplicate(raw)}: duplicate name")
     return data
 
@@ -57,31 +55,17 @@ def read_text(text: str, **options: Any) -> Any:
     return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_unique, **options)
 
 
-def members(text: str) -> dict[str, str]:
+def members(raw: bytes) -> dict[str, str]:
     """Return the members of a JSON object as they are written.
 
     Args:
-        text: A JSON object that `read` has accepted, without a byte order mark.
+        raw: A JSON object that `read` has accepted.
 
     Returns:
         By unescaped name, the text of the value, unchanged.
     """
-    found = {}
-    position = _after_space(text, text.index("{") + 1)
-    while text[position] != "}":
-        name, position = _DECODER.raw_decode(text, position)
-        start = _after_space(text, text.index(":", position) + 1)
-        _, end = _DECODER.raw_decode(text, start)
-        found[name] = text[start:end]
-        position = _after_space(text, end)
-        if text[position] == ",":
-            position = _after_space(text, position + 1)
-    return found
-
-
-def _after_space(text: str, position: int) -> int:
-    match = _SPACE.match(text, position)
-    return match.end() if match else position
+    found = _raw_values(raw.removeprefix(_BOM))
+    return {name: str(value, "utf-8") for name, value in found.items()}
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -91,15 +75,16 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _unescaped_quotes(raw: bytes) -> int:
+def count_strings(raw: bytes) -> int:
+    """Return the number of strings in valid JSON, names included, from its quotation marks."""
     if b"\\" not in raw:
-        return raw.count(b'"')
+        return raw.count(b'"') // 2
     # In valid JSON, a run of backslashes starts an escape, so `\"` remains after removing pairs.
     escapes = raw.replace(b"\\\\", b"") if b"\\\\" in raw else raw
-    return raw.count(b'"') - escapes.count(b'\\"')
+    return (raw.count(b'"') - escapes.count(b'\\"')) // 2
 
 
-def _strings_of(value: Any) -> int:
+def strings_of(value: Any) -> int:
     """Return the number of strings in a value, names included."""
     kind = type(value)
     if kind is str:
@@ -115,7 +100,7 @@ def _strings_of(value: Any) -> int:
         if kind is str:
             count += 1
         elif kind is dict or kind is list:
-            count += _strings_of(each)
+            count += strings_of(each)
     return count
 
 
