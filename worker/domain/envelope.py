@@ -21,6 +21,8 @@ from worker.runtime.validation import describe
 _ENVELOPES_MAX: Final = 4
 # Parsing a mebibyte of brackets would block the event loop for a second.
 _VALUES_MAX: Final = 10_000
+# Shorter bodies have at most so many values.
+_PLAIN_MAX_CHARACTERS: Final = _VALUES_MAX
 _validate_json: Final = Acceptance.__pydantic_validator__.validate_json
 
 
@@ -59,7 +61,7 @@ def decode_plain(body: str | bytes) -> Acceptance | None:
     Returns:
         What `decode_any` returns, or None if that has to decide and to describe the problem.
     """
-    if len(body) > _VALUES_MAX:
+    if len(body) > _PLAIN_MAX_CHARACTERS:
         return None
     try:
         raw = body.encode() if isinstance(body, str) else body

@@ -29,9 +29,7 @@ def decode(message: ReceivedMessage, state: ServiceState) -> Acceptance | Outcom
         if not uncertainty:
             clocks.append(state.now())
         try:
-            acceptance = decode_body(
-                message.body, now=max(clocks), clock_skew_seconds=skew_seconds
-            )
+            acceptance = decode_body(message.body, now=max(clocks), clock_skew_seconds=skew_seconds)
         except FutureError as error:
             if not uncertainty:
                 raise

@@ -41,6 +41,8 @@ _RECEIVED = {"MessageId": "m-1", "ReceiptHandle": "h-1", "Body": "{}"}
         {"Attributes": "none"},
         {"Attributes": {"SentTimestamp": private.IP}},
         {"Attributes": {"SentTimestamp": "9" * 30}},
+        {"Attributes": {"SentTimestamp": "253402300800000"}},
+        {"Attributes": {"ApproximateFirstReceiveTimestamp": "-99999999999999"}},
         {"Attributes": {"ApproximateReceiveCount": private.SESSION_ID}},
         {"Attributes": {"AWSTraceHeader": {"ip": private.IP}}},
         {"Attributes": {"MessageGroupId": 5}},
