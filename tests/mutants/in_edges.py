@@ -174,7 +174,7 @@ MUTANTS: Final = (
     Mutant(
         "the text of unknown fields without an envelope is written again",
         "worker/domain/envelope.py",
-        "acceptance.keep_text(strict_json.members(raw))",
+        "acceptance.keep_text(strict_json.members(raw.decode()))",
         "pass",
         ("tests/unit/domain/test_envelope.py",),
     ),

@@ -65,11 +65,11 @@ def decode_plain(body: str | bytes) -> Acceptance | None:
         return None
     try:
         raw = body.encode() if isinstance(body, str) else body
-        acceptance = _validate_json(raw)
+        acceptance: Acceptance = _validate_json(raw)
         if strict_json.count_strings(raw) != acceptance.count_strings():
             return None
         if acceptance.model_extra:
-            acceptance.keep_text(strict_json.members(raw))
+            acceptance.keep_text(strict_json.members(raw.decode()))
     except ValueError:
         return None
     return acceptance
@@ -94,7 +94,7 @@ def decode_any(body: str | bytes) -> tuple[Acceptance, str]:
 def _keep_text(acceptance: Acceptance, body: str | bytes, path: str) -> None:
     text = body if isinstance(body, str) else body.decode()
     try:
-        acceptance.keep_text(strict_json.members(_inner_text(text, path).encode()))
+        acceptance.keep_text(strict_json.members(_inner_text(text, path)))
     except ValueError as error:
         raise RefusedError(Reason.INVALID, f"{path}unknown fields: {error}") from None
 
@@ -102,7 +102,7 @@ def _keep_text(acceptance: Acceptance, body: str | bytes, path: str) -> None:
 def _inner_text(text: str, path: str) -> str:
     """Return the text of the object that `_unwrap` found at a path in a valid body."""
     for name in path.split(".")[:-1]:
-        text = strict_json.members(text.encode())[name]
+        text = strict_json.members(text)[name]
         if text.startswith('"'):  # a string that contains JSON
             text = json.loads(text)
             if name == "data_base64":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +12,9 @@ from pydantic_core import from_json
 _BOM: Final = b"\xef\xbb\xbf"
 _NAME_SHOWN_CHARACTERS: Final = 64
 _PATH_SHOWN_NAMES: Final = 8
+_SPACE: Final = re.compile(r"[ \t\n\r]*")
+# Numbers stay text: converting long ones is slow, or an error.
+_DECODER: Final = json.JSONDecoder(parse_int=str, parse_float=str)
 _raw_values: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -55,17 +59,40 @@ def read_text(text: str, **options: Any) -> Any:
     return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_unique, **options)
 
 
-def members(raw: bytes) -> dict[str, str]:
+def members(text: str) -> dict[str, str]:
     """Return the members of a JSON object as they are written.
 
     Args:
-        raw: A JSON object that `read` has accepted.
+        text: A JSON object that `read` or `read_text` has accepted.
 
     Returns:
         By unescaped name, the text of the value, unchanged.
     """
-    found = _raw_values(raw.removeprefix(_BOM))
+    try:
+        found = _raw_values(text.removeprefix("\ufeff"))
+    except (ValueError, RecursionError):
+        # It rejects some text that the standard library accepts, such as half a surrogate pair.
+        return _scanned_members(text)
     return {name: str(value, "utf-8") for name, value in found.items()}
+
+
+def _scanned_members(text: str) -> dict[str, str]:
+    found = {}
+    position = _after_space(text, text.index("{") + 1)
+    while text[position] != "}":
+        name, position = _DECODER.raw_decode(text, position)
+        start = _after_space(text, text.index(":", position) + 1)
+        _, end = _DECODER.raw_decode(text, start)
+        found[name] = text[start:end]
+        position = _after_space(text, end)
+        if text[position] == ",":
+            position = _after_space(text, position + 1)
+    return found
+
+
+def _after_space(text: str, position: int) -> int:
+    match = _SPACE.match(text, position)
+    return match.end() if match else position
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
