@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from datetime import UTC, datetime
 
 import pytest
 
@@ -27,7 +26,7 @@ OF_CALLS = [fault for fault in Fault if fault not in OF_ENTRIES | OF_STATEMENTS]
 STALLS = {Fault.STALLED_BEFORE, Fault.STALLED_AFTER}
 # Responses with status 200 that are not from AWS.
 UNREADABLE_RESPONSES = [Fault.HTML, Fault.GARBAGE, Fault.LIST, Fault.EMPTY, Fault.CUT_BODY]
-MESSAGE = ReceivedMessage("id", "handle", "{}", datetime.now(UTC), datetime.now(UTC))
+MESSAGE = ReceivedMessage("id", "handle", "{}")
 ACCEPTANCE = Acceptance.model_validate(stated(1))
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from tests.fuzz.mutations import PRIVATE, Body
 from tests.unit.fakes import fixed_now
 from worker.domain.acceptance import Acceptance
-from worker.domain.envelope import decode
+from worker.domain.envelope import decode, decode_any, decode_plain
 from worker.errors import Reason, RefusedError
 
 MAX_DECODE_SECONDS: Final = 0.05
@@ -43,8 +43,10 @@ class Decoding:
         """Decode a body.
 
         Raises:
-            BodyError: Unexpected exception, too slow, or private data in the detail.
+            BodyError: Unexpected exception, too slow, private data in the detail, or a result that
+                depends on how often the body is parsed.
         """
+        check_plain(body)
         seconds, result = _timed(body)
         if seconds > MAX_DECODE_SECONDS:
             # Another process may have used the CPU: repeat it, measured in CPU time of this thread.
@@ -60,6 +62,29 @@ class Decoding:
             check_detail(result.detail, body)
             return result.reason
         raise BodyError(f"decoding raised {result!r}", body) from result
+
+
+def check_plain(body: Body) -> bool:
+    """Check that the fast path returns what the thorough one does, or nothing; return which.
+
+    Raises:
+        BodyError: They differ.
+    """
+    plain = decode_plain(body)
+    if plain is None:
+        return False
+    try:
+        expected, path = decode_any(body)
+    except RefusedError as error:
+        raise BodyError(f"the fast path accepts what is {error.reason}", body) from error
+    if path or _everything(plain) != _everything(expected):
+        raise BodyError("the fast path returns another acceptance", body)
+    return True
+
+
+def _everything(acceptance: Acceptance) -> tuple[Any, ...]:
+    stated = acceptance.stated()
+    return acceptance, list(stated.items()), acceptance.policy_version, acceptance.model_extra
 
 
 def _is_ambiguous(body: Body) -> bool:

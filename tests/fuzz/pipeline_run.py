@@ -164,9 +164,8 @@ def _has_space(dead_letter: StoredMessage, free_bytes: int) -> bool:
 
 
 def _received_message(dead_letter: StoredMessage) -> ReceivedMessage:
-    moment = clock()
     return ReceivedMessage(
-        dead_letter.message_id, "", dead_letter.body, moment, moment, 1, dead_letter.attributes
+        dead_letter.message_id, "", dead_letter.body, attributes=dead_letter.attributes
     )
 
 

@@ -18,8 +18,8 @@ MUTANTS: Final = (
     Mutant(
         "the clock of the host decides what is in the future",
         _DECODE,
-        "passed = (sqs_clock.passed, message.sent_at)",
-        "passed = (state.now(),)",
+        "now=sqs_clock.passed",
+        "now=state.now()",
         _DECODE_TESTS,
     ),
     Mutant(

@@ -153,9 +153,37 @@ MUTANTS: Final = (
     Mutant(
         "the last of two duplicate names becomes evidence",
         "worker/domain/strict_json.py",
-        "if 2 * _strings_of(data) != _unescaped_quotes(raw):",
+        "if strings_of(data) != count_strings(raw):",
         "if False:",
         ("tests/unit/domain/test_strict_json.py",),
+    ),
+    Mutant(
+        "a duplicate name in a body without an envelope becomes evidence",
+        "worker/domain/envelope.py",
+        "if strict_json.count_strings(raw) != acceptance.count_strings():",
+        "if False:",
+        ("tests/unit/domain/test_envelope.py",),
+    ),
+    Mutant(
+        "null hides a duplicate name",
+        "worker/domain/acceptance.py",
+        "+ len(values) - values.count(None)",
+        "+ len(values) - 1",
+        ("tests/unit/domain/test_envelope.py",),
+    ),
+    Mutant(
+        "the text of unknown fields without an envelope is written again",
+        "worker/domain/envelope.py",
+        "acceptance.keep_text(strict_json.members(raw.decode()))",
+        "pass",
+        ("tests/unit/domain/test_envelope.py",),
+    ),
+    Mutant(
+        "a timestamp that no clock can show is accepted",
+        "worker/aws/sqs_responses.py",
+        "if not 0 <= milliseconds <= _LATEST_MS:",
+        "if milliseconds < 0:",
+        ("tests/unit/aws/test_sqs_responses.py",),
     ),
     Mutant(
         "an escaped backslash is read as the escape of a quote",
@@ -167,7 +195,7 @@ MUTANTS: Final = (
     Mutant(
         "strings in nested values are not counted",
         "worker/domain/strict_json.py",
-        "            count += _strings_of(each)",
+        "            count += strings_of(each)",
         "            count += len(each)",
         ("tests/unit/domain/test_strict_json.py",),
     ),

@@ -359,8 +359,8 @@ _DEAD: Final = (
     Mutant(
         "numbers of unknown fields are parsed and written again",
         "worker/domain/envelope.py",
-        "    if acceptance.model_extra:\n",
-        "    if False:\n",
+        "    if acceptance.model_extra:\n        _keep_text",
+        "    if False:\n        _keep_text",
         ("tests/unit/domain/test_envelope.py",),
     ),
     Mutant(

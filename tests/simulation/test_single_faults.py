@@ -225,7 +225,7 @@ async def test_lease_stopped_when_its_extension_is_due_is_not_extended() -> None
 
     leases = Leases(extend, 60)
     running = asyncio.create_task(leases.run())
-    held = [leases.hold(ReceivedMessage(f"m-{n}", f"h-{n}", "", START, START)) for n in range(3)]
+    held = [leases.hold(ReceivedMessage(f"m-{n}", f"h-{n}", "")) for n in range(3)]
     await asyncio.gather(settle(held[1]), asyncio.sleep(31))
     assert not running.done()
     assert len(leases) == 2

@@ -105,6 +105,8 @@ def received_message(number: int = 0, /, **changes: Any) -> ReceivedMessage:
         "first_received_at": START,
         **changes,
     }
+    for name in ("sent", "first_received"):
+        fields[f"{name}_ms"] = round(fields.pop(f"{name}_at").timestamp() * 1000)
     return ReceivedMessage(**fields)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -381,8 +380,7 @@ async def _url(client: SQSClient, name: str, timeout_seconds: float) -> str:
 
 def source_probes(queue: MessageQueue) -> list[Probe]:
     """Return probes that delete and change the visibility of a message that does not exist."""
-    epoch = datetime.fromtimestamp(0, tz=UTC)
-    missing = ReceivedMessage(_PROBE, _PROBE, "", sent_at=epoch, first_received_at=epoch)
+    missing = ReceivedMessage(_PROBE, _PROBE, "")
 
     async def delete() -> None:
         _raise_first(await queue.delete([missing]))

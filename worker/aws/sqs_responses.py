@@ -16,7 +16,7 @@ from worker.errors import AWSError, AWSUnavailableError
 
 # Exceptions raised by reading a malformed message.
 MALFORMED: Final = (AttributeError, LookupError, OSError, OverflowError, TypeError, ValueError)
-_REQUIRED: Final = ("MessageId", "ReceiptHandle", "Body")
+_LATEST_MS: Final = 253_402_300_799_000  # the last second of the year 9999
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -92,25 +92,27 @@ def read_message(message: Mapping[str, Any], date: str) -> ReceivedMessage:
     Raises:
         Any of MALFORMED: The message is malformed.
     """
-    message_id, receipt_handle, body = map(message.get, _REQUIRED)
+    get = message.get
+    message_id, receipt_handle, body = get("MessageId"), get("ReceiptHandle"), get("Body")
     if not (
         isinstance(message_id, str) and isinstance(receipt_handle, str) and isinstance(body, str)
     ):
-        raise _MalformedError(f"{', '.join(_REQUIRED)}: missing or not a string")
-    expected = message.get("MD5OfBody")
+        raise _MalformedError("MessageId, ReceiptHandle, Body: missing or not a string")
+    expected = get("MD5OfBody")
     if expected is not None and expected != body_md5(body):
         raise _MalformedError("the body does not match its MD5")
-    system = message.get("Attributes", {})
-    attributes = message.get("MessageAttributes", {})
+    attributes = get("MessageAttributes", {})
     for attribute in attributes.values():
         _check_attribute(attribute)
+    system = get("Attributes", {})
+    get = system.get
     return ReceivedMessage(
         message_id=message_id,
         receipt_handle=receipt_handle,
         body=body,
-        sent_at=_timestamp(system.get("SentTimestamp", "0")),
-        first_received_at=_timestamp(system.get("ApproximateFirstReceiveTimestamp", "0")),
-        receive_count=max(1, int(system.get("ApproximateReceiveCount", "1"))),
+        sent_ms=_milliseconds(get("SentTimestamp", "0")),
+        first_received_ms=_milliseconds(get("ApproximateFirstReceiveTimestamp", "0")),
+        receive_count=max(1, int(get("ApproximateReceiveCount", "1"))),
         attributes=attributes,
         trace_header=_optional_string(system, "AWSTraceHeader"),
         group_id=_optional_string(system, "MessageGroupId"),
@@ -125,8 +127,11 @@ def _check_attribute(attribute: Mapping[str, Any]) -> None:
             raise _MalformedError(f"MessageAttributes: {name}: wrong type")
 
 
-def _timestamp(milliseconds: str) -> datetime:
-    return datetime.fromtimestamp(int(milliseconds) / 1000, tz=UTC)
+def _milliseconds(text: str) -> int:
+    milliseconds = int(text)
+    if not 0 <= milliseconds <= _LATEST_MS:
+        datetime.fromtimestamp(milliseconds / 1000, tz=UTC)  # raises if there is no such time
+    return milliseconds
 
 
 def response_date(response: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from worker.domain import strict_json
 from worker.domain.identifiers import EventId, PolicyId, UserId, Version
 
 # A DynamoDB item is limited to 400 KB; the named fields need less than 20 KB.
@@ -84,6 +85,9 @@ Time = Annotated[
 SHA256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")]
 
 
+_encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
 class JSONText(str):
     """JSON text of a value, as the producer wrote it."""
 
@@ -93,7 +97,7 @@ class JSONText(str):
 def _json(value: object) -> str:
     if isinstance(value, JSONText):
         return value
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _encode(value)
 
 
 class Acceptance(BaseModel):
@@ -151,6 +155,16 @@ class Acceptance(BaseModel):
         extra.update({name: JSONText(members[name]) for name in extra})
         self._check_size()
 
+    def count_strings(self) -> int:
+        """Return the number of strings in the JSON object that this has been validated from.
+
+        Names are included. Duplicate names are counted once, and lost strings not at all.
+        """
+        values = list(self.__dict__.values())
+        count = len(self.model_fields_set) + len(values) - values.count(None)
+        extra = self.model_extra
+        return count + strict_json.strings_of(extra) - len(extra) if extra else count
+
     def _check_size(self) -> None:
         if len(self.extra.encode()) > EXTRA_MAX_BYTES:
             raise ValueError(f"must not exceed {EXTRA_MAX_BYTES} bytes in total")
@@ -174,10 +188,18 @@ class Acceptance(BaseModel):
 
     def stated(self) -> dict[str, str]:
         """Return the fields that are present in the message."""
-        fields = {name: value for name, value in self.__dict__.items() if value is not None}
+        fields = self.__dict__.copy()
+        for name in _OPTIONAL:
+            if fields[name] is None:
+                del fields[name]
         if self.model_extra:
             fields["extra"] = self.extra
         return fields
+
+
+_OPTIONAL: Final = tuple(
+    name for name, field in Acceptance.model_fields.items() if not field.is_required()
+)
 
 
 def _in_range(value: object) -> bool:

@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any, Final
 
+import msgspec
 from pydantic_core import from_json
 
 _BOM: Final = b"\xef\xbb\xbf"
@@ -14,6 +15,7 @@ _PATH_SHOWN_NAMES: Final = 8
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 # Numbers stay text: converting long ones is slow, or an error.
 _DECODER: Final = json.JSONDecoder(parse_int=str, parse_float=str)
+_raw_values: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class DuplicateNameError(ValueError):
@@ -37,7 +39,7 @@ def read(raw: bytes) -> Any:
     raw = raw.removeprefix(_BOM)
     data = from_json(raw, allow_inf_nan=False, cache_strings="keys")
     # The parser keeps the last of two equal names, so the text has more strings than the result.
-    if 2 * _strings_of(data) != _unescaped_quotes(raw):
+    if strings_of(data) != count_strings(raw):
         raise DuplicateNameError(f"{_duplicate(raw)}: duplicate name")
     return data
 
@@ -61,11 +63,20 @@ def members(text: str) -> dict[str, str]:
     """Return the members of a JSON object as they are written.
 
     Args:
-        text: A JSON object that `read` has accepted, without a byte order mark.
+        text: A JSON object that `read` or `read_text` has accepted.
 
     Returns:
         By unescaped name, the text of the value, unchanged.
     """
+    try:
+        found = _raw_values(text.removeprefix("\ufeff"))
+    except (ValueError, RecursionError):
+        # It rejects some text that the standard library accepts, such as half a surrogate pair.
+        return _scanned_members(text)
+    return {name: str(value, "utf-8") for name, value in found.items()}
+
+
+def _scanned_members(text: str) -> dict[str, str]:
     found = {}
     position = _after_space(text, text.index("{") + 1)
     while text[position] != "}":
@@ -91,15 +102,16 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _unescaped_quotes(raw: bytes) -> int:
+def count_strings(raw: bytes) -> int:
+    """Return the number of strings in valid JSON, names included, from its quotation marks."""
     if b"\\" not in raw:
-        return raw.count(b'"')
+        return raw.count(b'"') // 2
     # In valid JSON, a run of backslashes starts an escape, so `\"` remains after removing pairs.
     escapes = raw.replace(b"\\\\", b"") if b"\\\\" in raw else raw
-    return raw.count(b'"') - escapes.count(b'\\"')
+    return (raw.count(b'"') - escapes.count(b'\\"')) // 2
 
 
-def _strings_of(value: Any) -> int:
+def strings_of(value: Any) -> int:
     """Return the number of strings in a value, names included."""
     kind = type(value)
     if kind is str:
@@ -115,7 +127,7 @@ def _strings_of(value: Any) -> int:
         if kind is str:
             count += 1
         elif kind is dict or kind is list:
-            count += _strings_of(each)
+            count += strings_of(each)
     return count
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from msgspec import structs
 
 from tests.simulation.aws_errors import sqs_error
 from tests.simulation.faults import Faults
@@ -159,7 +159,7 @@ async def test_receipt_handle_rejected_with_its_whole_batch_fails_alone(operatio
     _, queue = await _rejecting_queue("ReceiptHandleIsInvalid")
     await queue.send([OutgoingMessage(str(number)) for number in range(10)])
     received = await receive(queue)
-    received[3] = replace(received[3], receipt_handle="bad")
+    received[3] = structs.replace(received[3], receipt_handle="bad")
     if operation == "delete":
         results = await queue.delete(received)
     else:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from tests.simulation.virtual_clock import START
 from tests.unit.fakes import ORIGIN, received_message
@@ -153,7 +154,7 @@ def test_at_the_size_limit_an_earlier_reason_is_removed() -> None:
     first = _received(_dead_letter(_filled(60, {}), "conflict", ""))
     assert read(first) is not None
     free_bytes = MESSAGE_MAX_BYTES - OutgoingMessage(first.body, first.attributes).size_bytes
-    full = replace(first, body=first.body + "x" * free_bytes)
+    full = structs.replace(first, body=first.body + "x" * free_bytes)
     info = read(_received(_dead_letter(full, "invalid_and_long", "")))
     assert info is None or info.reason == "invalid_and_long"
 
@@ -333,7 +334,7 @@ def _sha256(text: str) -> str:
 def test_origin_of_a_message_is_its_own() -> None:
     message = received_message(body="{}")
     assert origin(message) == Origin(START, "message-0", _sha256("{}"))
-    with_attribute = replace(message, attributes={"a": TEN["typed"]})
+    with_attribute = structs.replace(message, attributes={"a": TEN["typed"]})
     assert origin(with_attribute) == origin(message)
 
 
@@ -373,8 +374,8 @@ def test_hash_of_a_forged_history_is_ignored(sha256: object) -> None:
 
 def _again(message: OutgoingMessage, number: int) -> ReceivedMessage:
     """Return a message as SQS delivers it later, under another id."""
-    sent_at = START + timedelta(hours=number)
-    return replace(_received(message), message_id=f"message-{number}", sent_at=sent_at)
+    sent_ms = round((START + timedelta(hours=number)).timestamp() * 1000)
+    return structs.replace(_received(message), message_id=f"message-{number}", sent_ms=sent_ms)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fuzz.decoding import check_plain
 from tests.unit.fakes import (
     ABSENT,
     IP,
@@ -24,7 +25,7 @@ from tests.unit.fakes import (
     message,
 )
 from worker.domain.acceptance import EXTRA_MAX_BYTES, Acceptance
-from worker.domain.envelope import decode
+from worker.domain.envelope import decode, decode_plain
 from worker.errors import Reason, RefusedError
 
 MALFORMED, INVALID = Reason.MALFORMED, Reason.INVALID
@@ -401,6 +402,48 @@ def test_any_fields_are_an_acceptance_or_rejected_with_a_reason(
 def test_any_bytes_are_rejected_with_a_reason(content: bytes) -> None:
     with pytest.raises(RefusedError):
         _decode(content)
+
+
+_PLAIN = {
+    "all fields": body(),
+    "a null field": body(locale=None),
+    "unknown fields": body(x={"a": ["b", None, {"c": "d"}]}, y="z"),
+    "escapes": body(user_agent='é"\\"\n', x={'"': "\\"}),
+    "bytes": body().encode(),
+}
+_NOT_PLAIN = {
+    "a duplicate name": body()[:-1] + ', "ip": "192.0.2.1"}',
+    "a duplicate name and as many nulls": body(locale=None, method=None)[:-1]
+    + ', "ip": "192.0.2.1"}',
+    "a duplicate name with null": body()[:-1] + ', "ip": null}',
+    "a duplicate of an unknown name": body()[:-1] + ', "x": [], "x": []}',
+    "a duplicate name in an unknown field": body()[:-1] + ', "x": [{"a": 1, "a": 2}]}',
+    "an escaped duplicate name": body()[:-1] + ', "\\u0069p": "192.0.2.1"}',
+    "an envelope": json.dumps({"specversion": "1.0", "data": message()}),
+    "a byte order mark": "\ufeff" + body(),
+    "a lone surrogate": body()[:-1] + ', "x": "\ud800"}',
+    "an infinite number": body()[:-1] + ', "x": [1e400]}',
+    "not a number": body()[:-1] + ', "x": NaN}',
+    "a long body": body(x="y" * 10_000),
+    "a wrong type": body(ip=7),
+}
+
+
+@pytest.mark.parametrize("text", _PLAIN.values(), ids=list(_PLAIN))
+def test_plain_body_is_parsed_once(text: str | bytes) -> None:
+    assert check_plain(text)
+
+
+@pytest.mark.parametrize("text", _NOT_PLAIN.values(), ids=list(_NOT_PLAIN))
+def test_any_other_body_is_left_to_the_thorough_path(text: str) -> None:
+    assert decode_plain(text) is None
+
+
+@given(changes=st.dictionaries(st.sampled_from([*Acceptance.model_fields, "x", "y"]), _JSON))
+def test_both_paths_return_the_same_acceptance(changes: dict[str, Any]) -> None:
+    text = json.dumps(message(**changes))
+    check_plain(text)
+    check_plain(f"{text[:-1]}, {text[1:]}")
 
 
 _EXACT = {

@@ -148,8 +148,10 @@ def test_byte_order_mark_is_skipped_only_at_the_start() -> None:
         (r'{"a":1.10,"\u0062\"":"\u0041"}', {"a": "1.10", 'b"': r'"\u0041"'}),
         ('\t{ "a" : [ 1 , {"b": "}"} ] ,\r\n"c":null }', {"a": '[ 1 , {"b": "}"} ]', "c": "null"}),
         (f'{{"n":{"9" * 5000},"":-0}}', {"n": "9" * 5000, "": "-0"}),
+        (r'{"\ud800": "\udc00", "a":1.0}', {"\ud800": r'"\udc00"', "a": "1.0"}),
+        ('\ufeff{"a": "\ud800"}', {"a": '"\ud800"'}),
     ],
-    ids=["empty", "space", "escapes", "nested", "long number"],
+    ids=["empty", "space", "escapes", "nested", "long number", "half a pair", "no UTF-8"],
 )
 def test_members_are_returned_as_they_are_written(text: str, expected: dict[str, str]) -> None:
     assert members(text) == expected

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from msgspec import structs
+
 from worker.domain.dead_letter import DeadLetterInfo, Replays, read, replays
 from worker.domain.envelope import decode, unwrap
 from worker.domain.message import ReceivedMessage
@@ -54,7 +56,7 @@ class DeadLetter:
 
     def without_content(self) -> DeadLetter:
         """Return a copy without body and attributes, to limit the memory that a scan needs."""
-        return replace(self, message=replace(self.message, body="", attributes={}))
+        return replace(self, message=structs.replace(self.message, body="", attributes={}))
 
     def summary(self, now: datetime) -> dict[str, Any]:
         """Return everything but the body and the attributes, for JSON."""

@@ -7,10 +7,11 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Final, Self
+
+from msgspec.structs import replace
 
 from worker.aws.sqs import Queue
 from worker.domain.message import BATCH_MAX_ENTRIES, ReceivedMessage
