@@ -438,6 +438,20 @@ _ONE: Final = (
         _SINGLETON_TESTS,
     ),
     Mutant(
+        "a loop of another thread counts as the owner",
+        "worker/repository/dynamodb.py",
+        "if self._thread_id == get_ident() and self._loop",
+        "if self._loop",
+        ("tests/unit/repository/test_dynamodb.py",),
+    ),
+    Mutant(
+        "a loop that does not run any more counts as the owner",
+        "worker/repository/dynamodb.py",
+        " and self._loop.is_running():",
+        ":",
+        ("tests/unit/repository/test_dynamodb.py",),
+    ),
+    Mutant(
         "each concurrent first user opens a resource",
         "worker/repository/dynamodb.py",
         "if self._opening is None:",
