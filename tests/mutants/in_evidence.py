@@ -54,8 +54,8 @@ _RECORDING: Final = (
     Mutant(
         "a commitment does not separate the name from the value",
         _EVIDENCE,
-        'b"%b%b\\0%b"',
-        'b"%b%b%b"',
+        'name.encode() + b"\\0"',
+        "name.encode()",
         _EVIDENCE_TESTS,
     ),
     Mutant(

@@ -16,6 +16,7 @@ _CONNECTIONS_TESTS: Final = "tests/wire/test_connections.py"
 _QUEUE_RESPONSES: Final = "worker/aws/sqs_responses.py"
 _WRITES: Final = "worker/repository/writes.py"
 _MISBEHAVING: Final = "tests/wire/test_misbehaving.py"
+_REQUEST_TESTS: Final = "tests/wire/test_requests.py"
 _QUEUE_TESTS: Final = ("tests/unit/aws/test_sqs_responses.py",)
 _WRITES_TESTS: Final = ("tests/unit/repository/test_writes.py",)
 
@@ -312,4 +313,30 @@ _PRIVACY: Final = (
     ),
 )
 
-MUTANTS: Final = (*_CONNECTIONS, *_FAST_PATH, *_DEADLINES, *_RESULTS, *_ENDS, *_PRIVACY)
+_REQUESTS: Final = (
+    Mutant(
+        "a lone surrogate in a request is an error",
+        "worker/aws/fast_path/bodies.py",
+        "except UnicodeEncodeError:",
+        "except ZeroDivisionError:",
+        (_REQUEST_TESTS,),
+    ),
+    Mutant(
+        "bytes are sent as text",
+        "worker/aws/fast_path/bodies.py",
+        "{str: _Text, bytes: _Bytes}",
+        "{str: _Text, bytes: _Text}",
+        (_REQUEST_TESTS,),
+    ),
+    Mutant(
+        "a body that differs from the SDK's is sent",
+        "worker/aws/fast_path/caller.py",
+        "!= json.loads(sample.body):",
+        "== 0:",
+        ("tests/wire/test_opening.py",),
+    ),
+)
+
+MUTANTS: Final = (
+    *_CONNECTIONS, *_FAST_PATH, *_DEADLINES, *_REQUESTS, *_RESULTS, *_ENDS, *_PRIVACY,
+)  # fmt: skip

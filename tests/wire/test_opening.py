@@ -144,13 +144,13 @@ def _more_signed_headers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _different_body(monkeypatch: pytest.MonkeyPatch) -> None:
-    def compact(self: JSONSerializer, *args: Any) -> Any:
+    def renamed(self: JSONSerializer, *args: Any) -> Any:
         request = serialize(self, *args)
-        request["body"] = request["body"].replace(b": ", b":")
+        request["body"] = request["body"].replace(b'"QueueUrl"', b'"QueueURL"')
         return request
 
     serialize = JSONSerializer.serialize_to_request
-    monkeypatch.setattr(JSONSerializer, "serialize_to_request", compact)
+    monkeypatch.setattr(JSONSerializer, "serialize_to_request", renamed)
 
 
 def _different_parser(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from functools import lru_cache
+from typing import Final
 
-from pydantic_core import to_json
+import msgspec
+
+# They write strings as RFC 8785 does. One keeps the order of names, the other sorts them by code
+# point, which for ASCII names is the order of RFC 8785.
+_encode: Final = msgspec.json.Encoder().encode
+_encode_sorted: Final = msgspec.json.Encoder(order="sorted").encode
 
 
 def canonical(fields: Mapping[str, str]) -> bytes:
@@ -17,12 +22,10 @@ def canonical(fields: Mapping[str, str]) -> bytes:
 
     Source: RFC 8785, sections 3.2.2.2 (strings) and 3.2.3 (order of names).
     """
-    return to_json({name: fields[name] for name in _in_order(tuple(fields))})
-
-
-@lru_cache(maxsize=1024)  # the records of one producer have the same attributes
-def _in_order(names: tuple[str, ...]) -> list[str]:
-    return sorted(names, key=lambda name: name.encode("utf-16-be", "surrogatepass"))
+    if "".join(fields).isascii():
+        return _encode_sorted(fields)
+    names = sorted(fields, key=lambda name: name.encode("utf-16-be", "surrogatepass"))
+    return _encode({name: fields[name] for name in names})
 
 
 def sha256(fields: Mapping[str, str]) -> bytes:

@@ -50,8 +50,9 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 from worker.domain import canonical_json, evidence_format_1
@@ -67,13 +68,24 @@ BINARY: Final = frozenset(
 _NOT_HASHED: Final = frozenset({"record_sha256", *ERASABLE, *(f"{name}_salt" for name in ERASABLE)})
 _SALT_BYTES: Final = 16
 _ID_BYTES: Final = 8
+# By erasable field: the names of its salt and its commitment.
+_ADDED: Final = {name: (f"{name}_salt", f"{name}_commitment") for name in ERASABLE}
+_LABELS: Final = {name: name.encode() + b"\0" for name in ERASABLE}
 _STATED: Final = frozenset({*Acceptance.model_fields, "extra"})
 NO_REDUCTIONS: Final[Mapping[str, str]] = {}
 
 
 def timestamp(moment: datetime) -> str:
     """Return a time as RFC 3339 in UTC with milliseconds."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    second = _second(moment.toordinal(), moment.hour, moment.minute, moment.second)
+    return f"{second}.{moment.microsecond // 1000:03}Z"
+
+
+@lru_cache(maxsize=1024)  # many messages are sent and recorded in the same second
+def _second(day: int, hour: int, minute: int, second: int) -> str:
+    return f"{date.fromordinal(day)}T{hour:02}:{minute:02}:{second:02}"
 
 
 def build_item(
@@ -99,6 +111,9 @@ def build_item(
         origin = origin.without_hashes()
     fields = acceptance.stated()
     values = {name: fields.pop(name) for name in ERASABLE if name in fields}
+    # A single call: its cost hardly depends on the number of bytes.
+    entropy = random_bytes(_ID_BYTES + _SALT_BYTES * len(values))
+    salts = entropy[_ID_BYTES:]
     fields["policy_version"] = acceptance.policy_version
     fields["recorded_at"] = timestamp(recorded_at)
     fields["record_format"] = FORMAT
@@ -106,10 +121,7 @@ def build_item(
         fields["policy_locale"] = text.locale
     for name, kind in reductions.items():
         fields[f"{name}_reduced"] = kind
-    # A single call: its cost hardly depends on the number of bytes.
-    entropy = random_bytes(_ID_BYTES + _SALT_BYTES * len(values))
-    salts = entropy[_ID_BYTES:]
-    fields |= _origin_fields(origin, salts)
+    _add_origin(fields, origin, salts)
     # The id distinguishes our write from an equal one of another worker after a lost response.
     binary = {"record_id": entropy[:_ID_BYTES], "policy_sha256": bytes.fromhex(text.sha256)}
     if origin.body_sha256:
@@ -119,16 +131,18 @@ def build_item(
     for name, value in values.items():
         salt = entropy[begin : begin + _SALT_BYTES]
         begin += _SALT_BYTES
-        item[f"{name}_salt"] = salt
-        binary[f"{name}_commitment"] = _commitment(name, value, salt)
+        salt_name, commitment_name = _ADDED[name]
+        item[salt_name] = salt
+        binary[commitment_name] = _commitment(name, value, salt)
+    for name, digest in binary.items():
+        fields[name] = digest.hex()
+    binary["record_sha256"] = canonical_json.sha256(fields)
     item |= binary
-    fields |= {name: value.hex() for name, value in binary.items()}
-    item["record_sha256"] = canonical_json.sha256(fields)
     return item
 
 
-def _origin_fields(origin: Origin, salts: bytes) -> dict[str, str]:
-    fields = {"received_at": timestamp(origin.received_at)}
+def _add_origin(fields: dict[str, str], origin: Origin, salts: bytes) -> None:
+    fields["received_at"] = timestamp(origin.received_at)
     if origin.message_id:
         fields["message_id"] = origin.message_id
     if origin.replayed_at is not None:
@@ -139,7 +153,6 @@ def _origin_fields(origin: Origin, salts: bytes) -> dict[str, str]:
             ensure_ascii=False,
             separators=(",", ":"),
         )
-    return fields
 
 
 def _edit_fields(edit: Edit, salts: bytes) -> dict[str, Any]:
@@ -154,7 +167,7 @@ def _body_digest(sha256: str, salts: bytes) -> bytes:
 
 
 def _commitment(name: str, value: str, salt: bytes) -> bytes:
-    return hashlib.sha256(b"%b%b\0%b" % (salt, name.encode(), value.encode())).digest()
+    return hashlib.sha256(salt + _LABELS[name] + value.encode()).digest()
 
 
 # By format: the binary attributes, and the commitment of a field.

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from operator import itemgetter
 from typing import Any, Final
 
 from boto3.dynamodb.conditions import Attr, ConditionBase, Key
@@ -101,7 +102,7 @@ class Acceptances:
             max_entries=self._insert.max_items,
             concurrency=limit,
             max_bytes=_BATCH_MAX_CHARACTERS,
-            key=lambda item: (item["user_id"], item["policy_version"]),
+            key=itemgetter("user_id", "policy_version"),
             size=lambda item: sum(map(len, item.values())),
         )
 

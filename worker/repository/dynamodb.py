@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 import aioboto3
@@ -67,6 +68,7 @@ class DynamoDBRepository(metaclass=SingletonMeta):
         self._process_id = os.getpid()
         self._forks = _Forks.count
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread_id = 0  # of the thread that runs the loop
         self._closed = False
 
     @property
@@ -143,8 +145,12 @@ class DynamoDBRepository(metaclass=SingletonMeta):
                 f"{type(self).__name__} belongs to process {self._process_id}, which forked this "
                 "one; construct a new one in this process"
             )
+        # Each call passes here, and `get_running_loop` is slow: it calls getpid.
+        if self._thread_id == get_ident() and self._loop is not None and self._loop.is_running():
+            return
         loop = asyncio.get_running_loop()
         if self._loop is loop:
+            self._thread_id = get_ident()
             return
         if self._loop is not None and not self._loop.is_closed():
             raise RepositoryLoopError(
@@ -156,6 +162,7 @@ class DynamoDBRepository(metaclass=SingletonMeta):
         """Reset for a new event loop; the sockets of a closed loop are unusable."""
         self._loop = loop
         self._open_session = None
+        self._thread_id = get_ident()
         self._resource: DynamoDBServiceResource | None = None
         self._opening: asyncio.Task[DynamoDBServiceResource] | None = None
         self._stack = AsyncExitStack()

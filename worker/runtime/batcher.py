@@ -72,15 +72,15 @@ class Batcher(Generic[EntryT, ResultT]):
         """The number of batches in flight."""
         return len(self._in_flight)
 
-    async def submit(self, entry: EntryT) -> ResultT:
-        """Send an entry in a batch.
+    def submit(self, entry: EntryT) -> asyncio.Future[ResultT]:
+        """Send an entry in a batch. Cancelling the future drops an entry that is not sent yet.
 
         Returns:
-            The result of the entry.
+            The result of the entry, or its exception: that of the entry or of the batch from
+            `flush`, or the one passed to `aclose`.
 
         Raises:
-            Exception: The entry's exception from `flush`, `key` or `size`, the exception that
-                `flush` raised for the batch, or the one passed to `aclose`.
+            Exception: `key` or `size` raised it, or the batcher is closed.
         """
         if self._closed is not None:
             raise self._closed
@@ -96,7 +96,7 @@ class Batcher(Generic[EntryT, ResultT]):
         # In the next loop iteration, so that entries submitted in this one share the batch.
         if self._scheduled is None:
             self._scheduled = self._loop.call_soon(self._send_due)
-        return await waiting.future
+        return waiting.future
 
     def _send_due(self) -> None:
         try:

@@ -98,6 +98,11 @@ def test_any_object_is_written_as_by_another_implementation(fields: dict[str, st
     assert canonical(fields) == rfc8785.dumps(fields)
 
 
-def test_lone_surrogate_is_an_error() -> None:
+@pytest.mark.parametrize(
+    "fields",
+    [{"text": "\ud800"}, {"\u00e9": "\udfff"}, {"\ud800": ""}],
+    ids=["value", "value with a name outside ASCII", "name"],
+)
+def test_lone_surrogate_is_an_error(fields: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="surrogate"):
-        canonical({"text": "\ud800"})
+        canonical(fields)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from boto3.dynamodb.types import Binary
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from tests.simulation.virtual_clock import START
@@ -277,6 +277,16 @@ def test_salt_without_its_value_is_not_an_alteration() -> None:
 
 def test_timestamp_is_utc_with_milliseconds() -> None:
     assert timestamp(START) == "2026-11-22T10:00:00.000Z"
+    assert timestamp(START + timedelta(microseconds=999_999)) == "2026-11-22T10:00:00.999Z"
+
+
+@given(moment=st.datetimes(timezones=st.timezones() | st.just(UTC)))
+def test_timestamp_of_any_time_is_as_isoformat_writes_it(moment: datetime) -> None:
+    try:
+        text = moment.astimezone(UTC).isoformat(timespec="milliseconds")
+    except OverflowError:  # before the year 1 or after 9999 in UTC
+        reject()
+    assert timestamp(moment) == text.removesuffix("+00:00") + "Z"
 
 
 @given(

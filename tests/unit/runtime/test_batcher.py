@@ -39,6 +39,10 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
+async def _submit(batcher: Batcher[int, int], entry: int) -> int:
+    return await batcher.submit(entry)
+
+
 @simulated
 async def test_single_entry_is_sent_without_delay() -> None:
     flush = _Flush(seconds=0.0)
@@ -81,11 +85,11 @@ async def test_batches_in_flight_never_exceed_concurrency() -> None:
 async def test_partial_batch_waits_at_most_linger_seconds() -> None:
     flush = _Flush(seconds=1.0)
     batcher = Batcher[int, int](flush, max_entries=10, concurrency=2, linger_seconds=0.005)
-    first = asyncio.create_task(batcher.submit(1))
+    first = asyncio.create_task(_submit(batcher, 1))
     await asyncio.sleep(0.1)
-    later = [asyncio.create_task(batcher.submit(2))]
+    later = [asyncio.create_task(_submit(batcher, 2))]
     await asyncio.sleep(0.002)
-    later.append(asyncio.create_task(batcher.submit(3)))
+    later.append(asyncio.create_task(_submit(batcher, 3)))
     await asyncio.sleep(0.002)
     assert flush.batches == [[1]]
     await asyncio.sleep(0.002)
@@ -98,9 +102,9 @@ async def test_partial_batch_waits_at_most_linger_seconds() -> None:
 async def test_full_batch_is_sent_without_delay() -> None:
     flush = _Flush(seconds=1.0)
     batcher = Batcher[int, int](flush, max_entries=2, concurrency=2, linger_seconds=0.5)
-    tasks = [asyncio.create_task(batcher.submit(1))]
+    tasks = [asyncio.create_task(_submit(batcher, 1))]
     await asyncio.sleep(0.1)
-    tasks += [asyncio.create_task(batcher.submit(entry)) for entry in (2, 3)]
+    tasks += [asyncio.create_task(_submit(batcher, entry)) for entry in (2, 3)]
     await asyncio.sleep(0.001)
     assert flush.batches == [[1], [2, 3]]
     await asyncio.gather(*tasks)
@@ -110,7 +114,7 @@ async def test_full_batch_is_sent_without_delay() -> None:
 async def test_partial_batch_is_sent_when_the_previous_one_ends() -> None:
     flush = _Flush(seconds=0.2)
     batcher = Batcher[int, int](flush, max_entries=10, concurrency=2, linger_seconds=0.19)
-    first = asyncio.create_task(batcher.submit(1))
+    first = asyncio.create_task(_submit(batcher, 1))
     await asyncio.sleep(0.1)
     assert await batcher.submit(2) == 4
     assert _now() == pytest.approx(0.4, abs=0.01)
@@ -123,7 +127,7 @@ async def test_fast_responses_do_not_cause_small_batches() -> None:
     batcher = Batcher[int, int](flush, max_entries=100, concurrency=2, linger_seconds=0.01)
     tasks = []
     for entry in range(40):
-        tasks += [asyncio.create_task(batcher.submit(entry)) for _ in range(2)]
+        tasks += [asyncio.create_task(_submit(batcher, entry)) for _ in range(2)]
         await asyncio.sleep(0.001)
     await asyncio.gather(*tasks)
     assert flush.batches[0] == [0, 0], "the first batch is sent without delay"
@@ -181,7 +185,7 @@ async def test_exception_of_an_entry_is_raised_only_to_its_caller() -> None:
     flush.respond = lambda entries: [OSError(entry) if entry == 2 else entry for entry in entries]
     batcher = Batcher[int, int](flush, max_entries=25)
     results = await asyncio.gather(
-        *(batcher.submit(entry) for entry in (1, 2, 3)), return_exceptions=True
+        *(_submit(batcher, entry) for entry in (1, 2, 3)), return_exceptions=True
     )
     assert [results[0], results[2]] == [1, 3]
     assert isinstance(results[1], OSError)
@@ -212,7 +216,7 @@ async def test_too_few_results_are_an_error() -> None:
 async def test_entry_of_a_cancelled_caller_is_not_sent() -> None:
     flush = _Flush()
     batcher = Batcher[int, int](flush, max_entries=2, concurrency=1)
-    tasks = [asyncio.create_task(batcher.submit(entry)) for entry in range(5)]
+    tasks = [asyncio.create_task(_submit(batcher, entry)) for entry in range(5)]
     await asyncio.sleep(0.01)
     tasks[3].cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -222,7 +226,7 @@ async def test_entry_of_a_cancelled_caller_is_not_sent() -> None:
 @simulated
 async def test_caller_cancelled_in_flight_does_not_affect_the_others() -> None:
     batcher = Batcher[int, int](_Flush(), max_entries=25)
-    tasks = [asyncio.create_task(batcher.submit(entry)) for entry in range(3)]
+    tasks = [asyncio.create_task(_submit(batcher, entry)) for entry in range(3)]
     await asyncio.sleep(0.01)
     tasks[0].cancel()
     results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -237,7 +241,7 @@ class _ClosedError(Exception):
 async def test_close_fails_every_caller_cancels_none_and_sends_nothing_more() -> None:
     flush = _Flush()
     batcher = Batcher[int, int](flush, max_entries=1, concurrency=1)
-    tasks = [asyncio.create_task(batcher.submit(entry)) for entry in range(3)]
+    tasks = [asyncio.create_task(_submit(batcher, entry)) for entry in range(3)]
     await asyncio.sleep(0.01)
     await batcher.aclose(_ClosedError())
     results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -254,7 +258,7 @@ async def test_close_fails_every_caller_cancels_none_and_sends_nothing_more() ->
 async def test_close_before_the_first_loop_iteration_sends_nothing() -> None:
     flush = _Flush()
     batcher = Batcher[int, int](flush, max_entries=1)
-    task = asyncio.create_task(batcher.submit(1))
+    task = asyncio.create_task(_submit(batcher, 1))
     await asyncio.sleep(0)
     await batcher.aclose(_ClosedError())
     with pytest.raises(_ClosedError):
@@ -275,7 +279,7 @@ async def test_entry_whose_key_or_size_fails_fails_alone(part: str) -> None:
     batcher = Batcher[int, int](_Flush(), max_entries=10, max_bytes=100, **parts)
     async with asyncio.timeout(10):
         results = await asyncio.gather(
-            *(batcher.submit(entry) for entry in (1, 2, 3)), return_exceptions=True
+            *(_submit(batcher, entry) for entry in (1, 2, 3)), return_exceptions=True
         )
     assert [results[0], results[2]] == [2, 6]
     assert isinstance(results[1], ZeroDivisionError)
@@ -321,7 +325,7 @@ async def test_batch_that_cannot_be_sent_fails_its_callers_and_the_waiting_ones(
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda *_: None)
     batcher = Batcher[int, int](_Flush(), max_entries=2)
-    tasks = [asyncio.create_task(batcher.submit(entry)) for entry in range(5)]
+    tasks = [asyncio.create_task(_submit(batcher, entry)) for entry in range(5)]
     await asyncio.sleep(0)
 
     def refuse(*_: Any, **__: Any) -> Any:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-from binascii import b2a_base64
-from collections.abc import Mapping
-from functools import lru_cache
-from json.encoder import encode_basestring_ascii
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from boto3.dynamodb.types import TypeSerializer
+import msgspec
+from boto3.dynamodb.types import Binary, TypeSerializer
 
 from worker.aws.responses import read_object
 
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
     from botocore.model import OperationModel
 
 _QUEUE: Final = {"QueueUrl": "https://sqs.invalid/1/queue"}
-# A request for each supported operation, for which the SDK must write the same body.
+# A request for each supported operation, for which the SDK must send the same JSON.
 SAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "ReceiveMessage": {**_QUEUE, "MaxNumberOfMessages": 1, "MessageAttributeNames": ["All"]},
     "DeleteMessageBatch": {**_QUEUE, "Entries": [{"Id": "0", "ReceiptHandle": "é"}]},
@@ -38,20 +36,31 @@ SAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
 }  # fmt: skip
 
 
-def _base64(value: Any) -> str:
-    if not isinstance(value, bytes | bytearray):
-        raise TypeError(f"{type(value).__name__} is not allowed in a request")
-    return base64.b64encode(value).decode()
+class _Text(msgspec.Struct, gc=False):
+    S: str
 
 
-# The SDK's own JSON encoder, so that bodies are identical byte for byte.
-_encode: Final = json.JSONEncoder(default=_base64).encode
+class _Bytes(msgspec.Struct, gc=False):
+    B: bytes
+
+
+# DynamoDB's form of the values of items; creating a dictionary for each would take longer.
+_TYPED: Final[Mapping[type, Callable[[Any], Any]]] = {str: _Text, bytes: _Bytes}
 _serialize: Final = TypeSerializer().serialize
-_quoted: Final = lru_cache(maxsize=1024)(encode_basestring_ascii)
+
+
+def _sendable(value: Any) -> Any:
+    """Return what JSON can hold in place of a value of another type."""
+    if isinstance(value, Binary):  # of boto3's serializer
+        return value.value
+    raise TypeError(f"{type(value).__name__} is not allowed in a request")
+
+
+_encode: Final = msgspec.json.Encoder(enc_hook=_sendable).encode
 
 
 def request_body(operation: str, request: Mapping[str, Any]) -> bytes:
-    """Return the body of a request.
+    """Return the body of a request, JSON with the meaning of the SDK's.
 
     Args:
         operation: One of `SAMPLES`.
@@ -61,36 +70,24 @@ def request_body(operation: str, request: Mapping[str, Any]) -> bytes:
         TypeError: A value cannot be sent.
     """
     if operation == "BatchExecuteStatement":
-        return _statements(**request)
-    if operation == "PutItem":
-        item = {name: _typed(value) for name, value in request["Item"].items()}
-        request = {**request, "Item": item}
-    return _encode(request).encode()
-
-
-def _statements(Statements: list[Mapping[str, Any]]) -> bytes:  # noqa: N803 - AWS's name
-    # Hundreds of values per call: written directly, without building a structure first.
-    return f'{{"Statements": [{", ".join([_statement(**each) for each in Statements])}]}}'.encode()
-
-
-def _statement(Statement: str, Parameters: list[Any]) -> str:  # noqa: N803 - AWS's names
-    values = ", ".join(
-        [
-            f'{{"S": {encode_basestring_ascii(value)}}}' if type(value) is str else _value(value)
-            for value in Parameters
+        statements = [
+            {**each, "Parameters": _typed(each["Parameters"])} for each in request["Statements"]
         ]
-    )
-    return f'{{"Statement": {_quoted(Statement)}, "Parameters": [{values}]}}'
+        request = {**request, "Statements": statements}
+    elif operation == "PutItem":
+        item = request["Item"]
+        request = {**request, "Item": dict(zip(item, _typed(item.values()), strict=True))}
+    try:
+        return _encode(request)
+    except UnicodeEncodeError:  # a lone surrogate, which the SDK escapes
+        return json.dumps(msgspec.to_builtins(request, enc_hook=_sendable)).encode()
 
 
-def _typed(value: Any) -> Any:
-    return {"S": value} if type(value) is str else _serialize(value)
-
-
-def _value(value: Any) -> str:
-    if type(value) is bytes:
-        return f'{{"B": "{b2a_base64(value, newline=False).decode()}"}}'
-    return _encode(_serialize(value))
+def _typed(values: Collection[Any]) -> list[Any]:
+    try:
+        return [_TYPED[type(value)](value) for value in values]
+    except KeyError:
+        return [_serialize(value) for value in values]
 
 
 def read_response(operation_model: OperationModel, status_code: int, body: bytes) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import time
 import uuid
 import zlib
@@ -160,8 +161,9 @@ class SignedCaller(Caller):
             await self._sdk_call(operation, SAMPLES[operation], sampled)
         sample = sampled.request
         headers = {name: _text(value) for name, value in sample.headers.items()}
-        body = request_body(operation, SAMPLES[operation])
-        template = RequestTemplate(sample.url, headers, body, await self._credentials())
+        if json.loads(request_body(operation, SAMPLES[operation])) != json.loads(sample.body):
+            raise UnsupportedClientError(f"the SDK sends another {operation}")
+        template = RequestTemplate(sample.url, headers, sample.body, await self._credentials())
         exchange = Exchange(await self._session(sample.url), sample.url)
         model = meta.service_model.operation_model(operation)
         self._prepared[operation] = template, exchange, model
