@@ -81,8 +81,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--growth", metavar="10000,100000", help="Numbers of messages for the growth part."
     )
-    parser.add_argument("--sizes-kib", metavar="0.4,4,64")
-    parser.add_argument("--latencies-ms", metavar="0/0,8/5", help="Pairs for SQS and DynamoDB.")
+    parser.add_argument("--sizes-kib", metavar="0.4,4,64", type=_numbers)
+    parser.add_argument(
+        "--latencies-ms", metavar="0/0,8/5", type=_latencies, help="Pairs for SQS and DynamoDB."
+    )
     parser.add_argument("--peer-rounds", type=int, help="Interleaved rounds of the peers.")
     parser.add_argument("--case-messages", type=int, help="Messages for a size or a latency.")
     parser.add_argument("--idle-seconds", type=float)
@@ -119,15 +121,6 @@ def plan_of(arguments: argparse.Namespace) -> BenchmarkPlan:
         for field in fields(BenchmarkPlan)
         if getattr(arguments, field.name, None) is not None
     }
-    if "sizes_kib" in changes:
-        changes["sizes_kib"] = _numbers(changes["sizes_kib"])
-    if "latencies_ms" in changes:
-        changes["latencies_ms"] = tuple(
-            (float(sqs), float(table or sqs))
-            for sqs, _, table in (
-                pair.partition("/") for pair in changes["latencies_ms"].split(",")
-            )
-        )
     if "growth" in changes:
         changes["growth"] = tuple(map(int, _numbers(changes["growth"])))
     if "messages" in changes:
@@ -140,6 +133,11 @@ def plan_of(arguments: argparse.Namespace) -> BenchmarkPlan:
 
 def _numbers(text: str) -> tuple[float, ...]:
     return tuple(map(float, text.split(",")))
+
+
+def _latencies(text: str) -> tuple[tuple[float, float], ...]:
+    pairs = [pair.partition("/") for pair in text.split(",")]
+    return tuple((float(sqs), float(table or sqs)) for sqs, _, table in pairs)
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:
