@@ -37,9 +37,9 @@ def python_environment(folder: Path, lock: Path, python: str) -> None:
     if _is(stamp, complete):
         return
     shutil.rmtree(folder, ignore_errors=True)
-    _install((python, "-m", "venv", str(folder)))
+    _install("venv", (python, "-m", "venv", str(folder)))
     pip = (str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--quiet")
-    _install((*pip, "install", "--require-hashes", "-r", str(lock)))
+    _install("pip install", (*pip, "install", "--require-hashes", "-r", str(lock)))
     complete.write_text(stamp)
 
 
@@ -62,7 +62,7 @@ def node_environment(folder: Path, source: Path) -> None:
         return
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(source, folder)
-    _install((npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"), folder)
+    _install("npm ci", (npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"), folder)
     complete.write_text(stamp)
 
 
@@ -102,8 +102,7 @@ def _is(stamp: str, complete: Path) -> bool:
     return complete.exists() and complete.read_text() == stamp
 
 
-def _install(command: Sequence[str], folder: Path | None = None) -> None:
-    name = " ".join(Path(word).name for word in command[:3] if not word.startswith("-"))
+def _install(name: str, command: Sequence[str], folder: Path | None = None) -> None:
     try:
         result = subprocess.run(  # noqa: S603 - our own commands
             command,

@@ -102,10 +102,10 @@ def test_failed_installation_names_its_command(tmp_path: Path) -> None:
 def test_an_environment_is_created_once_for_each_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commands: list[object] = []
+    commands: list[str] = []
 
-    def install(command: object, folder: object = None) -> None:
-        commands.append(command)
+    def install(name: str, *_: object) -> None:
+        commands.append(name)
         (tmp_path / "environment").mkdir(exist_ok=True)
 
     monkeypatch.setattr(environments, "_install", install)
@@ -114,7 +114,7 @@ def test_an_environment_is_created_once_for_each_lock(
     for text in ("a==1\n", "a==1\n", "a==2\n"):
         lock.write_text(text)
         python_environment(tmp_path / "environment", lock, sys.executable)
-    assert len(commands) == 2 * 2
+    assert commands == ["venv", "pip install"] * 2
 
 
 def test_this_python_is_found_first_and_an_absent_one_is_reported() -> None:
