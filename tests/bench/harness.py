@@ -60,7 +60,7 @@ class BenchmarkPlan:
 
     scenarios: tuple[str, ...] = tuple(SCENARIOS)
     parts: tuple[str, ...] = PARTS
-    rounds: int = 5
+    rounds: int = 4
     messages: Mapping[str, int] = field(default_factory=dict)
     growth: tuple[int, ...] = (10_000, 100_000, 1_000_000)
     sizes_kib: tuple[float, ...] = (SMALLEST_KIB, 4.0, 64.0)
