@@ -23,7 +23,7 @@ PLAN: Final = BenchmarkPlan(
 # peers are not run, because their installation takes longer than all of these runs.
 _CERTAINTY: Final = 0.6
 # Batches are less full while a run begins and ends.
-_SPARE: Final = 1.04
+_SPARE: Final = 1.02
 
 
 def checks(results: Results) -> Iterator[Target]:
