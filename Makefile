@@ -16,7 +16,7 @@ UV := .cache/uv/bin/uv
 IMAGE ?= aup-worker
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test check format contract servers infra-check host-tests image image-tests sbom simulate mutants fuzz bench scaling soak lock clean
+.PHONY: help demo quick test check format contract servers infra-check host-tests image image-tests sbom simulate mutants fuzz bench bench-peers scaling soak lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ fuzz: $(VENV)/.develop ## run 100,000 generated bodies (BODIES=n), then 200,000 
 bench: $(VENV)/.develop ## measure the cost of the worker on a stub of AWS (ARGS=--quick checks only the ratios)
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+bench-peers: $(VENV)/.develop ## compare the worker with other consumers of SQS, each installed from its lock
+	@$(BIN)/python -m tests.bench --peers $(ARGS)
+
 scaling: $(VENV)/.develop ## simulate the scaling policy under bursts and failures, and write the chart (ARGS="--rate 5000/s" for one rate)
 	@$(BIN)/python -m tests.scaling $(ARGS)
 
@@ -102,6 +105,11 @@ lock: ## resolve the lock files again
 		tests/infra/checkov.in -o tests/infra/checkov.lock
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 		--extra otel -c infra/locks/requirements-dev.lock pyproject.toml -o infra/locks/requirements-run.lock
+	@for peer in boto3 fanferro powertools sqs_workers taskiq; do \
+		$(UV) pip compile --universal --python-version $$(test $$peer = fanferro && echo 3.12 || echo 3.11) \
+			--generate-hashes --no-emit-index-url --no-header --no-annotate \
+			tests/bench/peers/locks/$$peer.in -o tests/bench/peers/locks/$$peer.lock || exit; \
+	done
 	echo hatchling | $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--no-annotate -c infra/locks/requirements.lock - -o infra/locks/requirements-build.lock
 

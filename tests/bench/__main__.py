@@ -47,6 +47,8 @@ def main() -> int:
         log(f"bench: {error}")
         return 1
     folder = arguments.output or (None if arguments.quick or arguments.only else _HERE)
+    if arguments.peers:
+        results = with_peers(results, folder or _HERE)
     if folder is not None:
         write(results, folder)
     print(markdown(results, read_prices()))  # noqa: T201 - the result
@@ -67,6 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", metavar="PARTS", help=f"Comma-separated list of {parts}; writes no files."
     )
+    parser.add_argument(
+        "--peers",
+        action="store_true",
+        help="Run only the comparison with other consumers; keep the other results.",
+    )
     parser.add_argument("--rounds", type=int, help="Interleaved rounds.")
     parser.add_argument(
         "--messages", metavar="D=5000,C=500", help="Messages for scenarios by name."
@@ -74,8 +81,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--growth", metavar="10000,100000", help="Numbers of messages for the growth part."
     )
-    parser.add_argument("--sizes-kib", metavar="0.4,4,64")
-    parser.add_argument("--latencies-ms", metavar="0,10,50")
+    parser.add_argument("--sizes-kib", metavar="0.4,4,64", type=_numbers)
+    parser.add_argument(
+        "--latencies-ms", metavar="0/0,8/5", type=_latencies, help="Pairs for SQS and DynamoDB."
+    )
+    parser.add_argument("--peer-rounds", type=int, help="Interleaved rounds of the peers.")
     parser.add_argument("--case-messages", type=int, help="Messages for a size or a latency.")
     parser.add_argument("--idle-seconds", type=float)
     parser.add_argument("--lone-messages", type=int)
@@ -94,6 +104,8 @@ def plan_of(arguments: argparse.Namespace) -> BenchmarkPlan:
         ValueError: A name or a number is invalid.
     """
     plan = quick.PLAN if arguments.quick else BenchmarkPlan()
+    if arguments.peers:
+        plan = replace(plan, scenarios=(), parts=("peers",))
     if arguments.only:
         names = arguments.only.split(",")
         unknown = set(names) - set(SCENARIOS) - set(PARTS)
@@ -109,9 +121,6 @@ def plan_of(arguments: argparse.Namespace) -> BenchmarkPlan:
         for field in fields(BenchmarkPlan)
         if getattr(arguments, field.name, None) is not None
     }
-    changes |= {
-        name: _numbers(changes[name]) for name in ("sizes_kib", "latencies_ms") if name in changes
-    }
     if "growth" in changes:
         changes["growth"] = tuple(map(int, _numbers(changes["growth"])))
     if "messages" in changes:
@@ -126,11 +135,29 @@ def _numbers(text: str) -> tuple[float, ...]:
     return tuple(map(float, text.split(",")))
 
 
+def _latencies(text: str) -> tuple[tuple[float, float], ...]:
+    pairs = [pair.partition("/") for pair in text.split(",")]
+    return tuple((float(sqs), float(table or sqs)) for sqs, _, table in pairs)
+
+
 def _pairs(texts: list[str]) -> dict[str, str]:
     pairs = [text.partition("=") for text in texts]
     if wrong := [name for name, equals, _ in pairs if not equals]:
         raise ValueError(f"{', '.join(wrong)}: expected NAME=VALUE")
     return {name: value for name, _, value in pairs}
+
+
+def with_peers(measured: Results, folder: Path) -> Results:
+    """Return the stored results with the peers of a new run, or only these if none are stored."""
+    stored = folder / "results.json"
+    if not stored.exists():
+        return measured
+    kept = Results.model_validate_json(stored.read_text())
+    baseline = SCENARIOS["baseline"].title
+    not_run = {name: reason for name, reason in kept.not_run.items() if name == baseline}
+    return kept.model_copy(
+        update={"peers": measured.peers, "not_run": {**not_run, **measured.not_run}}
+    )
 
 
 def write(results: Results, folder: Path) -> None:

@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 
 from tests.bench.cost import Prices
 from tests.bench.report import bound, figure
-from tests.bench.results import Case, Measured, Results
+from tests.bench.results import Case, Measured, Peer, Results
 
 _WITHOUT_TLS, _WORKER, _OTHER = "#9aa5b1", "#0b7a75", "#d9a441"
+_WRITES: Final = {"none": "#d5dbe1", "each": _WITHOUT_TLS, "batch": _OTHER}
 _COLOURS: Final = ("#0b7a75", "#d9a441", "#7b6d8d", "#c8553d", "#588b8b", "#9aa5b1")
 
 
@@ -41,6 +42,7 @@ def draw(results: Results, prices: Prices, folder: Path) -> list[Path]:
             ("cost", _cost(results, prices)),
             ("growth", _growth(results.growth)),
             ("latency", _latency(results.latencies)),
+            ("peers", _peers(results.peers)),
         ):
             if chart is not None:
                 file = folder / f"{name}.svg"
@@ -143,14 +145,9 @@ def _latency(latencies: Sequence[Case]) -> Figure | None:
         return None
     chart = Figure(figsize=(8, 3.2), layout="constrained")
     axes = chart.subplots()
-    names = [
-        f"{each.sqs_latency_ms:g} / {each.dynamodb_latency_ms:g} ms\n"
-        f"{'sized' if each.settings else 'defaults'}"
-        for each in latencies
-    ]
+    names = [f"{each.sqs_latency_ms:g} / {each.dynamodb_latency_ms:g} ms" for each in latencies]
     rates = [each.measured.messages_per_second for each in latencies]
-    colours = [_OTHER if each.settings else _WORKER for each in latencies]
-    axes.bar_label(axes.bar(names, rates, color=colours), [figure(rate) for rate in rates])
+    axes.bar_label(axes.bar(names, rates, color=_WORKER), [figure(rate) for rate in rates])
     top = 1.25 * max(rates)
     for position, each in enumerate(latencies):
         name, most = bound(each)
@@ -160,4 +157,25 @@ def _latency(latencies: Sequence[Case]) -> Figure | None:
             )
     axes.set_title("messages per second by latency of SQS / DynamoDB (dashed: Little's law)")
     axes.set_ylim(0, top)
+    return chart
+
+
+def _peers(peers: Sequence[Peer]) -> Figure | None:
+    if not peers:
+        return None
+    chart = Figure(figsize=(8, 0.6 + 0.3 * len(peers)), layout="constrained")
+    axes = chart.subplots()
+    # The slowest at the bottom.
+    rows = sorted(peers, key=lambda each: -each.measured.cpu_us_per_message)
+    bars = axes.barh(
+        [each.measured.title for each in rows],
+        [each.measured.cpu_us_per_message for each in rows],
+        color=[_WORKER if each is peers[0] else _WRITES[each.writes] for each in rows],
+    )
+    axes.bar_label(
+        bars, [figure(each.measured.cpu_us_per_message) for each in rows], padding=3, fontsize=8
+    )
+    axes.set_xscale("log")
+    axes.set_title("CPU µs per message (lightest: writes nothing)")
+    axes.margins(x=0.12)
     return chart

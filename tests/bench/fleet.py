@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,8 +13,8 @@ from dataclasses import dataclass
 from typing import IO, Final
 
 from tests.bench.scenarios import Scenario, Work
-from tests.bench.stub.launch import ROOT, Figures, Stub, die_with_parent
-from tests.bench.stub.processes import memory_mb
+from tests.bench.stub.launch import Figures, Stub, die_with_parent
+from tests.bench.stub.processes import memory_mb, with_children
 
 _SLICE_SECONDS: Final = 5.0
 _STALL_SECONDS: Final = 60.0
@@ -72,8 +71,8 @@ class Fleet:
         self.started_at = time.monotonic()
         self._processes = [
             subprocess.Popen(  # noqa: S603 - our own modules
-                die_with_parent(sys.executable, "-m", *scenario.module),
-                cwd=ROOT,
+                die_with_parent(*scenario.interpreter, *scenario.module),
+                cwd=scenario.folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -113,7 +112,7 @@ class Fleet:
 
     @property
     def _process_ids(self) -> list[int]:
-        return [process.pid for process in self._processes]
+        return [each for process in self._processes for each in with_children(process.pid)]
 
     def peak_rss_mb(self) -> float:
         """Return the peak memory of the largest process so far."""
@@ -127,7 +126,8 @@ class Fleet:
         """
         for process in self._processes:
             process.terminate()
-        expected = 0 if self._scenario.is_worker else -signal.SIGTERM
+        # Some of the others do not handle the signal.
+        expected = {0} if self._scenario.is_worker else {0, -signal.SIGTERM}
         deadline = time.monotonic() + _STOP_SECONDS
         for process in self._processes:
             while process.poll() is None and time.monotonic() < deadline:
@@ -136,7 +136,7 @@ class Fleet:
                     process.wait(0.05)
                 except subprocess.TimeoutExpired:
                     continue
-            if process.poll() != expected:
+            if process.poll() not in expected:
                 code = process.returncode
                 raise RunError(f"{self._scenario.name}: exited with {code}\n{self._tail()}")
 

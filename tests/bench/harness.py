@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
+from tests.bench import baseline
 from tests.bench.cost import cost_per_million_messages, read_prices
+from tests.bench.environments import NotInstalledError
 from tests.bench.machine import machine, versions
+from tests.bench.peers import comparison
 from tests.bench.results import (
     Case,
+    Peer,
     Ratio,
     Results,
     SingleMessage,
@@ -24,19 +28,14 @@ from tests.bench.results import (
 )
 from tests.bench.runs import Run, measure_idle, measure_single_messages, run_scenario
 from tests.bench.scenarios import SCENARIOS, SMALLEST_KIB, Concurrency, Scenario, Work
+from tests.bench.startup import help_cpu_seconds
 from tests.bench.stub.launch import Stub
 from tests.bench.stub.load import measure
 from worker.settings import AWSSettings, Settings
 
-PARTS: Final = ("stub", "growth", "sizes", "latency", "lone", "idle")
-TARGET_SQS_MS: Final = 8.0
-TARGET_DYNAMODB_MS: Final = 5.0
-_TARGET_RATE: Final = 10_000
-# Batches are not always full, and a message also holds its slot while it waits for the CPU.
-_HEADROOM: Final = 4
-_MAX_CALLS: Final = 200
-_MIN_CALLS: Final = 8
+PARTS: Final = ("stub", "growth", "sizes", "latency", "lone", "idle", "help", "peers")
 _CPU_RATIOS: Final = (
+    ("D", "baseline"), ("D-tls", "baseline-tls"), ("D-extra", "baseline-extra"),
     ("A", "D"), ("B", "D"), ("C", "D"), ("A", "C"), ("B", "C"),
     ("A-tls", "D-tls"), ("B-tls", "D-tls"), ("C-tls", "D-tls"),
     ("A-tls", "C-tls"), ("B-tls", "C-tls"),
@@ -53,19 +52,21 @@ class BenchmarkPlan:
         messages: Numbers of messages that replace those of scenarios.
         growth: Numbers of messages of the growth part.
         sizes_kib: Sizes of message bodies.
-        latencies_ms: Latencies of both services.
+        latencies_ms: Latencies of SQS and DynamoDB.
         case_messages: Messages for each size and latency.
+        peer_rounds: Interleaved rounds of the peers.
         settings: Settings of every worker.
     """
 
     scenarios: tuple[str, ...] = tuple(SCENARIOS)
     parts: tuple[str, ...] = PARTS
-    rounds: int = 5
+    rounds: int = 4
     messages: Mapping[str, int] = field(default_factory=dict)
     growth: tuple[int, ...] = (10_000, 100_000, 1_000_000)
     sizes_kib: tuple[float, ...] = (SMALLEST_KIB, 4.0, 64.0)
-    latencies_ms: tuple[float, ...] = (0.0, 10.0, 50.0)
-    case_messages: int = 20_000
+    latencies_ms: tuple[tuple[float, float], ...] = ((0, 0), (8, 5), (10, 10), (50, 50))
+    case_messages: int = 40_000
+    peer_rounds: int = 3
     idle_seconds: float = 60.0
     lone_messages: int = 50
     stub_messages: int = 50_000
@@ -80,22 +81,6 @@ def default_concurrency() -> Concurrency:
         polls=fields["poll_concurrency"].default,
         writes=aws["write_concurrency"].default,
         settles=fields["settle_concurrency"].default,
-    )
-
-
-def sized(sqs_latency_ms: float, dynamodb_latency_ms: float) -> Concurrency:
-    """Return settings sized for the target rate at these latencies, by Little's law."""
-    sqs, table = sqs_latency_ms / 1000, dynamodb_latency_ms / 1000
-    rate = _TARGET_RATE * _HEADROOM
-
-    def calls(per_call: int, seconds: float) -> int:
-        return max(_MIN_CALLS, min(_MAX_CALLS, round(rate * seconds / per_call)))
-
-    return Concurrency(
-        slots=max(500, round(rate * (2 * sqs + table))),
-        polls=calls(10, sqs),
-        writes=calls(25, table),
-        settles=calls(10, sqs),
     )
 
 
@@ -129,6 +114,7 @@ class Bench:
         self._stub = stub
         self._plan = plan
         self._runs: defaultdict[str, list[Run]] = defaultdict(list)
+        self._not_run: dict[str, str] = {}
 
     def run(self) -> Results:
         """Run the whole plan.
@@ -142,12 +128,15 @@ class Bench:
         self._rounds()
         scenarios = {name: summarize(SCENARIOS[name], runs) for name, runs in self._runs.items()}
         prices = read_prices()
+        ratios = self._ratios()
+        against_baseline = ratios.get("cpu D/baseline")
         return Results(
             measured_on=datetime.now(UTC).date().isoformat(),
             machine=machine(),
             versions=versions(),
             scenarios=scenarios,
-            ratios=self._ratios(),
+            ratios=ratios,
+            baseline_ratio=against_baseline.median if against_baseline else None,
             growth=self._growth() if wants("growth") else [],
             sizes=self._sizes() if wants("sizes") else [],
             latencies=self._latencies() if wants("latency") else [],
@@ -157,6 +146,9 @@ class Bench:
             )
             if wants("idle")
             else None,
+            help_cpu_seconds=help_cpu_seconds() if wants("help") else None,
+            peers=self._peers() if wants("peers") else [],
+            not_run=self._not_run,
             stub=[served(capacity) for capacity in capacities],
             cost_per_million_messages={
                 name: cost_per_million_messages(measured, prices)
@@ -165,18 +157,39 @@ class Bench:
         )
 
     def _rounds(self) -> None:
+        scenarios = self._installed([SCENARIOS[name] for name in self._plan.scenarios])
         for number in range(self._plan.rounds):
-            for name in self._plan.scenarios:
-                scenario = SCENARIOS[name]
-                work = Work(self._plan.messages.get(name, scenario.messages))
-                self._runs[name].append(self._run(scenario, work, f"round {number + 1}"))
+            # Every other round is reversed, so that a machine that gets slower favours none.
+            for scenario in scenarios if number % 2 == 0 else reversed(scenarios):
+                self._runs[scenario.name].append(self._once(scenario, f"round {number + 1}"))
+
+    def _installed(self, scenarios: list[Scenario]) -> list[Scenario]:
+        """Install the baseline if it is needed, and return the scenarios that can run."""
+        if not any(scenario.is_baseline for scenario in scenarios):
+            return scenarios
+        try:
+            baseline.install()
+        except NotInstalledError as error:
+            self._not_run[SCENARIOS["baseline"].title] = str(error)
+            return [scenario for scenario in scenarios if not scenario.is_baseline]
+        return scenarios
+
+    def _peers(self) -> list[Peer]:
+        log("installing the peers")
+        scenarios, not_run = comparison.install()
+        self._not_run |= not_run
+        return comparison.compare(scenarios, self._plan.peer_rounds, self._once)
+
+    def _once(self, scenario: Scenario, label: str) -> Run:
+        count = self._plan.messages.get(scenario.name, scenario.messages)
+        return self._run(scenario, scenario.work(count), label)
 
     def _run(self, scenario: Scenario, work: Work, label: str) -> Run:
-        if scenario.is_worker:
+        if scenario.is_worker and not scenario.is_baseline:
             work = replace(work, settings={**work.settings, **self._plan.settings})
         run = run_scenario(self._stub, scenario, work)
         log(
-            f"{label:>14} {scenario.name:6}{run.messages:>9,} messages"
+            f"{label:>14} {scenario.name:19}{run.messages:>9,} messages"
             f"{run.cpu_us_per_message:>12,.0f} us/message{run.messages_per_second:>10,.0f}/s"
             f"{run.calls_per_message:>7.3f} calls{run.connections:>6} connections"
             f"{run.rss_mb:>7.0f} MB"
@@ -232,18 +245,14 @@ class Bench:
         ]
 
     def _latencies(self) -> list[Case]:
-        pairs = [(each, each) for each in self._plan.latencies_ms]
-        return list(self._latency_cases([*pairs, (TARGET_SQS_MS, TARGET_DYNAMODB_MS)]))
-
-    def _latency_cases(self, pairs: Iterable[tuple[float, float]]) -> Iterable[Case]:
-        for sqs, table in pairs:
-            work = Work(self._plan.case_messages, sqs_latency_ms=sqs, dynamodb_latency_ms=table)
-            label = f"{sqs:g}/{table:g} ms"
-            yield self._case(work, default_concurrency(), label)
-            if sqs or table:
-                concurrency = sized(sqs, table)
-                work = replace(work, settings=concurrency.settings())
-                yield self._case(work, concurrency, f"{label} sized")
+        return [
+            self._case(
+                Work(self._plan.case_messages, sqs_latency_ms=sqs, dynamodb_latency_ms=table),
+                default_concurrency(),
+                f"{sqs:g}/{table:g} ms",
+            )
+            for sqs, table in self._plan.latencies_ms
+        ]
 
     def _lone(self) -> SingleMessage:
         count, settings = self._plan.lone_messages, self._plan.settings

@@ -19,8 +19,11 @@ PLAN: Final = BenchmarkPlan(
     idle_seconds=3.0,
     stub_messages=10_000,
 )  # fmt: skip
-# Relaxes the ratios, because a short run on a busy machine is less certain.
+# Relaxes the ratios, because a short run on a busy machine is less certain. The baseline and the
+# peers are not run, because their installation takes longer than all of these runs.
 _CERTAINTY: Final = 0.6
+# Batches are less full while a run begins and ends.
+_SPARE: Final = 1.02
 
 
 def checks(results: Results) -> Iterator[Target]:
@@ -28,12 +31,12 @@ def checks(results: Results) -> Iterator[Target]:
     for name in ("D", "D-tls"):
         worker = results.scenarios[name]
         for target in calls(worker):
-            yield _of(name, target)
+            yield _of(name, target, _SPARE)
         most = pools({})
         yield Target(f"{name}: connections", worker.connections, most)
         yield Target(f"{name}: write units per message", worker.write_units_per_message, 1)
     yield from _simpler_variants(results.scenarios)
-    for name, least in (("A/D", 1_000), ("B/D", 50), ("C/D", 10)):
+    for name, least in (("A/D", 1_000), ("B/D", 50), ("C/D", 26)):
         value = results.ratios[f"cpu {name}"].median
         yield Target(f"CPU per message, {name}", value, least * _CERTAINTY, least=True)
     assert results.idle is not None
@@ -43,8 +46,8 @@ def checks(results: Results) -> Iterator[Target]:
     yield Target("CPU of the worker, relative to the stub", outrun, 3, least=True)
 
 
-def _of(name: str, target: Target) -> Target:
-    return Target(f"{name}: {target.what}", target.value, target.bound, target.least)
+def _of(name: str, target: Target, spare: float) -> Target:
+    return Target(f"{name}: {target.what}", target.value, target.bound * spare, target.least)
 
 
 def _simpler_variants(scenarios: dict[str, Measured]) -> Iterator[Target]:

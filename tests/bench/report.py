@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from tests.bench.cost import Prices
-from tests.bench.results import Case, Measured, Results
+from tests.bench.results import Case, Measured, Peer, Results
 from tests.bench.targets import Target, targets
 
 _CHARTS: Final = "charts"
@@ -21,6 +21,7 @@ def markdown(results: Results, prices: Prices) -> str:
         _calls(results),
         _savings(results),
         _ratios(results),
+        _peers(results),
         _cost(results, prices),
         _growth(results.growth),
         _sizes(results.sizes),
@@ -187,6 +188,40 @@ def _ratios(results: Results) -> str:
     )
 
 
+def _peers(results: Results) -> str:
+    if not results.peers and not results.not_run:
+        return ""
+    heads = (
+        "consumer", "leaves out", "CPU µs per message", "CPU by ours", "messages/s",
+        "calls per message", "RSS MB", "messages, rounds",
+    )  # fmt: skip
+    rows = [_peer(each) for each in results.peers]
+    rows += [(name, f"not run: {why}", *("",) * 6) for name, why in results.not_run.items()]
+    return (
+        "## Other consumers\n\n"
+        "Each is written as its documentation recommends, runs in an environment of its own, and "
+        "receives, writes on a condition and deletes on the same stub, in turn with the worker. "
+        "`make bench-peers` runs only these.\n\n"
+        + table(heads, rows)
+        + (f"\n\n{_chart('peers')}" if results.peers else "")
+    )
+
+
+def _peer(peer: Peer) -> tuple[str, ...]:
+    measured, by_ours = peer.measured, peer.cpu_by_ours
+    spread = f" ({figure(by_ours.least)} to {figure(by_ours.most)})" if measured.rounds > 1 else ""
+    return (
+        measured.title,
+        peer.leaves_out,
+        _spread(measured, "cpu_us_per_message"),
+        f"{figure(by_ours.median)}{spread}",
+        figure(measured.messages_per_second),
+        f"{measured.calls_per_message:.3f}",
+        figure(measured.rss_mb),
+        f"{measured.messages:,}, {measured.rounds}",
+    )
+
+
 def _cost(results: Results, prices: Prices) -> str:
     if not results.cost_per_million_messages:
         return ""
@@ -249,28 +284,28 @@ def _latencies(latencies: Sequence[Case]) -> str:
     if not latencies:
         return ""
     heads = (
-        "SQS / DynamoDB", "settings", "messages/s", "CPU µs per message", "calls", "p50 ms",
-        "p99 ms", "maximum by Little's law",
+        "SQS / DynamoDB", "messages/s", "CPU µs per message", "calls", "p50 ms", "p99 ms", "RSS MB",
+        "maximum by Little's law",
     )  # fmt: skip
     return (
         "## Latency of the services\n\n"
         "A setting allows as many messages per second as may be in flight, divided by the time of "
-        "each: a slot is held for two calls of SQS and one of DynamoDB.\n\n"
+        "each: a slot is held for two calls of SQS and one of DynamoDB. All settings are the "
+        "defaults.\n\n"
         f"{table(heads, map(_latency, latencies))}\n\n{_chart('latency')}"
     )
 
 
 def _latency(each: Case) -> tuple[str, ...]:
     name, rate = bound(each)
-    settings = ", ".join(f"`{key}={value}`" for key, value in sorted(each.settings.items()))
     return (
         f"{each.sqs_latency_ms:g} / {each.dynamodb_latency_ms:g} ms",
-        settings or "defaults",
         figure(each.measured.messages_per_second),
         figure(each.measured.cpu_us_per_message),
         f"{each.measured.calls_per_message:.3f}",
         figure(each.measured.p50_ms),
         figure(each.measured.p99_ms),
+        figure(each.measured.rss_mb),
         f"{figure(rate)} (`{name}`)" if name else "CPU",
     )
 

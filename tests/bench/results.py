@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -103,19 +103,45 @@ class Served(_Kept):
     cpu_us_per_message: float
 
 
+class Peer(_Kept):
+    """A consumer of SQS that others maintain, measured in turn with the worker.
+
+    Attributes:
+        writes: Whether it writes no item, each on its own, or batches.
+        leaves_out: What the worker does for each message and the peer does not.
+        cpu_by_ours: CPU per message by that of the worker, within each round.
+    """
+
+    name: str
+    writes: Literal["none", "each", "batch"]
+    leaves_out: str
+    cpu_by_ours: Ratio
+    measured: Measured
+
+
 class Results(_Kept):
-    """All results; parts that were not run are empty."""
+    """All results; parts that were not run are empty.
+
+    Attributes:
+        baseline_ratio: CPU per message by that of release 0.1.0.
+        help_cpu_seconds: CPU of `aup-worker --help`.
+        not_run: Reason for each program that could not be measured, by title.
+    """
 
     measured_on: str
     machine: dict[str, str | int]
     versions: dict[str, str]
     scenarios: dict[str, Measured] = {}
     ratios: dict[str, Ratio] = {}
+    baseline_ratio: float | None = None
     growth: list[Case] = []
     sizes: list[Case] = []
     latencies: list[Case] = []
     idle: Idleness | None = None
     lone: SingleMessage | None = None
+    help_cpu_seconds: float | None = None
+    peers: list[Peer] = []
+    not_run: dict[str, str] = {}
     stub: list[Served] = []
     cost_per_million_messages: dict[str, dict[str, float]] = {}
 

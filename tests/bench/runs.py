@@ -76,15 +76,15 @@ def run_scenario(stub: Stub, scenario: Scenario, work: Work) -> Run:
         marks = [processes.wait(settled=settled) for settled in at]
         final = stub.figures(since=marks[0].figures.settled)
         peak = processes.peak_rss_mb()
-    _check(final, work)
+    _check(final, work, written=work.messages if scenario.writes else 0)
     start_seconds = (first_poll_at or 0.0) - processes.started_at
     return _run(marks, final, peak, start_seconds)
 
 
-def _check(figures: Figures, work: Work) -> None:
+def _check(figures: Figures, work: Work, *, written: int) -> None:
     faults = {
         "settled": figures.settled != work.messages,
-        "items_written": figures.items_written != work.messages,
+        "items_written": figures.items_written != written,
         "settled_twice": figures.settled_twice > 0,
         "unknown": "unknown" in figures.calls,
     }
@@ -102,7 +102,7 @@ def _run(marks: list[Mark], final: Figures, peak: float, start_seconds: float) -
         )
     seconds = last.figures.at - first.figures.at
     stub_cpu = last.figures.stub_cpu_seconds - first.figures.stub_cpu_seconds
-    units = final.units_weighed / final.items_weighed
+    units = final.units_weighed / max(1, final.items_weighed)
     return Run(
         messages=final.settled,
         seconds=seconds,

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from tests.bench import baseline
+from tests.bench.stub.launch import ROOT
 from tests.bench.stub.messages import body
 from tests.bench.stub.tally import Conditions
 
 SMALLEST_KIB: Final = 0.4
+EXTRA_KIB: Final = 4.0
 
 
 @dataclass(frozen=True)
@@ -18,11 +23,15 @@ class Scenario:
     """A variant to measure.
 
     Attributes:
-        name: Letter of the variant, with `-tls` if it uses TLS.
+        name: Letter of the variant, with `-tls` if it uses TLS, and `-extra` if bodies of 4 KiB
+            have unknown fields.
         title: Description for tables.
-        module: Module and arguments for `python -m`.
-        processes: Number of processes.
+        module: Module and arguments for the interpreter.
         messages: Number of messages that gives steady figures.
+        processes: Number of processes.
+        interpreter: Words of the command before the module.
+        folder: Working directory.
+        writes: Whether it writes an item for each message.
     """
 
     name: str
@@ -30,6 +39,9 @@ class Scenario:
     module: tuple[str, ...]
     messages: int
     processes: int = 1
+    interpreter: tuple[str, ...] = (sys.executable, "-m")
+    folder: Path = ROOT
+    writes: bool = True
 
     @property
     def tls(self) -> bool:
@@ -41,6 +53,17 @@ class Scenario:
         """Whether it runs the worker."""
         return self.module[0] == "worker"
 
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it runs release 0.1.0."""
+        return self.name.startswith("baseline")
+
+    def work(self, messages: int) -> Work:
+        """Return the work of one run with this number of messages."""
+        if self.name.endswith("-extra"):
+            return Work(messages, message_kib=EXTRA_KIB, unknown_fields=True)
+        return Work(messages)
+
 
 _WORKER: Final = ("worker", "run")
 _IMPLEMENTATIONS: Final = "tests.bench.variants.implementations"
@@ -49,6 +72,14 @@ _WITHOUT_TLS: Final = (
     Scenario("B", "a resource opened in every call", (_IMPLEMENTATIONS, "B"), 150),
     Scenario("C", "shared clients, a call for each step", (_IMPLEMENTATIONS, "C"), 3_000),
     Scenario("D", "the worker", _WORKER, 40_000),
+    Scenario(
+        "baseline",
+        "release 0.1.0 of the worker",
+        _WORKER,
+        40_000,
+        interpreter=(str(baseline.PYTHON), "-m"),
+        folder=baseline.SOURCE,
+    ),
     Scenario("E", "the worker in two processes", _WORKER, 80_000, processes=2),
 )
 SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
@@ -60,6 +91,16 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
                 replace(each, name=f"{each.name}-tls", title=f"{each.title}, TLS")
                 for each in _WITHOUT_TLS
                 if each.processes == 1
+            ),
+            *(
+                replace(
+                    each,
+                    name=f"{each.name}-extra",
+                    title=f"{each.title}, 4 KiB with unknown fields",
+                    messages=20_000,
+                )
+                for each in _WITHOUT_TLS
+                if each.module is _WORKER and each.processes == 1
             ),
         )
     }
@@ -78,6 +119,7 @@ class Work:
 
     messages: int
     message_kib: float = SMALLEST_KIB
+    unknown_fields: bool = False
     sqs_latency_ms: float = 0.0
     dynamodb_latency_ms: float = 0.0
     warm_up: float = 0.2
@@ -93,6 +135,7 @@ class Work:
         """Return the conditions for the stub; messages are added later."""
         return Conditions(
             message_bytes=message_bytes(self.message_kib),
+            unknown_fields=self.unknown_fields,
             sqs_latency_seconds=self.sqs_latency_ms / 1000,
             dynamodb_latency_seconds=self.dynamodb_latency_ms / 1000,
         )
@@ -118,15 +161,6 @@ class Concurrency:
     polls: int
     writes: int
     settles: int
-
-    def settings(self) -> dict[str, str]:
-        """Return the environment variables."""
-        return {
-            "AUP_SLOTS": str(self.slots),
-            "AUP_POLL_CONCURRENCY": str(self.polls),
-            "AUP_WRITE_CONCURRENCY": str(self.writes),
-            "AUP_SETTLE_CONCURRENCY": str(self.settles),
-        }
 
     def bounds(self, sqs_latency_ms: float, dynamodb_latency_ms: float) -> dict[str, float]:
         """Return the maximum messages per second of each setting, by Little's law.

@@ -6,12 +6,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from tests.bench.harness import TARGET_DYNAMODB_MS, TARGET_SQS_MS, pools
-from tests.bench.results import Case, Measured, Results
+from tests.bench.harness import pools
+from tests.bench.results import Case, Measured, Peer, Results
+from tests.bench.scenarios import SMALLEST_KIB
 
 _HOT_CALLS: Final = ("ReceiveMessage", "DeleteMessageBatch", "BatchExecuteStatement")
 # With fewer cores, the stub competes with two workers.
 _CORES_FOR_TWO: Final = 3
+# The ratio of two scenarios, what it is, and its limit.
+_MOST: Final = (
+    ("D/baseline", "D relative to release 0.1.0", 0.55),
+    ("D-extra/baseline-extra", "D, 4 KiB with unknown fields, relative to release 0.1.0", 0.65),
+    ("D-tls/baseline-tls", "D, TLS, relative to release 0.1.0", 0.55),
+)
+_LEAST: Final = (("A/D", 1_000), ("B/D", 50), ("C/D", 26))
+# Messages per second of one process by latency of SQS and DynamoDB, with the default settings.
+_RATES: Final = (((8.0, 5.0), 15_000), ((50.0, 50.0), 5_000))
 
 
 @dataclass(frozen=True)
@@ -41,12 +51,15 @@ class Target:
 def targets(results: Results) -> list[Target]:
     """Return the targets for all parts that were run."""
     checked = [
-        *_of_the_worker(results),
         *_ratios(results),
+        *_peers(results.peers),
+        *_of_the_worker(results),
         *_connections(results),
         *_growth(results.growth),
         *_latency(results.latencies),
     ]
+    if results.help_cpu_seconds is not None:
+        checked.append(Target("CPU of `--help`", results.help_cpu_seconds, 0.15, unit=" s"))
     if results.idle is not None:
         checked += [
             Target("idle: calls per minute", results.idle.calls_per_minute, 4),
@@ -62,12 +75,13 @@ def _of_the_worker(results: Results) -> Iterator[Target]:
     worker = results.scenarios.get("D")
     if worker is None:
         return
-    yield Target("CPU per message, D", worker.cpu_us_per_message, 100, unit=" µs")
     yield from calls(worker)
     yield Target("write units per message under 1 KB", worker.write_units_per_message, 1)
     yield Target("read units per message", worker.read_units_per_message, 0.001)
-    yield Target("peak RSS", worker.rss_mb, 100, unit=" MB")
-    yield Target("process start to first poll", worker.start_seconds, 1, unit=" s")
+    as_shipped = [each.measured for each in results.latencies if each.message_kib == SMALLEST_KIB]
+    rss_mb = max(measured.rss_mb for measured in (worker, *as_shipped))
+    yield Target("peak RSS", rss_mb, 110, unit=" MB")
+    yield Target("process start to first poll", worker.start_seconds, 0.6, unit=" s")
 
 
 def calls(worker: Measured) -> list[Target]:
@@ -75,13 +89,17 @@ def calls(worker: Measured) -> list[Target]:
     by_operation = worker.calls_by_operation
     rest = sum(rate for name, rate in by_operation.items() if name not in _HOT_CALLS)
     return [
-        Target("calls per message, D", worker.calls_per_message, 0.25),
+        Target("calls per message, D", worker.calls_per_message, 0.245),
         Target("calls per message other than receive, delete and write", rest, 0.01),
     ]
 
 
 def _ratios(results: Results) -> Iterator[Target]:
-    for name, least in (("A/D", 1_000), ("B/D", 50), ("C/D", 10)):
+    for name, what, most in _MOST:
+        found = results.ratios.get(f"cpu {name}")
+        if found is not None:
+            yield Target(f"CPU per message, {what}", found.median, most, unit=" times")
+    for name, least in _LEAST:
         found = results.ratios.get(f"cpu {name}")
         if found is not None:
             what = f"CPU per message, {name[0]} relative to D"
@@ -92,7 +110,20 @@ def _ratios(results: Results) -> Iterator[Target]:
         what = (
             "two processes" if enough else "two processes, with enough cores for them and the stub"
         )
-        yield Target(what, found.median, 1.8, least=True, unit=" times")
+        yield Target(what, found.median, 1.9, least=True, unit=" times")
+
+
+def _peers(peers: list[Peer]) -> Iterator[Target]:
+    for peer in peers:
+        if peer.writes == "none":
+            what = f"CPU per message, ours relative to {peer.measured.title}"
+            yield Target(what, 1 / peer.cpu_by_ours.median, 1, unit=" times")
+    # The first is the worker.
+    batched = [peer for peer in peers[1:] if peer.writes == "batch"]
+    if batched:
+        best = min(batched, key=lambda peer: peer.cpu_by_ours.median)
+        what = f"CPU per message, {best.measured.title}, relative to ours"
+        yield Target(what, best.cpu_by_ours.median, 3, least=True, unit=" times")
 
 
 def _connections(results: Results) -> Iterator[Target]:
@@ -135,11 +166,9 @@ def _growth(growth: list[Case]) -> Iterator[Target]:
 
 
 def _latency(latencies: list[Case]) -> Iterator[Target]:
-    rates = [
-        each.measured.messages_per_second
-        for each in latencies
-        if (each.sqs_latency_ms, each.dynamodb_latency_ms) == (TARGET_SQS_MS, TARGET_DYNAMODB_MS)
-    ]
-    if rates:
-        what = f"messages per second with {TARGET_DYNAMODB_MS:g} ms latency of DynamoDB and "
-        yield Target(f"{what}{TARGET_SQS_MS:g} ms of SQS", max(rates), 5_000, least=True)
+    for (sqs_ms, dynamodb_ms), least in _RATES:
+        for each in latencies:
+            if (each.sqs_latency_ms, each.dynamodb_latency_ms) == (sqs_ms, dynamodb_ms):
+                latency = f"{sqs_ms:g} ms latency of SQS and {dynamodb_ms:g} ms of DynamoDB"
+                rate = each.measured.messages_per_second
+                yield Target(f"messages per second with {latency}", rate, least, least=True)

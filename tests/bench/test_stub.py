@@ -5,23 +5,31 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
+import subprocess
+import sys
+import time
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import aioboto3
 import pytest
 from moto.sqs.models import Message
 
+from tests.bench.fleet import RunError
 from tests.bench.runs import measure_idle, measure_single_messages, run_scenario
-from tests.bench.scenarios import SCENARIOS, Work, message_bytes
+from tests.bench.scenarios import SCENARIOS, Scenario, Work, message_bytes
 from tests.bench.stub.checksums import md5_of_attributes
 from tests.bench.stub.dynamodb import item_bytes
 from tests.bench.stub.launch import Figures, Stub, StubError, running_stub
 from tests.bench.stub.load import measure
 from tests.bench.stub.messages import CONTENT_SHA256, POLICY_ID, VERSION, body
+from tests.bench.stub.processes import with_children
 from tests.bench.stub.tally import Conditions, Tally, nearest_rank
 from worker.domain.envelope import decode
 from worker.domain.policy import Policy
@@ -109,6 +117,18 @@ class TestReceive:
         for message in messages:
             assert message["MD5OfBody"] == Message("", message["Body"]).body_md5
             decode(message["Body"], now=datetime.now(UTC), clock_skew_seconds=0)
+
+    async def test_unknown_fields_of_many_types_fill_a_body(self, stub: Stub) -> None:
+        stub.reset(Conditions(messages=2, message_bytes=4096, unknown_fields=True))
+        async with clients(stub) as (sqs, _):
+            messages = await receive(sqs, await queue_url(sqs))
+        for message in messages:
+            assert len(message["Body"]) == 4096
+            assert message["MD5OfBody"] == Message("", message["Body"]).body_md5
+            acceptance = decode(message["Body"], now=datetime.now(UTC), clock_skew_seconds=0)
+            kinds = {type(value) for value in json.loads(message["Body"]).values()}
+            assert kinds >= {str, int, float, bool, list, dict, type(None)}
+            assert len(acceptance.extra or "") > 3000
 
     async def test_message_has_timestamps_of_send_and_first_receive(self, stub: Stub) -> None:
         stub.reset(Conditions(messages=1))
@@ -442,6 +462,27 @@ class TestTally:
         assert len(body(410, 7)) == len(body(410, 123_456))
 
 
+_DELETES_ONLY: Final = """
+import json, os, urllib.request
+
+def call(operation, body):
+    request = urllib.request.Request(
+        os.environ["AWS_ENDPOINT_URL"],
+        json.dumps(body).encode(),
+        {"X-Amz-Target": "AmazonSQS." + operation},
+    )
+    with urllib.request.urlopen(request) as response:
+        return json.loads(response.read())
+
+while True:
+    received = call("ReceiveMessage", {"MaxNumberOfMessages": 10, "WaitTimeSeconds": 20})
+    entries = [
+        {"Id": message["MessageId"], "ReceiptHandle": message["ReceiptHandle"]}
+        for message in received.get("Messages", [])
+    ]
+    if entries:
+        call("DeleteMessageBatch", {"Entries": entries})
+"""
 # Connections for 20 messages: A opens one for each write and delete, B for each write.
 _CONNECTIONS: Final = {
     "A": range(1 + 2 * 20, 1 + 2 * 20 + 1),
@@ -466,6 +507,37 @@ class TestRuns:
         if name in _CONNECTIONS:
             assert run.connections in _CONNECTIONS[name]
             assert run.calls == {"ReceiveMessage": 0.1, "PutItem": 1.0, "DeleteMessage": 1.0}
+
+    def test_a_program_may_write_nothing_and_run_elsewhere(
+        self, stub: Stub, tmp_path: Path
+    ) -> None:
+        (tmp_path / "program.py").write_text(_DELETES_ONLY)
+        scenario = Scenario(
+            "deletes",
+            "deletes only",
+            ("program.py",),
+            1_000,
+            interpreter=(sys.executable,),
+            folder=tmp_path,
+            writes=False,
+        )
+        run = run_scenario(stub, scenario, Work(1_000))
+        assert set(run.calls) == {"ReceiveMessage", "DeleteMessageBatch"}
+        assert run.write_units_per_message == 0
+        with pytest.raises(RunError, match="wrong items_written"):
+            run_scenario(stub, replace(scenario, writes=True), Work(1_000))
+
+    def test_cpu_of_children_is_counted(self) -> None:
+        command = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
+        with subprocess.Popen(  # noqa: S603 - our own command
+            (sys.executable, "-c", command), stdin=subprocess.PIPE
+        ) as process:
+            deadline = time.monotonic() + 10
+            while len(found := with_children(process.pid)) < 2 and time.monotonic() < deadline:
+                os.sched_yield()
+            process.communicate(b"\n")
+        assert found[0] == process.pid
+        assert len(found) == 2
 
     def test_single_messages_and_an_idle_worker_are_measured(self, stub: Stub) -> None:
         assert 0 < measure_single_messages(stub, SCENARIOS["D"], 3) < 1_000

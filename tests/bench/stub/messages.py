@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 POLICY_ID: Final = "acceptable-use"
 VERSION: Final = "2026-01"
@@ -20,15 +23,57 @@ _USER_AGENT_MAX: Final = 1_000
 _USER_AGENT: Final = "Mozilla/5.0"
 
 
-def body(message_bytes: int, number: int = 0) -> str:
+# One group of fields that no acceptance has, repeated until a body is full.
+_UNKNOWN: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "form": "signup/step-3",
+        "campaign": 'Résumé of "terms"',
+        "attempt": 3,
+        "score": 0.875,
+        "returning": False,
+        "referrer": None,
+        "scroll": [0, 25, 50, 100],
+        "device": {"os": "Linux", "width": 1280, "touch": True},
+    }
+)
+
+
+def body(message_bytes: int, number: int = 0, *, unknown_fields: bool = False) -> str:
     """Return the body of one message.
 
     Args:
         message_bytes: Length, at least about 360 for all fields.
         number: Makes event and user unique.
+        unknown_fields: Whether fields of many types fill the body instead of a string.
     """
+    fields = _acceptance(number)
+    if unknown_fields:
+        fields = {**_filling(message_bytes - len(_dumped(fields)) - 100), **fields}
+    missing = message_bytes - len(_dumped(fields))
+    padding = _USER_AGENT_MAX - len(_USER_AGENT)
+    if missing > padding:
+        fields = {"form": "", **fields}
+        fields["form"] = "y" * (message_bytes - len(_dumped(fields)))
+    elif missing > 0:
+        fields["user_agent"] += "x" * missing
+    return _dumped(fields)
+
+
+def _filling(most_bytes: int) -> dict[str, Any]:
+    """Return fields whose JSON is not longer than this."""
+    fields: dict[str, Any] = {}
+    for number in itertools.count():
+        for name, value in _UNKNOWN.items():
+            more = {**fields, f"{name}_{number}": value}
+            if len(_dumped(more)) > most_bytes:
+                return fields
+            fields = more
+    raise AssertionError
+
+
+def _acceptance(number: int) -> dict[str, Any]:
     accepted_at = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
-    fields = {
+    return {
         "policy_id": POLICY_ID,
         "version": VERSION,
         "accepted_at": accepted_at.isoformat().replace("+00:00", "Z"),
@@ -42,17 +87,9 @@ def body(message_bytes: int, number: int = 0) -> str:
         "event_id": f"0192f0c1-7a2b-4c3d-8e4f-{number:0{DIGITS}}",
         "user_id": f"u-{number:0{DIGITS}}",
     }
-    missing = message_bytes - len(_dumped(fields))
-    padding = _USER_AGENT_MAX - len(_USER_AGENT)
-    if missing > padding:
-        fields = {"form": "", **fields}
-        fields["form"] = "y" * (message_bytes - len(_dumped(fields)))
-    elif missing > 0:
-        fields["user_agent"] += "x" * missing
-    return _dumped(fields)
 
 
-def _dumped(fields: dict[str, str]) -> str:
+def _dumped(fields: Mapping[str, Any]) -> str:
     return json.dumps(fields, separators=(",", ":"))
 
 
@@ -61,10 +98,11 @@ class Messages:
 
     Args:
         message_bytes: Length of each body.
+        unknown_fields: Whether fields that no acceptance has fill it.
     """
 
-    def __init__(self, message_bytes: int) -> None:
-        text = body(message_bytes)
+    def __init__(self, message_bytes: int, *, unknown_fields: bool = False) -> None:
+        text = body(message_bytes, unknown_fields=unknown_fields)
         self.message_bytes = len(text)
         start, between, end = text.split(_NUMBER)
         self._hash = hashlib.md5(start.encode(), usedforsecurity=False)

@@ -23,12 +23,14 @@ class Conditions:
     Attributes:
         messages: Number of messages; more can be added later.
         message_bytes: Length of a body.
+        unknown_fields: Whether fields of many types, which no acceptance has, fill the body.
         sqs_latency_seconds: Latency of every SQS response.
         dynamodb_latency_seconds: Latency of every DynamoDB response.
     """
 
     messages: int = 0
     message_bytes: int = 410
+    unknown_fields: bool = False
     sqs_latency_seconds: float = 0.0
     dynamodb_latency_seconds: float = 0.0
 
@@ -54,7 +56,9 @@ class Tally:
         self.settled_twice = 0
         self.first_poll_at: float | None = None
         self.last_settled_at: float | None = None
-        self._messages = Messages(conditions.message_bytes)
+        self._messages = Messages(
+            conditions.message_bytes, unknown_fields=conditions.unknown_fields
+        )
         self._delivered_at = array("d")
         self._settle_seconds = array("f")
         self._cpu_before = time.process_time()

@@ -1,0 +1,1 @@
+"""Consumers of SQS that others maintain, each written as its documentation recommends."""
