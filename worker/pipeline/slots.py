@@ -79,6 +79,7 @@ class Slots:
         self.bytes_in_flight = 0
         self._expected_bytes: float = largest_bytes
         self._waiters: deque[tuple[int, asyncio.Future[list[Slot]]]] = deque()
+        self._is_serving = False
         self._closed = False
         self._busy_seconds = busy_seconds
         self._adjusting: asyncio.TimerHandle | None = None
@@ -152,16 +153,23 @@ class Slots:
         self.bytes_in_flight += size_bytes - reserved_bytes
         self._expected_bytes = max(size_bytes, self._expected_bytes * _EXPECTED_DECAY)
         if self._waiters and size_bytes < reserved_bytes:
-            self._serve_waiters()
+            self._serve_soon()
 
     def _release(self, size_bytes: int, *, filled: bool) -> None:
         self.in_flight -= 1
         self.filled -= filled
         self.bytes_in_flight -= size_bytes
         if self._waiters:
-            self._serve_waiters()
+            self._serve_soon()
+
+    def _serve_soon(self) -> None:
+        """Serve the waiting polls once for all slots released in this iteration of the loop."""
+        if not self._is_serving:
+            self._is_serving = True
+            asyncio.get_running_loop().call_soon(self._serve_waiters)
 
     def _serve_waiters(self) -> None:
+        self._is_serving = False
         while self._waiters:
             limit, waiter = self._waiters[0]
             if not waiter.done():
