@@ -163,7 +163,7 @@ async def _cancel(*tasks: asyncio.Task[None]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def assemble(
+def assemble(  # noqa: PLR0913 - everything that the pipeline is built from
     queues: tuple[MessageQueue, MessageQueue],
     store: AcceptanceStore,
     settings: Settings,

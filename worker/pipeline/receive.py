@@ -90,9 +90,7 @@ class Receiver:
     async def _poll_while_wanted(self) -> None:
         """Poll as long as more than one poller is wanted; any pause ends this one."""
         try:
-            while self._further < self._wanted and not (
-                self._is_paused or self._stopping.is_set()
-            ):
+            while self._further < self._wanted and not (self._is_paused or self._stopping.is_set()):
                 await self._poll()
                 self._state.progressed()
         except AWSError as error:

@@ -181,18 +181,18 @@ class Slots:
 
     def _schedule_adjustment(self) -> None:
         """Measure from now on how busy the event loop is, unless that is done already."""
-        if self._busy_seconds is None or self._adjusting is not None:
+        busy_seconds = self._busy_seconds
+        if busy_seconds is None or self._adjusting is not None:
             return
         loop = asyncio.get_running_loop()
         self._has_waited = bool(self._waiters)
         self._adjusting = loop.call_later(
-            ADJUST_SECONDS, self._adjust, loop.time(), self._busy_seconds()
+            ADJUST_SECONDS, self._adjust, busy_seconds, loop.time(), busy_seconds()
         )
 
-    def _adjust(self, since: float, busy_since: float) -> None:
-        assert self._busy_seconds is not None
+    def _adjust(self, busy_seconds: Callable[[], float], since: float, busy_since: float) -> None:
         seconds = asyncio.get_running_loop().time() - since
-        busy_share = (self._busy_seconds() - busy_since) / seconds
+        busy_share = (busy_seconds() - busy_since) / seconds
         self._adjusting = None
         if not self._has_waited:
             return  # the slots suffice; the next wait measures again
