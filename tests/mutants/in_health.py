@@ -53,7 +53,8 @@ _MEMORY: Final = (
     Mutant(
         "memory released by a poll wakes no waiter",
         _SLOTS,
-        "        if self._waiters and size_bytes < reserved_bytes:\n            self._serve_soon()\n",
+        "        if self._waiters and size_bytes < reserved_bytes:\n"
+        "            self._serve_soon()\n",
         "",
         _SLOTS_TESTS,
     ),
