@@ -9,7 +9,7 @@ import re
 from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.errors import SettingsError
@@ -102,6 +102,21 @@ def _instead_of_arn(arn: str) -> str:
     )
 
 
+DEFAULT_SLOTS: Final = 1500
+MAX_CALLS: Final = 200
+MAX_WRITES: Final = 1000
+
+
+def calls_for(slots: int) -> int:
+    """Return the concurrent SQS calls, of up to 10 messages each, that all slots can need."""
+    return min(MAX_CALLS, -(-slots // 10))
+
+
+def writes_for(slots: int) -> int:
+    """Return the concurrent writes, of up to 25 messages each, that all slots can need."""
+    return min(MAX_WRITES, -(-slots // 25))
+
+
 class AWSSettings(BaseSettings):
     """Settings of the repository; equal settings mean the same repository."""
 
@@ -128,7 +143,11 @@ class AWSSettings(BaseSettings):
         "batch", description="write API; `batch`: 25 inserts per call, `put`: without PartiQL"
     )
     write_concurrency: int = Field(
-        16, ge=1, le=1000, description="maximum concurrent write requests to DynamoDB"
+        None,
+        validate_default=True,
+        ge=1,
+        le=MAX_WRITES,
+        description="maximum concurrent write requests to DynamoDB; default: AUP_SLOTS / 25",
     )
     write_attempts: int = Field(
         4, ge=1, le=20, description="attempts of a throttled write before its message is held"
@@ -150,6 +169,11 @@ class AWSSettings(BaseSettings):
         "full", description="recording of `user_agent`: in full or omitted"
     )
 
+    @field_validator("write_concurrency", mode="before")
+    @classmethod
+    def _derive(cls, value: Any) -> Any:
+        return writes_for(DEFAULT_SLOTS) if value is None else value
+
     @field_validator("dynamodb_endpoint_url", "sqs_endpoint_url")
     @classmethod
     def _is_url(cls, url: str | None) -> str | None:
@@ -161,25 +185,36 @@ class Settings(BaseSettings):
 
     model_config = _CONFIG
 
-    aws: Annotated[AWSSettings, NoDecode] = Field(default_factory=AWSSettings)
     queue: Name = Field(
         "aup-acceptances", description="source queue of acceptances, by name or URL"
     )
     dead_letter_queue: Name = Field(
         "aup-acceptances-dead", description="dead-letter queue, by name or URL"
     )
-    slots: Count = Field(500, description="maximum messages in flight")
+    slots: Count = Field(
+        DEFAULT_SLOTS, description="maximum messages in flight; no more are held than are needed"
+    )
+    # After `slots`, from which its write concurrency follows.
+    aws: Annotated[AWSSettings, NoDecode] = Field(
+        default_factory=AWSSettings, validate_default=True
+    )
     held_mib: int = Field(
         64, ge=1, le=65_536, description="maximum memory of messages in flight, in MiB"
     )
     poll_concurrency: int = Field(
-        8, ge=1, le=200, description="maximum concurrent receive calls; one when idle"
+        None,
+        validate_default=True,
+        ge=1,
+        le=MAX_CALLS,
+        description="maximum concurrent receive calls, one when idle; default: AUP_SLOTS / 10",
     )
     settle_concurrency: int = Field(
-        8,
+        None,
+        validate_default=True,
         ge=1,
-        le=200,
-        description="maximum concurrent calls, each for deletes, returns and lease extensions",
+        le=MAX_CALLS,
+        description="maximum concurrent calls, each for deletes, returns and lease extensions; "
+        "default: AUP_SLOTS / 10",
     )
     wait_seconds: int = Field(
         20, ge=0, le=20, description="long-polling time of a receive call (WaitTimeSeconds)"
@@ -250,6 +285,19 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="log format; `auto`: text on a terminal, JSON lines otherwise"
     )
+
+    @field_validator("aws")
+    @classmethod
+    def _derive_write_concurrency(cls, aws: AWSSettings, info: ValidationInfo) -> AWSSettings:
+        slots = info.data.get("slots", DEFAULT_SLOTS)  # invalid slots are reported themselves
+        if "write_concurrency" in aws.model_fields_set:
+            return aws
+        return aws.model_copy(update={"write_concurrency": writes_for(slots)})
+
+    @field_validator("poll_concurrency", "settle_concurrency", mode="before")
+    @classmethod
+    def _derive(cls, value: Any, info: ValidationInfo) -> Any:
+        return calls_for(info.data.get("slots", DEFAULT_SLOTS)) if value is None else value
 
     @field_validator("queue", "dead_letter_queue")
     @classmethod

@@ -31,7 +31,7 @@ from tests.bench.scenarios import SCENARIOS, SMALLEST_KIB, Concurrency, Scenario
 from tests.bench.startup import help_cpu_seconds
 from tests.bench.stub.launch import Stub
 from tests.bench.stub.load import measure
-from worker.settings import AWSSettings, Settings
+from worker.settings import DEFAULT_SLOTS, calls_for, writes_for
 
 PARTS: Final = ("stub", "growth", "sizes", "latency", "lone", "idle", "help", "peers")
 _CPU_RATIOS: Final = (
@@ -73,15 +73,10 @@ class BenchmarkPlan:
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
-def default_concurrency() -> Concurrency:
-    """Return the default settings of the worker."""
-    fields, aws = Settings.model_fields, AWSSettings.model_fields
-    return Concurrency(
-        slots=fields["slots"].default,
-        polls=fields["poll_concurrency"].default,
-        writes=aws["write_concurrency"].default,
-        settles=fields["settle_concurrency"].default,
-    )
+def default_concurrency(slots: int = DEFAULT_SLOTS) -> Concurrency:
+    """Return the settings that the worker derives from its slots."""
+    calls = calls_for(slots)
+    return Concurrency(slots=slots, polls=calls, writes=writes_for(slots), settles=calls)
 
 
 def pools(settings: Mapping[str, str]) -> int:
@@ -90,7 +85,7 @@ def pools(settings: Mapping[str, str]) -> int:
     Args:
         settings: Settings that differ from the defaults.
     """
-    default = default_concurrency()
+    default = default_concurrency(int(settings.get("AUP_SLOTS", DEFAULT_SLOTS)))
     polls = int(settings.get("AUP_POLL_CONCURRENCY", default.polls))
     settles = int(settings.get("AUP_SETTLE_CONCURRENCY", default.settles))
     writes = int(settings.get("AUP_WRITE_CONCURRENCY", default.writes))

@@ -13,7 +13,7 @@ import structlog
 
 from tests.fuzz.decoding import BodyError, check_detail
 from tests.simulation.sqs_messages import StoredMessage
-from tests.simulation.virtual_clock import run
+from tests.simulation.virtual_clock import never_busy, run
 from tests.unit.fakes import DEAD_LETTERS, SOURCE, World, clock, open_world, policy, settings
 from worker.domain.acceptance import Acceptance
 from worker.domain.dead_letter import ATTRIBUTE, read
@@ -74,7 +74,12 @@ class PipelineRun:
             await repository.publish_policy(policy())
             chosen = settings(unknown_policy_seconds=5.0, backoff_base_seconds=0.5)
             pipeline = assemble(
-                (world.source, world.dead_letters), repository, chosen, metrics=Metrics(), now=clock
+                (world.source, world.dead_letters),
+                repository,
+                chosen,
+                metrics=Metrics(),
+                now=clock,
+                busy=never_busy,
             )
             running = asyncio.create_task(pipeline.run())
             await _until_empty(world, running)

@@ -32,8 +32,8 @@ _MEMORY: Final = (
     Mutant(
         "memory is unlimited",
         _SLOTS,
-        "return min(limit, self.free, fitting) if fitting >= least else 0",
-        "return min(limit, self.free)",
+        "return min(limit, free, fitting) if fitting >= least else 0",
+        "return min(limit, free)",
         _SLOTS_TESTS,
     ),
     Mutant(
@@ -53,7 +53,8 @@ _MEMORY: Final = (
     Mutant(
         "memory released by a poll wakes no waiter",
         _SLOTS,
-        "        if size_bytes < reserved_bytes:\n            self._wake_next()\n",
+        "        if self._waiters and size_bytes < reserved_bytes:\n"
+        "            self._serve_soon()\n",
         "",
         _SLOTS_TESTS,
     ),
@@ -112,8 +113,8 @@ _PROGRESS: Final = (
     Mutant(
         "every poller calls AWS during an outage",
         _RECEIVE,
-        "                self._wanted = 1\n",
-        "",
+        "error)\n        self._wanted = 1\n",
+        "error)\n",
         _RECEIVE_TESTS,
     ),
     Mutant(
@@ -250,8 +251,8 @@ _ACCESS_DENIED: Final = (
     Mutant(
         "a poll that waited for slots begins although access is denied",
         _RECEIVE,
-        "if not self._stopping.is_set() and not self._access.stops_receiving:",
-        "if not self._stopping.is_set():",
+        "if slots and not paused and not self._stopping.is_set():",
+        "if slots and not self._stopping.is_set():",
         _RECEIVE_TESTS,
     ),
     Mutant(

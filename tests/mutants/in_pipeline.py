@@ -105,9 +105,23 @@ _RECEIVING: Final = (
     Mutant(
         "a cancelled waiter keeps its turn",
         "worker/pipeline/slots.py",
-        "self._wake_next()  # pass",
-        "pass  # pass",
+        "                    slot.release()\n            self._serve_waiters()\n",
+        "                    slot.release()\n",
         ("tests/unit/pipeline/test_slots.py",),
+    ),
+    Mutant(
+        "a busy event loop does not lower the limit of slots",
+        "worker/pipeline/adaptive_limit.py",
+        "if busy_share >= _SATURATED:",
+        "if busy_share >= 2:",
+        ("tests/unit/pipeline/test_adaptive_limit.py",),
+    ),
+    Mutant(
+        "an idle event loop does not raise the limit of slots",
+        "worker/pipeline/adaptive_limit.py",
+        "return min(maximum, max(limit + 1, int(limit * factor)))",
+        "return limit",
+        ("tests/unit/pipeline/test_adaptive_limit.py",),
     ),
     Mutant(
         "the circuit breaker never opens",
@@ -126,8 +140,8 @@ _RECEIVING: Final = (
     Mutant(
         "an open circuit breaker stops no poll",
         _RECEIVE,
-        "if not self._state.breaker.is_open:",
-        "if True:",
+        "self._access.stops_receiving or self._state.breaker.is_open",
+        "self._access.stops_receiving",
         _RECEIVE_TESTS,
     ),
 )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.simulation.sqs_messages import StoredMessage
+from tests.simulation.virtual_clock import never_busy
 from tests.unit.fakes import SOURCE, FakeAcceptanceStore, World, clock, policy, settings
 from worker.aws.sqs import Queue
 from worker.domain.acceptance import Acceptance
@@ -40,6 +41,7 @@ class RunningPipeline:
             settings(**changes),
             metrics=Metrics(),
             now=clock,
+            busy=never_busy,
         )
         self.task = asyncio.create_task(self.pipeline.run())
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tests.simulation.audit import CALLER, SafetyError
 from tests.simulation.simulated_session import SimulatedSession
-from tests.simulation.virtual_clock import WallClock, abandon
+from tests.simulation.virtual_clock import WallClock, abandon, never_busy
 from worker.aws.sqs import Queue, open_queues
 from worker.domain.message import BATCH_MAX_ENTRIES
 from worker.domain.outcome import OutcomeKind
@@ -118,7 +118,12 @@ class WorkerProcess(Process):
             if self.runs_preflight:
                 settings = await _checked(settings, source, dead_letters, repository)
             self.pipeline = assemble(
-                (source, dead_letters), repository, settings, metrics=metrics, now=self.clock.now
+                (source, dead_letters),
+                repository,
+                settings,
+                metrics=metrics,
+                now=self.clock.now,
+                busy=never_busy,
             )
             await self.pipeline.run()
 

@@ -354,7 +354,39 @@ def test_nested_model_has_no_variable(
 
 def test_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUP_SLOTS", "")
-    assert load().slots == 500
+    assert load().slots == 1500
+
+
+@pytest.mark.parametrize(
+    ("slots", "calls", "writes"),
+    [("1", 1, 1), ("101", 11, 5), ("1500", 150, 60), ("30000", 200, 1000)],
+)
+def test_concurrency_follows_from_slots(
+    monkeypatch: pytest.MonkeyPatch, slots: str, calls: int, writes: int
+) -> None:
+    monkeypatch.setenv("AUP_SLOTS", slots)
+    loaded = load()
+    assert (loaded.poll_concurrency, loaded.settle_concurrency) == (calls, calls)
+    assert loaded.aws.write_concurrency == writes
+
+
+def test_stated_concurrency_does_not_follow_from_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("SLOTS", "900"), ("POLL_CONCURRENCY", "3"), ("WRITE_CONCURRENCY", "60")):
+        monkeypatch.setenv(f"AUP_{name}", value)
+    loaded = load()
+    assert (loaded.poll_concurrency, loaded.settle_concurrency) == (3, 90)
+    assert loaded.aws.write_concurrency == 60
+
+
+def test_invalid_slots_are_reported_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUP_SLOTS", "many")
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert caught.value.problems == ["AUP_SLOTS=many: must be an integer"]
+
+
+def test_aws_settings_alone_have_the_concurrency_of_the_default_slots() -> None:
+    assert AWSSettings().write_concurrency == 60
 
 
 def test_changes_override_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

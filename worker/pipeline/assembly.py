@@ -21,6 +21,7 @@ from worker.pipeline.record import AcceptanceStore, Recorder
 from worker.pipeline.service_state import ServiceState
 from worker.pipeline.settle import Settler
 from worker.pipeline.slots import Slot, Slots
+from worker.runtime.busy_time import busy_seconds
 from worker.runtime.clock import utc_now
 from worker.runtime.redaction import error_text
 from worker.settings import Settings
@@ -162,7 +163,7 @@ async def _cancel(*tasks: asyncio.Task[None]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def assemble(
+def assemble(  # noqa: PLR0913 - everything that the pipeline is built from
     queues: tuple[MessageQueue, MessageQueue],
     store: AcceptanceStore,
     settings: Settings,
@@ -171,6 +172,7 @@ def assemble(
     stopping: asyncio.Event | None = None,
     now: Callable[[], datetime] = utc_now,
     tracing: Tracing | None = None,
+    busy: Callable[[], float] = busy_seconds,
 ) -> Pipeline:
     """Build all stages of the pipeline and connect them.
 
@@ -182,11 +184,17 @@ def assemble(
         stopping: Set when the pipeline is to drain.
         now: Returns the current time, aware.
         tracing: Traces messages and calls to queues.
+        busy: Returns the seconds in which the event loop was not idle.
     """
     # The probes are not traced: they belong to no message.
     probes = [*source_probes(queues[0]), *dead_letter_probes(queues[1]), *store.probes()]
     source, dead_letters = map(tracing.queue, queues) if tracing else queues
-    slots = Slots(settings.slots, settings.held_mib * _MIB, source.message_max_bytes)
+    slots = Slots(
+        settings.slots,
+        settings.held_mib * _MIB,
+        source.message_max_bytes,
+        busy_seconds=busy,
+    )
     stopping = stopping or asyncio.Event()
     state = ServiceState(settings, metrics, slots, probes=probes, stopping=stopping, now=now)
     store.observe(state.access)

@@ -30,9 +30,10 @@ Accept = Callable[[ReceivedMessage, Slot], None]
 class Receiver:
     """Pollers of the queue: concurrent under load, a single one when idle.
 
-    A full response doubles the number of concurrent polls, an empty one reduces it by one. A poll
-    in flight is never cancelled: the messages that it receives would stay invisible until their
-    visibility timeout. After a failure a single poller retries with backoff.
+    Each full response adds a poller, so their number doubles with every round of full responses. A
+    response that is less than half full ends one. A poll in flight is never cancelled: the messages
+    that it receives would stay invisible until their visibility timeout. After a failure a single
+    poller retries with backoff.
 
     Args:
         queue: The queue to poll.
@@ -51,34 +52,32 @@ class Receiver:
         self._change_visibility = state.access.observed(
             Operation.VISIBILITY, queue.change_visibility
         )
-        self._concurrency = state.settings.poll_concurrency
         self._wait_seconds = state.settings.wait_seconds
         self._wanted = 1
-        self._wake = [asyncio.Event() for _ in range(self._concurrency)]
+        self._further = 0
+        self._pollers = asyncio.TaskGroup()
 
     async def run(self) -> None:
         """Poll until `stopping` is set and the polls in flight have completed."""
-        async with asyncio.TaskGroup() as pollers:
-            for index in range(self._concurrency):
-                pollers.create_task(self._poller(index))
+        async with self._pollers as pollers:
+            pollers.create_task(self._close_slots())
+            await self._poll_while_running()
 
-    async def _poller(self, index: int) -> None:
+    async def _close_slots(self) -> None:
+        await self._stopping.wait()
+        self._state.slots.close()
+
+    async def _poll_while_running(self) -> None:
         failures = 0
         # Not `retry`: polling has no end but the stop, and every error is retried.
         while not self._stopping.is_set():
-            if index >= self._wanted:
-                self._wake[index].clear()
-                await unless_stopped(self._stopping, self._wake[index].wait())
-                continue
             started_at = self._state.clock()
             try:
-                is_empty = await self._poll(index)
+                is_empty = await self._poll()
                 failures = 0
             except AWSError as error:
                 failures += 1
-                self._events["poll_failures"] += 1
-                self._access.failed(Operation.RECEIVE, error)
-                self._wanted = 1
+                self._poll_failed(error)
                 delay = POLL_RETRIES.delay_seconds(failures)
                 await unless_stopped(self._stopping, asyncio.sleep(delay))
             else:
@@ -88,36 +87,55 @@ class Receiver:
                     await unless_stopped(self._stopping, asyncio.sleep(early))
             self._state.progressed()
 
-    async def _poll(self, index: int) -> bool:
+    async def _poll_while_wanted(self) -> None:
+        """Poll as long as more than one poller is wanted; any pause ends this one."""
+        try:
+            while self._further < self._wanted and not (self._is_paused or self._stopping.is_set()):
+                await self._poll()
+                self._state.progressed()
+        except AWSError as error:
+            self._poll_failed(error)
+        finally:
+            self._further -= 1
+
+    def _poll_failed(self, error: AWSError) -> None:
+        self._events["poll_failures"] += 1
+        self._access.failed(Operation.RECEIVE, error)
+        self._wanted = 1
+
+    @property
+    def _is_paused(self) -> bool:
+        return self._access.stops_receiving or self._state.breaker.is_open
+
+    async def _poll(self) -> bool:
         """Poll once if that is allowed now; return whether the response was empty."""
-        limit = await self._request_limit(index)
-        if not limit:
-            return False
-        slots = await unless_stopped(self._stopping, self._state.slots.reserve(limit))
-        if slots is None:
-            return False
+        limit = BATCH_MAX_ENTRIES
+        if self._is_paused:
+            self._wanted = 1
+            limit = await self._limit_after_pause()
+        is_probe = limit < BATCH_MAX_ENTRIES
+        slots = await self._state.slots.reserve(limit) if limit else []
         try:
             # Waiting for slots may have taken long.
-            if not self._stopping.is_set() and not self._access.stops_receiving:
+            paused = self._access.stops_receiving if is_probe else self._is_paused
+            if slots and not paused and not self._stopping.is_set():
                 return await self._receive(slots)
             return False
         finally:
             for slot in slots:
                 slot.release()
 
-    async def _request_limit(self, index: int) -> int:
-        """Return how many messages a poll may request now."""
+    async def _limit_after_pause(self) -> int:
+        """Wait while receiving is paused; return how many messages a poll may request then."""
         if self._access.stops_receiving:
             waiting = self._access.wait_for_change(Breaker.PROBE_SECONDS)
             await unless_stopped(self._stopping, waiting)
             return 0
-        if not self._state.breaker.is_open:
-            return BATCH_MAX_ENTRIES
         closed = await unless_stopped(self._stopping, self._state.breaker.wait_closed())
         if closed:
             return BATCH_MAX_ENTRIES
         # Still open: a single message probes the table, unless messages in flight do so already.
-        return 1 if index == 0 and self._state.slots.in_flight == 0 else 0
+        return 0 if self._state.slots.in_flight else 1
 
     async def _receive(self, slots: list[Slot]) -> bool:
         messages = await self._queue.receive(
@@ -150,8 +168,12 @@ class Receiver:
     def _adapt(self, received: int, requested: int) -> None:
         if received == 0:
             self._events["empty_polls"] += 1
+        if received >= requested:
+            useful = -(-self._state.slots.allowed // BATCH_MAX_ENTRIES)
+            limit = min(self._state.settings.poll_concurrency, useful)
+            self._wanted = min(limit, self._wanted + 1)
+            if self._further + 1 < self._wanted and not self._stopping.is_set():
+                self._further += 1
+                self._pollers.create_task(self._poll_while_wanted())
+        elif 2 * received < requested:
             self._wanted = max(1, self._wanted - 1)
-        elif received >= requested:
-            self._wanted = min(self._concurrency, self._wanted * 2)
-            for wake in self._wake[: self._wanted]:
-                wake.set()

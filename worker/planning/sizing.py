@@ -9,7 +9,14 @@ from typing import Final
 
 from worker.aws.prices import Measured
 from worker.errors import UsageError
-from worker.settings import AWSSettings, Settings
+from worker.settings import (
+    MAX_CALLS,
+    MAX_WRITES,
+    AWSSettings,
+    Settings,
+    calls_for,
+    writes_for,
+)
 
 _SECONDS_BY_UNIT: Final = {"s": 1, "min": 60, "h": 3600, "day": 86_400}
 _RATE: Final = re.compile(r"([0-9][0-9_,]*(?:\.[0-9]+)?)/(s|min|h|day)")
@@ -22,9 +29,6 @@ _MESSAGES_PER_RECEIVE: Final = 10
 _RECORDS_PER_WRITE: Final = 25
 # Batches are not always full and latency varies; the benchmark shows that this factor suffices.
 _MARGIN: Final = 4
-# Maximum values of the settings.
-_MAX_CALLS: Final = 200
-_MAX_WRITES: Final = 1000
 _MAX_SLOTS: Final = 100_000
 _MIN_TASKS_MAX: Final = 10
 ACCEPTABLE_WAIT_SECONDS: Final = 60
@@ -185,11 +189,19 @@ def _settings(rate: float, demand: Demand) -> dict[str, int]:
     writes = math.ceil(required * table / _RECORDS_PER_WRITE)
     needed = {
         "AUP_SLOTS": min(math.ceil(required * (2 * sqs + table)), _MAX_SLOTS),
-        "AUP_POLL_CONCURRENCY": min(calls, _MAX_CALLS),
-        "AUP_SETTLE_CONCURRENCY": min(calls, _MAX_CALLS),
-        "AUP_WRITE_CONCURRENCY": min(writes, _MAX_WRITES),
+        "AUP_POLL_CONCURRENCY": min(calls, MAX_CALLS),
+        "AUP_SETTLE_CONCURRENCY": min(calls, MAX_CALLS),
+        "AUP_WRITE_CONCURRENCY": min(writes, MAX_WRITES),
     }
-    return {name: number for name, number in needed.items() if number > _default(name)}
+    slots = max(needed["AUP_SLOTS"], _default("AUP_SLOTS"))
+    # The worker derives the others from its slots.
+    derived = {
+        "AUP_SLOTS": _default("AUP_SLOTS"),
+        "AUP_POLL_CONCURRENCY": calls_for(slots),
+        "AUP_SETTLE_CONCURRENCY": calls_for(slots),
+        "AUP_WRITE_CONCURRENCY": writes_for(slots),
+    }
+    return {name: number for name, number in needed.items() if number > derived[name]}
 
 
 def _latency_bound(demand: Demand, measured: Measured) -> float:
@@ -198,8 +210,8 @@ def _latency_bound(demand: Demand, measured: Measured) -> float:
     body = body_bytes(demand.record_bytes, measured)
     slots = min(_MAX_SLOTS, _default("AUP_HELD_MIB") * 1024**2 / body)
     bounds = (
-        (_MAX_CALLS * _MESSAGES_PER_RECEIVE, sqs),
-        (_MAX_WRITES * _RECORDS_PER_WRITE, demand.dynamodb_ms / 1000),
+        (MAX_CALLS * _MESSAGES_PER_RECEIVE, sqs),
+        (MAX_WRITES * _RECORDS_PER_WRITE, demand.dynamodb_ms / 1000),
         (slots, held),
     )
     return min((limit / seconds for limit, seconds in bounds if seconds), default=math.inf)

@@ -46,7 +46,7 @@ def test_value_and_source_come_from_the_variable_that_is_set(
     rows = _rows(capsys)
     found = {name: (row["value"], row["source"]) for name, row in rows.items()}
     assert found["AUP_SLOTS"] == (7, "AUP_SLOTS")
-    assert rows["AUP_SLOTS"]["default"] == 500
+    assert rows["AUP_SLOTS"]["default"] == 1500
     assert found["AUP_HELD_MIB"] == (9, "AUP_HELD_MIB")
     assert found["AUP_WAIT_SECONDS"] == (20, "default")
     assert found["AUP_HEALTH_PORT"] == (None, "default")
@@ -96,7 +96,8 @@ def test_reference_does_not_depend_on_the_environment(
     monkeypatch.setenv("AUP_SLOTS", "none")
     settings(as_markdown=True)
     assert capsys.readouterr().out == reference
-    assert "| `AUP_SLOTS` | `500` | 1 to 100000 | maximum messages in flight |\n" in reference
+    description = "maximum messages in flight; no more are held than are needed"
+    assert f"| `AUP_SLOTS` | `1500` | 1 to 100000 | {description} |\n" in reference
 
 
 def test_one_format_at_a_time() -> None:

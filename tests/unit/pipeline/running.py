@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-from tests.simulation.virtual_clock import WallClock
+from tests.simulation.virtual_clock import WallClock, never_busy
 from tests.unit.fakes import (
     World,
     body,
@@ -35,6 +35,7 @@ class RunningPipeline:
             settings(**changes),
             metrics=Metrics(),
             now=now,
+            busy=never_busy,
         )
         self.task = asyncio.create_task(self.pipeline.run())
 

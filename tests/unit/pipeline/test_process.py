@@ -146,7 +146,7 @@ def test_accounting_balances_under_faults_of_every_kind(seed: int) -> None:
         world = await open_world(seed=seed)
         repository = world.repository()
         await repository.publish_policy(policy())
-        await world.push(*bodies(150), *["{"] * 10)
+        await world.push(*bodies(300), *["{"] * 10)
         # Before the pipeline begins: it needs less than a second for all of them.
         world.faults.rates = FaultRates(**dict.fromkeys(KINDS, 0.1))
         running = RunningPipeline(
@@ -161,7 +161,7 @@ def test_accounting_balances_under_faults_of_every_kind(seed: int) -> None:
                 await asyncio.sleep(1)
         await running.stop()
         assert {item["event_id"] for item in world.records()} == {
-            f"event-{number}" for number in range(150)
+            f"event-{number}" for number in range(300)
         }
         assert world.bodies(DEAD_LETTERS).count("{") >= 10
         world.dynamodb.verify()

@@ -95,12 +95,8 @@ class TestTenThousandASecond:
         assert fleet.planned_rate == pytest.approx(0.6e6 / 111.3)  # 5,391
         # From receive to delete: 10.8 + 8 + 8 + 5 ms.
         assert fleet.in_flight == pytest.approx(318)
-        # Four times 8,985/s x 8 ms / 10, and x 21 ms; 16 writes suffice for x 5 ms / 25.
-        assert fleet.settings == {
-            "AUP_SLOTS": 755,
-            "AUP_POLL_CONCURRENCY": 29,
-            "AUP_SETTLE_CONCURRENCY": 29,
-        }
+        # Four times 8,985/s x 21 ms are 755 messages in flight: the default slots suffice.
+        assert fleet.settings == {}
 
     def test_the_month_costs_29000_dollars_mostly_writes_and_storage(self) -> None:
         # 26,280 million messages.
@@ -125,7 +121,7 @@ class TestTenThousandASecond:
             "Fargate: On-Demand vCPU"
         ]
         assert limit(self.PLAN, "Fargate").reached_at == pytest.approx(6 * 0.6e6 / 111.3)  # 32,345
-        assert limit(self.PLAN, "SQS").needed == 10 * 755
+        assert limit(self.PLAN, "SQS").needed == 10 * 1500
 
     def test_spot_is_cheaper_except_for_the_first_task(self) -> None:
         spot = planned("10000/s", spot=True)
@@ -157,7 +153,7 @@ class TestAMillionASecond:
         ]
         needed = {each.name.split(":")[0]: each.needed for each in self.PLAN.limits}
         assert needed["DynamoDB"] == 2_000_000
-        assert needed["SQS"] == 372 * 755
+        assert needed["SQS"] == 372 * 1500
         assert needed["PrivateLink"] == pytest.approx(12.968)  # 2e6 x 1,621 bytes x 8 / 2 zones
         assert "below this rate" in remarks(self.PLAN)[0]
 
@@ -189,7 +185,8 @@ class TestSizes:
         fleet = size(replace(USUAL, sqs_ms=2000), FIGURES.measured)
         assert fleet.task_rate == pytest.approx(1000)
         assert fleet.tasks == 17  # 10,000 / (1,000 x 0.6) = 16.7
-        assert fleet.settings["AUP_POLL_CONCURRENCY"] == 200
+        # Its 200 polls follow from the slots.
+        assert fleet.settings.keys() == {"AUP_SLOTS"}
 
     def test_requested_task_size_is_used(self) -> None:
         fleet = planned("10000/s", task_vcpu=0.5).fleet
