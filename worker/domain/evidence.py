@@ -122,22 +122,24 @@ def build_item(
     for name, kind in reductions.items():
         fields[f"{name}_reduced"] = kind
     _add_origin(fields, origin, salts)
-    # The id distinguishes our write from an equal one of another worker after a lost response.
-    binary = {"record_id": entropy[:_ID_BYTES], "policy_sha256": bytes.fromhex(text.sha256)}
-    if origin.body_sha256:
-        binary["body_digest"] = _body_digest(origin.body_sha256, salts)
     item: dict[str, Any] = fields | values
+    # The id distinguishes our write from an equal one of another worker after a lost response.
+    item["record_id"] = record_id = entropy[:_ID_BYTES]
+    fields["record_id"] = record_id.hex()
+    item["policy_sha256"] = bytes.fromhex(text.sha256)
+    fields["policy_sha256"] = text.sha256
+    if origin.body_sha256:
+        item["body_digest"] = body_digest = _body_digest(origin.body_sha256, salts)
+        fields["body_digest"] = body_digest.hex()
     begin = _ID_BYTES
     for name, value in values.items():
         salt = entropy[begin : begin + _SALT_BYTES]
         begin += _SALT_BYTES
         salt_name, commitment_name = _ADDED[name]
         item[salt_name] = salt
-        binary[commitment_name] = _commitment(name, value, salt)
-    for name, digest in binary.items():
-        fields[name] = digest.hex()
-    binary["record_sha256"] = canonical_json.sha256(fields)
-    item |= binary
+        item[commitment_name] = commitment = _commitment(name, value, salt)
+        fields[commitment_name] = commitment.hex()
+    item["record_sha256"] = canonical_json.sha256(fields)
     return item
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+import msgspec
+
 
 @dataclass(frozen=True, slots=True)
 class Edit:
@@ -24,8 +26,7 @@ class Edit:
     body_sha256: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True):
     """Origin of a message, through dead letters and replays.
 
     It is as reliable as the permission to send to the queue, because a sender may set the attribute
@@ -49,4 +50,4 @@ class Origin:
     def without_hashes(self) -> Origin:
         """Return the origin without hashes of bodies, which allow testing guesses of a value."""
         edits = tuple(replace(each, body_sha256="") for each in self.edits)
-        return replace(self, body_sha256="", edits=edits)
+        return msgspec.structs.replace(self, body_sha256="", edits=edits)

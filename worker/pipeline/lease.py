@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice, takewhile
 from typing import Final
 
+import msgspec
 import structlog
 
 from worker.domain.message import BATCH_MAX_ENTRIES, ReceivedMessage
@@ -21,8 +21,7 @@ _log: Final = structlog.get_logger()
 EXTEND_RETRY_SECONDS: Final = 1.0
 
 
-@dataclass(eq=False, slots=True)
-class Lease:
+class Lease(msgspec.Struct, eq=False):
     """Time-limited claim on one received message.
 
     Attributes:
@@ -70,9 +69,15 @@ class Lease:
         Returns:
             Whether the lease is still valid.
         """
+        is_valid = self.stop_now()
+        if self.extending is None:
+            return is_valid
+        await asyncio.wait([self.extending])
+        return self.is_valid
+
+    def stop_now(self) -> bool:
+        """Stop extending while no extension is in flight; return whether the lease is valid."""
         self._leases.release(self)
-        if self.extending is not None:
-            await asyncio.wait([self.extending])
         return self.is_valid
 
 

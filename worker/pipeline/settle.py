@@ -184,23 +184,38 @@ class Settler:
     async def _delete(self, lease: Lease, kind: OutcomeKind) -> None:
         # As in `_send`; the message also needs its lease during the wait.
         while True:
-            valid = await lease.stop()
+            valid = lease.stop_now() if lease.extending is None else await lease.stop()
+            failure: AWSError | None = None
             try:
-                await retry(
-                    SETTLE_RETRIES, self._deletes.submit, lease.message, until=lease.expires_at
-                )
+                await self._deletes.submit(lease.message)
             except AWSError as error:
-                if valid and isinstance(error, AWSAccessError):
+                failure = await self._retry_delete(lease, error)
+            if failure is not None:
+                if valid and isinstance(failure, AWSAccessError):
                     await self._renew(lease)
                     if await self._access_may_return(lease):
                         continue
                     await lease.stop()
                 # On its next receive it is a duplicate or a known dead letter, and is deleted.
                 self._events["delete_failed"] += 1
-                _log.debug("delete failed", **lease.log_fields(kind), error=str(error))
+                _log.debug("delete failed", **lease.log_fields(kind), error=str(failure))
             else:
                 self._events["deleted" if valid else "deleted_late"] += 1
             return
+
+    async def _retry_delete(self, lease: Lease, failed: AWSError) -> AWSError | None:
+        """Retry a delete that failed; return the last error, or None for success."""
+        try:
+            await retry(
+                SETTLE_RETRIES,
+                self._deletes.submit,
+                lease.message,
+                failed=failed,
+                until=lease.expires_at,
+            )
+        except AWSError as error:
+            return error
+        return None
 
     async def _renew(self, lease: Lease) -> None:
         """Extend and resume a lease whose message could not be deleted."""

@@ -30,10 +30,12 @@ from worker.repository.writes import (
     write_retries,
 )
 from worker.runtime.batcher import Batcher
-from worker.runtime.retry import retry
+from worker.runtime.retry import TRANSIENT, retry
 
 # A character takes at most six bytes in JSON, and a request at most 16 MB.
 _BATCH_MAX_CHARACTERS: Final = 1_000_000
+# Of an item without unknown fields and edits.
+_ITEM_MAX_CHARACTERS: Final = 10_000
 # One to remove and one to confirm; the others allow for concurrent erasures of the same record.
 _ERASE_ATTEMPTS: Final = 5
 
@@ -103,7 +105,7 @@ class Acceptances:
             concurrency=limit,
             max_bytes=_BATCH_MAX_CHARACTERS,
             key=itemgetter("user_id", "policy_version"),
-            size=lambda item: sum(map(len, item.values())),
+            size=_characters,
         )
 
     def trace(self, tracing: TableTracing) -> None:
@@ -125,9 +127,14 @@ class Acceptances:
         item = build_item(
             acceptance, text, origin or Origin(now), recorded_at=now, reductions=reductions
         )
-        # Looking up the running loop would cost a system call for every item.
-        deadline = self._loop.time() + self._settings.call_timeout_seconds
-        inserted = await retry(self._retries, self._writes.submit, item, until=deadline)
+        started_at = self._loop.time()
+        try:
+            inserted = await self._writes.submit(item)
+        except TRANSIENT as error:
+            deadline = started_at + self._settings.call_timeout_seconds
+            inserted = await retry(
+                self._retries, self._writes.submit, item, failed=error, until=deadline
+            )
         if inserted is Inserted.NEW:
             return RecordResult.RECORDED
         existing = await self._existing(item)
@@ -255,6 +262,11 @@ class Acceptances:
     async def aclose(self, error: Exception) -> None:
         """Cancel the writes in flight; their callers, and later ones, get the error."""
         await self._writes.aclose(error)
+
+
+def _characters(item: Item) -> int:
+    """Return an upper bound of the characters of an item; two of its values can be large."""
+    return _ITEM_MAX_CHARACTERS + len(item.get("extra", "")) + len(item.get("edits", ""))
 
 
 def _key_of(item: Mapping[str, Any]) -> dict[str, Any]:

@@ -52,6 +52,7 @@ async def retry(
     policy: RetryPolicy,
     call: Callable[[*ArgumentsT], Awaitable[ResultT]],
     *args: *ArgumentsT,
+    failed: AWSError | None = None,
     until: float | Callable[[], float] = math.inf,
     on_retry: Callable[[AWSError, float], None] | None = None,
 ) -> ResultT:
@@ -61,6 +62,7 @@ async def retry(
         policy: Number of attempts and delays.
         call: Makes one attempt.
         args: Positional arguments of the call.
+        failed: Error of the first attempt, if the caller has made it.
         until: Time of the loop's clock from which on no retry may start; a callable if it moves.
         on_retry: Called before each delay with the error and the seconds until the next attempt.
 
@@ -70,8 +72,11 @@ async def retry(
     failures = 0
     while True:
         try:
+            if failed is not None:
+                raise failed
             return await call(*args)
         except TRANSIENT as error:
+            failed = None
             failures += 1
             if failures == policy.attempts:
                 raise
