@@ -180,9 +180,7 @@ def test_children_that_keep_dying_end_the_service_with_code_1(environment: Envir
     assert not is_running(ids[1])
 
 
-def test_endpoints_report_all_processes_together(
-    environment: Environment, port: int
-) -> None:
+def test_endpoints_report_all_processes_together(environment: Environment, port: int) -> None:
     with environment.service(AUP_HEALTH_PORT=str(port), **TWO) as service:
         ids = started(service)
         wait_until(lambda: get(port, "/readyz")[0] == 200, "ready")
