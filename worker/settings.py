@@ -186,8 +186,10 @@ class Settings(BaseSettings):
     processes: Annotated[
         Annotated[int, Field(ge=1, le=PROCESSES_MAX)] | Literal["auto"],
         BeforeValidator(check_processes),
-    ] = Field(1, description="number of processes; `auto`: one per CPU that the service may use")
-    slots: Count = Field(500, description="maximum messages in flight, of each process")
+    ] = Field(
+        1, description="number of processes, each with AUP_SLOTS; `auto`: one per CPU of its limit"
+    )
+    slots: Count = Field(500, description="maximum messages in flight")
     held_mib: int = Field(
         64, ge=1, le=65_536, description="maximum memory of messages in flight, in MiB"
     )

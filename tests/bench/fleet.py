@@ -15,7 +15,7 @@ from typing import IO, Final
 
 from tests.bench.scenarios import Scenario, Work
 from tests.bench.stub.launch import ROOT, Figures, Stub, die_with_parent
-from tests.bench.stub.processes import memory_mb
+from tests.bench.stub.processes import memory_mb, with_children
 
 _SLICE_SECONDS: Final = 5.0
 _STALL_SECONDS: Final = 60.0
@@ -80,7 +80,8 @@ class Fleet:
                 stderr=log,
                 start_new_session=True,
             )
-            for _ in range(scenario.processes)
+            # The worker starts its further processes itself.
+            for _ in range(1 if scenario.is_worker else scenario.processes)
         ]
 
     def wait(self, *, settled: int = 0, polls: int = 0) -> Mark:
@@ -113,7 +114,7 @@ class Fleet:
 
     @property
     def _process_ids(self) -> list[int]:
-        return [process.pid for process in self._processes]
+        return [each for process in self._processes for each in with_children(process.pid)]
 
     def peak_rss_mb(self) -> float:
         """Return the peak memory of the largest process so far."""

@@ -49,7 +49,9 @@ _WITHOUT_TLS: Final = (
     Scenario("B", "a resource opened in every call", (_IMPLEMENTATIONS, "B"), 150),
     Scenario("C", "shared clients, a call for each step", (_IMPLEMENTATIONS, "C"), 3_000),
     Scenario("D", "the worker", _WORKER, 40_000),
-    Scenario("E", "the worker in two processes", _WORKER, 80_000, processes=2),
+    Scenario(
+        "E", "the worker in two processes", (*_WORKER, "--processes", "2"), 80_000, processes=2
+    ),
 )
 SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
     {

@@ -17,6 +17,18 @@ def cpu_seconds(process_id: int) -> float:
     return time.clock_gettime((~process_id << 3) | 2)
 
 
+def with_children(process_id: int) -> list[int]:
+    """Return a process and all processes that descend from it."""
+    found = [process_id]
+    for each in found:
+        try:
+            children = Path(f"/proc/{each}/task/{each}/children").read_text()
+        except OSError:
+            continue  # it has just exited
+        found += map(int, children.split())
+    return found
+
+
 def memory_mb(process_id: int, field: str = "VmRSS") -> float:
     """Return the resident memory of a process in MiB; `VmHWM` is the peak.
 

@@ -95,12 +95,13 @@ async def test_messages_of_a_process_that_was_stopped_at_once_stay_held() -> Non
 async def test_service_is_ready_and_started_when_all_processes_are() -> None:
     status, _ = processes()
     assert status.why_not_ready() == ["starting"]
-    assert not status.is_started
+    assert [status.is_started] == [False]
     status.update(1, snapshot())
     assert status.why_not_ready() == ["process 2: starting"]
-    assert not status.is_started
+    assert [status.is_started] == [False]
     status.update(2, snapshot())
-    assert (status.why_not_ready(), status.is_started) == ([], True)
+    assert not status.why_not_ready()
+    assert [status.is_started] == [True]
     status.ended(2, abandons=True)
     status.started(2, 202)
     assert status.why_not_ready() == ["process 2: restarting"]
@@ -127,7 +128,7 @@ async def test_service_is_live_only_while_every_process_responds() -> None:
 
 async def test_age_of_the_last_poll_and_lag_are_those_of_the_worst_process() -> None:
     status, clock = processes()
-    assert status.poll_age_seconds is None
+    assert [status.poll_age_seconds] == [None]
     status.update(1, snapshot(poll_age_seconds=1.0, loop_lag_seconds=0.5))
     clock.now += 2
     status.update(2, snapshot(poll_age_seconds=1.5, loop_lag_seconds=0.1))
