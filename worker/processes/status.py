@@ -36,8 +36,8 @@ class ProcessesStatus(ServiceStatus):
     """Status of several processes together.
 
     Counters include those of processes that have ended, so that they never decrease. Messages that
-    a process held when it ended are counted as abandoned. What it received or settled after its last
-    snapshot, up to a second before, is not counted.
+    a process held when it ended are counted as abandoned. What it received or settled in the second
+    after its last snapshot is not counted.
 
     Args:
         settings: settings of the service.
