@@ -6,7 +6,9 @@ import http.client
 import json
 import os
 import signal
+import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +206,31 @@ def test_endpoints_report_all_processes_together(environment: Environment, port:
         assert found[f'process_resident_memory_bytes{{process="{number}"}}'] > 10_000_000
     [worker] = json.loads(status_of_worker.stdout)["workers"]
     assert (worker["ready"], worker["held"]) == (True, 0)
+
+
+def test_systemd_is_notified_once_when_all_processes_are_ready(
+    environment: Environment, tmp_path: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(60)
+        sent: list[str] = []
+        with environment.service(
+            NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="1000000", **TWO
+        ) as service:
+            while "READY=1" not in sent:
+                sent.append(manager.recv(4096).decode())
+            started(service)
+            while "WATCHDOG=1" not in sent[sent.index("READY=1") :]:
+                sent.append(manager.recv(4096).decode())
+            assert service.end(signal.SIGTERM)[0] == 0
+        manager.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                sent.append(manager.recv(4096).decode())
+    assert (sent.count("READY=1"), sent.count("STOPPING=1")) == (1, 1)
+    states = [each for each in sent if each.startswith("STATUS=")]
+    assert any(each.startswith("STATUS=ready;") for each in states)
 
 
 def test_drain_ends_in_time_although_a_child_does_not_respond(environment: Environment) -> None:
