@@ -6,7 +6,7 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,14 +15,15 @@ import structlog
 from worker import __version__
 from worker.aws.sqs import Queue, open_queues
 from worker.errors import AWSError, GaveUpError
-from worker.observability.background import background_tasks, embedded_metrics, traced
-from worker.observability.service_status import ServiceStatus
+from worker.observability.background import background_tasks, traced
+from worker.observability.service_status import PipelineStatus
+from worker.observability.summary import stopped_immediately, summaries
 from worker.operations.doctor.preflight import check
 from worker.pipeline.assembly import Pipeline, assemble
 from worker.pipeline.metrics import Metrics
 from worker.repository import AUPRepository
 from worker.runtime.garbage_collection import collect_less_often
-from worker.runtime.logs import LINES_DROPPED, count_drops_in
+from worker.runtime.logs import count_drops_in
 from worker.runtime.loop_watchdog import EventLoopWatchdog
 from worker.runtime.retry import RetryPolicy, retry
 from worker.runtime.signals import on_signals
@@ -32,13 +33,14 @@ from worker.settings import Settings
 if TYPE_CHECKING:
     import aioboto3
 
-    from worker.observability.emf import EMF
     from worker.observability.tracing import OpenTelemetry
 
 _log: Final = structlog.get_logger()
 # The worker may start before the network does.
 START_RETRIES: Final = RetryPolicy(base_seconds=1.0, cap_seconds=15.0)
 Background = Callable[[Pipeline], Coroutine[Any, Any, None]]
+# Returns the settings that fit queues and tables; see `worker.operations.doctor.preflight.check`.
+Check = Callable[[Settings, Queue, Queue, AUPRepository], Awaitable[Settings]]
 
 
 async def serve(
@@ -63,48 +65,47 @@ async def serve(
     """
     stopping = asyncio.Event()
     watchdog = EventLoopWatchdog(settings.stall_seconds)
-    status = ServiceStatus(settings, stopping, watchdog, asyncio.get_running_loop().time)
+    status = PipelineStatus(settings, stopping, watchdog, asyncio.get_running_loop().time)
     drained = False
     with _stopping_on_signals(stopping):
         try:
             async with (
                 watchdog,
                 background_tasks(status),
-                traced(_log_tracing_problem) as tracing,
-                _open_pipeline(status, session, tracing) as pipeline,
+                traced(log_tracing_problem) as tracing,
+                open_pipeline(status, tracing, session=session) as pipeline,
             ):
                 if pipeline is not None:
-                    await _run(pipeline, background, embedded_metrics(status))
+                    await _run(pipeline, status, background)
                     drained = True
         except asyncio.CancelledError:
             # The second signal came before the first message or after the last one.
             if not _is_second_signal(stopping):
                 raise
             if not drained:
-                raise GaveUpError("stopped immediately: no messages were in flight") from None
+                raise GaveUpError(stopped_immediately(status)) from None
 
 
-async def _run(pipeline: Pipeline, background: Background | None, emf: EMF | None) -> None:
-    settings = pipeline.state.settings
-    tasks = [asyncio.create_task(_log_summaries(pipeline, settings.summary_seconds, emf))]
-    if background is not None:
-        tasks.append(asyncio.create_task(background(pipeline)))
+async def _run(pipeline: Pipeline, status: PipelineStatus, background: Background | None) -> None:
+    async with summaries(status), _running(background, pipeline):
+        try:
+            await pipeline.run()
+        except asyncio.CancelledError:
+            if not _is_second_signal(pipeline.stopping):
+                raise
+            raise GaveUpError(stopped_immediately(status)) from None
+
+
+@asynccontextmanager
+async def _running(background: Background | None, pipeline: Pipeline) -> AsyncIterator[None]:
+    """Run a coroutine in the background until the block ends."""
+    task = None if background is None else asyncio.create_task(background(pipeline))
     try:
-        await pipeline.run()
-    except asyncio.CancelledError:
-        if not _is_second_signal(pipeline.stopping):
-            raise
-        raise GaveUpError(
-            f"stopped immediately: {pipeline.metrics.accounting.held} messages in flight become "
-            f"visible again within {settings.visibility_timeout_seconds} s"
-        ) from None
+        yield
     finally:
-        for task in tasks:
+        if task is not None:
             task.cancel()
-        _log.info("stopped", **_summary(pipeline))
-        if emf is not None:
-            emf.write("stopped")
-        await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(task, return_exceptions=True)
 
 
 def _is_second_signal(stopping: asyncio.Event) -> bool:
@@ -114,16 +115,27 @@ def _is_second_signal(stopping: asyncio.Event) -> bool:
 
 
 @asynccontextmanager
-async def _open_pipeline(
-    status: ServiceStatus, session: aioboto3.Session | None, tracing: OpenTelemetry | None
+async def open_pipeline(
+    status: PipelineStatus,
+    tracing: OpenTelemetry | None,
+    *,
+    session: aioboto3.Session | None = None,
+    check: Check = check,
 ) -> AsyncIterator[Pipeline | None]:
-    """Open and check queues and tables; yield None if a signal came first."""
+    """Open and check queues and tables; yield None if the service stops before.
+
+    Args:
+        status: status of the service, which follows the pipeline from now on.
+        tracing: traces messages and calls.
+        session: session to use instead of one from the environment.
+        check: checks the settings against queues and tables.
+    """
     stopping, started_at = status.stopping, asyncio.get_running_loop().time()
     repository = AUPRepository(status.settings.aws, session)
     metrics = Metrics(calls=repository.calls)
     count_drops_in(metrics.events)
     async with repository, AsyncExitStack() as stack:
-        opening = _open_and_check(stack, status.settings, repository, metrics)
+        opening = _open_and_check(stack, status.settings, repository, metrics, check)
         opened = await unless_stopped(stopping, opening)
         if opened is None:
             yield None
@@ -147,6 +159,7 @@ async def _open_and_check(
     settings: Settings,
     repository: AUPRepository,
     metrics: Metrics,
+    check: Check,
 ) -> tuple[tuple[Queue, Queue], Settings]:
     """Return the queues, and the settings that fit them; retry while AWS is unavailable."""
     deadline = asyncio.get_running_loop().time() + settings.give_up_seconds
@@ -181,7 +194,8 @@ def _log_started(
     )
 
 
-def _log_tracing_problem(problem: str) -> None:
+def log_tracing_problem(problem: str) -> None:
+    """Log why traces are off although they are configured."""
     _log.warning("traces are not exported", problem=problem)
 
 
@@ -208,30 +222,3 @@ def _stopping_on_signals(stopping: asyncio.Event) -> Iterator[None]:
 
     with on_signals(drain, cancel):
         yield
-
-
-async def _log_summaries(pipeline: Pipeline, interval_seconds: float, emf: EMF | None) -> None:
-    received_before = 0
-    while True:
-        await asyncio.sleep(interval_seconds)
-        if emf is not None:
-            emf.write("summary")
-            continue
-        received = pipeline.metrics.accounting.received
-        rate = (received - received_before) / interval_seconds
-        received_before = received
-        _log.info("summary", rate_per_second=round(rate, 1), **_summary(pipeline))
-
-
-def _summary(pipeline: Pipeline) -> dict[str, Any]:
-    metrics = pipeline.metrics
-    return {
-        **metrics.accounting.figures(),
-        "in_flight": pipeline.slots.in_flight,
-        "p50_ms": round(1000 * metrics.settling.quantile(0.5), 1),
-        "p99_ms": round(1000 * metrics.settling.quantile(0.99), 1),
-        "not_ready": pipeline.health.why_not_ready(),
-        LINES_DROPPED: metrics.events[LINES_DROPPED],
-        "calls": dict(sorted(metrics.calls.items())),
-        "events": dict(sorted(metrics.events.items())),
-    }

@@ -9,7 +9,14 @@ import re
 from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.errors import SettingsError
@@ -18,6 +25,7 @@ from worker.runtime.validation import describe
 Seconds = Annotated[float, Field(gt=0, le=43_200, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Name = Annotated[str, Field(min_length=1, max_length=1024)]
+PROCESSES_MAX: Final = 256
 TableName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{3,255}$")]
 
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
@@ -117,6 +125,20 @@ def writes_for(slots: int) -> int:
     return min(MAX_WRITES, -(-slots // 25))
 
 
+def check_processes(value: Any) -> Any:
+    """Return a number of processes as an integer, or `auto`.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    text = str(value)
+    if text == "auto":
+        return text
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= PROCESSES_MAX):
+        raise ValueError(f"must be a number from 1 to {PROCESSES_MAX}, or auto")
+    return int(text)
+
+
 class AWSSettings(BaseSettings):
     """Settings of the repository; equal settings mean the same repository."""
 
@@ -190,6 +212,12 @@ class Settings(BaseSettings):
     )
     dead_letter_queue: Name = Field(
         "aup-acceptances-dead", description="dead-letter queue, by name or URL"
+    )
+    processes: Annotated[
+        Annotated[int, Field(ge=1, le=PROCESSES_MAX)] | Literal["auto"],
+        BeforeValidator(check_processes),
+    ] = Field(
+        1, description="number of processes, each with AUP_SLOTS; `auto`: one per CPU of its limit"
     )
     slots: Count = Field(
         DEFAULT_SLOTS, description="maximum messages in flight; no more are held than are needed"

@@ -55,5 +55,5 @@ systemctl daemon-reload
 
 echo "installed $release"
 echo "settings: /etc/aup-worker/aup-worker.env; keys, if any: /etc/credstore/aup-worker.aws-credentials"
-echo "start two workers: systemctl enable --now aup-worker@1 aup-worker@2"
-echo "upgrade one at a time: systemctl restart aup-worker@1; systemctl restart aup-worker@2"
+echo "start a worker, with a process for each CPU: systemctl enable --now aup-worker@1"
+echo "upgrade it: systemctl restart aup-worker@1"

@@ -79,7 +79,8 @@ class Fleet:
                 stderr=log,
                 start_new_session=True,
             )
-            for _ in range(scenario.processes)
+            # The worker starts its further processes itself.
+            for _ in range(1 if scenario.is_worker else scenario.processes)
         ]
 
     def wait(self, *, settled: int = 0, polls: int = 0) -> Mark:

@@ -80,7 +80,9 @@ _WITHOUT_TLS: Final = (
         interpreter=(str(baseline.PYTHON), "-m"),
         folder=baseline.SOURCE,
     ),
-    Scenario("E", "the worker in two processes", _WORKER, 80_000, processes=2),
+    Scenario(
+        "E", "the worker in two processes", (*_WORKER, "--processes", "2"), 80_000, processes=2
+    ),
 )
 SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
     {

@@ -17,7 +17,7 @@ from worker.aws.sqs import open_queues
 from worker.domain.acceptance import Acceptance
 from worker.domain.message import OutgoingMessage, ReceivedMessage
 from worker.errors import AWSError, AWSThrottledError, AWSUnavailableError
-from worker.observability.service_status import ServiceStatus
+from worker.observability.service_status import PipelineStatus
 from worker.pipeline.assembly import Pipeline
 from worker.repository import AUPRepository, RecordResult
 from worker.runtime.loop_watchdog import EventLoopWatchdog
@@ -195,8 +195,8 @@ async def test_dead_letter_reported_as_failed_is_sent_again(
 
 async def first_pipeline(faulty: FaultyEnvironment, stopping: asyncio.Event) -> Pipeline | None:
     clock = asyncio.get_running_loop().time
-    status = ServiceStatus(faulty.settings(), stopping, EventLoopWatchdog(60), clock)
-    async with service._open_pipeline(status, None, None) as pipeline:
+    status = PipelineStatus(faulty.settings(), stopping, EventLoopWatchdog(60), clock)
+    async with service.open_pipeline(status, None) as pipeline:
         return pipeline
 
 

@@ -11,6 +11,7 @@ from tests.mutants import (
     in_evidence,
     in_health,
     in_pipeline,
+    in_processes,
     in_repository,
     in_seeing,
     in_settling,
@@ -33,4 +34,5 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *in_wire.MUTANTS,
     *in_status.MUTANTS,
     *in_evidence.MUTANTS,
+    *in_processes.MUTANTS,
 )

@@ -41,7 +41,7 @@ _MONITORING: Final = (
     Mutant(
         "the service is ready before the first poll",
         _SYSTEMD,
-        "if not self._ready and not self._stopping and self._is_started():",
+        "if not self._ready and not self._stopping and self._service.is_started:",
         "if not self._ready and not self._stopping:",
         _SYSTEMD_TESTS,
     ),

@@ -159,7 +159,7 @@ class Environment:
             return subprocess.Popen(  # noqa: S603 - our own command
                 [COMMAND, verb], env=variables, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
             )
-        return forked.Fork([verb], variables, stderr=subprocess.PIPE)
+        return forked.Fork([verb], variables, stderr=subprocess.PIPE, constants=self.constants)
 
     def send(self, *bodies: str, to: str = "AUP_QUEUE") -> None:
         """Send raw bodies with boto3."""

@@ -33,6 +33,8 @@ _CONTEXT.set_forkserver_preload(
         __name__,
         *(each.name for each in pkgutil.walk_packages(worker.cli.__path__, "worker.cli.")),
         "worker.__main__",
+        "worker.processes.parent",
+        "worker.service",
         "tests.process.preloaded",
     ]
 )

@@ -59,7 +59,7 @@ def test_json_contains_the_same_plan(tmp_path: Path) -> None:
 def test_invalid_option_is_reported_in_one_line() -> None:
     for arguments, problem in (
         (("--rate", "10000"), "--rate 10000: expected a rate such as 10000/min"),
-        (("--rate", "1/s", "--task-vcpu", "2"), "--task-vcpu 2: expected 0.25, 0.5 or 1"),
+        (("--rate", "1/s", "--task-vcpu", "3"), "--task-vcpu 3: expected 0.25, 0.5, 1, 2, 4, 8 or"),
         (("--rate", "1/s", "--prices", "nowhere.toml"), "nowhere.toml: No such file"),
     ):
         done = run(*arguments)

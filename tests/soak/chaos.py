@@ -66,9 +66,11 @@ class Chaos:
             return  # retried at the next step
         self._action_at = now + self._random.uniform(*_ACTION_SECONDS)
         worker = self._random.choice(candidates)
-        (action,) = self._random.choices(("kill", "term", "stop"), (50, 38, 12))
+        (action,) = self._random.choices(("kill", "child", "term", "stop"), (25, 25, 38, 12))
         if action == "kill":
             worker.kill()
+        elif action == "child":
+            worker.kill_child(self._random)
         elif action == "term":
             worker.terminate()
         else:

@@ -78,9 +78,11 @@ class Soak:
         environment.create()
         settings = worker_environment(proxies[0].url, proxies[1].url, environment.names)
         figures: Counter[str] = Counter()
-        workers = []
+        workers: list[Worker] = []
         for log in self._logs:
-            workers.append(Worker(settings, log, figures))
+            # The first one is a single process, whose memory is sampled.
+            processes = {"AUP_PROCESSES": "2" if workers else "1"}
+            workers.append(Worker(settings | processes, log, figures))
             stack.callback(workers[-1].end)
         # The first worker is never killed.
         until(lambda: has_started(self._logs[0]), _START_SECONDS, "a worker has started")
@@ -167,8 +169,9 @@ def report(soak: SoakResult, seed: int) -> tuple[dict[str, Any], bool]:
         "lost": len(result.lost),
         "duplicated": len(result.duplicated),
         "altered": len(result.altered),
-        "kills": workers["killed"] + workers["terminated"],
+        "kills": workers["killed"] + workers["children killed"] + workers["terminated"],
         "sigkills": workers["killed"],
+        "sigkills_of_children": workers["children killed"],
         "sigterms": workers["terminated"],
         "stops": workers["stops"],
         "overran": workers["overran"],

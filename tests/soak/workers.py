@@ -9,7 +9,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 from typing import Final
 
 from tests.servers import parts
@@ -105,8 +107,17 @@ class Worker:
             log.seek(self._log_start)
             return b'"event": "started"' in log.read(_FIRST_LINES_BYTES)
 
+    def kill_child(self, random: Random) -> None:
+        """Send SIGKILL to one of its processes; the parent restarts it."""
+        children = Path(f"/proc/{self.process_id}/task/{self.process_id}/children")
+        with suppress(OSError):  # it has just exited
+            ids = [int(each) for each in children.read_text().split()]
+            if ids:
+                os.kill(random.choice(ids), signal.SIGKILL)
+                self.figures["children killed"] += 1
+
     def kill(self) -> None:
-        """Send SIGKILL."""
+        """Send SIGKILL to the parent; the children drain."""
         self.figures["killed"] += 1
         self._process.kill()
         self._process.wait()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.unit.fakes import settings
-from worker.observability.service_status import ServiceStatus
+from worker.observability.service_status import PipelineStatus
 from worker.pipeline.metrics import Metrics
 from worker.pipeline.service_state import ServiceState
 from worker.pipeline.slots import Slots
@@ -54,7 +54,7 @@ def status_of(
     watchdog: EventLoopWatchdog | None = None,
     clock: Callable[[], float] | None = None,
     **changes: Any,
-) -> ServiceStatus:
+) -> PipelineStatus:
     """Return the status of a service with a pipeline, or of one that is starting.
 
     Args:
@@ -63,7 +63,7 @@ def status_of(
         clock: returns monotonic seconds; the clock of the event loop by default.
         changes: settings.
     """
-    status = ServiceStatus(
+    status = PipelineStatus(
         settings(**changes),
         asyncio.Event(),
         watchdog or FakeWatchdog(),
@@ -74,6 +74,6 @@ def status_of(
     return status
 
 
-def begin(status: ServiceStatus, pipeline: FakePipeline) -> None:
+def begin(status: PipelineStatus, pipeline: FakePipeline) -> None:
     """Report the status of a pipeline whose limit of concurrent writes is 7."""
     status.begin(pipeline.health, lambda: 7)

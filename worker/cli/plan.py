@@ -45,7 +45,7 @@ class DemandOptions:
     ] = 2.0
     task_vcpu: Annotated[
         float | None,
-        typer.Option(help="Task size: 0.25, 0.5 or 1 (default: the smallest sufficient)."),
+        typer.Option(help="Task size: 0.25 to 16 (default: the smallest sufficient up to 1)."),
     ] = None
 
     def demand(self, rate: str, measured: Measured) -> Demand:
@@ -57,7 +57,7 @@ class DemandOptions:
         vcpu = self.task_vcpu
         if vcpu is not None and vcpu not in [each for each, _ in TASK_SIZES]:
             raise UsageError(
-                f"--task-vcpu {vcpu:g}: expected 0.25, 0.5 or 1; one process uses at most one vCPU"
+                f"--task-vcpu {vcpu:g}: expected 0.25, 0.5, 1, 2, 4, 8 or 16, as Fargate has them"
             )
         return Demand(
             rate=rate_per_second(rate),

@@ -133,11 +133,13 @@ def _cell(value: Any) -> str:
 
 def _values(schema: dict[str, Any]) -> str:
     """Return the values that a JSON Schema allows, in words."""
-    schema = schema.get("anyOf", [schema])[0]
-    if "enum" in schema:
-        return ", ".join(f"`{value}`" for value in schema["enum"])
-    if schema["type"] == "boolean":
-        return "`true`, `false`"
+    if "anyOf" in schema:
+        return ", ".join(filter(None, map(_values, schema["anyOf"])))
+    names = [schema["const"]] if "const" in schema else schema.get("enum", [])
+    if schema.get("type") == "boolean":
+        names = ["true", "false"]
+    if names:
+        return ", ".join(f"`{name}`" for name in names)
     if "exclusiveMinimum" in schema:
         return f"above {schema['exclusiveMinimum']}, up to {shown(schema['maximum'])}"
     if "minimum" in schema:

@@ -1,4 +1,4 @@
-"""Background tasks of the service, and optional traces and EMF documents.
+"""Background tasks of the service, and optional traces.
 
 Each runs only if settings or environment variables enable it.
 """
@@ -17,7 +17,6 @@ from worker.observability.service_status import ServiceStatus
 from worker.runtime import logs
 
 if TYPE_CHECKING:
-    from worker.observability.emf import EMF
     from worker.observability.tracing import OpenTelemetry
 
 _log: Final = structlog.get_logger()
@@ -144,12 +143,3 @@ def _exporting(report: Callable[[str], None]) -> AbstractAsyncContextManager[Ope
 
 def _variable(name: str) -> str:
     return os.environ.get(name, "").strip().lower()
-
-
-def embedded_metrics(status: ServiceStatus) -> EMF | None:
-    """Return the writer of EMF documents, or None if it is off."""
-    if not status.settings.emf:
-        return None
-    from worker.observability.emf import EMF
-
-    return EMF(status)

@@ -82,6 +82,7 @@ class EMF:
             "event": event,
             "queue": self._status.queue_name,
             **{name: value for name, (value, _) in values.items()},
+            "abandoned": current.accounting.abandoned - before.accounting.abandoned,
             "not_ready": self._status.why_not_ready(),
             **{name: dict(sorted(counts.items())) for name, counts in counted.items()},
             **self._status.identity,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -19,9 +21,8 @@ from prometheus_client.registry import Collector
 from worker import __version__
 from worker.domain.outcome import OutcomeKind
 from worker.errors import Reason
-from worker.observability.service_status import ServiceStatus
+from worker.observability.service_status import ServiceStatus, SlotFigures
 from worker.pipeline.metrics import Metrics
-from worker.pipeline.slots import Slots
 
 # OpenTelemetry semantic conventions, messaging.process.duration; longer, as messages can be held.
 BUCKETS_SECONDS: Final = (
@@ -34,7 +35,10 @@ def exposition(status: ServiceStatus) -> Callable[[], bytes]:
     """Return a function that renders the metrics, with its own registry."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_ServiceCollector(status))
-    ProcessCollector(registry=registry)
+    if status.processes:
+        registry.register(_ProcessesCollector(status))
+    else:
+        ProcessCollector(registry=registry)
     return lambda: generate_latest(registry)
 
 
@@ -52,10 +56,85 @@ class _ServiceCollector(Collector):
         yield _durations(self._status)
 
 
+class _ProcessesCollector(Collector):
+    """Collector of the figures of several processes, labelled with their numbers.
+
+    The metrics of the operating system, such as `process_resident_memory_bytes`, include those of
+    the parent, labelled `parent`. Their counters continue when a process is restarted.
+    """
+
+    def __init__(self, status: ServiceStatus) -> None:
+        self._status = status
+        # The last value of each counter and, below it, the sum of those of earlier processes.
+        self._last: dict[tuple[str, str], float] = {}
+        self._earlier: dict[tuple[str, str], float] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of every process."""
+        processes = self._status.processes
+        yield _labelled(
+            GaugeMetricFamily, "aup_process_ready", "1 if the process receives messages.",
+            {each.number: each.is_ready for each in processes},
+        )  # fmt: skip
+        yield _labelled(
+            GaugeMetricFamily, "aup_process_messages_held", "Messages that the process holds.",
+            {each.number: each.held for each in processes},
+        )  # fmt: skip
+        yield _labelled(
+            GaugeMetricFamily, "aup_process_event_loop_lag_seconds",
+            "Longest recent delay of the event loop of the process.",
+            {each.number: each.loop_lag_seconds for each in processes},
+        )  # fmt: skip
+        yield _labelled(
+            CounterMetricFamily, "aup_process_starts", "How often the process was started.",
+            {each.number: each.starts for each in processes},
+        )  # fmt: skip
+        ids = {str(each.number): each.process_id for each in processes if each.process_id}
+        yield from self._of_the_system({"parent": os.getpid(), **ids})
+
+    def _of_the_system(self, ids: Mapping[str, int]) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        for label, process_id in ids.items():
+            for family in ProcessCollector(pid=partial(int, process_id), registry=None).collect():
+                known = families.setdefault(
+                    family.name, Metric(family.name, family.documentation, family.type)
+                )
+                for sample in family.samples:
+                    value = sample.value
+                    if family.type == "counter":
+                        value = self._continued((sample.name, label), value)
+                    known.add_sample(sample.name, {"process": label}, value)
+        yield from families.values()
+
+    def _continued(self, key: tuple[str, str], value: float) -> float:
+        last = self._last.get(key, 0.0)
+        if value < last:
+            self._earlier[key] = self._earlier.get(key, 0.0) + last
+        self._last[key] = value
+        return value + self._earlier.get(key, 0.0)
+
+
+def _labelled(
+    kind: type[GaugeMetricFamily | CounterMetricFamily],
+    name: str,
+    documentation: str,
+    values: Mapping[int, float],
+) -> Metric:
+    family = kind(name, documentation, labels=["process"])
+    for number, value in values.items():
+        family.add_metric([str(number)], float(value))
+    return family
+
+
 def _counters(metrics: Metrics) -> Iterator[Metric]:
     accounting = metrics.accounting
     yield CounterMetricFamily(
         "aup_messages_received", "Messages received from the queue.", value=accounting.received
+    )
+    yield CounterMetricFamily(
+        "aup_messages_abandoned",
+        "Messages held by processes that ended.",
+        value=accounting.abandoned,
     )
     outcomes = [(kind.value, accounting.by_kind[kind]) for kind in OutcomeKind]
     reasons = [(each.value, accounting.dead_by_reason[each.value]) for each in Reason]
@@ -100,7 +179,7 @@ def _gauges(status: ServiceStatus) -> Iterator[Metric]:
     yield InfoMetricFamily("aup_build", "Versions of the service and of Python.", value=versions)
 
 
-def _slots(slots: Slots) -> Iterator[Metric]:
+def _slots(slots: SlotFigures) -> Iterator[Metric]:
     states = GaugeMetricFamily("aup_slots", "Slots for messages, by state.", labels=["state"])
     states.add_metric(["free"], slots.free)
     states.add_metric(["polling"], slots.in_flight - slots.filled)

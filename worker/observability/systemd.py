@@ -66,7 +66,7 @@ class Systemd:
         if self._service.stopping.is_set() and not self._stopping:
             self._stopping, self._extended_at = True, float("-inf")
             lines.append("STOPPING=1")
-        if not self._ready and not self._stopping and self._is_started():
+        if not self._ready and not self._stopping and self._service.is_started:
             self._ready = True
             lines.append("READY=1")
         # Start and drain have deadlines of their own, so systemd need not end them.
@@ -84,17 +84,6 @@ class Systemd:
             self._reported_at, self._reported_ready = now, ready
             self._reported_received = self._service.metrics.accounting.received
         return lines
-
-    def _is_started(self) -> bool:
-        """Return whether a poll got a response, or the first poll has exceeded its deadline.
-
-        Queues and tables have responded by then. Polls that fail later are retried and do not
-        fail the start.
-        """
-        service = self._service
-        deadline = service.settings.wait_seconds + service.settings.aws.call_timeout_seconds
-        running = service.running_seconds
-        return service.poll_age_seconds is not None or (running is not None and running > deadline)
 
     def _watchdog_due(self, now: float) -> bool:
         if self._watchdog_seconds is None or now - self._pinged_at < self._watchdog_seconds / 4:

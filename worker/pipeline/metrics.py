@@ -20,12 +20,14 @@ class Accounting:
     Attributes:
         received: Messages received from the queue.
         held: Messages not settled yet.
+        abandoned: Messages held by processes that ended: they become visible again.
         by_kind: Settled messages by outcome.
         dead_by_reason: Dead-lettered messages by reason.
     """
 
     received: int = 0
     held: int = 0
+    abandoned: int = 0
     by_kind: Counter[OutcomeKind] = field(default_factory=Counter)
     dead_by_reason: Counter[str] = field(default_factory=Counter)
 
@@ -41,10 +43,27 @@ class Accounting:
         if outcome.reason is not None:
             self.dead_by_reason[outcome.reason.value] += 1
 
+    def abandon(self) -> None:
+        """Count the held messages as abandoned, because their process has ended."""
+        self.abandoned += self.held
+        self.held = 0
+
+    def add(self, other: Accounting) -> None:
+        """Add the counts of another process."""
+        self.received += other.received
+        self.held += other.held
+        self.abandoned += other.abandoned
+        self.by_kind.update(other.by_kind)
+        self.dead_by_reason.update(other.dead_by_reason)
+
     @property
     def is_balanced(self) -> bool:
-        """Whether received = recorded + duplicates + dead-lettered + returned + held."""
-        return self.held >= 0 and self.received == self.by_kind.total() + self.held
+        """Whether received = recorded + duplicates + dead-lettered + returned + abandoned + held.
+
+        Only the parent of several processes counts abandoned messages.
+        """
+        settled = self.by_kind.total()
+        return self.held >= 0 and self.received == settled + self.abandoned + self.held
 
     def figures(self) -> dict[str, int | bool | dict[str, int]]:
         """Return all figures by their names in logs and reports."""
@@ -54,6 +73,7 @@ class Accounting:
             "duplicates": self.by_kind[OutcomeKind.DUPLICATE],
             "dead_lettered": self.by_kind[OutcomeKind.DEAD_LETTERED],
             "returned": self.by_kind[OutcomeKind.RETURNED],
+            "abandoned": self.abandoned,
             "held": self.held,
             "balanced": self.is_balanced,
             "dead_by_reason": dict(sorted(self.dead_by_reason.items())),
@@ -71,6 +91,11 @@ class Durations:
     """Histogram of durations in exponential buckets; quantiles are accurate to 5 %."""
 
     _counts: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def counts(self) -> Counter[int]:
+        """Number of durations in each bucket; `Durations` accepts it."""
+        return self._counts
 
     def __len__(self) -> int:
         return self._counts.total()
@@ -129,3 +154,10 @@ class Metrics:
     calls: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
     settling: Durations = field(default_factory=Durations)
+
+    def add(self, other: Metrics) -> None:
+        """Add the counts of another process."""
+        self.accounting.add(other.accounting)
+        self.calls.update(other.calls)
+        self.events.update(other.events)
+        self.settling.counts.update(other.settling.counts)

@@ -109,7 +109,7 @@ def _in_flight(fleet: Fleet, figures: Figures) -> Limit:
         "SQS: messages in flight", "messages", fleet.tasks_max * fleet.slots, quota,
         math.floor(quota / fleet.slots) * fleet.planned_rate,
         'Amazon SQS developer guide, "Standard queue quotas"; beyond it, polls return nothing',
-        f"{fleet.tasks_max:,} tasks x AUP_SLOTS={fleet.slots:,} with a backlog; "
+        f"{fleet.tasks_max:,} tasks x {fleet.slots:,} slots with a backlog; "
         f"{fleet.in_flight:,.0f} without (rate x {1000 * fleet.held_seconds:.0f} ms)",
     )  # fmt: skip
 

@@ -157,12 +157,13 @@ def _tasks(plan: Plan) -> list[Row]:
         Row(
             "tasks",
             f"{fleet.tasks:,} of {fleet.task_vcpu:g} vCPU and {fleet.task_memory_mib:,} MiB",
-            f"{rates} at {demand.utilisation:.0%}; one process uses one vCPU",
+            f"{rates} at {demand.utilisation:.0%}; one process per vCPU",
         ),
         Row(
             "memory",
             f"{fleet.process_mb:.0f} MB per task at most",
-            f"{measured.rss_mb:g} MB measured plus AUP_HELD_MIB; Fargate's minimum size is larger",
+            f"{measured.rss_mb:g} MB measured x {fleet.processes} plus AUP_HELD_MIB; Fargate's "
+            "minimum size is larger",
         ),
     ]
 
@@ -182,7 +183,7 @@ def _services(plan: Plan) -> list[Row]:
         Row(
             "in flight",
             f"{figure(fleet.in_flight)} messages, {fleet.tasks * fleet.slots:,} with a backlog",
-            f"rate x {1000 * fleet.held_seconds:.0f} ms (Little's law); tasks x AUP_SLOTS",
+            f"rate x {1000 * fleet.held_seconds:.0f} ms (Little's law); processes x AUP_SLOTS",
         ),
         Row(
             "settings",

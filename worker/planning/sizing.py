@@ -22,9 +22,16 @@ _SECONDS_BY_UNIT: Final = {"s": 1, "min": 60, "h": 3600, "day": 86_400}
 _RATE: Final = re.compile(r"([0-9][0-9_,]*(?:\.[0-9]+)?)/(s|min|h|day)")
 _MAX_PER_SECOND: Final = 1e8
 
-# vCPU and minimum memory in MiB: Amazon ECS developer guide, "Task CPU and memory" on Fargate. The
-# process is single-threaded, so it cannot use more than one vCPU.
-TASK_SIZES: Final = ((0.25, 512), (0.5, 1024), (1.0, 2048))
+# vCPU and memory in MiB, the minimum of Fargate: Amazon ECS developer guide, "Task CPU and memory".
+# A task runs one process for each vCPU, as AUP_PROCESSES=auto does.
+TASK_SIZES: Final = (
+    (0.25, 512), (0.5, 1024), (1.0, 2048), (2.0, 4096), (4.0, 8192), (8.0, 16_384),
+    (16.0, 32_768),
+)  # fmt: skip
+# Larger tasks only on request: several small ones survive the loss of one, and cost the same.
+_LARGEST_PROPOSED_VCPU: Final = 1.0
+# Resident memory of the parent of several processes, with its endpoints.
+_PARENT_MB: Final = 60
 _MESSAGES_PER_RECEIVE: Final = 10
 _RECORDS_PER_WRITE: Final = 25
 # Batches are not always full and latency varies; the benchmark shows that this factor suffices.
@@ -84,7 +91,7 @@ class Fleet:
         planned_rate: Messages per second of a task at the target utilisation.
         tasks: Number of tasks at the sustained rate.
         tasks_max: Maximum number of tasks for auto scaling.
-        process_mb: Maximum memory of a worker process.
+        process_mb: Maximum memory of a task's processes.
         held_seconds: Time from receiving a message to deleting it.
         in_flight: Average number of messages in flight.
         settings: `AUP_…` settings that differ from their defaults.
@@ -104,9 +111,14 @@ class Fleet:
     settings: dict[str, int]
 
     @property
+    def processes(self) -> int:
+        """Number of processes of a task."""
+        return _processes(self.task_vcpu)
+
+    @property
     def slots(self) -> int:
         """Maximum number of messages in flight per task."""
-        return self.settings.get("AUP_SLOTS", _default("AUP_SLOTS"))
+        return self.processes * self.settings.get("AUP_SLOTS", _default("AUP_SLOTS"))
 
     @property
     def backlog_per_task(self) -> int:
@@ -140,7 +152,7 @@ def size(demand: Demand, measured: Measured) -> Fleet:
     """Return the tasks for a demand."""
     cpu_us = _cpu_us(demand.record_bytes, measured)
     vcpu, memory_mib = _task_size(demand, cpu_us)
-    full = min(vcpu * 1e6 / cpu_us, _latency_bound(demand, measured))
+    full = min(vcpu * 1e6 / cpu_us, _latency_bound(demand, measured, _processes(vcpu)))
     planned = full * demand.utilisation
     tasks = max(1, math.ceil(demand.rate / planned - 1e-9))
     held_seconds = (measured.settling_ms + 2 * demand.sqs_ms + demand.dynamodb_ms) / 1000
@@ -153,10 +165,10 @@ def size(demand: Demand, measured: Measured) -> Fleet:
         planned_rate=planned,
         tasks=tasks,
         tasks_max=max(_MIN_TASKS_MAX, math.ceil(tasks * demand.burst - 1e-9)),
-        process_mb=measured.rss_mb + _default("AUP_HELD_MIB") * 1024**2 / 1e6,
+        process_mb=_memory_mb(_processes(vcpu), measured),
         held_seconds=held_seconds,
         in_flight=demand.rate * held_seconds,
-        settings=_settings(full, demand),
+        settings=_settings(full, demand, _processes(vcpu)),
     )
 
 
@@ -176,39 +188,53 @@ def body_bytes(record_bytes: int, measured: Measured) -> int:
 def _task_size(demand: Demand, cpu_us: float) -> tuple[float, int]:
     for vcpu, memory_mib in TASK_SIZES:
         enough = vcpu * demand.utilisation * 1e6 / cpu_us >= demand.rate
-        if vcpu == demand.task_vcpu or (demand.task_vcpu is None and enough):
+        if vcpu == demand.task_vcpu:
             return vcpu, memory_mib
-    return TASK_SIZES[-1]
+        if demand.task_vcpu is None and enough and vcpu <= _LARGEST_PROPOSED_VCPU:
+            return vcpu, memory_mib
+    return next(size for size in TASK_SIZES if size[0] == _LARGEST_PROPOSED_VCPU)
 
 
-def _settings(rate: float, demand: Demand) -> dict[str, int]:
-    """Return the settings that Little's law requires to be above their defaults."""
+def _processes(vcpu: float) -> int:
+    return max(1, int(vcpu))
+
+
+def _memory_mb(processes: int, measured: Measured) -> float:
+    parent = _PARENT_MB if processes > 1 else 0
+    return processes * measured.rss_mb + parent + _default("AUP_HELD_MIB") * 1024**2 / 1e6
+
+
+def _settings(rate: float, demand: Demand, processes: int) -> dict[str, int]:
+    """Return the settings of a task that Little's law requires to be above their defaults.
+
+    Each process has its own slots; the processes share the other limits.
+    """
     sqs, table = demand.sqs_ms / 1000, demand.dynamodb_ms / 1000
     required = _MARGIN * rate
     calls = math.ceil(required * sqs / _MESSAGES_PER_RECEIVE)
     writes = math.ceil(required * table / _RECORDS_PER_WRITE)
     needed = {
-        "AUP_SLOTS": min(math.ceil(required * (2 * sqs + table)), _MAX_SLOTS),
+        "AUP_SLOTS": min(math.ceil(required / processes * (2 * sqs + table)), _MAX_SLOTS),
         "AUP_POLL_CONCURRENCY": min(calls, MAX_CALLS),
         "AUP_SETTLE_CONCURRENCY": min(calls, MAX_CALLS),
         "AUP_WRITE_CONCURRENCY": min(writes, MAX_WRITES),
     }
     slots = max(needed["AUP_SLOTS"], _default("AUP_SLOTS"))
-    # The worker derives the others from its slots.
+    # Each process derives the others from its slots.
     derived = {
         "AUP_SLOTS": _default("AUP_SLOTS"),
-        "AUP_POLL_CONCURRENCY": calls_for(slots),
-        "AUP_SETTLE_CONCURRENCY": calls_for(slots),
-        "AUP_WRITE_CONCURRENCY": writes_for(slots),
+        "AUP_POLL_CONCURRENCY": processes * calls_for(slots),
+        "AUP_SETTLE_CONCURRENCY": processes * calls_for(slots),
+        "AUP_WRITE_CONCURRENCY": processes * writes_for(slots),
     }
     return {name: number for name, number in needed.items() if number > derived[name]}
 
 
-def _latency_bound(demand: Demand, measured: Measured) -> float:
-    """Return the messages per second that the maximum settings allow at these latencies."""
+def _latency_bound(demand: Demand, measured: Measured, processes: int) -> float:
+    """Return the messages per second that the maximum settings allow a task at these latencies."""
     sqs, held = demand.sqs_ms / 1000, (2 * demand.sqs_ms + demand.dynamodb_ms) / 1000
     body = body_bytes(demand.record_bytes, measured)
-    slots = min(_MAX_SLOTS, _default("AUP_HELD_MIB") * 1024**2 / body)
+    slots = min(processes * _MAX_SLOTS, _default("AUP_HELD_MIB") * 1024**2 / body)
     bounds = (
         (MAX_CALLS * _MESSAGES_PER_RECEIVE, sqs),
         (MAX_WRITES * _RECORDS_PER_WRITE, demand.dynamodb_ms / 1000),

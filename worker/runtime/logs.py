@@ -104,7 +104,7 @@ def _write_exception(output: TextIO, exc_info: ExcInfo) -> None:
     output.write("\n" + format_exception(exc_info))
 
 
-def bind(fields: Mapping[str, str]) -> None:
+def bind(fields: Mapping[str, str | int]) -> None:
     """Add fields to every later line, of all tasks and threads."""
 
     def add(

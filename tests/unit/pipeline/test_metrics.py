@@ -30,6 +30,7 @@ def test_accounting_balances_at_every_moment() -> None:
         "duplicates": 1,
         "dead_lettered": 2,
         "returned": 1,
+        "abandoned": 0,
         "held": 0,
         "balanced": True,
         "dead_by_reason": {"conflict": 1, "invalid": 1},

@@ -192,6 +192,13 @@ class TestSizes:
         fleet = planned("10000/s", task_vcpu=0.5).fleet
         assert (fleet.task_vcpu, fleet.task_memory_mib, fleet.tasks) == (0.5, 1024, 4)
 
+    def test_task_of_four_vcpus_runs_four_processes(self) -> None:
+        one, four = (planned("10000/s", task_vcpu=each).fleet for each in (1.0, 4.0))
+        assert (four.task_vcpu, four.task_memory_mib, four.tasks) == (4.0, 8192, 1)
+        assert (one.processes, four.processes) == (1, 4)
+        assert four.task_rate == pytest.approx(4 * one.task_rate)
+        assert four.slots == 4 * one.slots
+
     @given(
         st.floats(0.001, 1e7), st.integers(1, 400_000), st.floats(0.05, 1), st.floats(1, 100)
     )  # fmt: skip
