@@ -103,13 +103,15 @@ async def test_signal_drains_and_closes_the_service(
     assert stopped["calls"]["ReceiveMessage"] >= 1
 
 
-async def test_second_signal_stops_immediately_without_loss(pair_seconds: float) -> None:
+async def test_second_signal_stops_immediately_without_loss(
+    pair_seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = await _world()
+    # The messages are recorded, and stay in flight until their deletes return.
+    monkeypatch.setattr(world.sqs, "delete_message_batch", _never)
     await world.push(*(_good(each) for each in range(5)))
     task = await _serving(world, _settings())
     await _until(lambda: len(world.records()) == 5)
-    _slow_down(world)
-    await asyncio.sleep(0.03)
     begun_at = time.monotonic()
     signal.raise_signal(signal.SIGTERM)
     await asyncio.sleep(0.03)
@@ -184,6 +186,10 @@ class _Full(io.StringIO):
 def _restored_logs() -> Iterator[None]:
     yield
     structlog.reset_defaults()
+
+
+async def _never(**_: object) -> None:
+    await asyncio.Event().wait()
 
 
 def _slow_down(world: World) -> None:
