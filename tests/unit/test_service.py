@@ -107,8 +107,14 @@ async def test_second_signal_stops_immediately_without_loss(
     pair_seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = await _world()
-    # The messages are recorded, and stay in flight until their deletes return.
-    monkeypatch.setattr(world.sqs, "delete_message_batch", _never)
+    probe = world.sqs.delete_message_batch
+
+    async def delete(**request: Any) -> Any:
+        if world.records():  # these messages stay in flight until their delete returns
+            await asyncio.Event().wait()
+        return await probe(**request)
+
+    monkeypatch.setattr(world.sqs, "delete_message_batch", delete)
     await world.push(*(_good(each) for each in range(5)))
     task = await _serving(world, _settings())
     await _until(lambda: len(world.records()) == 5)
@@ -186,10 +192,6 @@ class _Full(io.StringIO):
 def _restored_logs() -> Iterator[None]:
     yield
     structlog.reset_defaults()
-
-
-async def _never(**_: object) -> None:
-    await asyncio.Event().wait()
 
 
 def _slow_down(world: World) -> None:
