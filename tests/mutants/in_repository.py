@@ -227,15 +227,15 @@ _READING: Final = (
     Mutant(
         "a timestamp has the second of another day",
         _EVIDENCE,
-        "_second(moment.toordinal(), moment.hour",
-        "_second(1, moment.hour",
+        "since.days * _DAY_SECONDS + since.seconds",
+        "since.seconds",
         _EVIDENCE_TESTS,
     ),
     Mutant(
         "a timestamp is local time",
         _EVIDENCE,
-        "        moment = moment.astimezone(UTC)\n",
-        "        pass\n",
+        "moment - EPOCH",
+        "moment.replace(tzinfo=EPOCH.tzinfo) - EPOCH",
         _EVIDENCE_TESTS,
     ),
     Mutant(
