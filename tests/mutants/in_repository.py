@@ -140,8 +140,8 @@ _WRITING: Final = (
     Mutant(
         "the repository ignores the origin of a message",
         _ACCEPTANCES,
-        "origin or Origin(now)",
-        "Origin(now)",
+        "origin or Origin.at(now)",
+        "Origin.at(now)",
         _ACCEPTANCE_TESTS,
     ),
     Mutant(

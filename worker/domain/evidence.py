@@ -85,6 +85,11 @@ def timestamp(moment: datetime) -> str:
     return second + _FRACTIONS[since.microseconds // 1000]
 
 
+def timestamp_of(milliseconds: int) -> str:
+    """Return a time in milliseconds since 1970 as `timestamp` does."""
+    return _second(milliseconds // 1000) + _FRACTIONS[milliseconds % 1000]
+
+
 @lru_cache(maxsize=1024)  # many messages are sent and recorded in the same second
 def _second(since_epoch: int) -> str:
     return (EPOCH + timedelta(seconds=since_epoch)).isoformat()[: len("2026-11-22T10:00:00")]
@@ -146,7 +151,7 @@ def build_item(
 
 
 def _add_origin(fields: dict[str, str], origin: Origin, salts: bytes) -> None:
-    fields["received_at"] = timestamp(origin.received_at)
+    fields["received_at"] = timestamp_of(origin.received_ms)
     if origin.message_id:
         fields["message_id"] = origin.message_id
     if origin.replayed_at is not None:
