@@ -232,6 +232,13 @@ _READING: Final = (
         _EVIDENCE_TESTS,
     ),
     Mutant(
+        "the time when SQS accepted a message is cut to seconds",
+        _EVIDENCE,
+        "_FRACTIONS[milliseconds % 1000]",
+        "_FRACTIONS[0]",
+        ("tests/unit/pipeline/test_origin.py", "tests/unit/domain/test_evidence.py"),
+    ),
+    Mutant(
         "a timestamp is local time",
         _EVIDENCE,
         "moment - EPOCH",
