@@ -79,10 +79,10 @@ async def test_redelivery_of_a_message_recorded_in_format_1_is_a_duplicate(
     await put(environment, item)
     before = await environment.items()
     stated = message_of(item)
-    assert await repository.record(stated, TEXT, Origin(NOW, "again")) is DUPLICATE
+    assert await repository.record(stated, TEXT, Origin.at(NOW, "again")) is DUPLICATE
     for changes in ({"channel": "forged"}, {"accepted_at": "2026-11-22T09:59:01Z"}):
         other = stated.model_copy(update=changes)
-        assert await repository.record(other, TEXT, Origin(NOW, "other")) is CONFLICT
+        assert await repository.record(other, TEXT, Origin.at(NOW, "other")) is CONFLICT
     assert await environment.items() == before
     (found,) = await of(repository, item["user_id"])
     assert verify(found) == []
@@ -135,7 +135,7 @@ async def test_record_has_the_origin_and_the_edits_of_its_message(
     repository: AUPRepository,
 ) -> None:
     edit = Edit("2026-05-20T08:00:00.000+00:00", "éve", ("user_id", "version"), "cd" * 32)
-    origin = Origin(NOW - timedelta(days=3), "m-1", "ab" * 32, NOW - timedelta(days=1), (edit,))
+    origin = Origin.at(NOW - timedelta(days=3), "m-1", "ab" * 32, NOW - timedelta(days=1), (edit,))
     assert await repository.record(acceptance(1), TEXT, origin) is RECORDED
     (item,) = await of(repository, "user-1")
     assert item["version"] == VERSION
@@ -148,4 +148,4 @@ async def test_record_has_the_origin_and_the_edits_of_its_message(
     ]
     assert verify(item) == []
     # The origin is not part of what the user stated.
-    assert await repository.record(acceptance(1), TEXT, Origin(NOW, "m-2")) is DUPLICATE
+    assert await repository.record(acceptance(1), TEXT, Origin.at(NOW, "m-2")) is DUPLICATE

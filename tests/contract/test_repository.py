@@ -238,7 +238,7 @@ async def test_item_beyond_the_size_limit_is_rejected(
 async def test_every_field_is_stored_as_stated(repository: AUPRepository) -> None:
     received_at_sqs = datetime(2026, 5, 2, 8, 30, 15, 123456, tzinfo=UTC)
     stated = acceptance(1, **EVERYTHING, **UNKNOWN)
-    assert await repository.record(stated, TEXT, Origin(received_at_sqs)) is RECORDED
+    assert await repository.record(stated, TEXT, Origin.at(received_at_sqs)) is RECORDED
     (item,) = await acceptances_of(repository, "user-1")
     named = {name: item[name] for name in stated.stated()}
     assert named == stated.stated()

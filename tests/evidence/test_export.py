@@ -39,8 +39,8 @@ _EDIT = Edit("2026-11-23T09:00:00.000Z", "eve", ("user_id", "version"), body_sha
 
 
 def _export() -> dict[str, Any]:
-    first = Origin(START, "m-1", body_sha256("{}"))
-    edited = Origin(START, "m-2", _EDIT.body_sha256, START + timedelta(days=1), (_EDIT,))
+    first = Origin.at(START, "m-1", body_sha256("{}"))
+    edited = Origin.at(START, "m-2", _EDIT.body_sha256, START + timedelta(days=1), (_EDIT,))
     stated = acceptance(
         1,
         content_sha256=ABSENT,
@@ -201,7 +201,7 @@ def test_altered_text_that_no_record_accepted_is_reported() -> None:
 
 
 def test_export_keeps_a_value_of_another_type_apart_from_its_text() -> None:
-    item = build_item(acceptance(channel="7"), TEXT, Origin(START), recorded_at=START)
+    item = build_item(acceptance(channel="7"), TEXT, Origin.at(START), recorded_at=START)
     for value in (Decimal(7), True, None, {"7"}, ["7"]):
         altered = verify_record({**item, "channel": value}, policy())
         assert altered.verdict is Verdict.ALTERED

@@ -98,7 +98,7 @@ def _put_records(url: str) -> None:
         now = datetime.now(UTC)
         version = f"2026-0{number + 1}"
         given = acceptance(1, version=version, accepted_at=_ACCEPTED_AT, referrer="newsletter")
-        item = build_item(given, TEXT, Origin(now), recorded_at=now)
+        item = build_item(given, TEXT, Origin.at(now), recorded_at=now)
         table.put_item(Item=item | ({"locale": "altered"} if number == 2 else {}))
 
 

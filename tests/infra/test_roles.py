@@ -48,7 +48,7 @@ RECORD: Final = build_item(
          "content_sha256": "ab" * 32, "unknown": 1}
     ),
     PolicyText("ab" * 32, "es"),
-    Origin(datetime.now(UTC), "m-1", "ab" * 32, datetime.now(UTC), (Edit("", "eve", ()),)),
+    Origin.at(datetime.now(UTC), "m-1", "ab" * 32, datetime.now(UTC), (Edit("", "eve", ()),)),
     recorded_at=datetime.now(UTC),
     reductions={"ip": "truncated", "user_agent": "omitted"},
 )  # fmt: skip

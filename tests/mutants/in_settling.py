@@ -259,14 +259,14 @@ _DECIDING: Final = (
         "the origin of a message is not recorded",
         _RECORD,
         "origin(message)",
-        "Origin(message.sent_at)",
+        "Origin.at(message.sent_at)",
         _RECORD_TESTS,
     ),
     Mutant(
         "received_at is taken from the first receive",
         _RECORD,
         "origin(message)",
-        "Origin(message.first_received_at)",
+        "Origin.at(message.first_received_at)",
         _RECORD_TESTS,
     ),
 )

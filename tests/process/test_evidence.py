@@ -34,7 +34,7 @@ def _record(environment: Environment, *bodies: str) -> None:
     for each in bodies:
         acceptance = Acceptance.model_validate_json(each)
         _user_table(environment).put_item(
-            Item=build_item(acceptance, TEXT, Origin(now), recorded_at=now)
+            Item=build_item(acceptance, TEXT, Origin.at(now), recorded_at=now)
         )
 
 
@@ -127,7 +127,7 @@ def test_contradictory_times_are_noted_and_the_record_stays_sound(
             _body_with_private_fields(1, accepted_at="2026-11-22T10:06:00Z")
         ),
         text=TEXT,
-        origin=Origin(received_at),
+        origin=Origin.at(received_at),
         recorded_at=received_at - timedelta(days=2),  # the clock of the host had jumped
     )
     _user_table(environment).put_item(Item=item)

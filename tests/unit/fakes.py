@@ -39,7 +39,7 @@ from worker.settings import AWSSettings, Settings
 
 TEXT_SHA256 = hashlib.sha256(b"Be kind.").hexdigest()
 TEXT = PolicyText(TEXT_SHA256)
-ORIGIN = Origin(START, "message-0", hashlib.sha256(b"{}").hexdigest())
+ORIGIN = Origin.at(START, "message-0", hashlib.sha256(b"{}").hexdigest())
 IP, USER_AGENT, SESSION_ID = private.IP, private.USER_AGENT, private.SESSION_ID
 SOURCE = "aup-acceptances"
 DEAD_LETTERS = "aup-acceptances-dead"

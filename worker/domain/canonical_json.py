@@ -22,8 +22,9 @@ def canonical(fields: Mapping[str, str]) -> bytes:
 
     Source: RFC 8785, sections 3.2.2.2 (strings) and 3.2.3 (order of names).
     """
-    if "".join(fields).isascii():
-        return _encode_sorted(fields)
+    encoded = _encode_sorted(fields)
+    if encoded.isascii() or "".join(fields).isascii():
+        return encoded
     names = sorted(fields, key=lambda name: name.encode("utf-16-be", "surrogatepass"))
     return _encode({name: fields[name] for name in names})
 

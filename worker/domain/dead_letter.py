@@ -240,7 +240,7 @@ def _bounded(edit: Edit) -> Edit:
 def origin(message: ReceivedMessage) -> Origin:
     """Return the origin of a message or dead letter, which may have been replayed and edited."""
     if not message.attributes:
-        return Origin(message.sent_at, message.message_id, body_sha256(message.body))
+        return Origin(message.sent_ms, message.message_id, body_sha256(message.body))
     history = replays(message)
     info = read(message)
     # The history is older than the dead letter: it is kept across replays.
@@ -254,8 +254,8 @@ def origin(message: ReceivedMessage) -> Origin:
         (message.message_id, message.sent_at),
     )
     edits = history.edits
-    return Origin(
-        received_at=received_at,
+    return Origin.at(
+        received_at,
         message_id=message_id,
         body_sha256=edits[0].body_sha256 if edits else body_sha256(message.body),
         replayed_at=_parsed(history.at),

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import msgspec
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ class Origin(msgspec.Struct, frozen=True):
     that holds it.
 
     Attributes:
-        received_at: Time when SQS first accepted the message, aware.
+        received_ms: Time when SQS first accepted the message, in milliseconds since 1970.
         message_id: Message id that SQS assigned to it then; empty if unknown.
         body_sha256: SHA-256 of the body as the producer sent it, in lower-case hexadecimal; empty
             if unknown.
@@ -41,11 +45,29 @@ class Origin(msgspec.Struct, frozen=True):
         edits: Edits, oldest first.
     """
 
-    received_at: datetime
+    received_ms: int
     message_id: str = ""
     body_sha256: str = ""
     replayed_at: datetime | None = None
     edits: tuple[Edit, ...] = ()
+
+    @classmethod
+    def at(
+        cls,
+        received_at: datetime,
+        message_id: str = "",
+        body_sha256: str = "",
+        replayed_at: datetime | None = None,
+        edits: tuple[Edit, ...] = (),
+    ) -> Origin:
+        """Return the origin of a message that SQS first accepted at a time, aware."""
+        received_ms = (received_at - EPOCH) // _MILLISECOND
+        return cls(received_ms, message_id, body_sha256, replayed_at, edits)
+
+    @property
+    def received_at(self) -> datetime:
+        """Time when SQS first accepted the message, in UTC."""
+        return EPOCH + self.received_ms * _MILLISECOND
 
     def without_hashes(self) -> Origin:
         """Return the origin without hashes of bodies, which allow testing guesses of a value."""

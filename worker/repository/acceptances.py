@@ -125,7 +125,7 @@ class Acceptances:
         now = self._now()
         acceptance, reductions = reduce(acceptance, self._settings)
         item = build_item(
-            acceptance, text, origin or Origin(now), recorded_at=now, reductions=reductions
+            acceptance, text, origin or Origin.at(now), recorded_at=now, reductions=reductions
         )
         started_at = self._loop.time()
         try:

@@ -51,7 +51,7 @@ def parse_item(body: str) -> Item:
     """Decode a message and build the item that records it."""
     now = datetime.now(UTC)
     acceptance = decode(body, now=now, clock_skew_seconds=_CLOCK_SKEW_SECONDS)
-    origin = Origin(now, "00000000-0000-4000-8000-000000000000", body_sha256(body))
+    origin = Origin.at(now, "00000000-0000-4000-8000-000000000000", body_sha256(body))
     return build_item(acceptance, TEXT, origin, recorded_at=now)
 
 

@@ -333,7 +333,7 @@ def _sha256(text: str) -> str:
 
 def test_origin_of_a_message_is_its_own() -> None:
     message = received_message(body="{}")
-    assert origin(message) == Origin(START, "message-0", _sha256("{}"))
+    assert origin(message) == Origin.at(START, "message-0", _sha256("{}"))
     with_attribute = structs.replace(message, attributes={"a": TEN["typed"]})
     assert origin(with_attribute) == origin(message)
 

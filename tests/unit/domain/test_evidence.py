@@ -82,7 +82,7 @@ def test_item_is_bound_to_the_text_and_to_the_message() -> None:
     assert item["body_digest"] == hashlib.sha256(salts + bytes.fromhex(sha256)).digest()
     assert not item.keys() & {"replayed_at", "edits", "content_sha256"}
     spanish = PolicyText("0" * 64, "es-ES")
-    item = build_item(acceptance(), spanish, Origin(START), recorded_at=START)
+    item = build_item(acceptance(), spanish, Origin.at(START), recorded_at=START)
     assert (item["policy_sha256"], item["policy_locale"]) == (bytes(32), "es-ES")
     assert not item.keys() & {"message_id", "body_digest"}
     assert verify(item) == []
@@ -93,7 +93,7 @@ def test_item_shows_who_edited_the_message_before_its_replay() -> None:
         Edit("2026-11-23T10:00:00.000Z", "eve", ("user_id", "version"), "a" * 64),
         Edit("2026-11-24T10:00:00.000Z", "bob", ("locale",)),  # by an earlier release
     )
-    origin = Origin(START, "m", "a" * 64, START + timedelta(days=2), edits)
+    origin = Origin.at(START, "m", "a" * 64, START + timedelta(days=2), edits)
     item = _item(origin=origin)
     assert item["replayed_at"] == "2026-11-24T10:00:00.000Z"
     assert item["edits"] == (

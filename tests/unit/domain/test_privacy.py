@@ -65,7 +65,7 @@ async def test_reduced_value_cannot_be_found_by_trying_all_bodies(
 ) -> None:
     await environment.create_tables()
     edited = Edit("2026-11-22T10:00:00Z", "eve", ("user_id",), "a" * 64)
-    origin = Origin(START, "m-1", "a" * 64, START, (edited,))
+    origin = Origin.at(START, "m-1", "a" * 64, START, (edited,))
     async with environment.repository(**changes) as repository:
         await repository.record(acceptance(), TEXT, origin)
         await repository.record(acceptance(1, ip=None, user_agent=None), TEXT, origin)

@@ -28,9 +28,9 @@ CLIENT: Final = {
 }
 NO_CLIENT: Final = dict.fromkeys(CLIENT, ABSENT)
 NOTHING: Final = dict.fromkeys(("content_sha256", "locale", "method", "channel", *CLIENT), ABSENT)
-ORIGIN: Final = Origin(START, "7d0cfb1e-33a5-4f0e-9b6b-000000000001", "ab" * 32)
+ORIGIN: Final = Origin.at(START, "7d0cfb1e-33a5-4f0e-9b6b-000000000001", "ab" * 32)
 EDIT: Final = Edit("2026-11-23T09:00:00.000+00:00", "eve", ("version",), "cd" * 32)
-EDITED: Final = Origin(
+EDITED: Final = Origin.at(
     START, ORIGIN.message_id, EDIT.body_sha256, START + timedelta(days=1), (EDIT,)
 )
 

@@ -255,7 +255,7 @@ class TestTable:
         item = build_item(
             decode(text, now=now, clock_skew_seconds=0),
             PolicyText(messages.CONTENT_SHA256),
-            Origin(now, str(UUID(int=0)), body_sha256(text)),
+            Origin.at(now, str(UUID(int=0)), body_sha256(text)),
             recorded_at=now,
         )
         record_bytes = sum(

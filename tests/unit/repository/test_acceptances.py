@@ -44,7 +44,7 @@ def _keys(items: list[dict[str, Any]]) -> list[tuple[str, str]]:
 async def test_record_stores_every_field_and_verifies(write_api: str) -> None:
     world = await open_world()
     repository = world.repository(write_api=write_api)
-    result = await repository.record(acceptance(), TEXT, Origin(START - timedelta(seconds=5)))
+    result = await repository.record(acceptance(), TEXT, Origin.at(START - timedelta(seconds=5)))
     assert result is RECORDED
     (item,) = world.records()
     assert (item["user_id"], item["policy_version"]) == ("u-0", "acceptable-use#2026-01")

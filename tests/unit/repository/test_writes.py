@@ -52,7 +52,7 @@ CODES = {
 
 def _items(count: int) -> list[dict[str, Any]]:
     return [
-        build_item(acceptance(number), TEXT, Origin(fixed_now()), recorded_at=fixed_now())
+        build_item(acceptance(number), TEXT, Origin.at(fixed_now()), recorded_at=fixed_now())
         for number in range(count)
     ]
 

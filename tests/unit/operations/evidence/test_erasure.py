@@ -17,7 +17,7 @@ from worker.repository import AUPRepository
 
 
 def _item(**changes: Any) -> dict[str, Any]:
-    return build_item(acceptance(**changes), TEXT, Origin(START), recorded_at=START)
+    return build_item(acceptance(**changes), TEXT, Origin.at(START), recorded_at=START)
 
 
 class _Repository:
@@ -64,7 +64,7 @@ def test_value_in_unknown_fields_is_found_however_it_is_written(extra: str) -> N
 
 def test_value_in_the_edits_is_found() -> None:
     edits = (Edit("2026-11-23T10:00:00Z", "eve", (f"devices.{IP}",)),)
-    origin = Origin(START, edits=edits)
+    origin = Origin.at(START, edits=edits)
     item = build_item(acceptance(), TEXT, origin, recorded_at=START)
     [planned] = plan([item], ERASABLE)
     assert planned.elsewhere == ["ip"]

@@ -29,7 +29,7 @@ def _item(received_seconds: float = 0.0, recorded_seconds: float = 0.0) -> dict[
     return build_item(
         acceptance(accepted_at=START.isoformat()),
         TEXT,
-        replace(ORIGIN, received_at=START + timedelta(seconds=received_seconds)),
+        replace(ORIGIN, received_ms=ORIGIN.received_ms + round(1000 * received_seconds)),
         recorded_at=START + timedelta(seconds=received_seconds + recorded_seconds),
     )
 
