@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import msgspec
+
 from worker.aws.error_codes import error_of
 from worker.domain.message import MESSAGE_MAX_BYTES, ReceivedMessage
 from worker.errors import AWSError, AWSUnavailableError
@@ -80,6 +82,65 @@ def _failure(failure: Mapping[str, Any]) -> AWSError:
 def _unknown(results: Sequence[object]) -> AWSError:
     returned = "contradictory results" if results else "no result"
     return AWSUnavailableError(f"SQS returned {returned} for this entry")
+
+
+class _Attributes(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    SentTimestamp: str
+    ApproximateFirstReceiveTimestamp: str
+    ApproximateReceiveCount: str
+    AWSTraceHeader: str | msgspec.UnsetType = msgspec.UNSET
+    MessageGroupId: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Message(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    MessageId: str
+    ReceiptHandle: str
+    MD5OfBody: str
+    Body: str
+    Attributes: _Attributes
+
+
+class _Messages(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    Messages: list[_Message]
+
+
+_decode_messages: Final = msgspec.json.Decoder(_Messages).decode
+
+
+def read_usual_messages(body: bytes, headers: Mapping[str, str]) -> list[ReceivedMessage] | None:
+    """Return the messages of a usual ReceiveMessage response, in half the time of `read_message`.
+
+    Args:
+        body: Body of the response.
+        headers: Headers of the response by lower-case name.
+
+    Returns:
+        The messages as `read_message` returns them; None if that has to decide: the response is
+        malformed, or it has parts that most responses lack, such as message attributes.
+    """
+    date = headers.get("date", "")
+    try:
+        return [_usual_message(each, date) for each in _decode_messages(body).Messages]
+    except MALFORMED:
+        return None
+
+
+def _usual_message(message: _Message, date: str) -> ReceivedMessage:
+    if message.MD5OfBody != body_md5(message.Body):
+        raise _MalformedError("the body does not match its MD5")
+    system = message.Attributes
+    trace_header, group_id = system.AWSTraceHeader, system.MessageGroupId
+    return ReceivedMessage(
+        message_id=message.MessageId,
+        receipt_handle=message.ReceiptHandle,
+        body=message.Body,
+        sent_ms=_milliseconds(system.SentTimestamp),
+        first_received_ms=_milliseconds(system.ApproximateFirstReceiveTimestamp),
+        receive_count=max(1, int(system.ApproximateReceiveCount)),
+        trace_header=None if trace_header is msgspec.UNSET else trace_header,
+        group_id=None if group_id is msgspec.UNSET else group_id,
+        date=date,
+    )
 
 
 def read_message(message: Mapping[str, Any], date: str) -> ReceivedMessage:
