@@ -246,6 +246,20 @@ _RESULTS: Final = (
         _QUEUE_TESTS,
     ),
     Mutant(
+        "failures beside a success of every entry are ignored",
+        _QUEUE_RESPONSES,
+        'response.get("Failed", _NONE) == _NONE',
+        "True",
+        _QUEUE_TESTS,
+    ),
+    Mutant(
+        "a success of every entry need not confirm bodies",
+        _QUEUE_RESPONSES,
+        'not any("MessageBody" in entry for entry in entries)',
+        "True",
+        _QUEUE_TESTS,
+    ),
+    Mutant(
         "batch results that are not lists are accepted",
         _QUEUE_RESPONSES,
         "    if not isinstance(value, list):\n        raise",

@@ -19,6 +19,7 @@ from worker.errors import AWSError, AWSUnavailableError
 # Exceptions raised by reading a malformed message.
 MALFORMED: Final = (AttributeError, LookupError, OSError, OverflowError, TypeError, ValueError)
 _LATEST_MS: Final = 253_402_300_799_000  # the last second of the year 9999
+_NONE: Final[list[Any]] = []
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -44,6 +45,8 @@ def batch_results(
     Raises:
         ValueError: A list of the response is not an array.
     """
+    if _is_plain_success(response, entries):
+        return [None] * len(entries)
     requested = {entry["Id"]: entry for entry in entries}
     results: dict[str, list[AWSError | None]] = {entry_id: [] for entry_id in requested}
     for success in _known_entries(response, "Successful", results):
@@ -52,6 +55,15 @@ def batch_results(
     for failure in _known_entries(response, "Failed", results):
         results[failure["Id"]].append(_failure(failure))
     return [each[0] if len(each) == 1 else _unknown(each) for each in results.values()]
+
+
+def _is_plain_success(response: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the response has exactly a success without a body for each entry, in order."""
+    return (
+        response.get("Successful") == [{"Id": entry["Id"]} for entry in entries]
+        and response.get("Failed", _NONE) == _NONE
+        and not any("MessageBody" in entry for entry in entries)
+    )
 
 
 def _known_entries(
