@@ -110,7 +110,18 @@ def test_unusual_message_is_left_to_the_strict_reader(message: dict[str, Any]) -
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{}", b"[]", b"\xff", _body(None), _body({}), _body([None]), _body([], Later=1)],
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"\xff",
+        _body(None),
+        _body({}),
+        _body([None]),
+        _body([], Later=1),
+        b'{"Messages": [{"Attributes": ' + b"[" * 100_000,
+    ],
+    ids=range(9),
 )
 def test_unusual_response_is_left_to_the_strict_reader(body: bytes) -> None:
     assert read_usual_messages(body, {}) is None
