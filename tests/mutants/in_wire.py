@@ -17,6 +17,7 @@ _QUEUE_RESPONSES: Final = "worker/aws/sqs_responses.py"
 _WRITES: Final = "worker/repository/writes.py"
 _MISBEHAVING: Final = "tests/wire/test_misbehaving.py"
 _REQUEST_TESTS: Final = "tests/wire/test_requests.py"
+_USUAL_TESTS: Final = "tests/wire/test_usual_messages.py"
 _QUEUE_TESTS: Final = ("tests/unit/aws/test_sqs_responses.py",)
 _WRITES_TESTS: Final = ("tests/unit/repository/test_writes.py",)
 
@@ -217,10 +218,45 @@ _DEADLINES: Final = (
 )
 _RESULTS: Final = (
     Mutant(
+        "the body of a usual message is not checked",
+        _QUEUE_RESPONSES,
+        "if message.MD5OfBody != body_md5(message.Body):",
+        "if message.MD5OfBody == message.Body:",
+        (_USUAL_TESTS,),
+    ),
+    Mutant(
+        "unknown members of a usual message are ignored",
+        _QUEUE_RESPONSES,
+        "class _Message(msgspec.Struct, forbid_unknown_fields=True, gc=False):",
+        "class _Message(msgspec.Struct, gc=False):",
+        (_USUAL_TESTS,),
+    ),
+    Mutant(
+        "a usual response may have any successful status",
+        "worker/aws/fast_path/caller.py",
+        "if read_usual is not None and outcome.status == _OK:",
+        "if read_usual is not None:",
+        (_USUAL_TESTS,),
+    ),
+    Mutant(
         "an entry id that is not a string is accepted",
         _QUEUE_RESPONSES,
         "if isinstance(entry_id, str) and entry_id in ids:",
         "if entry_id in ids:",
+        _QUEUE_TESTS,
+    ),
+    Mutant(
+        "failures beside a success of every entry are ignored",
+        _QUEUE_RESPONSES,
+        'response.get("Failed", _NONE) == _NONE',
+        "True",
+        _QUEUE_TESTS,
+    ),
+    Mutant(
+        "a success of every entry need not confirm bodies",
+        _QUEUE_RESPONSES,
+        'not any("MessageBody" in entry for entry in entries)',
+        "True",
         _QUEUE_TESTS,
     ),
     Mutant(

@@ -28,6 +28,7 @@ from worker.aws.sqs_responses import (
     list_member,
     read_message,
     read_queue_state,
+    read_usual_messages,
     response_date,
     string_member,
     uuid_of,
@@ -179,7 +180,9 @@ class Queue:
                 "MessageAttributeNames": ["All"],
                 "MessageSystemAttributeNames": _SYSTEM_ATTRIBUTES,
             }
-            response = await self._poll_caller.call("ReceiveMessage", request)
+            response = await self._poll_caller.call("ReceiveMessage", request, read_usual_messages)
+            if isinstance(response, list):
+                return response
             return self._received(list_member(response, "Messages"), response_date(response))
 
     def _received(self, entries: Sequence[Any], date: str) -> list[ReceivedMessage]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import msgspec
+
 from worker.aws.error_codes import error_of
 from worker.domain.message import MESSAGE_MAX_BYTES, ReceivedMessage
 from worker.errors import AWSError, AWSUnavailableError
@@ -17,6 +19,7 @@ from worker.errors import AWSError, AWSUnavailableError
 # Exceptions raised by reading a malformed message.
 MALFORMED: Final = (AttributeError, LookupError, OSError, OverflowError, TypeError, ValueError)
 _LATEST_MS: Final = 253_402_300_799_000  # the last second of the year 9999
+_NONE: Final[list[Any]] = []
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -42,6 +45,8 @@ def batch_results(
     Raises:
         ValueError: A list of the response is not an array.
     """
+    if _is_plain_success(response, entries):
+        return [None] * len(entries)
     requested = {entry["Id"]: entry for entry in entries}
     results: dict[str, list[AWSError | None]] = {entry_id: [] for entry_id in requested}
     for success in _known_entries(response, "Successful", results):
@@ -50,6 +55,15 @@ def batch_results(
     for failure in _known_entries(response, "Failed", results):
         results[failure["Id"]].append(_failure(failure))
     return [each[0] if len(each) == 1 else _unknown(each) for each in results.values()]
+
+
+def _is_plain_success(response: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the response has exactly a success without a body for each entry, in order."""
+    return (
+        response.get("Successful") == [{"Id": entry["Id"]} for entry in entries]
+        and response.get("Failed", _NONE) == _NONE
+        and not any("MessageBody" in entry for entry in entries)
+    )
 
 
 def _known_entries(
@@ -80,6 +94,65 @@ def _failure(failure: Mapping[str, Any]) -> AWSError:
 def _unknown(results: Sequence[object]) -> AWSError:
     returned = "contradictory results" if results else "no result"
     return AWSUnavailableError(f"SQS returned {returned} for this entry")
+
+
+class _Attributes(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    SentTimestamp: str
+    ApproximateFirstReceiveTimestamp: str
+    ApproximateReceiveCount: str
+    AWSTraceHeader: str | msgspec.UnsetType = msgspec.UNSET
+    MessageGroupId: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Message(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    MessageId: str
+    ReceiptHandle: str
+    MD5OfBody: str
+    Body: str
+    Attributes: _Attributes
+
+
+class _Messages(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    Messages: list[_Message]
+
+
+_decode_messages: Final = msgspec.json.Decoder(_Messages).decode
+
+
+def read_usual_messages(body: bytes, headers: Mapping[str, str]) -> list[ReceivedMessage] | None:
+    """Return the messages of a usual ReceiveMessage response, in half the time of `read_message`.
+
+    Args:
+        body: Body of the response.
+        headers: Headers of the response by lower-case name.
+
+    Returns:
+        The messages as `read_message` returns them; None if that has to decide: the response is
+        malformed, or it has parts that most responses lack, such as message attributes.
+    """
+    date = headers.get("date", "")
+    try:
+        return [_usual_message(each, date) for each in _decode_messages(body).Messages]
+    except MALFORMED:
+        return None
+
+
+def _usual_message(message: _Message, date: str) -> ReceivedMessage:
+    if message.MD5OfBody != body_md5(message.Body):
+        raise _MalformedError("the body does not match its MD5")
+    system = message.Attributes
+    trace_header, group_id = system.AWSTraceHeader, system.MessageGroupId
+    return ReceivedMessage(
+        message_id=message.MessageId,
+        receipt_handle=message.ReceiptHandle,
+        body=message.Body,
+        sent_ms=_milliseconds(system.SentTimestamp),
+        first_received_ms=_milliseconds(system.ApproximateFirstReceiveTimestamp),
+        receive_count=max(1, int(system.ApproximateReceiveCount)),
+        trace_header=None if trace_header is msgspec.UNSET else trace_header,
+        group_id=None if group_id is msgspec.UNSET else group_id,
+        date=date,
+    )
 
 
 def read_message(message: Mapping[str, Any], date: str) -> ReceivedMessage:

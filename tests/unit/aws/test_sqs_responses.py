@@ -239,6 +239,14 @@ async def test_entry_is_sent_only_with_a_message_id_and_the_md5_of_its_body() ->
 
 
 @simulated
+async def test_success_of_every_entry_without_a_body_confirms_no_message() -> None:
+    queue = queue_of(OneResponse({"Successful": [_OK_0, _OK_1], "Failed": []}))
+    results = await queue.send([OutgoingMessage("abc")] * 2)
+    assert [type(result) for result in results] == [AWSUnavailableError] * 2
+    assert await queue.delete([received_message(number) for number in range(2)]) == [None] * 2
+
+
+@simulated
 async def test_state_has_depth_retention_and_redrive_policy() -> None:
     world = await open_world(max_receive_count=9)
     await world.push("a", "b", "c")
