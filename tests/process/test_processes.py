@@ -17,6 +17,7 @@ import pytest
 from tests.process.environment import Environment, Service, body, wait_until
 from tests.process.gate import Gate
 from tests.servers.ports import free_port
+from worker.settings import DEFAULT_SLOTS
 
 TWO = {"AUP_PROCESSES": "2"}
 # A message of a killed process becomes visible again after this time.
@@ -200,7 +201,7 @@ def test_endpoints_report_all_processes_together(environment: Environment, port:
         )
         assert service.end(signal.SIGTERM)[0] == 0
     assert (status, live["books_balanced"], live["held"]) == (200, True, 0)
-    assert found['aup_slots{state="free"}'] <= 1000
+    assert found['aup_slots{state="free"}'] <= 2 * DEFAULT_SLOTS
     for number in ids:
         assert found[f'aup_process_ready{{process="{number}"}}'] == 1
         assert found[f'process_resident_memory_bytes{{process="{number}"}}'] > 10_000_000
