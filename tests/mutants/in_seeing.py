@@ -10,6 +10,7 @@ _ECS: Final = "worker/observability/ecs.py"
 _EMF: Final = "worker/observability/emf.py"
 _ENDPOINTS: Final = "worker/observability/endpoints.py"
 _PROMETHEUS: Final = "worker/observability/prometheus.py"
+_SERVICE_STATUS: Final = "worker/observability/service_status.py"
 _SYSTEMD: Final = "worker/observability/systemd.py"
 _COVERAGE: Final = "worker/operations/evidence/coverage.py"
 _ERASURE: Final = "worker/operations/evidence/erasure.py"
@@ -18,6 +19,7 @@ _ECS_TESTS: Final = ("tests/unit/observability/test_ecs.py",)
 _EMF_TESTS: Final = ("tests/unit/observability/test_emf.py",)
 _ENDPOINTS_TESTS: Final = ("tests/unit/observability/test_endpoints.py",)
 _PROMETHEUS_TESTS: Final = ("tests/unit/observability/test_prometheus.py",)
+_SERVICE_STATUS_TESTS: Final = ("tests/unit/observability/test_service_status.py",)
 _SYSTEMD_TESTS: Final = ("tests/unit/observability/test_systemd.py",)
 _COVERAGE_TESTS: Final = ("tests/unit/operations/evidence/test_coverage.py",)
 _ERASURE_TESTS: Final = ("tests/unit/operations/evidence/test_erasure.py",)
@@ -41,9 +43,23 @@ _MONITORING: Final = (
     Mutant(
         "the service is ready before the first poll",
         _SYSTEMD,
-        "if not self._ready and not self._stopping and self._service.is_started:",
-        "if not self._ready and not self._stopping:",
+        "if not (self._ready or self._stopping or self._service.why_not_started()):",
+        "if not (self._ready or self._stopping):",
         _SYSTEMD_TESTS,
+    ),
+    Mutant(
+        "the start has succeeded before the first poll",
+        _SERVICE_STATUS,
+        "if self.poll_age_seconds is None else []",
+        "if self._state is None else []",
+        _SERVICE_STATUS_TESTS,
+    ),
+    Mutant(
+        "a service that is not ready has not started",
+        _SERVICE_STATUS,
+        "return self.why_not_ready() if self.poll_age_seconds is None else []",
+        "return self.why_not_ready()",
+        _SERVICE_STATUS_TESTS,
     ),
     Mutant(
         "the watchdog of another process is used",

@@ -70,7 +70,7 @@ async def test_counters_start_at_zero_for_every_label() -> None:
         assert samples["aup_messages_settled_total", outcome] == 0
     for reason in Reason:
         assert samples["aup_dead_letters_total", reason.value] == 0
-    assert samples["aup_ready", ""] == 0
+    assert samples["aup_ready", ""] == samples["aup_started", ""] == 0
     assert ("aup_last_poll_timestamp_seconds", "") not in samples
 
 
