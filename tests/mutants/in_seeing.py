@@ -9,6 +9,7 @@ from tests.mutants.mutant import Mutant
 _ECS: Final = "worker/observability/ecs.py"
 _EMF: Final = "worker/observability/emf.py"
 _ENDPOINTS: Final = "worker/observability/endpoints.py"
+_HEALTH: Final = "worker/cli/health.py"
 _PROMETHEUS: Final = "worker/observability/prometheus.py"
 _SERVICE_STATUS: Final = "worker/observability/service_status.py"
 _SYSTEMD: Final = "worker/observability/systemd.py"
@@ -18,6 +19,7 @@ _PRIVACY: Final = "worker/domain/privacy.py"
 _ECS_TESTS: Final = ("tests/unit/observability/test_ecs.py",)
 _EMF_TESTS: Final = ("tests/unit/observability/test_emf.py",)
 _ENDPOINTS_TESTS: Final = ("tests/unit/observability/test_endpoints.py",)
+_HEALTH_TESTS: Final = ("tests/golden/test_json.py",)
 _PROMETHEUS_TESTS: Final = ("tests/unit/observability/test_prometheus.py",)
 _SERVICE_STATUS_TESTS: Final = ("tests/unit/observability/test_service_status.py",)
 _SYSTEMD_TESTS: Final = ("tests/unit/observability/test_systemd.py",)
@@ -109,6 +111,13 @@ _MONITORING: Final = (
         "status=503 if reasons else 200",
         "status=200",
         _ENDPOINTS_TESTS,
+    ),
+    Mutant(
+        "a health check of the start does not include liveness",
+        _HEALTH,
+        "if started and not reasons:",
+        "if started and reasons:",
+        _HEALTH_TESTS,
     ),
     Mutant(
         "metrics are missing before the first event",

@@ -182,7 +182,8 @@ class AWSProxy:
         key, service = signed.groups() if signed else ("", "")
         if key in self._revoked:
             return _rejection(service, "ExpiredTokenException", "The security token is expired")
-        operation = request.headers.get("X-Amz-Target", "").rpartition(".")[2]
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        operation = headers.get("x-amz-target", "").rpartition(".")[2]
         if self._rejection is not None and self._rejected & {service, operation}:
             return _rejection(service, *self._rejection)
         self.signers.add((service, key))

@@ -42,21 +42,33 @@ def test_service_that_cannot_reach_aws_is_live_but_not_started(
         assert service.end(signal.SIGTERM)[0] == 0
 
 
-def test_service_whose_writes_are_denied_never_starts_and_exits_with_code_1(
-    environment: Environment, settings: dict[str, str], proxy: AWSProxy
+@pytest.mark.parametrize("operation", ["PutItem", "ReceiveMessage"])
+def test_service_whose_calls_are_denied_never_starts_and_exits_with_code_1(
+    environment: Environment, settings: dict[str, str], proxy: AWSProxy, operation: str
 ) -> None:
-    proxy.reject("AccessDeniedException", "not allowed", "PutItem")
+    proxy.reject("AccessDeniedException", "not allowed", operation)
+    codes = set()
     with environment.service(
         AWS_ENDPOINT_URL=proxy.url, AUP_GIVE_UP_SECONDS="5", **settings
     ) as service:
-        service.wait_for("AWS unavailable, retrying")
-        assert _health(environment, settings) == (0, "live")
-        codes = set()
         while service.process.poll() is None:
             codes.add(_health(environment, settings, "--started")[0])
         assert service.end()[0] == 1
     assert codes == {1}
-    assert "grant dynamodb:PutItem" in service.log[-1]["text"]
+    assert "not allowed" in service.log[-1]["text"]
+
+
+def test_service_whose_polls_are_denied_is_live_but_not_started(
+    environment: Environment, settings: dict[str, str], proxy: AWSProxy
+) -> None:
+    proxy.reject("AccessDeniedException", "not allowed", "ReceiveMessage")
+    with environment.service(AWS_ENDPOINT_URL=proxy.url, **settings) as service:
+        service.wait_for("AWS call failed")
+        wait_until(lambda: "not allowed" in _health(environment, settings, "--started")[1], "why")
+        code, text = _health(environment, settings, "--started")
+        assert (code, text.startswith("not started: ")) == (1, True)
+        assert _health(environment, settings) == (0, "live")
+        assert service.end(signal.SIGTERM)[0] == 0
 
 
 def test_service_has_started_after_the_first_poll_and_stays_so(
