@@ -36,7 +36,7 @@ _VARYING = re.compile(r".*(_seconds|_seconds_ago|^seconds)$")
 _FIXED = {"retention_seconds"}
 # Durations in tables, with the blanks around them, whose number depends on their width.
 _WRITTEN_TIME = re.compile(r"\d+ \w+ \d{4} at \d\d:\d\d:\d\d UTC")
-_AGE = re.compile(r"\b\d+ s (before|after)")
+_AGE = re.compile(r"\b\d[\d,]* \w+( \d+ \w+)? (before|after)")
 _TEXT_VARYING = re.compile(r" *\b\d+ (s|min|h|d)\b *")
 
 
@@ -71,7 +71,7 @@ class Documents:
     def mask(self, text: str) -> str:
         """Return a text without what differs from run to run."""
         text = _WRITTEN_TIME.sub("<time>", masked(text, directory=self._tmp_path))
-        return _AGE.sub(r"<seconds> s \1", text)
+        return _AGE.sub(r"<duration> \2", text)
 
 
 def _normal(content: Any, name: str = "") -> Any:
