@@ -224,7 +224,7 @@ class Settings(BaseSettings):
         None,
         ge=1,
         le=65_535,
-        description="port of `/livez`, `/readyz` and `/metrics`; default: disabled",
+        description="port of `/startupz`, `/livez`, `/readyz` and `/metrics`; default: disabled",
     )
     ecs_protection: bool = Field(
         False, description="ECS scale-in protection while messages are in flight"

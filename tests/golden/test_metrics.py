@@ -93,12 +93,12 @@ async def test_health_reports(golden: Golden) -> None:
             found[f"{path}, {state}"] = await _asked(session, url + path)
 
     async with serving(status, lambda: b""), aiohttp.ClientSession() as session:
-        await ask("starting", "/livez", "/readyz", "/metrics", "/elsewhere")
+        await ask("starting", "/startupz", "/livez", "/readyz", "/metrics", "/elsewhere")
         status.stopping.set()
         await ask("stopping before the first poll", "/readyz")
         begin(status, pipeline)
         pipeline.health.polled_at = asyncio.get_running_loop().time()
-        await ask("not ready", "/livez", "/readyz")
+        await ask("not ready", "/startupz", "/livez", "/readyz")
         pipeline.health.not_ready, pipeline.health.not_live = [], ["no poll ended"]
         await ask("not live", "/livez")
         pipeline.health.not_live = []

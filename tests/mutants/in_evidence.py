@@ -265,6 +265,13 @@ _VERIFYING: Final = (
         _ERASURE_TESTS,
     ),
     Mutant(
+        "a duration without hours has days and minutes",
+        _SENTENCES,
+        "        elif words:\n            break\n",
+        "",
+        _SENTENCES_TESTS,
+    ),
+    Mutant(
         "an edit that changes only the digits of a number is not reported",
         _EDIT,
         "json.loads(text, parse_float=_Number, parse_int=_Number)",

@@ -56,8 +56,15 @@ MUTANTS: Final = (
     Mutant(
         "the service has started when one process has",
         _STATUS,
-        "        return all(\n            each.snapshot is not None and each.snapshot.is_started",
-        "        return any(\n            each.snapshot is not None and each.snapshot.is_started",
+        "[] if each.has_started else self._not_ready(each)",
+        "[] if any(other.has_started for other in self._members.values()) else ['starting']",
+        _STATUS_TESTS,
+    ),
+    Mutant(
+        "the death of a process undoes the start of the service",
+        _STATUS,
+        "member.has_started |= snapshot.is_started",
+        "member.has_started = snapshot.is_started",
         _STATUS_TESTS,
     ),
     Mutant(

@@ -9,7 +9,9 @@ from tests.mutants.mutant import Mutant
 _ECS: Final = "worker/observability/ecs.py"
 _EMF: Final = "worker/observability/emf.py"
 _ENDPOINTS: Final = "worker/observability/endpoints.py"
+_HEALTH: Final = "worker/cli/health.py"
 _PROMETHEUS: Final = "worker/observability/prometheus.py"
+_SERVICE_STATUS: Final = "worker/observability/service_status.py"
 _SYSTEMD: Final = "worker/observability/systemd.py"
 _COVERAGE: Final = "worker/operations/evidence/coverage.py"
 _ERASURE: Final = "worker/operations/evidence/erasure.py"
@@ -17,7 +19,9 @@ _PRIVACY: Final = "worker/domain/privacy.py"
 _ECS_TESTS: Final = ("tests/unit/observability/test_ecs.py",)
 _EMF_TESTS: Final = ("tests/unit/observability/test_emf.py",)
 _ENDPOINTS_TESTS: Final = ("tests/unit/observability/test_endpoints.py",)
+_HEALTH_TESTS: Final = ("tests/golden/test_json.py",)
 _PROMETHEUS_TESTS: Final = ("tests/unit/observability/test_prometheus.py",)
+_SERVICE_STATUS_TESTS: Final = ("tests/unit/observability/test_service_status.py",)
 _SYSTEMD_TESTS: Final = ("tests/unit/observability/test_systemd.py",)
 _COVERAGE_TESTS: Final = ("tests/unit/operations/evidence/test_coverage.py",)
 _ERASURE_TESTS: Final = ("tests/unit/operations/evidence/test_erasure.py",)
@@ -41,9 +45,23 @@ _MONITORING: Final = (
     Mutant(
         "the service is ready before the first poll",
         _SYSTEMD,
-        "if not self._ready and not self._stopping and self._service.is_started:",
-        "if not self._ready and not self._stopping:",
+        "if not (self._ready or self._stopping or self._service.why_not_started()):",
+        "if not (self._ready or self._stopping):",
         _SYSTEMD_TESTS,
+    ),
+    Mutant(
+        "the start has succeeded before the first poll",
+        _SERVICE_STATUS,
+        "if self.poll_age_seconds is None else []",
+        "if self._state is None else []",
+        _SERVICE_STATUS_TESTS,
+    ),
+    Mutant(
+        "a service that is not ready has not started",
+        _SERVICE_STATUS,
+        "return self.why_not_ready() if self.poll_age_seconds is None else []",
+        "return self.why_not_ready()",
+        _SERVICE_STATUS_TESTS,
     ),
     Mutant(
         "the watchdog of another process is used",
@@ -93,6 +111,13 @@ _MONITORING: Final = (
         "status=503 if reasons else 200",
         "status=200",
         _ENDPOINTS_TESTS,
+    ),
+    Mutant(
+        "a health check of the start does not include liveness",
+        _HEALTH,
+        "if started and not reasons:",
+        "if started and reasons:",
+        _HEALTH_TESTS,
     ),
     Mutant(
         "metrics are missing before the first event",

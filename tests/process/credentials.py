@@ -161,13 +161,13 @@ class AWSProxy:
         self.signers: set[tuple[str, str]] = set()
         self._upstream = urllib.parse.urlsplit(upstream).netloc
         self._rejection: tuple[str, str] | None = None
-        self._services: frozenset[str] = frozenset()
+        self._rejected: frozenset[str] = frozenset()
         self._revoked: frozenset[str] = frozenset()
 
-    def reject(self, code: str, message: str, *services: str) -> None:
-        """Reject requests to these services; with no services, forward everything."""
+    def reject(self, code: str, message: str, *names: str) -> None:
+        """Reject requests to these services or operations; with none, forward everything."""
         self._rejection = (code, message)
-        self._services = frozenset(services)
+        self._rejected = frozenset(names)
 
     def accept_all(self) -> None:
         """Forward everything from now on."""
@@ -182,7 +182,9 @@ class AWSProxy:
         key, service = signed.groups() if signed else ("", "")
         if key in self._revoked:
             return _rejection(service, "ExpiredTokenException", "The security token is expired")
-        if self._rejection is not None and service in self._services:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        operation = headers.get("x-amz-target", "").rpartition(".")[2]
+        if self._rejection is not None and self._rejected & {service, operation}:
             return _rejection(service, *self._rejection)
         self.signers.add((service, key))
         return self._forward(request)

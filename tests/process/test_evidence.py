@@ -132,8 +132,8 @@ def test_contradictory_times_are_noted_and_the_record_stays_sound(
     )
     _user_table(environment).put_item(Item=item)
     remarks = [
-        "received_at is 360 s before accepted_at: a clock was wrong",
-        "recorded_at is 172800 s before received_at: a clock was wrong",
+        "received_at is 6 minutes before accepted_at: a clock was wrong",
+        "recorded_at is 2 days before received_at: a clock was wrong",
         "the accepted text is not stored here, only its hash",
     ]
     verified = environment.run("accepted", "u-1", "--verify", "--json")

@@ -90,6 +90,11 @@ def test_health_without_a_port_is_a_usage_error(environment: Environment) -> Non
     assert done.stderr.startswith("aup-worker: AUP_HEALTH_PORT is not set")
     done = environment.run("health", AUP_HEALTH_PORT="eighty")
     assert (done.returncode, "expected a port" in done.stderr) == (2, True)
+
+
+def test_started_and_ready_together_are_a_usage_error(environment: Environment) -> None:
+    done = environment.run("health", "--started", "--ready", AUP_HEALTH_PORT="1")
+    assert (done.returncode, "cannot be combined" in done.stderr) == (2, True)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts connections but never responds
         port = str(silent.getsockname()[1])
         started_at = time.monotonic()

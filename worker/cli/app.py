@@ -27,7 +27,7 @@ VERBS: Final = {
         "settings:settings",
         "Show the value in force, the default and the source of each setting.",
     ),
-    "health": Verb("health:health", "Check whether the running service is live or ready."),
+    "health": Verb("health:health", "Check whether the running service is live, started or ready."),
     "init": Verb("setup:init", "Create missing queues and tables."),
     "demo": Verb("demo:demo", "Run the complete workflow on an embedded AWS."),
     "plan": Verb("plan:plan", "Estimate tasks, capacity and monthly cost for a message rate."),

@@ -16,10 +16,14 @@ _PORT_MAX: Final = 65_535
 _DEFAULT_HOST: Final = (
     "127.0.0.1"  # The default of the settings, which take longer to import than the check.
 )
+_PATHS: Final = {"live": "/livez", "ready": "/readyz", "started": "/startupz"}
 _LOOPBACK: Final = {"0.0.0.0": _DEFAULT_HOST, "::": "::1"}  # noqa: S104 - client address
 
 
 def health(
+    started: Annotated[
+        bool, typer.Option("--started", help="Check liveness and that the start has succeeded.")
+    ] = False,
     ready: Annotated[
         bool, typer.Option("--ready", help="Check readiness instead of liveness.")
     ] = False,
@@ -31,19 +35,29 @@ def health(
     ] = 2.0,
     as_json: AsJSON = False,
 ) -> None:
-    """Check whether the running service is live or ready.
+    """Check whether the running service is live, started or ready.
 
-    For a container's health check. Requests the endpoint at AUP_HEALTH_HOST and AUP_HEALTH_PORT.
-    Exit codes: 0 live or ready, 1 not, 2 port not set or invalid.
+    For a container's health check: --started fails until queues, tables and permissions passed
+    their checks and a poll got a response, and checks liveness as well. Requests the endpoints at
+    AUP_HEALTH_HOST and AUP_HEALTH_PORT.
+    Exit codes: 0 if it is, 1 if not, 2 port not set or invalid.
 
-    Example: AUP_HEALTH_PORT=8080 aup-worker health
+    Example: AUP_HEALTH_PORT=8080 aup-worker health --started
     """
-    name = "ready" if ready else "live"
-    reasons, facts = _request(_address(), name, timeout_seconds)
+    if started and ready:
+        raise UsageError("--started and --ready cannot be combined: ready includes both")
+    address, name = _address(), "ready" if ready else "started" if started else "live"
+    reasons, facts = _request(address, name, timeout_seconds)
+    document = {name: not reasons, "reasons": reasons, **facts}
+    if started and not reasons:
+        name = "live"
+        reasons, facts = _request(address, name, timeout_seconds)
+        document |= {name: not reasons, "reasons": reasons, **facts}
     if as_json:
-        typer.echo(json.dumps({name: not reasons, "reasons": reasons, **facts}))
+        typer.echo(json.dumps(document))
     else:
-        text = f"not {name}: {'; '.join(reasons)}" if reasons else name
+        healthy = "started and live" if started else name
+        text = f"not {name}: {'; '.join(reasons)}" if reasons else healthy
         typer.echo("".join(each if each.isprintable() else "?" for each in text))
     raise typer.Exit(1 if reasons else 0)
 
@@ -64,7 +78,7 @@ def _request(
     connection = http.client.HTTPConnection(*address, timeout=timeout_seconds)
     endpoint = f"{address[0]}:{address[1]}"
     try:
-        connection.request("GET", f"/{name}z")
+        connection.request("GET", _PATHS[name])
         response = connection.getresponse()
         report = json.loads(response.read(1_048_576))
         reasons = [str(each) for each in report.pop("reasons")]

@@ -25,7 +25,7 @@ _REMEDY: Final = "set AUP_HEALTH_HOST and AUP_HEALTH_PORT to a free address of t
 
 @asynccontextmanager
 async def serving(status: ServiceStatus, exposition: Callable[[], bytes]) -> AsyncIterator[None]:
-    """Serve `/livez`, `/readyz` and `/metrics` until the block ends.
+    """Serve `/startupz`, `/livez`, `/readyz` and `/metrics` until the block ends.
 
     A connection serves one request and is closed after ten seconds. Above 64 connections the
     oldest is closed, so that idle clients block neither probes nor file descriptors.
@@ -55,6 +55,9 @@ async def serving(status: ServiceStatus, exposition: Callable[[], bytes]) -> Asy
 
 
 def _application(status: ServiceStatus, exposition: Callable[[], bytes]) -> web.Application:
+    async def started(_: web.Request) -> web.Response:
+        return _report("started", status.why_not_started())
+
     async def live(_: web.Request) -> web.Response:
         accounting, age = status.metrics.accounting, status.poll_age_seconds
         return _report(
@@ -74,9 +77,10 @@ def _application(status: ServiceStatus, exposition: Callable[[], bytes]) -> web.
         return web.Response(body=exposition(), headers={"Content-Type": _METRICS_TYPE})
 
     app = web.Application()
-    app.add_routes(
-        [web.get("/livez", live), web.get("/readyz", ready), web.get("/metrics", metrics)]
-    )
+    app.router.add_get("/startupz", started)
+    app.router.add_get("/livez", live)
+    app.router.add_get("/readyz", ready)
+    app.router.add_get("/metrics", metrics)
     app.on_response_prepare.append(_close_afterwards)
     return app
 

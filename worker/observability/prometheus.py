@@ -162,6 +162,8 @@ def _gauges(status: ServiceStatus) -> Iterator[Metric]:
         ("aup_messages_held", "Messages received and not settled yet.", accounting.held),
         ("aup_books_balanced", "1 if every received message is accounted for.",
          accounting.is_balanced),
+        ("aup_started", "1 once the checks at start passed and a poll got a response.",
+         not status.why_not_started()),
         ("aup_live", "1 if the service is live.", not status.why_not_live()),
         ("aup_ready", "1 if the service receives messages.", not status.why_not_ready()),
         ("aup_write_concurrency", "Current limit of concurrent writes to the table.",

@@ -98,15 +98,6 @@ class ServiceStatus(ABC):
 
     @property
     @abstractmethod
-    def is_started(self) -> bool:
-        """Whether a poll got a response, or the first poll has exceeded its deadline.
-
-        Queues and tables have responded by then. Polls that fail later are retried and do not
-        fail the start.
-        """
-
-    @property
-    @abstractmethod
     def loop_lag_seconds(self) -> float:
         """Longest recent delay of the event loop."""
 
@@ -114,6 +105,14 @@ class ServiceStatus(ABC):
     @abstractmethod
     def poll_age_seconds(self) -> float | None:
         """Seconds since the last response to a poll, or None without any."""
+
+    @abstractmethod
+    def why_not_started(self) -> list[str]:
+        """Return the reasons why the start has not succeeded yet; empty once it has, for good.
+
+        It has succeeded when queues, tables and permissions passed their checks and a poll got a
+        response. Only then may the service replace a previous release.
+        """
 
     @abstractmethod
     def why_not_live(self) -> list[str]:
@@ -144,7 +143,6 @@ class PipelineStatus(ServiceStatus):
         super().__init__(settings, stopping)
         self.metrics = Metrics()
         self.slots = Slots(settings.slots)
-        self._started_at: float | None = None
         self._watchdog = watchdog
         self._clock = clock
         self._state: ServiceState | None = None
@@ -159,19 +157,6 @@ class PipelineStatus(ServiceStatus):
         """
         self.metrics, self.slots, self._state = state.metrics, state.slots, state
         self.write_concurrency = write_concurrency
-        self._started_at = self._clock()
-
-    @property
-    def running_seconds(self) -> float | None:
-        """Seconds since the pipeline started, or None before."""
-        return None if self._started_at is None else self._clock() - self._started_at
-
-    @property
-    def is_started(self) -> bool:
-        """Whether a poll got a response, or the first poll has exceeded its deadline."""
-        deadline = self.settings.wait_seconds + self.settings.aws.call_timeout_seconds
-        running = self.running_seconds
-        return self.poll_age_seconds is not None or (running is not None and running > deadline)
 
     @property
     def loop_lag_seconds(self) -> float:
@@ -184,6 +169,11 @@ class PipelineStatus(ServiceStatus):
         if self._state is None or self._state.polled_at is None:
             return None
         return self._clock() - self._state.polled_at
+
+    def why_not_started(self) -> list[str]:
+        """Return the reasons why the start has not succeeded yet; empty once it has, for good."""
+        # The pipeline polls only after the checks, and is not ready before its first response.
+        return self.why_not_ready() if self.poll_age_seconds is None else []
 
     def why_not_live(self) -> list[str]:
         """Return the reasons to restart the process; empty if it is live."""

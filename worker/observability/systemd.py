@@ -66,7 +66,7 @@ class Systemd:
         if self._service.stopping.is_set() and not self._stopping:
             self._stopping, self._extended_at = True, float("-inf")
             lines.append("STOPPING=1")
-        if not self._ready and not self._stopping and self._service.is_started:
+        if not (self._ready or self._stopping or self._service.why_not_started()):
             self._ready = True
             lines.append("READY=1")
         # Start and drain have deadlines of their own, so systemd need not end them.

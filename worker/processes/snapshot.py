@@ -64,7 +64,7 @@ class Snapshot:
                 slots.free + slots.in_flight, slots.in_flight, slots.filled, slots.bytes_in_flight
             ),
             write_concurrency=status.write_concurrency(),
-            is_started=status.is_started,
+            is_started=not status.why_not_started(),
             loop_lag_seconds=status.loop_lag_seconds,
             poll_age_seconds=status.poll_age_seconds,
             not_live=status.why_not_live(),

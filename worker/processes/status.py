@@ -22,12 +22,14 @@ class _Member:
     Attributes:
         process_id: None while no process runs.
         starts: How often a process was started.
+        has_started: Whether the start of any of them has succeeded.
         snapshot: The last one of the running process; None before the first.
         received_at: When the snapshot was received, or the process was started.
     """
 
     process_id: int | None = None
     starts: int = 0
+    has_started: bool = False
     snapshot: Snapshot | None = None
     received_at: float = 0.0
 
@@ -78,6 +80,7 @@ class ProcessesStatus(ServiceStatus):
         """Replace the snapshot of a process."""
         member = self._members[number]
         member.snapshot, member.received_at = snapshot, self._clock()
+        member.has_started |= snapshot.is_started
         self._sum()
 
     def ended(self, number: int, *, abandons: bool) -> int:
@@ -125,14 +128,6 @@ class ProcessesStatus(ServiceStatus):
         ]
 
     @property
-    def is_started(self) -> bool:
-        """Whether every process has started."""
-        return all(
-            each.snapshot is not None and each.snapshot.is_started
-            for each in self._members.values()
-        )
-
-    @property
     def loop_lag_seconds(self) -> float:
         """Longest recent delay of any event loop."""
         lags = [each.loop_lag_seconds for each in self._snapshots()]
@@ -148,6 +143,12 @@ class ProcessesStatus(ServiceStatus):
             if each.snapshot is not None and each.snapshot.poll_age_seconds is not None
         ]
         return max(ages, default=None)
+
+    def why_not_started(self) -> list[str]:
+        """Return the reasons why not all processes have started; empty once all have, for good."""
+        return self._joined(
+            [] if each.has_started else self._not_ready(each) for each in self._members.values()
+        )
 
     def why_not_live(self) -> list[str]:
         """Return the reasons to restart the service; empty if every process is live."""

@@ -28,6 +28,19 @@ def _exposition() -> bytes:
     return b"aup_x 1\n"
 
 
+async def test_start_up_endpoint_responds_with_200_after_the_first_poll(unused_port: int) -> None:
+    pipeline = FakePipeline()
+    status = status_of(None, health_port=unused_port)
+    async with serving(status, _exposition):
+        assert await _get(unused_port, "/startupz") == (
+            503,
+            {"started": False, "reasons": ["starting"]},
+        )
+        begin(status, pipeline)
+        pipeline.health.polled_at, pipeline.health.not_ready = 1.0, ["the table is failing"]
+        assert await _get(unused_port, "/startupz") == (200, {"started": True, "reasons": []})
+
+
 async def test_service_is_live_but_not_ready_while_it_starts(
     unused_port: int,
 ) -> None:

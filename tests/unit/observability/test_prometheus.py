@@ -57,11 +57,12 @@ async def test_samples_are_the_current_counters() -> None:
     assert samples["aup_write_concurrency", ""] == 7
     assert samples["aup_last_poll_timestamp_seconds", ""] == pytest.approx(time.time() - 3, abs=1)
     assert samples["process_resident_memory_bytes", ""] > 1e6
-    assert [samples[f"aup_{name}", ""] for name in ("books_balanced", "live", "ready")] == [1, 1, 1]
+    names = ("books_balanced", "started", "live", "ready")
+    assert [samples[f"aup_{name}", ""] for name in names] == [1, 1, 1, 1]
     pipeline.health.not_ready = ["the table fails"]
     pipeline.metrics.accounting.held = 0
     samples = _samples(status)
-    assert [samples[f"aup_{name}", ""] for name in ("books_balanced", "live", "ready")] == [0, 1, 0]
+    assert [samples[f"aup_{name}", ""] for name in names] == [0, 1, 1, 0]
 
 
 async def test_counters_start_at_zero_for_every_label() -> None:
@@ -70,7 +71,7 @@ async def test_counters_start_at_zero_for_every_label() -> None:
         assert samples["aup_messages_settled_total", outcome] == 0
     for reason in Reason:
         assert samples["aup_dead_letters_total", reason.value] == 0
-    assert samples["aup_ready", ""] == 0
+    assert samples["aup_ready", ""] == samples["aup_started", ""] == 0
     assert ("aup_last_poll_timestamp_seconds", "") not in samples
 
 

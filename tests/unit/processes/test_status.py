@@ -94,23 +94,24 @@ async def test_messages_of_a_process_that_was_stopped_at_once_stay_held() -> Non
 
 async def test_service_is_ready_and_started_when_all_processes_are() -> None:
     status, _ = processes()
-    assert status.why_not_ready() == ["starting"]
-    assert [status.is_started] == [False]
+    assert status.why_not_ready() == status.why_not_started() == ["starting"]
     status.update(1, snapshot())
-    assert status.why_not_ready() == ["process 2: starting"]
-    assert [status.is_started] == [False]
+    assert status.why_not_ready() == status.why_not_started() == ["process 2: starting"]
+    status.update(2, snapshot(is_started=False, not_ready=["no poll has completed yet"]))
+    assert status.why_not_started() == ["process 2: no poll has completed yet"]
     status.update(2, snapshot())
-    assert not status.why_not_ready()
-    assert [status.is_started] == [True]
+    assert status.why_not_ready() == status.why_not_started() == []
     status.ended(2, abandons=True)
     status.started(2, 202)
     assert status.why_not_ready() == ["process 2: restarting"]
-    status.update(2, snapshot(not_ready=["denied"]))
+    status.update(2, snapshot(is_started=False, not_ready=["denied"]))
+    assert status.why_not_started() == []
     assert status.why_not_ready() == ["process 2: denied"]
     status.update(1, snapshot(not_ready=["denied"]))
     assert status.why_not_ready() == ["denied"]
     status.stopping.set()
     assert status.why_not_ready() == ["draining"]
+    assert status.why_not_started() == []
 
 
 async def test_service_is_live_only_while_every_process_responds() -> None:

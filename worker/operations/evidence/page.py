@@ -43,8 +43,7 @@ _CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 )
 _NAME: Final = re.compile("`([^`]*)`")
-_REMARK: Final = re.compile(r"^(\w+_at) is (\d+) s (before|after) (\w+_at)?")
-_UNITS: Final = (("days", 86_400), ("hours", 3600), ("minutes", 60))
+_REMARK: Final = re.compile(r"^(\w+_at) is (\d.*?) (before|after) (\w+_at)?")
 _TEXTS: Final = {
     "matches": "The hash of the accepted text is that of a published text of this version.",
     "differs": "The hash of the accepted text is NOT that of a published text of this version.",
@@ -169,12 +168,10 @@ def _verdict(entry: Mapping[str, Any]) -> str:
 
 
 def _in_words(remark: re.Match[str]) -> str:
-    """Return the start of a remark on two times, with the names and units that a person reads."""
-    first, count, order, second = remark.groups()
-    seconds = int(count)
-    unit, length = next((each for each in _UNITS if seconds >= 2 * each[1]), ("seconds", 1))
+    """Return the start of a remark on two times, with the names that a person reads."""
+    first, difference, order, second = remark.groups()
     later = f"“{_LABELS.get(second, second)}”" if second else ""
-    return f"“{_LABELS.get(first, first)}” is {seconds // length:,} {unit} {order} {later}"
+    return f"“{_LABELS.get(first, first)}” is {difference} {order} {later}"
 
 
 def _details(record: Mapping[str, Any], erased: Sequence[str]) -> str:

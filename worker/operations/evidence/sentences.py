@@ -14,6 +14,7 @@ _REDUCED: Final = {
     "truncated": "shortened to its network when recorded",
     "omitted": "not recorded, as configured",
 }
+_UNITS: Final = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
 def moment(value: object) -> str:
@@ -23,6 +24,18 @@ def moment(value: object) -> str:
     except (ValueError, OverflowError):
         return str(value)
     return f"{time.day} {time:%B %Y at %H:%M:%S} UTC"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in its largest unit and the next one, such as `6 days 10 hours`."""
+    left, words = round(seconds), []
+    for unit, length in _UNITS:
+        count, left = divmod(left, length)
+        if count:
+            words.append(f"{count:,} {unit}{'' if count == 1 else 's'}")
+        elif words:
+            break
+    return " ".join(words[:2]) or "0 seconds"
 
 
 def edits(record: Mapping[str, Any]) -> list[str]:

@@ -17,7 +17,7 @@ from worker.domain.identifiers import PolicyId, Version
 from worker.domain.policy import Policy
 from worker.domain.text_content import TextContent
 from worker.errors import AlteredTextError
-from worker.operations.evidence.sentences import edits
+from worker.operations.evidence.sentences import duration, edits
 from worker.repository import AUPRepository
 
 CLOCK_SKEW_SECONDS: Final = 300.0
@@ -159,11 +159,11 @@ def _contradictory_times(item: Mapping[str, Any], tolerance_seconds: float) -> I
     for (first, _, earlier), (second, most, later) in itertools.pairwise(known):
         seconds = (later - earlier).total_seconds()
         if seconds < -tolerance_seconds:
-            yield f"{second} is {-seconds:.0f} s before {first}: a clock was wrong"
+            yield f"{second} is {duration(-seconds)} before {first}: a clock was wrong"
         elif first != "accepted_at" and most is not None and seconds > most + tolerance_seconds:
             yield (
-                f"{second} is {seconds:.0f} s after {first}, longer than SQS keeps a message: a "
-                "clock was wrong"
+                f"{second} is {duration(seconds)} after {first}, longer than SQS keeps a message: "
+                "a clock was wrong"
             )
 
 
@@ -180,12 +180,12 @@ def _outside_the_policy(
     for moment, event in early:
         seconds = (moment - accepted_at).total_seconds()
         if seconds > tolerance_seconds:
-            yield f"accepted_at is {seconds:.0f} s before {event}"
+            yield f"accepted_at is {duration(seconds)} before {event}"
             break
     if policy.retired_at is not None:
         seconds = (accepted_at - policy.retired_at).total_seconds()
         if seconds > tolerance_seconds:
-            yield f"accepted_at is {seconds:.0f} s after the version was retired"
+            yield f"accepted_at is {duration(seconds)} after the version was retired"
 
 
 def _time(value: object) -> datetime | None:

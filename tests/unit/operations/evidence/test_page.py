@@ -66,7 +66,10 @@ def test_text_that_cannot_be_printed_is_named() -> None:
     [
         ("2025-01-01T10:00:00Z", "“Accepted at” is 681 days before the version was published."),
         ("2026-11-22T12:00:00Z", "“Received by Amazon SQS at” is 2 hours before “Accepted at”: a"),
-        ("2026-11-22T10:05:01Z", "“Received by Amazon SQS at” is 5 minutes before “Accepted at”"),
+        (
+            "2026-11-22T10:05:01Z",
+            "“Received by Amazon SQS at” is 5 minutes 1 second before “Accepted at”",
+        ),
     ],
 )
 def test_remark_on_times_has_names_and_units_for_a_person(accepted_at: str, remark: str) -> None:

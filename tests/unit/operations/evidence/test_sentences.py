@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.operations.evidence.sentences import edits, moment, sentences
+from worker.operations.evidence.sentences import duration, edits, moment, sentences
 
 RECORD = {
     "user_id": "u-42",
@@ -14,6 +14,25 @@ RECORD = {
     "received_at": "2026-11-22T10:00:01.000Z",
     "recorded_at": "2026-11-22T10:00:02.000Z",
 }
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 seconds"),
+        (0.4, "0 seconds"),
+        (1, "1 second"),
+        (59.6, "1 minute"),
+        (301, "5 minutes 1 second"),
+        (3661, "1 hour 1 minute"),
+        (86_400, "1 day"),
+        (86_459, "1 day"),
+        (556_733, "6 days 10 hours"),
+        (1_234 * 86_400 + 3600, "1,234 days 1 hour"),
+    ],
+)
+def test_duration_has_its_two_largest_units(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
 
 
 def test_least_record_has_two_sentences() -> None:

@@ -56,10 +56,14 @@ def test_times_within_the_tolerance_have_no_remark(
 
 
 def test_each_contradiction_has_a_remark() -> None:
-    assert _remarks(-301, 0) == ["received_at is 301 s before accepted_at: a clock was wrong"]
-    assert _remarks(0, -301) == ["recorded_at is 301 s before received_at: a clock was wrong"]
+    assert _remarks(-301, 0) == [
+        "received_at is 5 minutes 1 second before accepted_at: a clock was wrong"
+    ]
+    assert _remarks(0, -301) == [
+        "recorded_at is 5 minutes 1 second before received_at: a clock was wrong"
+    ]
     [remark] = _remarks(0, 15 * DAY)
-    assert remark.startswith("recorded_at is 1296000 s after received_at, longer than SQS keeps")
+    assert remark.startswith("recorded_at is 15 days after received_at, longer than SQS keeps")
     assert len(_remarks(-301, -2 * DAY)) == 2
 
 
@@ -73,7 +77,7 @@ def test_value_that_is_not_a_time_is_not_compared(value: Any) -> None:
     item = _item(0, -2 * DAY)
     assert len(verify_record(item, policy(), content=CONTENT).remarks) == 1
     [remark] = verify_record({**item, "received_at": value}, policy(), content=CONTENT).remarks
-    assert remark.startswith("recorded_at is 172800 s before accepted_at")
+    assert remark.startswith("recorded_at is 2 days before accepted_at")
     changed = {**item, "received_at": value, "recorded_at": value}
     assert verify_record(changed, policy(), content=CONTENT).remarks == []
 
@@ -85,7 +89,7 @@ def test_replay_may_be_later_than_sqs_keeps_a_message() -> None:
     assert verify_record(item, policy(), content=CONTENT).remarks == []
     early = build_item(acceptance(), TEXT, origin, recorded_at=START + timedelta(days=19))
     assert verify_record(early, policy(), content=CONTENT).remarks == [
-        "recorded_at is 86400 s before replayed_at: a clock was wrong"
+        "recorded_at is 1 day before replayed_at: a clock was wrong"
     ]
 
 
@@ -94,13 +98,13 @@ def test_replay_may_be_later_than_sqs_keeps_a_message() -> None:
     [
         (
             policy(published_at=START + timedelta(hours=1)),
-            "3660 s before the version was published",
+            "1 hour 1 minute before the version was published",
         ),
         (
             policy(effective_at=START + timedelta(days=1)),
-            "86460 s before the version became effective",
+            "1 day before the version became effective",
         ),
-        (policy(retired_at=START - timedelta(hours=1)), "3540 s after the version was retired"),
+        (policy(retired_at=START - timedelta(hours=1)), "59 minutes after the version was retired"),
         (policy(retired_at=START + timedelta(hours=1)), ""),
     ],
     ids=["unpublished", "not effective", "retired", "retired later"],
