@@ -17,8 +17,8 @@ pytestmark = pytest.mark.servers
 
 ROOT = Path(__file__).parents[2]
 HEADING = "## ECS"
-# The emulator has neither application auto scaling nor alarms on metric math, it scans no image, and
-# a task that it runs never stops.
+# The emulator has neither application auto scaling nor alarms on metric math, it scans no image,
+# and a task that it runs never stops.
 NOT_EMULATED = (
     "scaling.yaml",
     "alarms.yaml",
@@ -51,15 +51,6 @@ def _commands() -> list[str]:
         for command in re.findall(r"^\$ ((?:.*\\\n)*.*)$", block, re.MULTILINE)
         if not any(name in command for name in NOT_EMULATED)
     ]
-
-
-def _released_images(stacks: Stacks) -> list[str]:
-    """Return the image of each revision of the service's task definition."""
-    ecs = stacks.client("ecs")
-    revisions = ecs.list_task_definitions(familyPrefix="aup-service")["taskDefinitionArns"]
-    revisions = [arn for arn in revisions if "task-definition/aup-service:" in arn]
-    tasks = [ecs.describe_task_definition(taskDefinition=arn) for arn in revisions]
-    return [each["taskDefinition"]["containerDefinitions"][0]["image"] for each in tasks]
 
 
 def test_documented_commands_deploy_the_service_and_send_an_acceptance(tmp_path: Path) -> None:
@@ -97,8 +88,10 @@ def test_documented_commands_deploy_the_service_and_send_an_acceptance(tmp_path:
         for stack in ("aup-data", "aup-roles", "aup-service"):
             assert f"Successfully created/updated stack - {stack}" in done.stdout
         assert done.stdout.count("Successfully created/updated stack - aup-service") == 3
-        first, second, third = _released_images(stacks)
+        first, second, third = re.findall(r" Image=(\S+)", done.stderr)
         assert first == third != second
+        task = stacks.client("ecs").describe_task_definition(taskDefinition="aup-service")
+        assert task["taskDefinition"]["containerDefinitions"][0]["image"] == first
         built = (tmp_path / "engine").read_text()
         assert built.count("buildx build --platform linux/amd64,linux/arm64") == 2
         queues = stacks.client("sqs").list_queues(QueueNamePrefix="aup-acceptances")["QueueUrls"]
