@@ -181,13 +181,13 @@ def test_visibility_and_attempts_match_the_data_stack() -> None:
 
 
 def _egress(**chosen: str) -> list[tuple[str, int, str]]:
-    group = Evaluated("service", **chosen).resource("SecurityGroup")
+    service = Evaluated("service", **chosen)
+    group = service.resource("SecurityGroup")
     assert group
-    return [
-        (rule["IpProtocol"], int(rule["FromPort"]), rule["CidrIp"])
-        for rule in group["SecurityGroupEgress"]
-        if rule["FromPort"] == rule["ToPort"]
-    ]
+    added = [service.resource(name) for name in ("OtlpEgress", "DnsEgress", "DnsTcpEgress")]
+    rules = [*group["SecurityGroupEgress"], *filter(None, added)]
+    assert all(rule["FromPort"] == rule["ToPort"] for rule in rules)
+    return [(rule["IpProtocol"], int(rule["FromPort"]), rule["CidrIp"]) for rule in rules]
 
 
 def test_egress_is_https_and_what_parameters_add() -> None:
