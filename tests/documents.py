@@ -79,9 +79,7 @@ def commands(text: str, prompts: tuple[str, ...] = _PROMPTS) -> list[str]:
     return [command for command, _ in session(text, prompts)]
 
 
-def session(
-    text: str, prompts: tuple[str, ...] = _PROMPTS
-) -> list[tuple[str, list[str]]]:
+def session(text: str, prompts: tuple[str, ...] = _PROMPTS) -> list[tuple[str, list[str]]]:
     """Return the shell commands of a text in order, each with the output that is shown for it."""
     steps: list[tuple[str, list[str]]] = []
     for language, block in _FENCE.findall(text):

@@ -13,6 +13,7 @@ from tests.documents import Document, commands
 from tests.infra.documented import run, variables
 from tests.infra.stacks import Stacks, resources
 from tests.infra.test_templates import IMAGE
+from tests.process.environment import body
 from tests.process.kept_demo import run_worker
 from tests.servers.launch import ministack
 
@@ -25,8 +26,11 @@ ONLY_ON_AWS: Final = {
     "aws ecs update-task-protection": "ministack has no task protection",
     "aws cloudformation deploy --stack-name aup-audit": "ministack creates no trail",
 }
-# They run on the host of tests/infra/test_systemd.py.
-ON_HOSTS: Final = ("# ",)
+# Sections whose commands with the prompt of root run on the host of tests/infra/test_systemd.py.
+ON_HOSTS: Final = ("### Pause and resume", "### Roll back a release")
+RESTORE: Final = "Restore from point-in-time recovery"
+KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+USERS: Final = range(40, 50)
 
 
 def _headings(section: str) -> list[str]:
@@ -75,9 +79,18 @@ def test_every_exception_from_running_is_a_command_of_the_runbook() -> None:
         assert any(each.startswith(beginning) for each in found), beginning
 
 
+def test_every_command_of_the_runbook_is_run_or_an_exception() -> None:
+    sections = [*_headings(ALARMS), *_headings(PROCEDURES)]
+    found = [*_emulated(""), *(each for name in sections for each in _emulated(f"### {name}"))]
+    every = commands(RUNBOOK.text, ("$ ",))
+    assert found == [each for each in every if _is_emulated(each)]
+    on_hosts = [each for name in ON_HOSTS for each in commands(RUNBOOK.section(name), ("# ",))]
+    assert on_hosts == commands(RUNBOOK.text, ("# ",))
+
+
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stacks, dict[str, str]]]:
-    """Deploy the service on an emulator, and record an acceptance and dead-letter another."""
+    """Deploy the service, record acceptances, and yield the environment of an operator."""
     with ministack() as url:
         stacks = Stacks(url)
         ec2 = stacks.client("ec2")
@@ -86,35 +99,66 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stacks,
         stacks.deploy("data")
         stacks.deploy("roles")
         stacks.deploy("service", VpcId=vpc, SubnetIds=subnet, Image=IMAGE)
-        environment = variables(url, tmp_path_factory.mktemp("home"))
-        environment |= {"VPC": vpc, "SUBNETS": subnet}
+        home = tmp_path_factory.mktemp("home")
+        environment = variables(url, home) | {"VPC": vpc, "SUBNETS": subnet}
+        printed = run([*_emulated(""), "env"], environment)
+        environment |= dict(re.findall(r"^((?:AUP_|AWS_|LOGS)\w*)=(.*)$", printed, re.MULTILINE))
         _record_acceptances(stacks, environment)
+        # In a file, because variables with keys take precedence over a profile.
+        keys = [f"{each.lower()}={environment.pop(each)}" for each in KEYS]
+        (home / ".aws").mkdir()
+        (home / ".aws" / "credentials").write_text("\n".join(["[default]", *keys, ""]))
         yield stacks, environment
 
 
 def _record_acceptances(stacks: Stacks, environment: dict[str, str]) -> None:
     publish = "aup-worker policy publish --policy acceptable-use --version 2026-01 --file LICENSE"
-    push = "aup-worker push --policy acceptable-use --version 2026-01 --user"
-    run([*_emulated(""), publish, *(f"{push} u-{number}" for number in range(40, 50))], environment)
+    run([publish], environment)
     sqs = stacks.client("sqs")
-    queue = sqs.get_queue_url(QueueName="aup-acceptances")["QueueUrl"]
-    sqs.send_message(QueueUrl=queue, MessageBody="{")
-    names: dict[str, Any] = {
-        "AWS_REGION": "us-east-1",
-        "AUP_QUEUE": "aup-acceptances",
-        "AUP_DEAD_LETTER_QUEUE": "aup-acceptances-dead",
-        "AUP_TABLE_NAME": "aup-policies",
-        "AUP_USER_TABLE_NAME": "aup-acceptances",
-    }
-    run_worker(environment | names)
+    queue = environment["AUP_QUEUE"]
+    for each in [*(body(number, policy_id="acceptable-use") for number in USERS), "{"]:
+        sqs.send_message(QueueUrl=queue, MessageBody=each)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in KEYS:
+            patch.setenv(name, environment[name])
+        run_worker(environment | {"AUP_QUEUE": queue.rpartition("/")[2]})
 
 
 @pytest.mark.servers
-@pytest.mark.parametrize("heading", [*_headings(ALARMS), *_headings(PROCEDURES)])
+@pytest.mark.parametrize(
+    "heading", [each for each in (*_headings(ALARMS), *_headings(PROCEDURES)) if each != RESTORE]
+)
 def test_commands_of_a_section_succeed(
     deployed: tuple[Stacks, dict[str, str]], heading: str, tmp_path: Path
 ) -> None:
     _, environment = deployed
-    found = _emulated(f"### {heading}")
     (tmp_path / "infra").symlink_to(RUNBOOK.path.parent)
-    run([*_emulated(""), *found], environment, tmp_path)
+    printed = run(_emulated(f"### {heading}"), environment, tmp_path)
+    if heading == "Take on a role":
+        assert ":assumed-role/" in printed
+
+
+@pytest.mark.servers
+def test_restore_drill_verifies_a_sample_and_finds_an_altered_record(
+    deployed: tuple[Stacks, dict[str, str]], tmp_path: Path
+) -> None:
+    stacks, environment = deployed
+    drill = _emulated(f"### {RESTORE}")
+    printed = run(drill, environment, tmp_path)
+    assert printed.count("sound") == len(USERS)
+    assert "altered" not in printed
+    table: Any = stacks.client("dynamodb")
+    found = [
+        sorted(table.scan(TableName=name)["Items"], key=str)
+        for name in ("aup-acceptances", "aup-acceptances-restored")
+    ]
+    assert found[0] == found[1]
+    recovery = table.describe_continuous_backups(TableName="aup-acceptances-restored")
+    assert "'PointInTimeRecoveryStatus': 'ENABLED'" in str(recovery)
+
+    altered = found[1][0] | {"accepted_at": {"S": "2020-01-01T00:00:00Z"}}
+    table.put_item(TableName="aup-acceptances-restored", Item=altered)
+    sample = drill[next(i for i, each in enumerate(drill) if each.startswith("export ")) :]
+    with pytest.raises(AssertionError, match="xargs"):
+        run(sample, environment, tmp_path)
+    assert run([f"{each} || true" for each in sample], environment, tmp_path).count("altered") == 1

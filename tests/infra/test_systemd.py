@@ -12,7 +12,9 @@ from typing import Any, Final
 
 import pytest
 
+from tests.documents import commands
 from tests.infra.host import CLONE, Host, booted, reason_unavailable, wait_until
+from tests.infra.test_runbook import ON_HOSTS, RUNBOOK
 from tests.process.environment import Environment, body
 from tests.servers.launch import moto
 
@@ -121,6 +123,22 @@ def test_installation_keeps_three_releases_and_those_in_use(host: Host) -> None:
     assert set(found) == {
         "current", Path(current).name, _OLD_RELEASES[1], *_OLD_RELEASES[-2:],
     }  # fmt: skip
+
+
+def test_documented_commands_pause_and_roll_back(host: Host, environment: Environment) -> None:
+    assert environment.variables
+    worker = Worker(host, "1")
+    worker.start()
+    older = f"{_HOME}/{_OLD_RELEASES[-1]}"
+    host.shell(f"cp -a {_HOME}/current/. {older}")
+    pause, roll_back = (commands(RUNBOOK.section(each), ("# ",)) for each in ON_HOSTS)
+    host.shell(pause[0])
+    assert worker.show("ActiveState") == "inactive"
+    host.shell("\n".join(pause[1:]))
+    host.shell("\n".join([f"RELEASE={older}", *roll_back]))
+    assert worker.show("ActiveState") == "active"
+    assert host.run("readlink", f"{_HOME}/current").stdout.strip() == older
+    worker.stop()
 
 
 def test_unit_is_active_after_its_first_poll_logs_json_and_drains_on_stop(

@@ -20,7 +20,12 @@ from worker.settings import AWSSettings, Settings, load, variable
 UNKNOWN_TO_MOTO: Final = {
     "AWS::ApplicationAutoScaling::ScalableTarget",
     "AWS::ApplicationAutoScaling::ScalingPolicy",
+    "AWS::Backup::BackupPlan",
+    "AWS::Backup::BackupSelection",
+    "AWS::Backup::BackupVault",
+    "AWS::CloudTrail::Trail",
     "AWS::CloudWatch::Alarm",
+    "AWS::S3::BucketPolicy",
     "AWS::SQS::QueuePolicy",
 }
 KEY: Final = "arn:aws:kms:us-east-1:123456789012:key/2fbe1a5e-6f0f-4b9e-9d3c-0a1b2c3d4e5f"
@@ -45,6 +50,7 @@ def stacks() -> Iterator[Stacks]:
         stacks.deploy("alarms", ClusterName="aup-worker", ServiceName="aup-service")
         stacks.deploy("endpoints", **network, RouteTableIds=routes)
         stacks.deploy("scaling")
+        stacks.deploy("audit")
         stacks.deploy("data", "own-key", Name="own-key", KmsKeyArn=KEY, WarmWriteUnits="20000")
         stacks.deploy("roles", "own-roles", DataStack="own-key", KmsKeyArn=KEY)
         yield stacks
