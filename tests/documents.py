@@ -11,6 +11,8 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
 _FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+# `$(…)`, which may contain parentheses of its own.
+_SUBSTITUTION: Final = re.compile(r"\$\(((?:[^()]|\([^()]*\))*)\)")
 _PROMPTS: Final = ("$ ", "# ")
 _SEPARATORS: Final = frozenset("();<>|&")
 
@@ -128,10 +130,9 @@ def calls(command: str) -> Iterator[list[str]]:
             if words:
                 yield words
             words = [word] if ">" in word or "<" in word else []
-        else:
-            nested = re.search(r"\$\((.*)\)", word, re.DOTALL)
-            if nested:
-                yield from calls(nested[1])
+        elif word != "-$":  # text between two substitutions
+            for nested in _SUBSTITUTION.findall(word):
+                yield from calls(nested)
             words.append(word)
     if words:
         yield words

@@ -5,21 +5,25 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Final
 
 from tests.process.environment import COMMAND, DEADLINE_SECONDS
 from tests.servers.launch import aws_command
 
-ROOT = Path(__file__).parents[2]
+ROOT: Final = Path(__file__).parents[2]
+# Version 1 of the AWS CLI ignores AWS_ENDPOINT_URL for SQS.
+_PRELUDE: Final = 'aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }'
 
 
-def variables(url: str, home: Path) -> dict[str, str]:
+def variables(url: str, home: Path, *programs: Path) -> dict[str, str]:
     """Return the environment of a shell with `aws` and `aup-worker` and the keys of a server.
 
     Args:
         url: Endpoint URL of the server.
         home: Home directory.
+        programs: Directories of other programs, which take precedence.
     """
-    programs = (aws_command().parent, Path(COMMAND).parent)
+    programs = (*programs, aws_command().parent, Path(COMMAND).parent)
     return {
         "PATH": ":".join([*map(str, programs), os.environ["PATH"]]),
         "HOME": str(home),
@@ -31,14 +35,16 @@ def variables(url: str, home: Path) -> dict[str, str]:
     }
 
 
-def run(commands: list[str], environment: dict[str, str], directory: Path = ROOT) -> str:
-    """Run commands in one shell until the first that fails, and return what they print.
+def run(
+    commands: list[str], environment: dict[str, str], directory: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    """Run commands in one shell until the first that fails; its stderr is their trace.
 
     Raises:
         AssertionError: A command failed.
     """
     done = subprocess.run(  # noqa: S603 - commands of the documents
-        ["/bin/sh", "-exc", "\n".join(commands)],
+        ["/bin/sh", "-exc", "\n".join([_PRELUDE, *commands])],
         cwd=directory,
         env=environment,
         capture_output=True,
@@ -46,5 +52,5 @@ def run(commands: list[str], environment: dict[str, str], directory: Path = ROOT
         timeout=4 * DEADLINE_SECONDS,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+    return done

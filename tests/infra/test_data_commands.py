@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -15,16 +14,15 @@ from typing import Any, Final
 import pytest
 
 from tests.documents import Document, commands
+from tests.infra.documented import run, variables
 from tests.infra.stacks import INFRA, Stacks, resources
-from tests.process.environment import COMMAND, DEADLINE_SECONDS, Service, wait_until
-from tests.servers.launch import aws_command, ministack
+from tests.process.environment import COMMAND, Service, wait_until
+from tests.servers.launch import ministack
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
 
 IMAGE: Final = "registry.example/aup-worker@sha256:" + "ab" * 32
 DOCUMENT: Final = Document("infra/data.md")
-# Version 1 of the AWS CLI ignores AWS_ENDPOINT_URL for SQS.
-PRELUDE: Final = 'aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }'
 
 
 @dataclass(frozen=True)
@@ -37,29 +35,11 @@ class Account:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of its programs."""
-        programs = (aws_command().parent, Path(COMMAND).parent)
-        return {
-            "PATH": ":".join([*map(str, programs), os.environ["PATH"]]),
-            "HOME": str(self.directory),
-            "AWS_ENDPOINT_URL": self.stacks.url,
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-        }
+        return variables(self.stacks.url, self.directory)
 
-    def run(self, *lines: str, **variables: str) -> str:
+    def run(self, *lines: str, **changes: str) -> str:
         """Run commands in one shell until the first that fails, and return the output."""
-        done = subprocess.run(  # noqa: S603 - commands of the document
-            ["/bin/sh", "-ec", "\n".join([PRELUDE, *lines])],
-            cwd=self.directory,
-            env=self.environment | variables,
-            capture_output=True,
-            text=True,
-            timeout=4 * DEADLINE_SECONDS,
-            check=False,
-        )
-        assert done.returncode == 0, f"{done.stdout}{done.stderr}"
-        return done.stdout
+        return run([*lines], self.environment | changes, self.directory).stdout
 
     def resources(self, stack: str) -> set[str]:
         """Return the logical ids of the resources in a stack."""

@@ -195,7 +195,9 @@ def test_longest_drain_ends_before_ecs_sends_sigkill(stacks: Stacks) -> None:
 
 def test_health_check_is_a_verb_of_the_command(stacks: Stacks) -> None:
     container = _container(stacks)
-    assert container["healthCheck"]["command"] == ["CMD", "aup-worker", "health"]
+    check = ["CMD", "aup-worker", "health", "--started"]
+    assert container["healthCheck"]["command"] == check
+    assert f"CMD {json.dumps(check[1:])}" in (INFRA / "Dockerfile").read_text()
     assert {"health", "run"} <= set(VERBS)
     assert [*container["entryPoint"], *container["command"]] == ["aup-worker", "run"]
 
@@ -209,8 +211,7 @@ def test_logs_are_retained_for_a_month(stacks: Stacks) -> None:
 
 def _service(kind: str) -> dict[str, Any]:
     """Return properties that moto accepts but does not return."""
-    [properties] = resources("service", f"AWS::ECS::{kind}").values()
-    return properties
+    return resources("service", f"AWS::ECS::{kind}")[kind]
 
 
 def test_service_keeps_one_on_demand_task_and_rolls_back_failed_deployments() -> None:
@@ -236,9 +237,11 @@ def test_task_has_the_role_of_the_worker_on_both_architectures() -> None:
     assert allowed == ["ARM64", "X86_64"]
 
 
-def test_cluster_reports_the_number_of_running_tasks() -> None:
+def test_scaling_and_alarms_need_no_container_insights() -> None:
     settings = _service("Cluster")["ClusterSettings"]
-    assert settings == [{"Name": "containerInsights", "Value": "enabled"}]
+    assert settings == [{"Name": "containerInsights", "Value": {"Ref": "ContainerInsights"}}]
+    for name in NAMES:
+        assert "ECS/ContainerInsights" not in text(name), name
 
 
 def test_endpoints_allow_only_these_queues_and_tables(stacks: Stacks) -> None:
@@ -301,7 +304,9 @@ def test_alarms_use_metrics_and_dimensions_that_the_worker_writes() -> None:
 
 def test_dashboard_shows_existing_metrics(stacks: Stacks) -> None:
     cloudwatch = stacks.client("cloudwatch")
-    body = json.loads(cloudwatch.get_dashboard(DashboardName="aup-alarms")["DashboardBody"])
+    body = json.loads(
+        cloudwatch.get_dashboard(DashboardName="aup-alarms-us-east-1")["DashboardBody"]
+    )
     shown = [row for widget in body["widgets"] for row in widget["properties"]["metrics"]]
     own_metrics = [row for row in shown if row[0] == "AUPWorker"]
     assert len(own_metrics) >= 8
@@ -316,12 +321,16 @@ def test_there_is_an_alarm_for_everything_that_needs_an_operator() -> None:
     assert set(alarms) == {
         "Backlog",
         "BooksOutOfBalance",
+        "CrashLoop",
         "DeadLetters",
+        "FailedDeployment",
         "NoReadyWorker",
         "NoTasks",
+        "OldDeadLetters",
         "OldMessages",
         "PolicyReadThrottles",
         "ReadThrottles",
+        "WorkerNotReady",
         "WriteThrottles",
     }
     for name, alarm in alarms.items():
@@ -343,8 +352,9 @@ def test_scaling_follows_the_backlog_per_running_task_and_keeps_one_task() -> No
     assert [each for each, metric in metrics.items() if metric["ReturnData"]] == ["backlog"]
     assert [(namespace, name) for namespace, name, _ in _metrics(tracking)] == [
         ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
-        ("ECS/ContainerInsights", "RunningTaskCount"),
+        ("AWS/ECS", "CPUUtilization"),
     ]
+    assert metrics["running"]["MetricStat"]["Stat"] == "SampleCount"
     parameters = template("scaling")["Parameters"]
     assert parameters["MinTasks"]["Default"] == parameters["MinTasks"]["MinValue"] == 1
 
