@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Callable
 from typing import Any, Final
 
+import boto3
 import pytest
 import typer
 
@@ -27,7 +28,7 @@ README_MAX_LINES: Final = 150
 _VERB: Final[Any] = typer.main.get_command(app)
 # Programs that are not ours: their arguments are not checked.
 _OTHERS: Final = {
-    ".", "awk", "editor", "eval", "git", "install", "journalctl", "pre-commit", "printf", "sed",
+    ".", "awk", "editor", "eval", "git", "install", "journalctl", "pre-commit", "printf", "sed", "sort",
     "systemctl",
 }  # fmt: skip
 _OF_AWS: Final = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
@@ -203,12 +204,18 @@ def _check_verb(words: list[str]) -> None:
 
 def _check_aws(words: list[str]) -> None:
     if "--template-file" not in words:
-        assert words[:2] == ["cloudformation", "describe-stacks"]
+        service, operation = words[:2]
+        client = boto3.client(service, region_name="us-east-1")
+        waits = operation == "wait"
+        name = words[2 if waits else 1].replace("-", "_")
+        assert name in (client.waiter_names if waits else client.meta.method_to_api_mapping)
         return
     name = words[words.index("--template-file") + 1].removeprefix("infra/").removesuffix(".yaml")
     parameters = template(name)["Parameters"]
     given = {each.partition("=")[0] for each in words if re.match(r"[A-Z]\w+=", each)}
     assert given <= set(parameters)
+    if given == {"DataStack"}:
+        return  # an existing stack, which keeps its other values
     required = {name for name, each in parameters.items() if "Default" not in each}
     assert required <= given, f"{name}: parameters without a value"
 
@@ -222,6 +229,10 @@ def _check_docker(words: list[str]) -> None:
         _check_verb(arguments)
 
 
+def _check_xargs(words: list[str]) -> None:
+    _check_verb([*words[words.index("aup-worker") + 1 :], "x"])
+
+
 _CHECKS: Final[dict[str, Callable[[list[str]], None]]] = {
     "aup-worker": _check_verb,
     "aws": _check_aws,
@@ -229,6 +240,7 @@ _CHECKS: Final[dict[str, Callable[[list[str]], None]]] = {
     "docker": _check_docker,
     "export": _check_export,
     "make": _check_targets,
+    "xargs": _check_xargs,
 }
 _COMMANDS: Final = [
     pytest.param(command, id=f"{document.name}-{number}")
@@ -256,6 +268,7 @@ def test_commands_of_all_documents_are_found() -> None:
         ("make tset", "tset"),
         ("docker exec aup-worker aup-worker helth", "helth"),
         ("aws cloudformation deploy --template-file infra/data.yaml Imag=x", "Imag"),
+        ("aws dynamodb restore-tabel", "restore_tabel"),
         ("aws cloudformation deploy --template-file infra/service.yaml", "without a value"),
         ('ID="$(aup-worker dead-letters lst)"', "lst"),
         ("printf x | aup-worker replay --rte 5", "--rte"),
