@@ -28,12 +28,12 @@ PRESENT: Final = [each for each in DOCUMENTS if each.name != "CHANGELOG.md"]
 README_MAX_LINES: Final = 150
 _VERB: Final[Any] = typer.main.get_command(app)
 # Not in the API.
-_OF_THE_CLI: Final = {"get-login-password", "wait"}
+_OF_THE_CLI: Final = {"get-login-password"}
 _OF_EVERY_OPERATION: Final = dict.fromkeys(("max-items", "no-paginate", "output", "query"), "")
 # Programs that are not ours: their arguments are not checked.
 _OTHERS: Final = {
     ".", "awk", "date", "editor", "eval", "git", "install", "journalctl", "ln", "ls", "mv",
-    "pre-commit", "printf", "sed", "sort", "systemctl", "xargs",
+    "pre-commit", "printf", "sed", "sort", "systemctl",
 }  # fmt: skip
 _OF_AWS: Final = {"AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_SECRET_ACCESS_KEY"}
 
@@ -224,6 +224,10 @@ def _check_operation(service: str, operation: str, *words: str) -> None:
     """Assert that the API has an operation and these parameters, as both versions of the CLI."""
     if operation in _OF_THE_CLI or service == "configure":
         return
+    if operation == "wait":
+        waiters = get_session().get_waiter_model(service).waiter_names
+        assert words[0] in {xform_name(each, "-") for each in waiters}
+        return
     model = get_session().get_service_model(service)
     [name] = [each for each in model.operation_names if xform_name(each, "-") == operation]
     shape = model.operation_model(name).input_shape
@@ -244,6 +248,11 @@ def _check_docker(words: list[str]) -> None:
         _check_verb(arguments)
 
 
+def _check_xargs(words: list[str]) -> None:
+    program = next(each for each in words if each in _CHECKS)
+    _check_call([*words[words.index(program) :], "x"])
+
+
 _CHECKS: Final[dict[str, Callable[[list[str]], None]]] = {
     "aup-worker": _check_verb,
     "aws": _check_aws,
@@ -251,6 +260,7 @@ _CHECKS: Final[dict[str, Callable[[list[str]], None]]] = {
     "docker": _check_docker,
     "export": _check_export,
     "make": _check_targets,
+    "xargs": _check_xargs,
 }
 _COMMANDS: Final = [
     pytest.param(command, id=f"{document.name}-{number}")
@@ -278,6 +288,7 @@ def test_commands_of_all_documents_are_found() -> None:
         ("make tset", "tset"),
         ("docker exec aup-worker aup-worker helth", "helth"),
         ("aws cloudformation deploy --template-file infra/data.yaml Imag=x", "Imag"),
+        ("aws dynamodb wait table-exist --table-name x", "table-exist"),
         ("aws cloudformation deploy --template-file infra/service.yaml", "without a value"),
         ("aws ecs describe-service --cluster x", "not enough values"),
         ("aws ecs describe-services --cluster x --service y", "unknown: {'service'}"),
