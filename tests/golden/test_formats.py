@@ -6,13 +6,13 @@ import io
 import json
 from collections.abc import Mapping
 from contextlib import redirect_stderr
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import structlog
+from msgspec.structs import replace
 from pydantic_settings import BaseSettings
 
 from tests.golden.golden import Golden, document, lines

@@ -236,14 +236,14 @@ MUTANTS: Final = (
     ),
     Mutant(
         "an endpoint without a host is accepted",
-        "worker/settings.py",
+        "worker/runtime/addresses.py",
         "    if not host:",
         "    if False:",
         ("tests/unit/test_settings.py", "-k", "endpoint"),
     ),
     Mutant(
         "a queue given as ARN is accepted",
-        "worker/settings.py",
+        "worker/runtime/addresses.py",
         'if name.startswith("arn:"):',
         "if False:",
         ("tests/unit/test_settings.py", "-k", "queue"),

@@ -161,16 +161,16 @@ _ELSEWHERE: Final = (
     Mutant(
         "a redelivery is dropped while the first message is held",
         _ASSEMBLY,
-        "        metrics.accounting.open()\n        lease",
+        "        metrics.accounting.open()\n        in_flight",
         "        if message.message_id in leases._by_message:\n            slot.release()\n"
-        "            return\n        metrics.accounting.open()\n        lease",
+        "            return\n        metrics.accounting.open()\n        in_flight",
         ("tests/pitfalls/test_leases.py", "-k", "old_handle"),
     ),
     Mutant(
         "leases end before the drain",
         _ASSEMBLY,
-        "                    await self._drain(receiver)\n",
-        "                    leases.cancel()\n                    await self._drain(receiver)\n",
+        "                await self._drain(receiver)\n",
+        "                leases.cancel()\n                await self._drain(receiver)\n",
         ("tests/pitfalls/test_leases.py", "-k", "through_the_drain"),
     ),
     Mutant(

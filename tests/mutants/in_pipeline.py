@@ -209,8 +209,8 @@ _CARRYING: Final = (
     Mutant(
         "a slot is not released",
         _PROCESS,
-        "            slot.release()\n",
-        "",
+        "finally:\n            slot.release()\n",
+        "finally:\n            pass\n",
         (*_PROCESS_TESTS, "-k", "recorded_once"),
     ),
     Mutant(
@@ -255,6 +255,20 @@ _CARRYING: Final = (
         'self.state.give_up(GaveUpError(f"stage',
         'repr(GaveUpError(f"stage',
         (*_ASSEMBLY_TESTS, "-k", "stage"),
+    ),
+    Mutant(
+        "a task that fails unexpectedly is not noticed",
+        _PROCESS,
+        'self._state.give_up(GaveUpError(f"processing failed',
+        'repr(GaveUpError(f"processing failed',
+        (*_PROCESS_TESTS, "-k", "task_that_fails"),
+    ),
+    Mutant(
+        "tasks go on after an error of the pipeline",
+        _PROCESS,
+        "        for task in tasks:\n            task.cancel()\n",
+        "",
+        (*_PROCESS_TESTS, "-k", "cancel_ends"),
     ),
     Mutant(
         "settled messages stay in the set that a late drain cancels",

@@ -248,7 +248,7 @@ _READING: Final = (
     Mutant(
         "the hash leaves out the commitments",
         _EVIDENCE,
-        "    for name, digest in binary.items():\n        fields[name] = digest.hex()\n",
+        "        fields[commitment_name] = commitment.hex()\n",
         "",
         _EVIDENCE_TESTS,
     ),
@@ -290,8 +290,8 @@ _READING: Final = (
     Mutant(
         "a record lacks the hash of its text",
         _EVIDENCE,
-        '"record_id": entropy[:_ID_BYTES], "policy_sha256": bytes.fromhex(text.sha256)}',
-        '"record_id": entropy[:_ID_BYTES]}',
+        '    item["policy_sha256"] = bytes.fromhex(text.sha256)\n',
+        "",
         _EVIDENCE_TESTS,
     ),
     Mutant(

@@ -122,8 +122,8 @@ _SETTLING: Final = (
     Mutant(
         "a retry outlasts the lease",
         _SETTLE,
-        "SETTLE_RETRIES, self._deletes.submit, lease.message, until=lease.expires_at",
-        "SETTLE_RETRIES, self._deletes.submit, lease.message",
+        "                failed=failed,\n                until=lease.expires_at,\n",
+        "                failed=failed,\n",
         _SETTLE_TESTS,
     ),
     Mutant(

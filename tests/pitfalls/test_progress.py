@@ -18,9 +18,9 @@ from tests.unit.fakes import (
     settings,
 )
 from worker.cli.app import main
-from worker.domain import admission
 from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSRejectedError
+from worker.pipeline import decode as decoding
 from worker.pipeline import settle
 from worker.pipeline.lease import Leases
 from worker.pipeline.receive import Receiver
@@ -49,7 +49,7 @@ def test_failed_stage_ends_the_process_with_exit_code_1(
             await serve(settings(wait_seconds=0), session=cast("Any", world.session))
 
     monkeypatch.setattr(stage, "run", fail)
-    monkeypatch.setattr("worker.cli.run.serve", serving)
+    monkeypatch.setattr("worker.service.serve", serving)
     monkeypatch.setattr("worker.cli.run.configure", lambda *_: None)
     monkeypatch.setattr("sys.argv", ["aup-worker", "run"])
     with pytest.raises(SystemExit) as ended:
@@ -95,11 +95,11 @@ class _FailureInjector:
 
 
 def _break_decoding(injector: _FailureInjector) -> None:
-    injector.raise_from(admission, "read")
+    injector.raise_from(decoding, "decode_body")
 
 
 def _break_lookup(injector: _FailureInjector) -> None:
-    injector.raise_from(injector.store, "policy")
+    injector.raise_from(injector.store, "known_policy")
 
 
 def _break_deleting(injector: _FailureInjector) -> None:
@@ -184,7 +184,7 @@ async def test_slot_is_released_on_cancellation() -> None:
     await running.world.push(*(body(number) for number in range(SLOTS)))
     await running.until(lambda: len(store.recorded) == SLOTS, 10, "every slot is in use")
     for task in asyncio.all_tasks():
-        if "Processor.process" in str(task.get_coro()):
+        if "InFlight._run" in str(task.get_coro()):
             task.cancel()
     await asyncio.sleep(0)
     assert running.pipeline.slots.in_flight == 0

@@ -103,13 +103,21 @@ async def test_signal_drains_and_closes_the_service(
     assert stopped["calls"]["ReceiveMessage"] >= 1
 
 
-async def test_second_signal_stops_immediately_without_loss(pair_seconds: float) -> None:
+async def test_second_signal_stops_immediately_without_loss(
+    pair_seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = await _world()
+    probe = world.sqs.delete_message_batch
+
+    async def delete(**request: Any) -> Any:
+        if world.records():  # these messages stay in flight until their delete returns
+            await asyncio.Event().wait()
+        return await probe(**request)
+
+    monkeypatch.setattr(world.sqs, "delete_message_batch", delete)
     await world.push(*(_good(each) for each in range(5)))
     task = await _serving(world, _settings())
     await _until(lambda: len(world.records()) == 5)
-    _slow_down(world)
-    await asyncio.sleep(0.03)
     begun_at = time.monotonic()
     signal.raise_signal(signal.SIGTERM)
     await asyncio.sleep(0.03)

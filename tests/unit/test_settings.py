@@ -10,7 +10,8 @@ from botocore.utils import is_valid_endpoint_url, is_valid_ipv6_endpoint_url
 from pydantic import ValidationError
 
 from worker.errors import SettingsError
-from worker.settings import AWSSettings, Settings, check_queue, load, variable
+from worker.runtime.addresses import check_queue
+from worker.settings import AWSSettings, Settings, load, variable
 
 
 def _problems(monkeypatch: pytest.MonkeyPatch, **variables: str) -> list[str]:

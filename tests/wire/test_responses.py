@@ -81,7 +81,7 @@ def _assert_equal(sdk: Outcome, signed: Outcome) -> None:
     """Assert the same response or error after the same requests; retries may have another id."""
     assert signed.response == sdk.response
     assert len(signed.requests) == len(sdk.requests)
-    assert [each.body for each in signed.requests] == [each.body for each in sdk.requests]
+    assert _json(signed) == _json(sdk)
     assert [each.headers["amz-sdk-request"] for each in signed.requests] == [
         each.headers["amz-sdk-request"] for each in sdk.requests
     ]
@@ -91,6 +91,10 @@ def _assert_equal(sdk: Outcome, signed: Outcome) -> None:
     if sdk.error is not None:
         assert vars(signed.error).keys() == vars(sdk.error).keys()
         assert getattr(signed.error, "response", None) == getattr(sdk.error, "response", None)
+
+
+def _json(outcome: Outcome) -> list[Any]:
+    return [json.loads(each.body) for each in outcome.requests]
 
 
 def _both_modelled(sdk: Outcome, signed: Outcome) -> bool:

@@ -95,7 +95,7 @@ def _json(body: bytes) -> Any:
     """Return the value of a JSON body; None if it is not JSON."""
     try:
         return msgspec.json.decode(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         pass  # It rejects some text that the SDK accepts, such as half a surrogate pair.
     try:
         return json.loads(body.decode())

@@ -49,8 +49,9 @@ from worker.operations.dead_letters.replay import replay as send_back
 from worker.operations.dead_letters.replay_options import ReplayOptions
 from worker.operations.dead_letters.scan import Scan
 from worker.repository import AUPRepository
+from worker.runtime.addresses import check_queue
 from worker.runtime.clock import utc_now
-from worker.settings import Settings, check_queue, load
+from worker.settings import Settings, load
 
 
 @dataclass(frozen=True, slots=True)

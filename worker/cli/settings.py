@@ -12,7 +12,8 @@ import typer
 from worker.cli import screen
 from worker.cli.options import AsJSON
 from worker.errors import SettingsError, UsageError
-from worker.settings import AWSSettings, Settings, load, shown, variables
+from worker.runtime.addresses import shown
+from worker.settings import AWSSettings, Settings, load, variables
 
 _DEFAULT: Final = "default"
 _MARKDOWN_HEAD: Final = """\

@@ -92,13 +92,13 @@ class Pipeline:
         health = loop.create_task(self._watch_health(), name="health")
         access = loop.create_task(self.state.access.run(), name="access")
         try:
-            async with self._in_flight.group:
-                receiver = loop.create_task(self._receiver.run(), name="receiver")
-                try:
-                    await self._until_stopping(receiver, leases, health, access)
-                    await self._drain(receiver)
-                finally:
-                    await _cancel(receiver)
+            receiver = loop.create_task(self._receiver.run(), name="receiver")
+            try:
+                await self._until_stopping(receiver, leases, health, access)
+                await self._drain(receiver)
+            finally:
+                await _cancel(receiver)
+                await self._in_flight.cancel()
         finally:
             await _cancel(access, health, leases)
             await self._settler.aclose()
@@ -153,8 +153,7 @@ class Pipeline:
         self._in_flight.cancel_undecided()
         # The rest is being settled; the process manager allows this much time for it.
         grace_seconds = self.state.settings.stop_timeout_seconds - drain_seconds
-        for task in await self._in_flight.wait(0.8 * grace_seconds):
-            task.cancel()
+        await self._in_flight.wait(0.8 * grace_seconds)
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:
@@ -204,7 +203,7 @@ def assemble(  # noqa: PLR0913 - everything that the pipeline is built from
         concurrency=settings.settle_concurrency,
         events=metrics.events,
     )
-    in_flight = InFlight()
+    in_flight = InFlight(state)
     settler = Settler(source, dead_letters, state)
     process: Process = Processor(Recorder(store, state), settler, in_flight, state).process
     if tracing is not None:
@@ -213,7 +212,6 @@ def assemble(  # noqa: PLR0913 - everything that the pipeline is built from
     def accept(message: ReceivedMessage, slot: Slot) -> None:
         state.sqs_clock.learn(message)
         metrics.accounting.open()
-        lease = leases.hold(message)
-        in_flight.start(lease, process(message, lease, slot))
+        in_flight.start(process, leases.hold(message), slot)
 
     return Pipeline(Receiver(source, accept, state), in_flight, leases, settler, state)

@@ -11,13 +11,14 @@ import structlog
 
 from worker.domain.message import ReceivedMessage
 from worker.domain.outcome import Outcome
-from worker.errors import RefusedError
+from worker.errors import GaveUpError, RefusedError
 from worker.pipeline.decode import decode
 from worker.pipeline.lease import Lease
 from worker.pipeline.record import Recorder
 from worker.pipeline.service_state import ServiceState
 from worker.pipeline.settle import Settler
 from worker.pipeline.slots import Slot
+from worker.runtime.redaction import error_text
 
 _log: Final = structlog.get_logger()
 
@@ -28,34 +29,42 @@ Process = Callable[[ReceivedMessage, Lease, Slot], Coroutine[Any, Any, Outcome]]
 class InFlight:
     """Tasks that process messages, for the drain to wait for or to cut short.
 
+    Not a task group, whose work for each task takes longer than starting it. A task fails only
+    through a fault of this program; the service then drains and gives up.
+
+    Args:
+        state: State of the service.
+
     Attributes:
-        group: Task group of the messages.
         out_of_time: Whether the drain has cancelled the tasks without an outcome.
     """
 
-    def __init__(self) -> None:
-        self.group = asyncio.TaskGroup()
+    def __init__(self, state: ServiceState) -> None:
         self.out_of_time = False
-        self._tasks: dict[Lease, asyncio.Task[Outcome]] = {}
+        self._state = state
+        self._loop = asyncio.get_running_loop()
+        self._tasks: dict[Lease, asyncio.Task[None]] = {}
 
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def start(self, lease: Lease, processing: Coroutine[Any, Any, Outcome]) -> None:
+    def start(self, process: Process, lease: Lease, slot: Slot) -> None:
         """Start the task of a message."""
-        self._tasks[lease] = self.group.create_task(processing)
+        self._tasks[lease] = self._loop.create_task(self._run(process, lease, slot))
 
-    def finished(self, lease: Lease) -> None:
-        """Note that a message is settled."""
-        del self._tasks[lease]
+    async def _run(self, process: Process, lease: Lease, slot: Slot) -> None:
+        try:
+            await process(lease.message, lease, slot)
+        except Exception as error:  # noqa: BLE001 - reported, and ends the service
+            self._state.give_up(GaveUpError(f"processing failed: {error_text(error)}"))
+            _log.exception("processing failed")
+        finally:
+            del self._tasks[lease]
 
-    async def wait(self, timeout_seconds: float) -> set[asyncio.Task[Outcome]]:
-        """Wait for the tasks that have been started; return those that have not finished."""
-        tasks = set(self._tasks.values())
-        if not tasks:
-            return tasks
-        _, pending = await asyncio.wait(tasks, timeout=timeout_seconds)
-        return pending
+    async def wait(self, timeout_seconds: float) -> None:
+        """Wait for the tasks that have been started."""
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=timeout_seconds)
 
     def cancel_undecided(self) -> None:
         """Cancel the tasks without an outcome; their messages are returned to the queue."""
@@ -63,6 +72,13 @@ class InFlight:
         for lease, task in self._tasks.items():
             if not lease.is_decided:
                 task.cancel()
+
+    async def cancel(self) -> None:
+        """Cancel all tasks and wait for their ends."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Processor:
@@ -95,7 +111,6 @@ class Processor:
             self._state.metrics.accounting.close(outcome)
         finally:
             slot.release()
-            self._in_flight.finished(lease)
         settled_at = self._state.clock()
         self._state.metrics.settling.add(settled_at - received_at)
         self._state.progressed(settled_at)

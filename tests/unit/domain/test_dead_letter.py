@@ -345,12 +345,12 @@ def test_origin_is_kept_through_dead_letters_replays_and_edits() -> None:
     assert origin(dead) == expected
     later = START + timedelta(days=1)
     replayed = _again(mark_replayed(original(dead), later, origin(dead)), 2)
-    assert origin(replayed) == replace(expected, replayed_at=later)
+    assert origin(replayed) == structs.replace(expected, replayed_at=later)
     dead = _again(_dead_letter(replayed), 3)
     edit = Edit(START.isoformat(), "eve", ("user_id",), _sha256("{}"))
     edited = mark_replayed(replace(original(dead), body="[]"), later, origin(dead), edit)
     found = origin(_again(_dead_letter(_again(edited, 4)), 5))
-    assert found == replace(expected, replayed_at=later, edits=(edit,))
+    assert found == structs.replace(expected, replayed_at=later, edits=(edit,))
 
 
 def test_origin_of_a_message_that_an_earlier_release_edited_has_no_hash_of_the_body() -> None:

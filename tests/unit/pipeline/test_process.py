@@ -29,12 +29,15 @@ from tests.unit.fakes import (
     open_world,
     policy,
     received_message,
+    service_state,
 )
 from tests.unit.pipeline.running import RunningPipeline, bodies, dead_letter_reasons, start
 from worker.domain.dead_letter import read
+from worker.domain.message import ReceivedMessage
 from worker.domain.outcome import RECORDED, Outcome
 from worker.pipeline.lease import Lease, Leases
-from worker.pipeline.process import InFlight
+from worker.pipeline.process import InFlight, Process
+from worker.pipeline.slots import Slot, Slots
 
 
 @simulated
@@ -213,17 +216,19 @@ class _Tasks:
     """Tasks in flight that end when the test sets an event."""
 
     def __init__(self) -> None:
-        self.in_flight = InFlight()
+        self.state = service_state()
+        self.in_flight = InFlight(self.state)
+        self.slot = Slot(Slots(1), 0)
         self.leases = Leases(FakeQueue().change_visibility, 120)
         self.decided = asyncio.Event()
         self.settled = asyncio.Event()
         self.cancelled = 0
 
-    def start(self, number: int = 0) -> None:
+    def start(self, number: int = 0, process: Process | None = None) -> None:
         lease = self.leases.hold(received_message(number))
-        self.in_flight.start(lease, self.process(lease))
+        self.in_flight.start(process or self.process, lease, self.slot)
 
-    async def process(self, lease: Lease) -> Outcome:
+    async def process(self, _: ReceivedMessage, lease: Lease, __: Slot) -> Outcome:
         try:
             await self.decided.wait()
             lease.is_decided = True
@@ -231,45 +236,66 @@ class _Tasks:
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
-        finally:
-            self.in_flight.finished(lease)
         return RECORDED
 
 
 @simulated
-async def test_wait_returns_the_tasks_that_have_not_finished() -> None:
+async def test_wait_ends_with_the_last_task_or_the_timeout() -> None:
     tasks = _Tasks()
-    async with tasks.in_flight.group:
-        assert await tasks.in_flight.wait(1.0) == set()
-        tasks.start()
-        assert len(await tasks.in_flight.wait(1.0)) == len(tasks.in_flight) == 1
-        tasks.decided.set()
-        tasks.settled.set()
-        assert await tasks.in_flight.wait(1.0) == set()
-    assert len(tasks.in_flight) == 0
+    now = asyncio.get_running_loop().time
+    await tasks.in_flight.wait(5)
+    assert now() < 1
+    for number in range(3):
+        tasks.start(number)
+    await tasks.in_flight.wait(5)
+    assert (round(now()), len(tasks.in_flight)) == (5, 3)
+    asyncio.get_running_loop().call_later(2, tasks.decided.set)
+    asyncio.get_running_loop().call_later(4, tasks.settled.set)
+    await tasks.in_flight.wait(5)
+    assert (round(now()), len(tasks.in_flight)) == (9, 0)
 
 
 @simulated
 async def test_only_tasks_without_an_outcome_are_cancelled() -> None:
     tasks = _Tasks()
-    async with tasks.in_flight.group:
-        tasks.start(0)
-        tasks.decided.set()
-        await asyncio.sleep(0.01)
-        tasks.in_flight.cancel_undecided()
-        assert tasks.in_flight.out_of_time
-        await asyncio.sleep(0.01)
-        assert (tasks.cancelled, len(tasks.in_flight)) == (0, 1)
-        tasks.settled.set()
+    tasks.start(0)
+    tasks.decided.set()
+    await asyncio.sleep(0.01)
+    tasks.decided.clear()
+    tasks.start(1)
+    await asyncio.sleep(0.01)
+    tasks.in_flight.cancel_undecided()
+    assert tasks.in_flight.out_of_time
+    await asyncio.sleep(0.01)
+    assert (tasks.cancelled, len(tasks.in_flight)) == (1, 1)
+    tasks.settled.set()
+    await tasks.in_flight.wait(1)
+    assert len(tasks.in_flight) == 0
 
 
 @simulated
-async def test_end_waits_for_all_tasks() -> None:
+async def test_cancel_ends_all_tasks_also_those_that_have_not_begun() -> None:
     tasks = _Tasks()
-    async with tasks.in_flight.group:
-        for number in range(3):
-            tasks.start(number)
-        asyncio.get_running_loop().call_later(7, tasks.decided.set)
-        asyncio.get_running_loop().call_later(9, tasks.settled.set)
-    assert asyncio.get_running_loop().time() >= 9
-    assert len(tasks.in_flight) == 0
+    tasks.start(0)
+    await asyncio.sleep(0.01)
+    tasks.start(1)
+    await tasks.in_flight.cancel()
+    assert tasks.cancelled == 1
+    assert len(asyncio.all_tasks()) == 1
+
+
+@simulated
+async def test_task_that_fails_makes_the_service_give_up_and_the_others_go_on() -> None:
+    async def fail(*_: object) -> Outcome:
+        raise ZeroDivisionError("division")
+
+    tasks = _Tasks()
+    tasks.start(0)
+    tasks.start(1, fail)
+    with capture_logs() as logs:
+        await asyncio.sleep(0.01)
+    assert tasks.state.stopping.is_set()
+    assert "processing failed: " in str(tasks.state.failure)
+    assert [each["event"] for each in logs] == ["processing failed"]
+    assert (tasks.cancelled, len(tasks.in_flight)) == (0, 1)
+    await tasks.in_flight.cancel()

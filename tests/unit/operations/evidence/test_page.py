@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.simulation.virtual_clock import START
 from tests.unit.fakes import IP, ORIGIN, acceptance, policy
