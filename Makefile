@@ -14,9 +14,16 @@ QUICK_2 := $(addprefix tests/unit/,observability aws runtime test_service.py)
 QUICK_3 := tests/unit tests/architecture $(addprefix --ignore=,$(QUICK_1) $(QUICK_2))
 UV := .cache/uv/bin/uv
 IMAGE ?= aup-worker
+# The architectures of Fargate; PLATFORM is one of them, by default that of the engine's host.
+PLATFORMS ?= linux/amd64,linux/arm64
+ENGINE ?= $(or $(shell command -v podman),$(shell command -v docker))
+# The format of OCI images, podman's default, has no HEALTHCHECK.
+IMAGE_OPTIONS = $(if $(findstring podman,$(ENGINE)),--format docker) $(IMAGE_BUILD_OPTIONS) --file infra/Dockerfile \
+	--build-arg VERSION="$$(sed -n 's/^__version__ = "\(.*\)"$$/\1/p' worker/__init__.py)" \
+	--build-arg REVISION="$$(git rev-parse HEAD)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test check format contract servers infra-check host-tests image image-tests sbom simulate mutants fuzz bench bench-peers scaling soak lock clean
+.PHONY: help demo quick test check format contract servers infra-check host-tests engine image image-push image-tests sbom simulate mutants fuzz bench bench-peers scaling soak lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,11 +91,22 @@ host-tests: $(VENV)/.develop ## run the service on a systemd booted for it (need
 image-tests: $(VENV)/.develop ## build and run the image on a host created for it (needs root, debootstrap, `make servers`)
 	@$(BIN)/python -m tests.infra.image_host $(ARGS)
 
-image: ## build the image (IMAGE_BUILD_OPTIONS for options of the engine)
-	@engine=$$(command -v podman || command -v docker) || { echo "podman or docker is required" >&2; exit 2; }; \
-	$$engine build $(IMAGE_BUILD_OPTIONS) --file infra/Dockerfile --tag $(IMAGE) \
-		--build-arg VERSION="$$(sed -n 's/^__version__ = "\(.*\)"$$/\1/p' worker/__init__.py)" \
-		--build-arg REVISION="$$(git rev-parse HEAD)" .
+image: engine ## build the image for the host or PLATFORM=linux/arm64 (IMAGE_BUILD_OPTIONS for options of the engine)
+	$(ENGINE) build $(if $(PLATFORM),--platform $(PLATFORM)) $(IMAGE_OPTIONS) --tag $(IMAGE) .
+	@built=$$($(ENGINE) image inspect --format '{{.Os}}/{{.Architecture}}' $(IMAGE)) && \
+	case "$(PLATFORM)" in ''|$$built|$$built/*) echo "$(IMAGE) is built for $$built";; \
+		*) echo "$(IMAGE) is built for $$built, expected $(PLATFORM); does the engine emulate it?" >&2; exit 1;; esac
+
+image-push: engine ## build the image for PLATFORMS and push it to the registry that IMAGE names
+ifneq ($(findstring podman,$(ENGINE)),)
+	$(ENGINE) build --platform $(PLATFORMS) $(IMAGE_OPTIONS) --manifest $(IMAGE) .
+	$(ENGINE) manifest push --all $(IMAGE) docker://$(IMAGE)
+else
+	$(ENGINE) buildx build --platform $(PLATFORMS) $(IMAGE_OPTIONS) --tag $(IMAGE) --push .
+endif
+
+engine:
+	@test -n "$(ENGINE)" || { echo "podman or docker is required" >&2; exit 2; }
 
 sbom: .cache/tools/cyclonedx/.complete ## write the software bill of materials as CycloneDX JSON
 	@mkdir -p dist

@@ -11,6 +11,9 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
 _FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+# `$(…)`, which may contain parentheses of its own.
+_SUBSTITUTION: Final = re.compile(r"\$\(((?:[^()]|\([^()]*\))*)\)")
+_PROMPTS: Final = ("$ ", "# ")
 _SEPARATORS: Final = frozenset("();<>|&")
 
 
@@ -68,17 +71,22 @@ def blocks(text: str, language: str) -> list[str]:
     return [block for each, block in _FENCE.findall(text) if each == language]
 
 
-def commands(text: str) -> list[str]:
-    """Return the shell commands of the `sh` and `console` blocks of a text, in order."""
-    return [command for command, _ in session(text)]
+def commands(text: str, prompts: tuple[str, ...] = _PROMPTS) -> list[str]:
+    """Return the shell commands of the `sh` and `console` blocks of a text, in order.
+
+    Args:
+        text: The text of a document or a section.
+        prompts: Prompts of the commands in `console` blocks; "# " is that of root on a host.
+    """
+    return [command for command, _ in session(text, prompts)]
 
 
-def session(text: str) -> list[tuple[str, list[str]]]:
+def session(text: str, prompts: tuple[str, ...] = _PROMPTS) -> list[tuple[str, list[str]]]:
     """Return the shell commands of a text in order, each with the output that is shown for it."""
     steps: list[tuple[str, list[str]]] = []
     for language, block in _FENCE.findall(text):
         if language in {"sh", "console"}:
-            steps += _steps(block, prompts=("$ ", "# ") if language == "console" else ("",))
+            steps += _steps(block, prompts=prompts if language == "console" else ("",))
     return steps
 
 
@@ -122,10 +130,9 @@ def calls(command: str) -> Iterator[list[str]]:
             if words:
                 yield words
             words = [word] if ">" in word or "<" in word else []
-        else:
-            nested = re.search(r"\$\((.*)\)", word, re.DOTALL)
-            if nested:
-                yield from calls(nested[1])
+        elif word != "-$":  # text between two substitutions
+            for nested in _SUBSTITUTION.findall(word):
+                yield from calls(nested)
             words.append(word)
     if words:
         yield words

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install this checkout as a service, or upgrade to it: infra/systemd/install.sh, as root.
-# Each release has a folder of its own under /opt/aup-worker, and `current` points at the newest.
-# Starts, stops and restarts nothing, and keeps existing settings.
+# Each release has a folder of its own under /opt/aup-worker, and `current` points at the newest; the
+# last three and the one of `current` are kept. Starts, stops and restarts nothing, and keeps existing settings.
 set -eu
 cd "$(dirname "$0")/../.."
 home=/opt/aup-worker
@@ -16,10 +16,15 @@ release=$home/$version-$(date -u +%Y%m%dT%H%M%SZ)
 build=$(mktemp -d)
 done=
 tidy() {
-	rm -rf "$build"
+	rm -rf "$build" "$home/.current.$$"
 	[ -n "$done" ] || rm -rf "$release"
 }
 trap tidy EXIT
+
+# A process that runs from a release has a file of it mapped.
+in_use() {
+	grep -qsF " $1/" /proc/[0-9]*/maps
+}
 
 # The release contains no pip: the environment that installs it is deleted.
 pip() {
@@ -41,8 +46,9 @@ pip --python "$release/bin/python" install --no-compile --no-index --no-deps "$b
 "$release/bin/aup-worker" --help >"$build/help"
 done=1
 
-ln -s "$release" "$build/current"
-mv -Tf "$build/current" "$home/current"
+# rename(2) is atomic within one file system only, and mktemp's may be another one.
+ln -s "$release" "$home/.current.$$"
+mv -Tf "$home/.current.$$" "$home/current"
 install -D -m 644 infra/systemd/aup-worker@.service "$units/aup-worker@.service"
 if [ "$(systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')" -ge 254 ]; then
 	install -D -m 644 infra/systemd/backoff.conf "$units/aup-worker@.service.d/backoff.conf"
@@ -52,6 +58,16 @@ if [ ! -e /etc/aup-worker/aup-worker.env ]; then
 	install -D -m 600 infra/systemd/aup-worker.env.example /etc/aup-worker/aup-worker.env
 fi
 systemctl daemon-reload
+
+# Names end with the time of the installation. Another worker may still run an older release.
+find "$home" -mindepth 1 -maxdepth 1 -type d -name '*-[0-9]*T[0-9]*Z' -printf '%f\n' |
+	awk -F - '{ print $NF, $0 }' | sort -r | tail -n +4 | while read -r _ old; do
+	if [ "$(readlink -f "$home/current")" = "$home/$old" ] || in_use "$home/$old"; then
+		continue
+	fi
+	rm -rf "${home:?}/$old"
+	echo "removed $home/$old"
+done
 
 echo "installed $release"
 echo "settings: /etc/aup-worker/aup-worker.env; keys, if any: /etc/credstore/aup-worker.aws-credentials"

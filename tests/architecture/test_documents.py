@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import pytest
 import typer
+from botocore import xform_name
+from botocore.session import get_session
 
 from tests.documents import ROOT, Document, calls, commands, documents
 from tests.infra.stacks import template
@@ -25,12 +27,15 @@ DOCUMENTS: Final = documents()
 PRESENT: Final = [each for each in DOCUMENTS if each.name != "CHANGELOG.md"]
 README_MAX_LINES: Final = 150
 _VERB: Final[Any] = typer.main.get_command(app)
+# Not in the API.
+_OF_THE_CLI: Final = {"get-login-password"}
+_OF_EVERY_OPERATION: Final = dict.fromkeys(("max-items", "no-paginate", "output", "query"), "")
 # Programs that are not ours: their arguments are not checked.
 _OTHERS: Final = {
-    ".", "awk", "editor", "eval", "git", "install", "journalctl", "pre-commit", "printf", "sed",
-    "systemctl",
+    ".", "awk", "date", "editor", "eval", "git", "install", "journalctl", "ln", "ls", "mv",
+    "pre-commit", "printf", "sed", "sort", "systemctl",
 }  # fmt: skip
-_OF_AWS: Final = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+_OF_AWS: Final = {"AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_SECRET_ACCESS_KEY"}
 
 
 def _names(document: Document) -> str:
@@ -58,7 +63,8 @@ def test_all_documents_are_found() -> None:
     names = {each.name for each in DOCUMENTS}
     assert {
         "CONTRIBUTING.md", "README.md", "SECURITY.md", "infra/README.md", "infra/operations.md",
-        "infra/settings.md", "tests/README.md", "tests/bench/RESULTS.md", "worker/README.md",
+        "infra/runbook.md", "infra/settings.md", "tests/README.md", "tests/bench/RESULTS.md",
+        "worker/README.md",
     } <= names  # fmt: skip
 
 
@@ -202,15 +208,35 @@ def _check_verb(words: list[str]) -> None:
 
 
 def _check_aws(words: list[str]) -> None:
-    if "--template-file" not in words:
-        assert words[:2] == ["cloudformation", "describe-stacks"]
+    if words[:2] != ["cloudformation", "deploy"]:
+        _check_operation(*words)
         return
     name = words[words.index("--template-file") + 1].removeprefix("infra/").removesuffix(".yaml")
     parameters = template(name)["Parameters"]
     given = {each.partition("=")[0] for each in words if re.match(r"[A-Z]\w+=", each)}
     assert given <= set(parameters)
+    # An update names only what it changes.
     required = {name for name, each in parameters.items() if "Default" not in each}
-    assert required <= given, f"{name}: parameters without a value"
+    assert given or not required, f"{name}: parameters without a value"
+
+
+def _check_operation(service: str, operation: str, *words: str) -> None:
+    """Assert that the API has an operation and these parameters, as both versions of the CLI."""
+    if operation in _OF_THE_CLI or service == "configure":
+        return
+    if operation == "wait":
+        waiters = get_session().get_waiter_model(service).waiter_names
+        assert words[0] in {xform_name(each, "-") for each in waiters}
+        return
+    model = get_session().get_service_model(service)
+    [name] = [each for each in model.operation_names if xform_name(each, "-") == operation]
+    shape = model.operation_model(name).input_shape
+    assert shape
+    known = {xform_name(each, "-"): each for each in shape.members} | _OF_EVERY_OPERATION
+    given = {each.removeprefix("--") for each in words if each.startswith("--")}
+    given = {each if each in known else each.removeprefix("no-") for each in given}
+    assert given <= set(known), f"unknown: {given - set(known)}"
+    assert set(shape.required_members) <= {known[each] for each in given}, "without a value"
 
 
 def _check_docker(words: list[str]) -> None:
@@ -222,6 +248,11 @@ def _check_docker(words: list[str]) -> None:
         _check_verb(arguments)
 
 
+def _check_xargs(words: list[str]) -> None:
+    program = next(each for each in words if each in _CHECKS)
+    _check_call([*words[words.index(program) :], "x"])
+
+
 _CHECKS: Final[dict[str, Callable[[list[str]], None]]] = {
     "aup-worker": _check_verb,
     "aws": _check_aws,
@@ -229,6 +260,7 @@ _CHECKS: Final[dict[str, Callable[[list[str]], None]]] = {
     "docker": _check_docker,
     "export": _check_export,
     "make": _check_targets,
+    "xargs": _check_xargs,
 }
 _COMMANDS: Final = [
     pytest.param(command, id=f"{document.name}-{number}")
@@ -256,7 +288,11 @@ def test_commands_of_all_documents_are_found() -> None:
         ("make tset", "tset"),
         ("docker exec aup-worker aup-worker helth", "helth"),
         ("aws cloudformation deploy --template-file infra/data.yaml Imag=x", "Imag"),
+        ("aws dynamodb wait table-exist --table-name x", "table-exist"),
         ("aws cloudformation deploy --template-file infra/service.yaml", "without a value"),
+        ("aws ecs describe-service --cluster x", "not enough values"),
+        ("aws ecs describe-services --cluster x --service y", "unknown: {'service'}"),
+        ("aws ecs update-task-protection --cluster x", "without a value"),
         ('ID="$(aup-worker dead-letters lst)"', "lst"),
         ("printf x | aup-worker replay --rte 5", "--rte"),
         ("frobnicate", "frobnicate"),

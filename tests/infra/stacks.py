@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,6 +76,13 @@ def listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def _without(name: str, logical_ids: tuple[str, ...]) -> str:
+    read = template(name)
+    for each in logical_ids:
+        del read["Resources"][each]
+    return json.dumps(read)
+
+
 class Stacks:
     """Stacks on one server.
 
@@ -98,13 +106,22 @@ class Stacks:
             **(credentials or ADMINISTRATOR),
         )
 
-    def deploy(self, name: str, stack: str = "", **parameters: str) -> dict[str, str]:
-        """Create a stack from a template, and return its outputs."""
+    def deploy(
+        self, name: str, stack: str = "", *, without: tuple[str, ...] = (), **parameters: str
+    ) -> dict[str, str]:
+        """Create a stack from a template, and return its outputs.
+
+        Args:
+            name: Name of the template.
+            stack: Name of the stack.
+            without: Logical ids of resources that the server does not support.
+            parameters: Parameters of the stack.
+        """
         cloudformation = self.client("cloudformation")
         stack = stack or f"aup-{name}"
         cloudformation.create_stack(
             StackName=stack,
-            TemplateBody=text(name),
+            TemplateBody=_without(name, without) if without else text(name),
             Capabilities=["CAPABILITY_IAM"],
             Parameters=[
                 {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()

@@ -14,6 +14,7 @@ from worker.settings import AWSSettings, Settings, load, variable
 ROOT = Path(__file__).parents[2]
 SYSTEMD = ROOT / "infra" / "systemd"
 UNIT = (SYSTEMD / "aup-worker@.service").read_text()
+INSTALL = (SYSTEMD / "install.sh").read_text()
 EXAMPLE = (SYSTEMD / "aup-worker.env.example").read_text()
 DOCKERFILE = (ROOT / "infra" / "Dockerfile").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "infra" / "compose.yaml").read_text())
@@ -67,6 +68,18 @@ def test_stop_timeouts_of_systemd_and_compose_exceed_the_setting() -> None:
 
 def test_watchdog_of_systemd_is_slower_than_that_of_the_worker() -> None:
     assert float(_in_unit("WatchdogSec")) > Settings.model_fields["stall_seconds"].default
+
+
+def test_installation_switches_releases_by_a_rename_within_one_file_system() -> None:
+    [(source, target)] = re.findall(r'^mv -Tf "(.*)" "(.*)"$', INSTALL, re.MULTILINE)
+    assert target == "$home/current"
+    assert Path(source).parent == Path(target).parent
+    assert f'ln -s "$release" "{source}"' in INSTALL
+
+
+def test_unit_starts_after_the_network_and_the_clock() -> None:
+    # After= alone orders units that something else starts.
+    assert _in_unit("Wants") == _in_unit("After") == "network-online.target time-sync.target"
 
 
 def test_settings_in_dockerfile_and_compose_file_exist() -> None:

@@ -131,6 +131,8 @@ def test_image_has_labels_and_an_unprivileged_user(image: str) -> None:
     assert config["User"] == "65532:65532"
     assert config["StopSignal"] in {"SIGTERM", "15"}
     assert (config["Entrypoint"], config["Cmd"]) == (["aup-worker"], ["run"])
+    check = config.get("Healthcheck") or found["Healthcheck"]
+    assert check["Test"] == ["CMD", "aup-worker", "health", "--started"]
     labels = {name.rpartition(".")[2]: text for name, text in config["Labels"].items()}
     assert labels["title"] == "aup-worker"
     assert labels["licenses"] == "Apache-2.0"

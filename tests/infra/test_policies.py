@@ -34,7 +34,9 @@ def granted(policy: str) -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_policy_allows_actions_on_all_resources(name: str) -> None:
-    for statement in statements(template(name)["Resources"]):
+    # In the policy of a key, the resource * is that key.
+    policies = {**template(name)["Resources"], "Key": None}
+    for statement in statements(policies):
         resource = listed(statement.get("Resource", []))
         if "*" in resource:
             assert set(listed(statement["Action"])) <= EVERYWHERE
@@ -145,3 +147,70 @@ def test_each_role_has_only_its_own_policy() -> None:
         more = [{"Ref": "ProtectionPolicy"}] if role == "WorkerRole" else []
         assert properties["ManagedPolicyArns"] == [own, *more]
         assert "Policies" not in properties
+
+
+def test_each_role_of_people_has_a_principal_of_its_own() -> None:
+    own = {
+        role: f"{role.removesuffix('Role')}Principal"
+        for role in resources("roles", "AWS::IAM::Role")
+        if role != "WorkerRole"
+    }
+    assert len(own) == 5
+    for principal in own.values():
+        assert template("roles")["Parameters"][principal]["Default"] == ""
+    for role, principal in own.items():
+        properties = resources("roles", "AWS::IAM::Role")[role]
+        [statement] = properties["AssumeRolePolicyDocument"]["Statement"]
+        condition, first, otherwise = statement["Principal"]["AWS"]["Fn::If"]
+        assert (condition, first) == (f"Has{role.removesuffix('Role')}", {"Ref": principal})
+        # The parameter of earlier releases, and without it IAM decides.
+        account = {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}
+        assert otherwise == {"Fn::If": ["TrustsOne", {"Ref": "TrustedPrincipal"}, account]}
+
+
+SENDERS = {
+    "HasTopics": ("Service", "sns.amazonaws.com", "TopicArns"),
+    "HasRules": ("Service", "events.amazonaws.com", "RuleArns"),
+    "HasSenders": ("AWS", {"Ref": "SenderArns"}, None),
+}
+
+
+def test_only_named_senders_may_send_to_the_queue_and_only_send() -> None:
+    policies = resources("data", "AWS::SQS::QueuePolicy")
+    statements_of_queue = policies["QueuePolicy"]["PolicyDocument"]["Statement"][1:]
+    found = {each["Fn::If"][0]: each["Fn::If"][1] for each in statements_of_queue}
+    assert found.keys() == SENDERS.keys()
+    for condition, (kind, principal, parameter) in SENDERS.items():
+        statement = found[condition]
+        assert statement["Principal"] == {kind: principal}
+        assert set(listed(statement["Action"])) <= {"sqs:SendMessage", "sqs:GetQueueAttributes"}
+        assert statement["Resource"] == {"Fn::GetAtt": "Queue.Arn"}
+        if parameter:
+            source = {"aws:SourceArn": {"Ref": parameter}}
+            assert statement["Condition"] == {"ArnEquals": source}
+    [only] = policies["DeadLetterQueuePolicy"]["PolicyDocument"]["Statement"]
+    assert only["Effect"] == "Deny"
+
+
+def test_key_serves_its_account_logs_and_named_senders_only() -> None:
+    [key] = resources("key", "AWS::KMS::Key").values()
+    assert key["EnableKeyRotation"] is True
+    found = {each["Sid"]: each for each in statements(key["KeyPolicy"])}
+    principals = {sid: each["Principal"] for sid, each in found.items()}
+    assert principals == {
+        "LetIAMDecide": {"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}},
+        "EncryptLogs": {"Service": {"Fn::Sub": "logs.${AWS::Region}.${AWS::URLSuffix}"}},
+        "DeliverFromTopics": {"Service": "sns.amazonaws.com"},
+        "DeliverFromRules": {"Service": "events.amazonaws.com"},
+    }
+    for sid in ("DeliverFromTopics", "DeliverFromRules"):
+        assert set(found[sid]["Action"]) == {"kms:GenerateDataKey", "kms:Decrypt"}
+    assert "kms:EncryptionContext:aws:logs:arn" in found["EncryptLogs"]["Condition"]["ArnEquals"]
+    assert found["DeliverFromTopics"]["Condition"] == {
+        "ArnEquals": {"aws:SourceArn": {"Ref": "TopicArns"}}
+    }
+
+
+def test_policy_of_the_key_is_an_output_for_other_roles() -> None:
+    output = template("roles")["Outputs"]["KeyPolicyArn"]
+    assert (output["Condition"], output["Value"]) == ("HasKey", {"Ref": "KeyPolicy"})

@@ -64,6 +64,15 @@ PUBLISHED: Final = (
 )
 
 
+def _arguments(credentials: Mapping[str, str]) -> dict[str, str]:
+    """Return credentials as arguments of a boto3 client."""
+    return {
+        "aws_access_key_id": credentials["AccessKeyId"],
+        "aws_secret_access_key": credentials["SecretAccessKey"],
+        "aws_session_token": credentials["SessionToken"],
+    }
+
+
 class Deployed(Stacks):
     """Stacks of data and roles, and the installed command under each role."""
 
@@ -94,12 +103,7 @@ class Deployed(Stacks):
 
     def credentials(self, role: str) -> dict[str, str]:
         """Return the credentials of a role as arguments of a boto3 client."""
-        credentials = self._credentials[role]
-        return {
-            "aws_access_key_id": credentials["AccessKeyId"],
-            "aws_secret_access_key": credentials["SecretAccessKey"],
-            "aws_session_token": credentials["SessionToken"],
-        }
+        return _arguments(self._credentials[role])
 
     def variables_of(self, role: str) -> dict[str, str]:
         """Return the environment variables of a role."""
@@ -473,9 +477,59 @@ def test_only_ecs_tasks_can_assume_the_role_of_the_worker(deployed: Deployed) ->
         )
 
 
+def test_principal_of_one_role_opens_no_other(deployed: Deployed) -> None:
+    stacks = Stacks(deployed.url, deployed.trusted)
+    other = _create_role(deployed, "data-protection")["Arn"]
+    outputs = stacks.deploy("roles", "aup-separate", EraserPrincipal=other)
+    sts = stacks.client("sts")
+    for role in ASSUMABLE_ROLES:
+        arguments = {"RoleArn": outputs[f"{role}RoleArn"], "RoleSessionName": "test"}
+        if role == "Eraser":
+            with pytest.raises(ClientError, match="not authorized to perform: sts:AssumeRole"):
+                sts.assume_role(**arguments)
+        else:
+            sts.assume_role(**arguments)
+
+
+def _create_role(deployed: Deployed, name: str) -> dict[str, Any]:
+    """Create a role without permissions that the account may assume."""
+    account = deployed.client("sts").get_caller_identity()["Account"]
+    principal = {"AWS": f"arn:aws:iam::{account}:root"}
+    trust = {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    response = deployed.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=document)
+    role: dict[str, Any] = response["Role"]
+    return role
+
+
+def test_named_sender_may_send_and_nothing_else(deployed: Deployed) -> None:
+    stacks = Stacks(deployed.url, deployed.trusted)
+    roles = [_create_role(deployed, name) for name in ("sender", "stranger")]
+    url = stacks.deploy("data", "aup-senders", Name="senders", SenderArns=roles[0]["Arn"])[
+        "QueueUrl"
+    ]
+    sender, stranger = (_assumed(deployed, role["Arn"]) for role in roles)
+    assert stacks.client("sqs", sender).send_message(QueueUrl=url, MessageBody="x")["MessageId"]
+    for credentials, call, arguments in (
+        (sender, "receive_message", {}),
+        (sender, "purge_queue", {}),
+        (stranger, "send_message", {"MessageBody": "x"}),
+    ):
+        with pytest.raises(ClientError, match="AccessDenied"):
+            getattr(stacks.client("sqs", credentials), call)(QueueUrl=url, **arguments)
+
+
+def _assumed(deployed: Deployed, arn: str) -> dict[str, str]:
+    """Return the credentials of a role as arguments of a boto3 client."""
+    response = deployed.client("sts").assume_role(RoleArn=arn, RoleSessionName="test")
+    return _arguments(response["Credentials"])
+
+
 def test_queues_deny_plain_http(request: pytest.FixtureRequest) -> None:
     stacks = Stacks(running_servers(request.config).url("ministack_enforcing"))
-    outputs = stacks.deploy("data", "aup-plain", Name="plain")
+    # A named sender does not lift the rule.
+    everyone = "arn:aws:iam::000000000000:root"
+    outputs = stacks.deploy("data", "aup-plain", Name="plain", SenderArns=everyone)
     sqs = stacks.client("sqs")
     for url in (outputs["QueueUrl"], outputs["DeadLetterQueueUrl"]):
         with pytest.raises(ClientError, match="AccessDenied"):

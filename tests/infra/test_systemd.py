@@ -12,7 +12,9 @@ from typing import Any, Final
 
 import pytest
 
+from tests.documents import commands
 from tests.infra.host import CLONE, Host, booted, reason_unavailable, wait_until
+from tests.infra.test_runbook import ON_HOSTS, RUNBOOK
 from tests.process.environment import Environment, body
 from tests.servers.launch import moto
 
@@ -25,6 +27,9 @@ pytestmark = [
 ]
 
 _PROBE: Final = Path(__file__).with_name("sandbox_probe.py")
+_HOME: Final = "/opt/aup-worker"
+# Oldest first; a process runs from the second one.
+_OLD_RELEASES: Final = [f"0.{minor}.0-2026010{minor + 1}T000000Z" for minor in range(5)]
 _KEYS: Final = "[default]\naws_access_key_id = test\naws_secret_access_key = test\n"
 
 
@@ -80,6 +85,9 @@ class Worker:
 @pytest.fixture(scope="module")
 def host() -> Iterator[Host]:
     with booted() as host:
+        for each in _OLD_RELEASES:
+            host.shell(f"mkdir -p {_HOME}/{each}; cp /bin/sleep {_HOME}/{each}")
+        host.run("systemd-run", f"{_HOME}/{_OLD_RELEASES[1]}/sleep", "infinity")
         host.shell(f"{CLONE}/infra/systemd/install.sh")
         host.write("/etc/credstore/aup-worker.aws-credentials", _KEYS)
         yield host
@@ -106,6 +114,31 @@ def environment(host: Host, url: str) -> Environment:
 
 def _events(first: int, count: int) -> Counter[str]:
     return Counter(f"e-{number}" for number in range(first, first + count))
+
+
+def test_installation_keeps_three_releases_and_those_in_use(host: Host) -> None:
+    current = host.run("readlink", f"{_HOME}/current").stdout.strip()
+    # The link was renamed within one file system, and nothing else is left behind.
+    found = host.run("ls", "-A", _HOME).stdout.split()
+    assert set(found) == {
+        "current", Path(current).name, _OLD_RELEASES[1], *_OLD_RELEASES[-2:],
+    }  # fmt: skip
+
+
+def test_documented_commands_pause_and_roll_back(host: Host, environment: Environment) -> None:
+    assert environment.variables
+    worker = Worker(host, "1")
+    worker.start()
+    older = f"{_HOME}/{_OLD_RELEASES[-1]}"
+    host.shell(f"cp -a {_HOME}/current/. {older}")
+    pause, roll_back = (commands(RUNBOOK.section(each), ("# ",)) for each in ON_HOSTS)
+    host.shell(pause[0])
+    assert worker.show("ActiveState") == "inactive"
+    host.shell("\n".join(pause[1:]))
+    host.shell("\n".join([f"RELEASE={older}", *roll_back]))
+    assert worker.show("ActiveState") == "active"
+    assert host.run("readlink", f"{_HOME}/current").stdout.strip() == older
+    worker.stop()
 
 
 def test_unit_is_active_after_its_first_poll_logs_json_and_drains_on_stop(

@@ -20,9 +20,19 @@ from worker.settings import AWSSettings, Settings, load, variable
 UNKNOWN_TO_MOTO: Final = {
     "AWS::ApplicationAutoScaling::ScalableTarget",
     "AWS::ApplicationAutoScaling::ScalingPolicy",
+    "AWS::Backup::BackupPlan",
+    "AWS::Backup::BackupSelection",
+    "AWS::Backup::BackupVault",
+    "AWS::CloudTrail::Trail",
     "AWS::CloudWatch::Alarm",
+    "AWS::S3::BucketPolicy",
     "AWS::SQS::QueuePolicy",
 }
+# Conditions that hold with the default parameters; None is no condition.
+CONDITIONS_BY_DEFAULT: Final = {
+    None, "CreatesQueues", "CreatesPoliciesTable", "CreatesUsersTable",
+    "HasSqs", "HasDynamoDB", "HasLogs", "HasEcr", "HasS3",
+}  # fmt: skip
 KEY: Final = "arn:aws:kms:us-east-1:123456789012:key/2fbe1a5e-6f0f-4b9e-9d3c-0a1b2c3d4e5f"
 IMAGE: Final = "registry.example/aup-worker@sha256:" + "ab" * 32
 
@@ -43,8 +53,11 @@ def stacks() -> Iterator[Stacks]:
         stacks.deploy("roles")
         stacks.deploy("service", **network, Image=IMAGE)
         stacks.deploy("alarms", ClusterName="aup-worker", ServiceName="aup-service")
-        stacks.deploy("endpoints", **network, RouteTableIds=routes)
+        stacks.deploy("key")
+        private = {**network, "RouteTableIds": routes, "VpcCidr": "10.0.0.0/16"}
+        stacks.deploy("endpoints", **private, SharedVpc="false")
         stacks.deploy("scaling")
+        stacks.deploy("audit")
         stacks.deploy("data", "own-key", Name="own-key", KmsKeyArn=KEY, WarmWriteUnits="20000")
         stacks.deploy("roles", "own-roles", DataStack="own-key", KmsKeyArn=KEY)
         yield stacks
@@ -76,7 +89,7 @@ def test_every_resource_that_moto_supports_is_created(stacks: Stacks) -> None:
         response = cloudformation.describe_stack_resources(StackName=f"aup-{name}")
         created = {each.get("LogicalResourceId") for each in response["StackResources"]}
         for each, resource in template(name)["Resources"].items():
-            if each not in created and "Condition" not in resource:
+            if each not in created and resource.get("Condition") in CONDITIONS_BY_DEFAULT:
                 missing.add(resource["Type"])
     assert missing == UNKNOWN_TO_MOTO
 
@@ -115,12 +128,22 @@ def test_customer_managed_key_encrypts_queues_and_tables(stacks: Stacks) -> None
     assert any("KeyPolicy" in policy["PolicyName"] for policy in policies)
 
 
-@pytest.mark.parametrize("kind", ["AWS::SQS::Queue", "AWS::DynamoDB::Table"])
-def test_queues_and_tables_are_retained_when_their_stack_is_deleted(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "policy"),
+    [
+        # A failed first creation must not keep what the next one creates under the same name.
+        ("AWS::SQS::Queue", "RetainExceptOnCreate"),
+        ("AWS::SQS::QueuePolicy", "RetainExceptOnCreate"),
+        # Their deletion protection would make that rollback fail.
+        ("AWS::DynamoDB::Table", "Retain"),
+    ],
+)
+def test_queues_and_tables_are_retained_when_their_stack_is_deleted(kind: str, policy: str) -> None:
     kept = [each for each in template("data")["Resources"].values() if each["Type"] == kind]
     assert len(kept) == 2
     for resource in kept:
-        assert resource["DeletionPolicy"] == resource["UpdateReplacePolicy"] == "Retain"
+        assert resource["DeletionPolicy"] == policy
+        assert resource["UpdateReplacePolicy"] == "Retain"
 
 
 def test_queues_and_tables_deny_plain_http() -> None:
@@ -130,7 +153,9 @@ def test_queues_and_tables_deny_plain_http() -> None:
     documents += [each["ResourcePolicy"]["PolicyDocument"] for each in tables]
     assert len(documents) == 4
     for document in documents:
-        [statement] = document["Statement"]
+        statement, *senders = document["Statement"]
+        # Only parameters add statements.
+        assert all(each["Fn::If"][2] == {"Ref": "AWS::NoValue"} for each in senders)
         assert statement["Effect"] == "Deny"
         assert statement["Principal"] == "*"
         assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
@@ -168,7 +193,8 @@ def test_environment_of_the_container_is_valid(
     stacks: Stacks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     container = _container(stacks)
-    for each in container["environment"]:
+    # moto keeps an AWS::NoValue in a list as null.
+    for each in filter(None, container["environment"]):
         monkeypatch.setenv(each["name"], each["value"])
     settings = load()
     assert settings.queue == stacks.outputs["QueueUrl"].replace("own-key", "aup")
@@ -189,7 +215,9 @@ def test_longest_drain_ends_before_ecs_sends_sigkill(stacks: Stacks) -> None:
 
 def test_health_check_is_a_verb_of_the_command(stacks: Stacks) -> None:
     container = _container(stacks)
-    assert container["healthCheck"]["command"] == ["CMD", "aup-worker", "health"]
+    check = ["CMD", "aup-worker", "health", "--started"]
+    assert container["healthCheck"]["command"] == check
+    assert f"CMD {json.dumps(check[1:])}" in (INFRA / "Dockerfile").read_text()
     assert {"health", "run"} <= set(VERBS)
     assert [*container["entryPoint"], *container["command"]] == ["aup-worker", "run"]
 
@@ -203,8 +231,7 @@ def test_logs_are_retained_for_a_month(stacks: Stacks) -> None:
 
 def _service(kind: str) -> dict[str, Any]:
     """Return properties that moto accepts but does not return."""
-    [properties] = resources("service", f"AWS::ECS::{kind}").values()
-    return properties
+    return resources("service", f"AWS::ECS::{kind}")[kind]
 
 
 def test_service_keeps_one_on_demand_task_and_rolls_back_failed_deployments() -> None:
@@ -230,9 +257,11 @@ def test_task_has_the_role_of_the_worker_on_both_architectures() -> None:
     assert allowed == ["ARM64", "X86_64"]
 
 
-def test_cluster_reports_the_number_of_running_tasks() -> None:
+def test_scaling_and_alarms_need_no_container_insights() -> None:
     settings = _service("Cluster")["ClusterSettings"]
-    assert settings == [{"Name": "containerInsights", "Value": "enabled"}]
+    assert settings == [{"Name": "containerInsights", "Value": {"Ref": "ContainerInsights"}}]
+    for name in NAMES:
+        assert "ECS/ContainerInsights" not in text(name), name
 
 
 def test_endpoints_allow_only_these_queues_and_tables(stacks: Stacks) -> None:
@@ -242,6 +271,78 @@ def test_endpoints_allow_only_these_queues_and_tables(stacks: Stacks) -> None:
     policies = {name: str(by_service[name]["PolicyDocument"]) for name in ("sqs", "dynamodb")}
     assert ":aup-acceptances-dead" in policies["sqs"]
     assert ":table/aup-policies" in policies["dynamodb"]
+
+
+def test_each_endpoint_has_a_switch_and_the_network_has_no_default() -> None:
+    content = template("endpoints")
+    switches = {
+        each: resource["Condition"]
+        for each, resource in content["Resources"].items()
+        if resource["Type"] == "AWS::EC2::VPCEndpoint"
+    }
+    assert switches == {
+        "Sqs": "HasSqs", "DynamoDB": "HasDynamoDB", "Logs": "HasLogs", "EcrApi": "HasEcr",
+        "EcrDkr": "HasEcr", "S3": "HasS3",
+    }  # fmt: skip
+    for condition in switches.values():
+        switch = condition.replace("Has", "With", 1)
+        assert f"'Ref': '{switch}'" in str(content["Conditions"][condition])
+        assert content["Parameters"][switch]["Default"] == "true"
+    for name in ("VpcCidr", "SubnetIds", "RouteTableIds", "SharedVpc"):
+        assert "Default" not in content["Parameters"][name], name
+
+
+def test_warm_throughput_is_of_writes_and_at_least_what_a_new_table_has() -> None:
+    parameter = template("data")["Parameters"]["WarmWriteUnits"]
+    pattern = re.compile(parameter["AllowedPattern"])
+    accepted = [
+        each for each in (0, 1, 3999, 4000, 9999, 10_000, 40_000) if pattern.fullmatch(str(each))
+    ]
+    assert accepted == [0, 4000, 9999, 10_000, 40_000]
+    users = resources("data", "AWS::DynamoDB::Table")["UsersTable"]
+    written = {"WriteUnitsPerSecond": {"Ref": "WarmWriteUnits"}}
+    assert users["WarmThroughput"] == {"Fn::If": ["IsWarm", written, {"Ref": "AWS::NoValue"}]}
+
+
+def test_queue_keeps_messages_as_long_as_the_parameter_says(stacks: Stacks) -> None:
+    stacks.deploy("data", "long", Name="long", RetentionSeconds="1209600")
+    assert _attributes(stacks, "long-acceptances")["MessageRetentionPeriod"] == "1209600"
+    parameter = template("data")["Parameters"]["RetentionSeconds"]
+    assert parameter["MaxValue"] == 14 * 86_400
+
+
+def test_data_stack_exports_what_the_service_is_set_to(stacks: Stacks) -> None:
+    outputs = stacks.deploy(
+        "data", "slow", Name="slow", VisibilityTimeoutSeconds="300", MaxReceiveCount="20"
+    )
+    exports = stacks.client("cloudformation").list_exports()["Exports"]
+    exported = {each["Name"]: each.get("Value") for each in exports}
+    assert exported["slow-VisibilityTimeoutSeconds"] == "300"
+    assert exported["slow-MaxReceiveCount"] == "20"
+    assert outputs["QueueName"] == "slow-acceptances"
+
+
+def test_existing_tables_and_queues_are_named_instead_of_created(stacks: Stacks) -> None:
+    before = stacks.client("dynamodb").list_tables()["TableNames"]
+    first = stacks.deploy("data", "first", Name="first")
+    second = stacks.deploy(
+        "data",
+        "second",
+        Name="unused",
+        QueuesStack="first",
+        ExistingPoliciesTable="first-policies",
+        ExistingUsersTable="restored",
+    )
+    tables = stacks.client("dynamodb").list_tables()["TableNames"]
+    assert set(tables) - set(before) == {"first-policies", "first-acceptances"}
+    renamed = {
+        "UsersTableName": "restored",
+        "UsersTableArn": first["UsersTableArn"].replace("first-acceptances", "restored"),
+        "Environment": first["Environment"].replace(
+            "USER_TABLE_NAME=first-acceptances", "USER_TABLE_NAME=restored"
+        ),
+    }
+    assert second == first | renamed
 
 
 def test_every_setting_named_in_infra_exists() -> None:
@@ -295,7 +396,9 @@ def test_alarms_use_metrics_and_dimensions_that_the_worker_writes() -> None:
 
 def test_dashboard_shows_existing_metrics(stacks: Stacks) -> None:
     cloudwatch = stacks.client("cloudwatch")
-    body = json.loads(cloudwatch.get_dashboard(DashboardName="aup-alarms")["DashboardBody"])
+    body = json.loads(
+        cloudwatch.get_dashboard(DashboardName="aup-alarms-us-east-1")["DashboardBody"]
+    )
     shown = [row for widget in body["widgets"] for row in widget["properties"]["metrics"]]
     own_metrics = [row for row in shown if row[0] == "AUPWorker"]
     assert len(own_metrics) >= 8
@@ -310,12 +413,16 @@ def test_there_is_an_alarm_for_everything_that_needs_an_operator() -> None:
     assert set(alarms) == {
         "Backlog",
         "BooksOutOfBalance",
+        "CrashLoop",
         "DeadLetters",
+        "FailedDeployment",
         "NoReadyWorker",
         "NoTasks",
+        "OldDeadLetters",
         "OldMessages",
         "PolicyReadThrottles",
         "ReadThrottles",
+        "WorkerNotReady",
         "WriteThrottles",
     }
     for name, alarm in alarms.items():
@@ -337,8 +444,9 @@ def test_scaling_follows_the_backlog_per_running_task_and_keeps_one_task() -> No
     assert [each for each, metric in metrics.items() if metric["ReturnData"]] == ["backlog"]
     assert [(namespace, name) for namespace, name, _ in _metrics(tracking)] == [
         ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
-        ("ECS/ContainerInsights", "RunningTaskCount"),
+        ("AWS/ECS", "CPUUtilization"),
     ]
+    assert metrics["running"]["MetricStat"]["Stat"] == "SampleCount"
     parameters = template("scaling")["Parameters"]
     assert parameters["MinTasks"]["Default"] == parameters["MinTasks"]["MinValue"] == 1
 

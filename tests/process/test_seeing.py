@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.process.credentials import AWSProxy
 from tests.process.environment import COMMAND, Environment, Service, body, wait_until
 from tests.process.forked import Fork
 from tests.unit.observability.test_emf import check_specification
@@ -150,6 +151,20 @@ def test_systemd_is_notified_of_readiness_progress_and_the_drain(
             "more time to drain",
         )
         assert service.end()[0] == 0
+
+
+@pytest.mark.parametrize("service_name", ["sqs", "dynamodb"])
+def test_systemd_is_not_notified_of_readiness_without_permissions(
+    environment: Environment, moto_url: str, tmp_path: Path, service_name: str
+) -> None:
+    notify_socket = _NotifySocket(str(tmp_path / "notify"))
+    notify_socket.start()
+    with AWSProxy(moto_url).open() as proxy:
+        proxy.reject("AccessDeniedException", "no", service_name)
+        environment.variables["AWS_ENDPOINT_URL"] = proxy.url
+        with environment.service(NOTIFY_SOCKET=str(tmp_path / "notify")) as service:
+            assert service.end()[0] == 1
+    assert "READY=1" not in notify_socket.notifications
 
 
 class _Agent(BaseHTTPRequestHandler):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from tests.bench.report import table
+from tests.scaling.deployment import RELEASES, DeploymentRules, Release, deploy, rules
 from tests.scaling.scenarios import ScenarioOutcome, run_scenario
 from tests.scaling.variants import RATES, Row, case_for, variants
 
@@ -19,7 +21,38 @@ def markdown() -> str:
     """Run all simulations and return the report."""
     parts = [_INTRODUCTION, *map(section, RATES), _DEFAULTS]
     parts += [f"### By {name}\n\n{_compared(rows)}" for name, rows in variants().items()]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, deployments()]) + "\n"
+
+
+def deployments() -> str:
+    """Return the results of deployments of good and bad releases."""
+    current = rules()
+    without_exits = replace(current, counts_exits=False)
+    heads = (
+        "new release",
+        "result",
+        "after",
+        "good tasks",
+        "result if exits do not count",
+        "after",
+    )
+    rows = [
+        (
+            release.title,
+            *_deployed(release, current),
+            *_deployed(release, without_exits)[:2],
+        )
+        for release in RELEASES
+    ]
+    return f"{_DEPLOYMENTS}\n\n{table(heads, rows)}"
+
+
+def _deployed(release: Release, rules: DeploymentRules) -> tuple[str, str, str]:
+    outcome = deploy(release, rules)
+    if outcome is None:
+        return "neither", "", ""
+    result = f"rolled back: {outcome.failed_by}" if outcome.failed_by else "completed"
+    return result, _time(outcome.seconds), f"{outcome.good_tasks} of 2"
 
 
 def section(rate: str) -> str:
@@ -100,3 +133,11 @@ tasks, up to 100 tasks are allowed, so that the limit does not hide an overshoot
   for some minutes.
 - **No scale-in protection** (`AUP_ECS_PROTECTION=false`): while messages arrive, every task holds
   some, and no task would be stopped after a burst. A stop drains and loses nothing."""
+
+_DEPLOYMENTS: Final = """## Rolling deployments
+
+A new release replaces a good one of two tasks, on the model in
+[tests/scaling/deployment.py](../../tests/scaling/deployment.py), with the health check, the circuit
+breaker and the alarms of infra/service.yaml. "Good tasks" are those of the old release at the end,
+or when the roll-back begins. AWS does not document whether the circuit breaker counts a task that
+exits before its first health check: the last columns assume that it does not."""

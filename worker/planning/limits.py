@@ -10,6 +10,9 @@ from worker.aws.prices import Figures
 from worker.planning.sizing import Demand, Fleet
 
 _GBIT_BYTES: Final = 1e9 / 8
+# MaximumPercent of infra/service.yaml: old and new tasks run at the same time.
+_DEPLOYMENT: Final = 2
+_DEPLOYING: Final = f"x {_DEPLOYMENT} in a deployment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +20,7 @@ class Limit:
     """One quota and the need for it.
 
     Attributes:
-        needed: Need at the maximum number of tasks.
+        needed: Need at the maximum number of tasks, during a deployment.
         reached_at: Messages per second, bursts included, at which the quota is exhausted.
         source: AWS documentation of the quota.
         why: How `needed` is calculated.
@@ -75,12 +78,13 @@ def _table(demand: Demand, figures: Figures) -> Limit:
 def _tasks(fleet: Fleet, figures: Figures, *, spot: bool) -> list[Limit]:
     quotas, kind = figures.quotas, "Spot" if spot else "On-Demand"
     tasks, vcpu, planned = fleet.tasks_max, fleet.task_vcpu, fleet.planned_rate
+    deployed = tasks * _DEPLOYMENT
     return [
         Limit(
-            f"Fargate: {kind} vCPU", "vCPU", tasks * vcpu, quotas.fargate_vcpus,
-            math.floor(quotas.fargate_vcpus / vcpu) * planned,
+            f"Fargate: {kind} vCPU", "vCPU", deployed * vcpu, quotas.fargate_vcpus,
+            math.floor(quotas.fargate_vcpus / vcpu / _DEPLOYMENT) * planned,
             f'AWS Fargate quotas, "Fargate {kind} vCPU resource count"; increases with use',
-            f"at most {tasks:,} tasks x {vcpu:g} vCPU",
+            f"at most {tasks:,} tasks x {vcpu:g} vCPU, {_DEPLOYING}",
         ),
         Limit(
             "ECS: tasks per service", "tasks", tasks, quotas.ecs_tasks_per_service,
@@ -95,10 +99,10 @@ def _tasks(fleet: Fleet, figures: Figures, *, spot: bool) -> list[Limit]:
             f"{tasks - fleet.tasks:,} additional tasks; beyond the quota, scaling out takes longer",
         ),
         Limit(
-            "VPC: network interfaces", "interfaces", tasks, quotas.network_interfaces,
-            quotas.network_interfaces * planned,
+            "VPC: network interfaces", "interfaces", deployed, quotas.network_interfaces,
+            quotas.network_interfaces // _DEPLOYMENT * planned,
             'Amazon VPC quotas, "Network interfaces per Region"',
-            f"one per task, at most {tasks:,}",
+            f"one per task, at most {tasks:,}, {_DEPLOYING}",
         ),
     ]  # fmt: skip
 
@@ -106,10 +110,10 @@ def _tasks(fleet: Fleet, figures: Figures, *, spot: bool) -> list[Limit]:
 def _in_flight(fleet: Fleet, figures: Figures) -> Limit:
     quota = figures.quotas.sqs_in_flight
     return Limit(
-        "SQS: messages in flight", "messages", fleet.tasks_max * fleet.slots, quota,
-        math.floor(quota / fleet.slots) * fleet.planned_rate,
+        "SQS: messages in flight", "messages", fleet.tasks_max * _DEPLOYMENT * fleet.slots, quota,
+        math.floor(quota / fleet.slots / _DEPLOYMENT) * fleet.planned_rate,
         'Amazon SQS developer guide, "Standard queue quotas"; beyond it, polls return nothing',
-        f"{fleet.tasks_max:,} tasks x {fleet.slots:,} slots with a backlog; "
+        f"{fleet.tasks_max:,} tasks x {fleet.slots:,} slots with a backlog, {_DEPLOYING}; "
         f"{fleet.in_flight:,.0f} without (rate x {1000 * fleet.held_seconds:.0f} ms)",
     )  # fmt: skip
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.bench.results import Results
 from tests.bench.stub import messages
+from tests.infra.stacks import resources
 from worker.aws.prices import shipped, with_prices
 from worker.domain.dead_letter import body_sha256
 from worker.domain.envelope import decode
@@ -120,8 +121,18 @@ class TestTenThousandASecond:
         assert [each.name for each in self.PLAN.limits if each.to_raise] == [
             "Fargate: On-Demand vCPU"
         ]
-        assert limit(self.PLAN, "Fargate").reached_at == pytest.approx(6 * 0.6e6 / 111.3)  # 32,345
-        assert limit(self.PLAN, "SQS").needed == 10 * 1500
+        assert limit(self.PLAN, "Fargate").reached_at == pytest.approx(3 * 0.6e6 / 111.3)  # 16,173
+
+    def test_a_deployment_runs_every_task_twice(self) -> None:
+        deployment = resources("service", "AWS::ECS::Service")["Service"]["DeploymentConfiguration"]
+        assert deployment["MaximumPercent"] == 200
+        assert limit(self.PLAN, "Fargate").needed == 2 * 10
+        assert limit(self.PLAN, "VPC").needed == 2 * 10
+        assert limit(self.PLAN, "VPC").reached_at == pytest.approx(2500 * 0.6e6 / 111.3)
+        assert limit(self.PLAN, "SQS").needed == 2 * 10 * 1500
+        assert limit(self.PLAN, "SQS").reached_at == pytest.approx(40 * 0.6e6 / 111.3)
+        # The quota counts desired tasks.
+        assert limit(self.PLAN, "ECS: tasks per service").needed == 10
 
     def test_spot_is_cheaper_except_for_the_first_task(self) -> None:
         spot = planned("10000/s", spot=True)
@@ -153,7 +164,7 @@ class TestAMillionASecond:
         ]
         needed = {each.name.split(":")[0]: each.needed for each in self.PLAN.limits}
         assert needed["DynamoDB"] == 2_000_000
-        assert needed["SQS"] == 372 * 1500
+        assert needed["SQS"] == 2 * 372 * 1500
         assert needed["PrivateLink"] == pytest.approx(12.968)  # 2e6 x 1,621 bytes x 8 / 2 zones
         assert "below this rate" in remarks(self.PLAN)[0]
 
