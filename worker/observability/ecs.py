@@ -22,6 +22,9 @@ _CHECK_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 30.0
 # Without messages; releasing at once would request protection again for the next message.
 _IDLE_SECONDS: Final = 60.0
+# Under steady traffic a task is never without messages: a deployment would wait for it for hours.
+LONGEST_SECONDS: Final = 3600.0
+PAUSE_SECONDS: Final = 60.0
 
 # Amazon ECS developer guide, "Task metadata endpoint version 4"; values are names of log fields.
 _IDENTITY_FIELDS: Final = {
@@ -63,7 +66,9 @@ class ScaleInProtection:
     """Scale-in protection of a task that holds messages.
 
     Requested when messages are held, renewed after half its duration, and released after a minute
-    without messages: the number of calls does not depend on the number of messages.
+    without messages: the number of calls does not depend on the number of messages. After an hour
+    it pauses for a minute, in which ECS can stop the task for a deployment or a scale-in that waits
+    for it; the task then drains.
 
     Args:
         agent_uri: `$ECS_AGENT_URI`.
@@ -81,6 +86,7 @@ class ScaleInProtection:
         self._received = 0
         self._busy_at = float("-inf")
         self._protected_at: float | None = None
+        self._protected_since = float("inf")
         self._retry_at = float("-inf")
         self._failed = False
 
@@ -99,18 +105,25 @@ class ScaleInProtection:
             self._received, self._busy_at = accounting.received, now
         if now < self._retry_at:
             return None
-        if now - self._busy_at < _IDLE_SECONDS:
+        if self._is_busy(now) and now - self._protected_since < LONGEST_SECONDS:
             since = self._protected_at
             return True if since is None or now - since >= self._minutes * 30 else None
         return None if self._protected_at is None else False
 
+    def _is_busy(self, now: float) -> bool:
+        return now - self._busy_at < _IDLE_SECONDS
+
     def apply(self, *, wanted: bool, failure: str | None) -> None:
         """Apply the result of a request; log the first of consecutive failures."""
+        now = self._clock()
         if failure is None:
-            self._protected_at = self._clock() if wanted else None
+            self._protected_at = now if wanted else None
+            self._protected_since = min(self._protected_since, now) if wanted else float("inf")
             self._failed = False
+            if not wanted and self._is_busy(now):
+                self._retry_at = now + PAUSE_SECONDS
             return
-        self._retry_at = self._clock() + RETRY_SECONDS
+        self._retry_at = now + RETRY_SECONDS
         if not self._failed:
             self._failed = True
             _log.warning("scale-in protection not changed", wanted=wanted, error=failure)

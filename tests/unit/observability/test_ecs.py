@@ -123,6 +123,17 @@ async def test_protection_is_requested_renewed_after_half_its_time_and_released(
     assert task.after(1000) is None
 
 
+async def test_protection_pauses_for_a_minute_in_every_hour_under_steady_traffic() -> None:
+    task = _Task()
+    task.accounting.open()
+    wanted = {second: task.after(1) for second in range(2 * 3600)}
+    released = [second for second, each in wanted.items() if each is False]
+    requested = [second for second, each in wanted.items() if each is True]
+    assert released == [3600]
+    assert next(second for second in requested if second > 3600) == 3660
+    assert len(requested) == 24
+
+
 async def test_messages_settled_between_two_checks_count_as_held() -> None:
     task = _Task()
     task.accounting.open()
