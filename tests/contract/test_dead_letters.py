@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from tests.contract.facts import acceptance
 from tests.contract.queues import QueueEnvironment, QueueServer, is_empty, receive

@@ -12,6 +12,7 @@ import pytest
 from tests.golden.golden import EXPECTED
 from tests.infra.stacks import INFRA, NAMES, Stacks, resources, template, text
 from tests.servers.launch import moto
+from worker.aws.prices import shipped
 from worker.cli.app import VERBS
 from worker.settings import AWSSettings, Settings, load, variable
 
@@ -449,6 +450,18 @@ def test_scaling_follows_the_backlog_per_running_task_and_keeps_one_task() -> No
     assert metrics["running"]["MetricStat"]["Stat"] == "SampleCount"
     parameters = template("scaling")["Parameters"]
     assert parameters["MinTasks"]["Default"] == parameters["MinTasks"]["MinValue"] == 1
+
+
+def test_plan_counts_the_metrics_of_all_alarms() -> None:
+    counts = [
+        len(list(_metrics(alarm)))
+        for name in ("alarms", "service")
+        for alarm in resources(name, "AWS::CloudWatch::Alarm").values()
+    ]
+    # Target tracking creates an alarm to scale out and one to scale in.
+    policies = resources("scaling", "AWS::ApplicationAutoScaling::ScalingPolicy")
+    counts += [2 * max(1, len(list(_metrics(policy)))) for policy in policies.values()]
+    assert shipped().deployment.alarm_metrics == sum(counts)
 
 
 def test_outputs_are_documented_commands(stacks: Stacks) -> None:

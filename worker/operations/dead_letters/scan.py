@@ -26,6 +26,8 @@ RETRY_SECONDS: Final = 10.0
 REPLAY_RETRIES: Final = RetryPolicy(attempts=5, base_seconds=0.4, cap_seconds=5.0)
 _POLL_SECONDS: Final = 1
 _EMPTY_POLLS: Final = 2
+# More concurrent polls would not make a scan faster, and would hide more messages at a time.
+MAX_POLLS: Final = 8
 _FAST_POLL_SECONDS: Final = 0.5
 
 
