@@ -28,7 +28,7 @@ def test_plan_prints_what_a_rate_requires_and_how_it_is_calculated() -> None:
     done = run("--rate", "10000/min", columns=100)
     assert done.returncode == 0, done.stderr
     assert "1 of 0.25 vCPU and 512 MiB" in done.stdout
-    assert "total                       571.26" in done.stdout
+    assert "total                       572.06" in done.stdout
     assert "first limit: Fargate: On-Demand vCPU, default 6, reached at" in done.stdout
     assert done.stderr == "use --explain to show how each number is calculated\n"
     explained = run("--rate", "1000000/s", "--explain")
