@@ -8,8 +8,8 @@ import re
 import sys
 from collections.abc import Mapping
 from datetime import datetime
-from functools import lru_cache
-from typing import Annotated, Final, Self
+from functools import cached_property, lru_cache
+from typing import Annotated, Any, Final, Self
 
 from pydantic import (
     AfterValidator,
@@ -19,6 +19,7 @@ from pydantic import (
     StringConstraints,
     model_validator,
 )
+from pydantic_core import to_json
 
 from worker.domain import strict_json
 from worker.domain.identifiers import EventId, PolicyId, UserId, Version
@@ -139,7 +140,8 @@ class Acceptance(BaseModel):
             return self
         if not _in_range(extra):
             raise ValueError("a number is out of range")
-        self._check_size()
+        if not _is_small(extra):
+            self._check_size()
         return self
 
     def keep_text(self, members: Mapping[str, str]) -> None:
@@ -153,6 +155,7 @@ class Acceptance(BaseModel):
         """
         extra = self.model_extra or {}
         extra.update({name: JSONText(members[name]) for name in extra})
+        self.__dict__.pop("extra", None)
         self._check_size()
 
     def count_strings(self) -> int:
@@ -174,7 +177,7 @@ class Acceptance(BaseModel):
         """The sort key in the table of acceptances."""
         return f"{self.policy_id}#{self.version}"
 
-    @property
+    @cached_property
     def extra(self) -> str:
         """The unknown fields as one JSON object; empty without unknown fields.
 
@@ -200,6 +203,14 @@ class Acceptance(BaseModel):
 _OPTIONAL: Final = tuple(
     name for name, field in Acceptance.model_fields.items() if not field.is_required()
 )
+
+
+def _is_small(extra: Mapping[str, Any]) -> bool:
+    """Return whether unknown fields are certainly within the limit, however they are written."""
+    try:
+        return 2 * len(to_json(extra)) <= EXTRA_MAX_BYTES
+    except ValueError:  # half a surrogate pair
+        return False
 
 
 def _in_range(value: object) -> bool:
