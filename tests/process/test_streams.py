@@ -103,7 +103,8 @@ def test_logging_resumes_and_states_how_many_lines_were_dropped(
     with path.open("wb") as writer, _running(environment, stderr=writer) as process:
         os.close(first)
         environment.send(*(body(each) for each in range(20)))
-        wait_until(lambda: len(environment.recorded()) == 20, "all recorded, their lines dropped")
+        # A message is logged when it is deleted, after it was recorded.
+        wait_until(lambda: environment.depth("AUP_QUEUE") == 0, "all deleted, their lines dropped")
         with path.open("rb") as reader:
             writer.close()
             lines = (json.loads(line) for line in reader)
