@@ -203,7 +203,7 @@ def _check_attribute(attribute: Mapping[str, Any]) -> None:
 def _milliseconds(text: str) -> int:
     milliseconds = int(text)
     if not 0 <= milliseconds <= _LATEST_MS:
-        datetime.fromtimestamp(milliseconds / 1000, tz=UTC)  # raises if there is no such time
+        datetime.fromtimestamp(milliseconds / 1000, tz=UTC)  # raises an error
     return milliseconds
 
 

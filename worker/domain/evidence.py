@@ -117,7 +117,7 @@ def build_item(
     if reductions:
         origin = origin.without_hashes()
     fields = acceptance.stated()
-    values = {name: fields.pop(name) for name in ERASABLE if name in fields}
+    values: dict[str, str] = {name: fields.pop(name) for name in ERASABLE if name in fields}
     # A single call: its cost hardly depends on the number of bytes.
     entropy = random_bytes(_ID_BYTES + _SALT_BYTES * len(values))
     salts = entropy[_ID_BYTES:]
@@ -138,6 +138,15 @@ def build_item(
     if origin.body_sha256:
         item["body_digest"] = body_digest = _body_digest(origin.body_sha256, salts)
         fields["body_digest"] = body_digest.hex()
+    _add_commitments(item, fields, values, entropy)
+    item["record_sha256"] = canonical_json.sha256(fields)
+    return item
+
+
+def _add_commitments(
+    item: dict[str, Any], fields: dict[str, str], values: Mapping[str, str], entropy: bytes
+) -> None:
+    """Add a salt and a commitment for each erasable value; the salts follow the record id."""
     begin = _ID_BYTES
     for name, value in values.items():
         salt = entropy[begin : begin + _SALT_BYTES]
@@ -146,8 +155,6 @@ def build_item(
         item[salt_name] = salt
         item[commitment_name] = commitment = _commitment(name, value, salt)
         fields[commitment_name] = commitment.hex()
-    item["record_sha256"] = canonical_json.sha256(fields)
-    return item
 
 
 def _add_origin(fields: dict[str, str], origin: Origin, salts: bytes) -> None:

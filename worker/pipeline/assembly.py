@@ -188,12 +188,8 @@ def assemble(  # noqa: PLR0913 - everything that the pipeline is built from
     # The probes are not traced: they belong to no message.
     probes = [*source_probes(queues[0]), *dead_letter_probes(queues[1]), *store.probes()]
     source, dead_letters = map(tracing.queue, queues) if tracing else queues
-    slots = Slots(
-        settings.slots,
-        settings.held_mib * _MIB,
-        source.message_max_bytes,
-        busy_seconds=busy,
-    )
+    held_bytes = settings.held_mib * _MIB
+    slots = Slots(settings.slots, held_bytes, source.message_max_bytes, busy_seconds=busy)
     stopping = stopping or asyncio.Event()
     state = ServiceState(settings, metrics, slots, probes=probes, stopping=stopping, now=now)
     store.observe(state.access)

@@ -194,6 +194,14 @@ def test_unknown_fields_have_a_maximum_total_size() -> None:
         acceptance(big="é" * (EXTRA_MAX_BYTES // 2))
 
 
+def test_large_unknown_fields_are_kept_as_they_are_written() -> None:
+    # Above half of the limit, their size is computed before their texts are known.
+    content = acceptance(big="x" * (EXTRA_MAX_BYTES * 2 // 3), number=1.1)
+    texts = {name: "1.10" if name == "number" else '"x"' for name in ("big", "number")}
+    content.keep_text(texts)
+    assert content.extra == content.stated()["extra"] == '{"big":"x","number":1.10}'
+
+
 def test_acceptance_is_immutable() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         acceptance().user_id = "another"  # type: ignore[misc] # must fail
