@@ -21,7 +21,6 @@ from worker.operations.dead_letters.export_file import to_line
 from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.purge import PurgeFigures
 from worker.operations.dead_letters.purge import purge as delete
-from worker.operations.dead_letters.scan import MAX_POLLS
 from worker.runtime.atomic_file import atomic_file
 from worker.runtime.clock import utc_now
 from worker.settings import load
@@ -108,7 +107,7 @@ async def _purge(ids: list[str]) -> PurgeFigures:
                 ids,
                 now=utc_now,
                 visibility_timeout_seconds=settings.look_seconds,
-                polls=min(MAX_POLLS, settings.poll_concurrency),
+                polls=settings.poll_concurrency,
                 progress=lambda figures: bar.update(task, completed=figures.deleted),
             )
 

@@ -13,7 +13,7 @@ from worker.aws.sqs import open_queues
 from worker.cli import screen
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.filter import DeadLetterFilter
-from worker.operations.dead_letters.scan import MAX_POLLS, Scan
+from worker.operations.dead_letters.scan import Scan
 from worker.runtime.clock import utc_now
 from worker.settings import load
 
@@ -55,7 +55,7 @@ async def scan_with_progress(
                 queue,
                 now=utc_now,
                 visibility_timeout_seconds=settings.look_seconds,
-                polls=min(MAX_POLLS, settings.poll_concurrency),
+                polls=settings.poll_concurrency,
             )
             async with scan:
                 async for dead_letter in scan:

@@ -45,8 +45,8 @@ class Scan:
         now: Returns the current time, timezone-aware.
         visibility_timeout_seconds: How long a message stays hidden if the scan is killed; extended
             while the scan runs.
-        polls: Maximum number of concurrent polls, and of concurrent calls that make messages
-            visible again.
+        polls: Maximum number of concurrent polls, at most `MAX_POLLS`, and of concurrent calls that
+            make messages visible again.
         retry_seconds: How long to poll for messages that the queue counts but does not return;
             `RETRY_SECONDS` by default.
 
@@ -71,7 +71,7 @@ class Scan:
         self._now = now
         self._visibility_timeout_seconds = visibility_timeout_seconds
         self._retry_seconds = RETRY_SECONDS if retry_seconds is None else retry_seconds
-        self._polls_max = polls
+        self._polls_max = min(polls, MAX_POLLS)
         self._new: deque[ReceivedMessage] = deque()
         self._handles: dict[str, str] = {}
         self._deleted: set[str] = set()

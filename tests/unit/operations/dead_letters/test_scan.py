@@ -19,7 +19,7 @@ from tests.unit.operations.dead_letters.dead_letter_queue import (
 from worker.aws.sqs import Queue
 from worker.domain.message import ReceivedMessage
 from worker.errors import AWSDeniedError, AWSError, AWSThrottledError
-from worker.operations.dead_letters.scan import Scan
+from worker.operations.dead_letters.scan import MAX_POLLS, Scan
 
 
 @simulated
@@ -115,6 +115,32 @@ class _LimitedInFlight(Queue):
         messages = await super().receive(*arguments, **options)
         self.remaining -= len(messages)
         return messages
+
+
+class _CountedPolls(Queue):
+    """A queue that counts concurrent polls."""
+
+    def __init__(self, queue: Queue) -> None:
+        super().__init__(queue._client, queue.url)
+        self.polls = self.most = 0
+
+    async def receive(self, *arguments: Any, **options: Any) -> list[ReceivedMessage]:
+        self.polls += 1
+        self.most = max(self.most, self.polls)
+        try:
+            return await super().receive(*arguments, **options)
+        finally:
+            self.polls -= 1
+
+
+@simulated
+async def test_scan_limits_its_concurrent_polls() -> None:
+    world = await open_world()
+    await send_dead_letters(world, 400)
+    queue = _CountedPolls(world.dead_letters)
+    async with Scan(queue, now=clock, polls=150) as scan:
+        assert len([dead_letter async for dead_letter in scan]) == 400
+    assert queue.most == MAX_POLLS
 
 
 @simulated
