@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
 import os
 import time
@@ -22,6 +21,7 @@ from worker.cli import screen
 from worker.cli.dead_letters.dry_run import DryRunReport, show_report
 from worker.cli.dead_letters.scanning import note_missing, note_unseen
 from worker.cli.filters import FilterOptions
+from worker.cli.names import current_user
 from worker.cli.options import AsJSON, Rate, expand_options
 from worker.cli.running import run_async
 from worker.domain.dead_letter import original
@@ -193,15 +193,10 @@ def _request(
             edit = edit_fields([parse_assignment(each) for each in sending.set_])
     # Journals of earlier releases hold a digest of this form.
     form = json.dumps([sorted(selected.ids), astuple(options), sending.to, edits])
-    replay_options = ReplayOptions(rate, sending.max_replays, edit, sending.operator or _user())
+    replay_options = ReplayOptions(
+        rate, sending.max_replays, edit, sending.operator or current_user()
+    )
     return _Request(selected, replay_options, digest(form), sending.to, sending.journal, from_file)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # The user has no name.
-        return f"uid {os.getuid()}"
 
 
 @asynccontextmanager
