@@ -16,7 +16,7 @@ import typer
 
 from worker.cli import screen
 from worker.cli.names import current_user
-from worker.cli.options import AsJSON
+from worker.cli.options import AsJSON, expand_options
 from worker.console.context import ConsoleOptions, open_context
 from worker.errors import UsageError
 from worker.operations.status.scrape import format_address, parse_address
@@ -29,17 +29,27 @@ PORT: Final = 8420
 _LOOPBACK: Final = {"127.0.0.1", "::1", "localhost"}
 
 
-def console(
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the console listens, and under which names browsers may reach it."""
+
     host: Annotated[
         str, typer.Option(help="Address to listen on; the default reaches this machine only.")
-    ] = "127.0.0.1",
+    ] = "127.0.0.1"
     port: Annotated[
         int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 for any free port.")
-    ] = PORT,
+    ] = PORT
     allowed_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Host name in the browser's address; repeatable."),
-    ] = None,
+        typer.Option(
+            metavar="NAME", help="Further host name in the browser's address; repeatable."
+        ),
+    ] = None
+
+
+@expand_options
+def console(
+    address: Address,
     allow_replay: Annotated[
         bool,
         typer.Option("--allow-replay", help="Allow replays; without it the console is read-only."),
@@ -75,22 +85,12 @@ def console(
         workers = [format_address(settings.health_host, settings.health_port)]
     configure("info", "auto")
     options = ConsoleOptions(operator or current_user(), allow_replay, tuple(workers))
-    address = Address(host, port, tuple(allowed_host or ()))
     announce: Callable[[str], None]
     if as_json:
         announce = _announce_as_json
     else:
         announce = partial(_announce, options, address, opens=open_browser and _has_browser())
     run_on_loop(serve_until_signal(settings, options, address, announce))
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where the console listens, and under which names browsers may reach it."""
-
-    host: str = "127.0.0.1"
-    port: int = PORT
-    allowed_hosts: tuple[str, ...] = ()
 
 
 def check_installed() -> None:
@@ -121,7 +121,7 @@ async def serve_until_signal(
     from worker.console.security import Access  # noqa: PLC0415
     from worker.console.server import serving  # noqa: PLC0415
 
-    access = Access(address.host, address.allowed_hosts)
+    access = Access(address.host, address.allowed_host or ())
     stopping = asyncio.Event()
     with on_signals(lambda _: stopping.set(), lambda _: None):
         async with (
@@ -144,7 +144,7 @@ def _announce(options: ConsoleOptions, address: Address, url: str, *, opens: boo
     screen.note(f"the console can {can}; Ctrl-C stops it")
     if address.host not in _LOOPBACK:
         screen.note(
-            f"warning: {address.host} is reachable from other machines, without encryption; put a "
+            f"warning: {address.host} is reachable from other machines, without encryption: put a "
             "proxy with TLS in front, or use 127.0.0.1 with `ssh -L`"
         )
     if opens:

@@ -58,19 +58,19 @@ class Page:
 
 
 def render(
-    request: web.Request, template: str, /, *, status: int = 200, **values: Any
+    request: web.Request, template: str, /, *, http_status: int = 200, **values: Any
 ) -> web.Response:
     """Return a page rendered from a template, inside the common layout.
 
     Args:
         request: Request to respond to.
         template: File in `templates`.
-        status: Status of the response.
+        http_status: Status of the response.
         values: Variables of the template.
     """
     return web.Response(
         text=fragment(request, template, **values),
-        status=status,
+        status=http_status,
         content_type="text/html",
         charset="utf-8",
     )

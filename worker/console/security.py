@@ -6,6 +6,7 @@ import ipaddress
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -102,7 +103,7 @@ def guard(access: Access) -> Middleware:
         if TOKEN in request.query:
             return _exchange(access, request)
         if not access.allows_session(request):
-            return render(request, "sign_in.html", status=401)
+            return render(request, "sign_in.html", http_status=HTTPStatus.UNAUTHORIZED)
         request[SIGNED_IN] = True
         return await handler(request)
 
@@ -122,9 +123,9 @@ def _check_origin(request: web.Request) -> None:
 def _exchange(access: Access, request: web.Request) -> web.StreamResponse:
     """Exchange the token of the printed URL for a cookie, and remove it from the address."""
     if not access.allows_token(request.query[TOKEN]):
-        return render(request, "sign_in.html", status=401)
+        return render(request, "sign_in.html", http_status=HTTPStatus.UNAUTHORIZED)
     kept = request.rel_url.with_query([each for each in request.query.items() if each[0] != TOKEN])
-    response = web.HTTPSeeOther(kept)
+    response = web.Response(status=HTTPStatus.SEE_OTHER, headers={"Location": str(kept)})
     response.set_cookie(
         cookie_name(request), access.session, httponly=True, samesite="Strict", path="/"
     )

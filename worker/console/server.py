@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager, closing
 from functools import partial
 from http import HTTPStatus
 from typing import Final
-from weakref import WeakSet
 
 import structlog
 from aiohttp import web
@@ -37,8 +36,8 @@ RESPONSE_SECONDS: Final = 60.0
 # A message of 1 MiB in a form, of which every byte may take three.
 _BODY_MAX_BYTES: Final = 4_194_304
 _LINE_MAX_BYTES: Final = 8190
-# Connections that have sent a complete request.
-_USED: Final = web.AppKey("used", WeakSet[web.RequestHandler])
+# Timers of the connections that have not sent a complete request yet.
+_WAITING: Final = web.AppKey("waiting", dict[web.RequestHandler, asyncio.TimerHandle])
 _log: Final = structlog.get_logger()
 
 
@@ -100,19 +99,19 @@ def _url(access: Access, port: int) -> str:
 
 def _bounded(runner: web.AppRunner) -> Callable[[], web.RequestHandler]:
     """Return a protocol factory that limits the number of connections and the time to a request."""
-    loop, server, used = asyncio.get_running_loop(), runner.server, runner.app[_USED]
+    loop, server, waiting = asyncio.get_running_loop(), runner.server, runner.app[_WAITING]
     assert server is not None  # noqa: S101 - created by setup()
 
     def accept() -> web.RequestHandler:
         for oldest in server.connections[: 1 - _MAX_CONNECTIONS]:
             _abort(oldest)
         connection = server()
-        loop.call_later(_REQUEST_SECONDS, close_unused, connection)
+        waiting[connection] = loop.call_later(_REQUEST_SECONDS, close_unused, connection)
         return connection
 
     def close_unused(connection: web.RequestHandler) -> None:
-        if connection not in used:
-            _abort(connection)
+        del waiting[connection]
+        _abort(connection)
 
     return accept
 
@@ -138,7 +137,7 @@ def application(
         client_max_size=_BODY_MAX_BYTES,
     )
     app[CONTEXT] = context
-    app[_USED] = WeakSet()
+    app[_WAITING] = {}
     app[RENDERER] = Renderer(context, [(each.name, each.title, each.path) for each in pages])
     for name, content_type in _ASSETS.items():
         app.router.add_get(f"{STATIC}{name}", partial(_asset, asset(name), content_type))
@@ -154,7 +153,7 @@ def _handler(page: Page, route: Route) -> Handler:
         request[PAGE] = page.name
         context = request.app[CONTEXT]
         if route.sends and not context.options.allow_replay:
-            return render(request, "read_only.html", status=HTTPStatus.FORBIDDEN)
+            return render(request, "read_only.html", http_status=HTTPStatus.FORBIDDEN)
         if route.streams:
             return await route.handler(context, request)
         async with asyncio.timeout(RESPONSE_SECONDS):
@@ -172,7 +171,9 @@ async def _asset(content: bytes, content_type: str, _: web.Request) -> web.Respo
 @web.middleware
 async def _errors_as_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Return a page for each error; unexpected ones are logged and not shown."""
-    request.app[_USED].add(request.protocol)
+    timer = request.app[_WAITING].pop(request.protocol, None)
+    if timer is not None:
+        timer.cancel()
     try:
         return await handler(request)
     except web.HTTPException as error:
@@ -180,10 +181,10 @@ async def _errors_as_pages(request: web.Request, handler: Handler) -> web.Stream
             raise
         return _problem(request, error.status, error.text or error.reason)
     except AWSDeniedError as error:
-        return render(request, "denied.html", status=HTTPStatus.FORBIDDEN, error=str(error))
+        return render(request, "denied.html", http_status=HTTPStatus.FORBIDDEN, error=str(error))
     except (AUPError, TimeoutError) as error:
         return _problem(request, *_expected(error))
-    except Exception:
+    except Exception:  # noqa: BLE001 - a page must not show a traceback
         _log.exception("console request failed", page=request.get(PAGE))
         text = "the console failed; its log on stderr has the details"
         return _problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, text)
@@ -206,4 +207,4 @@ def _problem(request: web.Request, status: int, text: str) -> web.Response:
     if not request.get(SIGNED_IN):  # the layout shows names of queues and accounts
         return web.Response(text=f"{text}\n", status=status)
     reason = HTTPStatus(status).phrase
-    return render(request, "problem.html", status=status, reason=reason, text=text)
+    return render(request, "problem.html", http_http_status=status, reason=reason, text=text)
