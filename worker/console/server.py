@@ -207,4 +207,4 @@ def _problem(request: web.Request, status: int, text: str) -> web.Response:
     if not request.get(SIGNED_IN):  # the layout shows names of queues and accounts
         return web.Response(text=f"{text}\n", status=status)
     reason = HTTPStatus(status).phrase
-    return render(request, "problem.html", http_http_status=status, reason=reason, text=text)
+    return render(request, "problem.html", http_status=status, reason=reason, text=text)
