@@ -13,7 +13,7 @@ from typing import Final
 from worker.aws.cloudwatch import CloudWatch
 from worker.aws.sqs import Queue
 from worker.errors import AWSError
-from worker.operations.status.observer import Observer, Status
+from worker.operations.status.observer import Observer, ReasonCounts, Status
 from worker.runtime.clock import utc_now
 
 # As often as `status --watch` by default.
@@ -21,22 +21,25 @@ INTERVAL_SECONDS: Final = 2.0
 _HISTORY_SAMPLES: Final = 180
 # Without viewers nothing is observed; the time without samples is a gap in the charts.
 _GAP_INTERVALS: Final = 3
+Series = deque[float | None]
+
+
+def _series() -> Series:
+    return deque(maxlen=_HISTORY_SAMPLES)
 
 
 @dataclass(slots=True)
 class History:
     """Figures over time, oldest first; None where nothing was observed."""
 
-    depth: deque[float | None] = field(default_factory=lambda: deque(maxlen=_HISTORY_SAMPLES))
-    dead_letters: deque[float | None] = field(
-        default_factory=lambda: deque(maxlen=_HISTORY_SAMPLES)
-    )
-    in_flight: deque[float | None] = field(default_factory=lambda: deque(maxlen=_HISTORY_SAMPLES))
-    rate: deque[float | None] = field(default_factory=lambda: deque(maxlen=_HISTORY_SAMPLES))
+    visible: Series = field(default_factory=_series)
+    in_flight: Series = field(default_factory=_series)
+    rate: Series = field(default_factory=_series)
+    dead_letters: Series = field(default_factory=_series)
 
     def add(self, status: Status) -> None:
         """Append the figures of a status."""
-        self.depth.append(status.queue.depth)
+        self.visible.append(status.queue.state.visible)
         self.in_flight.append(status.queue.state.in_flight)
         self.dead_letters.append(status.dead_letters.depth)
         recorded = status.recorded_per_second
@@ -44,7 +47,7 @@ class History:
 
     def add_gap(self) -> None:
         """Append an unknown value to each series."""
-        for series in (self.depth, self.in_flight, self.dead_letters, self.rate):
+        for series in (self.visible, self.in_flight, self.rate, self.dead_letters):
             series.append(None)
 
 
@@ -70,6 +73,7 @@ class StatusFeed:
         queues: Returns the source queue and the dead-letter queue.
         cloudwatch: Source of the age of the oldest messages.
         workers: Health endpoints of the workers, HOST:PORT.
+        counted: Returns the counts by reason of the console's own scan.
         now: Returns the current time, timezone-aware.
         clock: Returns monotonic time in seconds.
     """
@@ -80,12 +84,14 @@ class StatusFeed:
         cloudwatch: CloudWatch,
         workers: Sequence[str],
         *,
+        counted: Callable[[], ReasonCounts] = ReasonCounts,
         now: Callable[[], datetime] = utc_now,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queues = queues
         self._cloudwatch = cloudwatch
         self._workers = workers
+        self._counted = counted
         self._now = now
         self._clock = clock
         self._lock = asyncio.Lock()
@@ -123,11 +129,11 @@ class StatusFeed:
                     *await self._queues(),
                     self._cloudwatch,
                     workers=self._workers,
-                    visibility_timeout_seconds=None,  # the console's own scan counts by reason
+                    visibility_timeout_seconds=None,
                     now=self._now,
                     clock=self._clock,
                 )
-            status = await self._observer.observe()
+            status = await self._observer.observe(counted=self._counted())
         except AWSError as error:
             return Snapshot(self._snapshot.status, error, history)
         history.add(status)

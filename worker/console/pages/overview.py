@@ -7,17 +7,19 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from worker.console.concerns import concerns
 from worker.console.context import ConsoleContext
 from worker.console.live import Event, stream
 from worker.console.page import Page, Route, fragment, render
 from worker.console.status_feed import Snapshot
+from worker.domain.outcome import OutcomeKind
 
 _FIGURES: Final = "overview_figures.html"
 
 
 async def show(context: ConsoleContext, request: web.Request) -> web.Response:
     """Return the page."""
-    return render(request, "overview.html", **_values(await context.status.current()))
+    return render(request, "overview.html", **_values(context, await context.status.current()))
 
 
 async def live(context: ConsoleContext, request: web.Request) -> web.StreamResponse:
@@ -25,13 +27,20 @@ async def live(context: ConsoleContext, request: web.Request) -> web.StreamRespo
 
     async def events() -> AsyncIterator[Event]:
         async for snapshot in context.status.changes():
-            yield Event({"figures": fragment(request, _FIGURES, **_values(snapshot))})
+            yield Event({"figures": fragment(request, _FIGURES, **_values(context, snapshot))})
 
     return await stream(request, events())
 
 
-def _values(snapshot: Snapshot) -> dict[str, Any]:
-    return {"snapshot": snapshot, "status": snapshot.status}
+def _values(context: ConsoleContext, snapshot: Snapshot) -> dict[str, Any]:
+    status = snapshot.status
+    return {
+        "concerns": concerns(snapshot),
+        "history": snapshot.history,
+        "status": status,
+        "rates": OutcomeKind,
+        "timeline": None,
+    }
 
 
 PAGE: Final = Page(
