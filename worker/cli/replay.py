@@ -19,6 +19,7 @@ from worker.cli import screen
 from worker.cli.dead_letters.dry_run import show_report
 from worker.cli.dead_letters.scanning import note_missing, note_unseen
 from worker.cli.filters import FilterOptions
+from worker.cli.names import current_user
 from worker.cli.options import AsJSON, Rate, expand_options
 from worker.cli.running import run_async
 from worker.domain.message import OutgoingMessage
@@ -34,7 +35,6 @@ from worker.operations.dead_letters.replay_request import (
     OpenReplay,
     ReplayRequest,
     ReplayTexts,
-    current_user,
     open_replay,
     parse_request,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -123,14 +122,6 @@ def parse_request(
     form = json.dumps([sorted(selected.ids), astuple(texts.texts), texts.to, edits])
     options = ReplayOptions(texts.rate_per_second, texts.max_replays, edit, texts.operator)
     return ReplayRequest(texts, selected, options, digest(form), from_file or {})
-
-
-def current_user() -> str:
-    """Return the name of the user who runs the program."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # The user has no name.
-        return f"uid {os.getuid()}"
 
 
 @dataclass(frozen=True, slots=True)

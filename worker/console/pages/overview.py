@@ -1,0 +1,42 @@
+"""Whether anything is wrong, and the figures of queues and workers, live."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from aiohttp import web
+
+from worker.console.context import ConsoleContext
+from worker.console.live import Event, stream
+from worker.console.page import Page, Route, fragment, render
+from worker.console.status_feed import Snapshot
+
+_FIGURES: Final = "overview_figures.html"
+
+
+async def show(context: ConsoleContext, request: web.Request) -> web.Response:
+    """Return the page."""
+    return render(request, "overview.html", **_values(await context.status.current()))
+
+
+async def live(context: ConsoleContext, request: web.Request) -> web.StreamResponse:
+    """Stream the figures."""
+
+    async def events() -> AsyncIterator[Event]:
+        async for snapshot in context.status.changes():
+            yield Event({"figures": fragment(request, _FIGURES, **_values(snapshot))})
+
+    return await stream(request, events())
+
+
+def _values(snapshot: Snapshot) -> dict[str, Any]:
+    return {"snapshot": snapshot, "status": snapshot.status}
+
+
+PAGE: Final = Page(
+    "overview",
+    "Overview",
+    "/",
+    (Route("GET", "/", show), Route("GET", "/live", live, streams=True)),
+)
