@@ -96,6 +96,7 @@ class DeadLetterScans:
         queues: Returns the source queue and the dead-letter queue.
         visibility_timeout_seconds: How long a dead letter stays hidden if the console is killed.
         polls: Maximum number of concurrent polls.
+        state: Returns the state of the dead-letter queue; by default read from SQS.
         now: Returns the current time, timezone-aware.
 
     Attributes:
@@ -109,6 +110,7 @@ class DeadLetterScans:
         *,
         visibility_timeout_seconds: int = VISIBILITY_TIMEOUT_SECONDS,
         polls: int = 1,
+        state: Callable[[], Awaitable[QueueState]] | None = None,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self.error = ""
@@ -116,6 +118,7 @@ class DeadLetterScans:
         self._queues = queues
         self._visibility_timeout_seconds = visibility_timeout_seconds
         self._polls = polls
+        self._read_state = state or self._state
         self._now = now
         self._clock = asyncio.get_running_loop().time
         self._lock = asyncio.Lock()
@@ -273,7 +276,7 @@ class DeadLetterScans:
     async def _look(self) -> None:
         try:
             _, queue = await self._queues()
-            self.state = await queue.state()
+            self.state = await self._read_state()
             self._state_at = self._clock()
             if self._is_due(self.state):
                 self._wanted = False
@@ -283,6 +286,10 @@ class DeadLetterScans:
         except AUPError as error:
             self.error, self._wanted = str(error), False
             self._state_at = self._ended_at = self._clock()
+
+    async def _state(self) -> QueueState:
+        _, queue = await self._queues()
+        return await queue.state()
 
     def _why_not_scanned(self, state: QueueState) -> str:
         is_redriven = state.max_receive_count is not None and self._latest is None
