@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING
 from worker.aws.client import new_session
 from worker.aws.cloudwatch import CloudWatch
 from worker.aws.sqs import Queue, open_queues
+from worker.aws.sqs_responses import QueueState
+from worker.console.replays import Replays
+from worker.console.scans import DeadLetterScans
 from worker.console.status_feed import StatusFeed
+from worker.errors import AWSError
 from worker.operations.doctor import account
 from worker.operations.doctor.result import CheckResult
 from worker.repository import AUPRepository
@@ -56,6 +60,8 @@ class ConsoleContext:
         now: Returns the current time, timezone-aware.
         identity: Result of the identity check, whose `found` is the ARN; None until it is known.
         closing: Set when the console stops, so that streams end.
+        scans: Scans of the dead-letter queue, shared by all viewers.
+        replays: Dry runs and replays.
     """
 
     settings: Settings
@@ -67,6 +73,31 @@ class ConsoleContext:
     now: Callable[[], datetime] = utc_now
     identity: CheckResult | None = None
     closing: asyncio.Event = field(default_factory=asyncio.Event)
+    scans: DeadLetterScans = field(init=False)
+    replays: Replays = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.scans = DeadLetterScans(
+            self.queues,
+            visibility_timeout_seconds=self.settings.look_seconds,
+            polls=self.settings.poll_concurrency,
+            state=self._dead_letter_state,
+            now=self.now,
+        )
+        self.replays = Replays(
+            self.queues, self.repository, self.settings, self.scans, now=self.now
+        )
+
+    async def _dead_letter_state(self) -> QueueState:
+        """Return the state of the dead-letter queue that the overview shows.
+
+        Raises:
+            AWSError: The state cannot be read.
+        """
+        snapshot = await self.status.current()
+        if snapshot.error is not None or snapshot.status is None:
+            raise snapshot.error or AWSError("the state of the queues is not known yet")
+        return snapshot.status.dead_letters.state
 
 
 @asynccontextmanager
@@ -91,6 +122,8 @@ async def open_context(
             yield context
         finally:
             context.closing.set()
+            await context.replays.aclose()
+            await context.scans.aclose()
             identifying.cancel()
             await asyncio.gather(identifying, return_exceptions=True)
 
