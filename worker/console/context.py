@@ -84,6 +84,7 @@ class ConsoleContext:
             state=self._dead_letter_state,
             now=self.now,
         )
+        self.status.counted = self.scans.reason_counts
         self.replays = Replays(
             self.queues, self.repository, self.settings, self.scans, now=self.now
         )

@@ -19,7 +19,7 @@ from worker.runtime import visible_text
 from worker.runtime.quantities import counted, duration
 
 _HASH_CHARACTERS: Final = 12
-UNKNOWN: Final = Markup('<span class="none">unknown</span>')
+UNKNOWN: Final = Markup('<span class="none" title="not known">-</span>')
 NONE: Final = Markup('<span class="none">-</span>')
 _ARN_PARTS: Final = 6
 _RELATIVE: Final = Markup('<time datetime="{0}" title="{1}" data-relative{3}>{2}</time>')

@@ -73,9 +73,11 @@ class StatusFeed:
         queues: Returns the source queue and the dead-letter queue.
         cloudwatch: Source of the age of the oldest messages.
         workers: Health endpoints of the workers, HOST:PORT.
-        counted: Returns the counts by reason of the console's own scan.
         now: Returns the current time, timezone-aware.
         clock: Returns monotonic time in seconds.
+
+    Attributes:
+        counted: Returns the counts by reason of the console's own scan.
     """
 
     def __init__(
@@ -84,14 +86,13 @@ class StatusFeed:
         cloudwatch: CloudWatch,
         workers: Sequence[str],
         *,
-        counted: Callable[[], ReasonCounts] = ReasonCounts,
         now: Callable[[], datetime] = utc_now,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queues = queues
         self._cloudwatch = cloudwatch
         self._workers = workers
-        self._counted = counted
+        self.counted: Callable[[], ReasonCounts] = ReasonCounts
         self._now = now
         self._clock = clock
         self._lock = asyncio.Lock()
@@ -133,7 +134,7 @@ class StatusFeed:
                     now=self._now,
                     clock=self._clock,
                 )
-            status = await self._observer.observe(counted=self._counted())
+            status = await self._observer.observe(counted=self.counted())
         except AWSError as error:
             return Snapshot(self._snapshot.status, error, history)
         history.add(status)

@@ -12,6 +12,7 @@ from worker.console.context import ConsoleContext
 from worker.console.live import Event, stream
 from worker.console.page import Page, Route, fragment, render
 from worker.console.status_feed import Snapshot
+from worker.console.timeline import timeline
 from worker.domain.outcome import OutcomeKind
 
 _FIGURES: Final = "overview_figures.html"
@@ -33,13 +34,21 @@ async def live(context: ConsoleContext, request: web.Request) -> web.StreamRespo
 
 
 def _values(context: ConsoleContext, snapshot: Snapshot) -> dict[str, Any]:
-    status = snapshot.status
+    scans = context.scans
+    if snapshot.error is None:
+        scans.look()
+    summaries = [each.summary for each in scans.snapshot.dead_letters.values()]
+    bars, width_seconds = timeline(
+        ((each.dead_at, each.reason) for each in summaries), context.now()
+    )
     return {
         "concerns": concerns(snapshot),
         "history": snapshot.history,
-        "status": status,
-        "rates": OutcomeKind,
-        "timeline": None,
+        "status": snapshot.status,
+        "scanned": scans.seen if scans.is_scanning else None,
+        "kinds": OutcomeKind,
+        "timeline": bars,
+        "width_seconds": width_seconds,
     }
 
 
