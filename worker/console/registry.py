@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from worker.console.page import Page
-from worker.console.pages import overview
+from worker.console.pages import dead_letters, overview, replay
 
-PAGES: Final[tuple[Page, ...]] = (overview.PAGE,)
+PAGES: Final[tuple[Page, ...]] = (
+    overview.PAGE,
+    dead_letters.PAGE,
+    replay.PAGE,
+)
