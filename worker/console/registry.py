@@ -5,10 +5,19 @@ from __future__ import annotations
 from typing import Final
 
 from worker.console.page import Page
-from worker.console.pages import diagnostics, evidence, overview, policies
+from worker.console.pages import (
+    dead_letters,
+    diagnostics,
+    evidence,
+    overview,
+    policies,
+    replay,
+)
 
 PAGES: Final[tuple[Page, ...]] = (
     overview.PAGE,
+    dead_letters.PAGE,
+    replay.PAGE,
     evidence.PAGE,
     policies.PAGE,
     diagnostics.PAGE,
