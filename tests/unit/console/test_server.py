@@ -12,8 +12,8 @@ import pytest
 from aiohttp import ClientSession, CookieJar, web
 from structlog.testing import capture_logs
 
-from tests.unit.console.opened import Console, opened_console
-from tests.unit.fakes import SOURCE, open_world
+from tests.unit.console.opened import Console, fast_world, opened_console
+from tests.unit.fakes import SOURCE
 from worker.console import live, server
 from worker.console.context import ConsoleContext
 from worker.console.live import Event, stream
@@ -58,7 +58,7 @@ _SLOW: Final = Page("probe", "Probe", "/", (Route("GET", "/", _slow),))
     ],
 )
 async def test_expected_error_becomes_a_page(error: Exception, status: int, text: str) -> None:
-    async with opened_console(await open_world(), pages=(_failing(error),)) as console:
+    async with opened_console(await fast_world(), pages=(_failing(error),)) as console:
         page = await console.text("/", status)
     assert text in page
     assert f'title="{SOURCE}"' in page
@@ -66,14 +66,14 @@ async def test_expected_error_becomes_a_page(error: Exception, status: int, text
 
 async def test_denied_access_names_the_role_and_is_no_failure() -> None:
     error = AWSDeniedError("AccessDenied: not authorized")
-    async with opened_console(await open_world(), pages=(_failing(error),)) as console:
+    async with opened_console(await fast_world(), pages=(_failing(error),)) as console:
         page = await console.text("/", 403)
     assert "The AWS role of this console is not permitted to do this." in page
 
 
 async def test_unexpected_error_is_logged_and_not_shown() -> None:
     error = RuntimeError(_DETAIL)
-    async with opened_console(await open_world(), pages=(_failing(error),)) as console:
+    async with opened_console(await fast_world(), pages=(_failing(error),)) as console:
         with capture_logs() as lines:
             page = await console.text("/", 500)
     assert _DETAIL not in page
@@ -85,7 +85,7 @@ async def test_unexpected_error_is_logged_and_not_shown() -> None:
 
 async def test_slow_page_ends_with_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "RESPONSE_SECONDS", 0.01)
-    async with opened_console(await open_world(), pages=(_SLOW,)) as console:
+    async with opened_console(await fast_world(), pages=(_SLOW,)) as console:
         page = await console.text("/", 504)
     assert "AWS did not respond within 0.01 s; try again" in page
 
@@ -94,7 +94,7 @@ async def test_slow_page_ends_with_a_timeout(monkeypatch: pytest.MonkeyPatch) ->
 async def _served(page: Page) -> AsyncIterator[tuple[str, ConsoleContext]]:
     access = Access("127.0.0.1")
     async with (
-        opened_console(await open_world()) as console,
+        opened_console(await fast_world()) as console,
         serving(console.context, access, 0, (page,)) as url,
     ):
         yield url, console.context
@@ -114,7 +114,7 @@ async def test_printed_url_opens_the_console() -> None:
 
 
 async def test_busy_port_is_named_with_the_remedy(unused_port: int) -> None:
-    async with opened_console(await open_world()) as console:
+    async with opened_console(await fast_world()) as console:
         listening = await asyncio.start_server(lambda *_: None, "127.0.0.1", unused_port)
         with pytest.raises(UsageError) as raised:
             async with serving(console.context, Access("127.0.0.1"), unused_port):
@@ -202,7 +202,7 @@ async def test_stream_sends_only_parts_that_changed() -> None:
         yield Event({"a": "<b>2</b>\n", "b": "x"})
         yield Event({"count": 3}, "news")
 
-    async with opened_console(await open_world(), pages=(_streaming(events),)) as console:
+    async with opened_console(await fast_world(), pages=(_streaming(events),)) as console:
         assert await _events(console) == [
             ("parts", {"a": "<b>1</b>\n", "b": "x"}),
             ("parts", {"a": "<b>2</b>\n"}),
@@ -221,7 +221,7 @@ async def test_stream_ends_when_the_console_stops_and_closes_its_events() -> Non
         finally:
             closed.set()
 
-    async with opened_console(await open_world(), pages=(_streaming(events),)) as console:
+    async with opened_console(await fast_world(), pages=(_streaming(events),)) as console:
         response = await console.get("/")
         await response.content.readuntil(b'"1"}\n\n')
         console.context.closing.set()
@@ -237,7 +237,7 @@ async def test_stream_ends_after_a_while_so_that_the_browser_connects_again(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(live, "_STREAM_SECONDS", 0.05)
-    async with opened_console(await open_world(), pages=(_streaming(events),)) as console:
+    async with opened_console(await fast_world(), pages=(_streaming(events),)) as console:
         assert await _events(console) == [("parts", {"a": "1"})]
 
 
@@ -246,7 +246,7 @@ async def test_error_of_a_stream_is_logged() -> None:
         yield Event({"a": "1"})
         raise RuntimeError(_DETAIL)
 
-    async with opened_console(await open_world(), pages=(_streaming(events),)) as console:
+    async with opened_console(await fast_world(), pages=(_streaming(events),)) as console:
         with capture_logs() as lines:
             assert await _events(console) == [("parts", {"a": "1"})]
     assert [each["event"] for each in lines] == ["console stream failed"]
