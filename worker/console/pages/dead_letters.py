@@ -23,7 +23,7 @@ from worker.operations.dead_letters.dead_letter import UNEXPLAINED
 from worker.operations.dead_letters.export_file import to_line
 from worker.operations.dead_letters.sentences import no_matches, unseen
 
-ROWS: Final = 40
+ROWS: Final = 25
 _LIVE_SECONDS: Final = 1.0
 _WRITE_SECONDS: Final = 30.0
 _LINES_PER_WRITE: Final = 50
@@ -86,7 +86,7 @@ async def show(context: ConsoleContext, request: web.Request) -> web.Response:
     if not selection.problems:
         values |= await _found(context, selection, request.query.get("page", "1"))
     status = 400 if selection.problems else 200
-    return render(request, "dead_letters.html", status=status, **values)
+    return render(request, "dead_letters.html", http_status=status, **values)
 
 
 async def _found(context: ConsoleContext, selection: Selection, page: str) -> dict[str, Any]:
