@@ -8,17 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from worker.operations.evidence.document import decoded
-from worker.operations.evidence.sentences import moment, sentences
+from worker.operations.evidence.sentences import LABELS, moment, sentences, verdicts
+from worker.runtime import visible_text
 
-# Control characters and bidirectional marks are shown as escapes, so that they cannot deceive.
-_ESCAPES: Final = {
-    code: f"\\u{code:04x}"
-    for code in (*range(32), *range(127, 160), 0x200E, 0x200F, *range(0x202A, 0x202F),
-                 *range(0x2066, 0x206A), 0xFEFF)
-}  # fmt: skip
-# For text of several lines, whose ends may be those of Windows.
-_LINE_ESCAPES: Final = {code: text for code, text in _ESCAPES.items() if chr(code) not in "\t\r\n"}
-_STYLE: Final = """
+STYLE: Final = """
 body { font: 11pt/1.45 Georgia, serif; color: #111; max-width: 48rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem; margin-bottom: .2rem } h2 { font-size: 1.1rem; margin: 0 0 .4rem }
 h3 { font-size: 1rem; margin: 1rem 0 .3rem } .said { font-size: 1.05rem }
@@ -43,20 +36,6 @@ _CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 )
 _NAME: Final = re.compile("`([^`]*)`")
-_REMARK: Final = re.compile(r"^(\w+_at) is (\d.*?) (before|after) (\w+_at)?")
-_TEXTS: Final = {
-    "matches": "The hash of the accepted text is that of a published text of this version.",
-    "differs": "The hash of the accepted text is NOT that of a published text of this version.",
-    "not stated": "The record does not state which text was accepted.",
-    "not published": "The policy version in the record is not published.",
-}
-_VERDICTS: Final = {
-    "sound": "Verified: the record was not altered since it was recorded.",
-    "sound with remarks": (
-        "Verified: the record was not altered since it was recorded. See the remarks."
-    ),
-    "altered": "NOT VERIFIED: the record or the published policy was altered.",
-}
 _HOW_PROVED: Final = (
     "When an acceptance is recorded, a hash of all its details and the hash of the policy text "
     "are stored with it. A hash is a number computed from data: if a single character changes, it "
@@ -64,29 +43,6 @@ _HOW_PROVED: Final = (
     "those of the computers named. The technical annex describes how anyone can repeat this."
 )
 _UNPROVED: Final = "The record states what follows, but it does not prove it."
-# In the order in which a person asks.
-_LABELS: Final = {
-    "user_id": "User",
-    "on_behalf_of": "On behalf of",
-    "policy_id": "Policy",
-    "version": "Version",
-    "accepted_at": "Accepted at",
-    "policy_locale": "Language of the text",
-    "locale": "Language stated",
-    "method": "Method",
-    "channel": "Channel",
-    "ip": "IP address",
-    "ip_reduced": "IP address reduced",
-    "user_agent": "Program (user agent)",
-    "user_agent_reduced": "Program reduced",
-    "session_id": "Session",
-    "extra": "Further details",
-    "received_at": "Received by Amazon SQS at",
-    "message_id": "Message id",
-    "replayed_at": "Sent again at",
-    "recorded_at": "Recorded at",
-    "event_id": "Event id",
-}
 
 
 def page(document: Mapping[str, Any]) -> str:
@@ -110,7 +66,7 @@ def page(document: Mapping[str, Any]) -> str:
 <meta http-equiv="Content-Security-Policy" content="{_CONTENT_SECURITY_POLICY}">
 <meta name="viewport" content="width=device-width">
 <title>{title}</title>
-<style>{_STYLE}</style>
+<style>{STYLE}</style>
 </head>
 <body>
 <h1>{title}</h1>
@@ -157,28 +113,16 @@ def _section(number: int, count: int, entry: Mapping[str, Any], document: Mappin
 def _verdict(entry: Mapping[str, Any]) -> str:
     result = entry["verification"]
     kind = "sound" if result["sound"] else "unsound"
-    problems = "".join(f" {_safe(problem)}." for problem in result["problems"])
-    verdict = f"{_VERDICTS[result['verdict']]}{problems} {_TEXTS[result['text']]}"
-    lines = [f'<span class="{kind}">{verdict}</span>']
-    if result["erased"]:
-        erased = ", ".join(_LABELS[name] for name in result["erased"])
-        lines.append(f"Erased later, which does not affect the proof: {erased}.")
-    lines += [_safe(f"Remark: {_REMARK.sub(_in_words, each)}.") for each in result["remarks"]]
+    verdict, *others = map(_safe, verdicts(result))
+    lines = [f'<span class="{kind}">{verdict}</span>', *others]
     return f'<p class="verdict">{"<br>".join(lines)}</p>'
-
-
-def _in_words(remark: re.Match[str]) -> str:
-    """Return the start of a remark on two times, with the names that a person reads."""
-    first, difference, order, second = remark.groups()
-    later = f"“{_LABELS.get(second, second)}”" if second else ""
-    return f"“{_LABELS.get(first, first)}” is {difference} {order} {later}"
 
 
 def _details(record: Mapping[str, Any], erased: Sequence[str]) -> str:
     values = {**record, **dict.fromkeys(erased)}
     shown = {
         label: moment(values[name]) if name.endswith("_at") else values[name]
-        for name, label in _LABELS.items()
+        for name, label in LABELS.items()
         if name in values
     }
     return _rows("Details", shown)
@@ -226,4 +170,4 @@ def _value(value: Any) -> str:
 
 
 def _safe(value: object, *, lines: bool = False) -> str:
-    return html.escape(str(value).translate(_LINE_ESCAPES if lines else _ESCAPES))
+    return html.escape((visible_text.lines if lines else visible_text.one_line)(str(value)))
