@@ -1,0 +1,111 @@
+"""Checks of infra/monitoring: `python -m tests.infra.check_monitoring`.
+
+promtool checks the rules and the queries of the dashboard, and runs the tests of the alerts. It is
+the installed one, or that of Debian's package prometheus, which is unpacked without installing it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from tests.infra.security_audit import ROOT, report, run
+from tests.servers.download import DownloadError, bring, exclusive_download
+from tests.servers.parts import Part
+
+DASHBOARD: Final = ROOT / "infra" / "monitoring" / "dashboard.json"
+RULES: Final = "infra/monitoring/rules.yaml"
+TESTS: Final = "tests/infra/alerts.yaml"
+_PACKAGE: Final = Part("promtool", "Debian's prometheus")
+# What Grafana replaces before it sends a query.
+_VARIABLES: Final = {"$__rate_interval": "5m", "$job": "aup-worker", "$instance": ".*"}
+
+
+def main() -> int:
+    """Check rules and queries, test the alerts, and return the exit code."""
+    try:
+        promtool = _promtool()
+    except DownloadError as error:
+        report(f"promtool: {error}")
+        return 1
+    if promtool is None:
+        report("promtool: not checked because it is missing (Debian: apt-get install prometheus)")
+        return 0
+    with tempfile.TemporaryDirectory() as directory:
+        queries = Path(directory) / "queries.yaml"
+        # A rule is the form in which promtool parses a query. JSON is YAML.
+        rules = [
+            {"record": f"query:{number}", "expr": each}
+            for number, each in enumerate(dashboard_queries(), 1)
+        ]
+        queries.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+        results = [
+            _run(promtool, "check", "rules", RULES),
+            _run(promtool, "check", "rules", str(queries)),
+            _run(promtool, "test", "rules", TESTS),
+        ]
+    return 0 if all(results) else 1
+
+
+def dashboard_queries() -> Iterator[str]:
+    """Yield every query of the dashboard as Grafana sends it."""
+    dashboard = json.loads(DASHBOARD.read_text())
+    sources: list[dict[str, Any]] = [
+        *(target for panel in dashboard["panels"] for target in panel["targets"]),
+        *dashboard["annotations"]["list"],
+    ]
+    for source in sources:
+        query: str = source["expr"]
+        for name, value in _VARIABLES.items():
+            query = query.replace(name, value)
+        yield query
+
+
+def _promtool() -> Path | None:
+    """Return the path of promtool, or None where neither it nor apt-get is installed."""
+    if installed := shutil.which("promtool"):
+        return Path(installed)
+    if not shutil.which("apt-get"):
+        return None
+    with exclusive_download():
+        if not _PACKAGE.is_complete:
+            bring(_PACKAGE, _unpack)
+    return _PACKAGE.directory / "usr" / "bin" / "promtool"
+
+
+def _unpack(directory: Path) -> None:
+    download = ["apt-get", "download", "--quiet=2", "prometheus"]
+    try:
+        _succeed(download, directory)
+    except DownloadError:
+        # A new machine has no lists of packages yet.
+        _succeed(["apt-get", "update", "--quiet=2"], directory)
+        _succeed(download, directory)
+    (package,) = directory.glob("*.deb")
+    _succeed(["dpkg-deb", "--extract", str(package), str(directory)], directory)
+    package.unlink()
+
+
+def _succeed(command: list[str], directory: Path) -> None:
+    done = subprocess.run(  # noqa: S603 - the commands are those of this module
+        command, cwd=directory, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise DownloadError(f"{' '.join(command)} failed: {done.stderr.strip()}")
+
+
+def _run(promtool: Path, *arguments: str) -> bool:
+    done = run(str(promtool), *arguments)
+    lines = " ".join(done.stdout.split()) if done.returncode == 0 else done.stdout.strip()
+    report(f"promtool {' '.join(arguments[:2])}: {lines}")
+    return done.returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
