@@ -15,6 +15,7 @@ from tests.infra.security_audit import ROOT, audit, report, run, tools
 from tests.servers.download import DownloadError
 
 DIRECTORIES: Final = ("base", "keda", "monitoring", "example")
+KUBERNETES: Final = ROOT / "infra" / "kubernetes"
 _SCHEMAS: Final = "tests/infra/kubernetes_schemas.py"
 
 
@@ -26,7 +27,7 @@ def main() -> int:
     """Render, validate and audit, and return the exit code."""
     try:
         programs = tools("kubernetes") / "bin"
-        rendered = {each: render(programs / "kubectl", each) for each in DIRECTORIES}
+        rendered = {each: render(programs / "kubectl", KUBERNETES / each) for each in DIRECTORIES}
     except (DownloadError, RenderError) as error:
         report(f"kubernetes: {error}")
         return 1
@@ -37,15 +38,15 @@ def main() -> int:
         return 0 if all([*valid, audit("kubernetes", [str(example)])]) else 1
 
 
-def render(kubectl: Path, directory: str) -> str:
-    """Return the manifests of a directory of infra/kubernetes.
+def render(kubectl: Path, directory: Path) -> str:
+    """Return the manifests of a directory with a kustomization.
 
     Raises:
         RenderError: Kustomize failed.
     """
-    done = run(str(kubectl), "kustomize", str(ROOT / "infra" / "kubernetes" / directory))
+    done = run(str(kubectl), "kustomize", str(directory))
     if done.returncode:
-        raise RenderError(f"{directory}: {done.stdout.strip()}")
+        raise RenderError(f"{directory.name}: {done.stdout.strip()}")
     return done.stdout
 
 

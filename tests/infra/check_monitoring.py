@@ -1,7 +1,8 @@
 """Checks of infra/monitoring: `python -m tests.infra.check_monitoring`.
 
-promtool checks the rules and the queries of the dashboard, and runs the tests of the alerts. It is
-the installed one, or that of Debian's package prometheus, which is unpacked without installing it.
+promtool checks the rules, the documented configuration and the queries of the dashboard, and runs
+the tests of the alerts. It is the installed one, or that of Debian's package prometheus, which is
+unpacked without installing it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from tests.documents import Document, blocks
 from tests.infra.security_audit import ROOT, report, run
 from tests.servers.download import DownloadError, bring, exclusive_download
 from tests.servers.parts import Part
@@ -22,15 +24,15 @@ from tests.servers.parts import Part
 DASHBOARD: Final = ROOT / "infra" / "monitoring" / "dashboard.json"
 RULES: Final = "infra/monitoring/rules.yaml"
 TESTS: Final = "tests/infra/alerts.yaml"
-_PACKAGE: Final = Part("promtool", "Debian's prometheus")
+_PACKAGE: Final = Part("prometheus", "the package of Debian, which apt verifies")
 # What Grafana replaces before it sends a query.
-_VARIABLES: Final = {"$__rate_interval": "5m", "$job": "aup-worker", "$instance": ".*"}
+_VARIABLES: Final = {"$job": "aup-worker", "$instance": ".*"}
 
 
 def main() -> int:
     """Check rules and queries, test the alerts, and return the exit code."""
     try:
-        promtool = _promtool()
+        promtool = program("promtool")
     except DownloadError as error:
         report(f"promtool: {error}")
         return 1
@@ -45,15 +47,20 @@ def main() -> int:
             for number, each in enumerate(dashboard_queries(), 1)
         ]
         queries.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+        documented = Path(directory) / "prometheus.yaml"
+        [configuration] = blocks(Document("infra/monitoring/README.md").text, "yaml")
+        documented.write_text(configuration)
+        (Path(directory) / "infra").symlink_to(ROOT / "infra")
         results = [
             _run(promtool, "check", "rules", RULES),
+            _run(promtool, "check", "config", str(documented)),
             _run(promtool, "check", "rules", str(queries)),
             _run(promtool, "test", "rules", TESTS),
         ]
     return 0 if all(results) else 1
 
 
-def dashboard_queries() -> Iterator[str]:
+def dashboard_queries(rate_interval: str = "5m") -> Iterator[str]:
     """Yield every query of the dashboard as Grafana sends it."""
     dashboard = json.loads(DASHBOARD.read_text())
     sources: list[dict[str, Any]] = [
@@ -62,21 +69,25 @@ def dashboard_queries() -> Iterator[str]:
     ]
     for source in sources:
         query: str = source["expr"]
-        for name, value in _VARIABLES.items():
+        for name, value in (_VARIABLES | {"$__rate_interval": rate_interval}).items():
             query = query.replace(name, value)
         yield query
 
 
-def _promtool() -> Path | None:
-    """Return the path of promtool, or None where neither it nor apt-get is installed."""
-    if installed := shutil.which("promtool"):
+def program(name: str) -> Path | None:
+    """Return the path of a program of Prometheus, or None where it cannot be installed.
+
+    Raises:
+        DownloadError: The package cannot be downloaded.
+    """
+    if installed := shutil.which(name):
         return Path(installed)
     if not shutil.which("apt-get"):
         return None
     with exclusive_download():
         if not _PACKAGE.is_complete:
             bring(_PACKAGE, _unpack)
-    return _PACKAGE.directory / "usr" / "bin" / "promtool"
+    return _PACKAGE.directory / "usr" / "bin" / name
 
 
 def _unpack(directory: Path) -> None:

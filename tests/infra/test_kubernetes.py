@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, Final
 
@@ -179,12 +180,21 @@ def test_scaling_reads_the_queue_of_the_worker_with_the_authentication_that_is_c
     assert queue["authenticationRef"]["name"] == authentication["metadata"]["name"]
 
 
+def test_role_of_the_pods_trusts_the_service_account_of_the_example_only() -> None:
+    [statement] = json.loads((KUBERNETES / "pod-identity.json").read_text())["Statement"]
+    assert statement["Principal"] == {"Service": "pods.eks.amazonaws.com"}
+    account = _manifest("base/serviceaccount.yaml")["metadata"]["name"]
+    assert statement["Condition"]["StringEquals"] == {
+        "aws:RequestTag/kubernetes-namespace": _manifest("example/kustomization.yaml")["namespace"],
+        "aws:RequestTag/kubernetes-service-account": account,
+    }
+
+
 def test_example_patches_what_an_account_differs_in() -> None:
     text = (KUBERNETES / "example" / "kustomization.yaml").read_text()
     settings = (KUBERNETES / "example" / "settings.env").read_text()
     [region] = re.findall(r"^AWS_REGION=(.*)$", settings, re.MULTILINE)
     assert f"value: {region}\n" in text
-    assert "eks.amazonaws.com/role-arn" in text
     [image] = _manifest("example/kustomization.yaml")["images"]
     assert image["digest"].startswith("sha256:")
     assert image["name"] == "aup-worker"

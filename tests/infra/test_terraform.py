@@ -130,6 +130,7 @@ def _environment(url: str, directory: Path) -> dict[str, str]:
 
 
 @pytest.mark.servers
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(
     _reason_unavailable() is not None, reason=f"not checked: {_reason_unavailable()}"
 )
