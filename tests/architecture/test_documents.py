@@ -258,7 +258,7 @@ def _check_kubectl(words: list[str]) -> None:
 def _check_terraform(words: list[str]) -> None:
     directory, operation, *_ = words
     _check_paths([directory.removeprefix("-chdir=")])
-    assert operation in {"init", "apply", "plan", "output", "destroy"}
+    assert operation in {"init", "apply", "plan", "output", "import", "destroy"}
 
 
 def _check_xargs(words: list[str]) -> None:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import urllib.request
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import yaml
 
 from tests.infra.stacks import INFRA, resources, template
+from tests.process.environment import DEADLINE_SECONDS, Environment, wait_until
+from tests.process.forked import Fork
 from tests.scaling.horizontal import SYNC_SECONDS
 from tests.scaling.kubernetes import chosen
 from tests.scaling.variants import TEMPLATE_RATE, case_for
+from tests.servers.launch import moto
+from tests.servers.ports import free_port
 from worker.settings import load
 
 KUBERNETES: Final = INFRA / "kubernetes"
@@ -200,3 +209,30 @@ def test_example_patches_what_an_account_differs_in() -> None:
     assert image["name"] == "aup-worker"
     namespace = _manifest("example/namespace.yaml")["metadata"]
     assert namespace["labels"] == {"pod-security.kubernetes.io/enforce": "restricted"}
+
+
+def test_container_runs_answers_its_probes_and_drains(
+    container: dict[str, Any], tmp_path: Path
+) -> None:
+    port = free_port()
+    with moto() as url:
+        environment = Environment(url)
+        environment.set_up()
+        own = _environment(container) | environment.variables
+        own |= {"AUP_HEALTH_HOST": "127.0.0.1", "AUP_HEALTH_PORT": str(port), "HOME": str(tmp_path)}
+        with Fork(container["args"], own) as worker:
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                path = container[probe]["httpGet"]["path"]
+                wait_until(partial(_answers, port, path), path)
+            assert _answers(port, "/metrics")
+            worker.send_signal(signal.SIGTERM)
+            assert worker.wait(DEADLINE_SECONDS) == 0
+    assert not list(tmp_path.iterdir()), "the root of the container is read-only"
+
+
+def _answers(port: int, path: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as response:
+            return bool(response.status == HTTPStatus.OK)
+    except OSError:  # not yet, or another status
+        return False

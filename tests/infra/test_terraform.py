@@ -31,6 +31,8 @@ MIRRORS: Final = (
 # Alarms that the emulator does not have.
 WITH_METRIC_MATH: Final = ("OldDeadLetters", "Backlog")
 EXAMPLE: Final = "-chdir=infra/terraform/example"
+# The provider waits 10 s for each stack.
+SECONDS: Final = 400
 NEW_IMAGE: Final = IMAGE.replace("ab", "cd")
 
 
@@ -47,6 +49,11 @@ def _reason_unavailable() -> str | None:
     if not _mirror():
         return "the AWS provider of Terraform is in no local mirror"
     return None
+
+
+WITH_TERRAFORM: Final = pytest.mark.skipif(
+    _reason_unavailable() is not None, reason=f"not checked: {_reason_unavailable()}"
+)
 
 
 def test_derived_files_are_current() -> None:
@@ -102,23 +109,9 @@ def _copy(directory: Path) -> None:
         (directory / "infra" / f"{name}.yaml").write_text(json.dumps(read))
 
 
-def _environment(url: str, directory: Path) -> dict[str, str]:
-    """Create a network, and return what the documented commands expect in the environment."""
-    ec2 = Stacks(url).client("ec2")
-    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
-    subnets = [
-        ec2.create_subnet(VpcId=vpc, CidrBlock=block)["Subnet"]["SubnetId"]
-        for block in ("10.0.0.0/24", "10.0.1.0/24")
-    ]
-    return variables(url, directory) | {
-        "AWS_REGION": "us-east-1",
-        "VPC": vpc,
-        "SUBNETS": ",".join(subnets),
-        "IMAGE": IMAGE,
-        "NEW_IMAGE": NEW_IMAGE,
-        "REPOSITORY_ARN": "arn:aws:ecr:us-east-1:000000000000:repository/aup-worker",
-        "TOPIC": "arn:aws:sns:us-east-1:000000000000:alarms",
-        # No registry is queried, and no confirmation is asked for.
+def _offline() -> dict[str, str]:
+    """Return variables of Terraform with which it queries no registry and asks for nothing."""
+    return {
         "TF_CLI_CONFIG_FILE": os.devnull,
         "TF_CLI_ARGS": "-no-color",
         "TF_CLI_ARGS_init": f"-plugin-dir={_mirror()}",
@@ -129,27 +122,65 @@ def _environment(url: str, directory: Path) -> dict[str, str]:
     }
 
 
+def _environment(url: str, directory: Path) -> dict[str, str]:
+    """Create a network, and return what the documented commands expect in the environment."""
+    ec2 = Stacks(url).client("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    subnets = [
+        ec2.create_subnet(VpcId=vpc, CidrBlock=block)["Subnet"]["SubnetId"]
+        for block in ("10.0.0.0/24", "10.0.1.0/24")
+    ]
+    return (
+        variables(url, directory)
+        | _offline()
+        | {
+            "AWS_REGION": "us-east-1",
+            "VPC": vpc,
+            "SUBNETS": ",".join(subnets),
+            "IMAGE": IMAGE,
+            "NEW_IMAGE": NEW_IMAGE,
+            "REPOSITORY_ARN": "arn:aws:ecr:us-east-1:000000000000:repository/aup-worker",
+            "TOPIC": "arn:aws:sns:us-east-1:000000000000:alarms",
+        }
+    )
+
+
 @pytest.mark.servers
-@pytest.mark.timeout(600)
-@pytest.mark.skipif(
-    _reason_unavailable() is not None, reason=f"not checked: {_reason_unavailable()}"
-)
+@WITH_TERRAFORM
+def test_module_passes_its_own_tests(tmp_path: Path) -> None:
+    _copy(tmp_path)
+    module = "-chdir=infra/terraform"
+    environment = variables("", tmp_path) | _offline()
+    done = run([f"terraform {module} init", f"terraform {module} test"], environment, tmp_path)
+    assert "5 passed, 0 failed" in done.stdout
+
+
+@pytest.mark.servers
+@WITH_TERRAFORM
+@pytest.mark.timeout(3 * SECONDS)
 def test_documented_commands_apply_change_and_destroy_the_module(tmp_path: Path) -> None:
     _copy(tmp_path)
     documented = commands(README.text)
-    exports, destroy = documented[:2], documented[-1]
-    assert destroy.endswith("destroy")
+    exports, adopt, destroy = documented[:2], documented[-2], documented[-1]
+    assert (" import " in adopt, destroy.endswith("destroy")) == (True, True)
     with ministack() as url:
         stacks, environment = Stacks(url), _environment(url, tmp_path)
         checks = [f"terraform {EXAMPLE} init", f"terraform {EXAMPLE} validate"]
         run(["terraform fmt -check -recursive infra/terraform", *checks], environment, tmp_path)
-        done = run(documented[:-1], environment, tmp_path)
+        done = run(documented[:-2], environment, tmp_path, SECONDS)
         assert "5 added, 0 changed, 0 destroyed" in done.stdout
         assert "0 added, 1 changed, 0 destroyed" in done.stdout
         assert done.stdout.count("No changes. Your infrastructure matches") == 1
         task = stacks.client("ecs").describe_task_definition(taskDefinition="aup-service")
         [container] = task["taskDefinition"]["containerDefinitions"]
         assert container["image"] == NEW_IMAGE
+        stack = adopt.split()[-2]
+        adopted = run(
+            [*exports, f"terraform {EXAMPLE} state rm {stack}", adopt, f"terraform {EXAMPLE} plan"],
+            environment | {"IMAGE": NEW_IMAGE},
+            tmp_path,
+        )
+        assert "Plan: 0 to add, 1 to change, 0 to destroy" in adopted.stdout
         destroyed = run([*exports, destroy], environment, tmp_path)
         assert "5 destroyed" in destroyed.stdout
         _assert_evidence_is_kept(stacks)
