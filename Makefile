@@ -131,10 +131,10 @@ lock: ## resolve the lock files again
 		--extra demo --extra build pyproject.toml -o infra/locks/requirements.lock
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 		--all-extras -c infra/locks/requirements.lock pyproject.toml -o infra/locks/requirements-dev.lock
-	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
-		tests/infra/checkov.in -o tests/infra/checkov.lock
-	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
-		tests/infra/kubernetes.in -o tests/infra/kubernetes.lock
+	@for tool in checkov grafana kubernetes; do \
+		$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+			--no-annotate tests/infra/$$tool.in -o tests/infra/$$tool.lock || exit; \
+	done
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 		--extra otel -c infra/locks/requirements-dev.lock pyproject.toml -o infra/locks/requirements-run.lock
 	@for peer in boto3 fanferro powertools sqs_workers taskiq; do \

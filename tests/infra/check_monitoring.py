@@ -1,8 +1,8 @@
 """Checks of infra/monitoring: `python -m tests.infra.check_monitoring`.
 
-promtool checks the rules, the documented configuration and the queries of the dashboard, and runs
-the tests of the alerts. It is the installed one, or that of Debian's package prometheus, which is
-unpacked without installing it.
+Grafana's types read the dashboard. promtool checks the rules, the documented configuration and the
+queries of the dashboard, and runs the tests of the alerts. It is the installed one, or that of
+Debian's package prometheus, which is unpacked without installing it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.documents import Document, blocks
-from tests.infra.security_audit import ROOT, report, run
+from tests.infra.security_audit import ROOT, report, run, tools
 from tests.servers.download import DownloadError, bring, exclusive_download
 from tests.servers.parts import Part
 
@@ -30,15 +30,28 @@ _VARIABLES: Final = {"$job": "aup-worker", "$instance": ".*"}
 
 
 def main() -> int:
-    """Check rules and queries, test the alerts, and return the exit code."""
+    """Run all checks, and return the exit code."""
     try:
-        promtool = program("promtool")
+        checks = [_check_fields(), _check_queries()]
     except DownloadError as error:
-        report(f"promtool: {error}")
+        report(f"monitoring: {error}")
         return 1
+    return 0 if all(checks) else 1
+
+
+def _check_fields() -> bool:
+    python = tools("grafana") / "bin" / "python"
+    done = run(str(python), "tests/infra/grafana_schema.py", stdin=DASHBOARD.read_text())
+    for line in done.stdout.splitlines():
+        report(f"grafana: {line}")
+    return done.returncode == 0
+
+
+def _check_queries() -> bool:
+    promtool = program("promtool")
     if promtool is None:
         report("promtool: not checked because it is missing (Debian: apt-get install prometheus)")
-        return 0
+        return True
     with tempfile.TemporaryDirectory() as directory:
         queries = Path(directory) / "queries.yaml"
         # A rule is the form in which promtool parses a query. JSON is YAML.
@@ -57,7 +70,7 @@ def main() -> int:
             _run(promtool, "check", "rules", str(queries)),
             _run(promtool, "test", "rules", TESTS),
         ]
-    return 0 if all(results) else 1
+    return all(results)
 
 
 def dashboard_queries(rate_interval: str = "5m") -> Iterator[str]:
