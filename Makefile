@@ -23,10 +23,10 @@ IMAGE_OPTIONS = $(if $(findstring podman,$(ENGINE)),--format docker) $(IMAGE_BUI
 	--build-arg REVISION="$$(git rev-parse HEAD)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test check format contract servers infra-check host-tests engine image image-push image-tests sbom simulate mutants fuzz bench bench-peers scaling soak lock clean
+.PHONY: help demo quick test check format contract servers infra-check infra-files kubernetes-check monitoring-check terraform-check host-tests engine image image-push image-tests sbom simulate mutants fuzz bench bench-peers scaling soak lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.run ## run the demo on an embedded AWS, in less than a minute
 	@$(BIN)/aup-worker demo $(ARGS)
@@ -81,9 +81,21 @@ scaling: $(VENV)/.develop ## simulate the scaling policy under bursts and failur
 soak: servers ## kill workers at random on real servers behind a faulty proxy (SECONDS=n, WORKERS=n)
 	@$(BIN)/python -m tests.soak $(ARGS)
 
-infra-check: $(VENV)/.develop .cache/tools/hadolint/.complete ## check templates, systemd unit and Dockerfile
+infra-check: $(VENV)/.develop .cache/tools/hadolint/.complete kubernetes-check monitoring-check ## check all of infra/ that needs no server
 	@$(BIN)/python -m tests.infra.check_templates
 	@$(BIN)/python -m tests.infra.check_hosts
+
+kubernetes-check: $(VENV)/.develop ## render infra/kubernetes, validate it against the schemas, and audit it
+	@$(BIN)/python -m tests.infra.check_kubernetes
+
+monitoring-check: $(VENV)/.develop ## check the rules and the dashboard of Prometheus, and test each alert
+	@$(BIN)/python -m tests.infra.check_monitoring
+
+terraform-check: servers ## check the Terraform module, and apply, change and destroy it on an emulator
+	$(BIN)/python -m pytest tests/infra/test_terraform.py -rs $(ARGS)
+
+infra-files: $(VENV)/.develop ## write the files of infra/ that derive from others
+	@$(BIN)/python -m tests.infra.generate
 
 host-tests: $(VENV)/.develop ## run the service on a systemd booted for it (needs root on Linux)
 	$(BIN)/python -m pytest -m hosts $(ARGS) tests/infra
@@ -119,8 +131,10 @@ lock: ## resolve the lock files again
 		--extra console --extra demo --extra build pyproject.toml -o infra/locks/requirements.lock
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 		--all-extras -c infra/locks/requirements.lock pyproject.toml -o infra/locks/requirements-dev.lock
-	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
-		tests/infra/checkov.in -o tests/infra/checkov.lock
+	@for tool in checkov grafana kubernetes; do \
+		$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+			--no-annotate tests/infra/$$tool.in -o tests/infra/$$tool.lock || exit; \
+	done
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 		--extra otel -c infra/locks/requirements-dev.lock pyproject.toml -o infra/locks/requirements-run.lock
 	@for peer in boto3 fanferro powertools sqs_workers taskiq; do \

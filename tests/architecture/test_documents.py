@@ -32,8 +32,8 @@ _OF_THE_CLI: Final = {"get-login-password"}
 _OF_EVERY_OPERATION: Final = dict.fromkeys(("max-items", "no-paginate", "output", "query"), "")
 # Programs that are not ours: their arguments are not checked.
 _OTHERS: Final = {
-    ".", "awk", "date", "editor", "eval", "git", "install", "journalctl", "ln", "ls", "mv",
-    "pre-commit", "printf", "sed", "sort", "systemctl",
+    ".", "awk", "date", "echo", "editor", "eval", "git", "install", "journalctl", "ln", "ls", "mv",
+    "pre-commit", "printf", "sed", "sort", "systemctl", "tr",
 }  # fmt: skip
 _OF_AWS: Final = {"AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_SECRET_ACCESS_KEY"}
 
@@ -248,6 +248,19 @@ def _check_docker(words: list[str]) -> None:
         _check_verb(arguments)
 
 
+def _check_kubectl(words: list[str]) -> None:
+    assert {"apply", "exec", "kustomize", "rollout"} & {*words}
+    _check_paths([each for each in words if each.startswith("infra/")])
+    if "--" in words:
+        _check_call(words[words.index("--") + 1 :])
+
+
+def _check_terraform(words: list[str]) -> None:
+    directory, operation, *_ = words
+    _check_paths([directory.removeprefix("-chdir=")])
+    assert operation in {"init", "apply", "plan", "output", "import", "destroy"}
+
+
 def _check_xargs(words: list[str]) -> None:
     program = next(each for each in words if each in _CHECKS)
     _check_call([*words[words.index(program) :], "x"])
@@ -259,7 +272,9 @@ _CHECKS: Final[dict[str, Callable[[list[str]], None]]] = {
     "cp": lambda words: _check_paths(words[:1]),
     "docker": _check_docker,
     "export": _check_export,
+    "kubectl": _check_kubectl,
     "make": _check_targets,
+    "terraform": _check_terraform,
     "xargs": _check_xargs,
 }
 _COMMANDS: Final = [
@@ -295,6 +310,8 @@ def test_commands_of_all_documents_are_found() -> None:
         ("aws ecs update-task-protection --cluster x", "without a value"),
         ('ID="$(aup-worker dead-letters lst)"', "lst"),
         ("printf x | aup-worker replay --rte 5", "--rte"),
+        ("kubectl apply --kustomize infra/kubernets", "kubernets"),
+        ("terraform -chdir=infra/terraform aply", "aply"),
         ("frobnicate", "frobnicate"),
     ],
 )

@@ -36,9 +36,18 @@ def variables(url: str, home: Path, *programs: Path) -> dict[str, str]:
 
 
 def run(
-    commands: list[str], environment: dict[str, str], directory: Path = ROOT
+    commands: list[str],
+    environment: dict[str, str],
+    directory: Path = ROOT,
+    seconds: float = 4 * DEADLINE_SECONDS,
 ) -> subprocess.CompletedProcess[str]:
     """Run commands in one shell until the first that fails; its stderr is their trace.
+
+    Args:
+        commands: Commands as documented.
+        environment: Environment variables.
+        directory: Working directory.
+        seconds: Time limit.
 
     Raises:
         AssertionError: A command failed.
@@ -49,7 +58,7 @@ def run(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=4 * DEADLINE_SECONDS,
+        timeout=seconds,
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout}{done.stderr}"

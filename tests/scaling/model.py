@@ -20,7 +20,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 MINUTE_SECONDS: Final = 60
 OUT_POINTS: Final = 3
@@ -29,6 +29,28 @@ _IN_SHARE: Final = 0.9
 _SEEN_AFTER_SECONDS: Final = 120
 _START_SECONDS: Final = (60, 90)
 _LAUNCHES_PER_SECOND: Final = 500 / 60
+
+
+class Scaler(Protocol):
+    """What sets the number of tasks."""
+
+    @property
+    def desired(self) -> int:
+        """Desired number of tasks."""
+
+    def observe(self, second: int, backlog: float, running: int, cpu: float) -> None:
+        """Note the state at the end of a second, and decide if it is time to."""
+
+
+class Policy(Protocol):
+    """Scaling parameters of a platform."""
+
+    @property
+    def start_seconds(self) -> tuple[int, int]:
+        """Shortest and longest time until the first poll of a task."""
+
+    def scaler(self, tasks: int) -> Scaler:
+        """Return a scaler with these parameters for a number of running tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +68,15 @@ class ScalingPolicy:
     tasks_max: int
     out_cooldown_seconds: int
     in_cooldown_seconds: int
+
+    @property
+    def start_seconds(self) -> tuple[int, int]:
+        """Shortest and longest time until the first poll of a task."""
+        return _START_SECONDS
+
+    def scaler(self, tasks: int) -> Scaler:
+        """Return Application Auto Scaling with these parameters."""
+        return _Scaler(self, tasks)
 
 
 class Change(NamedTuple):
@@ -147,13 +178,19 @@ class _Scaler:
         self._late: list[tuple[int, float, float]] = []
         self._out_until = self._in_until = 0
         self._before_out = tasks
+        self._busy: list[float] = []
         self.desired = tasks
 
-    def note(self, second: int, backlog_per_task: float, cpu: float) -> None:
-        """Add the data points of a minute, which arrive later."""
-        self._late.append((second + _SEEN_AFTER_SECONDS, backlog_per_task, cpu))
+    def observe(self, second: int, backlog: float, running: int, cpu: float) -> None:
+        """Add the data points of a minute at its end, and decide by those that have arrived."""
+        self._busy.append(cpu)
+        if (second + 1) % MINUTE_SECONDS == 0:
+            point = backlog / max(1, running), sum(self._busy) / len(self._busy)
+            self._late.append((second + _SEEN_AFTER_SECONDS, *point))
+            self._busy.clear()
+            self._decide(second)
 
-    def decide(self, second: int) -> None:
+    def _decide(self, second: int) -> None:
         """Set the desired number of tasks from the data points that have arrived."""
         while self._late and self._late[0][0] <= second:
             _, backlog, cpu = self._late.pop(0)
@@ -189,8 +226,9 @@ class _Scaler:
 class _Tasks:
     """ECS tasks, started and stopped to match the desired number."""
 
-    def __init__(self, running: int, chance: random.Random) -> None:
+    def __init__(self, running: int, chance: random.Random, start_seconds: tuple[int, int]) -> None:
         self.running = running
+        self._start_seconds = start_seconds
         self._starting: list[float] = []
         self._chance = chance
         self._launches = 0.0
@@ -206,7 +244,7 @@ class _Tasks:
             launched = min(missing, int(self._launches))
             self._launches -= launched
             for _ in range(launched):
-                heapq.heappush(self._starting, second + self._chance.uniform(*_START_SECONDS))
+                heapq.heappush(self._starting, second + self._chance.uniform(*self._start_seconds))
         elif missing < 0:
             stopped = min(len(self._starting), -missing)
             self._starting = sorted(self._starting)[: len(self._starting) - stopped]
@@ -250,7 +288,7 @@ class _Queue:
         return max(0, len(self._arrived) - 1 - self._oldest)
 
 
-def simulate(scenario: TrafficScenario, policy: ScalingPolicy, seed: int = 0) -> list[ModelSample]:
+def simulate(scenario: TrafficScenario, policy: Policy, seed: int = 0) -> list[ModelSample]:
     """Simulate a scenario.
 
     Args:
@@ -261,11 +299,10 @@ def simulate(scenario: TrafficScenario, policy: ScalingPolicy, seed: int = 0) ->
     Returns:
         One sample for every second.
     """
-    scaler = _Scaler(policy, scenario.tasks)
-    tasks = _Tasks(scenario.tasks, random.Random(seed))
+    scaler = policy.scaler(scenario.tasks)
+    tasks = _Tasks(scenario.tasks, random.Random(seed), policy.start_seconds)
     queue = _Queue()
     samples: list[ModelSample] = []
-    busy: list[float] = []
     for second, (arrivals, table_limit) in enumerate(
         zip(scenario.arrivals(), scenario.table_limits(), strict=True)
     ):
@@ -275,15 +312,12 @@ def simulate(scenario: TrafficScenario, policy: ScalingPolicy, seed: int = 0) ->
             tasks.lose()
         capacity = tasks.running * scenario.task_rate
         served = queue.pass_second(arrivals, min(capacity, table_limit))
-        busy.append(served / capacity if capacity else 0.0)
+        cpu = served / capacity if capacity else 0.0
         samples.append(
             ModelSample(
                 second, arrivals, queue.backlog, queue.wait_seconds,
-                tasks.running, scaler.desired, busy[-1],
+                tasks.running, scaler.desired, cpu,
             )
         )  # fmt: skip
-        if (second + 1) % MINUTE_SECONDS == 0:
-            scaler.note(second, queue.backlog / max(1, tasks.running), sum(busy) / len(busy))
-            busy.clear()
-            scaler.decide(second)
+        scaler.observe(second, queue.backlog, tasks.running, cpu)
     return samples

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Final
 
 from tests.bench.report import table
+from tests.scaling import kubernetes
 from tests.scaling.deployment import RELEASES, DeploymentRules, Release, deploy, rules
 from tests.scaling.scenarios import ScenarioOutcome, run_scenario
-from tests.scaling.variants import RATES, Row, case_for, variants
+from tests.scaling.variants import RATES, TEMPLATE_RATE, Row, case_for, variants
 
 _HEADS: Final = (
     "scenario", "tasks", "tasks afterwards", "largest backlog", "longest wait", "cleared after",
@@ -21,7 +22,17 @@ def markdown() -> str:
     """Run all simulations and return the report."""
     parts = [_INTRODUCTION, *map(section, RATES), _DEFAULTS]
     parts += [f"### By {name}\n\n{_compared(rows)}" for name, rows in variants().items()]
-    return "\n\n".join([*parts, deployments()]) + "\n"
+    return "\n\n".join([*parts, deployments(), on_kubernetes()]) + "\n"
+
+
+def on_kubernetes() -> str:
+    """Return the results of the ScaledObject and of its variants."""
+    case = case_for(TEMPLATE_RATE)
+    policy = kubernetes.chosen(case)
+    outcomes = [_cells(run_scenario(scenario, policy)) for scenario in case.scenarios]
+    parts = [_KUBERNETES, f"### At {TEMPLATE_RATE}\n\n{table(_HEADS, outcomes)}"]
+    parts += [f"### By {name}\n\n{_compared(rows)}" for name, rows in kubernetes.variants().items()]
+    return "\n\n".join(parts)
 
 
 def deployments() -> str:
@@ -141,3 +152,19 @@ A new release replaces a good one of two tasks, on the model in
 breaker and the alarms of infra/service.yaml. "Good tasks" are those of the old release at the end,
 or when the roll-back begins. AWS does not document whether the circuit breaker counts a task that
 exits before its first health check: the last columns assume that it does not."""
+
+_KUBERNETES: Final = """## On Kubernetes
+
+The ScaledObject in infra/kubernetes/keda, on the model of the Horizontal Pod Autoscaler in
+[tests/scaling/horizontal.py](../../tests/scaling/horizontal.py), with pods of one CPU. Not tested:
+a real cluster.
+
+- **`queueLength` 320000 and at most ten pods**, as on ECS: a smaller target starts up to four
+  times the pods while the table is throttled, when they do not help.
+- **A trigger on CPU as well**: with the queue alone, the number of pods oscillates every few
+  minutes, because a queue that is kept empty asks for one pod.
+- **A stabilization window of 300 s for scale-in**, the default of Kubernetes: with a shorter one a
+  rate that fluctuates by 20 % starts and stops a pod twice as often, and a longer one only keeps
+  pods for longer after a burst.
+- **At least one pod**: to scale to zero saves one pod and delays the first message by the start of
+  another."""

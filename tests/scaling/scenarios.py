@@ -9,7 +9,14 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
-from tests.scaling.model import Change, ModelSample, ScalingPolicy, TrafficScenario, simulate
+from tests.scaling.model import (
+    Change,
+    ModelSample,
+    Policy,
+    ScalingPolicy,
+    TrafficScenario,
+    simulate,
+)
 from worker.planning.sizing import IN_COOLDOWN_SECONDS, OUT_COOLDOWN_SECONDS, Demand, Fleet
 
 HOUR_SECONDS: Final = 3600
@@ -109,9 +116,7 @@ def day() -> tuple[Change, ...]:
     )
 
 
-def run_scenario(
-    scenario: TrafficScenario, policy: ScalingPolicy, seed: int = 0
-) -> ScenarioOutcome:
+def run_scenario(scenario: TrafficScenario, policy: Policy, seed: int = 0) -> ScenarioOutcome:
     """Simulate a scenario and return its result."""
     return summarize(scenario, simulate(scenario, policy, seed))
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.scaling.model import Change, ModelSample, ScalingPolicy, TrafficScenario, simulate
-from tests.scaling.report import deployments, section
+from tests.scaling.report import deployments, on_kubernetes, section
 from tests.scaling.scenarios import DISTURBED_AT, run_scenario, summarize
 from tests.scaling.variants import RATES, TEMPLATE_RATE, Case, case_for
 
@@ -228,3 +228,4 @@ def test_results_in_the_document_are_those_of_the_model() -> None:
     written = (Path(__file__).parent / "RESULTS.md").read_text()
     assert section(TEMPLATE_RATE) in written, "run make scaling"
     assert deployments() in written, "run make scaling"
+    assert on_kubernetes() in written, "run make scaling"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from tests.scaling.model import Change, ScalingPolicy, TrafficScenario
+from tests.scaling.model import Change, Policy, ScalingPolicy, TrafficScenario
 from tests.scaling.scenarios import ScenarioOutcome, chosen_policy, run_scenario, scenarios
 from worker.aws.prices import shipped
 from worker.planning.sizing import Demand, Fleet, rate_per_second, size
@@ -15,7 +15,7 @@ RATES: Final = ("10000/min", "10000/s", "1000000/s")
 # The template's defaults are the policy of this rate, with tasks of one vCPU.
 TEMPLATE_RATE: Final = "10000/s"
 # High enough not to hide an overshoot.
-_UNBOUNDED: Final = 100
+UNBOUNDED: Final = 100
 _WAITS_SECONDS: Final = (10, 30, 60, 120, 300, 600)
 _OUT_SECONDS: Final = (60, 120, 180, 240, 300)
 _IN_SECONDS: Final = (0, 60, 120, 180, 240, 300)
@@ -65,38 +65,38 @@ class Row(NamedTuple):
 def variants() -> dict[str, list[Row]]:
     """Return the results of policies that differ from the chosen one in one parameter."""
     usual, edge = case_for(TEMPLATE_RATE), case_for(_EDGE)
-    free = replace(usual.policy, tasks_max=_UNBOUNDED)
+    free = replace(usual.policy, tasks_max=UNBOUNDED)
     both = (usual.burst, usual.throttled)
     undisturbed = (usual.steady, usual.unsteady)
     return {
         "the acceptable wait, which sets the backlog per task": [
-            _row(f"{each} s", replace(free, backlog_per_task=each * usual.fleet.planned_rate), both)
+            row(f"{each} s", replace(free, backlog_per_task=each * usual.fleet.planned_rate), both)
             for each in _WAITS_SECONDS
         ],
         "the cooldown after a scale-out": [
-            _row(f"{each} s", replace(free, out_cooldown_seconds=each), both)
+            row(f"{each} s", replace(free, out_cooldown_seconds=each), both)
             for each in _OUT_SECONDS
         ],
         "the cooldown after a scale-in": [
-            _row(f"{each} s", replace(free, in_cooldown_seconds=each), (usual.burst, usual.steady))
+            row(f"{each} s", replace(free, in_cooldown_seconds=each), (usual.burst, usual.steady))
             for each in _IN_SECONDS
         ],
         "the maximum number of tasks": [
-            _row(f"{each}", replace(free, tasks_max=each), both) for each in _TASK_LIMITS
+            row(f"{each}", replace(free, tasks_max=each), both) for each in _TASK_LIMITS
         ],
         "the write limit of the table": [
-            _row(f"{each:,}/s", usual.policy, (_limited(usual.burst, each),)) for each in _WARM
+            row(f"{each:,}/s", usual.policy, (_limited(usual.burst, each),)) for each in _WARM
         ],
         f"the rate: {_EDGE}, between two numbers of tasks": [
-            _row("backlog and CPU", edge.policy, (edge.steady, edge.unsteady, edge.throttled)),
+            row("backlog and CPU", edge.policy, (edge.steady, edge.unsteady, edge.throttled)),
         ],
         "the CPU policy": [
-            _row("backlog and CPU", usual.policy, undisturbed),
-            _row("backlog alone", replace(usual.policy, cpu_percent=None), undisturbed),
+            row("backlog and CPU", usual.policy, undisturbed),
+            row("backlog alone", replace(usual.policy, cpu_percent=None), undisturbed),
         ],
         "the protection of tasks that hold messages": [
-            _row("off", usual.policy, (usual.burst,)),
-            _row("on", usual.policy, (replace(usual.burst, protected=True),)),
+            row("off", usual.policy, (usual.burst,)),
+            row("on", usual.policy, (replace(usual.burst, protected=True),)),
         ],
     }  # fmt: skip
 
@@ -105,5 +105,6 @@ def _limited(scenario: TrafficScenario, writes: float) -> TrafficScenario:
     return replace(scenario, throttled=(Change(0, scenario.seconds, writes),))
 
 
-def _row(name: str, policy: ScalingPolicy, scenarios: Sequence[TrafficScenario]) -> Row:
+def row(name: str, policy: Policy, scenarios: Sequence[TrafficScenario]) -> Row:
+    """Return the results of a policy under its name in the report."""
     return Row(name, [run_scenario(scenario, policy) for scenario in scenarios])
