@@ -10,9 +10,9 @@ from datetime import date
 from typing import Annotated, Any, Final
 
 import typer
-from rich.bar import Bar
 
 from worker.cli import screen
+from worker.cli.bars import Bar
 from worker.cli.names import check_policy
 from worker.cli.options import AsJSON, PolicyId, PolicyVersion
 from worker.cli.running import run_async
@@ -22,7 +22,6 @@ from worker.repository import AUPRepository, TableSize
 from worker.settings import load
 
 _DAYS_SHOWN_MAX: Final = 92
-_BAR_WIDTH: Final = 40
 
 
 def coverage(
@@ -130,10 +129,7 @@ def _show(policy: str, version: str, found: Coverage) -> None:
     if found.days:
         rows = _rows(found.days, months=months)
         highest = max(rows.values())
-        bars = (
-            (period, f"{users:,}", Bar(highest, 0, users, width=_BAR_WIDTH))
-            for period, users in rows.items()
-        )
+        bars = ((period, f"{users:,}", Bar(users, highest)) for period, users in rows.items())
         columns = ("month" if months else "day (UTC)", "users", "")
         out.print(screen.table(columns, bars, right={1}))
     out.print(screen.plain(f"accepted {policy} {version}: {found.users:,} users in total"))

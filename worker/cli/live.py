@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import signal
 import sys
@@ -14,25 +13,22 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from worker.cli import screen
+from worker.cli.bars import Bar, Sparkline
 from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSError
 from worker.operations.status.observer import QueueStatus, ReasonCounts, Status, WorkerStatus
 
 _HISTORY_SAMPLES: Final = 200
 _WORKER_COLUMNS: Final = 72
-_BAR_COLUMNS: Final = 40
 _KEYS_BYTES: Final = 1024
 _UNKNOWN: Final = "unknown"
 _BLANK_LINE: Final = Text("")
-_LEVELS: Final = "▁▂▃▄▅▆▇█"
-_PLAIN_LEVELS: Final = "_.:-=+*#"
 
 Observe = Callable[[], Awaitable[Status]]
 
@@ -53,44 +49,6 @@ class History:
         figures = (("queue", status.queue.depth), ("dead letters", status.dead_letters.depth), rate)
         for name, value in figures:
             self.series.setdefault(name, deque(maxlen=_HISTORY_SAMPLES)).append(value)
-
-
-class Sparkline:
-    """The latest values as a one-line bar chart of the available width.
-
-    The highest value has full height, zero the lowest; an unknown value leaves a gap.
-
-    Args:
-        values: Oldest first; None if unknown.
-    """
-
-    def __init__(self, values: Sequence[float | None]) -> None:
-        self._values = list(values)
-
-    def text(self, columns: int, levels: str = _LEVELS) -> str:
-        """Return the chart.
-
-        Args:
-            columns: Maximum width.
-            levels: Characters from the lowest to the highest bar.
-        """
-        shown = self._values[-columns:]
-        highest = max((abs(each) for each in shown if each is not None), default=0)
-        return "".join(
-            " " if each is None else levels[_level(abs(each), highest, len(levels) - 1)]
-            for each in shown
-        )
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        levels = _PLAIN_LEVELS if options.ascii_only else _LEVELS
-        yield Text(self.text(options.max_width, levels), no_wrap=True)
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        return Measurement(1, options.max_width)
-
-
-def _level(value: float, highest: float, top: int) -> int:
-    return math.ceil(value / highest * top) if highest else 0
 
 
 def draw(status: Status, columns: int, history: History | None = None) -> RenderableType:
@@ -239,10 +197,8 @@ def _reasons(status: Status, columns: int) -> Iterator[RenderableType]:
         yield title + Text(": none")
         return
     highest = max(reason_counts.counts.values())
-    width = min(_BAR_COLUMNS, max(columns - 40, 8))
     rows = (
-        (name, f"{count:,}", Text("#" * math.ceil(count / highest * width), style="dim"))
-        for name, count in reason_counts.counts.items()
+        (name, f"{count:,}", Bar(count, highest)) for name, count in reason_counts.counts.items()
     )
     yield screen.table(("dead letters by reason", "count", ""), rows, right={1})
     notes = list(_notes(status))
