@@ -17,12 +17,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from worker.cli import screen
 from worker.cli.options import AsJSON
+from worker.cli.tables import Column, Kind
 from worker.demo.run import DemoReport, run_demo
 from worker.demo.walkthrough import Walkthrough, prepare
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.runtime.logs import configure
 from worker.runtime.signals import on_signals
 
+_EXAMPLE: Final = Column("example", kind=Kind.TEXT)
 _OUTCOMES: Final = ("recorded", "duplicates", "dead_lettered")
 
 
@@ -70,7 +72,8 @@ class _Reporter:
         for each in dead_letters:
             details[each.reason].append(each.detail)
         rows = (("", name, str(len(same)), same[0]) for name, same in sorted(details.items()))
-        self._console.print(screen.table(("  ", "reason", "count", "example"), rows))
+        columns = ("", "reason", Column("count", right=True), _EXAMPLE)
+        self._console.print(screen.table(columns, rows))
 
     def finished(self, report: DemoReport, walkthrough: Walkthrough | None) -> None:
         self.bar.stop()

@@ -17,6 +17,7 @@ from worker.cli import screen
 from worker.cli.names import check_recorded
 from worker.cli.options import AnyPolicy, AsJSON, Force, Yes
 from worker.cli.running import run_async
+from worker.cli.tables import Column, Kind
 from worker.domain.evidence import ERASABLE
 from worker.errors import AUPError, PolicyNotFoundError, UsageError
 from worker.operations.evidence.document import document, readable
@@ -37,6 +38,22 @@ from worker.settings import load
 
 User = Annotated[str, typer.Argument(help="User id.")]
 FileFormat = Literal["json", "html"]
+_KEY_COLUMNS: Final = (Column("policy"), Column("version"))
+_VERIFIED_COLUMNS: Final = (
+    *_KEY_COLUMNS,
+    Column("accepted", 2),
+    Column("record"),
+    Column("text", 1),
+    Column("erased", 3, Kind.TEXT),
+    Column("text sha256", 4, Kind.HASH),
+)
+_RECORDED_COLUMNS: Final = (
+    *_KEY_COLUMNS,
+    Column("accepted"),
+    Column("recorded", 3),
+    Column("method", 2, Kind.TEXT),
+    Column("text sha256", 1, Kind.HASH),
+)
 _METHOD_FIELDS: Final = ("method", "channel", "locale")
 
 
@@ -166,7 +183,6 @@ def _show(found: _Accepted) -> None:
 
 def show_verified(out: Console, verifications: Sequence[Verification]) -> None:
     """Print the results of verified records, then their problems and remarks."""
-    columns = ("policy", "version", "accepted", "record", "text", "erased", "text sha256")
     cells = [
         (
             *_key(each),
@@ -177,14 +193,13 @@ def show_verified(out: Console, verifications: Sequence[Verification]) -> None:
         )
         for each in verifications
     ]
-    screen.print_rows(out, columns, cells, {"erased": "erased: ", "text sha256": ""})
+    screen.print_rows(out, screen.table(_VERIFIED_COLUMNS, cells))
     for each in verifications:
         for line in (*each.problems, *(f"remark: {remark}" for remark in each.remarks)):
             out.print(screen.plain(f"{each.item.get('policy_version')}: {line}"))
 
 
 def _show_records(out: Console, verifications: Sequence[Verification]) -> None:
-    columns = ("policy", "version", "accepted", "recorded", "method", "text sha256")
     cells = [
         (
             *_key(each),
@@ -194,7 +209,7 @@ def _show_records(out: Console, verifications: Sequence[Verification]) -> None:
         )
         for each in verifications
     ]
-    screen.print_rows(out, columns, cells, {"method": "", "text sha256": ""})
+    screen.print_rows(out, screen.table(_RECORDED_COLUMNS, cells))
     for each in verifications:
         for line in edits(each.item):
             out.print(screen.plain(f"{each.item.get('policy_version')}: {line}"))
@@ -333,7 +348,8 @@ def _show_erasures(erasures: list[Erasure]) -> None:
         )
         for each in erasures
     )
-    screen.stdout().print(screen.table(("record", "fields", "state"), rows))
+    prose = (Column(name, kind=Kind.PROSE) for name in ("fields", "state"))
+    screen.stdout().print(screen.table(("record", *prose), rows))
 
 
 def _note_result(count: int, erasures: list[Erasure], *, dry_run: bool) -> None:

@@ -12,6 +12,7 @@ import typer
 from worker.aws.prices import Measured, shipped, with_prices
 from worker.cli import screen
 from worker.cli.options import expand_options
+from worker.cli.tables import Column, Kind
 from worker.errors import UsageError
 from worker.planning.limits import Limit
 from worker.planning.plan import (
@@ -145,7 +146,7 @@ def _limit_row(limit: Limit) -> tuple[str, ...]:
 
 
 def _print_rows(
-    columns: Sequence[str],
+    columns: Sequence[str | Column],
     rows: Iterable[Sequence[str]],
     *,
     explain: bool,
@@ -153,6 +154,6 @@ def _print_rows(
 ) -> None:
     """Print a table; the last cell of each row explains the others."""
     if explain:
-        columns = (*columns, "explanation")
+        columns = (*columns, Column("explanation", kind=Kind.PROSE))
     cells = (row[: len(columns)] for row in rows)
     screen.stdout().print(screen.table(columns, cells, right=right))

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import typer
 
 from worker.cli import screen
 from worker.cli.dead_letters.scanning import note_missing, note_unseen
+from worker.cli.tables import Column, Kind
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.dry_run import SUCCEEDS, Verdict
 from worker.runtime.clock import utc_now
+
+_COLUMNS: Final = (
+    Column("id"),
+    Column("reason", 1),
+    Column("verdict"),
+    Column("detail", kind=Kind.BELOW),
+)
 
 
 @dataclass(slots=True)
@@ -81,16 +89,8 @@ def _print_verdicts(report: DryRunReport) -> None:
     rows = ((reason, code, f"{count:,}") for (reason, code), count in counts.most_common())
     out.print(screen.table(("reason", "verdict", "count"), rows, right={2}))
     out.print()
-    records = [
-        {
-            "id": each.message_id,
-            "reason": each.reason,
-            "verdict": verdict.code,
-            "detail": verdict.detail,
-        }
+    records = (
+        (each.message_id, each.reason, verdict.code, verdict.detail)
         for each, verdict in report.dead_letters
-    ]
-    lines = screen.lines_left(out, len(counts))
-    shown = screen.print_records(out, records, ("id", "reason", "verdict"), ("detail",), lines)
-    if shown < len(records):
-        screen.note(f"{shown:,} shown of {len(records):,}; use --json to print all")
+    )
+    screen.print_rows(out, screen.table(_COLUMNS, records))
