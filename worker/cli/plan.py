@@ -114,7 +114,8 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter per option
 
 def _show(planned: Plan, *, explain: bool) -> None:
     out, prices = screen.stdout(), planned.figures.prices
-    _print_rows(("requirement", ""), requirements(planned), explain=explain)
+    value = Column("", kind=Kind.PROSE)
+    _print_rows(("requirement", value), requirements(planned), explain=explain)
     out.print()
     columns = ("quota", "needed", "default", "reached at", "")
     limits = map(_limit_row, planned.limits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Container, Iterable, Sequence
 from typing import Any, Final
 
@@ -118,9 +119,13 @@ def print_rows(out: Console, table: Table, lines: int = sys.maxsize) -> int:
 
 
 def note(message: str, above: Progress | None = None) -> None:
-    """Print one line to stderr, above the progress bar if there is one."""
+    """Print a sentence to stderr, above the progress bar if there is one; one line in a pipe."""
     console = stderr() if above is None else above.console
-    console.print(plain(message))
+    text = plain(message).plain
+    if console.is_terminal:
+        # Words longer than the terminal, such as URLs, stay whole, so that they can be copied.
+        text = textwrap.fill(text, console.width, break_long_words=False, break_on_hyphens=False)
+    console.print(Text(text))
 
 
 def note_first(lines: Sequence[object], count: int | None = None) -> None:

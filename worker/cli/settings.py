@@ -88,7 +88,7 @@ def _print(rows: list[Setting], problems: list[str], *, as_json: bool) -> None:
             Column("default", 1, Kind.TEXT),
             Column("description", 3, Kind.PROSE),
         )
-        screen.stdout().print(screen.table(columns, cells))
+        screen.print_rows(screen.stdout(), screen.table(columns, cells))
 
 
 def in_force(loaded: Settings | None) -> list[Setting]:

@@ -20,6 +20,8 @@ _INDENT: Final = 2
 # As much of a hash as identifies it, as in the log of git.
 _HASH_CHARACTERS: Final = 12
 _TEXT_CHARACTERS_MIN: Final = 16
+# In a narrower column, sentences are hard to read.
+_PROSE_CHARACTERS_MIN: Final = 30
 
 
 class Kind(Enum):
@@ -29,8 +31,9 @@ class Kind(Enum):
         VALUE: Nothing: ids, times and numbers are shown in full, or the column is left out.
         HASH: Shortened to its first 12 characters.
         TEXT: Cut, with an ellipsis.
-        PROSE: Broken between words.
-        BELOW: Printed on a line of its own below the row, cut with an ellipsis.
+        PROSE: Broken between words; on lines below the row if the column is narrow or a word does
+            not fit it.
+        BELOW: On a line below the row, cut with an ellipsis.
     """
 
     VALUE = auto()
@@ -115,7 +118,7 @@ class Table:
                 yield [_cut(row.cells[0], options.max_width)]
             else:
                 beside = self._beside(row, layout, console, options)
-                yield [*beside, *self._below(row, layout, options)]
+                yield [*beside, *self._below(row, layout, console, options)]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for lines in self.lines(console, options):
@@ -130,21 +133,26 @@ class Table:
         full = [self._full_width(index) for index in range(len(self.columns))]
         if _total(full) <= width:
             return _Layout(dict(enumerate(full)), [])
-        below = [i for i, column in enumerate(self.columns) if column.kind is Kind.BELOW]
+        below = [index for index, each in enumerate(self.columns) if each.kind is Kind.BELOW]
         least = [self._least_width(index, full[index]) for index in range(len(full))]
         shown = sorted(set(range(len(full))) - {*below, *self._empty()})
-        while _total(least[index] for index in shown) > width:
+        while _total(least[index] for index in shown) > width and len(shown) > 1:
+            prose = [index for index in shown[1:] if self.columns[index].kind is Kind.PROSE]
             priority, last = max((self.columns[index].priority, index) for index in shown)
-            if not priority:
+            if prose:
+                below.append(prose[-1])
+                shown.remove(prose[-1])
+            elif priority:
+                shown.remove(last)
+            else:
                 break
-            shown.remove(last)
         widths = {index: least[index] for index in shown}
         self._widen(widths, full, width)
         while (excess := _total(widths.values()) - width) > 0 and max(widths.values()) > 1:
             second, widest = ([1, *sorted(widths.values())])[-2:]
             index = next(index for index, each in widths.items() if each == widest)
             widths[index] -= min(excess, max(widest - second, 1))
-        return _Layout(widths, below)
+        return _Layout(widths, sorted(below))
 
     def _widen(self, widths: dict[int, int], full: Sequence[int], width: int) -> None:
         """Use the space that is left for texts, then hashes, then charts."""
@@ -196,14 +204,8 @@ class Table:
             case Kind.TEXT:
                 least = _TEXT_CHARACTERS_MIN
             case Kind.PROSE:
-                least = max([_TEXT_CHARACTERS_MIN, *self._words(index)])
+                least = _PROSE_CHARACTERS_MIN
         return min(full, max(name, least))
-
-    def _words(self, index: int) -> Iterator[int]:
-        """Yield the widths of the words in a column."""
-        for cell in self._cells(index):
-            if isinstance(cell, Text):
-                yield from map(cell_len, cell.plain.split())
 
     def _beside(
         self, row: _Row, layout: _Layout, console: Console, options: ConsoleOptions
@@ -227,22 +229,39 @@ class Table:
     def _shown(
         self, row: _Row, index: int, width: int, console: Console, options: ConsoleOptions
     ) -> list[Text]:
+        """Return the lines of a cell beside others; none if it is printed below them."""
         cell = row.cells[index] if index < len(row.cells) else Text()
         if isinstance(cell, Chart):
             most = min(width, cell.most_columns or width)
             return [Text(cell.text(most, ascii_only=options.ascii_only), cell.style)]
         kind = self.columns[index].kind
         if kind is Kind.PROSE:
-            return list(cell.wrap(console, width, overflow="fold")) or [Text()]
+            return [] if _is_too_long(cell, width) else list(cell.wrap(console, width))
         return [_cut(cell, width, "crop" if kind is Kind.HASH else "ellipsis")]
 
-    def _below(self, row: _Row, layout: _Layout, options: ConsoleOptions) -> Iterator[Text]:
-        cells = [row.cells[index] for index in layout.below if index < len(row.cells)]
-        texts = [cell for cell in cells if isinstance(cell, Text) and cell.plain]
-        if texts:
-            joined = _cut(Text(" " * _GAP).join(texts), max(options.max_width - _INDENT, 1))
-            line = Text(" " * _INDENT, style="dim", no_wrap=True)
-            yield line + joined
+    def _below(
+        self, row: _Row, layout: _Layout, console: Console, options: ConsoleOptions
+    ) -> Iterator[Text]:
+        """Yield the lines of the cells that are below the others."""
+        width = max(options.max_width - _INDENT, 1)
+        for index, cell in enumerate(row.cells):
+            is_prose = self.columns[index].kind is Kind.PROSE
+            beside = layout.widths.get(index)
+            if isinstance(cell, Chart) or not cell.plain or (beside and not is_prose):
+                continue
+            if index in layout.below or (beside and _is_too_long(cell, beside)):
+                lines = (
+                    cell.wrap(console, width, overflow="fold") if is_prose else [_cut(cell, width)]
+                )
+                indent = Text(" " * _INDENT, style="" if is_prose else "dim", no_wrap=True)
+                for line in lines:
+                    line.rstrip()
+                    yield indent + line
+
+
+def _is_too_long(cell: Text, width: int) -> bool:
+    """Return whether a word of a text does not fit."""
+    return any(cell_len(word) > width for word in cell.plain.split())
 
 
 def _without_tabs(cell: Text | Chart) -> Text | Chart:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -71,6 +72,16 @@ def test_long_note_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> 
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == "x" * 1000 + "\n"
+
+
+def test_note_on_a_terminal_is_broken_between_words_and_urls_stay_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "20")
+    url = "http://127.0.0.1:5000/queue"
+    screen.note(f"set AUP_QUEUE to {url} or a name")
+    assert capsys.readouterr().err.splitlines() == ["set AUP_QUEUE to", url, "or a name"]
 
 
 def test_json_is_written_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:

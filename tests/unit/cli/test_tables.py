@@ -73,11 +73,22 @@ def test_nothing_is_cut_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_prose_is_broken_between_words() -> None:
     columns = ("status", Column("", kind=Kind.PROSE))
-    table = screen.table(columns, [("fail", "set AUP_QUEUE to the name of a queue")])
-    assert _printed(table, 30) == [
-        "status",
-        "fail    set AUP_QUEUE to the",
-        "        name of a queue",
+    table = screen.table(columns, [("fail", "set AUP_QUEUE to the name or the URL of a queue")])
+    lines = ["status", "fail    set AUP_QUEUE to the name or the", "        URL of a queue"]
+    assert _printed(table, 40) == lines
+
+
+def test_prose_is_below_the_row_if_its_column_is_narrow_or_a_word_does_not_fit() -> None:
+    columns = ("status", Column("", kind=Kind.PROSE))
+    rows = [("fail", "set AUP_QUEUE to the name or the URL"), ("pass", f"{'x' * 36} is there")]
+    below = ["fail", "  set AUP_QUEUE to the name or the", "  URL"]
+    assert _printed(screen.table(columns, rows[:1]), 36) == ["status", *below]
+    assert _printed(screen.table(columns, rows), 42)[1:] == [
+        "fail    set AUP_QUEUE to the name or the",
+        "        URL",
+        "pass",
+        f"  {'x' * 36} is",
+        "  there",
     ]
 
 
