@@ -118,7 +118,7 @@ def test_list_keeps_what_expires_first_and_counts_all() -> None:
     assert found.first_expiry["conflict"] == START + timedelta(days=1, minutes=1)
 
 
-def test_dry_run_is_counted_by_reason_and_verdict(
+def test_dry_run_is_counted_by_reason_and_verdict_and_lists_rows_on_request(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dry_run, "utc_now", lambda: START)
@@ -131,12 +131,23 @@ def test_dry_run_is_counted_by_reason_and_verdict(
             (_dead_letter(4), success),
         ]
     )
-    dry_run._print_verdicts(found)
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == ["reason", "verdict", "count"]
-    assert lines[1] == ["invalid", "would", "succeed", "2"]
+    dry_run.show_report(found, rows=False, as_json=False)
+    captured = capsys.readouterr()
+    assert [line.split() for line in captured.out.splitlines()] == [
+        ["reason", "verdict", "count", "example"],
+        ["invalid", "would", "succeed", "2"],
+        ["invalid", "invalid", "1", "user_id:", "missing"],
+        ["conflict", "would", "succeed", "1"],
+    ]
+    assert captured.err == (
+        "4 selected, 3 would succeed; nothing was sent; --verbose lists each message\n"
+    )
+    dry_run.show_report(found, rows=True, as_json=False)
+    captured = capsys.readouterr()
+    lines = [line.split() for line in captured.out.splitlines()]
     assert lines[6] == ["message-1", "invalid", "would", "succeed"]
     assert lines[7] == ["message-2", "invalid", "invalid", "user_id:", "missing"]
+    assert captured.err == "4 selected, 3 would succeed; nothing was sent\n"
     report = found.report()
     assert report["verdicts"] == {SUCCEEDS: 3, "invalid": 1}
     assert report["dead_letters"][1] == {
