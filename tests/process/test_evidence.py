@@ -235,7 +235,7 @@ def test_items_written_by_another_program_are_shown_but_do_not_count_as_evidence
 INVALID_USES = [
     (["accepted", "u", "--export", "u.pdf"], "unknown file type"),
     (["accepted", "u", "--export", "absent/u.json"], "directory absent does not exist"),
-    (["accepted", "u", "--force"], "--format and --force require --export"),
+    (["accepted", "u", "--force"], "--format, --force and --output-dir require --export"),
     (["erase", "u", "--fields", "ip,email"], "expected one or more of ip,user_agent,session_id"),
     (["erase", "u", "--fields", "ip", "--version", "1", "--yes"], "--version requires --policy"),
 ]

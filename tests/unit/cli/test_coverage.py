@@ -16,16 +16,16 @@ from worker.repository import TableSize
             TableSize(1, 800),
             0,
             (
-                "about 1 read unit for about 1 record: less than $0.01 on demand in us-east-1, less "
-                "than 1 s at 200 read units per second; DynamoDB counts records every 6 hours"
+                "about 1 read unit for about 1 record: less than $0.01 on demand in us-east-1, "
+                "less than 1 s at 200 read units per second; DynamoDB counts records every 6 hours"
             ),
         ),
         (
             TableSize(1_000_000, 819_200_000),
             5,
             (
-                "about 100,000 read units for about 1,000,000 records: $0.01 on demand in us-east-1, "
-                "8 min at 200 read units per second; DynamoDB counts records every 6 hours"
+                "about 100,000 read units for about 1,000,000 records: $0.01 on demand in "
+                "us-east-1, 8 min at 200 read units per second; DynamoDB counts records every 6 hours"
             ),
         ),
         (
