@@ -25,7 +25,8 @@ from worker.repository import TableSize
             5,
             (
                 "about 100,000 read units for about 1,000,000 records: $0.01 on demand in "
-                "us-east-1, 8 min at 200 read units per second; DynamoDB counts records every 6 hours"
+                "us-east-1, 8 min at 200 read units per second; "
+                "DynamoDB counts records every 6 hours"
             ),
         ),
         (
