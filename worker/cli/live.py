@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import signal
 import sys
@@ -14,25 +13,27 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.measure import Measurement
-from rich.table import Table
 from rich.text import Text
 
 from worker.cli import screen
+from worker.cli.bars import BAR_STYLE, Bar, Sparkline
+from worker.cli.tables import Table
 from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSError
 from worker.operations.status.observer import QueueStatus, ReasonCounts, Status, WorkerStatus
 
 _HISTORY_SAMPLES: Final = 200
 _WORKER_COLUMNS: Final = 72
-_BAR_COLUMNS: Final = 40
 _KEYS_BYTES: Final = 1024
 _UNKNOWN: Final = "unknown"
+_DEAD_LETTERS: Final = "dead letters"
+# Colours by meaning; rich leaves them out if NO_COLOR is set.
+_DEAD: Final = "red"
+_STATE: Final = {True: "green", False: "yellow"}
+_NO_WORKER: Final = "bold red"
 _BLANK_LINE: Final = Text("")
-_LEVELS: Final = "▁▂▃▄▅▆▇█"
-_PLAIN_LEVELS: Final = "_.:-=+*#"
 
 Observe = Callable[[], Awaitable[Status]]
 
@@ -50,47 +51,9 @@ class History:
             if status.workers
             else ("net/s", status.queue.net_per_second)
         )
-        figures = (("queue", status.queue.depth), ("dead letters", status.dead_letters.depth), rate)
+        figures = (("queue", status.queue.depth), (_DEAD_LETTERS, status.dead_letters.depth), rate)
         for name, value in figures:
             self.series.setdefault(name, deque(maxlen=_HISTORY_SAMPLES)).append(value)
-
-
-class Sparkline:
-    """The latest values as a one-line bar chart of the available width.
-
-    The highest value has full height, zero the lowest; an unknown value leaves a gap.
-
-    Args:
-        values: Oldest first; None if unknown.
-    """
-
-    def __init__(self, values: Sequence[float | None]) -> None:
-        self._values = list(values)
-
-    def text(self, columns: int, levels: str = _LEVELS) -> str:
-        """Return the chart.
-
-        Args:
-            columns: Maximum width.
-            levels: Characters from the lowest to the highest bar.
-        """
-        shown = self._values[-columns:]
-        highest = max((abs(each) for each in shown if each is not None), default=0)
-        return "".join(
-            " " if each is None else levels[_level(abs(each), highest, len(levels) - 1)]
-            for each in shown
-        )
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        levels = _PLAIN_LEVELS if options.ascii_only else _LEVELS
-        yield Text(self.text(options.max_width, levels), no_wrap=True)
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        return Measurement(1, options.max_width)
-
-
-def _level(value: float, highest: float, top: int) -> int:
-    return math.ceil(value / highest * top) if highest else 0
 
 
 def draw(status: Status, columns: int, history: History | None = None) -> RenderableType:
@@ -141,11 +104,13 @@ def _counted(reason_counts: ReasonCounts) -> str:
 
 
 def _queues(status: Status) -> Table:
-    rows = []
-    for name, queue in (("queue", status.queue), ("dead letters", status.dead_letters)):
+    rows: list[tuple[str | Text, ...]] = []
+    for name, queue in (("queue", status.queue), (_DEAD_LETTERS, status.dead_letters)):
         state = queue.state
         counts = [f"{each:,}" for each in (state.visible, state.in_flight, state.delayed)]
-        rows.append((name, *counts, _age(queue), _rate(queue.net_per_second, signed=True)))
+        style = _DEAD if queue is status.dead_letters and queue.depth else ""
+        figures = (*counts, _age(queue), _rate(queue.net_per_second, signed=True))
+        rows.append((name, *(Text(each, style) for each in figures)))
     columns = ("", "visible", "in flight", "delayed", "oldest", "net/s")
     return screen.table(columns, rows, right=range(1, len(columns)))
 
@@ -193,7 +158,7 @@ def _workers(workers: Sequence[WorkerStatus], columns: int) -> Iterator[Renderab
     rows = (_worker_row(each, rates.values()) for each in workers)
     table = screen.table(names, rows, right=range(1, len(names)))
     if len(workers) > 1:
-        table.add_row(*_totals(workers, rates.values()), style="bold")
+        table.add_row(*map(Text, _totals(workers, rates.values())), style="bold")
     yield table
     for each in workers:
         problem = each.sample.problem or "; ".join(each.sample.reasons)
@@ -201,10 +166,11 @@ def _workers(workers: Sequence[WorkerStatus], columns: int) -> Iterator[Renderab
             yield screen.plain(f"{each.sample.address}: {problem}")
 
 
-def _worker_row(worker: WorkerStatus, kinds: Iterable[OutcomeKind]) -> tuple[str, ...]:
+def _worker_row(worker: WorkerStatus, kinds: Iterable[OutcomeKind]) -> tuple[str | Text, ...]:
     sample = worker.sample
     held = "-" if sample.problem else f"{sample.held:,}"
-    return sample.address, _state(worker), *(_rate(_rate_of(worker, kind)) for kind in kinds), held
+    state = Text(_state(worker), _NO_WORKER if sample.problem else _STATE[sample.ready])
+    return sample.address, state, *(_rate(_rate_of(worker, kind)) for kind in kinds), held
 
 
 def _totals(workers: Sequence[WorkerStatus], kinds: Iterable[OutcomeKind]) -> Iterator[str]:
@@ -218,14 +184,13 @@ def _totals(workers: Sequence[WorkerStatus], kinds: Iterable[OutcomeKind]) -> It
 
 def _sparklines(history: History) -> Table:
     table = screen.table(("over time", "", "now", "peak"), right={2, 3})
-    table.expand = True
-    table.columns[1].ratio = 1
     for name, values in history.series.items():
         digits = ".1f" if name.endswith("/s") else ".0f"
         known = [each for each in values if each is not None]
         peak = format(max(known, key=abs), f",{digits}") if known else "-"
         now = "-" if values[-1] is None else format(values[-1], f",{digits}")
-        table.add_row(name, Sparkline(values), now, peak)
+        style = _DEAD if name == _DEAD_LETTERS else BAR_STYLE
+        table.add_row(Text(name), Sparkline(values, style=style), Text(now), Text(peak))
     return table
 
 
@@ -239,11 +204,8 @@ def _reasons(status: Status, columns: int) -> Iterator[RenderableType]:
         yield title + Text(": none")
         return
     highest = max(reason_counts.counts.values())
-    width = min(_BAR_COLUMNS, max(columns - 40, 8))
-    rows = (
-        (name, f"{count:,}", Text("#" * math.ceil(count / highest * width), style="dim"))
-        for name, count in reason_counts.counts.items()
-    )
+    counts = reason_counts.counts.items()
+    rows = ((name, f"{count:,}", Bar(count, highest, style=_DEAD)) for name, count in counts)
     yield screen.table(("dead letters by reason", "count", ""), rows, right={1})
     notes = list(_notes(status))
     joined = "; ".join(notes)
@@ -311,7 +273,7 @@ class _LiveView:
         )
         parts: list[RenderableType] = [title]
         if self._error:
-            parts.append(screen.plain(f"refresh failed: {self._error}"))
+            parts.append(screen.plain(f"refresh failed: {self._error}", _NO_WORKER))
         parts += [_BLANK_LINE, draw(status, self._live.console.width, self._history)]
         self._live.update(Group(*parts), refresh=True)
 

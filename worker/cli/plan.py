@@ -12,6 +12,7 @@ import typer
 from worker.aws.prices import Measured, shipped, with_prices
 from worker.cli import screen
 from worker.cli.options import expand_options
+from worker.cli.tables import Column, Kind
 from worker.errors import UsageError
 from worker.planning.limits import Limit
 from worker.planning.plan import (
@@ -113,7 +114,8 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter per option
 
 def _show(planned: Plan, *, explain: bool) -> None:
     out, prices = screen.stdout(), planned.figures.prices
-    _print_rows(("requirement", ""), requirements(planned), explain=explain)
+    value = Column("", kind=Kind.PROSE)
+    _print_rows(("requirement", value), requirements(planned), explain=explain)
     out.print()
     columns = ("quota", "needed", "default", "reached at", "")
     limits = map(_limit_row, planned.limits)
@@ -145,7 +147,7 @@ def _limit_row(limit: Limit) -> tuple[str, ...]:
 
 
 def _print_rows(
-    columns: Sequence[str],
+    columns: Sequence[str | Column],
     rows: Iterable[Sequence[str]],
     *,
     explain: bool,
@@ -153,6 +155,6 @@ def _print_rows(
 ) -> None:
     """Print a table; the last cell of each row explains the others."""
     if explain:
-        columns = (*columns, "explanation")
+        columns = (*columns, Column("explanation", kind=Kind.PROSE))
     cells = (row[: len(columns)] for row in rows)
     screen.stdout().print(screen.table(columns, cells, right=right))

@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from worker.aws.sqs import open_queues
 from worker.cli import screen
-from worker.cli.dead_letters.dry_run import show_report
+from worker.cli.dead_letters.dry_run import DryRunOptions, show_report
 from worker.cli.dead_letters.scanning import note_missing, note_unseen
 from worker.cli.filters import FilterOptions
 from worker.cli.names import current_user
@@ -90,11 +90,9 @@ def replay(
     message_ids: Annotated[
         list[str] | None, typer.Argument(metavar="ID", help="Message ids (default: all).")
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Predict the outcome of each message; send nothing.")
-    ] = False,
     rate: Rate = None,
     *,
+    predicting: DryRunOptions,
     sending: SendOptions,
     force: Annotated[
         bool,
@@ -113,6 +111,8 @@ def replay(
 
     Example: aup-worker replay --reason invalid --set method=clickwrap --rate 50
     """
+    if predicting.verbose and not predicting.dry_run:
+        raise UsageError("--verbose requires --dry-run")
     texts = ReplayTexts(
         ids=tuple(message_ids or ()),
         texts=options,
@@ -126,8 +126,11 @@ def replay(
     )
     from_file = None if sending.from_ is None else _read_export(sending.from_)
     request = parse_request(texts, from_file)
-    if dry_run:
-        show_report(run_async(_run_dry(request, sending.journal)), as_json=as_json)
+    if predicting.dry_run:
+        # Messages named one by one are listed one by one.
+        rows = predicting.verbose or bool(message_ids)
+        report = run_async(_run_dry(request, sending.journal))
+        show_report(report, rows=rows, as_json=as_json)
     else:
         _report(run_async(_replay(request, sending.journal)), as_json=as_json)
 
@@ -169,9 +172,10 @@ def _read_export(path: Path) -> dict[str, OutgoingMessage]:
 
 async def _run_dry(request: ReplayRequest, journal: Path | None) -> DryRunReport:
     """Predict the outcome of each message that a replay would send; send nothing."""
-    with screen.progress("scanning") as bar:
+    with screen.progress("predicting") as bar:
         async with _opened(request, journal) as (replay, settings):
-            task = bar.add_task("scanning", total=request.total or replay.depth, rate="")
+            total = request.selected.total(replay.depth)
+            task = bar.add_task("predicting", total=total, rate="")
             scan = Scan(
                 replay.dead_letters,
                 now=utc_now,
@@ -191,7 +195,7 @@ class _Progress(ReplayObserver):
 
     Args:
         bar: Progress bar to update.
-        total: Number of selected dead letters; None if only the depth of the queue is known.
+        total: Number of dead letters that the filters select; None if the replay counts them.
         depth: Number of dead letters in the queue.
     """
 
@@ -202,22 +206,26 @@ class _Progress(ReplayObserver):
         self._bar = bar
         self._total = total
         self._depth = depth
-        self._task = bar.add_task("replaying", total=total or depth, rate="")
+        self._scanned = 0
+        self._task = bar.add_task("replaying", total=total, rate="")
 
     def on_scanned(self, count: int) -> None:
-        """Advance the bar by scanned dead letters if the number of matches is unknown."""
-        if self._total is None:
-            self._bar.update(self._task, completed=min(count, self._depth))
+        """Show the progress of the scan if the number of matches depends on it."""
+        self._scanned = count
+        self._show()
 
     def on_result(self, dead_letter: DeadLetter, result: Result, figures: ReplayFigures) -> None:
-        """Add the result of a dead letter; update the rate."""
+        """Add the result of a dead letter; advance the bar."""
         self.dead_letters.append({**dead_letter.summary(utc_now()), "result": result.value})
         self.figures = figures
-        this_run = figures.matched - figures.earlier
-        rate = f"{this_run / max(self.seconds, 0.001):,.0f}/s"
-        self._bar.update(self._task, rate=rate)
-        if self._total is not None:
-            self._bar.update(self._task, completed=len(self.dead_letters))
+        self._show()
+
+    def _show(self) -> None:
+        done = len(self.dead_letters)
+        text = f"{done / max(self.seconds, 0.001):,.0f}/s"
+        if self._total is None:
+            text += f", scanned {self._scanned:,} of {max(self._depth, self._scanned):,}"
+        self._bar.update(self._task, completed=done, rate=text)
 
     def on_wait(self, until: datetime) -> None:
         """Show why the replay is waiting."""
@@ -237,7 +245,7 @@ async def _replay(request: ReplayRequest, path: Path | None) -> _Progress:
             with open_journal(*replay.journal, request.texts.to_json()) as journal:
                 for line in continued(journal.progress, utc_now()):
                     screen.note(line, bar)
-                progress = _Progress(bar, request.total, replay.depth)
+                progress = _Progress(bar, request.selected.total(replay.depth), replay.depth)
                 options = replace(
                     replay.options,
                     dry_run=None if sends_all else replay.dry_run,

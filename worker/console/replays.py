@@ -387,7 +387,8 @@ class Replays:
         if self._task is not None and not self._task.done():
             raise UsageError("a replay runs already; stop it or wait until it ends")
         request = parse_request(texts)
-        run = ReplayRun(texts, request.total, self._clock, self._scans.removed)
+        total = request.selected.total(self._scans.snapshot.known) or None
+        run = ReplayRun(texts, total, self._clock, self._scans.removed)
         started = asyncio.Event()
         self._task = asyncio.create_task(self._replay(run, started))
         waiting_ = asyncio.create_task(started.wait())

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from tests.simulation.virtual_clock import START
 from worker.aws.sqs_responses import QueueState
-from worker.cli.live import History, Sparkline, draw, line, repeat, watch
+from worker.cli.live import History, draw, line, repeat, watch
 from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSError, AWSUnavailableError
 from worker.operations.status.observer import QueueStatus, ReasonCounts, Status, WorkerStatus
@@ -106,8 +106,8 @@ def test_layout_fits_every_width(columns: int) -> None:
     for text in ("visible", "in flight", "delayed", "oldest", "net/s", "recorded/s", "dupl./s",
                  "dead/s", "held", "123,456", "1,120.5", "peak", "299,057"):  # fmt: skip
         assert text in shown, text
-    bars = next(each for each in shown.splitlines() if each.startswith("dead letters  █"))
-    assert bars.count("█") == min(
+    flat = next(each for each in shown.splitlines() if each.startswith("dead letters  ─"))
+    assert flat.count("─") == min(
         len(history.series["queue"]), columns - len("dead letters  ") - 18
     )
 
@@ -117,25 +117,8 @@ def test_bars_are_ascii_if_the_encoding_is() -> None:
     for _ in range(3):
         history.add(_status())
     shown = _drawn(_status(), 80, history, encoding="ascii")
-    assert "queue         ###" in shown
-
-
-@pytest.mark.parametrize(
-    ("values", "columns", "text"),
-    [
-        ([], 10, ""),
-        ([0, 0], 10, "▁▁"),
-        ([0, 1, 1000], 10, "▁▂█"),
-        ([7, 1, 2, 4], 2, "▅█"),
-        ([None, 4, None, 8], 10, " ▅ █"),
-        ([-8, 4], 10, "█▅"),
-        ([None], 10, " "),
-    ],
-)
-def test_sparkline_scales_to_the_highest_value_and_the_available_width(
-    values: list[float | None], columns: int, text: str
-) -> None:
-    assert Sparkline(values).text(columns) == text
+    assert "queue         ---" in shown
+    assert shown.isascii()
 
 
 def test_net_rate_is_shown_if_there_are_no_workers() -> None:
@@ -241,3 +224,34 @@ async def test_other_error_ends_the_loop() -> None:
 
     with pytest.raises(BrokenPipeError):
         await repeat(refresh, 0.01, asyncio.Event())
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+def test_colour_says_ready_not_ready_and_dead_letters_unless_there_is_to_be_none(
+    no_color: str, coloured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    stream = io.StringIO()
+    console = Console(
+        file=stream, width=100, force_terminal=True, color_system="standard", highlight=False
+    )
+    history = History()
+    history.add(_status())
+    console.print(draw(_status(), 100, history))
+    shown = stream.getvalue()
+    for text in (
+        "\x1b[32mready", "\x1b[33mnot ready", "\x1b[1;31mno response", "\x1b[31m1,150",
+        "\x1b[31m─", "\x1b[31m█", "\x1b[36m─",
+    ):  # fmt: skip
+        assert (text in shown) is coloured, text
+    assert "not ready" in shown
+    assert re.search(r"\x1b\[[34]\dm", shown) is None or coloured
+
+
+def test_empty_dead_letter_queue_is_not_coloured() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, width=100, force_terminal=True, color_system="standard")
+    empty = replace(_queue(0).state, in_flight=0, delayed=0)
+    status = replace(_status([]), dead_letters=_queue(0, state=empty))
+    console.print(draw(replace(status, reason_counts=ReasonCounts(counts={}, unknown="")), 100))
+    assert "\x1b[31m" not in stream.getvalue()

@@ -89,11 +89,6 @@ class ReplayRequest:
     request_digest: str
     from_file: Mapping[str, OutgoingMessage] = field(default_factory=dict)
 
-    @property
-    def total(self) -> int | None:
-        """Maximum number of selected dead letters; None if unknown."""
-        return self.selected.limit or len(self.selected.ids) or None
-
 
 def parse_request(
     texts: ReplayTexts, from_file: Mapping[str, OutgoingMessage] | None = None
