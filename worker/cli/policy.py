@@ -15,6 +15,7 @@ import typer
 from pydantic import ValidationError
 
 from worker.cli import screen
+from worker.cli.connection import ConnectedCommand, ConnectedGroup
 from worker.cli.names import check_policy
 from worker.cli.options import AnyPolicy, AsJSON, PolicyId, PolicyVersion, expand_options
 from worker.cli.running import run_async
@@ -29,6 +30,7 @@ from worker.runtime.validation import describe
 from worker.settings import load
 
 app = typer.Typer(
+    cls=ConnectedGroup,
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Publish, show, compare and retire policy versions.",
@@ -115,7 +117,7 @@ class TextOptions:
     ] = None
 
 
-@app.command()
+@app.command(cls=ConnectedCommand)
 @expand_options
 def publish(
     policy: PolicyId,
@@ -203,7 +205,7 @@ def _time(text: str) -> datetime:
         raise UsageError(f"--effective-at {text}: {error}") from None
 
 
-@app.command("list")
+@app.command("list", cls=ConnectedCommand)
 def list_(policy: AnyPolicy = None, as_json: AsJSON = False) -> None:
     """List published policy versions.
 
@@ -220,7 +222,7 @@ Locale = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=ConnectedCommand)
 def show(
     policy: Id,
     version: Annotated[str, typer.Argument(metavar="VERSION", help="Policy version.")],
@@ -257,7 +259,7 @@ def show(
         _show(found, contents, policies)
 
 
-@app.command()
+@app.command(cls=ConnectedCommand)
 def diff(
     policy: Id,
     first: Annotated[str, typer.Argument(metavar="VERSION", help="Policy version.")],
@@ -379,7 +381,7 @@ def _print_text(text: PublishedText) -> None:
     sys.stdout.buffer.flush()
 
 
-@app.command()
+@app.command(cls=ConnectedCommand)
 def retire(policy: PolicyId, version: PolicyVersion, as_json: AsJSON = False) -> None:
     """Retire a policy version.
 
