@@ -191,6 +191,7 @@ def test_group_survives_dead_lettering_and_replay(environment: Environment) -> N
         wait_until(lambda: environment.depth("AUP_DEAD_LETTER_QUEUE") == 1, "a dead letter")
         assert service.end(signal.SIGTERM)[0] == 0
     assert _group(environment, "AUP_DEAD_LETTER_QUEUE") == (text, "t-7")
+    environment.publish("2026-02")
     done = environment.run("replay")
     assert done.returncode == 0, done.stderr
     assert _group(environment, "AUP_QUEUE") == (text, "t-7")

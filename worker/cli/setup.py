@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from worker.aws.provision import provision
 from worker.cli import screen
 from worker.cli.options import AsJSON
 from worker.cli.running import run_async
-from worker.domain.acceptance import Acceptance
+from worker.domain.schema import asyncapi, json_schema
 from worker.settings import load
 
 
@@ -26,13 +30,18 @@ def init(as_json: AsJSON = False) -> None:
         screen.stdout().print(screen.plain(f"{name}: {'created' if new else 'exists'}"))
 
 
-def schema() -> None:
+def schema(
+    as_asyncapi: Annotated[
+        bool,
+        typer.Option(
+            "--asyncapi", help="Print an AsyncAPI 3 document of the queue and its messages."
+        ),
+    ] = False,
+) -> None:
     """Print the JSON Schema of an acceptance.
+
+    With --asyncapi, queue and server are those of the settings and connection options.
 
     Example: aup-worker schema > acceptance.schema.json
     """
-    document = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **Acceptance.model_json_schema(),
-    }
-    screen.print_json(document)
+    screen.print_json(asyncapi(load()) if as_asyncapi else json_schema())
