@@ -212,7 +212,8 @@ def list_(policy: AnyPolicy = None, as_json: AsJSON = False) -> None:
     Example: aup-worker policy list --json
     """
     check_policy(policy)
-    found = _with_repository(lambda repository: repository.policies(policy))
+    with screen.counting("reading policies") as progress:
+        found = _with_repository(lambda repository: repository.policies(policy, progress))
     _report(found, as_json=as_json, complete=True)
 
 

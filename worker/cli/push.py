@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Annotated
 
 import typer
+from rich.progress import Progress
 
 from worker.aws.sqs import Queue, open_queues
 from worker.cli import screen
@@ -40,6 +41,7 @@ from worker.runtime.clock import utc_now
 from worker.settings import Settings, load
 
 _INVALID_SHOWN_MAX = 20
+_VALIDATED_SHOWN_EVERY = 100
 _SPOOL_BYTES = 8 * 1024 * 1024
 # Lowest MaximumMessageSize that SQS allows.
 _LIMIT_MIN_BYTES = 1024
@@ -161,15 +163,12 @@ class Source:
             UsageError: The input is empty, or lines are invalid and must not be skipped.
         """
         self.max_bytes, self.valid, self.invalid, self.largest_bytes = max_bytes, 0, 0, 0
-        for line in _lines(self.inputs):
-            problem = self.check(line, max_bytes)
-            if problem:
-                self.invalid += 1
-                if self.invalid <= _INVALID_SHOWN_MAX:
-                    screen.note(problem)
-            else:
-                self.valid += 1
-                self.largest_bytes = max(self.largest_bytes, len(line.text.encode()))
+        with screen.progress("validating") as bar:
+            task = bar.add_task("validating", total=None, rate="")
+            for number, line in enumerate(_lines(self.inputs), start=1):
+                self._count(line, bar)
+                if number % _VALIDATED_SHOWN_EVERY == 0:
+                    bar.update(task, completed=number)
         if not self.valid and not self.invalid:
             names = ", ".join(name for name, _ in self.inputs)
             raise UsageError(f"{names}: input is empty, nothing to send")
@@ -180,6 +179,16 @@ class Source:
                 f"{self.invalid} of {self.valid + self.invalid} lines are invalid; nothing was "
                 "sent (--skip-invalid sends the valid ones, --no-validate all that SQS accepts)"
             )
+
+    def _count(self, line: Line, bar: Progress) -> None:
+        problem = self.check(line, self.max_bytes)
+        if problem:
+            self.invalid += 1
+            if self.invalid <= _INVALID_SHOWN_MAX:
+                screen.note(problem, bar)
+        else:
+            self.valid += 1
+            self.largest_bytes = max(self.largest_bytes, len(line.text.encode()))
 
     def lines(self) -> Iterator[Line]:
         """Yield the valid lines."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from rich.console import Console, Group, RenderableType
@@ -254,6 +255,18 @@ def progress(description: str) -> Progress:
         disable=not console.is_terminal,
         transient=True,
     )
+
+
+@contextmanager
+def counting(description: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Show a progress bar inside the block.
+
+    Yields:
+        A function of the number done and the number of all, None if that is unknown.
+    """
+    with progress(description) as bar:
+        task = bar.add_task(description, total=None, rate="")
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def counted(count: int, noun: str = "dead letter") -> str:
