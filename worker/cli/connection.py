@@ -109,9 +109,7 @@ def _note_ignored(verb: str, stated: Mapping[str, Any]) -> None:
         # Imported only for notes: the import takes longer than a health check.
         from worker.cli import screen  # noqa: PLC0415
 
-        screen.note(
-            f"aup-worker: {verb} uses no AWS account of yours; ignored: {', '.join(options)}"
-        )
+        screen.note(f"aup-worker: {verb} calls no AWS account; ignored: {', '.join(options)}")
 
 
 def _format_options(command: Any, context: Any, formatter: Any) -> None:

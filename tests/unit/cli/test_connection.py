@@ -169,7 +169,7 @@ def test_verb_without_aws_reports_ignored_options(verb: _Verb) -> None:
     code, _, err = verb("plan", "--rate", "10/s", "--region", "eu-west-1", "--queue", "q")
     assert code == 0
     assert err.splitlines()[0] == (
-        "aup-worker: plan uses no AWS account of yours; ignored: --region, --queue"
+        "aup-worker: plan calls no AWS account; ignored: --region, --queue"
     )
     assert "ignored" not in verb("settings", "--queue", "q")[2]
 
