@@ -151,7 +151,7 @@ clean: ## remove everything that make created
 # Tools whose dependencies conflict with ours, each in its own virtual environment.
 .cache/tools/%/.complete: infra/tools/%.lock
 	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
-	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
+	@$(@D)/bin/python infra/tools/install.py $<
 	@touch $@
 
 $(VENV)/bin/python:
@@ -160,12 +160,10 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) has no working venv module; install it (on Debian: apt-get install python3-venv)" >&2; exit 2; }
 
 $(VENV)/.run: $(VENV)/bin/python infra/locks/requirements.lock pyproject.toml
-	@echo "installing from infra/locks/requirements.lock"
-	@$(PIP) install --require-hashes -r infra/locks/requirements.lock
+	@$(BIN)/python infra/tools/install.py infra/locks/requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.develop: $(VENV)/.run infra/locks/requirements-dev.lock
-	@echo "installing from infra/locks/requirements-dev.lock"
-	@$(PIP) install --require-hashes -r infra/locks/requirements-dev.lock
+	@$(BIN)/python infra/tools/install.py infra/locks/requirements-dev.lock
 	@touch $@

@@ -50,6 +50,22 @@ class EditError(AUPError):
     """A dead letter cannot be edited as requested."""
 
 
+class InvalidAcceptanceError(AUPError):
+    """An acceptance cannot be sent as it is.
+
+    Attributes:
+        problems: One line for each invalid acceptance, without personal data.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class PublisherClosedError(AUPError):
+    """The publisher was used after its block had ended."""
+
+
 class RefusedError(AUPError):
     """A message can never be recorded.
 

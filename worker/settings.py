@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from worker.errors import SettingsError
 from worker.runtime.addresses import check_queue, check_url, shown
 from worker.runtime.validation import describe
+from worker.runtime.variables import label
 
 Seconds = Annotated[float, Field(gt=0, le=43_200, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
@@ -332,10 +333,10 @@ def contradictions(settings: Settings) -> list[str]:
          f"not exceed {_LEASE_MAX_SECONDS} when added to AUP_VISIBILITY_TIMEOUT_SECONDS",
          settings.visibility_timeout_seconds),
         (settings.queue != settings.dead_letter_queue,
-         "dead_letter_queue", "differ from AUP_QUEUE", settings.queue),
+         "dead_letter_queue", f"differ from {label('AUP_QUEUE')}", settings.queue),
     ]  # fmt: skip
     problems = [
-        f"{variable(Settings, field)}={shown(getattr(settings, field))}: "
+        f"{label(variable(Settings, field))}={shown(getattr(settings, field))}: "
         f"must {requirement} ({shown(other)})"
         for holds, field, requirement, other in checks
         if not holds
@@ -351,8 +352,8 @@ def _in_other_regions(settings: Settings) -> list[str]:
         named = [label for label in host.split(".") if _REGION.fullmatch(label)]
         if region and named and region not in named:
             problems.append(
-                f"{variable(Settings, field)}={shown(getattr(settings, field))}: region {named[0]} "
-                f"differs from AWS_REGION ({region})"
+                f"{label(variable(Settings, field))}={shown(getattr(settings, field))}: "
+                f"region {named[0]} differs from {label('AWS_REGION')} ({region})"
             )
     return problems
 
@@ -365,7 +366,7 @@ def _read(model: type[SettingsT], problems: list[str], **values: Any) -> Setting
         for problem in error.errors():
             names = variables(model, str(problem["loc"][0]))
             name = next((name for name in names if os.environ.get(name)), names[0])
-            problems.append(f"{name}={shown(problem['input'])}: {describe(problem)}")
+            problems.append(f"{label(name)}={shown(problem['input'])}: {describe(problem)}")
         return None
 
 
@@ -381,5 +382,5 @@ def _unknown() -> list[str]:
         if name.startswith("AUP_") and name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]}?" if close else "aup-worker settings lists them"
-            lines.append(f"unknown setting {name} ({hint})")
+            lines.append(f"{label(name).removesuffix(name)}unknown setting {name} ({hint})")
     return lines

@@ -32,8 +32,8 @@ _OF_THE_CLI: Final = {"get-login-password"}
 _OF_EVERY_OPERATION: Final = dict.fromkeys(("max-items", "no-paginate", "output", "query"), "")
 # Programs that are not ours: their arguments are not checked.
 _OTHERS: Final = {
-    ".", "awk", "date", "echo", "editor", "eval", "git", "install", "journalctl", "ln", "ls", "mv",
-    "pre-commit", "printf", "sed", "sort", "systemctl", "tr",
+    ".", "awk", "curl", "date", "echo", "editor", "eval", "git", "install", "journalctl", "ln",
+    "ls", "mv", "pre-commit", "printf", "python3", "sed", "sort", "systemctl", "tr",
 }  # fmt: skip
 _OF_AWS: Final = {"AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_SECRET_ACCESS_KEY"}
 

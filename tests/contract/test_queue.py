@@ -330,7 +330,9 @@ async def test_queue_may_be_given_as_url(queue_environment: QueueEnvironment, qu
 async def test_error_of_a_missing_queue_names_the_remedy(
     missing: str, queue_environment: QueueEnvironment
 ) -> None:
-    hint = "queue 'nowhere' does not exist: create it with `aup-worker init`, or set AUP_QUEUE"
+    hint = (
+        r"queue 'nowhere' does not exist: create it .* --queue \(AUP_QUEUE\), --dead-letter-queue"
+    )
     with pytest.raises(AWSNotFoundError, match=hint):
         async with queue_environment.open(**{missing: "nowhere"}):
             pass

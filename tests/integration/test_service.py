@@ -104,7 +104,7 @@ async def test_same_queue_by_two_names_is_rejected(environment: Environment) -> 
     assert problems == [
         (
             "redrive target: AUP_QUEUE and AUP_DEAD_LETTER_QUEUE are the same queue, "
-            f"{environment.queue_url}; set AUP_DEAD_LETTER_QUEUE to another queue"
+            f"{environment.queue_url}; name another: --dead-letter-queue (AUP_DEAD_LETTER_QUEUE)"
         )
     ]
 
@@ -117,8 +117,8 @@ async def test_fifo_queues_are_rejected_with_their_variables(environment: Enviro
     names = [url.rsplit("/", 1)[-1] for url in urls]
     problems = await refused(environment.settings(queue=names[0], dead_letter_queue=names[1]))
     assert [problem.partition("; ")[2] for problem in problems] == [
-        "set AUP_QUEUE to a standard queue",
-        "set AUP_DEAD_LETTER_QUEUE to a standard queue",
+        "name a standard queue: --queue (AUP_QUEUE)",
+        "name a standard queue: --dead-letter-queue (AUP_DEAD_LETTER_QUEUE)",
     ]
 
 
@@ -165,7 +165,7 @@ async def test_missing_region_ends_the_start_with_its_variable(
     environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_REGION")
-    with pytest.raises(SettingsError, match="Set AWS_REGION"):
+    with pytest.raises(SettingsError, match="pass --region, or set AWS_REGION"):
         await serve(environment.settings(aws={"region": None}))
 
 

@@ -60,6 +60,19 @@ def test_tab_completes_a_file_and_a_nested_verb_in_bash(
         terminal.wait_for("aup-worker policy diff ")
 
 
+def test_tab_completes_connection_options_before_and_after_the_verb(
+    variables: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "prod.env").touch()
+    assert _run(variables, "--install-completion", "bash").returncode == 0
+    with on_terminal(["bash", "-i"], variables | {"PS1": "$ "}) as terminal:
+        terminal.wait_for(r"[$#] ")
+        terminal.press("aup-worker --dead\t")
+        terminal.wait_for("aup-worker --dead-letter-queue ")
+        terminal.press(f"q status --env-f\t{tmp_path}/pro\t")
+        terminal.wait_for("--env-file .*/prod.env ")
+
+
 @pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
 def test_first_tab_completes_in_zsh(variables: dict[str, str]) -> None:
     assert _run(variables, "--install-completion", "zsh").returncode == 0

@@ -14,6 +14,7 @@ import pytest
 
 from tests.process.credentials import AWSProxy, CredentialsEndpoint, Response
 from tests.process.environment import Environment, Service, body, wait_until
+from worker.aws.error_codes import CREDENTIALS_ADVICE
 
 Failure = Callable[[CredentialsEndpoint], Response]
 _GIVE_UP_SOON: Final = {"AUP_GIVE_UP_SECONDS": "1"}
@@ -152,7 +153,7 @@ def test_service_exits_when_the_credentials_endpoint_keeps_failing(
     last = service.log[-1]["text"]
     assert "no usable AWS credentials" in last
     assert expected in last
-    assert last.endswith("configure a role, a profile or valid access keys for this process")
+    assert last.endswith(CREDENTIALS_ADVICE)
     assert_failures_are_logged_briefly(service, endpoint)
 
 

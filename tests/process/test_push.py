@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 
-from tests.process.environment import COMMAND, DEADLINE_SECONDS, Environment, body
+from tests.process.environment import COMMAND, DEADLINE_SECONDS, Environment, body, wait_until
 
 MIB = 1_048_576
 BASH = shutil.which("bash") or "bash"
@@ -169,3 +170,44 @@ def test_edited_export_is_checked_against_the_limit_of_the_queue_before_sending(
     assert "1 dead letters of the file cannot be sent to the queue; nothing was sent" in done.stderr
     assert environment.depth("AUP_QUEUE") == 0
     assert environment.depth("AUP_DEAD_LETTER_QUEUE") == 2
+
+
+def _group(environment: Environment, variable: str) -> tuple[str, str]:
+    """Return the body and the MessageGroupId of the message in a queue, and leave it visible."""
+    url = environment.url(variable)
+    (received,) = environment.sqs.receive_message(
+        QueueUrl=url, MessageSystemAttributeNames=["MessageGroupId"], VisibilityTimeout=0
+    )["Messages"]
+    return received["Body"], received["Attributes"]["MessageGroupId"]
+
+
+def test_group_survives_dead_lettering_and_replay(environment: Environment) -> None:
+    text = body(1, version="2026-02", tenant="t-7")
+    done = environment.run("push", "--group", "extra.tenant", stdin=f"{text}\n")
+    assert done.returncode == 0, done.stderr
+    assert _group(environment, "AUP_QUEUE") == (text, "t-7")
+    with environment.service() as service:
+        service.wait_for("started")
+        wait_until(lambda: environment.depth("AUP_DEAD_LETTER_QUEUE") == 1, "a dead letter")
+        assert service.end(signal.SIGTERM)[0] == 0
+    assert _group(environment, "AUP_DEAD_LETTER_QUEUE") == (text, "t-7")
+    environment.publish("2026-02")
+    done = environment.run("replay")
+    assert done.returncode == 0, done.stderr
+    assert _group(environment, "AUP_QUEUE") == (text, "t-7")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("--group", "two words"), "--group two words: must be 1 to 128 ASCII letters"),
+        (("--group", "ip"), "--group ip: private fields cannot be groups"),
+        (("--group", "user_id", "--no-validate"), "--group user_id: the field is read by"),
+    ],
+)
+def test_invalid_group_is_reported_before_anything_is_sent(
+    environment: Environment, arguments: tuple[str, ...], problem: str
+) -> None:
+    done = environment.run("push", *arguments, stdin=f"{body(1)}\n")
+    assert (done.returncode, done.stderr.startswith(f"aup-worker: {problem}")) == (2, True)
+    assert environment.depth("AUP_QUEUE") == 0

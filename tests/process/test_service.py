@@ -214,4 +214,4 @@ def test_fifo_queue_is_rejected(environment: Environment) -> None:
     environment.sqs.create_queue(QueueName=name, Attributes={"FifoQueue": "true"})
     done = environment.run("run", AUP_QUEUE=name)
     assert done.returncode == 2
-    assert "set AUP_QUEUE to a standard queue" in done.stderr
+    assert "name a standard queue: --queue (AUP_QUEUE)" in done.stderr

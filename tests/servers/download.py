@@ -71,7 +71,8 @@ def _bring_all() -> int:
         bring(parts.DYNAMODB_LOCAL, _fill_dynamodb_local)
         bring(parts.MINISTACK, virtual_environment(parts.SOURCES / "ministack.lock"))
         bring(parts.AWSCLI, virtual_environment(parts.SOURCES / "awscli.lock"))
-        bring(parts.FAUXQS, _fill_fauxqs)
+        bring(parts.FAUXQS, _node_modules(parts.FAUXQS))
+        bring(parts.PRODUCER, _node_modules(parts.PRODUCER))
     return 0
 
 
@@ -127,10 +128,15 @@ def virtual_environment(lock: Path) -> Fill:
     return fill
 
 
-def _fill_fauxqs(directory: Path) -> None:
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(parts.SOURCES / "fauxqs" / name, directory)
-    _run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"], directory)
+def _node_modules(part: parts.Part) -> Fill:
+    """Return a function that installs the packages of a lock file of npm."""
+
+    def fill(directory: Path) -> None:
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(parts.SOURCES / part.name / name, directory)
+        _run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"], directory)
+
+    return fill
 
 
 def _run(command: Sequence[str], directory: Path) -> None:

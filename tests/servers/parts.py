@@ -73,3 +73,4 @@ DYNAMODB_LOCAL = Part(
 MINISTACK = Part("ministack", _digest("ministack.lock"))
 AWSCLI = Part("awscli", _digest("awscli.lock"))
 FAUXQS = Part("fauxqs", _digest("fauxqs/package.json", "fauxqs/package-lock.json"))
+PRODUCER = Part("producer", _digest("producer/package.json", "producer/package-lock.json"))

@@ -283,7 +283,7 @@ async def test_settings_that_do_not_fit_the_queues_end_the_service_before_the_fi
     await world.push(_good(1))
     world.sqs.queue(SOURCE).configure({"FifoQueue": "true"})
     task = await _serving(world, _settings())
-    with pytest.raises(SettingsError, match="set AUP_QUEUE to a standard queue"):
+    with pytest.raises(SettingsError, match="name a standard queue: --queue"):
         await asyncio.wait_for(task, 10)
     assert world.sqs.queue(SOURCE).received_count == 0
     assert world.session.open_count == 0

@@ -71,7 +71,15 @@ _KMS_KEY: Final = re.compile(
 )
 KMS_ADVICE: Final = "; allow "
 GRANT_ADVICE: Final = "; grant the permissions listed in infra/operations.md"
-CREDENTIALS_ADVICE: Final = "configure a role, a profile or valid access keys for this process"
+REGION_ADVICE: Final = "pass --region, or set AWS_REGION (or a profile: --profile, AWS_PROFILE)"
+CREDENTIALS_ADVICE: Final = (
+    "configure a role, a profile (--profile, AWS_PROFILE) or valid access keys (--env-file, "
+    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) for this process"
+)
+QUEUE_ADVICE: Final = (
+    "create it with `aup-worker init`, or name another: --queue (AUP_QUEUE), --dead-letter-queue "
+    "(AUP_DEAD_LETTER_QUEUE)"
+)
 STALE_CREDENTIALS_ADVICE: Final = f"; {CREDENTIALS_ADVICE}, and check this machine's clock"
 # AWS quotes the value that it rejects, which may be part of a message.
 _QUOTED: Final = re.compile(r"(?<!\w)([\"'`]).*\1(?!\w)|(?<=Value ).*(?= for parameter)", re.DOTALL)

@@ -22,7 +22,7 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from worker.aws.error_codes import CREDENTIALS_ADVICE, error_of, one_line
+from worker.aws.error_codes import CREDENTIALS_ADVICE, REGION_ADVICE, error_of, one_line
 from worker.aws.sdk_files import config_problems
 from worker.errors import (
     AWSDeniedError,
@@ -62,7 +62,7 @@ def translating(operation: str) -> Iterator[None]:
         # differently.
         problems = config_problems()
         if not problems and not isinstance(error, NoCredentialsError):
-            problems = [f"{error} Set AWS_REGION (or AWS_PROFILE)."]
+            problems = [f"{str(error).removesuffix('.')}: {REGION_ADVICE}"]
         if problems:
             raise SettingsError(problems) from None
         raise _named(operation, error) from error

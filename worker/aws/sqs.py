@@ -19,6 +19,7 @@ from worker.aws.client import (
     new_session,
     open_client,
 )
+from worker.aws.error_codes import QUEUE_ADVICE
 from worker.aws.fast_path.caller import Caller, open_caller
 from worker.aws.sdk_errors import translating
 from worker.aws.sqs_responses import (
@@ -375,10 +376,7 @@ async def _url(client: SQSClient, name: str, timeout_seconds: float) -> str:
             response = await client.get_queue_url(QueueName=name)
             return string_member(response, "QueueUrl")
     except AWSNotFoundError:
-        raise AWSNotFoundError(
-            f"queue {name!r} does not exist: create it with `aup-worker init`, or set AUP_QUEUE "
-            "and AUP_DEAD_LETTER_QUEUE"
-        ) from None
+        raise AWSNotFoundError(f"queue {name!r} does not exist: {QUEUE_ADVICE}") from None
 
 
 def source_probes(queue: MessageQueue) -> list[Probe]:

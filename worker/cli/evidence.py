@@ -156,9 +156,16 @@ def _destination(options: ExportOptions) -> tuple[Path | None, FileFormat]:
 async def _accepted(user: str, policy: str | None, *, verified: bool) -> _Accepted:
     settings = load()
     async with AUPRepository(settings.aws) as repository:
-        items = [item async for item in repository.acceptances(user, policy)]
+        with screen.counting("reading records") as progress:
+            items = []
+            async for item in repository.acceptances(user, policy):
+                items.append(item)
+                progress(len(items), None)
         if verified:
-            verifications = await verify_records(repository, items, settings.clock_skew_seconds)
+            with screen.counting("verifying") as progress:
+                verifications = await verify_records(
+                    repository, items, settings.clock_skew_seconds, progress
+                )
         else:
             verifications = [verify_record(item, None) for item in items]
         current = None

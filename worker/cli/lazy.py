@@ -12,6 +12,8 @@ import typer
 import typer.main
 from typer.core import CompletionItem, TyperGroup  # type: ignore[attr-defined] # not exported
 
+from worker.cli.connection import ConnectedCommand, ConnectedGroup
+
 
 @dataclass(frozen=True, slots=True)
 class Verb:
@@ -37,7 +39,7 @@ def _load(target: str, name: str) -> Any:
     single = typer.Typer(
         add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
     )
-    single.command(name)(loaded)
+    single.command(name, cls=ConnectedCommand)(loaded)
     return typer.main.get_command(single)
 
 
@@ -60,7 +62,7 @@ class Commands(Mapping[str, Any]):
 def lazy_group(verbs: Mapping[str, Verb]) -> type[TyperGroup]:
     """Return a group class whose help and completion do not import its verbs."""
 
-    class LazyGroup(TyperGroup):
+    class LazyGroup(ConnectedGroup):
         def __init__(self, **attributes: Any) -> None:
             super().__init__(**attributes)
             self.commands: Any = Commands(verbs)

@@ -14,6 +14,7 @@ import typer
 from pydantic import ValidationError
 
 from worker.cli import screen
+from worker.cli.connection import ConnectedCommand, ConnectedGroup
 from worker.cli.options import AnyPolicy, AsJSON, PolicyId, PolicyVersion, expand_options
 from worker.cli.running import run_async
 from worker.cli.tables import Column, Kind
@@ -36,6 +37,7 @@ from worker.runtime.validation import describe
 from worker.settings import load
 
 app = typer.Typer(
+    cls=ConnectedGroup,
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Publish, show, compare and retire policy versions.",
@@ -120,7 +122,7 @@ class TextOptions:
     ] = None
 
 
-@app.command()
+@app.command(cls=ConnectedCommand)
 @expand_options
 def publish(
     policy: PolicyId,
@@ -208,14 +210,15 @@ def _time(text: str) -> datetime:
         raise UsageError(f"--effective-at {text}: {error}") from None
 
 
-@app.command("list")
+@app.command("list", cls=ConnectedCommand)
 def list_(policy: AnyPolicy = None, as_json: AsJSON = False) -> None:
     """List published policy versions.
 
     Example: aup-worker policy list --json
     """
     check_policy(policy)
-    found = _with_repository(lambda repository: repository.policies(policy))
+    with screen.counting("reading policies") as progress:
+        found = _with_repository(lambda repository: repository.policies(policy, progress))
     _report(found, as_json=as_json, complete=True)
 
 
@@ -225,7 +228,7 @@ Locale = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=ConnectedCommand)
 def show(
     policy: Id,
     version: Annotated[str, typer.Argument(metavar="VERSION", help="Policy version.")],
@@ -262,7 +265,7 @@ def show(
         _show(found, contents, policies)
 
 
-@app.command()
+@app.command(cls=ConnectedCommand)
 def diff(
     policy: Id,
     first: Annotated[str, typer.Argument(metavar="VERSION", help="Policy version.")],
@@ -338,7 +341,7 @@ def _print_text(text: PublishedText) -> None:
     sys.stdout.buffer.flush()
 
 
-@app.command()
+@app.command(cls=ConnectedCommand)
 def retire(policy: PolicyId, version: PolicyVersion, as_json: AsJSON = False) -> None:
     """Retire a policy version.
 

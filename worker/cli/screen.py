@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from rich.console import Console
@@ -161,6 +162,18 @@ def progress(description: str) -> Progress:
         disable=not console.is_terminal,
         transient=True,
     )
+
+
+@contextmanager
+def counting(description: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Show a progress bar inside the block.
+
+    Yields:
+        A function of the number done and the number of all, None if that is unknown.
+    """
+    with progress(description) as bar:
+        task = bar.add_task(description, total=None, rate="")
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def counted(count: int, noun: str = "dead letter") -> str:

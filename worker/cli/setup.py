@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Annotated, Final
+
+import typer
 
 from worker.aws.provision import provision
 from worker.cli import screen
 from worker.cli.options import AsJSON
 from worker.cli.running import run_async
-from worker.domain.acceptance import Acceptance
+from worker.domain.schema import asyncapi, json_schema
 from worker.errors import AWSUnavailableError
 from worker.settings import Settings, load
 
@@ -52,13 +54,18 @@ async def _provision(settings: Settings) -> dict[str, bool]:
         waiting.cancel()
 
 
-def schema() -> None:
+def schema(
+    as_asyncapi: Annotated[
+        bool,
+        typer.Option(
+            "--asyncapi", help="Print an AsyncAPI 3 document of the queue and its messages."
+        ),
+    ] = False,
+) -> None:
     """Print the JSON Schema of an acceptance.
+
+    With --asyncapi, queue and server are those of the settings and connection options.
 
     Example: aup-worker schema > acceptance.schema.json
     """
-    document = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **Acceptance.model_json_schema(),
-    }
-    screen.print_json(document)
+    screen.print_json(asyncapi(load()) if as_asyncapi else json_schema())

@@ -49,7 +49,8 @@ def verify(
             f"{file}: not JSON: {error}; pass a file written by accepted USER --export FILE.json"
         ) from None
     try:
-        verified = verify_document(content, CLOCK_SKEW_SECONDS)
+        with screen.counting("verifying") as progress:
+            verified = verify_document(content, CLOCK_SKEW_SECONDS, progress)
     except UsageError as error:
         raise UsageError(f"{file}: {error}") from None
     if as_json:

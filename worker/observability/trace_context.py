@@ -63,6 +63,11 @@ def inject(
     return injected
 
 
+def inject_current(message: OutgoingMessage, max_bytes: int) -> OutgoingMessage:
+    """Add the context of the current span to a message, as far as the limits of SQS allow it."""
+    return inject([message], trace.get_current_span(), max_bytes)[0]
+
+
 def _origin(message: ReceivedMessage | OutgoingMessage) -> SpanContext | None:
     carrier = {}
     for name in ("traceparent", "tracestate"):

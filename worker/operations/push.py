@@ -6,14 +6,22 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import IO, Final
 
 from worker.aws.sqs import MessageQueue
+from worker.domain.acceptance import Acceptance
 from worker.domain.envelope import decode
 from worker.domain.message import BATCH_MAX_ENTRIES, MESSAGE_MAX_BYTES, OutgoingMessage
-from worker.errors import AWSError, FutureError, RefusedError, UsageError
+from worker.domain.message_group import MessageGroup
+from worker.errors import (
+    AWSError,
+    FutureError,
+    InvalidAcceptanceError,
+    RefusedError,
+    UsageError,
+)
 from worker.runtime.clock import utc_now
 from worker.runtime.rate_limiter import RateLimiter
 from worker.runtime.retry import RetryPolicy, retry_entries
@@ -21,7 +29,7 @@ from worker.runtime.retry import RetryPolicy, retry_entries
 PUSH_RETRIES: Final = RetryPolicy(attempts=6, base_seconds=0.2, cap_seconds=5.0)
 _FAILURES_KEPT: Final = 20
 # Concurrent batches.
-_CONCURRENCY: Final = 8
+CONCURRENCY: Final = 8
 # Reading stops at a line longer than this multiple of the limit.
 _LINE_LENGTH_FACTOR_MAX: Final = 64
 
@@ -35,12 +43,14 @@ class Line:
         number: Line number, starting at 1.
         text: The line without its line ending.
         problem: Why the line cannot be read; empty if it can.
+        group_id: Message group of the message, for fair queues.
     """
 
     source: str
     number: int
     text: str
     problem: str = ""
+    group_id: str | None = None
 
     def located(self, problem: str) -> str:
         """Return a problem with the position of the line; empty without a problem."""
@@ -118,8 +128,43 @@ def read_lines(name: str, stream: IO[bytes], max_bytes: int = MESSAGE_MAX_BYTES)
             yield Line(name, number, "", f"malformed: not UTF-8 at byte {error.start}")
 
 
+def outgoing(
+    text: str,
+    *,
+    max_bytes: int = MESSAGE_MAX_BYTES,
+    clock_skew_seconds: float,
+    group: MessageGroup | None = None,
+) -> tuple[Acceptance, OutgoingMessage]:
+    """Return an acceptance, validated, and the message that sends it.
+
+    Args:
+        text: JSON of the acceptance, or one of the envelopes that the worker reads.
+        max_bytes: MaximumMessageSize of the queue.
+        clock_skew_seconds: How far `accepted_at` may be in the future.
+        group: Message group, for fair queues.
+
+    Raises:
+        InvalidAcceptanceError: SQS or the worker would reject it.
+    """
+    refusal = OutgoingMessage(text).why_refused(max_bytes)
+    if refusal:
+        raise InvalidAcceptanceError([refusal])
+    try:
+        acceptance = decode(text, now=utc_now(), clock_skew_seconds=clock_skew_seconds)
+        group_id = None if group is None else group.of(acceptance)
+    except FutureError as refused:
+        raise InvalidAcceptanceError([f"{refused} (by this host's clock)"]) from None
+    except (RefusedError, ValueError) as refused:
+        raise InvalidAcceptanceError([str(refused)]) from None
+    return acceptance, OutgoingMessage(text, group_id=group_id)
+
+
 def validate_acceptance(
-    line: Line, max_bytes: int = MESSAGE_MAX_BYTES, *, clock_skew_seconds: float
+    line: Line,
+    max_bytes: int = MESSAGE_MAX_BYTES,
+    *,
+    clock_skew_seconds: float,
+    group: MessageGroup | None = None,
 ) -> str:
     """Return why a line is not a valid acceptance, with its position; empty if it is.
 
@@ -127,17 +172,23 @@ def validate_acceptance(
         line: The line.
         max_bytes: MaximumMessageSize of the queue.
         clock_skew_seconds: How far `accepted_at` may be in the future.
+        group: Message group, for fair queues.
     """
-    problem = validate_raw(line, max_bytes)
-    if problem:
-        return problem
+    if line.problem:
+        return line.located(line.problem)
     try:
-        decode(line.text, now=utc_now(), clock_skew_seconds=clock_skew_seconds)
-    except FutureError as refused:
-        return line.located(f"{refused} (by this host's clock)")
-    except RefusedError as refused:
-        return line.located(str(refused))
+        outgoing(line.text, max_bytes=max_bytes, clock_skew_seconds=clock_skew_seconds, group=group)
+    except InvalidAcceptanceError as invalid:
+        return line.located(str(invalid))
     return ""
+
+
+def with_group(line: Line, group: MessageGroup, *, clock_skew_seconds: float) -> Line:
+    """Return a valid line with its message group."""
+    if group.value is not None:
+        return replace(line, group_id=group.value)
+    _, message = outgoing(line.text, clock_skew_seconds=clock_skew_seconds, group=group)
+    return replace(line, group_id=message.group_id)
 
 
 def validate_raw(line: Line, max_bytes: int = MESSAGE_MAX_BYTES) -> str:
@@ -182,7 +233,7 @@ async def push(
     for batch in _batches(messages, rate_limiter.batch_limit(BATCH_MAX_ENTRIES)):
         await rate_limiter.wait()
         rate_limiter.spend(len(batch))
-        if len(running) >= _CONCURRENCY:
+        if len(running) >= CONCURRENCY:
             await running.popleft()
         running.append(asyncio.create_task(send(batch)))
     for task in running:
@@ -206,13 +257,22 @@ def _batches(messages: Iterable[Line], limit: int) -> Iterator[list[Line]]:
 
 
 async def _send(queue: MessageQueue, batch: list[Line], figures: PushFigures) -> None:
-    async def send(lines: Sequence[Line]) -> list[AWSError | None]:
-        results = await queue.send([OutgoingMessage(line.text) for line in lines])
-        figures.sent += results.count(None)
-        return results
+    messages = [OutgoingMessage(line.text, group_id=line.group_id) for line in batch]
+    for line, error in zip(batch, await send_batch(queue, messages), strict=True):
+        if error is None:
+            figures.sent += 1
+            continue
+        figures.failed += 1
+        if len(figures.failures) < _FAILURES_KEPT:
+            figures.failures.append(line.located(str(error)))
 
-    for line, error in zip(batch, await retry_entries(PUSH_RETRIES, send, batch), strict=True):
-        if error is not None:
-            figures.failed += 1
-            if len(figures.failures) < _FAILURES_KEPT:
-                figures.failures.append(line.located(str(error)))
+
+async def send_batch(
+    queue: MessageQueue, messages: Sequence[OutgoingMessage]
+) -> list[AWSError | None]:
+    """Send up to 10 messages, again those that fail for the moment.
+
+    Returns:
+        The last error of each message; None if SQS has it.
+    """
+    return await retry_entries(PUSH_RETRIES, queue.send, messages)

@@ -129,13 +129,19 @@ class AUPRepository(DynamoDBRepository):
         # It reads nothing, so only the write that follows checks the owner.
         return None if self._loop is None else self._policies.known(policy_id, version)
 
-    async def policies(self, policy_id: str | None = None) -> list[Policy]:
+    async def policies(
+        self, policy_id: str | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> list[Policy]:
         """Return the published versions of one policy or of all, without the cache.
+
+        Args:
+            policy_id: Policy; None for all.
+            progress: Called with the number of versions read completely, and of all.
 
         Raises:
             AWSError: The table cannot be reached, found or read.
         """
-        return await self._policies.published(policy_id)
+        return await self._policies.published(policy_id, progress)
 
     async def publish_policy(self, policy: Policy, content: TextContent | None = None) -> Policy:
         """Publish a version; publishing the same text again changes nothing.

@@ -99,10 +99,17 @@ class Policies:
                 f"{first['loc'][0]}: {describe(first)}; correct the item"
             ) from None
 
-    async def published(self, policy_id: str | None = None) -> list[Policy]:
+    async def published(
+        self, policy_id: str | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> list[Policy]:
         """Return the published versions of one policy or of all, without the cache."""
         versions = await self._published(policy_id)
-        return [await self._with_texts(each) for each in versions]
+        found = []
+        for each in versions:
+            found.append(await self._with_texts(each))
+            if progress is not None:
+                progress(len(found), len(versions))
+        return found
 
     async def _published(self, policy_id: str | None) -> list[Policy]:
         request: dict[str, Any] = {"TableName": self._table_name, "ConsistentRead": True}

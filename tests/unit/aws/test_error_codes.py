@@ -67,8 +67,8 @@ _LATE = "Signature expired: 20261101T100000Z is now earlier than 20261101T101500
 _EARLY = "Signature not yet current: 20261101T100000Z is still later than 20261101T094500Z"
 _CLOCK = "check this machine's clock"
 _CREDENTIALS = (
-    "configure a role, a profile or valid access keys for this process, "
-    "and check this machine's clock"
+    "configure a role, a profile (--profile, AWS_PROFILE) or valid access keys (--env-file, "
+    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) for this process, and check this machine's clock"
 )
 _GRANT = "grant the permissions listed in infra/operations.md"
 

@@ -29,6 +29,7 @@ from botocore.parsers import JSONParser, ResponseParserError
 from tests import private
 from tests.private import find_private_text
 from tests.simulation.aws_errors import dynamodb_error, sqs_error
+from worker.aws.error_codes import CREDENTIALS_ADVICE
 from worker.aws.responses import NoResponseError
 from worker.aws.sdk_errors import translating
 from worker.errors import (
@@ -93,7 +94,7 @@ def test_failure_to_retrieve_credentials_is_one_line_of_limited_length() -> None
     error = CredentialRetrievalError(provider="p", error_msg="first\nsecond " + "x" * 1000)
     text = str(_translated(error))
     assert "no usable AWS credentials: Error when retrieving credentials from p: first sec" in text
-    assert text.endswith("; configure a role, a profile or valid access keys for this process")
+    assert text.endswith(f"; {CREDENTIALS_ADVICE}")
     assert "\n" not in text
     assert len(text) < 500
 

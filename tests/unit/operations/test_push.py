@@ -14,6 +14,7 @@ from tests.simulation.virtual_clock import simulated
 from tests.unit.fakes import ABSENT, IP, Answer, FakeQueue, Script, body
 from worker.cli.push import Inputs, Source, check_limit
 from worker.domain.message import MESSAGE_MAX_BYTES
+from worker.domain.message_group import MessageGroup
 from worker.errors import (
     AWSError,
     AWSNotFoundError,
@@ -28,6 +29,7 @@ from worker.operations.push import (
     read_lines,
     validate_acceptance,
     validate_raw,
+    with_group,
 )
 
 
@@ -277,3 +279,25 @@ def test_first_invalid_lines_are_shown_and_all_are_counted(
     assert (source.invalid, list(source.lines())) == (500, [])
     notes = capsys.readouterr().err.splitlines()
     assert (len(notes), notes[-1]) == (21, "… and 480 more")
+
+
+@simulated
+async def test_lines_are_sent_with_their_group() -> None:
+    queue = FakeQueue()
+    lines = [Line("file", 1, "a", group_id="t-1"), Line("file", 2, "b")]
+    await push(queue, lines)
+    assert [each.group_id for each in queue.entries("send")] == ["t-1", None]
+
+
+def test_group_of_a_line_is_validated_and_added() -> None:
+    group = MessageGroup.parse("extra.tenant")
+    good, bad = (
+        Line("file", 7, body(accepted_at="2020-01-01T00:00:00Z", tenant=tenant))
+        for tenant in ("t-1", "two words")
+    )
+    assert validate_acceptance(good, clock_skew_seconds=300, group=group) == ""
+    assert with_group(good, group, clock_skew_seconds=300).group_id == "t-1"
+    problem = validate_acceptance(bad, clock_skew_seconds=300, group=group)
+    assert problem.startswith("file:7: extra.tenant: must be 1 to 128 ASCII letters")
+    raw = with_group(Line("file", 1, "{"), MessageGroup.parse("t-2"), clock_skew_seconds=300)
+    assert raw.group_id == "t-2"

@@ -11,12 +11,13 @@ from urllib.parse import urlsplit
 
 from worker.aws.calls import calling
 from worker.aws.client import client_config, open_client
-from worker.aws.error_codes import CREDENTIALS_ADVICE, STALE_CREDENTIALS_ADVICE
+from worker.aws.error_codes import CREDENTIALS_ADVICE, REGION_ADVICE, STALE_CREDENTIALS_ADVICE
 from worker.aws.sdk_errors import code_of
 from worker.aws.sdk_files import config_problems
 from worker.errors import AWSDeniedError, AWSError, AWSUnsupportedError
 from worker.operations.doctor.result import CheckResult, failed, passed, unknown, warned
 from worker.pipeline.sqs_clock import date_seconds
+from worker.runtime.variables import label
 from worker.settings import AWSSettings
 
 if TYPE_CHECKING:
@@ -105,10 +106,10 @@ def of_arn(arn: str) -> CheckResult:
 def region(aws: AWSSettings, profile_region: str | None) -> CheckResult:
     """Check that a region is set."""
     if aws.region:
-        return passed("region", f"{aws.region}, from AWS_REGION")
+        return passed("region", f"{aws.region}, from {label('AWS_REGION')}")
     if profile_region:
         return passed("region", f"{profile_region}, from the profile")
-    return failed("region", "not set", "set AWS_REGION (or AWS_PROFILE)")
+    return failed("region", "not set", REGION_ADVICE)
 
 
 def endpoint(service: str, url: str | None, *, responded: bool | None) -> CheckResult:

@@ -22,7 +22,10 @@ from worker.settings import Settings
 SOURCE: Final = "queue"
 DEAD_LETTERS: Final = "dead-letter queue"
 _REDRIVE: Final = "redrive policy"
-_VARIABLES: Final = {SOURCE: "AUP_QUEUE", DEAD_LETTERS: "AUP_DEAD_LETTER_QUEUE"}
+_NAMED_BY: Final = {
+    SOURCE: "--queue (AUP_QUEUE)",
+    DEAD_LETTERS: "--dead-letter-queue (AUP_DEAD_LETTER_QUEUE)",
+}
 _EVERYONE: Final = ("*", {"AWS": "*"}, {"AWS": ["*"]})
 _NOT_CUSTOMER_KEYS: Final = {"SSE-SQS", "alias/aws/sqs"}
 # Amazon SQS developer guide, "Key management". A replay needs both permissions on both queues.
@@ -94,7 +97,7 @@ def not_found(name: str, error: AWSError) -> CheckResult:
     """Return the result for a queue that cannot be found or described."""
     if isinstance(error, AWSNotFoundError):
         found = str(error).partition(": create it")[0]
-        remedy = f"create it (`aup-worker init`), or set {_VARIABLES[name]} to another queue"
+        remedy = f"create it (`aup-worker init`), or name another: {_NAMED_BY[name]}"
         return failed(name, found, remedy)
     remedy = "allow sqs:GetQueueAttributes (and sqs:GetQueueUrl unless it is set by URL or ARN)"
     return from_error(name, error, remedy=remedy)
@@ -107,7 +110,7 @@ def kind(name: str, state: QueueState) -> CheckResult:
     """
     check = f"{name}: type"
     if state.fifo:
-        remedy = f"set {_VARIABLES[name]} to a standard queue"
+        remedy = f"name a standard queue: {_NAMED_BY[name]}"
         return failed(check, f"{state.url} is a FIFO queue", remedy, prevents_start=True)
     return passed(check, "standard")
 
@@ -139,7 +142,7 @@ def redrive_target(state: QueueState, dead_letters: QueueState) -> list[CheckRes
     check = "redrive target"
     if state.arn == dead_letters.arn:
         found = f"AUP_QUEUE and AUP_DEAD_LETTER_QUEUE are the same queue, {state.url}"
-        remedy = "set AUP_DEAD_LETTER_QUEUE to another queue"
+        remedy = f"name another: {_NAMED_BY[DEAD_LETTERS]}"
         return [failed(check, found, remedy, prevents_start=True)]
     if state.redrives_to is None:
         return []

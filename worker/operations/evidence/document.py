@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -155,12 +155,17 @@ class VerifiedDocument:
         return not self.problems and all(each.sound for each in self.verifications)
 
 
-def verify_document(content: object, clock_skew_seconds: float) -> VerifiedDocument:
+def verify_document(
+    content: object,
+    clock_skew_seconds: float,
+    progress: Callable[[int, int], None] | None = None,
+) -> VerifiedDocument:
     """Verify a document by what it contains.
 
     Args:
         content: The parsed JSON.
         clock_skew_seconds: Difference between two times above which they are contradictory.
+        progress: Called with the number of records verified, and of all.
 
     Raises:
         UsageError: It is not an evidence document, or has a later format.
@@ -180,10 +185,12 @@ def verify_document(content: object, clock_skew_seconds: float) -> VerifiedDocum
     except (ValidationError, KeyError, TypeError, ValueError, AttributeError) as error:
         problem = f"records or texts are missing or malformed ({type(error).__name__})"
         return VerifiedDocument(str(content.get("user_id", "")), "", [], [problem])
-    verifications = [
-        verify_record(item, policy, clock_skew_seconds, texts.get(accepted_sha256(item) or ""))
-        for item, policy in entries
-    ]
+    verifications = []
+    for item, policy in entries:
+        text = texts.get(accepted_sha256(item) or "")
+        verifications.append(verify_record(item, policy, clock_skew_seconds, text))
+        if progress is not None:
+            progress(len(verifications), len(entries))
     problems = [
         f"the text {sha256} does not have this hash"
         for sha256, text in texts.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -199,6 +199,7 @@ async def verify_records(
     repository: AUPRepository,
     items: Sequence[Mapping[str, Any]],
     clock_skew_seconds: float = CLOCK_SKEW_SECONDS,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Verification]:
     """Verify records, reading each policy version and each text once.
 
@@ -206,6 +207,7 @@ async def verify_records(
         repository: Repository of the policies and their texts.
         items: The records.
         clock_skew_seconds: See `verify_record`.
+        progress: Called with the number of records verified, and of all.
 
     Returns:
         One result per record, in order.
@@ -227,6 +229,8 @@ async def verify_records(
         else:
             verification = verify_record(item, policy, clock_skew_seconds, content)
         verifications.append(verification)
+        if progress is not None:
+            progress(len(verifications), len(items))
     return verifications
 
 

@@ -103,7 +103,7 @@ async def test_every_result_at_the_start_is_a_result_of_doctor() -> None:
 async def test_fifo_queue_prevents_the_start() -> None:
     world = await open_world()
     world.sqs.queue(SOURCE).configure({"FifoQueue": "true"})
-    with pytest.raises(SettingsError, match=r"is a FIFO queue; set AUP_QUEUE to a standard queue"):
+    with pytest.raises(SettingsError, match=r"is a FIFO queue; name a standard queue: --queue"):
         await _check(world)
 
 
@@ -111,9 +111,7 @@ async def test_fifo_queue_prevents_the_start() -> None:
 async def test_one_queue_for_both_roles_prevents_the_start() -> None:
     world = await open_world()
     world.dead_letters = world.source
-    with pytest.raises(
-        SettingsError, match=r"same queue, .*; set AUP_DEAD_LETTER_QUEUE to another"
-    ):
+    with pytest.raises(SettingsError, match=r"same queue, .*; name another: --dead-letter-queue"):
         await _check(world)
 
 
