@@ -253,7 +253,9 @@ def test_invalid_use_is_reported_in_one_line(
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_coverage_is_counted_by_day_after_its_cost_is_confirmed(deployment: Environment) -> None:
+def test_coverage_is_counted_by_day_after_its_cost_is_confirmed(
+    deployment: Environment, tmp_path: Path
+) -> None:
     users = _user_table(deployment)
     days = {
         "2026-01-02T01:00:00+02:00": 3,
@@ -283,7 +285,8 @@ def test_coverage_is_counted_by_day_after_its_cost_is_confirmed(deployment: Envi
     report = json.loads(counted.stdout)
     assert report["days"] == {"2026-01-01": 3, "2026-01-02": 5}
     assert (report["users"], report["scanned"]) == (8, 16)
-    shown = deployment.run(*command, "--yes").stdout
+    shown = deployment.run(*command, "--yes", "--chart", str(tmp_path / "days.svg")).stdout
+    assert "<!-- aup 2026-01: accepted by 8 users -->" in (tmp_path / "days.svg").read_text()
     assert "accepted aup 2026-01: 8 users in total" in shown
     assert shown.index("2026-01-01") < shown.index("2026-01-02")
     unknown = deployment.run("coverage", "--policy", "aup", "--version", "1", "--yes")

@@ -13,6 +13,7 @@ import typer
 
 from worker.cli import screen
 from worker.cli.bars import Bar
+from worker.cli.charts import ChartFile, Days, chart_writer
 from worker.cli.names import check_policy
 from worker.cli.options import AsJSON, PolicyId, PolicyVersion
 from worker.cli.running import run_async
@@ -35,6 +36,7 @@ def coverage(
         int, typer.Option(metavar="COUNT", min=1, max=32, help="Number of parallel scan segments.")
     ] = 4,
     yes: Annotated[bool, typer.Option("--yes", help="Accept the cost without asking.")] = False,
+    chart: ChartFile = None,
     as_json: AsJSON = False,
 ) -> None:
     """Count the users who accepted a policy version, by day.
@@ -46,6 +48,7 @@ def coverage(
     Example: aup-worker coverage --policy acceptable-use --version 2026-01
     """
     check_policy(policy, version)
+    draw = chart_writer(chart)
     size = run_async(_size(policy, version))
     expected = estimate(size, read_units_per_second)
     _confirm(expected, yes=yes)
@@ -56,6 +59,8 @@ def coverage(
         screen.print_json(_report(policy, version, expected, found))
     else:
         _show(policy, version, found)
+    if draw is not None:
+        draw(_chart(policy, version, found))
 
 
 async def _size(policy: str, version: str) -> TableSize:
@@ -138,6 +143,14 @@ def _show(policy: str, version: str, found: Coverage) -> None:
     if found.undated:
         out.print(f"{found.undated:,} of them have an invalid accepted_at: verify their records")
     screen.note(f"read {found.scanned:,} records, using {found.read_units:,.1f} read units")
+
+
+def _chart(policy: str, version: str, found: Coverage) -> Days:
+    return Days(
+        title=f"{policy} {version}: accepted by {screen.counted(found.users, 'user')}",
+        y_label="users per day",
+        counts={day: found.days[day] for day in sorted(found.days)},
+    )
 
 
 def _rows(days: Mapping[date, int], *, months: bool) -> dict[str, int]:
