@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import typer
+from rich.padding import Padding
 
 from worker.aws.prices import Measured, shipped, with_prices
 from worker.cli import screen
@@ -31,6 +32,8 @@ from worker.planning.sizing import TASK_SIZES, Demand, rate_per_second
 from worker.planning.variants import INFREQUENT, MONTHS
 
 _BAR_COLUMNS: Final = 10
+# Explanations beside narrower tables would have a word or two in each line.
+_EXPLAINED_COLUMNS_MIN: Final = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,16 +192,12 @@ def _print_details(planned: Plan, *, explain: bool) -> None:
 
 
 def _print_sources(planned: Plan) -> None:
-    rows = (
-        (
-            ", ".join(each.figures),
-            each.title,
-            each.date if each.confirmed else f"{each.date}, not confirmed",
-        )
-        for each in planned.figures.sources
-        if each.figures
-    )
-    screen.stdout().print(screen.table(("prices and quotas", "source", "read"), list(rows)))
+    for each in planned.figures.sources:
+        if each.figures:
+            confirmed = "" if each.confirmed else ", not confirmed"
+            names = ", ".join(each.figures)
+            line = f"source: {each.title}, {each.date}{confirmed}: {names}"
+            screen.stdout().print(screen.plain(line))
 
 
 def _month_name(month: int) -> str:
@@ -245,7 +244,12 @@ def _print_rows(
     right: Container[int] = (),
 ) -> None:
     """Print a table; the last cell of each row explains the others."""
-    if explain:
+    out, rows = screen.stdout(), list(rows)
+    beside = explain and out.width >= _EXPLAINED_COLUMNS_MIN
+    if beside:
         columns = (*columns, "explanation")
     cells = (row[: len(columns)] for row in rows)
-    screen.stdout().print(screen.table(columns, cells, right=right))
+    out.print(screen.table(columns, cells, right=right))
+    if explain and not beside:
+        for row in rows:
+            out.print(Padding(screen.plain(f"{row[0]}: {row[-1]}", "dim"), (0, 0, 0, 2)))

@@ -114,7 +114,8 @@ def sqs_requests_per_message(demand: Demand, fleet: Fleet, figures: Figures) -> 
     """Return the billed SQS requests of the worker per message.
 
     Under load, batches are full, as measured. At a low rate each process has one poll and one batch
-    of deletes in flight, and they contain what has come meanwhile.
+    of deletes in flight, and they contain what has come meanwhile: with the stub of the benchmark,
+    1.17 requests per message were counted at 10,000 a minute and 8 ms, where this returns 1.25.
     """
     processes = fleet.tasks * fleet.processes
     deleted = messages_per_call(demand.rate / processes, demand.sqs_ms / 1000)

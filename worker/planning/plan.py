@@ -142,19 +142,12 @@ def _limit_report(plan: Plan, limit: Limit) -> dict[str, Any]:
 
 
 def _variant_report(plan: Plan, variant: Variant) -> dict[str, Any]:
-    months = [
-        {
-            "month": month,
-            "total": variant.total(month),
-            "parts": [each._asdict() for each in variant.bill(month)],
-        }
-        for month in MONTHS
-    ]
     return {
         "name": variant.name,
         "why": variant.why,
         "unconfirmed": plan.figures.unconfirmed(variant.prices),
-        "months": months,
+        "months": [{"month": month, "total": variant.total(month)} for month in MONTHS],
+        "parts_of_first_month": [each._asdict() for each in variant.bill(1)],
     }
 
 

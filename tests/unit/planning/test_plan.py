@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from dataclasses import replace
+from itertools import accumulate
+from random import Random
 from typing import Any
 
 import pytest
@@ -204,6 +207,17 @@ class TestSizes:
         # At one message a day each of the receives that wait 20 s is billed, and one delete.
         assert billed(planned("1/day")) == pytest.approx(86_400 / 20 + 1)
 
+    @pytest.mark.parametrize("rate", [20, 167, 500, 1000])
+    def test_batches_of_a_simulated_poller_have_that_size(self, rate: float) -> None:
+        random, seconds = Random(17), 0.008
+        arrivals = list(accumulate(random.expovariate(rate) for _ in range(20_000)))
+        now, taken, calls = 0.0, 0, 0
+        while taken < len(arrivals):
+            now = max(now, arrivals[taken])
+            taken = min(bisect_right(arrivals, now), taken + 10)
+            now, calls = now + seconds, calls + 1
+        assert taken / calls == pytest.approx(messages_per_call(rate, seconds), rel=0.05)
+
     @given(st.floats(1e-3, 1e6), st.floats(1, 10), st.floats(0, 1))
     def test_a_higher_rate_never_has_smaller_batches(
         self, rate: float, factor: float, seconds: float
@@ -286,7 +300,7 @@ def test_every_reported_number_has_an_explanation() -> None:
         *document["limits"],
         *document["month"]["parts"],
         *document["variants"],
-        *(part for each in document["variants"] for part in each["months"][-1]["parts"]),
+        *(part for each in document["variants"] for part in each["parts_of_first_month"]),
         document["once"],
     ]
     assert all(len(each["why"]) > 10 for each in rows)
