@@ -160,7 +160,7 @@ def test_list_counts_by_reason_and_reports_what_is_in_flight(deployment: Environ
     assert done.returncode == 1
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert lines[0] == "reason count first expires in"
-    assert {lines[1].split()[0], lines[2].split()[0]} <= {"unknown_policy", "malformed", "total"}
+    assert lines[1].startswith("unknown_policy ")
     assert "total 8" in lines
     dead_letters = lines[lines.index("") + 1 :]
     assert dead_letters[0] == "id reason detail user policy version age expires in receives replays"

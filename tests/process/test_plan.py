@@ -50,9 +50,14 @@ def test_verbose_adds_requirements_quotas_and_bills() -> None:
     done = run("--rate", "10000/min", "--verbose")
     assert done.stderr == ""
     found = {line.split("  ")[0]: line.split()[-3:] for line in done.stdout.splitlines()}
-    assert found["DynamoDB storage"] == ["165.39", "1,985", "5,954"]
-    assert found["total"] == ["743.75", "2,563", "6,532"]
+    assert found["Network: VPC endpoints"] == ["65.01", "65.01", "65.01"]
+    assert [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("total ")] == [
+        ["743.75", "2,563", "6,532"],
+        ["959.15", "652.05", "636.14"],
+    ]
     assert "infra/scaling.yaml" in found
+    assert found["Lambda requests"] == ["84.83", "8.76", "0.88"]
+    assert found["Lambda duration"] == ["19.79", "2.92", "1.31"]
     assert "explanation" not in done.stdout
 
 

@@ -16,11 +16,13 @@ from worker.cli.bars import Bar
 from worker.cli.charts import ChartFile, Months, chart_writer
 from worker.cli.options import expand_options
 from worker.errors import UsageError
+from worker.planning.cost import Cost
 from worker.planning.formats import figure, money
 from worker.planning.limits import Limit
 from worker.planning.plan import (
     Plan,
     decision,
+    functions,
     limit_remarks,
     make_plan,
     remarks,
@@ -162,15 +164,52 @@ def _print_variants(planned: Plan, *, explain: bool) -> None:
 
 
 def _print_details(planned: Plan, *, explain: bool) -> None:
-    out, plan = screen.stdout(), planned.variants[0]
+    out = screen.stdout()
     _print_rows(("requirement", ""), requirements(planned), explain=explain)
     out.print()
     columns = ("quota", "needed", "default", "reached at", "")
     limits = (_limit_row(planned, each) for each in planned.limits)
     _print_rows(columns, limits, explain=explain, right={1, 2, 3})
     out.print()
-    bills = [plan.bill(month) for month in MONTHS]
-    rows = [
+    _print_bill(planned, explain=explain)
+    out.print()
+    _print_functions(planned, explain=explain)
+    out.print()
+    if explain:
+        _print_sources(planned)
+        out.print()
+
+
+def _print_bill(planned: Plan, *, explain: bool) -> None:
+    plan, once = planned.variants[0], planned.once
+    rows = _parts(planned, [plan.bill(month) for month in MONTHS])
+    per_million = f"{money(planned.per_million)} per million messages"
+    rows.append(("total", *(money(plan.total(month)) for month in MONTHS), per_million))
+    if once.amount:
+        name = _marked(planned, once.name, once.prices)
+        rows.append((name, money(once.amount), "", "", once.why))
+    heading = (f"this plan in {planned.figures.prices.region}", *map(_month_name, MONTHS))
+    _print_rows(heading, rows, explain=explain, right={1, 2, 3})
+
+
+def _print_functions(planned: Plan, *, explain: bool) -> None:
+    found = functions(planned)
+    rows = _parts(planned, [each.bill(1) for each in found])
+    rows.append(
+        (
+            "total",
+            *(money(each.total(1)) for each in found),
+            "the explanations are those of the first column",
+        )
+    )
+    names = [each.name.replace("batch ", "").replace("window ", "") for each in found]
+    heading = ("batch and window, month 1", *names)
+    _print_rows(heading, rows, explain=explain, right=range(1, 1 + len(found)))
+
+
+def _parts(planned: Plan, bills: Sequence[Sequence[Cost]]) -> list[tuple[str, ...]]:
+    """Return a row for each item of several bills, explained as in the first one."""
+    return [
         (
             _marked(planned, parts[0].name, parts[0].prices),
             *(money(each.amount) for each in parts),
@@ -178,17 +217,6 @@ def _print_details(planned: Plan, *, explain: bool) -> None:
         )
         for parts in zip(*bills, strict=True)
     ]
-    per_million = f"{money(planned.per_million)} per million messages"
-    rows.append(("total", *(money(plan.total(month)) for month in MONTHS), per_million))
-    if planned.once.amount:
-        name = _marked(planned, planned.once.name, planned.once.prices)
-        rows.append((name, money(planned.once.amount), "", "", planned.once.why))
-    heading = (f"this plan in {planned.figures.prices.region}", *map(_month_name, MONTHS))
-    _print_rows(heading, rows, explain=explain, right={1, 2, 3})
-    out.print()
-    if explain:
-        _print_sources(planned)
-        out.print()
 
 
 def _print_sources(planned: Plan) -> None:

@@ -111,8 +111,9 @@ def function_monthly(
         Cost(
             "Lambda duration",
             gb_seconds * price,
-            f"{load.milliseconds:,} ms x {function.memory_mib:,} MiB each = {gb_seconds:,.0f} GB-s "
-            f"at {price:g}, {terms.architecture}; with the worker's CPU per message",
+            f"{load.milliseconds:,} ms x {function.memory_mib:,} MiB = {gb_seconds:,.0f} GB-s at "
+            f"{price:g}, {terms.architecture}; {function.overhead_ms:g} ms each, "
+            f"{demand.dynamodb_ms:g} of DynamoDB, the worker's CPU per message",
             (compute,),
         ),
         log_cost(

@@ -132,6 +132,7 @@ def report(plan: Plan) -> dict[str, Any]:
         "unconfirmed": plan.unconfirmed,
         "prices": plan.figures.prices.model_dump(),
         "quotas": plan.figures.quotas.model_dump(),
+        "function": plan.figures.function.model_dump(),
         "sources": [each.model_dump() for each in plan.figures.sources],
     }
 
@@ -299,10 +300,14 @@ def requests(plan: Plan) -> list[tuple[str, str]]:
     return found
 
 
+def functions(plan: Plan) -> list[Variant]:
+    """Return the variants that run in a Lambda function."""
+    return [each for each in plan.variants if each.name.startswith(LAMBDA)]
+
+
 def _function(plan: Plan) -> str:
     """Compare the plan with the cheapest Lambda function."""
-    functions = [each for each in plan.variants if each.name.startswith(LAMBDA)]
-    best = min(functions, key=lambda each: each.total(1))
+    best = min(functions(plan), key=lambda each: each.total(1))
     difference = best.total(1) - plan.total
     comparison = "more" if difference > 0 else "less"
     return (
