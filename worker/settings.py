@@ -242,7 +242,8 @@ class Settings(BaseSettings):
         "info", description="minimum log level"
     )
     log_format: Literal["auto", "json", "text"] = Field(
-        "auto", description="log format; `auto`: text on a terminal, JSON lines otherwise"
+        "auto",
+        description="log format; `auto`: short lines on a terminal, JSON lines otherwise",
     )
 
     @field_validator("aws")

@@ -245,7 +245,7 @@ def test_items_written_by_another_program_are_shown_but_do_not_count_as_evidence
 INVALID_USES = [
     (["accepted", "u", "--export", "u.pdf"], "unknown file type"),
     (["accepted", "u", "--export", "absent/u.json"], "directory absent does not exist"),
-    (["accepted", "u", "--force"], "--format and --force require --export"),
+    (["accepted", "u", "--force"], "--format, --force and --output-dir require --export"),
     (["erase", "u", "--fields", "ip,email"], "expected one or more of ip,user_agent,session_id"),
     (["erase", "u", "--fields", "ip", "--version", "1", "--yes"], "--version requires --policy"),
 ]
@@ -296,8 +296,12 @@ def test_coverage_is_counted_by_day_after_its_cost_is_confirmed(
     assert report["days"] == {"2026-01-01": 3, "2026-01-02": 5}
     assert (report["users"], report["scanned"]) == (8, 16)
     shown = deployment.run(*command, "--yes", "--chart", str(tmp_path / "days.svg")).stdout
-    assert "<!-- aup 2026-01: accepted by 8 users -->" in (tmp_path / "days.svg").read_text()
+    assert (
+        "<!-- aup 2026-01: accepted by 8 users in total -->" in (tmp_path / "days.svg").read_text()
+    )
     assert "accepted aup 2026-01: 8 users in total" in shown
+    expected = deployment.run(*command, "--yes", "--expected-users", "32")
+    assert "accepted aup 2026-01: 8 of 32 expected users (25.0 %)" in expected.stdout
     assert shown.index("2026-01-01") < shown.index("2026-01-02")
     unknown = deployment.run("coverage", "--policy", "aup", "--version", "1", "--yes")
     assert (unknown.returncode, unknown.stdout) == (1, "")

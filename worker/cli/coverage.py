@@ -25,7 +25,7 @@ from worker.settings import load
 _DAYS_SHOWN_MAX: Final = 92
 
 
-def coverage(
+def coverage(  # noqa: PLR0913, PLR0917 - one parameter per option
     policy: PolicyId,
     version: PolicyVersion,
     read_units_per_second: Annotated[
@@ -35,6 +35,10 @@ def coverage(
     segments: Annotated[
         int, typer.Option(metavar="COUNT", min=1, max=32, help="Number of parallel scan segments.")
     ] = 4,
+    expected_users: Annotated[
+        int | None,
+        typer.Option(metavar="COUNT", min=1, help="Users expected to accept; shows their share."),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Accept the cost without asking.")] = False,
     chart: ChartFile = None,
     as_json: AsJSON = False,
@@ -50,17 +54,18 @@ def coverage(
     check_policy(policy, version)
     draw = chart_writer(chart)
     size = run_async(_size(policy, version))
-    expected = estimate(size, read_units_per_second)
-    _confirm(expected, yes=yes)
+    expected = estimate(size, read_units_per_second, expected_users or 0)
+    _confirm(expected, read_units_per_second, yes=yes)
     found = run_async(
         _count(f"{policy}#{version}", size, units=read_units_per_second, segments=segments)
     )
     if as_json:
-        screen.print_json(_report(policy, version, expected, found))
+        share = {} if expected_users is None else {"expected_users": expected_users}
+        screen.print_json(_report(policy, version, expected, found) | share)
     else:
-        _show(policy, version, found)
+        _show(policy, version, found, expected_users)
     if draw is not None:
-        draw(_chart(policy, version, found))
+        draw(_chart(policy, version, found, expected_users))
 
 
 async def _size(policy: str, version: str) -> TableSize:
@@ -72,13 +77,24 @@ async def _size(policy: str, version: str) -> TableSize:
         return await repository.user_table_size()
 
 
-def _confirm(expected: Estimate, *, yes: bool) -> None:
+def summary_of(expected: Estimate, units_per_second: float) -> str:
+    """Return an estimate as a sentence."""
+    units = screen.counted(math.ceil(expected.read_units), "read unit")
     cost = f"${expected.usd:.2f}" if expected.usd >= 0.01 else "less than $0.01"  # noqa: PLR2004 - a cent
-    summary = (
-        f"about {math.ceil(expected.read_units):,} read units for about {expected.items:,} "
-        f"records (DynamoDB updates the table size every 6 hours), {cost} on demand in us-east-1, "
-        f"{screen.duration(expected.seconds)} at this rate"
-    )
+    time = screen.duration(expected.seconds) if expected.seconds >= 1 else "less than 1 s"
+    price = f"{cost} on demand in us-east-1, {time} at {units_per_second:g} read units per second"
+    if expected.is_known:
+        records = screen.counted(expected.items, "record")
+        return f"about {units} for about {records}: {price}; DynamoDB counts records every 6 hours"
+    unknown = "unknown, because DynamoDB counts records every 6 hours and reports none yet"
+    if not expected.items:
+        return unknown
+    users = screen.counted(expected.items, "expected user")
+    return f"{unknown}; one record for each of {users} would need about {units}: {price}"
+
+
+def _confirm(expected: Estimate, units_per_second: float, *, yes: bool) -> None:
+    summary = summary_of(expected, units_per_second)
     if not yes and not sys.stdin.isatty():
         raise UsageError(
             f"stdin is not a terminal; pass --yes to confirm. Estimated cost: {summary}"
@@ -128,7 +144,7 @@ def _report(policy: str, version: str, expected: Estimate, found: Coverage) -> d
     }
 
 
-def _show(policy: str, version: str, found: Coverage) -> None:
+def _show(policy: str, version: str, found: Coverage, expected_users: int | None) -> None:
     out = screen.stdout()
     months = len(found.days) > _DAYS_SHOWN_MAX
     if found.days:
@@ -137,17 +153,27 @@ def _show(policy: str, version: str, found: Coverage) -> None:
         bars = ((period, f"{users:,}", Bar(users, highest)) for period, users in rows.items())
         columns = ("month" if months else "day (UTC)", "users", "")
         out.print(screen.table(columns, bars, right={1}))
-    out.print(screen.plain(f"accepted {policy} {version}: {found.users:,} users in total"))
+    out.print(screen.plain(f"accepted {policy} {version}: {share(found.users, expected_users)}"))
     if months:
         out.print("grouped by month; use --json for each day")
     if found.undated:
-        out.print(f"{found.undated:,} of them have an invalid accepted_at: verify their records")
-    screen.note(f"read {found.scanned:,} records, using {found.read_units:,.1f} read units")
+        records = screen.counted(found.undated, "record")
+        out.print(f"{records} with an invalid accepted_at, not in the table above: verify")
+    records = screen.counted(found.scanned, "record")
+    screen.note(f"read {records}, using {found.read_units:,.1f} read units")
 
 
-def _chart(policy: str, version: str, found: Coverage) -> Days:
+def share(users: int, expected_users: int | None) -> str:
+    """Return a number of users as text, and as a share of those expected if that is known."""
+    if expected_users is None:
+        return f"{screen.counted(users, 'user')} in total"
+    percent = f"{100 * users / expected_users:.1f} %"
+    return f"{users:,} of {screen.counted(expected_users, 'expected user')} ({percent})"
+
+
+def _chart(policy: str, version: str, found: Coverage, expected_users: int | None) -> Days:
     return Days(
-        title=f"{policy} {version}: accepted by {screen.counted(found.users, 'user')}",
+        title=f"{policy} {version}: accepted by {share(found.users, expected_users)}",
         y_label="users per day",
         counts={day: found.days[day] for day in sorted(found.days)},
     )

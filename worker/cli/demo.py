@@ -5,25 +5,30 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from worker.cli import screen
 from worker.cli.options import AsJSON
+from worker.cli.tables import Column, Kind
+from worker.demo.accounting import OUTCOMES, REDELIVERED
+from worker.demo.messages import USER
 from worker.demo.run import DemoReport, run_demo
 from worker.demo.walkthrough import Walkthrough, prepare
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.runtime.logs import configure
 from worker.runtime.signals import on_signals
 
-_OUTCOMES: Final = ("recorded", "duplicates", "dead_lettered")
+_EXAMPLE: Final = Column("example", kind=Kind.TEXT)
+# With the counts, a line of 80 columns.
+_BAR_COLUMNS: Final = 8
 
 
 class _Reporter:
@@ -37,11 +42,10 @@ class _Reporter:
         self._as_json = as_json
         self._console = console = Console(quiet=True) if as_json else screen.stdout()
         self.bar = Progress(
-            TextColumn("  "),
-            BarColumn(),
+            TextColumn(" "),
+            BarColumn(_BAR_COLUMNS),
             MofNCompleteColumn(),
             TextColumn("{task.description}"),
-            TimeElapsedColumn(),
             console=console,
             transient=True,
         )
@@ -51,17 +55,13 @@ class _Reporter:
         self.bar.update(self._task, visible=False)
         self._console.print(f"• {text}", markup=False)
 
-    def progress(self, sent: int, total: int, figures: dict[str, Any]) -> None:
-        counts = {name: figures.get(name, 0) for name in _OUTCOMES}
+    def progress(self, sent: int, total: int, counts: Counter[str]) -> None:
         self.bar.update(
             self._task,
             visible=True,
             total=total,
-            completed=sum(counts.values()),
-            description=", ".join(
-                f"{count} {name.replace('_', '-')}" for name, count in counts.items()
-            )
-            + f" of {sent} sent",
+            completed=sum(counts[outcome] for outcome in OUTCOMES),
+            description=progress_text(sent, counts),
         )
 
     def dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
@@ -70,7 +70,8 @@ class _Reporter:
         for each in dead_letters:
             details[each.reason].append(each.detail)
         rows = (("", name, str(len(same)), same[0]) for name, same in sorted(details.items()))
-        self._console.print(screen.table(("  ", "reason", "count", "example"), rows))
+        columns = ("", "reason", Column("count", right=True), _EXAMPLE)
+        self._console.print(screen.table(columns, rows))
 
     def finished(self, report: DemoReport, walkthrough: Walkthrough | None) -> None:
         self.bar.stop()
@@ -123,6 +124,18 @@ async def _run(reporter: _Reporter, *, keep: bool) -> DemoReport:
         return await run_demo(reporter, keep=wait)
 
 
+def progress_text(sent: int, counts: Mapping[str, int]) -> str:
+    """Return the progress of the service as a short text.
+
+    Args:
+        sent: Messages sent so far.
+        counts: Messages by outcome, and redelivered ones.
+    """
+    names = [*OUTCOMES, *([REDELIVERED] if counts[REDELIVERED] else [])]
+    shown = ", ".join(f"{counts[name]} {name.replace('_', '-')}" for name in names)
+    return shown if counts[REDELIVERED] else f"{sent} sent: {shown}"
+
+
 def _print_accounting(console: Console, report: DemoReport) -> None:
     dead_lettered = sum(report.dead_lettered.values())
     console.print("• message accounting:")
@@ -135,13 +148,39 @@ def _print_accounting(console: Console, report: DemoReport) -> None:
         "lost": report.lost,
     }
     rows = (("", name, str(count)) for name, count in counts.items())
-    console.print(screen.table(("  ", "", ""), rows))
+    console.print(screen.table(("", "", ""), rows, right={2}))
+    if report.redelivered:
+        redelivered = screen.counted(report.redelivered, "redelivery")
+        console.print(f"• {redelivered} by the embedded server, not counted above")
     verdict = "the accounting balances" if report.sound else "THE ACCOUNTING DOES NOT BALANCE"
     console.print(
         f"• {verdict}: {report.sent} sent = {report.recorded} recorded + {report.duplicates} "
         f"duplicates + {dead_lettered - report.replayed} dead letters + {report.lost} lost, "
         f"in {report.seconds:g} s"
     )
+    if report.record:
+        _print_record(console, report.record)
+
+
+def _print_record(console: Console, record: Mapping[str, Any]) -> None:
+    """Print one finished record and its verification."""
+    attributes, verification = record["attributes"], record["verification"]
+    console.print(f"• one finished record, as `aup-worker accepted {USER} --verify` finds it:")
+    names = {
+        "user": "user_id",
+        "policy": "policy_id",
+        "version": "version",
+        "accepted": "accepted_at",
+        "received": "received_at",
+        "recorded": "recorded_at",
+        "text hash": "policy_sha256",
+        "record hash": "record_sha256",
+    }
+    facts = [(f"  {shown}", attributes.get(name, "-")) for shown, name in names.items()]
+    text = f"its text {verification['text']}" if verification["text"] != "matches" else ""
+    result = "every hash computed again, its text is the published one"
+    facts.append(("  verified", f"{verification['verdict']}: {text or result}"))
+    console.print(screen.facts(facts))
 
 
 def _print_walkthrough(walkthrough: Walkthrough) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from typing import Annotated, Any, Final
 
 import typer
@@ -13,6 +12,7 @@ from rich.text import Text
 from worker.cli import screen
 from worker.cli.options import AsJSON
 from worker.cli.running import run_async
+from worker.cli.tables import Column, Kind, Table
 from worker.operations.doctor.checks import Groups, run_checks
 from worker.operations.doctor.result import CheckResult, CheckStatus
 from worker.settings import load
@@ -45,7 +45,7 @@ def doctor(
         screen.print_json(_document(groups, counts))
     else:
         out = screen.stdout()
-        out.print(screen.table(("", "", ""), _rows(groups)))
+        out.print(_table(groups))
         out.print(_summary(counts))
     if counts[CheckStatus.FAIL]:
         raise typer.Exit(1)
@@ -68,14 +68,16 @@ def _document(groups: Groups, counts: Counter[CheckStatus]) -> dict[str, Any]:
     }
 
 
-def _rows(groups: Groups) -> Iterator[tuple[Text, ...]]:
+def _table(groups: Groups) -> Table:
+    table = screen.table(("", "", Column("", kind=Kind.PROSE)))
     for number, (group, results) in enumerate(groups.items()):
         if number:
-            yield ()
-        yield (Text(group, style="bold"),)
+            table.add_heading(Text())
+        table.add_heading(Text(group, style="bold"))
         for result in results:
             status = Text(_label(result.status), style=_STYLES[result.status])
-            yield status, screen.plain(result.check), _details(result)
+            table.add_row(status, screen.plain(result.check), _details(result))
+    return table
 
 
 def _label(status: CheckStatus) -> str:

@@ -15,8 +15,10 @@ from rich.console import Console
 
 from worker.cli import screen
 from worker.cli.names import check_recorded
-from worker.cli.options import AnyPolicy, AsJSON, Force, Yes
+from worker.cli.options import AnyPolicy, AsJSON, Force, Yes, expand_options
+from worker.cli.output import OutputDir, output_path
 from worker.cli.running import run_async
+from worker.cli.tables import Column, Kind
 from worker.domain.evidence import ERASABLE
 from worker.errors import AUPError, PolicyNotFoundError, UsageError
 from worker.operations.evidence.document import document, readable
@@ -37,6 +39,22 @@ from worker.settings import load
 
 User = Annotated[str, typer.Argument(help="User id.")]
 FileFormat = Literal["json", "html"]
+_KEY_COLUMNS: Final = (Column("policy"), Column("version"))
+_VERIFIED_COLUMNS: Final = (
+    *_KEY_COLUMNS,
+    Column("accepted", 2),
+    Column("record"),
+    Column("text", 1),
+    Column("erased", 3, Kind.TEXT),
+    Column("text sha256", 4, Kind.HASH),
+)
+_RECORDED_COLUMNS: Final = (
+    *_KEY_COLUMNS,
+    Column("accepted"),
+    Column("recorded", 3),
+    Column("method", 2, Kind.TEXT),
+    Column("text sha256", 1, Kind.HASH),
+)
 _METHOD_FIELDS: Final = ("method", "channel", "locale")
 
 
@@ -57,19 +75,30 @@ class _Accepted:
     current: bool | None
 
 
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """Options for the file that the evidence is exported to."""
+
+    export: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="File to export to: .json, or .html to print."),
+    ] = None
+    output_dir: OutputDir = None
+    format_: Annotated[
+        FileFormat | None, typer.Option("--format", help="Export format (default: by file name).")
+    ] = None
+    force: Force = False
+
+
+@expand_options
 def accepted(
     user: User,
     policy: AnyPolicy = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Recompute all hashes; compare with the policy's.")
     ] = False,
-    export: Annotated[
-        Path | None, typer.Option(help="File to export to: .json, or .html to print.")
-    ] = None,
-    format_: Annotated[
-        FileFormat | None, typer.Option("--format", help="Export format (default: by file name).")
-    ] = None,
-    force: Force = False,
+    *,
+    exporting: ExportOptions,
     as_json: AsJSON = False,
 ) -> None:
     """Show, verify or export what a user accepted.
@@ -80,11 +109,16 @@ def accepted(
     Example: aup-worker accepted u-42 --verify --export u-42.html
     """
     check_recorded(user, policy)
-    file_format = _format_of(export, format_, force=force)
+    export, file_format = _destination(exporting)
     verified = verify or export is not None
     found = run_async(_accepted(user, policy, verified=verified))
     if export is not None:
-        _write(export, document(user, found.verifications, utc_now()), file_format, force=force)
+        _write(
+            export,
+            document(user, found.verifications, utc_now()),
+            file_format,
+            force=exporting.force,
+        )
     if as_json:
         screen.print_json(_report(found))
     else:
@@ -99,17 +133,25 @@ def accepted(
         raise typer.Exit(1)
 
 
-def _format_of(export: Path | None, stated: FileFormat | None, *, force: bool) -> FileFormat:
-    if export is None:
-        if stated or force:
-            raise UsageError("--format and --force require --export")
-        return "json"
-    check_destination(export, overwrite=force)
+def _destination(options: ExportOptions) -> tuple[Path | None, FileFormat]:
+    """Return the file to write and its format.
+
+    Raises:
+        UsageError: The options do not fit each other, or the file cannot be written.
+    """
+    if options.export is None:
+        if options.format_ or options.force or options.output_dir:
+            raise UsageError("--format, --force and --output-dir require --export")
+        return None, "json"
     suffixes: dict[str, FileFormat] = {".json": "json", ".html": "html", ".htm": "html"}
-    found = stated or suffixes.get(export.suffix.lower())
+    found = options.format_ or suffixes.get(options.export.suffix.lower())
     if found is None:
-        raise UsageError(f"{export}: unknown file type; pass --format json or --format html")
-    return found
+        raise UsageError(
+            f"{options.export}: unknown file type; pass --format json or --format html"
+        )
+    export = output_path(options.export, options.output_dir, "")
+    check_destination(export, overwrite=options.force)
+    return export, found
 
 
 async def _accepted(user: str, policy: str | None, *, verified: bool) -> _Accepted:
@@ -166,7 +208,6 @@ def _show(found: _Accepted) -> None:
 
 def show_verified(out: Console, verifications: Sequence[Verification]) -> None:
     """Print the results of verified records, then their problems and remarks."""
-    columns = ("policy", "version", "accepted", "record", "text", "erased", "text sha256")
     cells = [
         (
             *_key(each),
@@ -177,14 +218,13 @@ def show_verified(out: Console, verifications: Sequence[Verification]) -> None:
         )
         for each in verifications
     ]
-    screen.print_rows(out, columns, cells, {"erased": "erased: ", "text sha256": ""})
+    screen.print_rows(out, screen.table(_VERIFIED_COLUMNS, cells))
     for each in verifications:
         for line in (*each.problems, *(f"remark: {remark}" for remark in each.remarks)):
             out.print(screen.plain(f"{each.item.get('policy_version')}: {line}"))
 
 
 def _show_records(out: Console, verifications: Sequence[Verification]) -> None:
-    columns = ("policy", "version", "accepted", "recorded", "method", "text sha256")
     cells = [
         (
             *_key(each),
@@ -194,7 +234,7 @@ def _show_records(out: Console, verifications: Sequence[Verification]) -> None:
         )
         for each in verifications
     ]
-    screen.print_rows(out, columns, cells, {"method": "", "text sha256": ""})
+    screen.print_rows(out, screen.table(_RECORDED_COLUMNS, cells))
     for each in verifications:
         for line in edits(each.item):
             out.print(screen.plain(f"{each.item.get('policy_version')}: {line}"))
@@ -333,7 +373,8 @@ def _show_erasures(erasures: list[Erasure]) -> None:
         )
         for each in erasures
     )
-    screen.stdout().print(screen.table(("record", "fields", "state"), rows))
+    prose = (Column(name, kind=Kind.PROSE) for name in ("fields", "state"))
+    screen.stdout().print(screen.table(("record", *prose), rows))
 
 
 def _note_result(count: int, erasures: list[Erasure], *, dry_run: bool) -> None:

@@ -15,11 +15,11 @@ from typing import Final
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from worker.cli import screen
 from worker.cli.bars import Bar, Sparkline
+from worker.cli.tables import Table
 from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSError
 from worker.operations.status.observer import QueueStatus, ReasonCounts, Status, WorkerStatus
@@ -151,7 +151,7 @@ def _workers(workers: Sequence[WorkerStatus], columns: int) -> Iterator[Renderab
     rows = (_worker_row(each, rates.values()) for each in workers)
     table = screen.table(names, rows, right=range(1, len(names)))
     if len(workers) > 1:
-        table.add_row(*_totals(workers, rates.values()), style="bold")
+        table.add_row(*map(Text, _totals(workers, rates.values())), style="bold")
     yield table
     for each in workers:
         problem = each.sample.problem or "; ".join(each.sample.reasons)
@@ -176,14 +176,12 @@ def _totals(workers: Sequence[WorkerStatus], kinds: Iterable[OutcomeKind]) -> It
 
 def _sparklines(history: History) -> Table:
     table = screen.table(("over time", "", "now", "peak"), right={2, 3})
-    table.expand = True
-    table.columns[1].ratio = 1
     for name, values in history.series.items():
         digits = ".1f" if name.endswith("/s") else ".0f"
         known = [each for each in values if each is not None]
         peak = format(max(known, key=abs), f",{digits}") if known else "-"
         now = "-" if values[-1] is None else format(values[-1], f",{digits}")
-        table.add_row(name, Sparkline(values), now, peak)
+        table.add_row(Text(name), Sparkline(values), Text(now), Text(peak))
     return table
 
 

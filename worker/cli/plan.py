@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import typer
-from rich.padding import Padding
 
 from worker.aws.prices import Measured, shipped, with_prices
 from worker.cli import screen
 from worker.cli.bars import Bar
 from worker.cli.charts import ChartFile, Months, chart_writer
 from worker.cli.options import expand_options
+from worker.cli.tables import Column, Kind
 from worker.errors import UsageError
 from worker.planning.cost import Cost
 from worker.planning.formats import figure, money
@@ -34,8 +34,6 @@ from worker.planning.sizing import TASK_SIZES, Demand, rate_per_second
 from worker.planning.variants import INFREQUENT, MONTHS
 
 _BAR_COLUMNS: Final = 10
-# Explanations beside narrower tables would have a word or two in each line.
-_EXPLAINED_COLUMNS_MIN: Final = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +163,8 @@ def _print_variants(planned: Plan, *, explain: bool) -> None:
 
 def _print_details(planned: Plan, *, explain: bool) -> None:
     out = screen.stdout()
-    _print_rows(("requirement", ""), requirements(planned), explain=explain)
+    value = Column("", kind=Kind.PROSE)
+    _print_rows(("requirement", value), requirements(planned), explain=explain)
     out.print()
     columns = ("quota", "needed", "default", "reached at", "")
     limits = (_limit_row(planned, each) for each in planned.limits)
@@ -265,19 +264,14 @@ def _limit_row(planned: Plan, limit: Limit) -> tuple[str, ...]:
 
 
 def _print_rows(
-    columns: Sequence[str],
+    columns: Sequence[str | Column],
     rows: Iterable[Sequence[str | Bar]],
     *,
     explain: bool,
     right: Container[int] = (),
 ) -> None:
     """Print a table; the last cell of each row explains the others."""
-    out, rows = screen.stdout(), list(rows)
-    beside = explain and out.width >= _EXPLAINED_COLUMNS_MIN
-    if beside:
-        columns = (*columns, "explanation")
+    if explain:
+        columns = (*columns, Column("explanation", kind=Kind.PROSE))
     cells = (row[: len(columns)] for row in rows)
-    out.print(screen.table(columns, cells, right=right))
-    if explain and not beside:
-        for row in rows:
-            out.print(Padding(screen.plain(f"{row[0]}: {row[-1]}", "dim"), (0, 0, 0, 2)))
+    screen.stdout().print(screen.table(columns, cells, right=right))

@@ -18,6 +18,7 @@ from worker.cli import screen
 from worker.cli.names import check_policy
 from worker.cli.options import AnyPolicy, AsJSON, PolicyId, PolicyVersion, expand_options
 from worker.cli.running import run_async
+from worker.cli.tables import Column, Kind
 from worker.domain.acceptance import parse_time
 from worker.domain.evidence import timestamp
 from worker.domain.policy import Policy, PolicyText, in_force
@@ -46,9 +47,21 @@ def _with_repository(action: Callable[[AUPRepository], Awaitable[ResultT]]) -> R
 
 
 _COLUMNS: Final = (
-    "policy", "version", "state", "effective", "title", "retired", "languages", "sha256",
-)  # fmt: skip
-_DETAILS: Final = {"title": "", "retired": "retired ", "languages": "languages ", "sha256": ""}
+    Column("policy"),
+    Column("version"),
+    Column("state", 1),
+    Column("effective", 2),
+    Column("title", 4, Kind.TEXT),
+    Column("retired", 6),
+    Column("languages", 5, Kind.TEXT),
+    Column("sha256", 3, Kind.HASH),
+)
+_TEXT_COLUMNS: Final = (
+    Column("text"),
+    Column("type", 1),
+    Column("bytes", 2, right=True),
+    Column("sha256", kind=Kind.BELOW),
+)
 
 
 def _report(policies: list[Policy], *, as_json: bool, complete: bool = False) -> None:
@@ -78,7 +91,7 @@ def _report(policies: list[Policy], *, as_json: bool, complete: bool = False) ->
         )
         for policy in policies
     ]
-    screen.print_rows(screen.stdout(), _COLUMNS, rows, _DETAILS)
+    screen.print_rows(screen.stdout(), screen.table(_COLUMNS, rows))
 
 
 def _state(policy: Policy, policies: list[Policy] | None) -> str:
@@ -327,10 +340,10 @@ def _show(found: Policy, contents: list[PublishedText], policies: list[Policy]) 
         "effective": _seconds(found.effective_at),
         "retired": _seconds(found.retired_at),
     }
-    out.print(screen.table(("", ""), [each for each in fields.items() if each[1]]))
+    out.print(screen.facts((name, text) for name, text in fields.items() if text))
     rows = [(each.text.locale or "default", *_size(each), each.text.sha256) for each in contents]
     out.print()
-    screen.print_rows(out, ("text", "type", "bytes", "sha256"), rows, {"sha256": ""})
+    screen.print_rows(out, screen.table(_TEXT_COLUMNS, rows))
 
 
 def _size(text: PublishedText) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from rich.progress import Progress
 
 from worker.aws.sqs import Queue, open_queues
 from worker.cli import screen
-from worker.cli.dead_letters.dry_run import DryRunReport, show_report
+from worker.cli.dead_letters.dry_run import DryRunOptions, DryRunReport, show_report
 from worker.cli.dead_letters.scanning import note_missing, note_unseen
 from worker.cli.filters import FilterOptions
 from worker.cli.options import AsJSON, Rate, expand_options
@@ -111,11 +111,6 @@ class _Request:
     journal: Path | None
     from_file: Mapping[str, OutgoingMessage]
 
-    @property
-    def total(self) -> int | None:
-        """Maximum number of selected dead letters; None if unknown."""
-        return self.selected.limit or len(self.selected.ids) or None
-
 
 @dataclass(frozen=True, slots=True)
 class _OpenReplay:
@@ -145,11 +140,9 @@ def replay(
     message_ids: Annotated[
         list[str] | None, typer.Argument(metavar="ID", help="Message ids (default: all).")
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Predict the outcome of each message; send nothing.")
-    ] = False,
     rate: Rate = None,
     *,
+    predicting: DryRunOptions,
     sending: SendOptions,
     force: Annotated[
         bool,
@@ -168,9 +161,13 @@ def replay(
 
     Example: aup-worker replay --reason invalid --set method=clickwrap --rate 50
     """
+    if predicting.verbose and not predicting.dry_run:
+        raise UsageError("--verbose requires --dry-run")
     request = _request(options, message_ids or (), rate, sending)
-    if dry_run:
-        show_report(run_async(_run_dry(request)), as_json=as_json)
+    if predicting.dry_run:
+        # Messages named one by one are listed one by one.
+        rows = predicting.verbose or bool(message_ids)
+        show_report(run_async(_run_dry(request)), rows=rows, as_json=as_json)
     else:
         _report(run_async(_replay(request, force=force)), as_json=as_json)
 
@@ -288,9 +285,10 @@ async def _run_dry(request: _Request) -> DryRunReport:
     """Predict the outcome of each message that a replay would send; send nothing."""
     report = DryRunReport()
     missing = set(request.selected.ids)
-    with screen.progress("scanning") as bar:
+    with screen.progress("predicting") as bar:
         async with _opened(request) as replay:
-            task = bar.add_task("scanning", total=request.total or replay.depth, rate="")
+            total = request.selected.total(replay.depth)
+            task = bar.add_task("predicting", total=total, rate="")
             options = replace(replay.options, dry_run=replay.dry_run)
             sent = read_journal(*replay.journal)
             scan = Scan(
@@ -315,7 +313,7 @@ class _Progress(ReplayObserver):
 
     Args:
         bar: Progress bar to update.
-        total: Number of selected dead letters; None if only the depth of the queue is known.
+        total: Number of dead letters that the filters select; None if the replay counts them.
         depth: Number of dead letters in the queue.
     """
 
@@ -326,22 +324,26 @@ class _Progress(ReplayObserver):
         self._bar = bar
         self._total = total
         self._depth = depth
-        self._task = bar.add_task("replaying", total=total or depth, rate="")
+        self._scanned = 0
+        self._task = bar.add_task("replaying", total=total, rate="")
 
     def on_scanned(self, count: int) -> None:
-        """Advance the bar by scanned dead letters if the number of matches is unknown."""
-        if self._total is None:
-            self._bar.update(self._task, completed=min(count, self._depth))
+        """Show the progress of the scan if the number of matches depends on it."""
+        self._scanned = count
+        self._show()
 
     def on_result(self, dead_letter: DeadLetter, result: Result, figures: ReplayFigures) -> None:
-        """Add the result of a dead letter; update the rate."""
+        """Add the result of a dead letter; advance the bar."""
         self.dead_letters.append({**dead_letter.summary(utc_now()), "result": result.value})
         self.figures = figures
-        this_run = figures.matched - figures.earlier
-        rate = f"{this_run / max(self.seconds, 0.001):,.0f}/s"
-        self._bar.update(self._task, rate=rate)
-        if self._total is not None:
-            self._bar.update(self._task, completed=len(self.dead_letters))
+        self._show()
+
+    def _show(self) -> None:
+        done = len(self.dead_letters)
+        text = f"{done / max(self.seconds, 0.001):,.0f}/s"
+        if self._total is None:
+            text += f", scanned {self._scanned:,} of {max(self._depth, self._scanned):,}"
+        self._bar.update(self._task, completed=done, rate=text)
 
     def on_wait(self, until: datetime) -> None:
         """Show why the replay is waiting."""
@@ -361,7 +363,7 @@ async def _replay(request: _Request, *, force: bool) -> _Progress:
             sends_all = force or request.to not in {None, load().queue}
             with open_journal(*replay.journal) as journal:
                 _note_earlier(journal, bar)
-                progress = _Progress(bar, request.total, replay.depth)
+                progress = _Progress(bar, request.selected.total(replay.depth), replay.depth)
                 options = replace(
                     replay.options,
                     dry_run=None if sends_all else replay.dry_run,

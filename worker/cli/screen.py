@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Container, Iterable, Mapping, Sequence
+import textwrap
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, Final
 
-from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,14 +17,13 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
-_PIPE_WIDTH: Final = 240
-_TABLE_MIN_COLUMNS: Final = 150
-_ANY_WIDTH: Final = 10_000
+from worker.cli.bars import Chart
+from worker.cli.tables import ANY_WIDTH, Column, Kind, Table
+
 # Shown on a terminal of any height.
-_RECORDS_MIN: Final = 5
+_ROWS_MIN: Final = 5
 # Two headings, a total, a blank line, two notes and the prompt.
 _OTHER_LINES: Final = 7
 _LINES_SHOWN_MAX: Final = 20
@@ -41,11 +40,12 @@ _CONTROLS: Final = {
     **{code: f"\\x{code:02x}" for code in (*range(32), *_C1) if code != ord("\t")},
     ord("\n"): "\\n",
 }
+Cell = str | Text | Chart
 
 
 def stdout() -> Console:
     """Return the console for data; wide if stdout is not a terminal, so that nothing is cut."""
-    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else ANY_WIDTH, highlight=False)
 
 
 def stderr() -> Console:
@@ -85,59 +85,6 @@ def _encode(value: Any) -> Any:
     return bytes(value).hex()
 
 
-def table(
-    columns: Sequence[str],
-    rows: Iterable[Sequence[RenderableType]] = (),
-    *,
-    right: Container[int] = (),
-) -> Table:
-    """Return a table in the common style of all verbs; without a header if all names are blank.
-
-    Args:
-        columns: Names of the columns.
-        rows: Cells of each row. A string is untrusted text, see `plain`.
-        right: Indexes of the columns to align right, for numbers.
-    """
-    has_names = any(name.strip() for name in columns)
-    created = Table(box=None, pad_edge=False, header_style="bold", show_header=has_names)
-    for index, name in enumerate(columns):
-        if index in right:
-            created.add_column(name, justify="right", no_wrap=True)
-        else:
-            created.add_column(name, overflow="fold")
-    for row in rows:
-        created.add_row(*(plain(cell) if isinstance(cell, str) else cell for cell in row))
-    return created
-
-
-def print_rows(
-    out: Console,
-    columns: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    details: Mapping[str, str],
-) -> None:
-    """Print a table, or on a terminal that is too narrow for it the details on further lines.
-
-    Args:
-        out: Console for data.
-        columns: Names of the columns.
-        rows: Cells of each row, untrusted text.
-        details: Columns to print below the others, and the text to print before each of them.
-    """
-    created = table(columns, rows)
-    width = out.measure(created, options=out.options.update(width=_ANY_WIDTH)).maximum
-    if not sys.stdout.isatty() or width <= out.width:
-        out.print(created)
-        return
-    main = [name for name in columns if name not in details]
-    records: list[dict[str, Text]] = []
-    for row in rows:
-        cells = dict(zip(columns, row, strict=True))
-        below = "  ".join(f"{label}{cells[name]}" for name, label in details.items() if cells[name])
-        records.append({name: plain(cells[name]) for name in main} | {"": plain(below)})
-    _print_narrow(out, records, main, [""], sys.maxsize)
-
-
 def print_paragraph(text: str) -> None:
     """Print text to stderr, broken between words."""
     stderr().print(plain(text), soft_wrap=False)
@@ -148,77 +95,37 @@ def lines_left(out: Console, printed: int) -> int:
     return out.height - printed - _OTHER_LINES if sys.stdout.isatty() else sys.maxsize
 
 
-def print_records(
-    out: Console,
-    records: Sequence[Mapping[str, str | Text]],
-    main: Sequence[str],
-    details: Sequence[str],
-    lines: int,
-) -> int:
-    """Print records as a table, or on a narrow terminal with their details on lines of their own.
+def print_rows(out: Console, table: Table, lines: int = sys.maxsize) -> int:
+    """Print a table, and on a terminal which columns are left out.
 
     Args:
         out: Console for data.
-        records: Cells by name of the column; all records have the same columns.
-        main: Columns of the first line on a narrow terminal; the first one is an id. Those that do
-            not fit are printed below it.
-        details: The other columns, which are printed below the first line.
-        lines: Maximum number of lines; five records are printed anyway.
+        table: Table to print.
+        lines: Maximum number of lines of rows; five rows are printed anyway.
 
     Returns:
-        The number of records printed.
+        The number of rows printed.
     """
-    if out.width < _TABLE_MIN_COLUMNS:
-        cells = [
-            {name: cell if isinstance(cell, Text) else plain(cell) for name, cell in each.items()}
-            for each in records
-        ]
-        return _print_narrow(out, cells, main, details, lines)
-    shown = records[: max(lines, _RECORDS_MIN)]
-    created = table(list(records[0]), [list(each.values()) for each in shown])
-    created.columns[0].no_wrap = True
-    out.print(created)
-    return len(shown)
-
-
-def _print_narrow(
-    out: Console,
-    records: Sequence[Mapping[str, Text]],
-    main: Sequence[str],
-    details: Sequence[str],
-    lines: int,
-) -> int:
-    widths: dict[str, int] = {}
-    for name in main:
-        width = max(len(name), *(each[name].cell_len for each in records))
-        if widths and sum(widths.values()) + 2 * len(widths) + width > out.width:
+    count = -1 if table.has_header else 0
+    for printed in table.lines(out, out.options):
+        lines -= len(printed) if count >= 0 else 0
+        if lines < 0 and count >= _ROWS_MIN:
             break
-        widths[name] = width
-    below = [(name, f"{name} ") for name in main if name not in widths]
-    below += [(name, "") for name in details]
-    out.print(_padded({name: Text(name, style="bold") for name in widths}, widths))
-    for count, each in enumerate(records):
-        texts = (Text(label) + (each[name] or Text("-")) for name, label in below)
-        indented = Padding(Text("  ").join(texts), (0, 0, 0, 2), style="dim", expand=False)
-        record = Group(_padded(each, widths), indented)
-        lines -= len(out.render_lines(record, pad=False))
-        if lines < 0 and count >= _RECORDS_MIN:
-            return count
-        out.print(record)
-    return len(records)
-
-
-def _padded(cells: Mapping[str, Text], widths: Mapping[str, int]) -> Text:
-    padded = [cells[name].copy() for name in widths]
-    for cell, width in zip(padded, widths.values(), strict=True):
-        cell.pad_right(width - cell.cell_len)
-    return Text("  ").join(padded)
+        out.print(*printed, sep="\n")
+        count += 1
+    if hidden := table.hidden(out.width):
+        note(f"not shown in {out.width} columns: {', '.join(hidden)}; --json shows all")
+    return count
 
 
 def note(message: str, above: Progress | None = None) -> None:
-    """Print one line to stderr, above the progress bar if there is one."""
+    """Print a sentence to stderr, above the progress bar if there is one; one line in a pipe."""
     console = stderr() if above is None else above.console
-    console.print(plain(message))
+    text = plain(message).plain
+    if console.is_terminal:
+        # Words longer than the terminal, such as URLs, stay whole, so that they can be copied.
+        text = textwrap.fill(text, console.width, break_long_words=False, break_on_hyphens=False)
+    console.print(Text(text))
 
 
 def note_first(lines: Sequence[object], count: int | None = None) -> None:
@@ -267,3 +174,36 @@ def duration(seconds: float) -> str:
         if abs(seconds) >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def table(
+    columns: Sequence[str | Column],
+    rows: Iterable[Sequence[Cell]] = (),
+    *,
+    right: Container[int] = (),
+) -> Table:
+    """Return a table.
+
+    Args:
+        columns: Columns, or names of columns that are always shown.
+        rows: Cells of each row. A string is untrusted text, see `plain`.
+        right: Indexes of the named columns to align right, for numbers.
+    """
+    created = Table(
+        [
+            Column(each, right=index in right) if isinstance(each, str) else each
+            for index, each in enumerate(columns)
+        ]
+    )
+    for row in rows:
+        created.add_row(*map(_text, row))
+    return created
+
+
+def facts(rows: Iterable[tuple[str, Cell]]) -> Table:
+    """Return a table of names and values, without a header; texts are broken between words."""
+    return table((Column(""), Column("", kind=Kind.PROSE)), rows)
+
+
+def _text(cell: str | Text | Chart) -> Text | Chart:
+    return plain(cell) if isinstance(cell, str) else cell

@@ -11,6 +11,7 @@ import typer
 
 from worker.cli import screen
 from worker.cli.options import AsJSON
+from worker.cli.tables import Column, Kind
 from worker.errors import SettingsError, UsageError
 from worker.runtime.addresses import shown
 from worker.settings import AWSSettings, Settings, load, variables
@@ -80,8 +81,14 @@ def _print(rows: list[Setting], problems: list[str], *, as_json: bool) -> None:
             (row.name, _cell(row.value), row.source, _cell(row.default), row.description)
             for row in rows
         )
-        columns = ("setting", "value", "source", "default", "description")
-        screen.stdout().print(screen.table(columns, cells))
+        columns = (
+            Column("setting"),
+            Column("value", kind=Kind.TEXT),
+            Column("source", 2),
+            Column("default", 1, Kind.TEXT),
+            Column("description", 3, Kind.PROSE),
+        )
+        screen.print_rows(screen.stdout(), screen.table(columns, cells))
 
 
 def in_force(loaded: Settings | None) -> list[Setting]:

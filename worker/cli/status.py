@@ -74,8 +74,10 @@ def _show(status: Status, *, as_json: bool) -> None:
     out.print(draw(status, out.width))
     out.print()
     for name, queue in (("queue", status.queue), ("dead letters", status.dead_letters)):
-        retention = screen.duration(queue.state.retention_seconds)
-        out.print(screen.plain(f"{name}, retention {retention}: {queue.state.url}"), soft_wrap=True)
+        text = f"{name}, retention {screen.duration(queue.state.retention_seconds)}:"
+        fits = len(f"{text} {queue.state.url}") <= out.width
+        out.print(screen.plain(text), end=" " if fits else "\n  ")
+        out.print(screen.plain(queue.state.url), soft_wrap=True)
 
 
 @asynccontextmanager

@@ -14,6 +14,8 @@ TITLE: Final = "Acceptable Use Policy"
 PUBLISHED: Final = "2026-01"
 PUBLISHED_LATE: Final = "2026-02"
 UNPUBLISHED: Final = "2026-03"
+# The user whose record the demonstration shows.
+USER: Final = "u-42"
 PUBLISHED_AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 TEXTS: Final = {
     PUBLISHED: "Be kind. Do not send spam.",
@@ -83,14 +85,24 @@ def _enveloped(number: int, kind: int) -> str:
 
 def event_of(body: str) -> str | None:
     """Return the event id of a valid message in any envelope; None for other messages."""
+    data = _acceptance_in(body)
+    valid = "user_id" in data and data.get("channel") != "forged"
+    return str(data["event_id"]) if valid else None
+
+
+def version_of(body: str) -> str | None:
+    """Return the policy version that a message in any envelope names; None without one."""
+    return _acceptance_in(body).get("version")
+
+
+def _acceptance_in(body: str) -> dict[str, Any]:
+    """Return the acceptance in any envelope; empty if the body is not JSON."""
     try:
-        data = json.loads(body)
+        data: dict[str, Any] = json.loads(body)
     except ValueError:
-        return None
+        return {}
     if "data_base64" in data:
         data = json.loads(base64.b64decode(data["data_base64"]))
     elif "Message" in data:
         data = json.loads(data["Message"])
-    data = data.get("data") or data.get("detail") or data
-    valid = "user_id" in data and data.get("channel") != "forged"
-    return str(data["event_id"]) if valid else None
+    return data.get("data") or data.get("detail") or data

@@ -6,11 +6,19 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from operator import is_not
 from typing import Any, Final, Protocol
 
 from worker.aws.client import new_session
 from worker.aws.provision import provision
 from worker.aws.sqs import Queue, open_queues
+from worker.demo.accounting import (
+    OUTCOMES,
+    REDELIVERED,
+    expected_outcomes,
+    without_redeliveries,
+)
 from worker.demo.embedded_aws import SETTINGS, embedded_aws, only_settings
 from worker.demo.messages import (
     POLICY,
@@ -19,6 +27,7 @@ from worker.demo.messages import (
     PUBLISHED_LATE,
     TEXTS,
     TITLE,
+    USER,
     conflicting_messages,
     event_of,
     messages,
@@ -33,12 +42,16 @@ from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.replay import replay
 from worker.operations.dead_letters.scan import Scan
+from worker.operations.evidence.document import readable
+from worker.operations.evidence.verification import verify_records
 from worker.repository import AUPRepository
 from worker.runtime.clock import utc_now
 from worker.settings import Settings, load
 
 # The embedded AWS becomes slower with a growing backlog.
 _BACKLOG_MAX: Final = 40
+# Each takes one summary of the service.
+_EMPTY_CHECKS: Final = 100
 _LOG_SETTINGS: Final = {"AUP_SUMMARY_SECONDS": "0.25", "AUP_LOG_FORMAT": "json"}
 
 
@@ -48,13 +61,13 @@ class Reporter(Protocol):
     def step(self, text: str) -> None:
         """Report a completed step."""
 
-    def progress(self, sent: int, total: int, figures: dict[str, Any]) -> None:
+    def progress(self, sent: int, total: int, counts: Counter[str]) -> None:
         """Report the progress of the service.
 
         Args:
             sent: Messages sent so far.
             total: Messages to send.
-            figures: Latest figures of the service.
+            counts: Messages by outcome, and redelivered ones, so far.
         """
 
     def dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
@@ -69,11 +82,14 @@ class DemoReport:
         sent: Messages sent.
         recorded: Acceptances in the table, read independently of the service.
         duplicates: Messages whose acceptance was already recorded.
-        dead_lettered: Dead letters by reason, before the replay.
-        replayed: Dead letters sent back.
+        dead_lettered: Dead-lettered messages by reason, before the replay.
+        replayed: Those of them that were sent back.
+        redelivered: Messages that the embedded server delivered again although they were settled.
+            The other figures count each message once.
         lost: Messages that are neither recorded, nor duplicates, nor dead letters.
-        doubled: Messages recorded or dead-lettered more than once.
+        doubled: Messages recorded more than once, or dead-lettered more often than delivered.
         balanced: Whether the accounting of every run of the service balanced.
+        record: Attributes of one record, and the result of its verification.
     """
 
     sent: int = 0
@@ -81,18 +97,22 @@ class DemoReport:
     duplicates: int = 0
     dead_lettered: dict[str, int] = field(default_factory=dict)
     replayed: int = 0
+    redelivered: int = 0
     lost: int = 0
     doubled: int = 0
     balanced: bool = True
     seconds: float = 0.0
+    record: dict[str, Any] = field(default_factory=dict)
 
     @property
     def sound(self) -> bool:
-        """Whether no message is lost or doubled and the accounting balances."""
+        """Whether nothing is lost or doubled, the accounting balances and the record is sound."""
         dead = sum(self.dead_lettered.values())
         # Counted independently of the service, which counts a redelivered message twice.
         accounted = self.recorded + self.duplicates + dead - self.replayed
-        return self.balanced and not self.lost and not self.doubled and accounted == self.sent
+        is_complete = not self.lost and not self.doubled and accounted == self.sent
+        is_verified = bool(self.record.get("verification", {}).get("sound", True))
+        return self.balanced and is_complete and is_verified
 
 
 Keep = Callable[[DemoReport, dict[str, str]], Awaitable[None]]
@@ -122,10 +142,11 @@ async def run_demo(reporter: Reporter, *, valid: int = 300, keep: Keep | None = 
             await _publish(settings, PUBLISHED)
             reporter.step(f"published {POLICY} {PUBLISHED}")
             async with open_queues(settings) as (source, dead_letters):
-                scenario = _Scenario(settings, source, dead_letters, reporter, report)
+                scenario = Scenario(settings, source, dead_letters, reporter, report)
                 await scenario.send_and_process(messages(valid), conflicting_messages())
                 await scenario.publish_and_replay()
                 await _count(scenario)
+                report.record = await _verified_record(settings)
                 report.seconds = round(time.monotonic() - started_at, 1)
                 if keep is not None:
                     await scenario.process(unpublished_messages())
@@ -134,7 +155,7 @@ async def run_demo(reporter: Reporter, *, valid: int = 300, keep: Keep | None = 
 
 
 @dataclass(slots=True)
-class _Scenario:
+class Scenario:
     """Steps of the demonstration on one environment."""
 
     settings: Settings
@@ -150,12 +171,12 @@ class _Scenario:
         self.reporter.step(f"sending {total} messages of every kind while the service runs")
         async with service_process() as service:
             await self._send(bodies, total, service)
-            await self._settled(service, total)
+            await self._settled(service, total, self._expected())
             # Only now, because they conflict with what is recorded by now.
             await self._send(conflicting, total, service)
-            await self._finish(service, total)
+            await self.finish(service, total, self._expected())
         self.reporter.step("stopped the service with SIGTERM: it drained and exited with code 0")
-        dead_letters = await self.list_dead_letters()
+        dead_letters = once(await self.list_dead_letters(), self.sent)
         self.report.dead_lettered = dict(Counter(each.reason for each in dead_letters))
         self.reporter.dead_letters(dead_letters)
 
@@ -166,26 +187,33 @@ class _Scenario:
         async with service_process() as service:
             selected = DeadLetterFilter(reasons=[Reason.UNKNOWN_POLICY.value])
             figures = await replay(self.source, self.dead_letters, selected)
-            self.report.replayed = figures.replayed
-            self.reporter.step(f"replayed {figures.replayed} dead letters")
-            await self._finish(service, figures.replayed)
+            count = min(figures.replayed, self.report.dead_lettered[Reason.UNKNOWN_POLICY.value])
+            self.report.replayed = count
+            self.reporter.step(f"replayed {count} dead letters")
+            expected = Counter(recorded=count, duplicates=figures.replayed - count)
+            await self.finish(service, figures.replayed, expected)
 
     async def process(self, bodies: list[str]) -> None:
         """Send messages that the report does not count, and process them."""
         for start in range(0, len(bodies), BATCH_MAX_ENTRIES):
             await self._send_batch(bodies[start : start + BATCH_MAX_ENTRIES])
         async with service_process() as service:
-            await self._finish(service, len(bodies))
+            await self.finish(service, len(bodies), Counter(dead_lettered=len(bodies)))
 
     async def list_dead_letters(self) -> list[DeadLetter]:
         """Return all dead letters."""
         async with Scan(self.dead_letters, now=utc_now) as scan:
             return [dead_letter async for dead_letter in scan]
 
-    async def _finish(self, service: ServiceProcess, total: int) -> None:
+    def _expected(self) -> Counter[str]:
+        return expected_outcomes(self.sent, {PUBLISHED})
+
+    async def finish(self, service: ServiceProcess, total: int, expected: Counter[str]) -> None:
         """Stop the service once it has settled all messages, and check its accounting."""
-        await self._settled(service, total)
+        await self._settled(service, total, expected)
+        await self._emptied(service)
         await service.stop()
+        self.report.redelivered += without_redeliveries(service.figures, expected)[REDELIVERED]
         self.report.balanced &= bool(service.figures.get("balanced"))
         self.report.balanced &= service.figures.get("held") == 0
 
@@ -196,8 +224,8 @@ class _Scenario:
             self.sent += batch
             self.report.sent = len(self.sent)
             await service.until(
-                lambda figures: len(self.sent) - _ended(figures) <= _BACKLOG_MAX,
-                lambda figures: self.reporter.progress(len(self.sent), total, figures),
+                lambda figures: len(self.sent) - _ended(figures, self._expected()) <= _BACKLOG_MAX,
+                lambda figures: self._show(len(self.sent), total, figures, self._expected()),
             )
 
     async def _send_batch(self, bodies: list[str]) -> None:
@@ -205,16 +233,39 @@ class _Scenario:
             if error is not None:
                 raise error
 
-    async def _settled(self, service: ServiceProcess, total: int) -> None:
-        expected = min(total, len(self.sent))
+    async def _settled(self, service: ServiceProcess, total: int, expected: Counter[str]) -> None:
+        count = expected.total()
         await service.until(
-            lambda figures: _ended(figures) >= expected and figures.get("held") == 0,
-            lambda figures: self.reporter.progress(expected, total, figures),
+            lambda figures: _ended(figures, expected) >= count and figures.get("held") == 0,
+            lambda figures: self._show(count, total, figures, expected),
         )
 
+    async def _emptied(self, service: ServiceProcess) -> None:
+        """Let the service settle what the server delivers again, so that nothing is left over."""
+        for _ in range(_EMPTY_CHECKS):
+            if not (await self.source.state()).depth:
+                return
+            before = service.figures
+            await service.until(partial(is_not, before), lambda _: None)
 
-def _ended(figures: dict[str, Any]) -> int:
-    return sum(int(figures.get(kind, 0)) for kind in ("recorded", "duplicates", "dead_lettered"))
+    def _show(self, sent: int, total: int, figures: dict[str, Any], expected: Counter[str]) -> None:
+        self.reporter.progress(sent, total, without_redeliveries(figures, expected))
+
+
+def _ended(figures: dict[str, Any], expected: Counter[str]) -> int:
+    counts = without_redeliveries(figures, expected)
+    return sum(counts[outcome] for outcome in OUTCOMES)
+
+
+def once(dead_letters: Sequence[DeadLetter], sent: Sequence[str]) -> list[DeadLetter]:
+    """Return the dead letters without those that a redelivery of the same message added."""
+    left = Counter(sent)
+    kept = []
+    for each in dead_letters:
+        if left[each.message.body] > 0:
+            kept.append(each)
+        left[each.message.body] -= 1
+    return kept
 
 
 async def _publish(settings: Settings, version: str) -> None:
@@ -233,23 +284,32 @@ async def _publish(settings: Settings, version: str) -> None:
         )
 
 
-async def _count(scenario: _Scenario) -> None:
+async def _count(scenario: Scenario) -> None:
     """Count records and messages by reading tables and queues independently of the service."""
     report = scenario.report
     recorded = Counter(item["event_id"]["S"] for item in await _scan(scenario.settings))
     dead = Counter(dead_letter.message.body for dead_letter in await scenario.list_dead_letters())
     report.recorded = recorded.total()
-    sent = Counter(scenario.sent)
+    sent, dead_again = Counter(scenario.sent), 0
     for body, times in sent.items():
         event_id = event_of(body)
         missing = times - dead[body] if event_id not in recorded else 0
         report.lost += max(0, missing)
-        report.doubled += max(0, dead[body] - times)
+        dead_again += max(0, dead[body] - times)
+    report.doubled += max(0, dead_again - report.redelivered)
     report.doubled += sum(times - 1 for times in recorded.values())
     copies = Counter(event for body in scenario.sent if (event := event_of(body)) is not None)
     report.duplicates = sum(times - 1 for event, times in copies.items() if event in recorded)
     state = await scenario.source.state()
     report.lost += state.depth
+
+
+async def _verified_record(settings: Settings) -> dict[str, Any]:
+    """Return one finished record and the result of its verification."""
+    async with AUPRepository(settings.aws) as repository:
+        items = [item async for item in repository.acceptances(USER, POLICY)]
+        (verified,) = await verify_records(repository, items, settings.clock_skew_seconds)
+    return {"attributes": readable(verified.item), "verification": verified.result()}
 
 
 async def _scan(settings: Settings) -> list[dict[str, Any]]:

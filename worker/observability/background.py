@@ -27,10 +27,10 @@ _log: Final = structlog.get_logger()
 
 @asynccontextmanager
 async def background_tasks(status: ServiceStatus) -> AsyncIterator[None]:
-    """Run the health endpoints, systemd notifications and ECS scale-in protection.
+    """Run the health endpoints, systemd notifications, ECS scale-in protection and the live line.
 
-    Settings enable the endpoints; environment variables of systemd and ECS enable the others. A
-    task that fails does not end the service.
+    Settings enable the endpoints, environment variables of systemd and ECS the next two, and a log
+    on a terminal the live line. A task that fails does not end the service.
 
     Raises:
         SettingsError: the endpoints cannot listen on their port.
@@ -41,6 +41,10 @@ async def background_tasks(status: ServiceStatus) -> AsyncIterator[None]:
             from worker.observability.prometheus import exposition
 
             await stack.enter_async_context(serving(status, exposition(status)))
+        if (sink := logs.terminal_sink()) is not None:
+            from worker.observability.live_line import live_line
+
+            await stack.enter_async_context(live_line(status, sink))
         await _identify_task(status)
         tasks = [
             asyncio.create_task(_log_failure(each))

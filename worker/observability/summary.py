@@ -51,7 +51,7 @@ def _summary(status: ServiceStatus) -> dict[str, Any]:
     metrics = status.metrics
     return {
         **metrics.accounting.figures(),
-        "in_flight": status.slots.in_flight,
+        "in_flight": status.slots.filled,
         "p50_ms": round(1000 * metrics.settling.quantile(0.5), 1),
         "p99_ms": round(1000 * metrics.settling.quantile(0.99), 1),
         "not_ready": status.why_not_ready(),

@@ -10,10 +10,13 @@ from typing import Any, Final, Literal, TextIO
 
 import structlog
 
+from worker.runtime.event_lines import event_line, is_terminal
 from worker.runtime.redaction import ExcInfo, format_exception
 from worker.runtime.streams import LineWriter
 
 LINES_DROPPED: Final = "log_lines_dropped"
+# To the first column, and erase the line.
+_ERASE: Final = "\r\x1b[K"
 
 
 class LogSink:
@@ -43,32 +46,65 @@ class LogSink:
     debug = info = warning = error = critical = exception = msg
 
 
+class TerminalSink(LogSink):
+    """Output of log lines to a terminal, above a line that is redrawn.
+
+    Another process may write to the same terminal: each line begins with erasing what is on it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._live = ""
+
+    def msg(self, line: str) -> None:
+        """Write a rendered line, and the live line below it."""
+        if not self._lines.write_text(f"{_ERASE}{line}\n{self._live}"):
+            self.drop()
+
+    debug = info = warning = error = critical = exception = msg
+
+    def show(self, live: str) -> None:
+        """Replace the live line; an empty one removes it."""
+        self._live = live
+        self._lines.write_text(f"{_ERASE}{live}")
+
+
+def terminal_sink() -> TerminalSink | None:
+    """Return the sink of a log on a terminal; None if the log goes elsewhere."""
+    sink = structlog.get_config()["logger_factory"]
+    return sink if isinstance(sink, TerminalSink) else None
+
+
 def configure(level: str, log_format: Literal["auto", "json", "text"]) -> None:
     """Configure structlog.
 
     Args:
         level: Minimum level.
-        log_format: `auto` is text on a terminal and JSON lines otherwise.
+        log_format: `auto` is short lines on a terminal and JSON lines otherwise.
     """
-    as_text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
+    on_terminal = log_format == "auto" and is_terminal()
+    exceptions = structlog.processors.ExceptionRenderer(format_exception)
     rendering: list[structlog.types.Processor]
-    if as_text:
+    if on_terminal:
+        rendering = [exceptions, event_line]
+    elif log_format == "text" or (log_format == "auto" and sys.stderr.isatty()):
         rendering = [
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(), exception_formatter=_write_exception
             )
         ]
     else:
-        exceptions = structlog.processors.ExceptionRenderer(format_exception)
         rendering = [exceptions, structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.TimeStamper(
+                fmt="%H:%M:%S" if on_terminal else "iso", utc=not on_terminal
+            ),
             *rendering,
         ],
         wrapper_class=_never_raising(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=LogSink(),
+        logger_factory=TerminalSink() if on_terminal else LogSink(),
         cache_logger_on_first_use=False,
     )
 

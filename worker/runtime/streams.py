@@ -131,7 +131,14 @@ class LineWriter:
         Returns:
             Whether it was written.
         """
-        text = f"{line}\n"
+        return self.write_text(f"{line}\n")
+
+    def write_text(self, text: str) -> bool:
+        """Write or drop a text that need not be a line.
+
+        Returns:
+            Whether it was written.
+        """
         if self._writer is not None:
             return self._writer.write_all(text.encode(self._stream.encoding, _ESCAPE))
         try:

@@ -89,22 +89,24 @@ def _print(comparison: Comparison) -> None:
         "variant", "CPU µs/message", "messages/s", "calls/message", "connections", "TLS", "RSS MB",
         "p50 ms", "p99 ms", "start s",
     )  # fmt: skip
-    table = screen.table(columns)
+    rows = []
     for variant in comparison.runs:
         figures = comparison.figures(variant)
-        table.add_row(
-            f"{variant}  {VARIANTS[variant]}",
-            _spread(figures["cpu_us_per_message"]),
-            _spread(figures["messages_per_second"]),
-            f"{figures['calls_per_message'].median:.3f}",
-            *(
-                f"{figures[name].median:.0f}"
-                for name in ("connections", "tls_handshakes", "rss_mb")
-            ),
-            *(f"{figures[name].median:.1f}" for name in ("p50_ms", "p99_ms")),
-            f"{figures['start_seconds'].median:.2f}",
+        rows.append(
+            (
+                f"{variant}  {VARIANTS[variant]}",
+                _spread(figures["cpu_us_per_message"]),
+                _spread(figures["messages_per_second"]),
+                f"{figures['calls_per_message'].median:.3f}",
+                *(
+                    f"{figures[name].median:.0f}"
+                    for name in ("connections", "tls_handshakes", "rss_mb")
+                ),
+                *(f"{figures[name].median:.1f}" for name in ("p50_ms", "p99_ms")),
+                f"{figures['start_seconds'].median:.2f}",
+            )
         )
-    out.print(table)
+    out.print(screen.table(columns, rows))
     if "D" in comparison.runs:
         for other, spread in comparison.ratios("D").items():
             out.print(f"{other} takes {_spread(spread)} times the CPU of D per message")

@@ -118,7 +118,7 @@ def test_list_keeps_what_expires_first_and_counts_all() -> None:
     assert found.first_expiry["conflict"] == START + timedelta(days=1, minutes=1)
 
 
-def test_dry_run_is_counted_by_reason_and_verdict(
+def test_dry_run_is_counted_by_reason_and_verdict_and_lists_rows_on_request(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dry_run, "utc_now", lambda: START)
@@ -131,12 +131,23 @@ def test_dry_run_is_counted_by_reason_and_verdict(
             (_dead_letter(4), success),
         ]
     )
-    dry_run._print_verdicts(found)
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == ["reason", "verdict", "count"]
-    assert lines[1] == ["invalid", "would", "succeed", "2"]
+    dry_run.show_report(found, rows=False, as_json=False)
+    captured = capsys.readouterr()
+    assert [line.split() for line in captured.out.splitlines()] == [
+        ["reason", "verdict", "count", "example"],
+        ["invalid", "would", "succeed", "2"],
+        ["invalid", "invalid", "1", "user_id:", "missing"],
+        ["conflict", "would", "succeed", "1"],
+    ]
+    assert captured.err == (
+        "4 selected, 3 would succeed; nothing was sent; --verbose lists each message\n"
+    )
+    dry_run.show_report(found, rows=True, as_json=False)
+    captured = capsys.readouterr()
+    lines = [line.split() for line in captured.out.splitlines()]
     assert lines[6] == ["message-1", "invalid", "would", "succeed"]
     assert lines[7] == ["message-2", "invalid", "invalid", "user_id:", "missing"]
+    assert captured.err == "4 selected, 3 would succeed; nothing was sent\n"
     report = found.report()
     assert report["verdicts"] == {SUCCEEDS: 3, "invalid": 1}
     assert report["dead_letters"][1] == {
@@ -159,48 +170,47 @@ def test_dry_run_is_counted_by_reason_and_verdict(
         ),
     ],
 )
-def test_error_is_marked_beside_the_line_or_below_it(
-    line: BodyLine, shown: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    show._print_line(screen.stdout(), line)
-    assert [each.rstrip() for each in capsys.readouterr().out.splitlines()] == shown
+def test_error_is_marked_beside_the_line_or_below_it(line: BodyLine, shown: list[str]) -> None:
+    file = io.StringIO()
+    show._print_line(Console(width=240, file=file), line)
+    assert [each.rstrip() for each in file.getvalue().splitlines()] == shown
 
 
 def _printed(letters: Sequence[DeadLetter], *, width: int, lines: int = 100) -> list[str]:
     file = io.StringIO()
     out = Console(file=file, width=width)
-    records = [show._record(each, START) for each in letters]
-    count = screen.print_records(out, records, show._FIRST_LINE, show._DETAILS, lines)
+    table = screen.table(show._COLUMNS, [show._row(each, START) for each in letters])
+    count = screen.print_rows(out, table, lines)
     assert f"message-{count}" in file.getvalue()
     assert f"message-{count + 1}" not in file.getvalue()
     return [line.rstrip() for line in file.getvalue().splitlines()]
 
 
-def test_narrow_terminal_shows_details_below_each_dead_letter() -> None:
+def test_narrow_terminal_shows_the_detail_below_each_dead_letter() -> None:
     letters = [_dead_letter(1), replace(_dead_letter(2, "malformed"), user_id=None, version=None)]
-    assert _printed(letters, width=100) == [
-        "id         reason     age  expires in  receives  replays",
-        "message-1  invalid    0 s  24 h        1         0",
-        "  u-1  acceptable-use  2026-01  detail 1",
-        "message-2  malformed  0 s  24 h        1         0",
-        "  -  acceptable-use  -  detail 2",
+    assert _printed(letters, width=80) == [
+        "id         reason     expires in  age  user  policy          version  replays",
+        "message-1  invalid          24 h  0 s  u-1   acceptable-use  2026-01        0",
+        "  detail 1",
+        "message-2  malformed        24 h  0 s        acceptable-use                 0",
+        "  detail 2",
     ]
 
 
-def test_no_column_is_cut_on_a_narrow_terminal() -> None:
+def test_no_value_is_broken_on_a_narrow_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     letter = replace(_dead_letter(1, "unknown_policy"), detail=f"policy {'x' * 60} not published")
     assert _printed([letter], width=40) == [
-        "id         reason          age",
-        "message-1  unknown_policy  0 s",
-        "  expires in 24 h  receives 1  replays 0",
-        "  u-1  acceptable-use  2026-01  policy",
-        f"  {'x' * 38}",
-        f"  {'x' * 22} not published",
+        "id         reason          expires in",
+        "message-1  unknown_policy        24 h",
+        f"  policy {'x' * 30}…",
     ]
+    assert capsys.readouterr().err == (
+        "not shown in 40 columns: age, user, policy, version, receives, replays; --json shows all\n"
+    )
 
 
 def test_as_many_dead_letters_are_shown_as_fit_but_five_on_any_screen() -> None:
     letters = [_dead_letter(number) for number in range(1, 10)]
-    assert len(_printed(letters, width=100, lines=14)) == 1 + 14
-    assert len(_printed(letters, width=100, lines=0)) == 1 + 2 * 5
+    assert len(_printed(letters, width=80, lines=14)) == 1 + 14
+    assert len(_printed(letters, width=80, lines=0)) == 1 + 2 * 5
     assert len(_printed(letters, width=200, lines=7)) == 1 + 7

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from datetime import UTC, datetime
 
 import pytest
-from rich.console import Console
 
 from worker.cli import screen
 
@@ -76,6 +74,16 @@ def test_long_note_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> 
     assert captured.err == "x" * 1000 + "\n"
 
 
+def test_note_on_a_terminal_is_broken_between_words_and_urls_stay_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "20")
+    url = "http://127.0.0.1:5000/queue"
+    screen.note(f"set AUP_QUEUE to {url} or a name")
+    assert capsys.readouterr().err.splitlines() == ["set AUP_QUEUE to", url, "or a name"]
+
+
 def test_json_is_written_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     screen.print_json({"é": datetime(2026, 1, 1, tzinfo=UTC), "b": b"\x01\xff"})
     screen.print_json_line([1])
@@ -84,48 +92,6 @@ def test_json_is_written_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(document + "}") == {"é": "2026-01-01T00:00:00+00:00", "b": "01ff"}
     assert json.loads(line) == [1]
     assert captured.err == ""
-
-
-def _shown(width: int, details: dict[str, str]) -> list[str]:
-    out = Console(width=width, file=io.StringIO(), highlight=False)
-    rows = [["aup", "7", "", "a" * 20], ["terms", "10", "es, fr", "b" * 20]]
-    screen.print_rows(out, ("policy", "version", "languages", "sha256"), rows, details)
-    assert isinstance(out.file, io.StringIO)
-    return [line.rstrip() for line in out.file.getvalue().splitlines()]
-
-
-_DETAILS = {"languages": "languages ", "sha256": ""}
-_TABLE = [
-    "policy  version  languages  sha256",
-    f"aup     7                   {'a' * 20}",
-    f"terms   10       es, fr     {'b' * 20}",
-]
-
-
-@pytest.mark.parametrize(
-    ("width", "lines"),
-    [
-        (48, _TABLE),
-        (
-            47,
-            [
-                "policy  version",
-                "aup     7", f"  {'a' * 20}",
-                "terms   10", f"  languages es, fr  {'b' * 20}",
-            ],
-        ),
-    ],
-)  # fmt: skip
-def test_rows_that_do_not_fit_the_terminal_are_printed_on_two_lines(
-    width: int, lines: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    assert _shown(width, _DETAILS) == lines
-
-
-def test_rows_are_a_table_of_any_width_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
-    assert _shown(47, _DETAILS)[0] == _TABLE[0]
 
 
 def test_paragraph_is_broken_between_words(

@@ -4,15 +4,41 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from worker.cli import screen
 from worker.cli.dead_letters.scanning import note_missing, note_unseen
+from worker.cli.tables import Column, Kind
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.dry_run import SUCCEEDS, Verdict
 from worker.runtime.clock import utc_now
+
+_COUNT_COLUMNS: Final = (
+    Column("reason"),
+    Column("verdict"),
+    Column("count", right=True),
+    Column("example", kind=Kind.BELOW),
+)
+_COLUMNS: Final = (
+    Column("id"),
+    Column("reason", 1),
+    Column("verdict"),
+    Column("detail", kind=Kind.BELOW),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DryRunOptions:
+    """Options of a dry run."""
+
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Predict the outcome of each message; send nothing.")
+    ] = False
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="With --dry-run, list each message, not only counts.")
+    ] = False
 
 
 @dataclass(slots=True)
@@ -53,8 +79,13 @@ class DryRunReport:
         }
 
 
-def show_report(report: DryRunReport, *, as_json: bool) -> None:
+def show_report(report: DryRunReport, *, rows: bool, as_json: bool) -> None:
     """Print the result of a dry run.
+
+    Args:
+        report: The result.
+        rows: Whether to list each dead letter below the counts.
+        as_json: Whether to print JSON.
 
     Raises:
         typer.Exit: With code 1 if the result is incomplete.
@@ -62,10 +93,13 @@ def show_report(report: DryRunReport, *, as_json: bool) -> None:
     if as_json:
         screen.print_json(report.report())
     elif report.dead_letters:
-        _print_verdicts(report)
+        _print_counts(report)
+        if rows:
+            _print_verdicts(report)
     screen.note(
         f"{len(report.dead_letters):,} selected, {report.verdicts[SUCCEEDS]:,} would succeed; "
         "nothing was sent"
+        + ("" if rows or as_json or not report.dead_letters else "; --verbose lists each message")
     )
     if report.unreadable:
         screen.note(f"cannot read the policies, so some outcomes are unknown: {report.unreadable}")
@@ -74,23 +108,24 @@ def show_report(report: DryRunReport, *, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _print_verdicts(report: DryRunReport) -> None:
-    """Print the counts by reason and verdict, then as many dead letters as fit on the terminal."""
-    out = screen.stdout()
+def _print_counts(report: DryRunReport) -> None:
+    """Print the counts by reason and verdict, with the detail of one dead letter of each."""
     counts = Counter((each.reason, verdict.code) for each, verdict in report.dead_letters)
-    rows = ((reason, code, f"{count:,}") for (reason, code), count in counts.most_common())
-    out.print(screen.table(("reason", "verdict", "count"), rows, right={2}))
+    examples = {
+        (each.reason, verdict.code): verdict.detail for each, verdict in report.dead_letters
+    }
+    rows = (
+        (reason, code, f"{count:,}", examples[reason, code])
+        for (reason, code), count in counts.most_common()
+    )
+    screen.print_rows(screen.stdout(), screen.table(_COUNT_COLUMNS, rows))
+
+
+def _print_verdicts(report: DryRunReport) -> None:
+    out = screen.stdout()
     out.print()
-    records = [
-        {
-            "id": each.message_id,
-            "reason": each.reason,
-            "verdict": verdict.code,
-            "detail": verdict.detail,
-        }
+    records = (
+        (each.message_id, each.reason, verdict.code, verdict.detail)
         for each, verdict in report.dead_letters
-    ]
-    lines = screen.lines_left(out, len(counts))
-    shown = screen.print_records(out, records, ("id", "reason", "verdict"), ("detail",), lines)
-    if shown < len(records):
-        screen.note(f"{shown:,} shown of {len(records):,}; use --json to print all")
+    )
+    screen.print_rows(out, screen.table(_COLUMNS, records))

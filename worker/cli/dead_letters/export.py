@@ -14,6 +14,7 @@ from worker.cli import screen
 from worker.cli.dead_letters.scanning import note_unseen, scan_with_progress
 from worker.cli.filters import FilterOptions
 from worker.cli.options import AsJSON, Force, Yes, expand_options
+from worker.cli.output import OutputDir, output_path
 from worker.cli.running import run_async
 from worker.errors import AUPError, UsageError
 from worker.operations.dead_letters.dead_letter import DeadLetter
@@ -28,19 +29,26 @@ from worker.settings import load
 
 @expand_options
 def export(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Output file; - for stdout.")],
     options: FilterOptions,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE", help="Output file (default: dead-letters-TIME.jsonl); - for stdout."
+        ),
+    ] = None,
+    output_dir: OutputDir = None,
     force: Force = False,
     as_json: AsJSON = False,
 ) -> None:
     """Export complete dead letters to a JSON Lines file.
 
-    The dead letters stay in the queue. The file is written completely or not at all. To send
-    edited dead letters, use `replay --from`. Exit codes: 0 success, 1 not all dead letters were
-    seen.
+    The dead letters stay in the queue. The file is written completely or not at all; it contains
+    personal data, and only its owner can read it. To send edited dead letters, use `replay --from`.
+    Exit codes: 0 success, 1 not all dead letters were seen.
 
     Example: aup-worker dead-letters export dead.jsonl --reason invalid
     """
+    file = output_path(file, output_dir, _default_name())
     on_stdout = str(file) == "-"
     if on_stdout and as_json:
         raise UsageError("--json cannot be combined with -: both write to stdout")
@@ -58,8 +66,11 @@ def purge(
     options: FilterOptions,
     file: Annotated[
         Path | None,
-        typer.Option("--export", help="Export file (default: dead-letters-TIME.jsonl)."),
+        typer.Option(
+            "--export", metavar="FILE", help="Export file (default: dead-letters-TIME.jsonl)."
+        ),
     ] = None,
+    output_dir: OutputDir = None,
     yes: Yes = False,
     as_json: AsJSON = False,
 ) -> None:
@@ -70,7 +81,7 @@ def purge(
 
     Example: aup-worker dead-letters purge --reason malformed --until 7d
     """
-    file = file or Path(f"dead-letters-{utc_now():%Y%m%dT%H%M%SZ}.jsonl")
+    file = output_path(file, output_dir, _default_name())
     if str(file) == "-":
         raise UsageError("--export -: expected a file, because exported dead letters are deleted")
     ids, unseen = _export(file, options.dead_letter_filter(), overwrite=False)
@@ -80,6 +91,10 @@ def purge(
         _confirm(len(ids), file)
     figures = run_async(_purge(ids)) if ids else PurgeFigures()
     _report(figures, ids, unseen, file, as_json=as_json)
+
+
+def _default_name() -> str:
+    return f"dead-letters-{utc_now():%Y%m%dT%H%M%SZ}.jsonl"
 
 
 def _confirm(count: int, file: Path) -> None:

@@ -60,12 +60,12 @@ async def scan_with_progress(
             async with scan:
                 async for dead_letter in scan:
                     summary.seen += 1
-                    bar.update(task, completed=summary.seen)
                     if selected.matches(dead_letter):
                         visit(dead_letter)
                         matching += 1
-                        if matching == selected.limit:
-                            return summary
+                    bar.update(task, completed=summary.seen, rate=f"{matching:,} match")
+                    if matching == selected.limit:
+                        return summary
     summary.unseen = scan.unseen
     return summary
 

@@ -20,6 +20,7 @@ from worker.cli.dead_letters.scanning import expiry, note_unseen, scan_with_prog
 from worker.cli.filters import FilterOptions
 from worker.cli.options import AsJSON, expand_options
 from worker.cli.running import run_async
+from worker.cli.tables import Column, Kind
 from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE, edit_fields
 from worker.errors import AUPError, UsageError
 from worker.operations.dead_letters.body_view import BodyLine, format_body
@@ -27,8 +28,18 @@ from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.runtime.clock import utc_now
 
-_FIRST_LINE: Final = ("id", "reason", "age", "expires in", "receives", "replays")
-_DETAILS: Final = ("user", "policy", "version", "detail")
+_COLUMNS: Final = (
+    Column("id"),
+    Column("reason", 1),
+    Column("expires in", 2, right=True),
+    Column("age", 4, right=True),
+    Column("user", 3, Kind.TEXT),
+    Column("policy", 6, Kind.TEXT),
+    Column("version", 5, Kind.TEXT),
+    Column("receives", 8, right=True),
+    Column("replays", 7, right=True),
+    Column("detail", kind=Kind.BELOW),
+)
 _ERROR_STYLE: Final = "bold red"
 _INDENT_MAX: Final = 40
 
@@ -114,31 +125,31 @@ def _print_found(out: Console, found: _Summaries, at: datetime, *, fit: bool) ->
         (reason, f"{count:,}", expiry(found.first_expiry[reason], at))
         for reason, count in found.counts.most_common()
     )
-    table = screen.table(("reason", "count", "first expires in"), counts, right={1})
+    table = screen.table(("reason", "count", "first expires in"), counts, right={1, 2})
     matching = found.counts.total()
-    table.add_row("total", f"{matching:,}", "", style="bold")
+    table.add_row(Text("total"), Text(f"{matching:,}"), style="bold")
     out.print(table)
     out.print()
     lines = screen.lines_left(out, len(found.counts)) if fit else sys.maxsize
-    records = [_record(dead_letter, at) for dead_letter in found.shown()]
-    shown = screen.print_records(out, records, _FIRST_LINE, _DETAILS, lines)
+    rows = (_row(dead_letter, at) for dead_letter in found.shown())
+    shown = screen.print_rows(out, screen.table(_COLUMNS, rows), lines)
     if shown < matching:
         screen.note(f"{shown:,} shown of {matching:,}; use --limit to show more")
 
 
-def _record(dead_letter: DeadLetter, at: datetime) -> dict[str, str | Text]:
-    return {
-        "id": dead_letter.message_id,
-        "reason": dead_letter.reason,
-        "detail": dead_letter.detail,
-        "user": dead_letter.user_id or "",
-        "policy": dead_letter.policy_id or "",
-        "version": dead_letter.version or "",
-        "age": screen.duration((at - dead_letter.sent_at).total_seconds()),
-        "expires in": expiry(dead_letter.expires_at, at),
-        "receives": str(dead_letter.receive_count),
-        "replays": str(dead_letter.history.count),
-    }
+def _row(dead_letter: DeadLetter, at: datetime) -> tuple[str | Text, ...]:
+    return (
+        dead_letter.message_id,
+        dead_letter.reason,
+        expiry(dead_letter.expires_at, at),
+        screen.duration((at - dead_letter.sent_at).total_seconds()),
+        dead_letter.user_id or "",
+        dead_letter.policy_id or "",
+        dead_letter.version or "",
+        str(dead_letter.receive_count),
+        str(dead_letter.history.count),
+        dead_letter.detail,
+    )
 
 
 def show(
@@ -209,7 +220,7 @@ def _print_facts(out: Console, dead_letter: DeadLetter) -> None:
             rows.append(("attribute", f"{name} ({kind}): {text}"))
     if dead_letter.message.trace_header:
         rows.append(("trace header", dead_letter.message.trace_header))
-    out.print(screen.table(("", ""), rows))
+    out.print(screen.facts(rows))
 
 
 def _times(count: int) -> str:

@@ -36,6 +36,18 @@ class DeadLetterFilter:
     grep: re.Pattern[str] | None = None
     limit: int | None = None
 
+    def total(self, depth: int) -> int | None:
+        """Return how many dead letters match; None if only a scan can count them.
+
+        Args:
+            depth: Number of dead letters in the queue.
+        """
+        times = (self.since, self.until, self.grep)
+        if any((self.reasons, self.users, self.policies, self.versions, *times)):
+            return None
+        count = len(self.ids) or depth
+        return count if self.limit is None else min(count, self.limit)
+
     def matches(self, dead_letter: DeadLetter) -> bool:
         """Return whether a dead letter meets all conditions but the limit."""
         ids = {dead_letter.message_id, dead_letter.original_message_id}

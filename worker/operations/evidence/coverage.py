@@ -30,16 +30,18 @@ class Estimate:
     """Estimated size, cost and duration of a scan.
 
     Attributes:
-        items: Number of items in the table.
+        items: Number of items in the table; of the expected users, if it is not known.
         read_units: Read units for eventually consistent reads.
         usd: On-demand list price of the read units in us-east-1.
         seconds: Duration at the requested rate.
+        is_known: Whether DynamoDB reported the number of items.
     """
 
     items: int
     read_units: float
     usd: float
     seconds: float
+    is_known: bool = True
 
 
 @dataclass(slots=True)
@@ -88,14 +90,22 @@ def _day(text: str) -> date | None:
         return None
 
 
-def estimate(size: TableSize, units_per_second: float) -> Estimate:
-    """Estimate the scan of a table of the given size."""
-    units = max(0.5, math.ceil(2 * size.items * _item_bytes(size) / _BYTES_PER_UNIT) / 2)
+def estimate(size: TableSize, units_per_second: float, expected_users: int = 0) -> Estimate:
+    """Estimate the scan of a table.
+
+    Args:
+        size: Size of the table as DynamoDB reports it, which is zero for the first hours.
+        units_per_second: Maximum rate of read units.
+        expected_users: Number of items to assume if DynamoDB reports none.
+    """
+    items = size.items or expected_users
+    units = max(0.5, math.ceil(2 * items * _item_bytes(size) / _BYTES_PER_UNIT) / 2)
     return Estimate(
-        size.items,
+        items,
         units,
         units / 1e6 * shipped().prices.dynamodb_million_read_units,
         units / units_per_second,
+        is_known=bool(size.items),
     )
 
 
