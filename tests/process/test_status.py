@@ -58,7 +58,7 @@ def test_status_reports_depths_reasons_and_the_rates_of_each_worker(
             r"queue +0 +0 +0 +- +0\.0",
             r"dead letters +3 +0 +0 +\d+ s +0\.0",
             rf"127.0.0.1:{port} +ready( +0\.0){{4}} +0",
-            r"malformed +2 +#+ *",
+            r"malformed +2 +█+",
         ):
             assert re.search(rf"^{row}$", done.stdout, re.MULTILINE), done.stdout
         assert service.end(signal.SIGTERM)[0] == 0
@@ -139,7 +139,7 @@ def test_live_view_follows_changes_fits_any_size_and_restores_the_terminal(
     with _watch(deployment, "--interval", "0.5") as terminal:
         terminal.wait_for(r"queue +0 +0 +0")
         assert _ALTERNATE_SCREEN in terminal.shown
-        terminal.wait_for("malformed +1 +#")
+        terminal.wait_for("malformed +1 +█")
         deployment.send(*(body(each) for each in range(8)))
         terminal.wait_for(r"queue +8 +0 +0 +unknown +\+")
         terminal.wait_for("queue +▁+█")

@@ -48,6 +48,7 @@ class _Reporter:
             TextColumn("{task.description}"),
             console=console,
             transient=True,
+            disable=not console.is_terminal,
         )
         self._task = self.bar.add_task("", total=None, visible=False)
 
@@ -150,8 +151,8 @@ def _print_accounting(console: Console, report: DemoReport) -> None:
     rows = (("", name, str(count)) for name, count in counts.items())
     console.print(screen.table(("", "", ""), rows, right={2}))
     if report.redelivered:
-        redelivered = screen.counted(report.redelivered, "redelivery")
-        console.print(f"• {redelivered} by the embedded server, not counted above")
+        redelivered = screen.counted(report.redelivered, "message")
+        console.print(f"• {redelivered} redelivered by the embedded server, not counted above")
     verdict = "the accounting balances" if report.sound else "THE ACCOUNTING DOES NOT BALANCE"
     console.print(
         f"• {verdict}: {report.sent} sent = {report.recorded} recorded + {report.duplicates} "

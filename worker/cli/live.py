@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.text import Text
 
 from worker.cli import screen
-from worker.cli.bars import Bar, Sparkline
+from worker.cli.bars import BAR_STYLE, Bar, Sparkline
 from worker.cli.tables import Table
 from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSError
@@ -28,6 +28,11 @@ _HISTORY_SAMPLES: Final = 200
 _WORKER_COLUMNS: Final = 72
 _KEYS_BYTES: Final = 1024
 _UNKNOWN: Final = "unknown"
+_DEAD_LETTERS: Final = "dead letters"
+# Colours by meaning; rich leaves them out if NO_COLOR is set.
+_DEAD: Final = "red"
+_STATE: Final = {True: "green", False: "yellow"}
+_NO_WORKER: Final = "bold red"
 _BLANK_LINE: Final = Text("")
 
 Observe = Callable[[], Awaitable[Status]]
@@ -46,7 +51,7 @@ class History:
             if status.workers
             else ("net/s", status.queue.net_per_second)
         )
-        figures = (("queue", status.queue.depth), ("dead letters", status.dead_letters.depth), rate)
+        figures = (("queue", status.queue.depth), (_DEAD_LETTERS, status.dead_letters.depth), rate)
         for name, value in figures:
             self.series.setdefault(name, deque(maxlen=_HISTORY_SAMPLES)).append(value)
 
@@ -99,11 +104,13 @@ def _counted(reason_counts: ReasonCounts) -> str:
 
 
 def _queues(status: Status) -> Table:
-    rows = []
-    for name, queue in (("queue", status.queue), ("dead letters", status.dead_letters)):
+    rows: list[tuple[str | Text, ...]] = []
+    for name, queue in (("queue", status.queue), (_DEAD_LETTERS, status.dead_letters)):
         state = queue.state
         counts = [f"{each:,}" for each in (state.visible, state.in_flight, state.delayed)]
-        rows.append((name, *counts, _age(queue), _rate(queue.net_per_second, signed=True)))
+        style = _DEAD if queue is status.dead_letters and queue.depth else ""
+        figures = (*counts, _age(queue), _rate(queue.net_per_second, signed=True))
+        rows.append((name, *(Text(each, style) for each in figures)))
     columns = ("", "visible", "in flight", "delayed", "oldest", "net/s")
     return screen.table(columns, rows, right=range(1, len(columns)))
 
@@ -159,10 +166,11 @@ def _workers(workers: Sequence[WorkerStatus], columns: int) -> Iterator[Renderab
             yield screen.plain(f"{each.sample.address}: {problem}")
 
 
-def _worker_row(worker: WorkerStatus, kinds: Iterable[OutcomeKind]) -> tuple[str, ...]:
+def _worker_row(worker: WorkerStatus, kinds: Iterable[OutcomeKind]) -> tuple[str | Text, ...]:
     sample = worker.sample
     held = "-" if sample.problem else f"{sample.held:,}"
-    return sample.address, _state(worker), *(_rate(_rate_of(worker, kind)) for kind in kinds), held
+    state = Text(_state(worker), _NO_WORKER if sample.problem else _STATE[sample.ready])
+    return sample.address, state, *(_rate(_rate_of(worker, kind)) for kind in kinds), held
 
 
 def _totals(workers: Sequence[WorkerStatus], kinds: Iterable[OutcomeKind]) -> Iterator[str]:
@@ -181,7 +189,8 @@ def _sparklines(history: History) -> Table:
         known = [each for each in values if each is not None]
         peak = format(max(known, key=abs), f",{digits}") if known else "-"
         now = "-" if values[-1] is None else format(values[-1], f",{digits}")
-        table.add_row(Text(name), Sparkline(values), Text(now), Text(peak))
+        style = _DEAD if name == _DEAD_LETTERS else BAR_STYLE
+        table.add_row(Text(name), Sparkline(values, style=style), Text(now), Text(peak))
     return table
 
 
@@ -195,9 +204,8 @@ def _reasons(status: Status, columns: int) -> Iterator[RenderableType]:
         yield title + Text(": none")
         return
     highest = max(reason_counts.counts.values())
-    rows = (
-        (name, f"{count:,}", Bar(count, highest)) for name, count in reason_counts.counts.items()
-    )
+    counts = reason_counts.counts.items()
+    rows = ((name, f"{count:,}", Bar(count, highest, style=_DEAD)) for name, count in counts)
     yield screen.table(("dead letters by reason", "count", ""), rows, right={1})
     notes = list(_notes(status))
     joined = "; ".join(notes)
@@ -265,7 +273,7 @@ class _LiveView:
         )
         parts: list[RenderableType] = [title]
         if self._error:
-            parts.append(screen.plain(f"refresh failed: {self._error}"))
+            parts.append(screen.plain(f"refresh failed: {self._error}", _NO_WORKER))
         parts += [_BLANK_LINE, draw(status, self._live.console.width, self._history)]
         self._live.update(Group(*parts), refresh=True)
 

@@ -224,3 +224,34 @@ async def test_other_error_ends_the_loop() -> None:
 
     with pytest.raises(BrokenPipeError):
         await repeat(refresh, 0.01, asyncio.Event())
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+def test_colour_says_ready_not_ready_and_dead_letters_unless_there_is_to_be_none(
+    no_color: str, coloured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    stream = io.StringIO()
+    console = Console(
+        file=stream, width=100, force_terminal=True, color_system="standard", highlight=False
+    )
+    history = History()
+    history.add(_status())
+    console.print(draw(_status(), 100, history))
+    shown = stream.getvalue()
+    for text in (
+        "\x1b[32mready", "\x1b[33mnot ready", "\x1b[1;31mno response", "\x1b[31m1,150",
+        "\x1b[31m─", "\x1b[31m█", "\x1b[36m─",
+    ):  # fmt: skip
+        assert (text in shown) is coloured, text
+    assert "not ready" in shown
+    assert re.search(r"\x1b\[[34]\dm", shown) is None or coloured
+
+
+def test_empty_dead_letter_queue_is_not_coloured() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, width=100, force_terminal=True, color_system="standard")
+    empty = replace(_queue(0).state, in_flight=0, delayed=0)
+    status = replace(_status([]), dead_letters=_queue(0, state=empty))
+    console.print(draw(replace(status, reason_counts=ReasonCounts(counts={}, unknown="")), 100))
+    assert "\x1b[31m" not in stream.getvalue()
