@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -34,6 +35,22 @@ async def add(
 ) -> Policy:
     text = PolicyText(content.sha256, locale)
     return await repository.publish_text(POLICY, version, text, content)
+
+
+async def add_concurrently(
+    repository: AUPRepository, environment: StoreEnvironment, texts: Mapping[TextContent, str]
+) -> list[Policy | BaseException]:
+    """Add texts, each in its language, and return what each addition returned or raised."""
+    # moto's conditional put is not atomic.
+    concurrency = asyncio.Semaphore(1 if environment.store.server == "moto" else 100)
+
+    async def publish(content: TextContent, locale: str) -> Policy:
+        async with concurrency:
+            return await add(repository, content, locale)
+
+    return await asyncio.gather(
+        *(publish(content, locale) for content, locale in texts.items()), return_exceptions=True
+    )
 
 
 async def items(environment: StoreEnvironment) -> list[dict[str, Any]]:
@@ -102,15 +119,10 @@ async def test_languages_added_concurrently_are_all_kept(
     repository: AUPRepository, environment: StoreEnvironment
 ) -> None:
     await repository.publish_policy(policy(), DEFAULT)
-    # moto's conditional put is not atomic.
-    concurrency = asyncio.Semaphore(1 if environment.store.server == "moto" else 100)
-
-    async def publish(locale: str) -> Policy:
-        async with concurrency:
-            return await add(repository, TextContent(locale.encode(), "text/plain"), locale)
-
     locales = [f"{letter}a" for letter in "abcdefgh"]
-    await asyncio.gather(*map(publish, locales))
+    texts = {TextContent(each.encode(), "text/plain"): each for each in locales}
+    results = await add_concurrently(repository, environment, texts)
+    assert all(isinstance(each, Policy) for each in results)
     (published,) = await repository.policies()
     assert sorted(text.locale for text in published.texts) == locales
     for text in published.texts:
@@ -123,15 +135,7 @@ async def test_one_of_two_concurrent_texts_of_a_language_is_kept(
     repository: AUPRepository, environment: StoreEnvironment
 ) -> None:
     await repository.publish_policy(policy(), DEFAULT)
-    concurrency = asyncio.Semaphore(1 if environment.store.server == "moto" else 100)
-
-    async def publish(content: TextContent) -> Policy:
-        async with concurrency:
-            return await add(repository, content, "es")
-
-    results = await asyncio.gather(
-        *(publish(each) for each in (SPANISH, FILE)), return_exceptions=True
-    )
+    results = await add_concurrently(repository, environment, {SPANISH: "es", FILE: "es"})
     (kept,) = [each for each in results if isinstance(each, Policy)]
     assert sum(isinstance(each, PolicyConflictError) for each in results) == 1
     assert await repository.policies() == [kept]

@@ -211,6 +211,29 @@ def _input(spanish: bytes) -> str:
     return "\n".join([*map(json.dumps, good + unpublished), "not JSON"])
 
 
+def _read_with_each_role(deployed: Deployed, export: Path) -> Any:
+    """Run the verbs that only read; return what `policy show` reported."""
+    of_version = ("--policy", "aup", "--version", "2026-01")
+    # A scan of dead letters waits for more of them, so the others run at the same time.
+    dry_run, policies, shown, evidence, coverage, status = deployed.run_together(
+        ("Replayer", "replay", "--reason", "unknown_policy", "--dry-run"),
+        ("Publisher", "policy", "list"),
+        ("Publisher", "policy", "show", "aup", "2026-01"),
+        ("Auditor", "accepted", "u-11", "--policy", "aup", "--verify", "--export", str(export)),
+        ("Auditor", "coverage", *of_version, "--yes"),
+        ("Replayer", "status"),
+    )
+    assert dry_run["verdicts"] == {"would succeed": 2}
+    assert [len(each["texts"]) for each in policies] == [1, 1]
+    assert [each["size_bytes"] for each in shown["stored_texts"]] == [7, 10]
+    assert evidence["sound"]
+    [text] = json.loads(export.read_text("utf-8"))["texts"].values()
+    assert text["content"] == "sé amable"
+    assert coverage["users"] == 12
+    assert status["queue"]["visible"] == 0
+    return shown
+
+
 def test_every_verb_works_with_the_permissions_of_its_role(
     deployed: Deployed, tmp_path: Path
 ) -> None:
@@ -231,26 +254,8 @@ def test_every_verb_works_with_the_permissions_of_its_role(
         wait_until(lambda: deployed.depth(deployed.dead) == 3, "dead-lettered")
         deployed.run("Publisher", *publish, "2026-02")
         deployed.run("Publisher", *languages, "2026-02")
+        shown = _read_with_each_role(deployed, tmp_path / "u-11.json")
         replay = ("replay", "--reason", "unknown_policy")
-        of_version = ("--policy", "aup", "--version", "2026-01")
-        export = tmp_path / "u-11.json"
-        # A scan of dead letters waits for more of them, so the others run at the same time.
-        dry_run, policies, shown, evidence, coverage, status = deployed.run_together(
-            ("Replayer", *replay, "--dry-run"),
-            ("Publisher", "policy", "list"),
-            ("Publisher", "policy", "show", "aup", "2026-01"),
-            ("Auditor", "accepted", "u-11", "--policy", "aup", "--verify", "--export", str(export)),
-            ("Auditor", "coverage", *of_version, "--yes"),
-            ("Replayer", "status"),
-        )
-        assert dry_run["verdicts"] == {"would succeed": 2}
-        assert [len(each["texts"]) for each in policies] == [1, 1]
-        assert [each["size_bytes"] for each in shown["stored_texts"]] == [7, 10]
-        assert evidence["sound"]
-        [text] = json.loads(export.read_text("utf-8"))["texts"].values()
-        assert text["content"] == "sé amable"
-        assert coverage["users"] == 12
-        assert status["queue"]["visible"] == 0
         assert deployed.run("Replayer", *replay)["replayed"] == 2
         wait_until(lambda: len(deployed.records()) == 14, "replayed and recorded")
         wait_until(lambda: deployed.depth(deployed.queue) == 0, "settled")

@@ -27,7 +27,13 @@ ATTRIBUTES: Final[dict[str, Any]] = {
 UNUSUAL_BODY: Final = (
     '{ "event_id":\t"e-50",\r\n"user_id":"ü \\u00e9","policy_id":"aup","version":1 }'
 )
+MALFORMED: Final = ("malformed", "not JSON: EOF while parsing an object at line 1 column 1")
 DEAD_LETTER_QUEUE: Final = "AUP_DEAD_LETTER_QUEUE"
+EDITED_HISTORY: Final[dict[str, Any]] = {
+    "count": 2,
+    "at": "2026-11-03T10:00:00.000+00:00",
+    "edits": [{"at": "2026-11-02T10:00:00.000+00:00", "by": "alice", "changed": ["user_id", "ip"]}],
+}
 
 
 def _text(content: Mapping[str, Any]) -> dict[str, str]:
@@ -104,9 +110,7 @@ def _between() -> str:
     return moment
 
 
-def test_list_counts_by_reason_and_every_filter_excludes_what_does_not_match(
-    deployment: Environment,
-) -> None:
+def test_every_filter_of_a_list_excludes_what_does_not_match(deployment: Environment) -> None:
     wanted = body(1, version="2026-02", note="needle")
     put_dead_letter(deployment, wanted)  # too early
     since = _between()
@@ -118,9 +122,7 @@ def test_list_counts_by_reason_and_every_filter_excludes_what_does_not_match(
     put_dead_letter(deployment, body(1, version="2026-03", note="needle"))
     put_dead_letter(deployment, body(1, version="2026-02", policy_id="other", note="needle"))
     put_dead_letter(deployment, body(1, version="2026-02"))
-    put_dead_letter(
-        deployment, "{", "malformed", "not JSON: EOF while parsing an object at line 1 column 1"
-    )
+    put_dead_letter(deployment, "{", *MALFORMED)
     until = _between()
     put_dead_letter(deployment, wanted)  # too late
     received = deployment.sqs.receive_message(
@@ -146,6 +148,11 @@ def test_list_counts_by_reason_and_every_filter_excludes_what_does_not_match(
     assert (dead_letter["receive_count"], dead_letter["replays"]) == (3, 2)
     assert deployment.visible(DEAD_LETTER_QUEUE) == 9
 
+
+def test_list_counts_by_reason_and_reports_what_is_in_flight(deployment: Environment) -> None:
+    for number in range(8):
+        put_dead_letter(deployment, body(number, version="2026-02"))
+    put_dead_letter(deployment, "{", "malformed", "not JSON: EOF")
     (in_flight,) = deployment.sqs.receive_message(
         QueueUrl=deployment.url(DEAD_LETTER_QUEUE), VisibilityTimeout=60
     )["Messages"]
@@ -156,7 +163,7 @@ def test_list_counts_by_reason_and_every_filter_excludes_what_does_not_match(
     assert lines[1].startswith("unknown_policy ")
     assert "total 8" in lines
     dead_letters = lines[lines.index("") + 1 :]
-    assert dead_letters[0] == "id reason detail user policy version age expires in receives replays"
+    assert dead_letters[0] == "id reason expires in age user policy version receives replays detail"
     assert len(dead_letters) == 3
     assert "1 dead letter not seen: in flight in another scan" in done.stderr
     assert "2 shown of 8" in done.stderr
@@ -191,20 +198,13 @@ def test_list_interrupted_during_its_scan_makes_all_messages_visible_again(
 
 
 def test_show_prints_every_field_and_marks_the_errors_in_the_body(deployment: Environment) -> None:
-    history = {
-        "count": 2,
-        "at": "2026-11-03T10:00:00.000+00:00",
-        "edits": [
-            {"at": "2026-11-02T10:00:00.000+00:00", "by": "alice", "changed": ["user_id", "ip"]}
-        ],
-    }
     kind = ("invalid", "version: must be a string; accepted_at: missing")
     dead_letter_id = put_dead_letter(
         deployment,
         UNUSUAL_BODY,
         *kind,
         attributes=ATTRIBUTES,
-        history=history,
+        history=EDITED_HISTORY,
         original_id="origin",
     )
     shown = deployment.run("dead-letters", "show", dead_letter_id)
@@ -235,17 +235,14 @@ def test_show_prints_every_field_and_marks_the_errors_in_the_body(deployment: En
     by_origin = deployment.run("dead-letters", "show", "origin", "--json")
     report = json.loads(by_origin.stdout)
     assert (report["id"], report["body"]) == (dead_letter_id, UNUSUAL_BODY)
-    assert report["edits"] == history["edits"]
+    assert report["edits"] == EDITED_HISTORY["edits"]
     assert report["attributes"]["raw"] == bytes(range(256)).hex()
     assert deployment.visible(DEAD_LETTER_QUEUE) == 1
 
 
-def test_export_is_complete_and_an_edited_export_is_replayed_with_its_editor(
-    deployment: Environment, tmp_path: Path
-) -> None:
+def test_export_is_complete_and_removes_nothing(deployment: Environment, tmp_path: Path) -> None:
     file = tmp_path / "dead.jsonl"
-    malformed = ("malformed", "not JSON: EOF while parsing an object at line 1 column 1")
-    malformed_id = put_dead_letter(deployment, "{", *malformed, attributes=ATTRIBUTES)
+    malformed_id = put_dead_letter(deployment, "{", *MALFORMED, attributes=ATTRIBUTES)
     put_dead_letter(deployment, UNUSUAL_BODY, "invalid", "version: must be a string")
     put_dead_letter(deployment, body(51, version="2026-02"))
     done = deployment.run(
@@ -261,6 +258,16 @@ def test_export_is_complete_and_an_edited_export_is_replayed_with_its_editor(
     assert {each["body"] for each in dead_letters.values()} == {"{", UNUSUAL_BODY}
     binary = dead_letters[malformed_id]["attributes"]["raw"]
     assert binary["DataType"] == "Binary.png"
+
+
+def test_edited_export_is_replayed_with_its_editor(deployment: Environment, tmp_path: Path) -> None:
+    file = tmp_path / "dead.jsonl"
+    malformed_id = put_dead_letter(deployment, "{", *MALFORMED, attributes=ATTRIBUTES)
+    put_dead_letter(deployment, UNUSUAL_BODY, "invalid", "version: must be a string")
+    put_dead_letter(deployment, body(51, version="2026-02"))
+    reasons = ("--reason", "malformed", "--reason", "invalid")
+    assert deployment.run("dead-letters", "export", str(file), *reasons).returncode == 0
+    dead_letters = {each["id"]: each for each in map(json.loads, file.read_text().splitlines())}
     dead_letters[malformed_id]["body"] = body(52)
     dead_letters[malformed_id]["attributes"]["tenant"]["StringValue"] = "edited"
     file.write_text("".join(f"{json.dumps(each)}\n" for each in dead_letters.values()))
@@ -313,15 +320,22 @@ def test_replay_sets_a_field_and_records_who_edited_the_message(
         assert (mark["count"], edit["by"], edit["changed"]) == (1, "alice", ["locale", "method"])
 
 
-def test_dry_run_reports_what_would_succeed_and_a_replay_respects_filters_and_rate(
-    deployment: Environment,
-) -> None:
+def _put_replayable(deployment: Environment) -> tuple[list[str], str]:
+    """Publish a version and send five dead letters of it; return the ids.
+
+    Returns:
+        Four that would succeed, and one that was replayed twice already.
+    """
     deployment.publish("2026-02")
     replayed_twice = put_dead_letter(
         deployment, body(5, version="2026-02"), history={"count": 2, "at": ""}
     )
-    trace = _trace_header(deployment)
     ready = [put_dead_letter(deployment, body(each, version="2026-02")) for each in range(4)]
+    return ready, replayed_twice
+
+
+def test_dry_run_reports_what_would_become_of_each_dead_letter(deployment: Environment) -> None:
+    ready, _ = _put_replayable(deployment)
     put_dead_letter(deployment, body(6, version="2026-03"))
     put_dead_letter(
         deployment, body(7, content_sha256="0" * 64), "content_mismatch", "of another text"
@@ -348,6 +362,12 @@ def test_dry_run_reports_what_would_succeed_and_a_replay_respects_filters_and_ra
     assert "10 selected, 4 would succeed; nothing was sent" in dry_run.stderr
     assert (deployment.visible(DEAD_LETTER_QUEUE), deployment.depth("AUP_QUEUE")) == (10, 0)
 
+
+def test_replay_respects_filters_rate_and_destination(deployment: Environment) -> None:
+    put_dead_letter(deployment, body(6, version="2026-03"))
+    trace = _trace_header(deployment)
+    _, replayed_twice = _put_replayable(deployment)
+    put_dead_letter(deployment, "{", *MALFORMED)
     other = f"{deployment.variables['AUP_QUEUE']}-other"
     deployment.sqs.create_queue(QueueName=other)
     filters = ("--reason", "unknown_policy", "--version", "2026-02", "--max-replays", "2")
@@ -361,7 +381,7 @@ def test_dry_run_reports_what_would_succeed_and_a_replay_respects_filters_and_ra
     report = json.loads(done.stdout)
     assert (report["replayed"], report["skipped"]) == (4, 1)
     assert report["notes"] == [f"{replayed_twice}: replayed 2 times already (--max-replays 2)"]
-    assert (deployment.visible(DEAD_LETTER_QUEUE), deployment.depth("AUP_QUEUE")) == (6, 0)
+    assert (deployment.visible(DEAD_LETTER_QUEUE), deployment.depth("AUP_QUEUE")) == (3, 0)
     deployment.variables["AUP_OTHER"] = other
     arrived = receive_all(deployment, "AUP_OTHER")
     assert {json.loads(each["Body"])["event_id"] for each in arrived} == {

@@ -84,33 +84,32 @@ def test_correct_setup_passes_and_is_left_unchanged(deployment: Environment) -> 
     assert message["Attributes"]["ApproximateReceiveCount"] == "1", "doctor received the message"
 
 
-def test_all_problems_of_a_setup_are_reported_in_one_run(
-    deployment: Environment,
-) -> None:
+def _misconfigure(deployment: Environment) -> dict[str, str]:
+    """Set the queues against each other, and return settings that swap the tables."""
     queue, dead = deployment.url("AUP_QUEUE"), deployment.url("AUP_DEAD_LETTER_QUEUE")
     other = deployment.sqs.create_queue(QueueName=f"other-{uuid4().hex[:8]}")["QueueUrl"]
-    arns = [
-        deployment.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])[
-            "Attributes"
-        ]["QueueArn"]
-        for url in (queue, other)
-    ]
-    redrive = {"deadLetterTargetArn": arns[1], "maxReceiveCount": 3}
+    attributes = deployment.sqs.get_queue_attributes(QueueUrl=other, AttributeNames=["QueueArn"])
+    other_arn = attributes["Attributes"]["QueueArn"]
+    redrive = {"deadLetterTargetArn": other_arn, "maxReceiveCount": 3}
     deployment.sqs.set_queue_attributes(
         QueueUrl=queue,
         Attributes={"RedrivePolicy": json.dumps(redrive), "VisibilityTimeout": "5"},
     )
     deployment.sqs.set_queue_attributes(QueueUrl=dead, Attributes={"MessageRetentionPeriod": "60"})
-    allow = {"redrivePermission": "byQueue", "sourceQueueArns": [arns[1]]}
+    allow = {"redrivePermission": "byQueue", "sourceQueueArns": [other_arn]}
     with suppress(deployment.sqs.exceptions.ClientError):  # not supported by fauxqs
         deployment.sqs.set_queue_attributes(
             QueueUrl=dead, Attributes={"RedriveAllowPolicy": json.dumps(allow)}
         )
-    swapped = {
+    return {
         "AUP_TABLE_NAME": deployment.variables["AUP_USER_TABLE_NAME"],
         "AUP_USER_TABLE_NAME": "missing",
         "ECS_CONTAINER_METADATA_URI_V4": "http://127.0.0.1:9/v4",
     }
+
+
+def test_all_problems_of_a_setup_are_reported_in_one_run(deployment: Environment) -> None:
+    swapped = _misconfigure(deployment)
     checks = _run_doctor(deployment, 1, **swapped)
     assert {name for name, each in checks.items() if each["verdict"] == "fail"} == {
         "redrive target",

@@ -65,11 +65,16 @@ class _Page(HTMLParser):
         self.addresses += [value or "" for name, value in attrs if name in {"src", "href"}]
 
 
-def test_evidence_is_verified_exported_and_erased(deployment: Environment, tmp_path: Path) -> None:
+def _record_stated(environment: Environment) -> None:
+    """Record what user u-1 accepted, with private fields that also occur elsewhere."""
     stated = _body_with_private_fields(
         1, content_sha256=HASH.upper(), note=f"from {IP}", locale="es <b>"
     )
-    _record(deployment, stated)
+    _record(environment, stated)
+
+
+def test_evidence_is_verified_and_exported(deployment: Environment, tmp_path: Path) -> None:
+    _record_stated(deployment)
     verified = deployment.run("accepted", "u-1", "--verify", "--json")
     assert verified.returncode == 0, verified.stderr
     report = json.loads(verified.stdout)
@@ -96,6 +101,11 @@ def test_evidence_is_verified_exported_and_erased(deployment: Environment, tmp_p
     assert "&lt;script&gt;" in printed.read_text()
     assert "\u202e" not in printed.read_text()
 
+
+def test_evidence_is_erased_and_stays_verifiable(deployment: Environment, tmp_path: Path) -> None:
+    kept = tmp_path / "u-1.json"
+    _record_stated(deployment)
+    assert deployment.run("accepted", "u-1", "--export", str(kept)).returncode == 0
     dry = deployment.run("erase", "u-1", "--fields", "ip,user_agent,session_id", "--dry-run")
     assert (dry.returncode, _item(deployment, "u-1")["ip"]) == (0, IP)
     assert "3 fields of 1 record would be erased; nothing was" in dry.stderr
@@ -253,7 +263,9 @@ def test_invalid_use_is_reported_in_one_line(
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_coverage_is_counted_by_day_after_its_cost_is_confirmed(deployment: Environment) -> None:
+def test_coverage_is_counted_by_day_after_its_cost_is_confirmed(
+    deployment: Environment, tmp_path: Path
+) -> None:
     users = _user_table(deployment)
     days = {
         "2026-01-02T01:00:00+02:00": 3,
@@ -283,7 +295,10 @@ def test_coverage_is_counted_by_day_after_its_cost_is_confirmed(deployment: Envi
     report = json.loads(counted.stdout)
     assert report["days"] == {"2026-01-01": 3, "2026-01-02": 5}
     assert (report["users"], report["scanned"]) == (8, 16)
-    shown = deployment.run(*command, "--yes").stdout
+    shown = deployment.run(*command, "--yes", "--chart", str(tmp_path / "days.svg")).stdout
+    assert (
+        "<!-- aup 2026-01: accepted by 8 users in total -->" in (tmp_path / "days.svg").read_text()
+    )
     assert "accepted aup 2026-01: 8 users in total" in shown
     expected = deployment.run(*command, "--yes", "--expected-users", "32")
     assert "accepted aup 2026-01: 8 of 32 expected users (25.0 %)" in expected.stdout

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Container, Iterable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -15,6 +16,9 @@ from worker.errors import UsageError
 from worker.runtime.validation import describe
 
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+# Fields of the prices that are not prices.
+_DESCRIPTION: Final = {"region", "date", "currency"}
 
 
 class _Section(BaseModel):
@@ -53,15 +57,26 @@ class Prices(_Section):
     sqs_million_requests_above_200_billion: Amount
     dynamodb_million_write_units: Amount
     dynamodb_million_read_units: Amount
+    dynamodb_infrequent_million_write_units: Amount
     dynamodb_provisioned_write_unit_hour: Amount
+    dynamodb_infrequent_write_unit_hour: Amount
     dynamodb_warm_write_unit: Amount
     dynamodb_storage_gb_month: Amount
+    dynamodb_infrequent_storage_gb_month: Amount
     dynamodb_recovery_gb_month: Amount
+    dynamodb_export_gb: Amount
+    database_savings_plan_on_demand: Share
+    database_savings_plan_provisioned: Share
+    s3_archive_gb_month: Amount
     fargate_x86_64_vcpu_hour: Amount
     fargate_x86_64_gb_hour: Amount
     fargate_arm64_vcpu_hour: Amount
     fargate_arm64_gb_hour: Amount
     fargate_spot_share: Annotated[float, Field(gt=0, le=1)]
+    compute_savings_plan_fargate: Share
+    lambda_million_requests: Amount
+    lambda_x86_64_gb_second: Amount
+    lambda_arm64_gb_second: Amount
     cloudwatch_log_gb: Amount
     cloudwatch_metric_month: Amount
     cloudwatch_alarm_metric_month: Amount
@@ -75,7 +90,7 @@ class Prices(_Section):
 
 
 class Quotas(_Section):
-    """Default quotas of an account; prices.toml names the source of each."""
+    """Default quotas of an account."""
 
     dynamodb_table_writes: int
     dynamodb_new_table_writes: int
@@ -86,6 +101,8 @@ class Quotas(_Section):
     ecs_launches_per_minute: int
     network_interfaces: int
     endpoint_gbit_per_zone: int
+    lambda_concurrency: int
+    lambda_new_account_concurrency: int
 
 
 class Deployment(_Section):
@@ -99,13 +116,51 @@ class Deployment(_Section):
     summary_seconds: int
 
 
+class Function(_Section):
+    """A Lambda function that does the work of the worker; prices.toml states the assumptions."""
+
+    memory_mib: int
+    full_vcpu_mib: int
+    overhead_ms: Amount
+    log_bytes_per_invocation: int
+    pollers: int
+    poll_seconds: int
+
+
+class Source(_Section):
+    """Document that states prices or quotas.
+
+    Attributes:
+        title: AWS document, or the file that overrides prices.
+        date: Month in which it was last read.
+        confirmed: Whether AWS states the figures in it; otherwise only others do, or AWS states a
+            maximum.
+        figures: Names of prices and quotas.
+    """
+
+    title: str
+    date: str
+    confirmed: bool
+    figures: tuple[str, ...]
+
+
 class Figures(_Section):
-    """Input of planning: measured values, prices, quotas and resources."""
+    """Input of planning: measured values, prices, quotas and resources, with their sources."""
 
     measured: Measured
     prices: Prices
     quotas: Quotas
     deployment: Deployment
+    function: Function
+    sources: tuple[Source, ...]
+
+    def source(self, figure: str) -> Source:
+        """Return the source of a price or quota."""
+        return next(each for each in self.sources if figure in each.figures)
+
+    def unconfirmed(self, figures: Iterable[str]) -> list[str]:
+        """Return those of some prices and quotas that no AWS document confirmed, sorted."""
+        return sorted({each for each in figures if not self.source(each).confirmed})
 
 
 @cache
@@ -139,7 +194,15 @@ def with_prices(figures: Figures, file: Path) -> Figures:
         prices = Prices.model_validate({**figures.prices.model_dump(), **overrides})
     except (TypeError, ValidationError) as error:
         raise UsageError(f"{file}: {_problem(error)}") from None
-    return figures.model_copy(update={"prices": prices})
+    named = tuple(name for name in overrides if name not in _DESCRIPTION)
+    own = Source(title=str(file), date=prices.date, confirmed=True, figures=named)
+    sources = (own, *(_without(each, own.figures) for each in figures.sources))
+    return figures.model_copy(update={"prices": prices, "sources": sources})
+
+
+def _without(source: Source, figures: Container[str]) -> Source:
+    left = tuple(each for each in source.figures if each not in figures)
+    return source.model_copy(update={"figures": left})
 
 
 def _problem(error: Exception) -> str:

@@ -10,6 +10,7 @@ import typer
 
 from worker.cli import screen
 from worker.cli.bars import Bar
+from worker.cli.charts import ChartFile, Days, chart_writer
 from worker.cli.options import AsJSON, PolicyId, PolicyVersion
 from worker.cli.running import run_async
 from worker.errors import PolicyNotFoundError, UsageError
@@ -28,7 +29,7 @@ from worker.repository import AUPRepository, TableSize
 from worker.settings import load
 
 
-def coverage(
+def coverage(  # noqa: PLR0913, PLR0917 - one parameter per option
     policy: PolicyId,
     version: PolicyVersion,
     read_units_per_second: Annotated[
@@ -43,6 +44,7 @@ def coverage(
         typer.Option(metavar="COUNT", min=1, help="Users expected to accept; shows their share."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Accept the cost without asking.")] = False,
+    chart: ChartFile = None,
     as_json: AsJSON = False,
 ) -> None:
     """Count the users who accepted a policy version, by day.
@@ -54,6 +56,7 @@ def coverage(
     Example: aup-worker coverage --policy acceptable-use --version 2026-01
     """
     check_policy(policy, version)
+    draw = chart_writer(chart)
     size = run_async(_size(policy, version))
     expected = estimate(size, read_units_per_second, expected_users or 0)
     _confirm(expected, read_units_per_second, yes=yes)
@@ -65,6 +68,8 @@ def coverage(
         screen.print_json(_report(policy, version, expected, found) | share)
     else:
         _show(policy, version, found, expected_users)
+    if draw is not None:
+        draw(_chart(policy, version, found, expected_users))
 
 
 async def _size(policy: str, version: str) -> TableSize:
@@ -168,3 +173,11 @@ def share(users: int, expected_users: int | None) -> str:
         return f"{screen.counted(users, 'user')} in total"
     percent = f"{100 * users / expected_users:.1f} %"
     return f"{users:,} of {screen.counted(expected_users, 'expected user')} ({percent})"
+
+
+def _chart(policy: str, version: str, found: Coverage, expected_users: int | None) -> Days:
+    return Days(
+        title=f"{policy} {version}: accepted by {share(found.users, expected_users)}",
+        y_label="users per day",
+        counts={day: found.days[day] for day in sorted(found.days)},
+    )

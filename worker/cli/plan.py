@@ -5,26 +5,35 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 
 from worker.aws.prices import Measured, shipped, with_prices
 from worker.cli import screen
+from worker.cli.bars import Bar
+from worker.cli.charts import ChartFile, Months, chart_writer
 from worker.cli.options import expand_options
 from worker.cli.tables import Column, Kind
 from worker.errors import UsageError
+from worker.planning.cost import Cost
+from worker.planning.formats import figure, money
 from worker.planning.limits import Limit
 from worker.planning.plan import (
     Plan,
-    figure,
+    decision,
+    functions,
+    limit_remarks,
     make_plan,
-    money,
     remarks,
     report,
+    requests,
     requirements,
 )
 from worker.planning.sizing import TASK_SIZES, Demand, rate_per_second
+from worker.planning.variants import INFREQUENT, MONTHS
+
+_BAR_COLUMNS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +99,13 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter per option
     prices: Annotated[
         Path | None, typer.Option(help="TOML file overriding the list prices.")
     ] = None,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Show how each number is calculated.")
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show requirements, quotas and the items of the bill.")
     ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show how each number is calculated, and its source.")
+    ] = False,
+    chart: ChartFile = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Write JSON to stdout, with explanations.")
     ] = False,
@@ -103,52 +116,156 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter per option
 
     Example: aup-worker plan --rate 10000/min
     """
+    draw = chart_writer(chart)
     figures = shipped() if prices is None else with_prices(shipped(), prices)
     demand = demanded.demand(rate, figures.measured)
     planned = make_plan(demand, figures, architecture=architecture, network=network, spot=spot)
     if as_json:
         screen.print_json(report(planned))
     else:
-        _show(planned, explain=explain)
+        _show(planned, details=verbose or explain, explain=explain)
+    if draw is not None:
+        draw(_chart(planned))
 
 
-def _show(planned: Plan, *, explain: bool) -> None:
-    out, prices = screen.stdout(), planned.figures.prices
+def _show(planned: Plan, *, details: bool, explain: bool) -> None:
+    out = screen.stdout()
+    for line in decision(planned):
+        out.print(screen.plain(line))
+    out.print()
+    _print_variants(planned, explain=explain)
+    out.print()
+    if details:
+        _print_details(planned, explain=explain)
+    for sentence, command in requests(planned):
+        out.print(screen.plain(f"{sentence}:"))
+        out.print(screen.plain(f"  {command}"), soft_wrap=True)
+    for line in (*remarks(planned), *(limit_remarks(planned) if details else ())):
+        out.print(screen.plain(line))
+    if not details:
+        screen.note("use --verbose for requirements, quotas and bills, --explain for calculations")
+
+
+def _print_variants(planned: Plan, *, explain: bool) -> None:
+    names = [f"monthly cost, {planned.figures.prices.currency}", *map(_month_name, MONTHS), ""]
+    highest = max(each.total(MONTHS[-1]) for each in planned.variants)
+    rows: list[tuple[str | Bar, ...]] = [
+        (
+            _marked(planned, each.name, each.prices),
+            *(f"{each.total(month):,.0f}" for month in MONTHS),
+            Bar(each.total(MONTHS[-1]), highest, columns=_BAR_COLUMNS),
+            each.why,
+        )
+        for each in planned.variants
+    ]
+    _print_rows(names, rows, explain=explain, right=range(1, 1 + len(MONTHS)))
+
+
+def _print_details(planned: Plan, *, explain: bool) -> None:
+    out = screen.stdout()
     value = Column("", kind=Kind.PROSE)
     _print_rows(("requirement", value), requirements(planned), explain=explain)
     out.print()
     columns = ("quota", "needed", "default", "reached at", "")
-    limits = map(_limit_row, planned.limits)
+    limits = (_limit_row(planned, each) for each in planned.limits)
     _print_rows(columns, limits, explain=explain, right={1, 2, 3})
     out.print()
-    rows = [(each.name, money(each.amount), each.why) for each in planned.costs]
-    per_million = f"{money(planned.per_million)} per million messages"
-    rows.append(("total", money(planned.total), per_million))
-    if planned.once.amount:
-        rows.append((planned.once.name, money(planned.once.amount), planned.once.why))
-    heading = (f"monthly cost in {prices.region}", prices.currency)
-    _print_rows(heading, rows, explain=explain, right={1})
+    _print_bill(planned, explain=explain)
     out.print()
-    for line in remarks(planned):
-        out.print(screen.plain(line))
-    if not explain:
-        screen.note("use --explain to show how each number is calculated")
+    _print_functions(planned, explain=explain)
+    out.print()
+    if explain:
+        _print_sources(planned)
+        out.print()
 
 
-def _limit_row(limit: Limit) -> tuple[str, ...]:
+def _print_bill(planned: Plan, *, explain: bool) -> None:
+    plan, once = planned.variants[0], planned.once
+    rows = _parts(planned, [plan.bill(month) for month in MONTHS])
+    per_million = f"{money(planned.per_million)} per million messages"
+    rows.append(("total", *(money(plan.total(month)) for month in MONTHS), per_million))
+    if once.amount:
+        name = _marked(planned, once.name, once.prices)
+        rows.append((name, money(once.amount), "", "", once.why))
+    heading = (f"this plan in {planned.figures.prices.region}", *map(_month_name, MONTHS))
+    _print_rows(heading, rows, explain=explain, right={1, 2, 3})
+
+
+def _print_functions(planned: Plan, *, explain: bool) -> None:
+    found = functions(planned)
+    rows = _parts(planned, [each.bill(1) for each in found])
+    rows.append(
+        (
+            "total",
+            *(money(each.total(1)) for each in found),
+            "the explanations are those of the first column",
+        )
+    )
+    names = [each.name.replace("batch ", "").replace("window ", "") for each in found]
+    heading = ("batch and window, month 1", *names)
+    _print_rows(heading, rows, explain=explain, right=range(1, 1 + len(found)))
+
+
+def _parts(planned: Plan, bills: Sequence[Sequence[Cost]]) -> list[tuple[str, ...]]:
+    """Return a row for each item of several bills, explained as in the first one."""
+    return [
+        (
+            _marked(planned, parts[0].name, parts[0].prices),
+            *(money(each.amount) for each in parts),
+            parts[0].why,
+        )
+        for parts in zip(*bills, strict=True)
+    ]
+
+
+def _print_sources(planned: Plan) -> None:
+    for each in planned.figures.sources:
+        if each.figures:
+            confirmed = "" if each.confirmed else ", not confirmed"
+            names = ", ".join(each.figures)
+            line = f"source: {each.title}, {each.date}{confirmed}: {names}"
+            screen.stdout().print(screen.plain(line))
+
+
+def _month_name(month: int) -> str:
+    return f"month {month}"
+
+
+def _marked(planned: Plan, name: str, prices: Iterable[str]) -> str:
+    """Return a name, with an asterisk if a price could not be confirmed."""
+    return f"{name} *" if planned.figures.unconfirmed(prices) else name
+
+
+def _chart(planned: Plan) -> Months:
+    plan, *others = planned.variants
+    infrequent = next(each for each in others if each.name == INFREQUENT)
+    cheapest = min(others, key=lambda each: each.total(MONTHS[-1]))
+    prices, months = planned.figures.prices, range(1, MONTHS[-1] + 1)
+    return Months(
+        title=f"{figure(planned.demand.rate)} messages per second in {prices.region}",
+        y_label=f"cost of the month, {prices.currency}",
+        series={
+            each.name: [each.total(month) for month in months]
+            for each in dict.fromkeys((plan, infrequent, cheapest))
+        },
+    )
+
+
+def _limit_row(planned: Plan, limit: Limit) -> tuple[str, ...]:
+    source = planned.figures.source(limit.figure).title
     return (
         limit.name,
         figure(limit.needed),
         f"{limit.quota:,.0f}",
         f"{figure(limit.reached_at)}/s",
         "INCREASE" if limit.to_raise else "",
-        f"{limit.why}; {limit.source}",
+        f"{limit.why}; {source}",
     )
 
 
 def _print_rows(
     columns: Sequence[str | Column],
-    rows: Iterable[Sequence[str]],
+    rows: Iterable[Sequence[str | Bar]],
     *,
     explain: bool,
     right: Container[int] = (),

@@ -22,7 +22,8 @@ class Limit:
     Attributes:
         needed: Need at the maximum number of tasks, during a deployment.
         reached_at: Messages per second, bursts included, at which the quota is exhausted.
-        source: AWS documentation of the quota.
+        figure: Name of the quota in `Quotas`; its source is in `Figures.sources`.
+        request: How to request an increase, or why there is none.
         why: How `needed` is calculated.
     """
 
@@ -31,7 +32,8 @@ class Limit:
     needed: float
     quota: float
     reached_at: float
-    source: str
+    figure: str
+    request: str
     why: str
 
     @property
@@ -65,12 +67,20 @@ def limits(
     return sorted(found, key=lambda limit: limit.reached_at)
 
 
+def _request(service: str, code: str, needed: float) -> str:
+    """Return the command that requests an increase of a quota."""
+    return (
+        f"aws service-quotas request-service-quota-increase --service-code {service} "
+        f"--quota-code {code} --desired-value {math.ceil(needed)}"
+    )
+
+
 def _table(demand: Demand, figures: Figures) -> Limit:
     quota, units = figures.quotas.dynamodb_table_writes, demand.write_units
+    needed = demand.warm_write_units
     return Limit(
-        "DynamoDB: on-demand table writes", "write units/s",
-        demand.warm_write_units, quota, quota / units,
-        'Amazon DynamoDB developer guide, "Quotas", per table',
+        "DynamoDB: on-demand table writes", "write units/s", needed, quota, quota / units,
+        "dynamodb_table_writes", _request("dynamodb", "L-AB614373", needed),
         f"{demand.rate:,.0f}/s x {demand.burst:g} x {units} units: {demand.record_bytes:,} bytes",
     )  # fmt: skip
 
@@ -82,26 +92,26 @@ def _tasks(fleet: Fleet, figures: Figures, *, spot: bool) -> list[Limit]:
     return [
         Limit(
             f"Fargate: {kind} vCPU", "vCPU", deployed * vcpu, quotas.fargate_vcpus,
-            math.floor(quotas.fargate_vcpus / vcpu / _DEPLOYMENT) * planned,
-            f'AWS Fargate quotas, "Fargate {kind} vCPU resource count"; increases with use',
-            f"at most {tasks:,} tasks x {vcpu:g} vCPU, {_DEPLOYING}",
+            math.floor(quotas.fargate_vcpus / vcpu / _DEPLOYMENT) * planned, "fargate_vcpus",
+            _request("fargate", "L-36FBB829" if spot else "L-3032A538", deployed * vcpu),
+            f"at most {tasks:,} tasks x {vcpu:g} vCPU, {_DEPLOYING}; increases with use",
         ),
         Limit(
             "ECS: tasks per service", "tasks", tasks, quotas.ecs_tasks_per_service,
-            quotas.ecs_tasks_per_service * planned,
-            'Amazon ECS quotas, "Tasks per service"', f"at most {tasks:,} tasks",
+            quotas.ecs_tasks_per_service * planned, "ecs_tasks_per_service",
+            "open a case with AWS Support", f"at most {tasks:,} tasks",
         ),
         Limit(
             "ECS: tasks launched per minute", "tasks", tasks - fleet.tasks,
             quotas.ecs_launches_per_minute,
-            (quotas.ecs_launches_per_minute + fleet.tasks) * planned,
-            'Amazon ECS quotas, "Rate of tasks launched by a service on AWS Fargate"',
+            (quotas.ecs_launches_per_minute + fleet.tasks) * planned, "ecs_launches_per_minute",
+            "not adjustable",
             f"{tasks - fleet.tasks:,} additional tasks; beyond the quota, scaling out takes longer",
         ),
         Limit(
             "VPC: network interfaces", "interfaces", deployed, quotas.network_interfaces,
-            quotas.network_interfaces // _DEPLOYMENT * planned,
-            'Amazon VPC quotas, "Network interfaces per Region"',
+            quotas.network_interfaces // _DEPLOYMENT * planned, "network_interfaces",
+            _request("vpc", "L-DF5E4CA3", deployed),
             f"one per task, at most {tasks:,}, {_DEPLOYING}",
         ),
     ]  # fmt: skip
@@ -111,10 +121,11 @@ def _in_flight(fleet: Fleet, figures: Figures) -> Limit:
     quota = figures.quotas.sqs_in_flight
     return Limit(
         "SQS: messages in flight", "messages", fleet.tasks_max * _DEPLOYMENT * fleet.slots, quota,
-        math.floor(quota / fleet.slots / _DEPLOYMENT) * fleet.planned_rate,
-        'Amazon SQS developer guide, "Standard queue quotas"; beyond it, polls return nothing',
+        math.floor(quota / fleet.slots / _DEPLOYMENT) * fleet.planned_rate, "sqs_in_flight",
+        "open a case with AWS Support",
         f"{fleet.tasks_max:,} tasks x {fleet.slots:,} slots with a backlog, {_DEPLOYING}; "
-        f"{fleet.in_flight:,.0f} without (rate x {1000 * fleet.held_seconds:.0f} ms)",
+        f"{fleet.in_flight:,.0f} without (rate x {1000 * fleet.held_seconds:.0f} ms); beyond the "
+        "quota, polls return nothing",
     )  # fmt: skip
 
 
@@ -124,8 +135,9 @@ def _endpoint(demand: Demand, figures: Figures) -> Limit:
     return Limit(
         "PrivateLink: SQS endpoint, per zone", "Gbit/s", demand.rate * demand.burst * per_message,
         quotas.endpoint_gbit_per_zone, quotas.endpoint_gbit_per_zone / per_message,
-        "AWS PrivateLink quotas; 10 initially, scales automatically",
-        f"{network_bytes(demand, figures):,} bytes per message across {zones} zones",
+        "endpoint_gbit_per_zone", "open a case with AWS Support",
+        f"{network_bytes(demand, figures):,} bytes per message across {zones} zones; 10 at first, "
+        "scales automatically",
     )  # fmt: skip
 
 

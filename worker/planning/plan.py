@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
 
 from worker.aws.prices import Figures
-from worker.planning import cost
-from worker.planning.cost import Cost
+from worker.planning.cost import SECONDS, Cost, Terms, stored_gb, warming
+from worker.planning.formats import figure, money
 from worker.planning.limits import Limit, limits
 from worker.planning.sizing import (
     ACCEPTABLE_WAIT_SECONDS,
@@ -17,8 +18,12 @@ from worker.planning.sizing import (
     Fleet,
     size,
 )
+from worker.planning.variants import INFREQUENT, LAMBDA, MONTHS, Variant, variants
 
-_WORTHWHILE_SAVING: Final = 100.0
+# Shows the quota that a new account most often has less of than the documented default.
+_SHOW_QUOTA: Final = (
+    "aws service-quotas get-service-quota --service-code fargate --quota-code L-3032A538"
+)
 
 
 class Row(NamedTuple):
@@ -35,28 +40,43 @@ class Plan:
 
     Attributes:
         limits: Quotas, lowest message rate first.
-        costs: Items of a monthly bill.
+        variants: The plan itself, then other ways to run and to pay for it.
         once: One-time cost.
-        provisioned: Monthly cost of the writes with provisioned capacity.
     """
 
     demand: Demand
     fleet: Fleet
     figures: Figures
     limits: list[Limit]
-    costs: list[Cost]
+    variants: list[Variant]
     once: Cost
-    provisioned: Cost
+
+    @property
+    def costs(self) -> list[Cost]:
+        """Items of the bill of the first month."""
+        return self.variants[0].bill(1)
 
     @property
     def total(self) -> float:
-        """Monthly cost."""
-        return sum(each.amount for each in self.costs)
+        """Cost of the first month."""
+        return self.variants[0].total(1)
+
+    @property
+    def growth(self) -> float:
+        """What each further month costs more than the one before."""
+        return self.variants[0].total(2) - self.total
 
     @property
     def per_million(self) -> float:
-        """Cost per million messages."""
-        return self.total / (self.demand.rate * cost.SECONDS / 1e6)
+        """Cost per million messages in the first month."""
+        return self.total / (self.demand.rate * SECONDS / 1e6)
+
+    @property
+    def unconfirmed(self) -> list[str]:
+        """Names of the prices and quotas in the plan that no AWS document confirmed."""
+        used = {name for each in self.variants for name in each.prices} | {*self.once.prices}
+        quotas = {each.figure for each in self.limits} | {"lambda_new_account_concurrency"}
+        return self.figures.unconfirmed(used | quotas)
 
 
 def make_plan(
@@ -82,11 +102,10 @@ def make_plan(
         fleet=fleet,
         figures=figures,
         limits=limits(demand, fleet, figures, spot=spot, endpoints=network == "endpoints"),
-        costs=cost.monthly(
-            demand, fleet, figures, architecture=architecture, spot=spot, network=network
+        variants=variants(
+            demand, fleet, figures, Terms(architecture=architecture, network=network, spot=spot)
         ),
-        once=cost.warming(demand, figures),
-        provisioned=cost.provisioned_writes(demand, figures),
+        once=warming(demand, figures),
     )
 
 
@@ -99,7 +118,7 @@ def report(plan: Plan) -> dict[str, Any]:
         "warm_write_units": plan.demand.warm_write_units,
         "parameters": parameters(plan),
         "needs": [each._asdict() for each in requirements(plan)],
-        "limits": [{**asdict(each), "to_raise": each.to_raise} for each in plan.limits],
+        "limits": [_limit_report(plan, each) for each in plan.limits],
         "first_limit": {"name": first.name, "messages_per_second": first.reached_at},
         "month": {
             "currency": plan.figures.prices.currency,
@@ -107,9 +126,29 @@ def report(plan: Plan) -> dict[str, Any]:
             "per_million_messages": plan.per_million,
             "parts": [each._asdict() for each in plan.costs],
         },
+        "growth_per_month": plan.growth,
+        "variants": [_variant_report(plan, each) for each in plan.variants],
         "once": plan.once._asdict(),
-        "provisioned": plan.provisioned._asdict(),
+        "unconfirmed": plan.unconfirmed,
         "prices": plan.figures.prices.model_dump(),
+        "quotas": plan.figures.quotas.model_dump(),
+        "function": plan.figures.function.model_dump(),
+        "sources": [each.model_dump() for each in plan.figures.sources],
+    }
+
+
+def _limit_report(plan: Plan, limit: Limit) -> dict[str, Any]:
+    source = plan.figures.source(limit.figure)
+    return {**asdict(limit), "to_raise": limit.to_raise, "source": source.title}
+
+
+def _variant_report(plan: Plan, variant: Variant) -> dict[str, Any]:
+    return {
+        "name": variant.name,
+        "why": variant.why,
+        "unconfirmed": plan.figures.unconfirmed(variant.prices),
+        "months": [{"month": month, "total": variant.total(month)} for month in MONTHS],
+        "parts_of_first_month": [each._asdict() for each in variant.bill(1)],
     }
 
 
@@ -211,13 +250,78 @@ def _templates(plan: Plan) -> list[Row]:
     ]
 
 
+def decision(plan: Plan) -> list[str]:
+    """Return the cost and the tasks of the plan, in one line each."""
+    prices, fleet = plan.figures.prices, plan.fleet
+    costs = [f"{plan.variants[0].total(month):,.0f} in month {month}" for month in MONTHS]
+    noun = "task" if fleet.tasks == 1 else "tasks"
+    return [
+        f"{figure(plan.demand.rate)} messages/s, {prices.currency}: {', '.join(costs)}",
+        (
+            f"{prices.region}, {fleet.tasks:,} {noun} of {fleet.task_vcpu:g} vCPU and "
+            f"{fleet.task_memory_mib:,} MiB, at most {fleet.tasks_max:,}"
+        ),
+    ]
+
+
 def remarks(plan: Plan) -> list[str]:
-    """Return notes on limits and prices, one sentence each."""
+    """Return notes on growth, quotas and prices, one sentence each."""
+    infrequent = next(each for each in plan.variants if each.name == INFREQUENT)
+    lines = [
+        (
+            f"each month adds {money(plan.growth)}: {figure(stored_gb(plan.demand))} GB of records "
+            "and their point-in-time recovery; nothing deletes records"
+        ),
+        f"{INFREQUENT}: {infrequent.why}",
+        _function(plan),
+        _first_limit(plan),
+        (
+            f"list prices of {plan.figures.prices.date}, without free tier; not included: "
+            "producers' requests, fair queues, KMS, taxes, support"
+        ),
+    ]
+    if plan.unconfirmed:
+        lines.append(f"* AWS does not confirm {', '.join(plan.unconfirmed)}")
+    return lines
+
+
+def requests(plan: Plan) -> list[tuple[str, str]]:
+    """Return a sentence and a command, or what to do instead, for the quotas of a new account."""
+    exceeded = [each for each in plan.limits if each.to_raise]
+    found = [
+        (
+            f"{each.name}: {figure(math.ceil(each.needed))} needed, {each.quota:,} by default",
+            each.request,
+        )
+        for each in exceeded
+    ]
+    if not exceeded:
+        found.append(("no default quota is exceeded; a new account may have less", _SHOW_QUOTA))
+    return found
+
+
+def functions(plan: Plan) -> list[Variant]:
+    """Return the variants that run in a Lambda function."""
+    return [each for each in plan.variants if each.name.startswith(LAMBDA)]
+
+
+def _function(plan: Plan) -> str:
+    """Compare the plan with the cheapest Lambda function."""
+    best = min(functions(plan), key=lambda each: each.total(1))
+    difference = best.total(1) - plan.total
+    comparison = "more" if difference > 0 else "less"
+    return (
+        f"{best.name}: {money(abs(difference))} {comparison} in every month, without VPC and with "
+        "the worker's CPU per message"
+    )
+
+
+def limit_remarks(plan: Plan) -> list[str]:
+    """Return notes on limits that are no quotas, one sentence each."""
     demand, quotas = plan.demand, plan.figures.quotas
     per_user = quotas.dynamodb_partition_writes // demand.write_units
     unwarmed = quotas.dynamodb_new_table_writes // demand.write_units
-    lines = [
-        _first_limit(plan),
+    return [
         (
             f"limit per user: {per_user:,} records/s, not adjustable; the partition key is the "
             "user, so load spreads evenly"
@@ -227,17 +331,6 @@ def remarks(plan: Plan) -> list[str]:
             f"{unwarmed:,} messages/s until its warm throughput is increased"
         ),
     ]
-    writes = next(each.amount for each in plan.costs if each.name == "DynamoDB writes")
-    if writes - plan.provisioned.amount > _WORTHWHILE_SAVING:
-        lines.append(
-            f"for a constant rate, provisioned writes are cheaper: "
-            f"{money(plan.provisioned.amount)} instead of {money(writes)} ({plan.provisioned.why})"
-        )
-    lines.append(
-        f"list prices of {plan.figures.prices.date}, without free tier; not included: producers' "
-        "requests, KMS, taxes, support"
-    )
-    return lines
 
 
 def _first_limit(plan: Plan) -> str:
@@ -252,15 +345,3 @@ def _first_limit(plan: Plan) -> str:
         f"first limit: {first.name}, default {first.quota:,.0f}, reached at "
         f"{figure(first.reached_at)} messages/s, {comparison}"
     )
-
-
-def figure(number: float) -> str:
-    """Return a number with three significant digits, or as an integer."""
-    if number >= 100 or number == int(number):  # noqa: PLR2004 - three digits
-        return f"{number:,.0f}"
-    return f"{number:.3g}"
-
-
-def money(amount: float) -> str:
-    """Return an amount of money, with cents below 1,000."""
-    return f"{amount:,.2f}" if amount < 1000 else f"{amount:,.0f}"  # noqa: PLR2004 - see above

@@ -32,7 +32,7 @@ TASK_SIZES: Final = (
 _LARGEST_PROPOSED_VCPU: Final = 1.0
 # Resident memory of the parent of several processes, with its endpoints.
 _PARENT_MB: Final = 60
-_MESSAGES_PER_RECEIVE: Final = 10
+MESSAGES_PER_CALL: Final = 10
 _RECORDS_PER_WRITE: Final = 25
 # Batches are not always full and latency varies; the benchmark shows that this factor suffices.
 _MARGIN: Final = 4
@@ -150,7 +150,7 @@ def rate_per_second(text: str) -> float:
 
 def size(demand: Demand, measured: Measured) -> Fleet:
     """Return the tasks for a demand."""
-    cpu_us = _cpu_us(demand.record_bytes, measured)
+    cpu_us = cpu_us_per_message(demand.record_bytes, measured)
     vcpu, memory_mib = _task_size(demand, cpu_us)
     full = min(vcpu * 1e6 / cpu_us, _latency_bound(demand, measured, _processes(vcpu)))
     planned = full * demand.utilisation
@@ -172,7 +172,7 @@ def size(demand: Demand, measured: Measured) -> Fleet:
     )
 
 
-def _cpu_us(record_bytes: int, measured: Measured) -> float:
+def cpu_us_per_message(record_bytes: int, measured: Measured) -> float:
     """Return the CPU time per message in µs, linear in the size above that of the benchmark."""
     further_bytes = body_bytes(record_bytes, measured) - measured.body_bytes
     return measured.cpu_us_per_message + (
@@ -183,6 +183,20 @@ def _cpu_us(record_bytes: int, measured: Measured) -> float:
 def body_bytes(record_bytes: int, measured: Measured) -> int:
     """Return the size of the message body of a record."""
     return max(1, record_bytes - measured.record_overhead_bytes)
+
+
+def messages_per_call(rate: float, seconds: float) -> float:
+    """Return the average number of messages in a call that is repeated as soon as it has ended.
+
+    It gets what arrived during the call before, or waits for the first message. For independent
+    arrivals that is rate x seconds + e^-(rate x seconds), and at most a full batch.
+
+    Args:
+        rate: Messages per second.
+        seconds: Duration of a call that does not wait.
+    """
+    arrived = rate * seconds
+    return min(float(MESSAGES_PER_CALL), arrived + math.exp(-arrived))
 
 
 def _task_size(demand: Demand, cpu_us: float) -> tuple[float, int]:
@@ -211,7 +225,7 @@ def _settings(rate: float, demand: Demand, processes: int) -> dict[str, int]:
     """
     sqs, table = demand.sqs_ms / 1000, demand.dynamodb_ms / 1000
     required = _MARGIN * rate
-    calls = math.ceil(required * sqs / _MESSAGES_PER_RECEIVE)
+    calls = math.ceil(required * sqs / MESSAGES_PER_CALL)
     writes = math.ceil(required * table / _RECORDS_PER_WRITE)
     needed = {
         "AUP_SLOTS": min(math.ceil(required / processes * (2 * sqs + table)), _MAX_SLOTS),
@@ -236,7 +250,7 @@ def _latency_bound(demand: Demand, measured: Measured, processes: int) -> float:
     body = body_bytes(demand.record_bytes, measured)
     slots = min(processes * _MAX_SLOTS, _default("AUP_HELD_MIB") * 1024**2 / body)
     bounds = (
-        (MAX_CALLS * _MESSAGES_PER_RECEIVE, sqs),
+        (MAX_CALLS * MESSAGES_PER_CALL, sqs),
         (MAX_WRITES * _RECORDS_PER_WRITE, demand.dynamodb_ms / 1000),
         (slots, held),
     )

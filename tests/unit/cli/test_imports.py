@@ -55,3 +55,9 @@ def test_completion_of_verb_names_imports_no_verb() -> None:
     assert "worker.cli.completion" in imported
     assert not {name for name in imported & _HEAVY if name != "rich"}, "typer formats with rich"
     assert "worker.cli.replay" not in imported
+
+
+@pytest.mark.parametrize("verb", ["plan", "coverage"])
+def test_charts_are_imported_only_to_draw_one(verb: str) -> None:
+    assert "matplotlib" not in _imported(verb, "--help")
+    assert "matplotlib" not in _imported("plan", "--rate", "1/s")

@@ -28,10 +28,10 @@ from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.replay import replay
 from worker.operations.dead_letters.replay_options import ReplayOptions
 
-ATTRIBUTES = {
-    "none": {},
-    "ten": {f"a{n}": {"DataType": "String", "StringValue": f"{n}"} for n in range(10)},
-}
+TEN_ATTRIBUTES = {f"a{n}": {"DataType": "String", "StringValue": f"{n}"} for n in range(10)}
+with_and_without_attributes = pytest.mark.parametrize(
+    "attributes", [{}, TEN_ATTRIBUTES], ids=["none", "ten"]
+)
 
 
 def _digest(item: dict[str, Any], text: str) -> str:
@@ -62,6 +62,15 @@ async def _push(world: World, text: str, attributes: dict[str, Any]) -> dict[str
     }
 
 
+async def _only_record(world: World, running: RunningPipeline) -> dict[str, Any]:
+    """Wait for the record of the only message, and return it verified."""
+    await running.until(recorded=1)
+    await running.stop()
+    (item,) = world.records()
+    assert verify(item) == []
+    return item
+
+
 async def _replay(world: World, *assignments: str) -> tuple[str, str]:
     """Replay the only dead letter; return times before and after it."""
     edit = edit_fields([parse_assignment(each) for each in assignments]) if assignments else None
@@ -75,20 +84,17 @@ async def _replay(world: World, *assignments: str) -> tuple[str, str]:
     return before, timestamp(clock())
 
 
-@pytest.mark.parametrize("attributes", ATTRIBUTES.values(), ids=ATTRIBUTES)
+@with_and_without_attributes
 @simulated
 async def test_record_of_a_message_has_its_own_origin(attributes: dict[str, Any]) -> None:
     world = await open_world()
     expected = await _push(world, body(0), attributes)
     running = await start(world)
-    await running.until(recorded=1)
-    await running.stop()
-    (item,) = world.records()
+    item = await _only_record(world, running)
     assert _origin(item) == _with_digest(expected, item)
-    assert verify(item) == []
 
 
-@pytest.mark.parametrize("attributes", ATTRIBUTES.values(), ids=ATTRIBUTES)
+@with_and_without_attributes
 @simulated
 async def test_record_has_the_first_origin_after_dead_letters_and_replays(
     attributes: dict[str, Any],
@@ -103,16 +109,13 @@ async def test_record_has_the_first_origin_after_dead_letters_and_replays(
         if number == 2:
             await repository.publish_policy(policy("later"))
         before, after = await _replay(world)
-    await running.until(recorded=1)
-    await running.stop()
-    (item,) = world.records()
+    item = await _only_record(world, running)
     found = _origin(item)
     assert before <= found.pop("replayed_at") <= after
     assert found == _with_digest(expected, item)
-    assert verify(item) == []
 
 
-@pytest.mark.parametrize("attributes", ATTRIBUTES.values(), ids=ATTRIBUTES)
+@with_and_without_attributes
 @simulated
 async def test_record_of_an_edited_message_names_each_edit_and_the_first_body(
     attributes: dict[str, Any],
@@ -126,9 +129,7 @@ async def test_record_of_an_edited_message_names_each_edit_and_the_first_body(
     await running.until(dead_lettered=2)
     (dead_letter,) = world.bodies(DEAD_LETTERS)
     second = await _replay(world, "version=2026-01")
-    await running.until(recorded=1)
-    await running.stop()
-    (item,) = world.records()
+    item = await _only_record(world, running)
     assert (item["version"], item["channel"]) == ("2026-01", "web")
     found = _origin(item)
     edits = json.loads(found.pop("edits"))
@@ -140,7 +141,6 @@ async def test_record_of_an_edited_message_names_each_edit_and_the_first_body(
     ]
     assert second[0] <= found.pop("replayed_at") <= second[1]
     assert found == _with_digest(expected, item)
-    assert verify(item) == []
 
 
 @simulated
@@ -152,9 +152,7 @@ async def test_record_of_a_message_that_sqs_moved_has_its_origin() -> None:
     assert await world.source.receive(1, wait_seconds=0, visibility_timeout_seconds=1) == []
     before, after = await _replay(world)
     running = await start(world)
-    await running.until(recorded=1)
-    await running.stop()
-    (item,) = world.records()
+    item = await _only_record(world, running)
     found = _origin(item)
     assert before <= found.pop("replayed_at") <= after
     assert found == _with_digest(expected, item)

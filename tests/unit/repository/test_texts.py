@@ -72,18 +72,6 @@ async def test_version_has_a_text_for_each_language(write_api: str) -> None:
 
 
 @simulated
-async def test_same_text_again_changes_nothing_and_another_one_is_refused() -> None:
-    world, repository = await _published()
-    first = await _add(repository, SPANISH, "es-ES")
-    before = _items(world)
-    assert await _add(repository, SPANISH, "ES-es") == first
-    assert _items(world) == before
-    with pytest.raises(PolicyConflictError, match="already published in es-ES"):
-        await _add(repository, FRENCH, "es-ES")
-    assert (await repository.policy(ID, VERSION)) == first
-
-
-@simulated
 async def test_languages_added_at_once_are_all_kept() -> None:
     _, repository = await _published()
     names = [f"{letter}a" for letter in "abcdefghijklmnopqrst"]
