@@ -241,7 +241,7 @@ class Scenario:
         )
 
     async def _emptied(self, service: ServiceProcess) -> None:
-        """Let the service settle what the server delivers again, so that nothing is left over."""
+        """Wait until the service has also settled what the server delivered again."""
         for _ in range(_EMPTY_CHECKS):
             if not (await self.source.state()).depth:
                 return
