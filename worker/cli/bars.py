@@ -79,7 +79,7 @@ class Bar(Chart):
 
 
 class Sparkline(Chart):
-    """The latest values as bars side by side; a series that does not change is a line.
+    """The latest values as bars side by side; a line if all of them have the same height.
 
     The highest value has full height, zero the lowest; an unknown value leaves a gap.
 
@@ -95,13 +95,12 @@ class Sparkline(Chart):
     def text(self, columns: int, *, ascii_only: bool = False) -> str:
         """Return the bars, or a line."""
         shown = self._values[-columns:]
-        known = {each for each in shown if each is not None}
-        if len(known) < 2:  # noqa: PLR2004 - two values differ
-            line = _PLAIN_LINE if ascii_only else _LINE
-            return "".join(" " if each is None else line for each in shown)
-        levels = _PLAIN_LEVELS if ascii_only else _LEVELS
-        highest = max(map(abs, known))
-        return "".join(
-            " " if each is None else levels[math.ceil(abs(each) / highest * (len(levels) - 1))]
+        bars = _PLAIN_LEVELS if ascii_only else _LEVELS
+        highest = max((abs(each) for each in shown if each is not None), default=0) or 1
+        levels = [
+            None if each is None else math.ceil(abs(each) / highest * (len(bars) - 1))
             for each in shown
-        )
+        ]
+        if len({*levels} - {None}) == 1:
+            bars = (_PLAIN_LINE if ascii_only else _LINE) * len(bars)
+        return "".join(" " if each is None else bars[each] for each in levels)

@@ -107,10 +107,12 @@ def _queues(status: Status) -> Table:
     rows: list[tuple[str | Text, ...]] = []
     for name, queue in (("queue", status.queue), (_DEAD_LETTERS, status.dead_letters)):
         state = queue.state
-        counts = [f"{each:,}" for each in (state.visible, state.in_flight, state.delayed)]
-        style = _DEAD if queue is status.dead_letters and queue.depth else ""
-        figures = (*counts, _age(queue), _rate(queue.net_per_second, signed=True))
-        rows.append((name, *(Text(each, style) for each in figures)))
+        style = _DEAD if name == _DEAD_LETTERS else ""
+        counts = (
+            Text(f"{each:,}", style if each else "")
+            for each in (state.visible, state.in_flight, state.delayed)
+        )
+        rows.append((name, *counts, _age(queue), _rate(queue.net_per_second, signed=True)))
     columns = ("", "visible", "in flight", "delayed", "oldest", "net/s")
     return screen.table(columns, rows, right=range(1, len(columns)))
 

@@ -108,12 +108,15 @@ def print_rows(out: Console, table: Table, lines: int = sys.maxsize) -> int:
         The number of rows printed.
     """
     count = -1 if table.has_header else 0
+    shown: list[Text] = []
     for printed in table.lines(out, out.options):
         lines -= len(printed) if count >= 0 else 0
         if lines < 0 and count >= _ROWS_MIN:
             break
-        out.print(*printed, sep="\n")
+        shown += printed
         count += 1
+    if shown:
+        out.print(*shown, sep="\n", no_wrap=True)
     if hidden := table.hidden(out.width):
         note(f"not shown in {out.width} columns: {', '.join(hidden)}; --json shows all")
     return count

@@ -57,6 +57,11 @@ def test_series_that_does_not_change_is_a_line(value: float) -> None:
     assert Sparkline([value, value]).text(10, ascii_only=True) == "--"
 
 
+def test_series_that_hardly_changes_is_a_line() -> None:
+    assert Sparkline([37, 39, 38, 39]).text(10) == "────"
+    assert Sparkline([30, 39, 38, 39]).text(10) == "▇███"
+
+
 @pytest.mark.parametrize(
     ("chart", "widths"),
     [(Bar(9, 9, columns=40), {20: 20, 200: 40}), (Sparkline([1, 2] * 150), {20: 20, 200: 200})],
