@@ -22,6 +22,9 @@ VERBS: Final = {
     "erase": Verb("evidence:erase", "Erase private fields of a user; records stay verifiable."),
     "coverage": Verb("coverage:coverage", "Count the users who accepted a policy version, by day."),
     "status": Verb("status:status", "Show queues and workers, once or continuously."),
+    "console": Verb(
+        "console:console", "Serve a web console for dead letters, evidence and health."
+    ),
     "doctor": Verb("doctor:doctor", "Check the configuration; report what to fix."),
     "settings": Verb(
         "settings:settings",

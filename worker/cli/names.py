@@ -1,7 +1,9 @@
-"""Validation of identifiers given on the command line."""
+"""Validation of identifiers given on the command line, and the name of the operator."""
 
 from __future__ import annotations
 
+import getpass
+import os
 from typing import Annotated, Any, Final
 
 from pydantic import StringConstraints, TypeAdapter, ValidationError
@@ -55,3 +57,11 @@ def _check(kind: TypeAdapter[Any], option: str, text: str | None) -> None:
         kind.validate_python(text)
     except ValidationError as error:
         raise UsageError(f"{option}: {describe(error.errors()[0])}") from None
+
+
+def current_user() -> str:
+    """Return the login name of the operator; the user id if it has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"

@@ -3,51 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
-import json
-import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import astuple, dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.progress import Progress
 
-from worker.aws.sqs import Queue, open_queues
+from worker.aws.sqs import open_queues
 from worker.cli import screen
-from worker.cli.dead_letters.dry_run import DryRunReport, show_report
+from worker.cli.dead_letters.dry_run import show_report
 from worker.cli.dead_letters.scanning import note_missing, note_unseen
 from worker.cli.filters import FilterOptions
+from worker.cli.names import current_user
 from worker.cli.options import AsJSON, Rate, expand_options
 from worker.cli.running import run_async
-from worker.domain.dead_letter import original
 from worker.domain.message import OutgoingMessage
-from worker.errors import AWSDeniedError, AWSRejectedError, UsageError
+from worker.errors import UsageError
 from worker.operations.dead_letters.dead_letter import DeadLetter
-from worker.operations.dead_letters.dry_run import DryRun
-from worker.operations.dead_letters.edit import edit_fields, parse_assignment, replace_with_export
+from worker.operations.dead_letters.dry_run_report import DryRunReport, rehearse
 from worker.operations.dead_letters.export_file import read_dead_letters
-from worker.operations.dead_letters.filter import DeadLetterFilter
-from worker.operations.dead_letters.journal import (
-    Journal,
-    default_path,
-    digest,
-    open_journal,
-    read_journal,
-)
-from worker.operations.dead_letters.replay import (
-    ReplayFigures,
-    ReplayObserver,
-    Result,
-    replay_dry_run,
-)
+from worker.operations.dead_letters.journal import open_journal
+from worker.operations.dead_letters.replay import ReplayFigures, ReplayObserver, Result
 from worker.operations.dead_letters.replay import replay as send_back
-from worker.operations.dead_letters.replay_options import ReplayOptions
+from worker.operations.dead_letters.replay_request import (
+    MAX_REPLAYS,
+    OpenReplay,
+    ReplayRequest,
+    ReplayTexts,
+    open_replay,
+    parse_request,
+)
 from worker.operations.dead_letters.scan import Scan
+from worker.operations.dead_letters.sentences import continued, replayed, waiting
 from worker.repository import AUPRepository
 from worker.runtime.addresses import check_queue
 from worker.runtime.clock import utc_now
@@ -67,7 +59,7 @@ class SendOptions:
     max_replays: Annotated[
         int,
         typer.Option(metavar="COUNT", min=1, help="Maximum number of replays of one message."),
-    ] = 5
+    ] = MAX_REPLAYS
     from_: Annotated[
         Path | None,
         typer.Option("--from", metavar="FILE", help="Edited export with the messages to send."),
@@ -90,53 +82,6 @@ class SendOptions:
             metavar="FILE", help="Journal file from which an interrupted replay continues."
         ),
     ] = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """A replay as requested on the command line.
-
-    Attributes:
-        request_digest: Digest of all options that determine which dead letters are sent where, and
-            how they are edited.
-        to: Destination queue; None for the queue of the settings.
-        journal: Journal file; None for the default file.
-        from_file: Messages of an edited export, by the ids of their dead letters.
-    """
-
-    selected: DeadLetterFilter
-    options: ReplayOptions
-    request_digest: str
-    to: str | None
-    journal: Path | None
-    from_file: Mapping[str, OutgoingMessage]
-
-    @property
-    def total(self) -> int | None:
-        """Maximum number of selected dead letters; None if unknown."""
-        return self.selected.limit or len(self.selected.ids) or None
-
-
-@dataclass(frozen=True, slots=True)
-class _OpenReplay:
-    """A requested replay with open queues and tables.
-
-    Attributes:
-        source: Destination queue.
-        options: Options with the message size limit of the destination.
-        dry_run: Predicts what a worker with these settings would do with a message.
-        journal: Path of the journal, ARN of the dead-letter queue, digest of the request and name
-            of the destination.
-        depth: Number of visible dead letters.
-    """
-
-    settings: Settings
-    source: Queue
-    dead_letters: Queue
-    options: ReplayOptions
-    dry_run: DryRun
-    journal: tuple[Path, str, str, str]
-    depth: int
 
 
 @expand_options
@@ -168,73 +113,45 @@ def replay(
 
     Example: aup-worker replay --reason invalid --set method=clickwrap --rate 50
     """
-    request = _request(options, message_ids or (), rate, sending)
+    texts = ReplayTexts(
+        ids=tuple(message_ids or ()),
+        texts=options,
+        set_=tuple(sending.set_ or ()),
+        rate_per_second=rate,
+        max_replays=sending.max_replays,
+        operator=sending.operator or current_user(),
+        to=sending.to,
+        force=force,
+        from_file=sending.from_ is not None,
+    )
+    from_file = None if sending.from_ is None else _read_export(sending.from_)
+    request = parse_request(texts, from_file)
     if dry_run:
-        show_report(run_async(_run_dry(request)), as_json=as_json)
+        show_report(run_async(_run_dry(request, sending.journal)), as_json=as_json)
     else:
-        _report(run_async(_replay(request, force=force)), as_json=as_json)
-
-
-def _request(
-    options: FilterOptions, message_ids: Sequence[str], rate: float | None, sending: SendOptions
-) -> _Request:
-    from_file: Mapping[str, OutgoingMessage] = {}
-    edit, edits = None, sending.set_
-    if sending.from_ is not None:
-        from_file = _read_export(sending.from_)
-        if message_ids or sending.set_:
-            raise UsageError("--from cannot be combined with ids or --set")
-        selected = options.dead_letter_filter(from_file)
-        edit = replace_with_export(from_file)
-        edits = [each.body for each in from_file.values()]
-    else:
-        selected = options.dead_letter_filter(message_ids)
-        if sending.set_:
-            edit = edit_fields([parse_assignment(each) for each in sending.set_])
-    # Journals of earlier releases hold a digest of this form.
-    form = json.dumps([sorted(selected.ids), astuple(options), sending.to, edits])
-    replay_options = ReplayOptions(rate, sending.max_replays, edit, sending.operator or _user())
-    return _Request(selected, replay_options, digest(form), sending.to, sending.journal, from_file)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # The user has no name.
-        return f"uid {os.getuid()}"
+        _report(run_async(_replay(request, sending.journal)), as_json=as_json)
 
 
 @asynccontextmanager
-async def _opened(request: _Request) -> AsyncIterator[_OpenReplay]:
+async def _opened(
+    request: ReplayRequest, journal: Path | None
+) -> AsyncIterator[tuple[OpenReplay, Settings]]:
     """Open the queues and tables of a replay, and check its destination.
 
     Raises:
         UsageError: The destination does not exist or cannot receive the messages.
     """
-    settings = load()
-    if request.to is not None:
+    settings, to = load(), request.texts.to
+    if to is not None:
         try:
-            settings = settings.model_copy(update={"queue": check_queue(request.to)})
+            settings = settings.model_copy(update={"queue": check_queue(to)})
         except ValueError as error:
-            raise UsageError(f"--to {request.to}: {error}") from None
-    async with (
-        open_queues(settings) as (source, dead_letters),
-        AUPRepository(settings.aws) as repository,
-    ):
-        state = await dead_letters.state()
-        if source.url == dead_letters.url:
-            raise UsageError("--to: the destination must not be the dead-letter queue")
-        max_bytes = await _message_max_bytes(source, request.from_file)
-        path = request.journal or default_path(state.arn, os.environ)
-        yield _OpenReplay(
-            settings,
-            source,
-            dead_letters,
-            replace(request.options, max_bytes=max_bytes),
-            DryRun(repository.policy, clock_skew_seconds=settings.clock_skew_seconds, now=utc_now),
-            (path, state.arn, request.request_digest, await _name(source)),
-            state.visible,
+            raise UsageError(f"--to {to}: {error}") from None
+    async with open_queues(settings) as queues, AUPRepository(settings.aws) as repository:
+        opening = open_replay(
+            request, queues, repository, settings, journal=journal, note=screen.note_first
         )
+        yield await opening, settings
 
 
 def _read_export(path: Path) -> dict[str, OutgoingMessage]:
@@ -250,63 +167,22 @@ def _read_export(path: Path) -> dict[str, OutgoingMessage]:
     return messages
 
 
-async def _message_max_bytes(queue: Queue, from_file: Mapping[str, OutgoingMessage]) -> int:
-    """Return the message size limit of the destination.
-
-    Raises:
-        UsageError: The destination is a FIFO queue, or a message of the file does not fit it.
-    """
-    unknown = await queue.check_destination()
-    limit = queue.message_max_bytes
-    if unknown:
-        screen.note(
-            f"aup-worker: cannot read MaximumMessageSize of {queue.url}, assuming "
-            f"{limit:,} bytes: {unknown}"
-        )
-    refused = [
-        f"{message_id}: {reason}"
-        for message_id, message in from_file.items()
-        if (reason := original(message).why_refused(limit))
-    ]
-    if refused:
-        screen.note_first(refused)
-        raise UsageError(
-            f"{len(refused)} dead letters of the file cannot be sent to the queue; nothing was sent"
-        )
-    return limit
-
-
-async def _name(queue: Queue) -> str:
-    """Return the journal's name for a queue: its ARN, which is the same for every endpoint."""
-    try:
-        return (await queue.state()).arn or queue.url
-    except (AWSDeniedError, AWSRejectedError):  # Sending may be allowed nevertheless.
-        return queue.url
-
-
-async def _run_dry(request: _Request) -> DryRunReport:
+async def _run_dry(request: ReplayRequest, journal: Path | None) -> DryRunReport:
     """Predict the outcome of each message that a replay would send; send nothing."""
-    report = DryRunReport()
-    missing = set(request.selected.ids)
     with screen.progress("scanning") as bar:
-        async with _opened(request) as replay:
+        async with _opened(request, journal) as (replay, settings):
             task = bar.add_task("scanning", total=request.total or replay.depth, rate="")
-            options = replace(replay.options, dry_run=replay.dry_run)
-            sent = read_journal(*replay.journal)
             scan = Scan(
                 replay.dead_letters,
                 now=utc_now,
-                visibility_timeout_seconds=replay.settings.look_seconds,
+                visibility_timeout_seconds=settings.look_seconds,
             )
             async with scan:
-                predictions = replay_dry_run(scan, request.selected, options, sent=sent)
-                async for dead_letter, verdict in predictions:
-                    missing -= {dead_letter.message_id, dead_letter.original_message_id}
-                    report.dead_letters.append((dead_letter.without_content(), verdict))
-                    bar.update(task, completed=len(report.dead_letters))
-            report.unreadable = replay.dry_run.error
-    report.missing = len(missing)
-    report.unseen = 0 if request.selected.ids and not missing else scan.unseen
+                report = await rehearse(
+                    scan, request, replay, lambda count: bar.update(task, completed=count)
+                )
+    if not request.selected.ids or report.missing:
+        report.unseen = scan.unseen
     return report
 
 
@@ -345,8 +221,7 @@ class _Progress(ReplayObserver):
 
     def on_wait(self, until: datetime) -> None:
         """Show why the replay is waiting."""
-        text = f"waiting until {until.astimezone():%H:%M:%S} for messages received by a killed run"
-        self._bar.update(self._task, description=text)
+        self._bar.update(self._task, description=waiting(until))
 
     @property
     def seconds(self) -> float:
@@ -354,13 +229,14 @@ class _Progress(ReplayObserver):
         return time.monotonic() - self._started_at
 
 
-async def _replay(request: _Request, *, force: bool) -> _Progress:
+async def _replay(request: ReplayRequest, path: Path | None) -> _Progress:
     with screen.progress("{task.description}") as bar:
-        async with _opened(request) as replay:
+        async with _opened(request, path) as (replay, settings):
             # The dry run predicts for the queue of the settings only.
-            sends_all = force or request.to not in {None, load().queue}
-            with open_journal(*replay.journal) as journal:
-                _note_earlier(journal, bar)
+            sends_all = request.texts.force or request.texts.to not in {None, load().queue}
+            with open_journal(*replay.journal, request.texts.to_json()) as journal:
+                for line in continued(journal.progress, utc_now()):
+                    screen.note(line, bar)
                 progress = _Progress(bar, request.total, replay.depth)
                 options = replace(
                     replay.options,
@@ -374,27 +250,12 @@ async def _replay(request: _Request, *, force: bool) -> _Progress:
                         request.selected,
                         options=options,
                         observer=progress,
-                        visibility_timeout_seconds=replay.settings.look_seconds,
+                        visibility_timeout_seconds=settings.look_seconds,
                     )
                 except asyncio.CancelledError:
                     screen.note(f"replayed {progress.figures.replayed:,} so far", bar)
                     raise
     return progress
-
-
-def _note_earlier(journal: Journal, bar: Progress) -> None:
-    earlier = journal.progress
-    if earlier.runs or earlier.outstanding:
-        left = len(earlier.outstanding)
-        undeleted = f", {left:,} sent but not yet deleted" if left else ""
-        screen.note(f"continuing an earlier run: {len(earlier.done):,} replayed{undeleted}", bar)
-    if hidden_seconds := earlier.hidden_seconds(utc_now()):
-        visible_at = utc_now() + timedelta(seconds=hidden_seconds)
-        screen.note(
-            "the earlier run was killed; the messages it received become visible at "
-            f"{visible_at.astimezone():%H:%M:%S}, and this run waits for them",
-            bar,
-        )
 
 
 def _report(progress: _Progress, *, as_json: bool) -> None:
@@ -415,27 +276,7 @@ def _report(progress: _Progress, *, as_json: bool) -> None:
         )
     else:
         screen.note_first(figures.notes, figures.failed + figures.skipped)
-    screen.note(_sentence(figures, progress.seconds))
+    screen.note(replayed(figures, progress.seconds))
     missing, unseen = note_missing(figures.missing), note_unseen(figures.unseen)
     if figures.failed or figures.undeleted or figures.held_back or missing or unseen:
         raise typer.Exit(1)
-
-
-def _sentence(figures: ReplayFigures, seconds: float) -> str:
-    parts = [f"replayed {figures.replayed:,} of {figures.matched:,} in {seconds:.1f} s"]
-    if figures.earlier:
-        parts.append(f"{figures.earlier:,} of them by an earlier run")
-    too_many = figures.skipped - figures.held_back
-    if too_many:
-        parts.append(f"{too_many} skipped, maximum number of replays reached")
-    if figures.held_back:
-        parts.append(
-            f"{figures.held_back} skipped, would be dead-lettered again (--force sends them)"
-        )
-    if figures.failed:
-        parts.append(
-            f"{figures.failed} failed, still in the dead-letter queue ({figures.last_error})"
-        )
-    if figures.undeleted:
-        parts.append(f"{figures.undeleted} sent but not deleted ({figures.last_error})")
-    return "; ".join(parts)

@@ -21,6 +21,7 @@ from worker.cli import screen
 from worker.cli.dead_letters import dry_run, export, scanning, show
 from worker.domain.dead_letter import to_dead_letter
 from worker.errors import AUPError
+from worker.operations.dead_letters import dry_run_report
 from worker.operations.dead_letters.body_view import BodyLine
 from worker.operations.dead_letters.dead_letter import DeadLetter, describe
 from worker.operations.dead_letters.dry_run import SUCCEEDS, Verdict
@@ -121,9 +122,9 @@ def test_list_keeps_what_expires_first_and_counts_all() -> None:
 def test_dry_run_is_counted_by_reason_and_verdict(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dry_run, "utc_now", lambda: START)
+    monkeypatch.setattr(dry_run_report, "utc_now", lambda: START)
     success, failure = Verdict(SUCCEEDS), Verdict("invalid", "user_id: missing")
-    found = dry_run.DryRunReport(
+    found = dry_run_report.DryRunReport(
         [
             (_dead_letter(1), success),
             (_dead_letter(2), failure),

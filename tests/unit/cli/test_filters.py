@@ -11,10 +11,11 @@ import pytest
 
 from tests.simulation.virtual_clock import START
 from tests.unit.fakes import ABSENT, body, received_message
-from worker.cli.filters import FilterOptions, parse_moment
+from worker.cli.filters import FilterOptions
 from worker.domain.dead_letter import to_dead_letter
 from worker.errors import UsageError
 from worker.operations.dead_letters.dead_letter import DeadLetter, describe
+from worker.operations.dead_letters.filter_texts import parse_moment
 
 
 def _dead_letter(text: str, *, reason: str = "invalid", attributes: Any = None) -> DeadLetter:

@@ -2,55 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
-from typing import Any
-
 import typer
 
 from worker.cli import screen
 from worker.cli.dead_letters.scanning import note_missing, note_unseen
-from worker.operations.dead_letters.dead_letter import DeadLetter
-from worker.operations.dead_letters.dry_run import SUCCEEDS, Verdict
-from worker.runtime.clock import utc_now
-
-
-@dataclass(slots=True)
-class DryRunReport:
-    """Result of a dry run.
-
-    Attributes:
-        dead_letters: Dead letters as they would be replayed, each with its verdict.
-        unreadable: Why the policies cannot be read; empty if they can.
-        missing: Number of ids that are not among the dead letters.
-        unseen: Dead letters that SQS reports but did not return.
-    """
-
-    dead_letters: list[tuple[DeadLetter, Verdict]] = field(default_factory=list)
-    unreadable: str = ""
-    missing: int = 0
-    unseen: int = 0
-
-    @property
-    def verdicts(self) -> Counter[str]:
-        """Number of dead letters by verdict code."""
-        return Counter(verdict.code for _, verdict in self.dead_letters)
-
-    def report(self) -> dict[str, Any]:
-        """Return the JSON report."""
-        at = utc_now()
-        return {
-            "matched": len(self.dead_letters),
-            "dry_run": True,
-            "verdicts": dict(self.verdicts.most_common()),
-            "policies_unreadable": self.unreadable,
-            "missing": self.missing,
-            "not_seen": self.unseen,
-            "dead_letters": [
-                {**each.summary(at), "verdict": verdict.code, "verdict_detail": verdict.detail}
-                for each, verdict in self.dead_letters
-            ],
-        }
+from worker.operations.dead_letters.dry_run import SUCCEEDS
+from worker.operations.dead_letters.dry_run_report import DryRunReport
+from worker.operations.dead_letters.sentences import rehearsed, unreadable_policies
 
 
 def show_report(report: DryRunReport, *, as_json: bool) -> None:
@@ -63,12 +21,9 @@ def show_report(report: DryRunReport, *, as_json: bool) -> None:
         screen.print_json(report.report())
     elif report.dead_letters:
         _print_verdicts(report)
-    screen.note(
-        f"{len(report.dead_letters):,} selected, {report.verdicts[SUCCEEDS]:,} would succeed; "
-        "nothing was sent"
-    )
+    screen.note(rehearsed(len(report.dead_letters), report.verdicts[SUCCEEDS]))
     if report.unreadable:
-        screen.note(f"cannot read the policies, so some outcomes are unknown: {report.unreadable}")
+        screen.note(unreadable_policies(report.unreadable))
     missing, unseen = note_missing(report.missing), note_unseen(report.unseen)
     if missing or unseen or report.unreadable:
         raise typer.Exit(1)
@@ -77,7 +32,7 @@ def show_report(report: DryRunReport, *, as_json: bool) -> None:
 def _print_verdicts(report: DryRunReport) -> None:
     """Print the counts by reason and verdict, then as many dead letters as fit on the terminal."""
     out = screen.stdout()
-    counts = Counter((each.reason, verdict.code) for each, verdict in report.dead_letters)
+    counts = report.outcomes
     rows = ((reason, code, f"{count:,}") for (reason, code), count in counts.most_common())
     out.print(screen.table(("reason", "verdict", "count"), rows, right={2}))
     out.print()

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from rich.text import Text
 
 from worker.aws.sqs import open_queues
 from worker.cli import screen
-from worker.operations.dead_letters.dead_letter import DeadLetter
+from worker.operations.dead_letters import sentences
+from worker.operations.dead_letters.dead_letter import EXPIRES_SOON_SECONDS, DeadLetter
 from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.scan import Scan
 from worker.runtime.clock import utc_now
 from worker.settings import load
-
-_SOON_SECONDS: Final = 86_400
 
 
 @dataclass(slots=True)
@@ -73,21 +71,20 @@ async def scan_with_progress(
 def note_unseen(count: int) -> bool:
     """Report dead letters that a scan did not see; return whether there were any."""
     if count:
-        screen.note(
-            f"{screen.counted(count)} not seen: in flight in another scan or replay, or beyond the "
-            "SQS limit of 120,000 messages in flight; run this again later"
-        )
+        screen.note(sentences.unseen(count))
     return bool(count)
 
 
 def note_missing(count: int) -> bool:
     """Report ids that are not among the dead letters; return whether there were any."""
     if count:
-        screen.note(f"ids not found among the dead letters, so not sent: {count}")
+        screen.note(sentences.missing(count))
     return bool(count)
 
 
 def expiry(expires_at: datetime, at: datetime) -> Text:
     """Return the remaining time as text, highlighted if it is less than a day."""
     seconds = (expires_at - at).total_seconds()
-    return Text(screen.duration(seconds), style="bold red" if seconds < _SOON_SECONDS else "")
+    return Text(
+        screen.duration(seconds), style="bold red" if seconds < EXPIRES_SOON_SECONDS else ""
+    )

@@ -25,6 +25,7 @@ from worker.errors import AUPError, UsageError
 from worker.operations.dead_letters.body_view import BodyLine, format_body
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.filter import DeadLetterFilter
+from worker.operations.dead_letters.sentences import no_matches, not_found
 from worker.runtime.clock import utc_now
 
 _FIRST_LINE: Final = ("id", "reason", "age", "expires in", "receives", "replays")
@@ -102,8 +103,7 @@ def list_(options: ListOptions, as_json: AsJSON = False) -> None:
     elif dead_letters:
         _print_found(out, found, at, fit=fit)
     else:
-        others = f" match; {summary.seen:,} others seen" if summary.seen else ""
-        out.print(f"no dead letters{others}")
+        out.print(no_matches(summary.seen))
     if note_unseen(summary.unseen):
         raise typer.Exit(1)
 
@@ -263,10 +263,7 @@ async def _find(message_id: str) -> DeadLetter:
     selected = DeadLetterFilter(ids=[message_id], limit=1)
     summary = await scan_with_progress("scanning", selected, found.append)
     if not found and summary.unseen:
-        raise AUPError(
-            f"dead letter {message_id} not found, but {screen.counted(summary.unseen)} not seen: "
-            "in flight in another scan or replay; run this again later"
-        )
+        raise AUPError(not_found(message_id, summary.unseen))
     if not found:
-        raise UsageError(f"dead letter {message_id} not found: see `aup-worker dead-letters list`")
+        raise UsageError(f"{not_found(message_id, 0)}: see `aup-worker dead-letters list`")
     return found[0]

@@ -17,6 +17,8 @@ from worker.errors import RefusedError
 _NAME_MAX_CHARACTERS: Final = 256
 _NUMBER_MAX_BITS: Final = 1024
 UNEXPLAINED: Final = "unexplained"
+# Operators are warned about dead letters that expire within this time.
+EXPIRES_SOON_SECONDS: Final = 86_400
 
 
 @dataclass(frozen=True, slots=True)

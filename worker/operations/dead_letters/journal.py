@@ -1,8 +1,8 @@
 """Journal of a replay: what was sent and deleted, so that an interrupted run can be resumed.
 
 The file is append-only JSON Lines: a header, then for each run `run` with its destination, any
-number of `sent` and `deleted`, and `end` unless the run was killed. It contains ids and digests,
-but no bodies.
+number of `sent` and `deleted`, and `end` unless the run was killed. It contains ids, digests, and
+the filters and edits that the operator typed, but no bodies.
 
 Version 1 recorded neither the destination nor a digest of the message. What it lists as sent is
 sent again: the worker records the second message as a duplicate, whereas a wrong guess would delete
@@ -59,6 +59,7 @@ class Progress:
         done: Sent and deleted by earlier runs of the same request, by message id.
         runs: Number of earlier runs of the same request.
         to: ARN of the destination queue of this run; empty if unknown.
+        texts: Request of the last run as text, see `ReplayTexts`; empty if unknown.
         hidden_until: Until when a killed run may keep dead letters hidden; None if the last run
             ended normally.
     """
@@ -67,6 +68,7 @@ class Progress:
     done: dict[str, SentDeadLetter] = field(default_factory=dict)
     runs: int = 0
     to: str = ""
+    texts: Mapping[str, Any] = field(default_factory=dict)
     hidden_until: datetime | None = None
     _request: str = ""
     _visibility_timeout: timedelta = timedelta()
@@ -94,6 +96,7 @@ class Progress:
         at = datetime.fromisoformat(line["at"])
         if "run" in line:
             self.set_request(str(line["run"]), str(line.get("to", "")))
+            self.texts = dict(line.get("request", {}))
             self.runs += 1
             self._visibility_timeout = timedelta(seconds=float(line["look_seconds"]))
         for entry in line.get("sent", ()):
@@ -162,6 +165,17 @@ def default_path(queue_arn: str, environment: Mapping[str, str]) -> Path:
 
 def read_journal(path: Path, queue_arn: str, request: str, to: str) -> Progress:
     """Return the progress in a journal without changing the file; see `open_journal`."""
+    progress = read_progress(path, queue_arn)
+    progress.set_request(request, to)
+    return progress
+
+
+def read_progress(path: Path, queue_arn: str) -> Progress:
+    """Return the progress of the last request in a journal, without runs if there is no file.
+
+    Raises:
+        UsageError: The file is not a journal, or it belongs to another queue.
+    """
     try:
         _check_regular(path, path.stat().st_mode)
         content = path.read_bytes()
@@ -169,9 +183,19 @@ def read_journal(path: Path, queue_arn: str, request: str, to: str) -> Progress:
         content = b""
     except OSError as error:
         raise UsageError(f"journal {path}: {error.strerror}") from None
-    progress, _ = _read(content, path, queue_arn)
-    progress.set_request(request, to)
-    return progress
+    return _read(content, path, queue_arn)[0]
+
+
+def is_in_use(path: Path) -> bool:
+    """Return whether a replay of any process holds the lock of a journal."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 @dataclass(slots=True)
@@ -181,17 +205,20 @@ class Journal:
     Attributes:
         progress: Progress of all runs, including this one.
         request: Digest of the filters and edits of this run.
+        texts: The request as text, so that another program can resume it.
         file: The file, opened for appending without a buffer; None for memory.
     """
 
     progress: Progress = field(default_factory=Progress)
     request: str = ""
+    texts: Mapping[str, Any] = field(default_factory=dict)
     file: IO[bytes] | None = None
 
     def begin(self, at: datetime, visibility_timeout_seconds: float) -> None:
         """Record the start of a run and the visibility timeout of its scan."""
-        to = self.progress.to
-        self._write({"run": self.request, "to": to, "look_seconds": visibility_timeout_seconds}, at)
+        to, texts = self.progress.to, {"request": dict(self.texts)} if self.texts else {}
+        timeout = {"look_seconds": visibility_timeout_seconds}
+        self._write({"run": self.request, "to": to, **timeout, **texts}, at)
 
     def sent(self, dead_letters: Iterable[SentDeadLetter], at: datetime) -> None:
         """Record dead letters whose messages were sent, and sync the file to disk."""
@@ -241,7 +268,9 @@ def _append(file: IO[bytes], content: bytes, *, sync: bool) -> None:
 
 
 @contextmanager
-def open_journal(path: Path, queue_arn: str, request: str, to: str) -> Iterator[Journal]:
+def open_journal(
+    path: Path, queue_arn: str, request: str, to: str, texts: Mapping[str, Any] | None = None
+) -> Iterator[Journal]:
     """Open or create a journal and lock it against other replays.
 
     Args:
@@ -249,6 +278,7 @@ def open_journal(path: Path, queue_arn: str, request: str, to: str) -> Iterator[
         queue_arn: ARN of the dead-letter queue.
         request: Digest of the filters and edits of this run.
         to: ARN of the destination queue, or its URL if the ARN is unknown.
+        texts: The request as text; None if it cannot be resumed from text.
 
     Raises:
         JournalError: Another replay uses the journal, or it cannot be written.
@@ -263,7 +293,7 @@ def open_journal(path: Path, queue_arn: str, request: str, to: str) -> Iterator[
         if length == 0:
             _append(file, _header(queue_arn), sync=True)
         progress.set_request(request, to)
-        yield Journal(progress, request, file)
+        yield Journal(progress, request, texts or {}, file)
 
 
 def _locked(path: Path) -> IO[bytes]:

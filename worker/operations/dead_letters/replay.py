@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -366,12 +366,16 @@ def _sent(dead_letter: DeadLetter, message: OutgoingMessage) -> SentDeadLetter:
 
 
 async def replay_dry_run(
-    scan: Scan, filters: DeadLetterFilter, options: ReplayOptions, *, sent: Progress
+    scan: AsyncIterable[DeadLetter],
+    filters: DeadLetterFilter,
+    options: ReplayOptions,
+    *,
+    sent: Progress,
 ) -> AsyncIterator[tuple[DeadLetter, Verdict]]:
     """Yield each dead letter that a replay would process, with its verdict; send nothing.
 
     Args:
-        scan: Open scan of the dead-letter queue.
+        scan: Dead letters of the queue, such as an open scan.
         filters: Which dead letters to process.
         options: Options of the replay, with a `dry_run`.
         sent: Messages that earlier runs sent.

@@ -9,16 +9,9 @@ from typing import Any, Final
 
 from worker.operations.evidence.document import decoded
 from worker.operations.evidence.sentences import moment, sentences
+from worker.runtime import visible_text
 
-# Control characters and bidirectional marks are shown as escapes, so that they cannot deceive.
-_ESCAPES: Final = {
-    code: f"\\u{code:04x}"
-    for code in (*range(32), *range(127, 160), 0x200E, 0x200F, *range(0x202A, 0x202F),
-                 *range(0x2066, 0x206A), 0xFEFF)
-}  # fmt: skip
-# For text of several lines, whose ends may be those of Windows.
-_LINE_ESCAPES: Final = {code: text for code, text in _ESCAPES.items() if chr(code) not in "\t\r\n"}
-_STYLE: Final = """
+STYLE: Final = """
 body { font: 11pt/1.45 Georgia, serif; color: #111; max-width: 48rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem; margin-bottom: .2rem } h2 { font-size: 1.1rem; margin: 0 0 .4rem }
 h3 { font-size: 1rem; margin: 1rem 0 .3rem } .said { font-size: 1.05rem }
@@ -110,7 +103,7 @@ def page(document: Mapping[str, Any]) -> str:
 <meta http-equiv="Content-Security-Policy" content="{_CONTENT_SECURITY_POLICY}">
 <meta name="viewport" content="width=device-width">
 <title>{title}</title>
-<style>{_STYLE}</style>
+<style>{STYLE}</style>
 </head>
 <body>
 <h1>{title}</h1>
@@ -226,4 +219,4 @@ def _value(value: Any) -> str:
 
 
 def _safe(value: object, *, lines: bool = False) -> str:
-    return html.escape(str(value).translate(_LINE_ESCAPES if lines else _ESCAPES))
+    return html.escape((visible_text.lines if lines else visible_text.one_line)(str(value)))

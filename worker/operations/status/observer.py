@@ -227,11 +227,12 @@ class Observer:
         self._background: dict[str, asyncio.Task[None]] = {}
         self._closing = False
 
-    async def observe(self, *, settle: bool = False) -> Status:
+    async def observe(self, *, settle: bool = False, counted: ReasonCounts | None = None) -> Status:
         """Return the status, with the latest results of the background tasks.
 
         Args:
             settle: Wait for the background tasks to finish.
+            counted: Counts of a scan that somebody else made, if this observer never scans.
 
         Raises:
             AWSError: The state of a queue cannot be read.
@@ -244,6 +245,8 @@ class Observer:
         if settle:
             # Cancellation must not reach a scan: `aclose` ends it in an orderly way.
             await asyncio.shield(asyncio.gather(*self._background.values()))
+        if counted is not None:
+            self._reason_counts = counted
         return self._status(states[0], states[1], samples)
 
     async def aclose(self) -> None:

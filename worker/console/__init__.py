@@ -1,0 +1,1 @@
+"""Web console for dead letters, evidence and health."""

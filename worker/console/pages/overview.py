@@ -1,0 +1,60 @@
+"""Whether anything is wrong, and the figures of queues and workers, live."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from aiohttp import web
+
+from worker.console.concerns import concerns
+from worker.console.context import ConsoleContext
+from worker.console.live import Event, stream
+from worker.console.page import Page, Route, fragment, render
+from worker.console.status_feed import Snapshot
+from worker.console.timeline import timeline
+from worker.domain.outcome import OutcomeKind
+
+_FIGURES: Final = "overview_figures.html"
+
+
+async def show(context: ConsoleContext, request: web.Request) -> web.Response:
+    """Return the page."""
+    return render(request, "overview.html", **_values(context, await context.status.current()))
+
+
+async def live(context: ConsoleContext, request: web.Request) -> web.StreamResponse:
+    """Stream the figures."""
+
+    async def events() -> AsyncIterator[Event]:
+        async for snapshot in context.status.changes():
+            yield Event({"figures": fragment(request, _FIGURES, **_values(context, snapshot))})
+
+    return await stream(request, events())
+
+
+def _values(context: ConsoleContext, snapshot: Snapshot) -> dict[str, Any]:
+    scans = context.scans
+    if snapshot.error is None:
+        scans.look()
+    summaries = [each.summary for each in scans.snapshot.dead_letters.values()]
+    bars, width_seconds = timeline(
+        ((each.dead_at, each.reason) for each in summaries), context.now()
+    )
+    return {
+        "concerns": concerns(snapshot),
+        "history": snapshot.history,
+        "status": snapshot.status,
+        "scanned": scans.seen if scans.is_scanning else None,
+        "kinds": OutcomeKind,
+        "timeline": bars,
+        "width_seconds": width_seconds,
+    }
+
+
+PAGE: Final = Page(
+    "overview",
+    "Overview",
+    "/",
+    (Route("GET", "/", show), Route("GET", "/live", live, streams=True)),
+)

@@ -1,0 +1,10 @@
+"""Pages of the console, in the order of the navigation."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from worker.console.page import Page
+from worker.console.pages import overview
+
+PAGES: Final[tuple[Page, ...]] = (overview.PAGE,)

@@ -1,0 +1,110 @@
+"use strict";
+// Every page works without this script. It copies, keeps times and figures current, and shows news.
+(() => {
+  const UNITS = [["d", 86400], ["h", 3600], ["min", 60]];
+  const TITLE = document.title;
+  const all = (selector, root) => (root || document).querySelectorAll(selector);
+
+  const duration = (seconds) => {
+    for (const [unit, length] of UNITS) {
+      if (seconds >= 2 * length) return `${Math.round(seconds / length)} ${unit}`;
+    }
+    return `${Math.round(seconds)} s`;
+  };
+
+  const refreshTimes = (root) => {
+    for (const each of all("time[data-relative]", root)) {
+      const seconds = (Date.now() - Date.parse(each.dateTime)) / 1000;
+      each.textContent = seconds < 0 ? `in ${duration(-seconds)}` : `${duration(seconds)} ago`;
+    }
+  };
+
+  const enhance = (root) => {
+    for (const each of all("[data-copy]", root)) each.hidden = !navigator.clipboard;
+  };
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (!button) return;
+    await navigator.clipboard.writeText(button.dataset.copy);
+    button.classList.add("copied");
+    setTimeout(() => button.classList.remove("copied"), 1200);
+  });
+
+  // A second click would send the form twice.
+  document.addEventListener("submit", (event) => {
+    for (const each of all("button", event.target)) setTimeout(() => { each.disabled = true; });
+  });
+  addEventListener("pageshow", () => { for (const each of all("form button")) if (!each.dataset.disabled) each.disabled = false; });
+
+  document.addEventListener("keydown", (event) => {
+    const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName);
+    const search = document.querySelector("[data-search]");
+    if (event.key === "/" && !typing && search) {
+      event.preventDefault();
+      search.focus();
+    }
+  });
+
+  // Check boxes of a table: one in the header selects all rows of the page.
+  document.addEventListener("change", (event) => {
+    const header = event.target.closest("[data-select-all]");
+    if (!header) return;
+    for (const each of all("tbody input[type=checkbox]", header.closest("table"))) each.checked = header.checked;
+  });
+
+  let source = null;
+  const state = (text, name) => {
+    for (const each of all("[data-live-state]")) {
+      each.hidden = false;
+      each.textContent = text;
+      each.dataset.state = name;
+    }
+  };
+
+  const replaceParts = (parts) => {
+    for (const [id, html] of Object.entries(parts)) {
+      const part = document.getElementById(id);
+      // What has the keyboard focus stays until the next event.
+      if (!part || part.contains(document.activeElement)) continue;
+      part.innerHTML = html;
+      enhance(part);
+      refreshTimes(part);
+    }
+  };
+
+  const offerNews = (count) => {
+    for (const each of all("[data-news]")) {
+      each.hidden = !count;
+      each.href = location.href;
+      each.textContent = `${count.toLocaleString("en")} new, show`;
+    }
+    document.title = count ? `(${count}) ${TITLE}` : TITLE;
+  };
+
+  const connect = () => {
+    const address = document.body.dataset.live;
+    if (!address || source) return;
+    source = new EventSource(address);
+    source.addEventListener("open", () => state("live", "open"));
+    source.addEventListener("error", () => state("reconnecting …", "lost"));
+    source.addEventListener("parts", (event) => replaceParts(JSON.parse(event.data)));
+    source.addEventListener("news", (event) => offerNews(JSON.parse(event.data).count));
+    source.addEventListener("done", () => { source.close(); location.reload(); });
+  };
+
+  // A browser opens six connections to a server; hidden tabs must not hold them.
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden && source) {
+      source.close();
+      source = null;
+    } else if (!document.hidden) {
+      connect();
+      refreshTimes();
+    }
+  });
+
+  enhance();
+  setInterval(refreshTimes, 10000);
+  if (!document.hidden) connect();
+})();
