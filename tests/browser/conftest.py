@@ -82,11 +82,14 @@ def visit(browser: Browser) -> Iterator[Visit]:
     with ExitStack() as stack:
         watches: list[Watch] = []
 
-        def opened(running: Console, path: str = "/", **options: Any) -> Page:
+        def opened(
+            running: Console, path: str = "/", *, watched: bool = True, **options: Any
+        ) -> Page:
             context: BrowserContext = browser.new_context(base_url=running.base, **options)
             stack.callback(context.close)
             context.set_default_timeout(_ACTION_MILLISECONDS)
-            watches.append(Watch(context, running.base))
+            if watched:
+                watches.append(Watch(context, running.base))
             page = context.new_page()
             page.goto(running.url)
             if path != "/":

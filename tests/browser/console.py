@@ -16,7 +16,6 @@ from typing import IO, Any, Final
 
 from tests.private import find_private_text
 from tests.process.environment import COMMAND, DEADLINE_SECONDS, wait_until
-from tests.servers.ports import free_port
 
 _URL: Final = re.compile(r"(http://[^/\s]+)/\?token=([\w-]+)")
 _HOST: Final = "127.0.0.1"
@@ -135,7 +134,7 @@ def console(variables: Mapping[str, str], *options: str) -> Iterator[Console]:
         options: Options of the verb.
     """
     with tempfile.TemporaryFile() as output:
-        command = [COMMAND, "console", "--port", str(free_port()), *options]
+        command = [COMMAND, "console", "--port", "0", *options]
         with subprocess.Popen(  # noqa: S603 - our own command
             command,
             env={**variables, "AUP_LOG_FORMAT": "json"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +25,12 @@ _TEXTS: Final = {
     "ja": "<h1>利用規約</h1>\n<p>パスワードを共有しないでください。</p>\n",
 }
 SECOND_TEXT: Final = _TEXTS[""].replace("Report incidents.", "Report incidents within a day.")
+# Users whom a record may name.
+USERS: Final = tuple(
+    text
+    for text in hostile.TEXTS
+    if 0 < len(text) <= 256 and not re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", text)
+)
 HOSTILE_TEXT: Final = "\n".join(each for each in hostile.TEXTS if "\ud800" not in each)
 
 
@@ -108,14 +115,7 @@ def fill(environment: Environment, folder: Path, count: int) -> None:
     """Publish policies, record acceptances, and send dead letters, the hostile ones among them."""
     publish(environment, folder)
     record(environment, [{}] * 40)
-    record(environment, [{"user_id": text, "channel": text} for text in USERS])
+    record(environment, [{"user_id": text, "channel": text[:64]} for text in USERS])
     record(environment, [{"user_id": "altered"}], altered=True)
     samples = dead_letters.hostile_samples()
     dead_letters.send(environment, [*dead_letters.mixed(count - len(samples)), *samples])
-
-
-# Users whom a table can contain: DynamoDB takes any text but an empty one.
-USERS: Final = tuple(
-    text for text in hostile.TEXTS if 0 < len(text.encode(errors="replace")) < 256
-    and "\ud800" not in text
-)  # fmt: skip

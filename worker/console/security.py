@@ -70,12 +70,17 @@ class Access:
 
     def allows_token(self, given: str) -> bool:
         """Return whether a token is that of the printed URL, in constant time."""
-        return secrets.compare_digest(given.encode(), self.token.encode())
+        return _is_equal(given, self.token)
 
     def allows_session(self, request: web.Request) -> bool:
         """Return whether a request has the cookie of this run, in constant time."""
         given = request.cookies.get(cookie_name(request), "")
-        return secrets.compare_digest(given.encode(), self.session.encode())
+        return _is_equal(given, self.session)
+
+
+def _is_equal(given: str, secret: str) -> bool:
+    # Bytes of a header that are not UTF-8 arrive as surrogates.
+    return secrets.compare_digest(given.encode(errors="surrogatepass"), secret.encode())
 
 
 def cookie_name(request: web.Request) -> str:
