@@ -13,11 +13,11 @@ import typer
 from rich.bar import Bar
 
 from worker.cli import screen
-from worker.cli.names import check_policy
 from worker.cli.options import AsJSON, PolicyId, PolicyVersion
 from worker.cli.running import run_async
 from worker.errors import PolicyNotFoundError, UsageError
 from worker.operations.evidence.coverage import Coverage, CoverageScan, Estimate, estimate
+from worker.operations.names import check_policy
 from worker.repository import AUPRepository, TableSize
 from worker.settings import load
 

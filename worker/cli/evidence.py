@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,12 +13,11 @@ import typer
 from rich.console import Console
 
 from worker.cli import screen
-from worker.cli.names import check_recorded
 from worker.cli.options import AnyPolicy, AsJSON, Force, Yes
 from worker.cli.running import run_async
 from worker.domain.evidence import ERASABLE
 from worker.errors import AUPError, PolicyNotFoundError, UsageError
-from worker.operations.evidence.document import document, readable
+from worker.operations.evidence.document import as_json, document, readable
 from worker.operations.evidence.erasure import Erasure, plan
 from worker.operations.evidence.erasure import erase as erase_one
 from worker.operations.evidence.page import page
@@ -30,6 +28,7 @@ from worker.operations.evidence.verification import (
     verify_record,
     verify_records,
 )
+from worker.operations.names import check_recorded
 from worker.repository import AUPRepository
 from worker.runtime.atomic_file import atomic_file, check_destination
 from worker.runtime.clock import utc_now
@@ -128,10 +127,7 @@ async def _accepted(user: str, policy: str | None, *, verified: bool) -> _Accept
 
 
 def _write(path: Path, content: dict[str, Any], file_format: FileFormat, *, force: bool) -> None:
-    if file_format == "html":
-        text = page(content)
-    else:
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    text = page(content) if file_format == "html" else as_json(content)
     with atomic_file(path, overwrite=force, errors="backslashreplace") as stream:
         stream.write(text)
 

@@ -15,7 +15,6 @@ import typer
 from pydantic import ValidationError
 
 from worker.cli import screen
-from worker.cli.names import check_policy
 from worker.cli.options import AnyPolicy, AsJSON, PolicyId, PolicyVersion, expand_options
 from worker.cli.running import run_async
 from worker.domain.acceptance import parse_time
@@ -23,6 +22,7 @@ from worker.domain.evidence import timestamp
 from worker.domain.policy import Policy, PolicyText, in_force
 from worker.domain.text_content import TextContent
 from worker.errors import AUPError, UsageError
+from worker.operations.names import check_policy
 from worker.repository import AUPRepository
 from worker.runtime.clock import utc_now
 from worker.runtime.validation import describe

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from worker.console.page import Page
-from worker.console.pages import overview
+from worker.console.pages import evidence, overview
 
-PAGES: Final[tuple[Page, ...]] = (overview.PAGE,)
+PAGES: Final[tuple[Page, ...]] = (
+    overview.PAGE,
+    evidence.PAGE,
+)

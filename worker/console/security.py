@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import ipaddress
 import secrets
 from collections.abc import Collection
@@ -162,3 +164,9 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def content_hash(text: str) -> str:
+    """Return the source expression of an inline style for a Content-Security-Policy."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"

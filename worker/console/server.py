@@ -179,7 +179,10 @@ async def _errors_as_pages(request: web.Request, handler: Handler) -> web.Stream
     except web.HTTPException as error:
         if error.status < HTTPStatus.BAD_REQUEST:
             raise
-        return _problem(request, error.status, error.text or error.reason)
+        stated = error.text != f"{error.status}: {error.reason}"
+        return _problem(
+            request, error.status, (error.text if stated else "") or _text(error.status)
+        )
     except AWSDeniedError as error:
         return render(request, "denied.html", http_status=HTTPStatus.FORBIDDEN, error=str(error))
     except (AUPError, TimeoutError) as error:
@@ -188,6 +191,15 @@ async def _errors_as_pages(request: web.Request, handler: Handler) -> web.Stream
         _log.exception("console request failed", page=request.get(PAGE))
         text = "the console failed; its log on stderr has the details"
         return _problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, text)
+
+
+def _text(status: int) -> str:
+    """Return what a status means here."""
+    if status == HTTPStatus.NOT_FOUND:
+        return "the console has no page at this address"
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return f"the form exceeds {_BODY_MAX_BYTES:,} bytes"
+    return HTTPStatus(status).description or HTTPStatus(status).phrase
 
 
 def _expected(error: AUPError | TimeoutError) -> tuple[HTTPStatus, str]:

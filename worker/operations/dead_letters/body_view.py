@@ -35,11 +35,13 @@ class BodyLine:
         text: The line without its line ending.
         note: Problem on this line; empty if there is none.
         column: Zero-based index of the character with the problem; None for the whole line.
+        path: Names of the members that lead to the value on this line, in formatted JSON.
     """
 
     text: str
     note: str = ""
     column: int | None = None
+    path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +188,8 @@ def _marked(lines: list[_Line], marks: Sequence[_Mark], depth: int) -> Iterator[
         while names not in indexes:
             names = names[:-1]
         notes.setdefault(indexes[names], []).append(mark.note)
-    for index, (_, text) in enumerate(lines):
-        yield BodyLine(text, "; ".join(notes.get(index, ())))
+    for index, (path, text) in enumerate(lines):
+        yield BodyLine(text, "; ".join(notes.get(index, ())), path=path)
 
 
 def _unformatted(text: str, marks: Sequence[_Mark]) -> Iterator[BodyLine]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -86,6 +87,11 @@ def document(
             if name == evidence.FORMAT or name in formats
         ),
     }
+
+
+def as_json(document: Mapping[str, Any]) -> str:
+    """Return an evidence document as the text of a JSON file."""
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def _unwrapped(text: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from worker.operations.evidence.document import decoded
-from worker.operations.evidence.sentences import moment, sentences
+from worker.operations.evidence.sentences import LABELS, moment, sentences, verdicts
 from worker.runtime import visible_text
 
 STYLE: Final = """
@@ -36,20 +36,6 @@ _CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 )
 _NAME: Final = re.compile("`([^`]*)`")
-_REMARK: Final = re.compile(r"^(\w+_at) is (\d.*?) (before|after) (\w+_at)?")
-_TEXTS: Final = {
-    "matches": "The hash of the accepted text is that of a published text of this version.",
-    "differs": "The hash of the accepted text is NOT that of a published text of this version.",
-    "not stated": "The record does not state which text was accepted.",
-    "not published": "The policy version in the record is not published.",
-}
-_VERDICTS: Final = {
-    "sound": "Verified: the record was not altered since it was recorded.",
-    "sound with remarks": (
-        "Verified: the record was not altered since it was recorded. See the remarks."
-    ),
-    "altered": "NOT VERIFIED: the record or the published policy was altered.",
-}
 _HOW_PROVED: Final = (
     "When an acceptance is recorded, a hash of all its details and the hash of the policy text "
     "are stored with it. A hash is a number computed from data: if a single character changes, it "
@@ -57,29 +43,6 @@ _HOW_PROVED: Final = (
     "those of the computers named. The technical annex describes how anyone can repeat this."
 )
 _UNPROVED: Final = "The record states what follows, but it does not prove it."
-# In the order in which a person asks.
-_LABELS: Final = {
-    "user_id": "User",
-    "on_behalf_of": "On behalf of",
-    "policy_id": "Policy",
-    "version": "Version",
-    "accepted_at": "Accepted at",
-    "policy_locale": "Language of the text",
-    "locale": "Language stated",
-    "method": "Method",
-    "channel": "Channel",
-    "ip": "IP address",
-    "ip_reduced": "IP address reduced",
-    "user_agent": "Program (user agent)",
-    "user_agent_reduced": "Program reduced",
-    "session_id": "Session",
-    "extra": "Further details",
-    "received_at": "Received by Amazon SQS at",
-    "message_id": "Message id",
-    "replayed_at": "Sent again at",
-    "recorded_at": "Recorded at",
-    "event_id": "Event id",
-}
 
 
 def page(document: Mapping[str, Any]) -> str:
@@ -150,28 +113,16 @@ def _section(number: int, count: int, entry: Mapping[str, Any], document: Mappin
 def _verdict(entry: Mapping[str, Any]) -> str:
     result = entry["verification"]
     kind = "sound" if result["sound"] else "unsound"
-    problems = "".join(f" {_safe(problem)}." for problem in result["problems"])
-    verdict = f"{_VERDICTS[result['verdict']]}{problems} {_TEXTS[result['text']]}"
-    lines = [f'<span class="{kind}">{verdict}</span>']
-    if result["erased"]:
-        erased = ", ".join(_LABELS[name] for name in result["erased"])
-        lines.append(f"Erased later, which does not affect the proof: {erased}.")
-    lines += [_safe(f"Remark: {_REMARK.sub(_in_words, each)}.") for each in result["remarks"]]
+    verdict, *others = map(_safe, verdicts(result))
+    lines = [f'<span class="{kind}">{verdict}</span>', *others]
     return f'<p class="verdict">{"<br>".join(lines)}</p>'
-
-
-def _in_words(remark: re.Match[str]) -> str:
-    """Return the start of a remark on two times, with the names that a person reads."""
-    first, difference, order, second = remark.groups()
-    later = f"“{_LABELS.get(second, second)}”" if second else ""
-    return f"“{_LABELS.get(first, first)}” is {difference} {order} {later}"
 
 
 def _details(record: Mapping[str, Any], erased: Sequence[str]) -> str:
     values = {**record, **dict.fromkeys(erased)}
     shown = {
         label: moment(values[name]) if name.endswith("_at") else values[name]
-        for name, label in _LABELS.items()
+        for name, label in LABELS.items()
         if name in values
     }
     return _rows("Details", shown)

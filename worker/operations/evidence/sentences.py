@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC
 from typing import Any, Final
@@ -15,6 +16,43 @@ _REDUCED: Final = {
     "omitted": "not recorded, as configured",
 }
 _UNITS: Final = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
+_REMARK: Final = re.compile(r"^(\w+_at) is (\d.*?) (before|after) (\w+_at)?")
+_TEXTS: Final = {
+    "matches": "The hash of the accepted text is that of a published text of this version.",
+    "differs": "The hash of the accepted text is NOT that of a published text of this version.",
+    "not stated": "The record does not state which text was accepted.",
+    "not published": "The policy version in the record is not published.",
+}
+_VERDICTS: Final = {
+    "sound": "Verified: the record was not altered since it was recorded.",
+    "sound with remarks": (
+        "Verified: the record was not altered since it was recorded. See the remarks."
+    ),
+    "altered": "NOT VERIFIED: the record or the published policy was altered.",
+}
+# In the order in which a person asks.
+LABELS: Final = {
+    "user_id": "User",
+    "on_behalf_of": "On behalf of",
+    "policy_id": "Policy",
+    "version": "Version",
+    "accepted_at": "Accepted at",
+    "policy_locale": "Language of the text",
+    "locale": "Language stated",
+    "method": "Method",
+    "channel": "Channel",
+    "ip": "IP address",
+    "ip_reduced": "IP address reduced",
+    "user_agent": "Program (user agent)",
+    "user_agent_reduced": "Program reduced",
+    "session_id": "Session",
+    "extra": "Further details",
+    "received_at": "Received by Amazon SQS at",
+    "message_id": "Message id",
+    "replayed_at": "Sent again at",
+    "recorded_at": "Recorded at",
+    "event_id": "Event id",
+}
 
 
 def moment(value: object) -> str:
@@ -105,3 +143,24 @@ def _recorded(known: Mapping[str, str]) -> str:
     if "replayed_at" in known:
         text += f"; an operator sent it again on {moment(known['replayed_at'])}"
     return f"{text}; it was recorded on {moment(known.get('recorded_at'))}."
+
+
+def verdicts(result: Mapping[str, Any]) -> list[str]:
+    """Return the result of a verification in sentences, the verdict first.
+
+    Args:
+        result: Result of `worker.operations.evidence.verification.Verification.result`.
+    """
+    problems = "".join(f" {problem}." for problem in result["problems"])
+    lines = [f"{_VERDICTS[result['verdict']]}{problems} {_TEXTS[result['text']]}"]
+    if result["erased"]:
+        erased = ", ".join(LABELS[name] for name in result["erased"])
+        lines.append(f"Erased later, which does not affect the proof: {erased}.")
+    return lines + [f"Remark: {_REMARK.sub(_in_words, each)}." for each in result["remarks"]]
+
+
+def _in_words(remark: re.Match[str]) -> str:
+    """Return the start of a remark on two times, with the names that a person reads."""
+    first, difference, order, second = remark.groups()
+    later = f"“{LABELS.get(second, second)}”" if second else ""
+    return f"“{LABELS.get(first, first)}” is {difference} {order} {later}"
