@@ -18,13 +18,13 @@ from worker.domain.policy import PolicyText
 from worker.domain.text_content import TextContent
 
 MOMENT: Final = datetime(2026, 11, 2, 10, tzinfo=UTC)
-_TEXTS: Final = {
+TEXTS: Final = {
     "": "<h1>Acceptable use</h1>\n<p>Do not share your password.</p>\n<p>Report incidents.</p>\n",
     "es-ES": "<h1>Uso aceptable</h1>\n<p>No comparta su contraseña.</p>\n",
     "ar": '<h1 dir="rtl">الاستخدام المقبول</h1>\n<p dir="rtl">لا تشارك كلمة المرور.</p>\n',
     "ja": "<h1>利用規約</h1>\n<p>パスワードを共有しないでください。</p>\n",
 }
-SECOND_TEXT: Final = _TEXTS[""].replace("Report incidents.", "Report incidents within a day.")
+SECOND_TEXT: Final = TEXTS[""].replace("Report incidents.", "Report incidents within a day.")
 # Users whom a record may name.
 USERS: Final = tuple(
     text
@@ -52,7 +52,7 @@ def create(servers: RunningServers, folder: Path) -> Environment:
 
 def publish(environment: Environment, folder: Path) -> None:
     """Publish versions with texts in several languages, and a hostile one."""
-    for locale, text in _TEXTS.items():
+    for locale, text in TEXTS.items():
         options = ("--locale", locale) if locale else ("--title", "Acceptable use")
         _publish(environment, folder, "2026-02", text, *options)
     later = (MOMENT + timedelta(days=3650)).isoformat()
@@ -95,7 +95,7 @@ def record(
         altered: Whether to change a field of each record afterwards, so that it is not sound.
     """
     table = environment.dynamodb.Table(environment.variables["AUP_USER_TABLE_NAME"])
-    sha256 = TextContent(_TEXTS[""].encode(), "text/html").sha256
+    sha256 = TextContent(TEXTS[""].encode(), "text/html").sha256
     with table.batch_writer() as batch:
         for number, each in enumerate(changes):
             fields = acceptance(number, version="2026-02", method="clickwrap", **each)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from worker.domain.dead_letter import ATTRIBUTE, REPLAYS_ATTRIBUTE
@@ -15,6 +15,10 @@ from worker.operations.dead_letters.body_view import BodyLine, BodyPart
 MASK: Final = "••••••••"
 # Name of the disclosure of everything that is masked in text without fields.
 TEXT: Final = "text"
+# A body may have a mebibyte; the export contains all of it.
+_LINES_MAX: Final = 400
+_LINE_MAX_CHARACTERS: Final = 2000
+_BEFORE_CHARACTERS: Final = 200
 # The erasable fields of a record, and other names of the same things, without case and marks.
 _PERSONAL: Final = frozenset(
     {
@@ -58,13 +62,36 @@ class MaskedLine:
     field: str = ""
     label: str = ""
 
+    def shortened(self) -> MaskedLine:
+        """Return the line with a limited length, around the character with the problem."""
+        if len(self.text) <= _LINE_MAX_CHARACTERS:
+            return self
+        start = max(0, (self.column or 0) - _BEFORE_CHARACTERS)
+        end = start + _LINE_MAX_CHARACTERS
+        before, after = "…" if start else "", "…" if end < len(self.text) else ""
+        column = None if self.column is None else self.column - start + len(before)
+        return replace(self, text=f"{before}{self.text[start:end]}{after}", column=column)
+
 
 @dataclass(frozen=True, slots=True)
 class MaskedPart:
-    """A part of a body as shown."""
+    """A part of a body as shown.
+
+    Attributes:
+        path: Path of the text; empty for the body itself.
+        lines: Lines to show.
+        omitted: Number of lines that are too many to be shown.
+    """
 
     path: str
     lines: tuple[MaskedLine, ...]
+    omitted: int = 0
+
+    def shortened(self) -> MaskedPart:
+        """Return the part with a limited number of lines, each of limited length."""
+        kept = [*self.lines[:_LINES_MAX], *(each for each in self.lines[_LINES_MAX:] if each.note)]
+        omitted = len(self.lines) - len(kept)
+        return MaskedPart(self.path, tuple(each.shortened() for each in kept), omitted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from worker.console.page import Page
-from worker.console.pages import evidence, overview
+from worker.console.pages import dead_letters, evidence, overview, replay
 
 PAGES: Final[tuple[Page, ...]] = (
     overview.PAGE,
+    dead_letters.PAGE,
+    replay.PAGE,
     evidence.PAGE,
 )

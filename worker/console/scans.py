@@ -5,8 +5,16 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Sequence,
+)
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
@@ -226,7 +234,7 @@ class DeadLetterScans:
             None,
         )
 
-    async def read(self, wanted: Iterable[KnownDeadLetter]) -> AsyncIterator[DeadLetter]:
+    async def read(self, wanted: Iterable[KnownDeadLetter]) -> AsyncGenerator[DeadLetter, None]:
         """Yield dead letters with their content; receive again those whose content is not kept.
 
         A dead letter that is no longer in the queue may be missing.
@@ -240,10 +248,11 @@ class DeadLetterScans:
             if number % _BATCH == 0:
                 await asyncio.sleep(0)
         if lacking:
-            async for dead_letter in self._received(lacking):
-                yield dead_letter
+            async with aclosing(self._received(lacking)) as received:
+                async for dead_letter in received:
+                    yield dead_letter
 
-    async def _received(self, ids: set[str]) -> AsyncIterator[DeadLetter]:
+    async def _received(self, ids: set[str]) -> AsyncGenerator[DeadLetter, None]:
         """Scan for dead letters with some ids."""
         _, queue = await self._queues()
         async with self.exclusive(), self._new_scan(queue) as scan:

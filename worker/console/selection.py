@@ -94,6 +94,11 @@ class Selection:
         return self.texts.dead_letter_filter(self.ids)
 
 
+def address(path: str, selection: Selection) -> str:
+    """Return the address of a page about a selection."""
+    return f"{path}?{selection.query}" if selection.query else path
+
+
 def read_selection(query: Iterable[tuple[str, str]]) -> Selection:
     """Return the selection in a query string or form; names that do not belong to it are ignored.
 

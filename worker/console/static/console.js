@@ -21,6 +21,7 @@
 
   const enhance = (root) => {
     for (const each of all("[data-copy]", root)) each.hidden = !navigator.clipboard;
+    for (const each of all("[data-select-all]", root)) each.hidden = false;
   };
 
   document.addEventListener("click", async (event) => {
@@ -31,8 +32,9 @@
     setTimeout(() => button.classList.remove("copied"), 1200);
   });
 
-  // A second click would send the form twice.
+  // A second click would send the form twice. A download leaves the page as it is.
   document.addEventListener("submit", (event) => {
+    if (event.submitter && "download" in event.submitter.dataset) return;
     for (const each of all("button", event.target)) setTimeout(() => { each.disabled = true; });
   });
   addEventListener("pageshow", () => { for (const each of all("form button")) if (!each.dataset.disabled) each.disabled = false; });
@@ -52,6 +54,18 @@
     if (!header) return;
     for (const each of all("tbody input[type=checkbox]", header.closest("table"))) each.checked = header.checked;
   });
+
+  // What the buttons of a selection apply to.
+  const noteSelection = () => {
+    const form = document.querySelector("[data-selection]");
+    if (!form) return;
+    const count = all("tbody input[type=checkbox]:checked", form).length;
+    for (const each of all("[data-selection-note]", form)) {
+      each.textContent = count ? `${count} of this page selected` : `Nothing selected: the buttons apply to ${each.dataset.selectionNote}`;
+    }
+  };
+  document.addEventListener("change", () => setTimeout(noteSelection));
+  addEventListener("pageshow", noteSelection);
 
   let source = null;
   const state = (text, name) => {
