@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-from collections import Counter
-from collections.abc import Mapping
-from datetime import date
 from typing import Annotated, Any, Final
 
 import typer
@@ -16,12 +13,20 @@ from worker.cli import screen
 from worker.cli.options import AsJSON, PolicyId, PolicyVersion
 from worker.cli.running import run_async
 from worker.errors import PolicyNotFoundError, UsageError
-from worker.operations.evidence.coverage import Coverage, CoverageScan, Estimate, estimate
+from worker.operations.evidence.coverage import (
+    DAYS_SHOWN_MAX,
+    READ_UNITS_PER_SECOND,
+    SEGMENTS,
+    Coverage,
+    CoverageScan,
+    Estimate,
+    by_period,
+    estimate,
+)
 from worker.operations.names import check_policy
 from worker.repository import AUPRepository, TableSize
 from worker.settings import load
 
-_DAYS_SHOWN_MAX: Final = 92
 _BAR_WIDTH: Final = 40
 
 
@@ -31,10 +36,10 @@ def coverage(
     read_units_per_second: Annotated[
         float,
         typer.Option(metavar="UNITS", min=1, max=1_000_000, help="Maximum read units per second."),
-    ] = 200,
+    ] = READ_UNITS_PER_SECOND,
     segments: Annotated[
         int, typer.Option(metavar="COUNT", min=1, max=32, help="Number of parallel scan segments.")
-    ] = 4,
+    ] = SEGMENTS,
     yes: Annotated[bool, typer.Option("--yes", help="Accept the cost without asking.")] = False,
     as_json: AsJSON = False,
 ) -> None:
@@ -126,9 +131,9 @@ def _report(policy: str, version: str, expected: Estimate, found: Coverage) -> d
 
 def _show(policy: str, version: str, found: Coverage) -> None:
     out = screen.stdout()
-    months = len(found.days) > _DAYS_SHOWN_MAX
+    months = len(found.days) > DAYS_SHOWN_MAX
     if found.days:
-        rows = _rows(found.days, months=months)
+        rows = by_period(found.days, months=months)
         highest = max(rows.values())
         bars = (
             (period, f"{users:,}", Bar(highest, 0, users, width=_BAR_WIDTH))
@@ -142,10 +147,3 @@ def _show(policy: str, version: str, found: Coverage) -> None:
     if found.undated:
         out.print(f"{found.undated:,} of them have an invalid accepted_at: verify their records")
     screen.note(f"read {found.scanned:,} records, using {found.read_units:,.1f} read units")
-
-
-def _rows(days: Mapping[date, int], *, months: bool) -> dict[str, int]:
-    rows: Counter[str] = Counter()
-    for day in sorted(days):
-        rows[f"{day:%Y-%m}" if months else day.isoformat()] += days[day]
-    return rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import mimetypes
 import sys
 from collections.abc import Awaitable, Callable
@@ -19,10 +18,17 @@ from worker.cli.options import AnyPolicy, AsJSON, PolicyId, PolicyVersion, expan
 from worker.cli.running import run_async
 from worker.domain.acceptance import parse_time
 from worker.domain.evidence import timestamp
-from worker.domain.policy import Policy, PolicyText, in_force
+from worker.domain.policy import Policy, PolicyText, state
 from worker.domain.text_content import TextContent
-from worker.errors import AUPError, UsageError
+from worker.errors import UsageError
 from worker.operations.names import check_policy
+from worker.operations.policies import (
+    PublishedText,
+    differences,
+    readable,
+    stored,
+    version_texts,
+)
 from worker.repository import AUPRepository
 from worker.runtime.clock import utc_now
 from worker.runtime.validation import describe
@@ -69,7 +75,7 @@ def _report(policies: list[Policy], *, as_json: bool, complete: bool = False) ->
         (
             policy.policy_id,
             policy.version,
-            _state(policy, policies if complete else None),
+            state(policy, policies if complete else None, utc_now()),
             _seconds(policy.effective_at),
             policy.title,
             _seconds(policy.retired_at),
@@ -79,20 +85,6 @@ def _report(policies: list[Policy], *, as_json: bool, complete: bool = False) ->
         for policy in policies
     ]
     screen.print_rows(screen.stdout(), _COLUMNS, rows, _DETAILS)
-
-
-def _state(policy: Policy, policies: list[Policy] | None) -> str:
-    """Return the state of a version; `published` if the other versions are unknown."""
-    now = utc_now()
-    if policy.retired_at is not None and policy.retired_at <= now:
-        return "retired"
-    if policy.effective_at > now:
-        return "scheduled"
-    if policies is None:
-        return "published"
-    current = in_force([each for each in policies if each.policy_id == policy.policy_id], now)
-    is_current = current is not None and current.version == policy.version
-    return "in force" if is_current else "superseded"
 
 
 def _seconds(time: datetime | None) -> str:
@@ -243,7 +235,7 @@ def show(
     async def read(
         repository: AUPRepository,
     ) -> tuple[Policy, list[PublishedText], list[Policy]]:
-        found, contents = await _version(repository, policy, version, locale)
+        found, contents = await version_texts(repository, policy, version, locale)
         others = [] if text or as_json else await repository.policies(policy)
         return found, contents, others
 
@@ -272,16 +264,15 @@ def diff(
         check_policy(policy, each, options=("ID", "VERSION"))
 
     async def read(repository: AUPRepository) -> list[PublishedText]:
-        found = [await _version(repository, policy, each, locale) for each in (first, second)]
+        found = [await version_texts(repository, policy, each, locale) for each in (first, second)]
         return [contents[0] for _, contents in found]
 
     before, after = _with_repository(read)
     if before.text.sha256 == after.text.sha256:
         screen.note(f"the texts of {policy} {first} and {second} are equal")
         return
-    old, new = (_readable(each).splitlines() for each in (before, after))
     names = (f"{policy} {first}", f"{policy} {second}")
-    lines = list(difflib.unified_diff(old, new, names[0], names[1], lineterm=""))
+    lines = differences(before, after, names)
     styles = {"+": "green", "-": "red", "@": "cyan"}
     out = screen.stdout()
     for line in lines:
@@ -291,38 +282,13 @@ def diff(
         screen.note("the texts differ only in markup")
 
 
-@dataclass(frozen=True, slots=True)
-class PublishedText:
-    """A text of a version, and its content if that is stored."""
-
-    text: PolicyText
-    content: TextContent | None
-
-
-async def _version(
-    repository: AUPRepository, policy: str, version: str, locale: str | None
-) -> tuple[Policy, list[PublishedText]]:
-    """Return a version and its texts, the one for the language first."""
-    found = await repository.policy(policy, version)
-    if found is None:
-        raise AUPError(f"{policy} {version} is not published: see `aup-worker policy list`")
-    texts = list(found.texts_for(locale))
-    if locale is not None and not texts[0].locale:
-        others = ", ".join(text.locale for text in found.texts)
-        raise AUPError(
-            f"{policy} {version} has no text in {locale}, only the default text"
-            f"{f' and {others}' if others else ''}; leave out --locale for the default text"
-        )
-    return found, [PublishedText(text, await repository.policy_text(text.sha256)) for text in texts]
-
-
 def _show(found: Policy, contents: list[PublishedText], policies: list[Policy]) -> None:
     out = screen.stdout()
     fields = {
         "policy": found.policy_id,
         "version": found.version,
         "title": found.title,
-        "state": _state(found, policies),
+        "state": state(found, policies, utc_now()),
         "published": _seconds(found.published_at),
         "effective": _seconds(found.effective_at),
         "retired": _seconds(found.retired_at),
@@ -349,33 +315,13 @@ def _stored_text(text: PublishedText) -> dict[str, Any]:
     }
 
 
-def _stored(text: PublishedText) -> TextContent:
-    if text.content is None:
-        raise AUPError(
-            f"the text {text.text.sha256} is not stored, only its hash; to store it, run policy "
-            "publish again with --file"
-        )
-    return text.content
-
-
-def _readable(text: PublishedText) -> str:
-    content = _stored(text)
-    readable = content.readable()
-    if readable is None:
-        raise AUPError(
-            f"the text {content.sha256} is a file of the type {content.media_type}; write it to a "
-            "file with policy show --text > FILE"
-        )
-    return readable
-
-
 def _print_text(text: PublishedText) -> None:
     if sys.stdout.isatty():
-        for line in _readable(text).splitlines():
+        for line in readable(text).splitlines():
             screen.stdout().print(screen.plain(line))
         return
     sys.stdout.flush()
-    sys.stdout.buffer.write(_stored(text).content)
+    sys.stdout.buffer.write(stored(text).content)
     sys.stdout.buffer.flush()
 
 

@@ -146,9 +146,9 @@ def _description(
 
 
 def _round_up(value: int) -> int:
-    """Return the next number of the form 1, 2, 5 or 10 times a power of ten."""
+    """Return the next number of one digit and zeros, for the top of an axis."""
     power: int = 10 ** max(0, len(str(max(1, value))) - 1)
-    return next(step * power for step in (1, 2, 5, 10) if step * power >= value)
+    return next(step * power for step in (1, 2, 3, 4, 5, 6, 8, 10) if step * power >= value)
 
 
 def _y(value: float, top: int) -> float:

@@ -7,17 +7,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from worker.aws.client import new_session
 from worker.aws.cloudwatch import CloudWatch
 from worker.aws.sqs import Queue, open_queues
 from worker.aws.sqs_responses import QueueState
+from worker.console.check_runs import CheckRuns
+from worker.console.coverage_scans import CoverageScans
 from worker.console.replays import Replays
 from worker.console.scans import DeadLetterScans
 from worker.console.status_feed import StatusFeed
 from worker.errors import AWSError
 from worker.operations.doctor import account
+from worker.operations.doctor.checks import run_checks
 from worker.operations.doctor.result import CheckResult
 from worker.repository import AUPRepository
 from worker.runtime.clock import utc_now
@@ -62,6 +66,8 @@ class ConsoleContext:
         closing: Set when the console stops, so that streams end.
         scans: Scans of the dead-letter queue, shared by all viewers.
         replays: Dry runs and replays.
+        coverage: Scans that count acceptances by day.
+        checks: Runs of the checks of `doctor`.
     """
 
     settings: Settings
@@ -75,6 +81,8 @@ class ConsoleContext:
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     scans: DeadLetterScans = field(init=False)
     replays: Replays = field(init=False)
+    coverage: CoverageScans = field(init=False)
+    checks: CheckRuns = field(init=False)
 
     def __post_init__(self) -> None:
         self.scans = DeadLetterScans(
@@ -88,6 +96,9 @@ class ConsoleContext:
         self.replays = Replays(
             self.queues, self.repository, self.settings, self.scans, now=self.now
         )
+
+        self.coverage = CoverageScans(self.repository, self.now)
+        self.checks = CheckRuns(partial(run_checks, self.settings, None), self.now)
 
     async def _dead_letter_state(self) -> QueueState:
         """Return the state of the dead-letter queue that the overview shows.
@@ -123,6 +134,7 @@ async def open_context(
             yield context
         finally:
             context.closing.set()
+            await context.coverage.cancel()
             await context.replays.aclose()
             await context.scans.aclose()
             identifying.cancel()

@@ -5,11 +5,20 @@ from __future__ import annotations
 from typing import Final
 
 from worker.console.page import Page
-from worker.console.pages import dead_letters, evidence, overview, replay
+from worker.console.pages import (
+    dead_letters,
+    diagnostics,
+    evidence,
+    overview,
+    policies,
+    replay,
+)
 
 PAGES: Final[tuple[Page, ...]] = (
     overview.PAGE,
     dead_letters.PAGE,
     replay.PAGE,
     evidence.PAGE,
+    policies.PAGE,
+    diagnostics.PAGE,
 )

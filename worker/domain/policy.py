@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -106,3 +106,23 @@ def in_force(policies: list[Policy], moment: datetime) -> Policy | None:
     """Return the version in force: of those not retired, the one that became effective last."""
     candidates = [policy for policy in policies if policy.in_force_at(moment)]
     return max(candidates, key=lambda policy: (policy.effective_at, policy.version), default=None)
+
+
+def state(policy: Policy, policies: Sequence[Policy] | None, moment: datetime) -> str:
+    """Return the state of a version: retired, scheduled, in force, superseded or published.
+
+    Args:
+        policy: The version.
+        policies: All versions; None if they are unknown, so that the state is `published`.
+        moment: Current time, timezone-aware.
+    """
+    if policy.retired_at is not None and policy.retired_at <= moment:
+        return "retired"
+    if policy.effective_at > moment:
+        return "scheduled"
+    if policies is None:
+        return "published"
+    versions = [each for each in policies if each.policy_id == policy.policy_id]
+    current = in_force(versions, moment)
+    is_current = current is not None and current.version == policy.version
+    return "in force" if is_current else "superseded"

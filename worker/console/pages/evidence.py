@@ -137,11 +137,12 @@ class Record:
         content = self.verification.content
         return None if content is None else content.readable()
 
-    def fields(self) -> Iterator[Field]:
-        """Yield the fields in the order in which a person asks, then all others."""
+    def fields(self, *, technical: bool) -> Iterator[Field]:
+        """Yield the fields in the order in which a person asks, or all others."""
         item, values = self.verification.item, self.values
         erased = set(self.verification.erased)
-        for name in [*LABELS, *sorted(set(item) - set(LABELS) - _NEVER_SHOWN)]:
+        others = (name for name in sorted(item) if name not in LABELS)
+        for name in others if technical else LABELS:
             label = LABELS.get(name, name)
             if name in values:
                 yield Field(name, label, values[name])

@@ -26,6 +26,10 @@ Find = Callable[[str], Awaitable[Queue]]
 Results = tuple[list[CheckResult], list[CheckResult]]
 
 
+class _CheckedRepository(AUPRepository):
+    """Repository apart from that of the process, whose session and calls differ."""
+
+
 async def run_checks(settings: Settings, unit: str | None) -> Groups:
     """Check account, queues, tables, permissions and settings; change nothing.
 
@@ -75,7 +79,7 @@ def _endpoints(
 async def _resources(settings: Settings, session: aioboto3.Session) -> Groups:
     async with (
         open_finder(settings, session=session) as find,
-        AUPRepository(settings.aws, session) as repository,
+        _CheckedRepository(settings.aws, session) as repository,
     ):
         of_queues, of_tables = await asyncio.gather(_queues(settings, find), _tables(repository))
     return {

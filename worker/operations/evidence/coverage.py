@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date
 from typing import Final
@@ -21,6 +21,11 @@ from worker.runtime.retry import RetryPolicy, retry
 _BYTES_PER_UNIT: Final = 2 * 4096
 _PAGE_BYTES_MAX: Final = 1024 * 1024
 _ITEM_BYTES: Final = 1024  # if the size of the table is not known yet
+# A pace that leaves most of a small table's capacity to the worker.
+READ_UNITS_PER_SECOND: Final = 200.0
+SEGMENTS: Final = 4
+# More days are grouped by month.
+DAYS_SHOWN_MAX: Final = 92
 # For one page.
 PAGE_RETRIES: Final = RetryPolicy(attempts=12, base_seconds=0.5, cap_seconds=15.0)
 
@@ -101,6 +106,14 @@ def estimate(size: TableSize, units_per_second: float) -> Estimate:
 
 def _item_bytes(size: TableSize) -> float:
     return size.bytes / size.items if size.items and size.bytes else _ITEM_BYTES
+
+
+def by_period(days: Mapping[date, int], *, months: bool) -> dict[str, int]:
+    """Return the number of users by day or by month, oldest first."""
+    rows: Counter[str] = Counter()
+    for day in sorted(days):
+        rows[f"{day:%Y-%m}" if months else day.isoformat()] += days[day]
+    return rows
 
 
 class CoverageScan:
