@@ -31,6 +31,8 @@ USERS: Final = tuple(
     for text in hostile.TEXTS
     if 0 < len(text) <= 256 and not re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", text)
 )
+# Policies that the table may name.
+POLICIES: Final = tuple(text for text in USERS if len(text) <= 64 and "#" not in text)
 HOSTILE_TEXT: Final = "\n".join(each for each in hostile.TEXTS if "\ud800" not in each)
 
 
@@ -60,8 +62,7 @@ def publish(environment: Environment, folder: Path) -> None:
     content = TextContent(HOSTILE_TEXT.encode(), "text/html")
     _publish(environment, folder, "hostile", HOSTILE_TEXT, "--title", hostile.MARKUP[0])
     table = environment.dynamodb.Table(environment.variables["AUP_TABLE_NAME"])
-    for text in (*hostile.MARKUP[:8], *hostile.ADDRESSES, *hostile.CHARACTERS[:7]):
-        # The verb refuses such names, but the table may contain them.
+    for text in POLICIES:
         table.put_item(
             Item={
                 "policy_id": text,
