@@ -77,19 +77,25 @@ def reader(filled: Environment) -> Iterator[Console]:
 def visit(browser: Browser) -> Iterator[Visit]:
     """Return a function that opens a console in a new browser context.
 
-    At the end of the test, no page may have done what `Watch` forbids.
+    At the end of the test, no page may have done what `Watch` forbids, except what matches the
+    pattern `expected`.
     """
     with ExitStack() as stack:
         watches: list[Watch] = []
 
         def opened(
-            running: Console, path: str = "/", *, watched: bool = True, **options: Any
+            running: Console,
+            path: str = "/",
+            *,
+            watched: bool = True,
+            expected: str = "",
+            **options: Any,
         ) -> Page:
             context: BrowserContext = browser.new_context(base_url=running.base, **options)
             stack.callback(context.close)
             context.set_default_timeout(_ACTION_MILLISECONDS)
             if watched:
-                watches.append(Watch(context, running.base))
+                watches.append(Watch(context, running.base, expected))
             page = context.new_page()
             page.goto(running.url)
             if path != "/":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request
@@ -27,15 +26,13 @@ class Watch:
         context: The browser context.
         base: Origin of the console.
 
-    Attributes:
-        requests: Number of requests by path.
+        expected: Pattern of permitted messages, such as those of refused requests; empty for none.
     """
 
-    def __init__(self, context: BrowserContext, base: str) -> None:
+    def __init__(self, context: BrowserContext, base: str, expected: str = "") -> None:
         self._base = base
+        self._expected = expected
         self._problems: list[str] = []
-        self._expected: list[str] = []
-        self.requests: list[str] = []
         context.add_init_script(_TRAP)
         context.on("console", self._on_message)
         context.on("weberror", lambda error: self._problems.append(f"script failed: {error.error}"))
@@ -43,17 +40,11 @@ class Watch:
         context.on("request", self._on_request)
         context.on("page", lambda page: page.on("crash", self._on_crash))
 
-    def expect(self, pattern: str) -> None:
-        """Permit messages that match a pattern, such as those of a refused request."""
-        self._expected.append(pattern)
-
     def problems(self) -> list[str]:
         """Return the problems that were not expected."""
-        return [
-            problem
-            for problem in self._problems
-            if not any(re.search(pattern, problem) for pattern in self._expected)
-        ]
+        if not self._expected:
+            return self._problems
+        return [each for each in self._problems if not re.search(self._expected, each)]
 
     def _on_message(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning", "assert"}:
@@ -61,8 +52,6 @@ class Watch:
             self._problems.append(f"{message.type} in the console: {message.text} ({place})")
 
     def _on_request(self, request: Request) -> None:
-        address = urlsplit(request.url)
-        self.requests.append(address.path)
         if not request.url.startswith((f"{self._base}/", "data:", "blob:", "about:")):
             self._problems.append(f"request to another origin: {request.url}")
 
