@@ -122,7 +122,7 @@ sbom: .cache/tools/cyclonedx/.complete ## write the software bill of materials a
 lock: ## resolve the lock files again
 	@test -x $(UV) || { $(PYTHON) -m venv .cache/uv && .cache/uv/bin/python -m pip install -q uv; }
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
-		--extra demo --extra build pyproject.toml -o infra/locks/requirements.lock
+		--extra console --extra demo --extra build pyproject.toml -o infra/locks/requirements.lock
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 		--all-extras -c infra/locks/requirements.lock pyproject.toml -o infra/locks/requirements-dev.lock
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \

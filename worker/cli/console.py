@@ -87,9 +87,9 @@ def console(
     options = ConsoleOptions(operator or current_user(), allow_replay, tuple(workers))
     announce: Callable[[str], None]
     if as_json:
-        announce = _announce_as_json
+        announce = announce_as_json
     else:
-        announce = partial(_announce, options, address, opens=open_browser and _has_browser())
+        announce = partial(announce_url, options, address, opens=open_browser)
     run_on_loop(serve_until_signal(settings, options, address, announce))
 
 
@@ -132,12 +132,21 @@ async def serve_until_signal(
             await stopping.wait()
 
 
-def _announce_as_json(url: str) -> None:
+def announce_as_json(url: str) -> None:
+    """Print the URL of the console as one line of JSON."""
     screen.print_json_line({"url": url, "process_id": os.getpid()})
     sys.stdout.flush()
 
 
-def _announce(options: ConsoleOptions, address: Address, url: str, *, opens: bool) -> None:
+def announce_url(options: ConsoleOptions, address: Address, url: str, *, opens: bool) -> None:
+    """Print the URL of the console and what it can do, and open a browser.
+
+    Args:
+        options: Options of the console.
+        address: Where it listens.
+        url: The URL with its token.
+        opens: Whether to open a browser if there is a graphical one.
+    """
     screen.print_line(url)
     sys.stdout.flush()
     can = "replay dead letters" if options.allow_replay else "change nothing (read-only)"
@@ -147,7 +156,7 @@ def _announce(options: ConsoleOptions, address: Address, url: str, *, opens: boo
             f"warning: {address.host} is reachable from other machines, without encryption: put a "
             "proxy with TLS in front, or use 127.0.0.1 with `ssh -L`"
         )
-    if opens:
+    if opens and _has_browser():
         webbrowser.open(url)
 
 

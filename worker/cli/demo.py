@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -16,12 +19,25 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from worker.cli import screen
+from worker.cli.console import (
+    Address,
+    announce_as_json,
+    announce_url,
+    check_installed,
+    serve_until_signal,
+)
+from worker.cli.names import current_user
 from worker.cli.options import AsJSON
-from worker.demo.run import DemoReport, run_demo
+from worker.console.context import ConsoleOptions
+from worker.demo.messages import POLICY, UNPUBLISHED
+from worker.demo.process import service_process
+from worker.demo.run import DemoReport, publish, run_demo
 from worker.demo.walkthrough import Walkthrough, prepare
 from worker.operations.dead_letters.dead_letter import DeadLetter
+from worker.operations.status.scrape import format_address
 from worker.runtime.logs import configure
 from worker.runtime.signals import on_signals
+from worker.settings import load
 
 _OUTCOMES: Final = ("recorded", "duplicates", "dead_lettered")
 
@@ -34,7 +50,7 @@ class _Reporter:
     """
 
     def __init__(self, *, as_json: bool) -> None:
-        self._as_json = as_json
+        self.as_json = as_json
         self._console = console = Console(quiet=True) if as_json else screen.stdout()
         self.bar = Progress(
             TextColumn("  "),
@@ -74,7 +90,7 @@ class _Reporter:
 
     def finished(self, report: DemoReport, walkthrough: Walkthrough | None) -> None:
         self.bar.stop()
-        if self._as_json:
+        if self.as_json:
             more = {} if walkthrough is None else walkthrough.report()
             screen.print_json_line({**asdict(report), "sound": report.sound, **more})
         else:
@@ -88,21 +104,36 @@ def demo(
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the environment running until Ctrl-C.")
     ] = False,
+    with_console: Annotated[
+        bool,
+        typer.Option(
+            "--console", help="Keep it running with a worker and the web console open on it."
+        ),
+    ] = False,
+    open_browser: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the console in a browser.")
+    ] = True,
     as_json: AsJSON = False,
 ) -> None:
     """Run the complete workflow on an embedded AWS.
 
     Creates queues and tables, sends messages of every kind, records or dead-letters each, replays
     and counts. Uses nothing outside this machine. With --keep, prints how to try the other verbs
-    on the result in another terminal. Exit codes: 0 no message was lost and the accounting
-    balances, 1 otherwise.
+    on the result in another terminal. With --console, serves the web console on the result instead,
+    with dead letters to replay. Exit codes: 0 no message was lost and the accounting balances, 1
+    otherwise.
 
     Example: aup-worker demo --keep
     """
+    if with_console:
+        check_installed()
     configure("warning", "auto")
     reporter = _Reporter(as_json=as_json)
     with reporter.bar:
-        report = asyncio.run(_run(reporter, keep=keep))
+        if with_console:
+            report = asyncio.run(_run_console(reporter, opens=open_browser and not as_json))
+        else:
+            report = asyncio.run(_run(reporter, keep=keep))
     if not report.sound:
         raise typer.Exit(1)
 
@@ -121,6 +152,35 @@ async def _run(reporter: _Reporter, *, keep: bool) -> DemoReport:
                 await interrupted.wait()
 
         return await run_demo(reporter, keep=wait)
+
+
+async def _run_console(reporter: _Reporter, *, opens: bool) -> DemoReport:
+    """Run the demonstration, then the console on its environment until a signal."""
+    with tempfile.TemporaryDirectory(prefix="aup-worker-demo-") as directory:
+
+        async def serve(report: DemoReport, _: dict[str, str]) -> None:
+            settings = load()
+            await publish(settings, UNPUBLISHED)
+            reporter.step(
+                f"published the missing {POLICY} {UNPUBLISHED}: its dead letters can be replayed"
+            )
+            reporter.finished(report, None)
+            configure("info", "auto")
+            os.environ["XDG_STATE_HOME"] = directory  # journals must not outlive the queues
+            address = Address(port=0)
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                port = free.getsockname()[1]
+            worker = format_address("127.0.0.1", port)
+            options = ConsoleOptions(current_user(), allow_replay=True, workers=(worker,))
+            announce = (
+                announce_as_json
+                if reporter.as_json
+                else partial(announce_url, options, address, opens=opens)
+            )
+            async with service_process({"AUP_HEALTH_PORT": str(port)}):
+                await serve_until_signal(settings, options, address, announce)
+
+        return await run_demo(reporter, keep=serve)
 
 
 def _print_accounting(console: Console, report: DemoReport) -> None:

@@ -60,14 +60,20 @@ def sparkline(values: Sequence[float | None], title: str) -> Markup:
         y = _HEIGHT - _PAD - (value - low) / span * (_HEIGHT - 2 * _PAD)
         return f"{_PAD + index * step:.1f},{y:.1f}"
 
-    runs = []
-    numbered = enumerate(values)
-    for is_known, run in itertools.groupby(numbered, lambda each: each[1] is not None):
+    baseline = point(0, 0.0).partition(",")[2]
+    drawn = []
+    for is_known, run in itertools.groupby(enumerate(values), lambda each: each[1] is not None):
         if is_known:
             points = [point(index, value) for index, value in run if value is not None]
             # A single point has no length; the round cap of a second one makes it visible.
-            runs.append(" ".join(points if len(points) > 1 else points * 2))
-    lines = Markup("").join(Markup('<polyline points="{}"/>').format(run) for run in runs)
+            points = points if len(points) > 1 else points * 2
+            first, last = points[0].partition(",")[0], points[-1].partition(",")[0]
+            drawn.append(
+                Markup('<path d="M{0},{1}L{2}L{3},{1}z"/><polyline points="{4}"/>').format(
+                    first, baseline, "L".join(points), last, " ".join(points)
+                )
+            )
+    lines = Markup("").join(drawn)
     return Markup(
         '<svg class="sparkline" viewBox="0 0 {w} {h}" role="img" preserveAspectRatio="none">'
         "<title>{title}</title><desc>{desc}</desc>{lines}</svg>"

@@ -15,8 +15,8 @@ from worker.console.rendering import Renderer
 Handler = Callable[[ConsoleContext, web.Request], Awaitable[web.StreamResponse]]
 CONTEXT: Final = web.AppKey("context", ConsoleContext)
 RENDERER: Final = web.AppKey("renderer", Renderer)
-# Name of the page that a request belongs to; marks it in the navigation.
-PAGE: Final = "console_page"
+# Name of the page by handler.
+PAGE_NAMES: Final = web.AppKey("page_names", dict[Any, str])
 _log: Final = structlog.get_logger()
 
 
@@ -79,7 +79,12 @@ def render(
 def fragment(request: web.Request, template: str, /, **values: Any) -> str:
     """Return a rendered template as text, such as a part of a page for the live script."""
     renderer = request.app[RENDERER]
-    return renderer.render(template, active=request.get(PAGE, ""), **values)
+    return renderer.render(template, active=page_name(request), **values)
+
+
+def page_name(request: web.Request) -> str:
+    """Return the name of the page that a request belongs to; empty for none."""
+    return request.app[PAGE_NAMES].get(request.match_info.handler, "")
 
 
 def log_action(request: web.Request, action: str, **fields: Any) -> None:
@@ -96,6 +101,6 @@ def log_action(request: web.Request, action: str, **fields: Any) -> None:
         action,
         operator=context.options.operator,
         identity=None if identity is None else identity.found,
-        page=request.get(PAGE, ""),
+        page=page_name(request),
         **fields,
     )

@@ -60,6 +60,7 @@ class Renderer:
             "left": self.left,
             "hash": short_hash,
             "number": number,
+            "change": change,
             "rate": rate,
             "counted": counted,
             "duration": duration,
@@ -140,11 +141,16 @@ def number(value: float | None, digits: int = 0) -> str | Markup:
     return UNKNOWN if value is None else f"{value:,.{digits}f}"
 
 
-def rate(value: float | None, *, signed: bool = False) -> str | Markup:
+def rate(value: float | None) -> str | Markup:
     """Return a rate per second; `unknown` for None."""
+    return UNKNOWN if value is None else f"{value:,.1f}/s"
+
+
+def change(value: float | None) -> str | Markup:
+    """Return a change per second with its sign; `unknown` for None."""
     if value is None:
         return UNKNOWN
-    return f"{value:+,.1f}/s" if signed and round(value, 1) else f"{abs(value):,.1f}/s"
+    return f"{value:+,.1f}" if round(value, 1) else "0.0"
 
 
 def _finalize(value: Any) -> Any:

@@ -49,7 +49,7 @@ from worker.settings import Settings
 
 _REHEARSALS_MAX: Final = 4
 # Dead letters of a dry run that are listed; all are counted.
-LISTED_MAX: Final = 200
+LISTED_MAX: Final = 40
 _SENT: Final = frozenset({SUCCEEDS, UNCHECKED, "sent before"})
 _RATE_SECONDS: Final = 10.0
 _log: Final = structlog.get_logger()

@@ -17,12 +17,13 @@ from collections.abc import (
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from worker.aws.sqs import Queue
 from worker.aws.sqs_responses import QueueState
+from worker.domain.dead_letter import Replays
 from worker.domain.message import ReceivedMessage
 from worker.errors import AUPError
 from worker.operations.dead_letters.dead_letter import DeadLetter
@@ -41,6 +42,16 @@ _PAUSE_PER_SCAN_SECOND: Final = 4.0
 # Compressed bodies and attributes that are kept; others are received again when needed.
 CONTENT_MAX_BYTES: Final = 6 * 1024 * 1024
 _BATCH: Final = 200
+_TEXTS_MAX: Final = 10_000
+# zlib without header and checksum, with small buffers: most messages have less than a kibibyte.
+_WINDOW_BITS: Final = -13
+_MEMORY_LEVEL: Final = 5
+_LEVEL: Final = 3
+_DICTIONARY_MAX_BYTES: Final = 4096
+_NO_MESSAGE: Final = ReceivedMessage("", "", "")
+_NO_REPLAYS: Final = Replays()
+# Attributes of a dead letter that many others share.
+_REPEATED: Final = ("reason", "detail", "policy_id", "version")
 _PATTERNS_MAX: Final = 4
 _REDRIVEN: Final = (
     "not scanned: the dead-letter queue has its own redrive policy, which counts each receive"
@@ -52,7 +63,7 @@ class KnownDeadLetter:
     """A dead letter of a scan.
 
     Attributes:
-        summary: Everything but body and attributes.
+        summary: Everything but the message.
         first_seen: Number of the first scan that returned it.
         content: The packed message; None if it is not kept.
     """
@@ -129,6 +140,7 @@ class DeadLetterScans:
         self._read_state = state or self._state
         self._now = now
         self._clock = asyncio.get_running_loop().time
+        self._packer = _Packer()
         self._lock = asyncio.Lock()
         self._latest: Snapshot | None = None
         self._running: Snapshot | None = None
@@ -244,7 +256,7 @@ class DeadLetterScans:
             if each.content is None:
                 lacking.add(each.summary.message_id)
             else:
-                yield _unpacked(each.summary, each.content)
+                yield self._packer.unpack(each.summary, each.content)
             if number % _BATCH == 0:
                 await asyncio.sleep(0)
         if lacking:
@@ -358,31 +370,57 @@ class DeadLetterScans:
         """Return what is kept of a dead letter; the same object as before to save memory."""
         known = before.get(dead_letter.message_id)
         if known is None or known.summary.expires_at != dead_letter.expires_at:
-            known = KnownDeadLetter(_summary(dead_letter), self._count, _packed(dead_letter))
+            known = KnownDeadLetter(
+                self._packer.summary(dead_letter), self._count, self._packer.pack(dead_letter)
+            )
         if content_bytes + len(known.content or b"") > CONTENT_MAX_BYTES:
             known.content = None
         return known
 
 
-def _summary(dead_letter: DeadLetter) -> DeadLetter:
-    """Return a copy without body, attributes and receipt handle."""
-    message = msgspec.structs.replace(
-        dead_letter.message, receipt_handle="", body="", attributes=_NO_ATTRIBUTES, date=""
-    )
-    return replace(dead_letter, message=message)
+class _Packer:
+    """Compact forms of dead letters, of which there may be many thousands.
 
+    Dead letters resemble each other: equal texts are kept once, and contents are compressed with
+    the first ones as a dictionary.
+    """
 
-_NO_ATTRIBUTES: Final[dict[str, object]] = {}
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+        self._dictionary = b""
 
+    def summary(self, dead_letter: DeadLetter) -> DeadLetter:
+        """Return a copy without message, whose content is packed separately."""
+        if len(self._texts) > _TEXTS_MAX:
+            self._texts.clear()
+        texts: dict[str, Any] = {name: self._once(getattr(dead_letter, name)) for name in _REPEATED}
+        history = dead_letter.history
+        return replace(
+            dead_letter,
+            message=_NO_MESSAGE,
+            history=_NO_REPLAYS if history == _NO_REPLAYS else history,
+            **texts,
+        )
 
-def _packed(dead_letter: DeadLetter) -> bytes | None:
-    message = msgspec.structs.replace(dead_letter.message, receipt_handle="", date="")
-    try:
-        return zlib.compress(msgspec.msgpack.encode(message), level=1)
-    except UnicodeEncodeError:  # a lone surrogate
-        return None
+    def _once(self, text: str | None) -> str | None:
+        return None if text is None else self._texts.setdefault(text, text)
 
+    def pack(self, dead_letter: DeadLetter) -> bytes | None:
+        """Return the compressed message; None if it cannot be packed."""
+        message = msgspec.structs.replace(dead_letter.message, receipt_handle="", date="")
+        try:
+            plain = msgspec.msgpack.encode(message)
+        except UnicodeEncodeError:  # a lone surrogate
+            return None
+        if not self._dictionary:
+            self._dictionary = plain[:_DICTIONARY_MAX_BYTES]
+        compressor = zlib.compressobj(
+            _LEVEL, memLevel=_MEMORY_LEVEL, wbits=_WINDOW_BITS, zdict=self._dictionary
+        )
+        return compressor.compress(plain) + compressor.flush()
 
-def _unpacked(summary: DeadLetter, content: bytes) -> DeadLetter:
-    message = msgspec.msgpack.decode(zlib.decompress(content), type=ReceivedMessage)
-    return replace(summary, message=message)
+    def unpack(self, summary: DeadLetter, content: bytes) -> DeadLetter:
+        """Return a dead letter with its message."""
+        decompressor = zlib.decompressobj(wbits=_WINDOW_BITS, zdict=self._dictionary)
+        plain = decompressor.decompress(content) + decompressor.flush()
+        return replace(summary, message=msgspec.msgpack.decode(plain, type=ReceivedMessage))

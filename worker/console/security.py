@@ -19,8 +19,6 @@ from worker.console.page import render
 
 STATIC: Final = "/static/"
 TOKEN: Final = "token"  # noqa: S105 - name of a parameter
-# Set in a request that has the cookie.
-SIGNED_IN: Final = "signed_in"
 _COOKIE: Final = "aup-console"
 _TOKEN_BYTES: Final = 32
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
@@ -74,6 +72,10 @@ class Access:
         """Return whether a token is that of the printed URL, in constant time."""
         return _is_equal(given, self.token)
 
+    def allows(self, request: web.Request) -> bool:
+        """Return whether a request names this console and has its cookie."""
+        return self.allows_host(request.headers.get("Host", "")) and self.allows_session(request)
+
     def allows_session(self, request: web.Request) -> bool:
         """Return whether a request has the cookie of this run, in constant time."""
         given = request.cookies.get(cookie_name(request), "")
@@ -83,6 +85,9 @@ class Access:
 def _is_equal(given: str, secret: str) -> bool:
     # Bytes of a header that are not UTF-8 arrive as surrogates.
     return secrets.compare_digest(given.encode(errors="surrogatepass"), secret.encode())
+
+
+ACCESS: Final = web.AppKey("access", Access)
 
 
 def cookie_name(request: web.Request) -> str:
@@ -111,7 +116,6 @@ def guard(access: Access) -> Middleware:
             return _exchange(access, request)
         if not access.allows_session(request):
             return render(request, "sign_in.html", http_status=HTTPStatus.UNAUTHORIZED)
-        request[SIGNED_IN] = True
         return await handler(request)
 
     return check
@@ -119,8 +123,9 @@ def guard(access: Access) -> Middleware:
 
 def _check_origin(request: web.Request) -> None:
     """Refuse a request that changes something unless a page of this console sent it."""
-    origin = urlsplit(request.headers.get("Origin", ""))
-    same = origin.scheme in {"http", "https"} and origin.netloc == request.headers.get("Host")
+    host = request.headers.get("Host")
+    # A proxy in front may speak TLS.
+    same = request.headers.get("Origin") in {f"http://{host}", f"https://{host}"}
     if not same or request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
         raise web.HTTPForbidden(text="the request does not come from a page of this console")
     if request.method == "POST" and request.content_type != _FORM:

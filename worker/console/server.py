@@ -14,10 +14,10 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from worker.console.context import ConsoleContext
-from worker.console.page import CONTEXT, PAGE, RENDERER, Page, Route, render
+from worker.console.page import CONTEXT, PAGE_NAMES, RENDERER, Page, Route, page_name, render
 from worker.console.registry import PAGES
 from worker.console.rendering import Renderer, asset
-from worker.console.security import SIGNED_IN, STATIC, TOKEN, Access, guard, harden
+from worker.console.security import ACCESS, STATIC, TOKEN, Access, guard, harden
 from worker.errors import AUPError, AWSDeniedError, AWSError, PolicyNotFoundError, UsageError
 from worker.runtime.http import reason_of
 
@@ -138,19 +138,22 @@ def application(
     )
     app[CONTEXT] = context
     app[_WAITING] = {}
+    app[PAGE_NAMES] = {}
+    app[ACCESS] = access
     app[RENDERER] = Renderer(context, [(each.name, each.title, each.path) for each in pages])
     for name, content_type in _ASSETS.items():
         app.router.add_get(f"{STATIC}{name}", partial(_asset, asset(name), content_type))
     for page in pages:
         for route in page.routes:
-            app.router.add_route(route.method, route.path, _handler(page, route))
+            handler = _handler(route)
+            app[PAGE_NAMES][handler] = page.name
+            app.router.add_route(route.method, route.path, handler)
     app.on_response_prepare.append(harden)
     return app
 
 
-def _handler(page: Page, route: Route) -> Handler:
+def _handler(route: Route) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
-        request[PAGE] = page.name
         context = request.app[CONTEXT]
         if route.sends and not context.options.allow_replay:
             return render(request, "read_only.html", http_status=HTTPStatus.FORBIDDEN)
@@ -188,7 +191,7 @@ async def _errors_as_pages(request: web.Request, handler: Handler) -> web.Stream
     except (AUPError, TimeoutError) as error:
         return _problem(request, *_expected(error))
     except Exception:  # noqa: BLE001 - a page must not show a traceback
-        _log.exception("console request failed", page=request.get(PAGE))
+        _log.exception("console request failed", page=page_name(request))
         text = "the console failed; its log on stderr has the details"
         return _problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, text)
 
@@ -216,7 +219,7 @@ def _expected(error: AUPError | TimeoutError) -> tuple[HTTPStatus, str]:
 
 
 def _problem(request: web.Request, status: int, text: str) -> web.Response:
-    if not request.get(SIGNED_IN):  # the layout shows names of queues and accounts
+    if not request.app[ACCESS].allows(request):  # the layout shows names of queues and accounts
         return web.Response(text=f"{text}\n", status=status)
     reason = HTTPStatus(status).phrase
     return render(request, "problem.html", http_status=status, reason=reason, text=text)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -85,10 +86,21 @@ class ServiceProcess:
 
 
 @asynccontextmanager
-async def service_process() -> AsyncIterator[ServiceProcess]:
-    """Run `aup-worker run` until the end of the block."""
+async def service_process(
+    changes: Mapping[str, str] | None = None,
+) -> AsyncIterator[ServiceProcess]:
+    """Run `aup-worker run` until the end of the block.
+
+    Args:
+        changes: Variables that differ from the environment of this process.
+    """
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "worker", "run", stderr=asyncio.subprocess.PIPE
+        sys.executable,
+        "-m",
+        "worker",
+        "run",
+        env={**os.environ, **(changes or {})},
+        stderr=asyncio.subprocess.PIPE,
     )
     service = ServiceProcess(process)
     try:

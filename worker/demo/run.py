@@ -119,7 +119,7 @@ async def run_demo(reporter: Reporter, *, valid: int = 300, keep: Keep | None = 
             settings = load()
             created = await provision(settings)
             reporter.step(f"created queues and tables: {', '.join(created)}")
-            await _publish(settings, PUBLISHED)
+            await publish(settings, PUBLISHED)
             reporter.step(f"published {POLICY} {PUBLISHED}")
             async with open_queues(settings) as (source, dead_letters):
                 scenario = _Scenario(settings, source, dead_letters, reporter, report)
@@ -161,7 +161,7 @@ class _Scenario:
 
     async def publish_and_replay(self) -> None:
         """Publish the missing policy version, replay its dead letters and process them."""
-        await _publish(self.settings, PUBLISHED_LATE)
+        await publish(self.settings, PUBLISHED_LATE)
         self.reporter.step(f"published the missing {POLICY} {PUBLISHED_LATE}")
         async with service_process() as service:
             selected = DeadLetterFilter(reasons=[Reason.UNKNOWN_POLICY.value])
@@ -217,7 +217,8 @@ def _ended(figures: dict[str, Any]) -> int:
     return sum(int(figures.get(kind, 0)) for kind in ("recorded", "duplicates", "dead_lettered"))
 
 
-async def _publish(settings: Settings, version: str) -> None:
+async def publish(settings: Settings, version: str) -> None:
+    """Publish a version of the policy of the demonstration."""
     content = TextContent(TEXTS[version].encode(), "text/plain")
     async with AUPRepository(settings.aws) as repository:
         await repository.publish_policy(

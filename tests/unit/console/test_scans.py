@@ -194,7 +194,7 @@ async def test_content_is_the_same_as_received() -> None:
 async def test_content_that_is_not_kept_is_received_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(scans_module, "CONTENT_MAX_BYTES", 2000)
+    monkeypatch.setattr(scans_module, "CONTENT_MAX_BYTES", 500)
     world = await open_world()
     await send_dead_letters(world, 20)
     scans = _scans(world)
@@ -318,6 +318,6 @@ async def test_snapshot_of_a_large_queue_needs_little_memory() -> None:
     tracemalloc.start()
     try:
         await _scanned(scans)
-        assert tracemalloc.get_traced_memory()[0] / 2000 < 2500
+        assert tracemalloc.get_traced_memory()[0] / 2000 < 1500
     finally:
         tracemalloc.stop()
