@@ -144,6 +144,12 @@ def replayed(number: int) -> Sample:
     return Sample(sample.body, sample.reason, sample.detail, history, _ATTRIBUTES)
 
 
+def named(number: int, user_id: str) -> Sample:
+    """Return a dead letter of a user."""
+    body = acceptance(number, user_id=user_id, version=PUBLISHED[1])
+    return Sample(json.dumps(body), "unknown_policy", "not published")
+
+
 def hostile_samples() -> list[Sample]:
     """Return dead letters with hostile texts in every place that a sender decides."""
     samples = []
@@ -165,7 +171,7 @@ def hostile_samples() -> list[Sample]:
                 "BinaryValue": text.encode("utf-16", "surrogatepass") or b"\0",
             },
         }
-        reason = text[:100] if number % 4 == 0 else "invalid"
+        reason = text[:100] if number % 4 == 1 else "invalid"
         samples += [
             Sample(json.dumps(body), reason, text[:500], history, attributes),
             Sample(_allowed(text), "malformed", text[:500]),

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Final
 
 import pytest
@@ -15,10 +11,7 @@ import pytest
 from tests.browser import dead_letters
 from tests.browser.conftest import Visit
 from tests.browser.console import Console, console
-from tests.browser.environment import create
 from tests.contract.running import RunningServers
-from tests.process.environment import Environment, wait_until
-from tests.process.gate import Gate
 
 pytestmark = pytest.mark.browser
 

@@ -152,7 +152,9 @@ def test_replay_goes_on_without_a_browser_and_is_stopped_and_resumed(
         finish(page, "Resume")
         assert page.get_by_text("Nothing is sent before its result is shown").count() == 0
         assert (environment.depth("AUP_QUEUE"), environment.depth(DEAD_LETTER_QUEUE)) == (30, 3)
-        events = [running.log(f"replay {each}") for each in ("started", "stop requested", "resumed")]
+        events = [
+            running.log(f"replay {each}") for each in ("started", "stop requested", "resumed")
+        ]
         assert [[each["operator"] for each in lines] for lines in events] == [["alice"]] * 3
 
 

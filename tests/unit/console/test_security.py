@@ -18,9 +18,7 @@ from worker.console.registry import PAGES
 from worker.console.security import Access, content_hash, is_loopback
 
 _PATHS: Final = [each.path for each in PAGES]
-_UNSAFE: Final = [
-    route.path for page in PAGES for route in page.routes if route.method == "POST"
-]
+_UNSAFE: Final = [route.path for page in PAGES for route in page.routes if route.method == "POST"]
 
 
 async def _respond(_: ConsoleContext, request: web.Request) -> web.Response:
@@ -70,9 +68,9 @@ async def test_token_becomes_a_cookie_that_scripts_and_other_sites_cannot_use(
     response = await stranger.get(path, allow_redirects=False)
     assert (response.status, response.headers["Location"]) == (303, "/evidence?user=u-1&policy=p")
     cookie = response.headers["Set-Cookie"]
-    assert re.fullmatch(
-        r"aup-console-\d+=[\w-]{43}; HttpOnly; Path=/; SameSite=Strict", cookie
-    ), cookie
+    assert re.fullmatch(r"aup-console-\d+=[\w-]{43}; HttpOnly; Path=/; SameSite=Strict", cookie), (
+        cookie
+    )
     assert stranger.access.token not in cookie
     assert (await stranger.get("/policies")).status == 200
 
@@ -133,9 +131,7 @@ def test_host_must_name_the_console(access: Access, host: str, allowed: bool) ->
         {"Sec-Fetch-Site": "same-site"},
     ],
 )
-async def test_form_of_another_site_is_refused(
-    console: Console, headers: dict[str, str]
-) -> None:
+async def test_form_of_another_site_is_refused(console: Console, headers: dict[str, str]) -> None:
     assert (await console.post("/act", headers=headers)).status == 403
 
 
@@ -182,9 +178,7 @@ async def test_messages_are_sent_with_allow_replay() -> None:
 @pytest.mark.parametrize("path", ["/", "/unknown", "/static/console.css"])
 @pytest.mark.parametrize("signed_in", [True, False])
 async def test_every_response_is_hardened(path: str, signed_in: bool) -> None:
-    async with opened_console(
-        await open_world(), pages=(_PAGE,), signed_in=signed_in
-    ) as console:
+    async with opened_console(await open_world(), pages=(_PAGE,), signed_in=signed_in) as console:
         headers = (await console.get(path)).headers
     assert headers["Content-Security-Policy"] == (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
