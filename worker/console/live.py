@@ -9,15 +9,17 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
+import structlog
 from aiohttp import web
 
-from worker.console.page import CONTEXT
+from worker.console.page import CONTEXT, page_name
 
 _RETRY_MILLISECONDS: Final = 2000
 # A client that reads nothing for so long is disconnected.
 _WRITE_SECONDS: Final = 10.0
 # `EventSource` connects again by itself.
 _STREAM_SECONDS: Final = 300.0
+_log: Final = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,10 @@ async def stream(request: web.Request, events: AsyncIterator[Event]) -> web.Stre
     finally:
         for task in (closing, sending):
             task.cancel()
-        await asyncio.gather(closing, sending, return_exceptions=True)
+        _, error = await asyncio.gather(closing, sending, return_exceptions=True)
+    # A client that disconnects or stops to read is no failure.
+    if isinstance(error, Exception) and not isinstance(error, ConnectionError | TimeoutError):
+        _log.error("console stream failed", page=page_name(request), exc_info=error)
     return response
 
 

@@ -36,6 +36,11 @@ RESPONSE_SECONDS: Final = 60.0
 # A message of 1 MiB in a form, of which every byte may take three.
 _BODY_MAX_BYTES: Final = 4_194_304
 _LINE_MAX_BYTES: Final = 8190
+_TEXTS: Final[dict[int, str]] = {
+    HTTPStatus.NOT_FOUND: "the console has no page at this address",
+    HTTPStatus.METHOD_NOT_ALLOWED: "this address does not accept this method",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: f"the form exceeds {_BODY_MAX_BYTES:,} bytes",
+}
 # Timers of the connections that have not sent a complete request yet.
 _WAITING: Final = web.AppKey("waiting", dict[web.RequestHandler, asyncio.TimerHandle])
 _log: Final = structlog.get_logger()
@@ -182,10 +187,7 @@ async def _errors_as_pages(request: web.Request, handler: Handler) -> web.Stream
     except web.HTTPException as error:
         if error.status < HTTPStatus.BAD_REQUEST:
             raise
-        stated = error.text != f"{error.status}: {error.reason}"
-        return _problem(
-            request, error.status, (error.text if stated else "") or _text(error.status)
-        )
+        return _problem(request, error.status, _TEXTS.get(error.status) or error.text or "")
     except AWSDeniedError as error:
         return render(request, "denied.html", http_status=HTTPStatus.FORBIDDEN, error=str(error))
     except (AUPError, TimeoutError) as error:
@@ -194,15 +196,6 @@ async def _errors_as_pages(request: web.Request, handler: Handler) -> web.Stream
         _log.exception("console request failed", page=page_name(request))
         text = "the console failed; its log on stderr has the details"
         return _problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, text)
-
-
-def _text(status: int) -> str:
-    """Return what a status means here."""
-    if status == HTTPStatus.NOT_FOUND:
-        return "the console has no page at this address"
-    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return f"the form exceeds {_BODY_MAX_BYTES:,} bytes"
-    return HTTPStatus(status).description or HTTPStatus(status).phrase
 
 
 def _expected(error: AUPError | TimeoutError) -> tuple[HTTPStatus, str]:

@@ -11,7 +11,8 @@ from typing import Any, cast
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
-from tests.unit.fakes import World, clock, settings
+from tests.simulation.faults import Durations
+from tests.unit.fakes import World, clock, open_world, settings
 from worker.aws.cloudwatch import CloudWatch
 from worker.aws.sqs import Queue
 from worker.console.check_runs import CheckRuns
@@ -33,6 +34,11 @@ CHECKS: Groups = {
         unknown("clock", "no response had a date", "check the endpoint"),
     ],
 }
+
+
+async def fast_world() -> World:
+    """Return a simulated AWS that responds at once, because a browser's time is not virtual."""
+    return await open_world(durations=Durations(min_latency_seconds=0, max_latency_seconds=0))
 
 
 class NoAges:

@@ -10,8 +10,8 @@ from typing import Any, Final
 import pytest
 from aiohttp import web
 
-from tests.unit.console.opened import Console, opened_console
-from tests.unit.fakes import SOURCE, open_world
+from tests.unit.console.opened import Console, fast_world, opened_console
+from tests.unit.fakes import SOURCE
 from worker.console.context import ConsoleContext
 from worker.console.page import Page, Route
 from worker.console.registry import PAGES
@@ -39,13 +39,13 @@ _PAGE: Final = Page(
 
 @pytest.fixture
 async def console() -> AsyncIterator[Console]:
-    async with opened_console(await open_world(), pages=(_PAGE,)) as opened:
+    async with opened_console(await fast_world(), pages=(_PAGE,)) as opened:
         yield opened
 
 
 @pytest.fixture
 async def stranger() -> AsyncIterator[Console]:
-    async with opened_console(await open_world(), signed_in=False) as opened:
+    async with opened_console(await fast_world(), signed_in=False) as opened:
         yield opened
 
 
@@ -171,14 +171,14 @@ async def test_nothing_is_sent_without_allow_replay(console: Console) -> None:
 
 
 async def test_messages_are_sent_with_allow_replay() -> None:
-    async with opened_console(await open_world(), pages=(_PAGE,), allow_replay=True) as console:
+    async with opened_console(await fast_world(), pages=(_PAGE,), allow_replay=True) as console:
         assert (await console.post("/send")).status == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/unknown", "/static/console.css"])
 @pytest.mark.parametrize("signed_in", [True, False])
 async def test_every_response_is_hardened(path: str, signed_in: bool) -> None:
-    async with opened_console(await open_world(), pages=(_PAGE,), signed_in=signed_in) as console:
+    async with opened_console(await fast_world(), pages=(_PAGE,), signed_in=signed_in) as console:
         headers = (await console.get(path)).headers
     assert headers["Content-Security-Policy"] == (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -196,7 +196,7 @@ async def test_every_response_is_hardened(path: str, signed_in: bool) -> None:
 
 @pytest.mark.parametrize("path", _PATHS)
 async def test_no_page_needs_what_the_policy_forbids(path: str) -> None:
-    async with opened_console(await open_world()) as console:
+    async with opened_console(await fast_world()) as console:
         text = await console.text(path)
     assert not re.search(r"<script(?! src=\"/static/)|<style|\sstyle=|\son\w+=|javascript:", text)
     assert not re.search(r"(?:src|href|action)=\"(?!/|#|\"|\?)", text)
