@@ -62,7 +62,7 @@ async def disclose(context: ConsoleContext, request: web.Request) -> web.Respons
     form = await request.post()
     field = str(form.get("field", ""))
     shown = [each for each in str(form.get("shown", "")).split("\n") if each]
-    log_action(request, "field disclosed", message_id=request.match_info["message_id"], field=field)
+    log_action(request, "field disclosed", dead_letter=request.match_info["message_id"], field=field)
     return await _page(context, request, frozenset((field, *shown)))
 
 
@@ -149,7 +149,7 @@ def _absent(context: ConsoleContext, request: web.Request, values: dict[str, Any
         "text": not_found(str(values["message_id"]), scans.snapshot.unseen),
     }
     status = 200 if values["is_scanning"] else 404
-    return render(request, "dead_letter_absent.html", status=status, **values)
+    return render(request, "dead_letter_absent.html", http_status=status, **values)
 
 
 async def _rehearse(

@@ -86,7 +86,7 @@ async def show(context: ConsoleContext, request: web.Request) -> web.Response:
     if not selection.problems:
         values |= await _found(context, selection, request.query.get("page", "1"))
     status = 400 if selection.problems else 200
-    return render(request, "dead_letters.html", status=status, **values)
+    return render(request, "dead_letters.html", http_status=status, **values)
 
 
 async def _found(context: ConsoleContext, selection: Selection, page: str) -> dict[str, Any]:

@@ -135,7 +135,7 @@ async def show(context: ConsoleContext, request: web.Request) -> web.Response:
     if wanted.is_requested and not values["is_running"]:
         values |= await _rehearsal(context, request, wanted)
     status = 400 if values["problem"] else 200
-    return render(request, "replay.html", status=status, **values)
+    return render(request, "replay.html", http_status=status, **values)
 
 
 async def _rehearsal(
