@@ -6,7 +6,7 @@ import asyncio
 import html
 import json
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -21,6 +21,8 @@ from tests.unit.operations.dead_letters.dead_letter_queue import send_dead_lette
 from worker.aws.cloudwatch import CloudWatch
 from worker.aws.sqs import Queue
 from worker.aws.sqs_responses import QueueState
+from worker.console import timeline as timeline_module
+from worker.console.charts import Bars
 from worker.console.concerns import concerns
 from worker.console.status_feed import INTERVAL_SECONDS, History, Snapshot, StatusFeed
 from worker.domain.outcome import OutcomeKind
@@ -204,6 +206,25 @@ async def test_figures_are_those_of_status(console: Console) -> None:
     assert status.report()["dead_letters"]["reasons"] == {"invalid": 12}
 
 
+async def test_chart_is_computed_again_only_after_a_change(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[int] = []
+
+    def counted(deaths: Iterable[tuple[datetime, str]], _: datetime) -> tuple[Bars, int]:
+        computed.append(len(list(deaths)))
+        return Bars([], {}), 60
+
+    monkeypatch.setattr(timeline_module, "timeline", counted)
+    for count in (2, 3):
+        await send_dead_letters(console.world, count)
+        console.context.scans.look(again=True)
+        await console.context.scans.settle()
+        for _ in range(3):
+            console.context.timeline.bars(console.context.scans.snapshot, START)
+    assert computed == [2, 5]
+
+
 async def test_workers_are_shown_with_their_rates(
     console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,8 +249,9 @@ async def test_figures_are_streamed(console: Console, monkeypatch: pytest.Monkey
     response = await console.get("/live")
     await response.content.readuntil(b"event: parts\n")
     line = await response.content.readuntil(b"\n\n")
-    first = json.loads(line.removeprefix(b"data: "))["figures"]
-    assert "All is well" in first
+    first = json.loads(line.removeprefix(b"data: "))
+    assert list(first) == ["concerns", "cards", "reasons", "queues", "workers"]
+    assert "All is well" in first["concerns"]
     await console.world.push("{}")
     while b'Visible in the queue</dt><dd class=\\"value\\">1<' not in line:
         line = await response.content.readuntil(b"\n\n")

@@ -12,10 +12,10 @@ from worker.console.context import ConsoleContext
 from worker.console.live import Event, stream
 from worker.console.page import Page, Route, fragment, render
 from worker.console.status_feed import Snapshot
-from worker.console.timeline import timeline
 from worker.domain.outcome import OutcomeKind
 
-_FIGURES: Final = "overview_figures.html"
+# Each is an element of the page with a template of its own, replaced when it changes.
+_PARTS: Final = ("concerns", "cards", "reasons", "queues", "workers")
 
 
 async def show(context: ConsoleContext, request: web.Request) -> web.Response:
@@ -28,7 +28,10 @@ async def live(context: ConsoleContext, request: web.Request) -> web.StreamRespo
 
     async def events() -> AsyncIterator[Event]:
         async for snapshot in context.status.changes():
-            yield Event({"figures": fragment(request, _FIGURES, **_values(context, snapshot))})
+            values = _values(context, snapshot)
+            yield Event(
+                {each: fragment(request, f"overview_{each}.html", **values) for each in _PARTS}
+            )
 
     return await stream(request, events())
 
@@ -37,11 +40,9 @@ def _values(context: ConsoleContext, snapshot: Snapshot) -> dict[str, Any]:
     scans = context.scans
     if snapshot.error is None:
         scans.look()
-    summaries = [each.summary for each in scans.snapshot.dead_letters.values()]
-    bars, width_seconds = timeline(
-        ((each.dead_at, each.reason) for each in summaries), context.now()
-    )
+    bars, width_seconds = context.timeline.bars(scans.snapshot, context.now())
     return {
+        "parts": _PARTS,
         "concerns": concerns(snapshot),
         "history": snapshot.history,
         "status": snapshot.status,
