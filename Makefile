@@ -23,7 +23,7 @@ IMAGE_OPTIONS = $(if $(findstring podman,$(ENGINE)),--format docker) $(IMAGE_BUI
 	--build-arg REVISION="$$(git rev-parse HEAD)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test check format contract servers infra-check host-tests engine image image-push image-tests sbom simulate mutants fuzz bench bench-peers scaling soak lock clean
+.PHONY: help demo quick test check format contract browser-tests console-screenshots servers infra-check host-tests engine image image-push image-tests sbom simulate mutants fuzz bench bench-peers scaling soak lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,7 +32,7 @@ demo: $(VENV)/.run ## run the demo on an embedded AWS, in less than a minute
 	@$(BIN)/aup-worker demo $(ARGS)
 
 test: $(VENV)/.develop ## run every test that needs only pip
-	$(BIN)/python -m pytest -m "not servers and not hosts" $(SPREAD) $(ARGS)
+	$(BIN)/python -m pytest -m "not servers and not hosts and not browser" $(SPREAD) $(ARGS)
 
 quick: $(VENV)/.develop ## lint changed files, then run the unit and architecture tests
 	@changed=$$(git diff --name-only --diff-filter=d HEAD -- '*.py'; git ls-files --others --exclude-standard -- '*.py'); \
@@ -58,6 +58,12 @@ servers: $(VENV)/.develop ## download the real servers for the contract tests
 
 contract: servers ## run the contract tests on DynamoDB Local, ministack and fauxqs
 	$(BIN)/python -m pytest -m servers $(SPREAD) $(ARGS) $(WITH_SERVERS)
+
+browser-tests: servers $(VENV)/.browser ## test the console in Chromium (Debian: apt-get install chromium; CHROMIUM=path for another)
+	$(BIN)/python -m pytest -m browser $(ARGS) tests/browser
+
+console-screenshots: servers $(VENV)/.browser ## take the screenshots of the console in the README
+	@$(BIN)/python -m tests.browser.screenshots
 
 simulate: $(VENV)/.develop ## run 10,000 simulations with faults (SEEDS=n for another number, SEED=n to print the course of one)
 	@$(BIN)/python -m tests.simulation
@@ -123,6 +129,8 @@ lock: ## resolve the lock files again
 		tests/infra/checkov.in -o tests/infra/checkov.lock
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 		--extra otel -c infra/locks/requirements-dev.lock pyproject.toml -o infra/locks/requirements-run.lock
+	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+		-c infra/locks/requirements-dev.lock tests/browser/playwright.in -o tests/browser/playwright.lock
 	@for peer in boto3 fanferro powertools sqs_workers taskiq; do \
 		$(UV) pip compile --universal --python-version $$(test $$peer = fanferro && echo 3.12 || echo 3.11) \
 			--generate-hashes --no-emit-index-url --no-header --no-annotate \
@@ -154,4 +162,9 @@ $(VENV)/.run: $(VENV)/bin/python infra/locks/requirements.lock pyproject.toml
 $(VENV)/.develop: $(VENV)/.run infra/locks/requirements-dev.lock
 	@echo "installing from infra/locks/requirements-dev.lock"
 	@$(PIP) install --require-hashes -r infra/locks/requirements-dev.lock
+	@touch $@
+
+$(VENV)/.browser: $(VENV)/.develop tests/browser/playwright.lock
+	@echo "installing from tests/browser/playwright.lock"
+	@$(PIP) install --require-hashes -r tests/browser/playwright.lock
 	@touch $@

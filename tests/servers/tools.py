@@ -54,4 +54,4 @@ JAVA = Tool(
     "java", 17, "DynamoDB Local", "install a JRE (Debian: apt-get install openjdk-17-jre-headless)"
 )
 NODE = Tool("node", 20, "fauxqs", "install Node.js (its own site, or a version manager)")
-NPM = Tool("npm", 9, "the download of DynamoDB Local and fauxqs", "it comes with Node.js")
+NPM = Tool("npm", 9, "the download of DynamoDB Local, fauxqs and axe-core", "it comes with Node.js")

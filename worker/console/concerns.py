@@ -15,6 +15,8 @@ Kind = Literal["fail", "warn"]
 # The default of AgeSeconds in infra/alarms.yaml.
 OLD_SECONDS: Final = 900
 _EXPIRES_SOON_SECONDS: Final = 86_400
+# Programs other than this worker write reasons of their own.
+_REASONS_MAX: Final = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,10 @@ def _of_dead_letters(status: Status) -> Iterator[Concern]:
                 "replay or export it."
             )
             yield Concern("fail", text, "Dead letters", "/dead-letters")
-    reasons = ", ".join(f"{count:,} {name}" for name, count in (counts.counts or {}).items())
+    named = [f"{count:,} {name}" for name, count in (counts.counts or {}).items()]
+    if len(named) > _REASONS_MAX:
+        named[_REASONS_MAX:] = [f"and {counted(len(named) - _REASONS_MAX, 'other reason')}"]
+    reasons = ", ".join(named)
     waiting = f"{counted(depth, 'dead letter')} waiting for a decision"
     text = f"{waiting}: {reasons}." if reasons else f"{waiting}."
     yield Concern("warn", text, "Dead letters", "/dead-letters")

@@ -70,7 +70,7 @@ class Access:
 
     def allows_token(self, given: str) -> bool:
         """Return whether a token is that of the printed URL, in constant time."""
-        return secrets.compare_digest(given.encode(), self.token.encode())
+        return _is_equal(given, self.token)
 
     def allows(self, request: web.Request) -> bool:
         """Return whether a request names this console and has its cookie."""
@@ -79,7 +79,12 @@ class Access:
     def allows_session(self, request: web.Request) -> bool:
         """Return whether a request has the cookie of this run, in constant time."""
         given = request.cookies.get(cookie_name(request), "")
-        return secrets.compare_digest(given.encode(), self.session.encode())
+        return _is_equal(given, self.session)
+
+
+def _is_equal(given: str, secret: str) -> bool:
+    # Bytes of a header that are not UTF-8 arrive as surrogates.
+    return secrets.compare_digest(given.encode(errors="surrogatepass"), secret.encode())
 
 
 ACCESS: Final = web.AppKey("access", Access)

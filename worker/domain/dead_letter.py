@@ -168,7 +168,7 @@ def read(message: ReceivedMessage | OutgoingMessage) -> DeadLetterInfo | None:
     try:
         content = json.loads(message.attributes[ATTRIBUTE]["StringValue"])
         return DeadLetterInfo(
-            reason=str(content["reason"]),
+            reason=_name(content["reason"]),
             detail=str(content.get("detail", "")),
             message_id=_name(content.get("message_id", "")),
             sent_at=str(content.get("sent_at", "")),
@@ -225,7 +225,7 @@ def _edit(content: Mapping[str, Any]) -> Edit:
 
 
 def _name(value: object) -> str:
-    """Return a text that fits into a record; any sender may have written it."""
+    """Return a text that fits into a record or an address; any sender may have written it."""
     text = str(value)[:_NAME_MAX_CHARACTERS]
     return text.encode(errors="replace").decode()  # without lone surrogates
 

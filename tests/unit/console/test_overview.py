@@ -6,7 +6,7 @@ import asyncio
 import html
 import json
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -21,6 +21,8 @@ from tests.unit.operations.dead_letters.dead_letter_queue import send_dead_lette
 from worker.aws.cloudwatch import CloudWatch
 from worker.aws.sqs import Queue
 from worker.aws.sqs_responses import QueueState
+from worker.console import timeline as timeline_module
+from worker.console.charts import Bars
 from worker.console.concerns import concerns
 from worker.console.status_feed import INTERVAL_SECONDS, History, Snapshot, StatusFeed
 from worker.domain.outcome import OutcomeKind
@@ -202,6 +204,25 @@ async def test_figures_are_those_of_status(console: Console) -> None:
     status = (await console.context.status.current()).status
     assert status is not None
     assert status.report()["dead_letters"]["reasons"] == {"invalid": 12}
+
+
+async def test_chart_is_computed_again_only_after_a_change(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[int] = []
+
+    def counted(deaths: Iterable[tuple[datetime, str]], _: datetime) -> tuple[Bars, int]:
+        computed.append(len(list(deaths)))
+        return Bars([], {}), 60
+
+    monkeypatch.setattr(timeline_module, "timeline", counted)
+    for count in (2, 3):
+        await send_dead_letters(console.world, count)
+        console.context.scans.look(again=True)
+        await console.context.scans.settle()
+        for _ in range(3):
+            console.context.timeline.bars(console.context.scans.snapshot, START)
+    assert computed == [2, 5]
 
 
 async def test_workers_are_shown_with_their_rates(

@@ -205,6 +205,15 @@ def test_invalid_attribute_is_ignored(value: str) -> None:
     assert read(_received(_dead_letter(given))) is not None
 
 
+def test_reason_of_another_program_is_short_and_can_be_encoded() -> None:
+    value = json.dumps({"reason": "\ud800" + "x" * 5000})
+    info = read(
+        received_message(attributes={ATTRIBUTE: {"DataType": "String", "StringValue": value}})
+    )
+    assert info is not None
+    assert info.reason == "?" + "x" * 99
+
+
 def test_binary_attribute_is_ignored() -> None:
     given = received_message(attributes={ATTRIBUTE: {"DataType": "Binary", "BinaryValue": b"x"}})
     assert read(given) is None
