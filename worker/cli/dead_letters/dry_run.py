@@ -12,7 +12,7 @@ from worker.cli.dead_letters.scanning import note_missing, note_unseen
 from worker.cli.tables import Column, Kind
 from worker.operations.dead_letters.dry_run import SUCCEEDS
 from worker.operations.dead_letters.dry_run_report import DryRunReport
-from worker.operations.dead_letters.sentences import rehearsed, unreadable_policies
+from worker.operations.dead_letters.sentences import dry_run_result, unreadable_policies
 
 _COUNT_COLUMNS: Final = (
     Column("reason"),
@@ -58,7 +58,7 @@ def show_report(report: DryRunReport, *, rows: bool, as_json: bool) -> None:
         if rows:
             _print_verdicts(report)
     hint = "" if rows or as_json or not report.dead_letters else "; --verbose lists each message"
-    screen.note(rehearsed(len(report.dead_letters), report.verdicts[SUCCEEDS]) + hint)
+    screen.note(dry_run_result(len(report.dead_letters), report.verdicts[SUCCEEDS]) + hint)
     if report.unreadable:
         screen.note(unreadable_policies(report.unreadable))
     missing, unseen = note_missing(report.missing), note_unseen(report.unseen)
