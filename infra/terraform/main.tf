@@ -35,6 +35,7 @@ variable "tags" {
 
 locals {
   # The default of service.yaml, where it is not used, for the role of workers that run elsewhere.
-  cluster_name = try(var.service.cluster_name, "aup-worker")
-  kms_key_arn  = try(aws_cloudformation_stack.key[0].outputs["KeyArn"], var.kms_key_arn)
+  cluster_name    = try(var.service.cluster_name, "aup-worker")
+  created_key_arn = try(aws_cloudformation_stack.key[0].outputs["KeyArn"], "")
+  kms_key_arn     = var.create_key ? local.created_key_arn : var.kms_key_arn
 }

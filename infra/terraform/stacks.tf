@@ -91,7 +91,7 @@ resource "aws_cloudformation_stack" "service" {
     DrainTimeoutSeconds         = var.service.drain_timeout_seconds
     Slots                       = var.service.slots
     LogRetentionDays            = var.service.log_retention_days
-    LogKmsKeyArn                = var.service.log_kms_key_arn
+    LogKmsKeyArn                = var.service.log_kms_key_arn == "" ? local.created_key_arn : var.service.log_kms_key_arn
     LogLevel                    = var.service.log_level
     IpAddresses                 = var.service.ip_addresses
     UserAgents                  = var.service.user_agents

@@ -29,7 +29,7 @@ _COUNTS: Final = {
     "scaling": "var.service == null || var.scaling == null ? 0 : 1",
     "key": "var.create_key ? 1 : 0",
 }
-_DRAINS: Final = "60m"  # a rolling deployment takes 22 minutes, and a roll-back as long again
+_TIMEOUT: Final = "60m"  # a rolling deployment takes 22 minutes, and a roll-back as long again
 _DATA: Final = "aws_cloudformation_stack.data.name"
 _KEY: Final = "local.kms_key_arn"
 # Parameters that the module sets itself, because they have to agree between stacks.
@@ -52,6 +52,13 @@ WIRED: Final[Mapping[tuple[str, str], str]] = {
     ("key", "ForEventBridge"): "length(var.data.rule_arns) > 0",
     ("key", "LogGroupName"): '"/aup-worker/${var.prefix}-service"',
 }  # fmt: skip
+
+# Values of parameters that the module sets where the caller does not.
+_VALUES: Final = {
+    ("service", "LogKmsKeyArn"): (
+        'var.service.log_kms_key_arn == "" ? local.created_key_arn : var.service.log_kms_key_arn'
+    ),
+}
 
 
 def main() -> None:
@@ -200,13 +207,13 @@ def _stack(stack: str) -> str:
     return (
         f'resource "aws_cloudformation_stack" "{stack}" {{\n{_aligned(lines, 2)}\n\n'
         f"  parameters = {{\n{_aligned(values, 4)}\n  }}\n\n"
-        f'  timeouts {{\n    create = "{_DRAINS}"\n    update = "{_DRAINS}"\n  }}\n}}\n'
+        f'  timeouts {{\n    create = "{_TIMEOUT}"\n    update = "{_TIMEOUT}"\n  }}\n}}\n'
     )
 
 
 def _value(stack: str, name: str, parameter: Mapping[str, Any]) -> str:
-    if wired := WIRED.get((stack, name)):
-        return wired
+    if known := WIRED.get((stack, name)) or _VALUES.get((stack, name)):
+        return known
     value = f"var.{stack}.{attribute(name)}"
     if not _is_list(parameter):
         return value

@@ -147,11 +147,14 @@ def _environment(url: str, directory: Path) -> dict[str, str]:
 
 @pytest.mark.servers
 @WITH_TERRAFORM
+@pytest.mark.timeout(SECONDS)
 def test_module_passes_its_own_tests(tmp_path: Path) -> None:
     _copy(tmp_path)
     module = "-chdir=infra/terraform"
     environment = variables("", tmp_path) | _offline()
-    done = run([f"terraform {module} init", f"terraform {module} test"], environment, tmp_path)
+    done = run(
+        [f"terraform {module} init", f"terraform {module} test"], environment, tmp_path, SECONDS
+    )
     assert "5 passed, 0 failed" in done.stdout
 
 

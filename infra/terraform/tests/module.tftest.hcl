@@ -98,6 +98,12 @@ run "a_created_key_is_that_of_every_stack" {
   variables {
     create_key = true
     data       = { rule_arns = ["arn:aws:events:eu-west-1:123456789012:rule/acceptances"] }
+    service    = { image = "aup-worker@sha256:ab", vpc_id = "vpc-1", subnet_ids = ["subnet-1"] }
+  }
+
+  assert {
+    condition     = aws_cloudformation_stack.service[0].parameters["LogKmsKeyArn"] == output.stacks.key["KeyArn"]
+    error_message = "the logs are encrypted with the key"
   }
 
   assert {
