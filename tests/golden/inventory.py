@@ -116,6 +116,10 @@ def _log_calls(module: Module) -> Iterator[str]:
     for node in module.nodes:
         if not isinstance(node, ast.Call):
             continue
+        if _tail(node.func) == "log_action":  # of the console: its first argument is the request
+            action = ast.Call(node.func, node.args[1:], node.keywords)
+            yield from _log_lines(action, "info")
+            continue
         levels = sorted(_levels(node.func)) or aliases.get(_tail(node.func))
         if levels and not isinstance(node.func, ast.IfExp):
             yield from _log_lines(node, "/".join(levels))

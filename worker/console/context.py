@@ -19,6 +19,7 @@ from worker.console.coverage_scans import CoverageScans
 from worker.console.replays import Replays
 from worker.console.scans import DeadLetterScans
 from worker.console.status_feed import StatusFeed
+from worker.console.timeline import Timeline
 from worker.errors import AWSError
 from worker.operations.doctor import account
 from worker.operations.doctor.checks import run_checks
@@ -68,6 +69,7 @@ class ConsoleContext:
         replays: Dry runs and replays.
         coverage: Scans that count acceptances by day.
         checks: Runs of the checks of `doctor`.
+        timeline: Dead letters by reason over time.
     """
 
     settings: Settings
@@ -79,6 +81,7 @@ class ConsoleContext:
     now: Callable[[], datetime] = utc_now
     identity: CheckResult | None = None
     closing: asyncio.Event = field(default_factory=asyncio.Event)
+    timeline: Timeline = field(default_factory=Timeline)
     scans: DeadLetterScans = field(init=False)
     replays: Replays = field(init=False)
     coverage: CoverageScans = field(init=False)

@@ -112,6 +112,8 @@ class ReplayRun(ReplayObserver):
         scanned: Dead letters scanned so far.
         notes: What is known of earlier runs, one line each.
         waiting: Why it waits; empty if it does not.
+        waits_until: Until when it waits, on the clock; 0 if it does not.
+        now: Returns the current time, timezone-aware.
         error: Why it failed; empty if it did not.
     """
 
@@ -119,11 +121,13 @@ class ReplayRun(ReplayObserver):
     total: int | None
     clock: Callable[[], float]
     removed: Callable[[str], None]
+    now: Callable[[], datetime] = utc_now
     state: State = State.RUNNING
     figures: ReplayFigures = field(default_factory=ReplayFigures)
     scanned: int = 0
     notes: list[str] = field(default_factory=list)
     waiting: str = ""
+    waits_until: float = 0.0
     error: str = ""
     _started_at: float = 0.0
     _ended_at: float | None = None
@@ -149,7 +153,7 @@ class ReplayRun(ReplayObserver):
         if self._ended_at is not None:
             this_run = self.done - self.figures.earlier
             return this_run / self.seconds if self.seconds else None
-        if len(self._samples) < 2:  # noqa: PLR2004 - a rate needs two samples
+        if self.waiting or len(self._samples) < 2:  # noqa: PLR2004 - a rate needs two samples
             return None
         (start, before), (_, now) = self._samples[0], self._samples[-1]
         seconds = max(self.clock() - start, 0.001)
@@ -158,6 +162,8 @@ class ReplayRun(ReplayObserver):
     @property
     def remaining_seconds(self) -> float | None:
         """Estimated time to the end; None if it is unknown."""
+        if self.waiting:
+            return max(0.0, self.waits_until - self.clock())
         rate = self.per_second
         if self.state is not State.RUNNING or self.total is None or not rate:
             return None
@@ -179,8 +185,10 @@ class ReplayRun(ReplayObserver):
             self._samples.popleft()
 
     def on_wait(self, until: datetime) -> None:
-        """Note why the replay waits."""
+        """Note why the replay waits, and until when."""
         self.waiting = waiting(until)
+        self.waits_until = self.clock() + (until - self.now()).total_seconds()
+        self._samples.clear()
 
     def end(self, state: State, error: str = "") -> None:
         """Note how the run ended."""
@@ -256,6 +264,7 @@ class Replays:
         self._clock = asyncio.get_running_loop().time
         self._rehearsals: dict[str, Rehearsal] = {}
         self._task: asyncio.Task[None] | None = None
+        self._arn = ""
 
     async def rehearse(
         self, texts: ReplayTexts, dead_letters: AsyncIterable[DeadLetter]
@@ -303,8 +312,12 @@ class Replays:
             )
         return self._rehearsals[key]
 
-    async def start(self, rehearsal: Rehearsal) -> ReplayRun:
+    async def start(self, rehearsal: Rehearsal, selection: str = "") -> ReplayRun:
         """Start to replay what a dry run has found, in the background.
+
+        Args:
+            rehearsal: Result of the dry run.
+            selection: How its dead letters were selected, for people.
 
         Raises:
             AUPError: Another replay runs, or the replay cannot be started.
@@ -316,6 +329,7 @@ class Replays:
             rate_per_second=texts.rate_per_second,
             max_replays=texts.max_replays,
             operator=texts.operator,
+            selection=selection,
         )
         run = await self._start(chosen)
         del self._rehearsals[rehearsal.key]
@@ -348,8 +362,7 @@ class Replays:
         """
         if self.run is not None and self.run.state is State.RUNNING:
             return None
-        _, dead_letters = await self._queues()
-        arn = (await dead_letters.state()).arn
+        arn = self._arn or await self._read_arn()
         path = self._journal or default_path(arn, os.environ)
         progress = await asyncio.to_thread(read_progress, path, arn)
         if not progress.runs and not progress.outstanding:
@@ -357,6 +370,11 @@ class Replays:
         in_use = is_in_use(path)
         notes = [] if in_use else continued(progress, self._now())
         return EarlierRun(ReplayTexts.from_json(progress.texts), progress, in_use, notes)
+
+    async def _read_arn(self) -> str:
+        _, dead_letters = await self._queues()
+        self._arn = (await dead_letters.state()).arn
+        return self._arn
 
     async def aclose(self) -> None:
         """Stop the replay that runs, so that another program can resume it."""
@@ -387,7 +405,7 @@ class Replays:
         if self._task is not None and not self._task.done():
             raise UsageError("a replay runs already; stop it or wait until it ends")
         request = parse_request(texts)
-        run = ReplayRun(texts, request.total, self._clock, self._scans.removed)
+        run = ReplayRun(texts, request.total, self._clock, self._scans.removed, self._now)
         started = asyncio.Event()
         self._task = asyncio.create_task(self._replay(run, started))
         waiting_ = asyncio.create_task(started.wait())

@@ -105,7 +105,7 @@ class Snapshot:
 
 
 class DeadLetterScans:
-    """Scans of the dead-letter queue: one at a time, repeated only when somebody looks.
+    """Scans of the dead-letter queue: one at a time, repeated only while pages are viewed.
 
     A scan starts in the background when a page is viewed: the first one at once, others when the
     number of dead letters has changed or the last scan is old, at the intervals of `status
@@ -169,7 +169,7 @@ class DeadLetterScans:
         return 0 if self._running is None else len(self._running.dead_letters)
 
     def look(self, *, again: bool = False) -> None:
-        """Note that somebody looks: check in the background whether a scan is due.
+        """Check in the background whether a scan is due, because a page is viewed.
 
         Args:
             again: Whether to scan in any case, because the operator asked for it.
@@ -192,7 +192,7 @@ class DeadLetterScans:
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
-        """Let no scan run during an `async with` block, because the block receives messages."""
+        """Exclude scans during an `async with` block, because the block receives messages."""
         async with self._lock:
             try:
                 yield

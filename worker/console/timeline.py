@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from worker.console.charts import Bars
+from worker.console.scans import Snapshot
 
 _BARS_MAX: Final = 30
 _DAY: Final = 86_400
@@ -17,6 +18,28 @@ _WIDTHS: Final = (
     (60, "%H:%M"), (300, "%H:%M"), (900, "%H:%M"), (3600, "%d %b %H:%M"),
     (4 * 3600, "%d %b %H:%M"), (12 * 3600, "%d %b %H:%M"), (_DAY, "%d %b"), (_WEEK, "%d %b"),
 )  # fmt: skip
+
+
+class Timeline:
+    """Bars of the latest scan, computed once for all viewers: a scan may have many dead letters."""
+
+    def __init__(self) -> None:
+        self._key: tuple[int, int, int] | None = None
+        self._bars: tuple[Bars, int] = Bars((), {}), 0
+
+    def bars(self, snapshot: Snapshot, now: datetime) -> tuple[Bars, int]:
+        """Return the bars of a scan, and the width of one in seconds.
+
+        Args:
+            snapshot: The latest scan.
+            now: Current time, timezone-aware.
+        """
+        key = snapshot.number, len(snapshot.dead_letters), int(now.timestamp()) // _WIDTHS[0][0]
+        if key != self._key:
+            summaries = (each.summary for each in snapshot.dead_letters.values())
+            self._bars = timeline(((each.dead_at, each.reason) for each in summaries), now)
+            self._key = key
+        return self._bars
 
 
 def timeline(deaths: Iterable[tuple[datetime, str]], now: datetime) -> tuple[Bars, int]:

@@ -13,8 +13,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.private import PRIVATE
-from tests.unit.console.opened import Console, opened_console
-from tests.unit.fakes import body, open_world, policy
+from tests.unit.console.opened import Console, fast_world, opened_console
+from tests.unit.fakes import body, policy
 from tests.unit.operations.dead_letters.dead_letter_queue import (
     send_dead_letters,
     visible_and_in_flight,
@@ -38,7 +38,7 @@ def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def console() -> AsyncIterator[Console]:
     """Return an open console, on an empty queue."""
-    async with opened_console(await open_world()) as opened:
+    async with opened_console(await fast_world()) as opened:
         yield opened
 
 

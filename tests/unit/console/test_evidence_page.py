@@ -190,8 +190,9 @@ async def test_hostile_values_are_escaped(console: Console) -> None:
 async def test_denied_access_is_said_plainly(
     console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def denied(*_: object) -> AsyncIterator[dict[str, Any]]:
-        raise AWSDeniedError("AccessDeniedException: not authorized to perform: dynamodb:Query")
+    async def denied(user: str, _: object) -> AsyncIterator[dict[str, Any]]:
+        if user:
+            raise AWSDeniedError("AccessDeniedException: not authorized to perform: dynamodb:Query")
         yield {}
 
     monkeypatch.setattr(console.context.repository, "acceptances", denied)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from tests.simulation.faults import Denial
 from tests.simulation.virtual_clock import START
 from tests.unit.console.opened import Console, fast_world, opened_console
 from tests.unit.fakes import policy
@@ -61,6 +62,28 @@ async def test_versions_are_listed_with_state_and_languages(console: Console) ->
     assert "in force" in texts[0]
     assert "default, es" in texts[0]
     assert "superseded" in texts[1]
+
+
+async def test_role_that_may_not_list_policies_can_state_one(console: Console) -> None:
+    denial = Denial(code="AccessDeniedException", operations=frozenset({"Scan"}))
+    console.world.faults.deny("dynamodb", denial)
+    page = await console.text("/policies")
+    assert "The role of this console may not read all policies." in page
+    assert '<input id="policy" name="policy"' in page
+    page = await console.text("/policies?policy=acceptable-use")
+    assert ">2026-02</bdi>" in page
+    assert "No version of other is published" in await console.text("/policies?policy=other")
+    assert 'id="policy-problem"' in await console.text("/policies?policy=%07")
+
+
+async def test_role_that_may_only_get_items_sees_a_version(console: Console) -> None:
+    denial = Denial(code="AccessDeniedException", operations=frozenset({"Scan", "Query"}))
+    console.world.faults.deny("dynamodb", denial)
+    page = await console.text("/policies?policy=acceptable-use")
+    assert "The role of this console may not read acceptable-use." in page
+    page = await console.text(VERSION)
+    assert SECOND in page
+    assert "published</span>" in page
 
 
 async def test_text_is_shown_by_language(console: Console) -> None:

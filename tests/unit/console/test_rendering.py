@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any, cast
+from unittest.mock import patch
 
 import pytest
 from jinja2 import UndefinedError
@@ -41,8 +42,8 @@ async def _renderer(identity: CheckResult | None = None) -> Renderer:
 async def _rendered(template: str, **values: Any) -> str:
     renderer = await _renderer()
     created = renderer._environment.from_string(template)
-    renderer._environment.get_template = lambda _: created  # type: ignore[method-assign,assignment]
-    return renderer.render("any", active="", **values)
+    with patch.object(renderer._environment, "get_template", return_value=created):
+        return renderer.render("any", active="", **values)
 
 
 async def test_values_are_escaped() -> None:

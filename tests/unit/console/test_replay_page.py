@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.unit.console.opened import Console, opened_console
-from tests.unit.fakes import DEAD_LETTERS, SOURCE, World, open_world, policy
+from tests.unit.console.opened import Console, fast_world, opened_console
+from tests.unit.fakes import DEAD_LETTERS, SOURCE, World, policy
 from tests.unit.operations.dead_letters.dead_letter_queue import send_dead_letters
 from worker.aws.sqs import Queue
 from worker.console.replays import State
@@ -35,7 +35,7 @@ async def _filled(world: World) -> None:
 @pytest.fixture
 async def console() -> AsyncIterator[Console]:
     """Return a console that may replay, with five dead letters of which three would succeed."""
-    world = await open_world()
+    world = await fast_world()
     await _filled(world)
     async with opened_console(world, allow_replay=True) as opened:
         await opened.context.repository.publish_policy(policy())
@@ -116,7 +116,7 @@ async def test_dry_run_without_a_message_to_send_has_no_button(console: Console)
 
 
 async def test_read_only_console_shows_the_command_and_sends_nothing() -> None:
-    world = await open_world()
+    world = await fast_world()
     await _filled(world)
     async with opened_console(world) as console:
         page = await console.text("/replay?reason=invalid&rate=5&set=method%3Da+b")
@@ -135,7 +135,7 @@ class _Denied(Queue):
 
 
 async def test_role_that_may_not_send_is_told_so_instead_of_a_button() -> None:
-    world = await open_world()
+    world = await fast_world()
     await _filled(world)
     world.source = _Denied(world.source._client, world.source.url)
     async with opened_console(world, allow_replay=True) as console:

@@ -62,7 +62,9 @@ async def disclose(context: ConsoleContext, request: web.Request) -> web.Respons
     form = await request.post()
     field = str(form.get("field", ""))
     shown = [each for each in str(form.get("shown", "")).split("\n") if each]
-    log_action(request, "field disclosed", dead_letter=request.match_info["message_id"], field=field)
+    log_action(
+        request, "field disclosed", dead_letter=request.match_info["message_id"], field=field
+    )
     return await _page(context, request, frozenset((field, *shown)))
 
 

@@ -12,7 +12,6 @@ from worker.console.context import ConsoleContext
 from worker.console.live import Event, stream
 from worker.console.page import Page, Route, fragment, render
 from worker.console.status_feed import Snapshot
-from worker.console.timeline import timeline
 from worker.domain.outcome import OutcomeKind
 
 _FIGURES: Final = "overview_figures.html"
@@ -37,10 +36,7 @@ def _values(context: ConsoleContext, snapshot: Snapshot) -> dict[str, Any]:
     scans = context.scans
     if snapshot.error is None:
         scans.look()
-    summaries = [each.summary for each in scans.snapshot.dead_letters.values()]
-    bars, width_seconds = timeline(
-        ((each.dead_at, each.reason) for each in summaries), context.now()
-    )
+    bars, width_seconds = context.timeline.bars(scans.snapshot, context.now())
     return {
         "concerns": concerns(snapshot),
         "history": snapshot.history,

@@ -16,7 +16,7 @@ from worker.console.context import ConsoleContext
 from worker.console.live import Event, stream
 from worker.console.page import Page, Route, fragment, log_action, render
 from worker.domain.policy import Policy, state
-from worker.errors import AUPError, AWSError, UsageError
+from worker.errors import AUPError, AWSDeniedError, AWSError, UsageError
 from worker.operations.evidence.coverage import (
     DAYS_SHOWN_MAX,
     READ_UNITS_PER_SECOND,
@@ -29,7 +29,6 @@ from worker.operations.policies import PublishedText, differences, version_texts
 from worker.repository import TableSize
 
 _REFRESH_SECONDS: Final = 1.0
-_STATES: Final = {"in force": "ok", "scheduled": "info", "retired": "info", "superseded": "info"}
 _KINDS: Final = {"+": "added", "-": "removed", "@": "place"}
 
 
@@ -76,7 +75,7 @@ class Listed:
     @property
     def kind(self) -> str:
         """Class of the state."""
-        return _STATES[self.state]
+        return "ok" if self.state == "in force" else "info"
 
     @property
     def path(self) -> str:
@@ -85,8 +84,19 @@ class Listed:
 
 
 async def list_(context: ConsoleContext, request: web.Request) -> web.Response:
-    """Return all versions, the latest of each policy first."""
-    policies = await context.repository.policies()
+    """Return all versions, the latest of each policy first.
+
+    A role that may not scan the table, such as the auditor's, must state the policy.
+    """
+    policy_id = str(request.query.get("policy", "")).strip() or None
+    problem, denied, policies = "", "", list[Policy]()
+    try:
+        check_policy(policy_id, options=("policy", "version"))
+        policies = await context.repository.policies(policy_id)
+    except UsageError as error:
+        problem = str(error).removeprefix("policy: ")
+    except AWSDeniedError as error:
+        denied = str(error)
     groups: dict[str, list[Listed]] = {}
     latest_first = sorted(
         policies, key=lambda each: (each.effective_at, each.version), reverse=True
@@ -94,7 +104,14 @@ async def list_(context: ConsoleContext, request: web.Request) -> web.Response:
     for each in sorted(latest_first, key=lambda each: each.policy_id):
         listed = Listed(each, state(each, policies, context.now()))
         groups.setdefault(each.policy_id, []).append(listed)
-    return render(request, "policies.html", groups=groups)
+    return render(
+        request,
+        "policies.html",
+        groups=groups,
+        policy_id=policy_id,
+        problem=problem,
+        denied=denied,
+    )
 
 
 async def show(context: ConsoleContext, request: web.Request) -> web.Response:
@@ -103,18 +120,26 @@ async def show(context: ConsoleContext, request: web.Request) -> web.Response:
     found, texts = await version_texts(
         context.repository, address.policy, address.version, address.locale or None
     )
-    policies = await context.repository.policies(address.policy)
+    versions = await _versions(context, address.policy)
     return render(
         request,
         "policy.html",
         address=address,
-        listed=Listed(found, state(found, policies, context.now())),
+        listed=Listed(found, state(found, versions, context.now())),
         texts=texts,
         text=texts[0],
-        others=[each.version for each in policies if each.version != address.version],
+        others=[each.version for each in versions or () if each.version != address.version],
         **await _difference(context, address, texts[0]),
         **_coverage(context, address),
     )
+
+
+async def _versions(context: ConsoleContext, policy_id: str) -> list[Policy] | None:
+    """Return all versions of a policy; None if the role may read only single ones."""
+    try:
+        return await context.repository.policies(policy_id)
+    except AWSDeniedError:
+        return None
 
 
 async def _difference(

@@ -199,6 +199,8 @@ async def _progress(context: ConsoleContext) -> dict[str, Any]:
         "run": run,
         "is_running": run is not None and run.state is State.RUNNING,
         "result": "" if run is None else replayed(run.figures, run.seconds),
+        "resumes_run": run is not None and earlier is not None and earlier.texts == run.texts,
+        "selected_by": selected_by,
         "earlier": earlier,
         "earlier_error": earlier_error,
     }
@@ -229,17 +231,22 @@ async def start(context: ConsoleContext, request: web.Request) -> web.Response:
     rehearsal = context.replays.rehearsal(str(form.get("dry_run", "")))
     if not rehearsal.ids:
         raise UsageError("no message would be sent; nothing was sent")
-    await context.replays.start(rehearsal)
-    wanted = Selection(rehearsal.texts.texts, rehearsal.texts.ids)
+    selection = Selection(rehearsal.texts.texts, rehearsal.texts.ids).described()
+    await context.replays.start(rehearsal, selection)
     log_action(
         request,
         "replay started",
-        filter=wanted.described(),
+        filter=selection,
         edited=[each.partition("=")[0] for each in rehearsal.texts.set_],
         count=len(rehearsal.ids),
         selected=rehearsal.selected,
     )
     raise web.HTTPSeeOther("/replay")
+
+
+def selected_by(texts: ReplayTexts) -> str:
+    """Return how the dead letters of a replay were selected, for people."""
+    return texts.selection or Selection(texts.texts, texts.ids).described()
 
 
 async def stop(context: ConsoleContext, request: web.Request) -> web.Response:
@@ -252,8 +259,7 @@ async def stop(context: ConsoleContext, request: web.Request) -> web.Response:
 async def resume(context: ConsoleContext, request: web.Request) -> web.Response:
     """Resume the replay in the journal."""
     run = await context.replays.resume()
-    wanted = Selection(run.texts.texts, run.texts.ids)
-    log_action(request, "replay resumed", filter=wanted.described(), count=run.total)
+    log_action(request, "replay resumed", filter=selected_by(run.texts), count=run.total)
     raise web.HTTPSeeOther("/replay")
 
 

@@ -40,6 +40,7 @@ class ReplayTexts:
         to: Name or URL of the destination; None for the queue of the settings.
         force: Whether messages are sent that would be dead-lettered again.
         from_file: Whether the messages came from an edited export, which is not part of the texts.
+        selection: How the ids were selected, for people; empty if they were typed.
     """
 
     ids: tuple[str, ...] = ()
@@ -51,6 +52,7 @@ class ReplayTexts:
     to: str | None = None
     force: bool = False
     from_file: bool = False
+    selection: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the texts for the journal."""

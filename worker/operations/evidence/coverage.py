@@ -22,7 +22,7 @@ _BYTES_PER_UNIT: Final = 2 * 4096
 _PAGE_BYTES_MAX: Final = 1024 * 1024
 _ITEM_BYTES: Final = 1024  # if the size of the table is not known yet
 # A pace that leaves most of a small table's capacity to the worker.
-READ_UNITS_PER_SECOND: Final = 200.0
+READ_UNITS_PER_SECOND: Final = 200
 SEGMENTS: Final = 4
 # More days are grouped by month.
 DAYS_SHOWN_MAX: Final = 92

@@ -232,7 +232,7 @@ class Observer:
 
         Args:
             settle: Wait for the background tasks to finish.
-            counted: Counts of a scan that somebody else made, if this observer never scans.
+            counted: Counts of another scan, if this observer never scans.
 
         Raises:
             AWSError: The state of a queue cannot be read.
