@@ -105,7 +105,7 @@ class Snapshot:
 
 
 class DeadLetterScans:
-    """Scans of the dead-letter queue: one at a time, repeated only while a page is viewed.
+    """Scans of the dead-letter queue: one at a time, repeated only while pages are viewed.
 
     A scan starts in the background when a page is viewed: the first one at once, others when the
     number of dead letters has changed or the last scan is old, at the intervals of `status
@@ -192,7 +192,7 @@ class DeadLetterScans:
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
-        """Prevent scans during an `async with` block, because the block receives messages."""
+        """Exclude scans during an `async with` block, because the block receives messages."""
         async with self._lock:
             try:
                 yield

@@ -293,7 +293,7 @@ async def test_unpublished_version_lists_the_published_ones(console: Console) ->
     await console.context.repository.publish_policy(policy("2025-12"))
     page = await console.text(await _letter(console))
     assert "is not published." in page
-    assert 'href="/policies/acceptable-use/2025-12"' in page
+    assert 'href="/policies/version?policy=acceptable-use&amp;version=2025-12"' in page
 
 
 async def test_history_and_attributes_are_shown(console: Console) -> None:

@@ -14,6 +14,7 @@ from worker.console.context import ConsoleContext
 from worker.console.live import Event, stream
 from worker.console.masking import is_personal, mask_attributes, mask_body
 from worker.console.page import Route, log_action, render
+from worker.console.pages.policies import Address
 from worker.console.replays import DryRunResult
 from worker.console.selection import Selection, address, read_selection
 from worker.domain.acceptance import Acceptance
@@ -216,8 +217,12 @@ async def _policy(
         values["policy"] = policy
         if policy is None:
             versions = await context.repository.policies(named[0])
-            values["versions"] = [each.version for each in versions[-_VERSIONS_SHOWN:]]
+            values["versions"] = [
+                (each.version, Address(each.policy_id, each.version).path())
+                for each in versions[-_VERSIONS_SHOWN:]
+            ]
         else:
+            values["policy_path"] = Address(*named).path()
             values["policy_text"] = await _text(context, policy, dead_letter)
     except (AWSError, UsageError) as error:
         values["policy_error"] = str(error)

@@ -154,6 +154,7 @@ async def live(context: ConsoleContext, request: web.Request) -> web.StreamRespo
     shown = int(text) if text.isascii() and text.isdecimal() and len(text) < ROWS else 0
 
     async def events() -> AsyncIterator[Event]:
+        counted = shown
         while True:
             context.scans.look()
             snapshot = context.scans.snapshot
@@ -161,7 +162,8 @@ async def live(context: ConsoleContext, request: web.Request) -> web.StreamRespo
             if snapshot.scanned_at is not None and not shown:
                 yield Event({}, "done")
                 return
-            if snapshot.number != shown and not selection.problems:
+            if snapshot.number != counted and not selection.problems:
+                counted = snapshot.number
                 found = await select(context.scans, selection)
                 count = sum(each.first_seen > shown for each in found)
                 yield Event({"count": count}, "news")
