@@ -90,7 +90,7 @@ def _prometheus_rule() -> str:
 def parameters(stack: str) -> dict[str, dict[str, Any]]:
     """Return the parameters of a template that the caller of the module sets, by attribute."""
     return {
-        attribute(name): {**parameter, "Name": name}
+        attribute(name): parameter
         for name, parameter in template(stack)["Parameters"].items()
         if (stack, name) not in WIRED
     }
