@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from worker.domain.acceptance import Acceptance, JSONText
+from worker.domain.acceptance import Acceptance
 from worker.domain.evidence import ERASABLE
 
 # Amazon SQS API reference, SendMessage, MessageGroupId: up to 128 ASCII letters, digits and
@@ -58,8 +57,6 @@ class MessageGroup:
             found = (acceptance.model_extra or {}).get(self.field.removeprefix(_EXTRA))
         else:
             found = getattr(acceptance, self.field)
-        if isinstance(found, JSONText):
-            found = json.loads(found)
         try:
             return None if found is None else _check(_text(found))
         except ValueError as problem:
