@@ -72,6 +72,7 @@ _KMS_KEY: Final = re.compile(
 KMS_ADVICE: Final = "; allow "
 GRANT_ADVICE: Final = "; grant the permissions listed in infra/operations.md"
 REGION_ADVICE: Final = "pass --region, or set AWS_REGION (or a profile: --profile, AWS_PROFILE)"
+PROFILE_ADVICE: Final = "name an existing profile: --profile (AWS_PROFILE)"
 CREDENTIALS_ADVICE: Final = (
     "configure a role, a profile (--profile, AWS_PROFILE) or valid access keys (--env-file, "
     "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) for this process"

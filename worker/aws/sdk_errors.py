@@ -22,7 +22,13 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from worker.aws.error_codes import CREDENTIALS_ADVICE, REGION_ADVICE, error_of, one_line
+from worker.aws.error_codes import (
+    CREDENTIALS_ADVICE,
+    PROFILE_ADVICE,
+    REGION_ADVICE,
+    error_of,
+    one_line,
+)
 from worker.aws.sdk_files import config_problems
 from worker.errors import (
     AWSDeniedError,
@@ -62,7 +68,7 @@ def translating(operation: str) -> Iterator[None]:
         # differently.
         problems = config_problems()
         if not problems and not isinstance(error, NoCredentialsError):
-            problems = [f"{str(error).removesuffix('.')}: {REGION_ADVICE}"]
+            problems = [f"{str(error).removesuffix('.')}: {_advice(error)}"]
         if problems:
             raise SettingsError(problems) from None
         raise _named(operation, error) from error
@@ -71,6 +77,12 @@ def translating(operation: str) -> Iterator[None]:
         raise AWSUnavailableError(f"{operation}: the response is not XML") from None
     except (ClientError, BotoCoreError, aiohttp.ClientError, OSError, *_UNREADABLE) as error:
         raise _named(operation, error) from error
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, ProfileNotFound):
+        return PROFILE_ADVICE
+    return "correct this file" if isinstance(error, ConfigParseError) else REGION_ADVICE
 
 
 def _named(operation: str, error: Exception) -> AWSError:

@@ -12,6 +12,7 @@ from botocore.exceptions import (
     BotoCoreError,
     ChecksumError,
     ClientError,
+    ConfigParseError,
     ConnectTimeoutError,
     CredentialRetrievalError,
     EndpointConnectionError,
@@ -84,9 +85,16 @@ def test_exceptions_of_the_sdk_become_aws_errors(error: Exception, kind: type[AW
     assert type(_translated(error)) is kind
 
 
-@pytest.mark.parametrize("error", [NoRegionError(), ProfileNotFound(profile="p")])
-def test_missing_region_or_profile_is_a_settings_error(error: Exception) -> None:
-    with pytest.raises(SettingsError, match="AWS_REGION"), translating("Call"):
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (NoRegionError(), "You must specify a region: pass --region, or set AWS_REGION"),
+        (ProfileNotFound(profile="p"), r": name an existing profile: --profile \(AWS_PROFILE\)"),
+        (ConfigParseError(path="f"), "f: correct this file"),
+    ],
+)
+def test_missing_region_or_profile_is_a_settings_error(error: Exception, advice: str) -> None:
+    with pytest.raises(SettingsError, match=advice), translating("Call"):
         raise error
 
 
