@@ -241,7 +241,7 @@ class Scenario:
         )
 
     async def _emptied(self, service: ServiceProcess) -> None:
-        """Wait until the service has also settled what the server delivered again."""
+        """Wait until the service has settled what the server delivers again."""
         for _ in range(_EMPTY_CHECKS):
             if not (await self.source.state()).depth:
                 return
