@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
@@ -149,11 +149,12 @@ def test_every_line_fits_and_every_row_is_one_line(
 
 
 @given(
-    ids=st.lists(st.text("0123456789abcdef-", min_size=1, max_size=36), min_size=1, max_size=3),
+    ids=st.lists(st.uuids().map(str) | st.text("0123456789ab", min_size=1), min_size=1, max_size=3),
     times=st.lists(st.just("2026-01-01T00:00:00Z"), min_size=3, max_size=3),
     titles=st.lists(st.text("ab 日\u0301", max_size=80), min_size=3, max_size=3),
     width=st.integers(40, 200),
 )
+@example(["5fea7756-0ea4-451a-a703-a558b933e274"], ["2026-01-01T00:00:00Z"] * 3, [""] * 3, 50)
 def test_ids_and_times_are_complete_or_left_out(
     ids: list[str], times: list[str], titles: list[str], width: int
 ) -> None:
