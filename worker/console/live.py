@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ _RETRY_MILLISECONDS: Final = 2000
 _WRITE_SECONDS: Final = 10.0
 # `EventSource` connects again by itself.
 _STREAM_SECONDS: Final = 300.0
+# The script keeps relative times current; a part in which only these differ is not sent again.
+_RELATIVE: Final = re.compile(r"(<time [^>]*data-relative[^>]*>)[^<]*")
 _log: Final = structlog.get_logger()
 
 
@@ -73,13 +76,14 @@ async def stream(request: web.Request, events: AsyncIterator[Event]) -> web.Stre
 async def _send(response: web.StreamResponse, events: AsyncIterator[Event]) -> None:
     async with asyncio.timeout(_WRITE_SECONDS):
         await response.write(f"retry: {_RETRY_MILLISECONDS}\n\n".encode())
-    before: dict[str, Any] = {}
+    before: dict[str, str] = {}
     async with aclosing(events) as opened:  # type: ignore[type-var] # a generator has aclose
         async for event in opened:
             data = event.data
             if event.name == "parts":
-                data = {id_: html for id_, html in data.items() if before.get(id_) != html}
-                before |= data
+                compared = {id_: _RELATIVE.sub(r"\1", html) for id_, html in data.items()}
+                data = {id_: data[id_] for id_ in data if before.get(id_) != compared[id_]}
+                before = compared
             # Without changes an empty event shows that the console still answers.
             async with asyncio.timeout(_WRITE_SECONDS):
                 await response.write(Event(data, event.name).encoded())

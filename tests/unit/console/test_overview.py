@@ -249,8 +249,9 @@ async def test_figures_are_streamed(console: Console, monkeypatch: pytest.Monkey
     response = await console.get("/live")
     await response.content.readuntil(b"event: parts\n")
     line = await response.content.readuntil(b"\n\n")
-    first = json.loads(line.removeprefix(b"data: "))["figures"]
-    assert "All is well" in first
+    first = json.loads(line.removeprefix(b"data: "))
+    assert list(first) == ["concerns", "cards", "reasons", "queues", "workers"]
+    assert "All is well" in first["concerns"]
     await console.world.push("{}")
     while b'Visible in the queue</dt><dd class=\\"value\\">1<' not in line:
         line = await response.content.readuntil(b"\n\n")

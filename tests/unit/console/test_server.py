@@ -211,6 +211,16 @@ async def test_stream_sends_only_parts_that_changed() -> None:
         ]
 
 
+async def test_stream_does_not_repeat_a_part_in_which_only_relative_times_differ() -> None:
+    async def events() -> AsyncIterator[Event]:
+        for age, title in (("1 s", "a"), ("3 s", "a"), ("5 s", "b")):
+            yield Event({"a": f'<time datetime="t" title="{title}" data-relative>{age}</time>'})
+
+    async with opened_console(await fast_world(), pages=(_streaming(events),)) as console:
+        sent = [data for _, data in await _events(console)]
+    assert [list(each) for each in sent] == [["a"], [], ["a"]]
+
+
 async def test_stream_ends_when_the_console_stops_and_closes_its_events() -> None:
     closed = asyncio.Event()
 

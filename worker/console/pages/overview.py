@@ -14,7 +14,8 @@ from worker.console.page import Page, Route, fragment, render
 from worker.console.status_feed import Snapshot
 from worker.domain.outcome import OutcomeKind
 
-_FIGURES: Final = "overview_figures.html"
+# Each is an element of the page with a template of its own, replaced when it changes.
+_PARTS: Final = ("concerns", "cards", "reasons", "queues", "workers")
 
 
 async def show(context: ConsoleContext, request: web.Request) -> web.Response:
@@ -27,7 +28,10 @@ async def live(context: ConsoleContext, request: web.Request) -> web.StreamRespo
 
     async def events() -> AsyncIterator[Event]:
         async for snapshot in context.status.changes():
-            yield Event({"figures": fragment(request, _FIGURES, **_values(context, snapshot))})
+            values = _values(context, snapshot)
+            yield Event(
+                {each: fragment(request, f"overview_{each}.html", **values) for each in _PARTS}
+            )
 
     return await stream(request, events())
 
@@ -38,6 +42,7 @@ def _values(context: ConsoleContext, snapshot: Snapshot) -> dict[str, Any]:
         scans.look()
     bars, width_seconds = context.timeline.bars(scans.snapshot, context.now())
     return {
+        "parts": _PARTS,
         "concerns": concerns(snapshot),
         "history": snapshot.history,
         "status": snapshot.status,

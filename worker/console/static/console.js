@@ -77,14 +77,16 @@
     }
   };
 
+  const FOCUSABLE = "a[href], button, [tabindex]";
   const replaceParts = (parts) => {
     for (const [id, html] of Object.entries(parts)) {
       const part = document.getElementById(id);
-      // What has the keyboard focus stays until the next event.
-      if (!part || part.contains(document.activeElement)) continue;
+      if (!part) continue;
+      const focused = [...all(FOCUSABLE, part)].indexOf(document.activeElement);
       part.innerHTML = html;
       enhance(part);
       refreshTimes(part);
+      if (focused >= 0) all(FOCUSABLE, part)[focused]?.focus({ preventScroll: true });
     }
   };
 
