@@ -23,7 +23,7 @@ from worker.operations.dead_letters.dead_letter import UNEXPLAINED
 from worker.operations.dead_letters.export_file import to_line
 from worker.operations.dead_letters.sentences import no_matches, unseen
 
-ROWS: Final = 25
+ROWS: Final = 20
 _LIVE_SECONDS: Final = 1.0
 _WRITE_SECONDS: Final = 30.0
 _LINES_PER_WRITE: Final = 50
