@@ -25,7 +25,7 @@ from worker.cli.running import run_async
 from worker.domain.message import OutgoingMessage
 from worker.errors import UsageError
 from worker.operations.dead_letters.dead_letter import DeadLetter
-from worker.operations.dead_letters.dry_run_report import DryRunReport, rehearse
+from worker.operations.dead_letters.dry_run_report import DryRunReport, run_dry
 from worker.operations.dead_letters.export_file import read_dead_letters
 from worker.operations.dead_letters.journal import open_journal
 from worker.operations.dead_letters.replay import ReplayFigures, ReplayObserver, Result
@@ -178,7 +178,7 @@ async def _run_dry(request: ReplayRequest, journal: Path | None) -> DryRunReport
                 visibility_timeout_seconds=settings.look_seconds,
             )
             async with scan:
-                report = await rehearse(
+                report = await run_dry(
                     scan, request, replay, lambda count: bar.update(task, completed=count)
                 )
     if not request.selected.ids or report.missing:

@@ -16,9 +16,12 @@ MASK: Final = "••••••••"
 # Name of the disclosure of everything that is masked in text without fields.
 TEXT: Final = "text"
 # A body may have a mebibyte; the export contains all of it.
-_LINES_MAX: Final = 400
-_LINE_MAX_CHARACTERS: Final = 2000
+_PART_MAX_CHARACTERS: Final = 12_000
+_LINE_MAX_CHARACTERS: Final = 1000
+_ATTRIBUTE_MAX_CHARACTERS: Final = 500
 _BEFORE_CHARACTERS: Final = 200
+# Markup of a line.
+_LINE_OVERHEAD: Final = 80
 # The erasable fields of a record, and other names of the same things, without case and marks.
 _PERSONAL: Final = frozenset(
     {
@@ -88,10 +91,13 @@ class MaskedPart:
     omitted: int = 0
 
     def shortened(self) -> MaskedPart:
-        """Return the part with a limited number of lines, each of limited length."""
-        kept = [*self.lines[:_LINES_MAX], *(each for each in self.lines[_LINES_MAX:] if each.note)]
-        omitted = len(self.lines) - len(kept)
-        return MaskedPart(self.path, tuple(each.shortened() for each in kept), omitted)
+        """Return the part with a limited length; lines with a problem are kept."""
+        lines, kept, characters = [each.shortened() for each in self.lines], [], 0
+        for each in lines:
+            characters += len(each.text) + _LINE_OVERHEAD
+            if each.note or characters <= _PART_MAX_CHARACTERS:
+                kept.append(each)
+        return MaskedPart(self.path, tuple(kept), len(lines) - len(kept))
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +229,8 @@ def mask_attributes(
         kind, content = value["DataType"], _content(value)
         field = f"attribute {name}"
         if field in disclosed or not (is_personal(name) or _spans(content)):
-            yield MaskedAttribute(name, kind, content)
+            cut = "…" if len(content) > _ATTRIBUTE_MAX_CHARACTERS else ""
+            yield MaskedAttribute(name, kind, f"{content[:_ATTRIBUTE_MAX_CHARACTERS]}{cut}")
         else:
             yield MaskedAttribute(name, kind, MASK, field)
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncIterable, Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 import structlog
 
 from worker.aws.sqs import Queue, dead_letter_probes, source_probes
+from worker.console.replay_run import ReplayRun, State
 from worker.console.scans import DeadLetterScans
 from worker.errors import AUPError, AWSDeniedError, UsageError
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.dry_run import SUCCEEDS, UNCHECKED, Verdict
-from worker.operations.dead_letters.dry_run_report import rehearse
+from worker.operations.dead_letters.dry_run_report import run_dry
 from worker.operations.dead_letters.journal import (
     Progress,
     default_path,
@@ -29,9 +29,6 @@ from worker.operations.dead_letters.journal import (
     read_progress,
 )
 from worker.operations.dead_letters.replay import (
-    ReplayFigures,
-    ReplayObserver,
-    Result,
     replay,
 )
 from worker.operations.dead_letters.replay_request import (
@@ -41,22 +38,21 @@ from worker.operations.dead_letters.replay_request import (
     open_replay,
     parse_request,
 )
-from worker.operations.dead_letters.sentences import continued, waiting
+from worker.operations.dead_letters.sentences import continued
 from worker.operations.doctor.permissions import attempt
 from worker.repository import AUPRepository
 from worker.runtime.clock import utc_now
 from worker.settings import Settings
 
-_REHEARSALS_MAX: Final = 4
+_DRY_RUNS_MAX: Final = 4
 # Dead letters of a dry run that are listed; all are counted.
 LISTED_MAX: Final = 40
 _SENT: Final = frozenset({SUCCEEDS, UNCHECKED, "sent before"})
-_RATE_SECONDS: Final = 10.0
 _log: Final = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Rehearsal:
+class DryRunResult:
     """Result of a dry run.
 
     Attributes:
@@ -87,113 +83,6 @@ class Rehearsal:
     def succeeding(self) -> int:
         """Number of dead letters that would be recorded."""
         return sum(count for (_, code), count in self.outcomes.items() if code == SUCCEEDS)
-
-
-class State(StrEnum):
-    """State of a run."""
-
-    RUNNING = "running"
-    FINISHED = "finished"
-    STOPPED = "stopped"
-    FAILED = "failed"
-
-
-@dataclass(slots=True)
-class ReplayRun(ReplayObserver):
-    """Progress of a replay that this console started.
-
-    Attributes:
-        texts: What is replayed.
-        total: Number of selected dead letters; None if unknown.
-        clock: Returns monotonic time in seconds.
-        removed: Called with the id of each dead letter that left the queue.
-        state: Whether it still runs, and how it ended.
-        figures: Counts so far.
-        scanned: Dead letters scanned so far.
-        notes: What is known of earlier runs, one line each.
-        waiting: Why it waits; empty if it does not.
-        waits_until: Until when it waits, on the clock; 0 if it does not.
-        now: Returns the current time, timezone-aware.
-        error: Why it failed; empty if it did not.
-    """
-
-    texts: ReplayTexts
-    total: int | None
-    clock: Callable[[], float]
-    removed: Callable[[str], None]
-    now: Callable[[], datetime] = utc_now
-    state: State = State.RUNNING
-    figures: ReplayFigures = field(default_factory=ReplayFigures)
-    scanned: int = 0
-    notes: list[str] = field(default_factory=list)
-    waiting: str = ""
-    waits_until: float = 0.0
-    error: str = ""
-    _started_at: float = 0.0
-    _ended_at: float | None = None
-    _samples: deque[tuple[float, int]] = field(default_factory=deque)
-
-    def __post_init__(self) -> None:
-        self._started_at = self.clock()
-
-    @property
-    def seconds(self) -> float:
-        """Duration so far."""
-        return (self.clock() if self._ended_at is None else self._ended_at) - self._started_at
-
-    @property
-    def done(self) -> int:
-        """Number of dead letters with a result, those of earlier runs included."""
-        figures = self.figures
-        return figures.replayed + figures.undeleted + figures.failed + figures.skipped
-
-    @property
-    def per_second(self) -> float | None:
-        """Rate of the last seconds; None if it is not known yet."""
-        if self._ended_at is not None:
-            this_run = self.done - self.figures.earlier
-            return this_run / self.seconds if self.seconds else None
-        if self.waiting or len(self._samples) < 2:  # noqa: PLR2004 - a rate needs two samples
-            return None
-        (start, before), (_, now) = self._samples[0], self._samples[-1]
-        seconds = max(self.clock() - start, 0.001)
-        return (now - before) / seconds
-
-    @property
-    def remaining_seconds(self) -> float | None:
-        """Estimated time to the end; None if it is unknown."""
-        if self.waiting:
-            return max(0.0, self.waits_until - self.clock())
-        rate = self.per_second
-        if self.state is not State.RUNNING or self.total is None or not rate:
-            return None
-        return max(0, self.total - self.done) / rate
-
-    def on_scanned(self, count: int) -> None:
-        """Count a scanned dead letter."""
-        self.scanned = count
-        self.waiting = ""
-
-    def on_result(self, dead_letter: DeadLetter, result: Result, figures: ReplayFigures) -> None:
-        """Update the counts and the rate."""
-        self.figures = figures
-        if result is Result.REPLAYED:
-            self.removed(dead_letter.message_id)
-        now = self.clock()
-        self._samples.append((now, self.done))
-        while now - self._samples[0][0] > _RATE_SECONDS:
-            self._samples.popleft()
-
-    def on_wait(self, until: datetime) -> None:
-        """Note why the replay waits, and until when."""
-        self.waiting = waiting(until)
-        self.waits_until = self.clock() + (until - self.now()).total_seconds()
-        self._samples.clear()
-
-    def end(self, state: State, error: str = "") -> None:
-        """Note how the run ended."""
-        self.state, self.error, self.waiting = state, error, ""
-        self._ended_at = self.clock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,13 +151,13 @@ class Replays:
         self._journal = journal
         self._now = now
         self._clock = asyncio.get_running_loop().time
-        self._rehearsals: dict[str, Rehearsal] = {}
+        self._dry_runs: dict[str, DryRunResult] = {}
         self._task: asyncio.Task[None] | None = None
         self._arn = ""
 
-    async def rehearse(
+    async def run_dry(
         self, texts: ReplayTexts, dead_letters: AsyncIterable[DeadLetter]
-    ) -> Rehearsal:
+    ) -> DryRunResult:
         """Predict the outcome of each message that a replay would send; send nothing.
 
         Args:
@@ -279,10 +168,10 @@ class Replays:
             UsageError: A text is invalid.
         """
         request, opened = await self._opened(texts)
-        report = await rehearse(dead_letters, request, opened)
+        report = await run_dry(dead_letters, request, opened)
         sent = [each.message_id for each, verdict in report.dead_letters if verdict.code in _SENT]
         ordered = sorted(report.dead_letters, key=lambda each: each[1].code in _SENT)
-        rehearsal = Rehearsal(
+        dry_run = DryRunResult(
             key=secrets.token_urlsafe(16),
             texts=texts,
             ids=tuple(sent),
@@ -294,37 +183,37 @@ class Replays:
             denied=await self._denied(),
             at=self._now(),
         )
-        self._rehearsals[rehearsal.key] = rehearsal
-        while len(self._rehearsals) > _REHEARSALS_MAX:
-            del self._rehearsals[next(iter(self._rehearsals))]
-        return rehearsal
+        self._dry_runs[dry_run.key] = dry_run
+        while len(self._dry_runs) > _DRY_RUNS_MAX:
+            del self._dry_runs[next(iter(self._dry_runs))]
+        return dry_run
 
-    def rehearsal(self, key: str) -> Rehearsal:
+    def dry_run(self, key: str) -> DryRunResult:
         """Return the result of a dry run.
 
         Raises:
             UsageError: There is none with this key, or it is too old to be kept.
         """
-        if key not in self._rehearsals:
+        if key not in self._dry_runs:
             raise UsageError(
                 "the result of the dry run is no longer kept, so nothing was sent; "
                 "run the dry run again"
             )
-        return self._rehearsals[key]
+        return self._dry_runs[key]
 
-    async def start(self, rehearsal: Rehearsal, selection: str = "") -> ReplayRun:
+    async def start(self, dry_run: DryRunResult, selection: str = "") -> ReplayRun:
         """Start to replay what a dry run has found, in the background.
 
         Args:
-            rehearsal: Result of the dry run.
+            dry_run: Result of the dry run.
             selection: How its dead letters were selected, for people.
 
         Raises:
             AUPError: Another replay runs, or the replay cannot be started.
         """
-        texts = rehearsal.texts
+        texts = dry_run.texts
         chosen = ReplayTexts(
-            ids=rehearsal.ids,
+            ids=dry_run.ids,
             set_=texts.set_,
             rate_per_second=texts.rate_per_second,
             max_replays=texts.max_replays,
@@ -332,7 +221,7 @@ class Replays:
             selection=selection,
         )
         run = await self._start(chosen)
-        del self._rehearsals[rehearsal.key]
+        del self._dry_runs[dry_run.key]
         return run
 
     async def stop(self) -> None:

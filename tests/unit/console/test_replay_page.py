@@ -16,7 +16,7 @@ from tests.unit.console.opened import Console, fast_world, opened_console
 from tests.unit.fakes import DEAD_LETTERS, SOURCE, World, policy
 from tests.unit.operations.dead_letters.dead_letter_queue import send_dead_letters
 from worker.aws.sqs import Queue
-from worker.console.replays import State
+from worker.console.replay_run import State
 from worker.errors import AWSDeniedError, AWSError
 from worker.operations.dead_letters import scan
 

@@ -23,7 +23,8 @@ from tests.unit.fakes import (
 )
 from tests.unit.operations.dead_letters.dead_letter_queue import send_dead_letters
 from worker.aws.sqs import Queue
-from worker.console.replays import Rehearsal, ReplayRun, Replays, State
+from worker.console.replay_run import ReplayRun, State
+from worker.console.replays import DryRunResult, Replays
 from worker.console.scans import DeadLetterScans
 from worker.errors import AWSDeniedError, AWSError, UsageError
 from worker.operations.dead_letters.filter_texts import FilterTexts
@@ -39,13 +40,13 @@ class _Console:
     scans: DeadLetterScans
     replays: Replays
 
-    async def rehearse(self, **texts: Any) -> Rehearsal:
+    async def run_dry(self, **texts: Any) -> DryRunResult:
         """Run a dry run of all dead letters of the last scan."""
         self.scans.look(again=True)
         await self.scans.settle()
         request = ReplayTexts(operator="eve", **texts)
         dead_letters = self.scans.read(self.scans.snapshot.by_expiry())
-        return await self.replays.rehearse(request, dead_letters)
+        return await self.replays.run_dry(request, dead_letters)
 
     async def ended(self) -> ReplayRun:
         """Wait until the replay ends."""
@@ -81,7 +82,7 @@ async def test_dry_run_counts_outcomes_and_sends_nothing(tmp_path: Path) -> None
     async with _console(tmp_path / "journal") as console:
         await send_dead_letters(console.world, 3)
         await send_dead_letters(console.world, 2, reason="unknown_policy", body="{")
-        found = await console.rehearse()
+        found = await console.run_dry()
         assert (found.selected, found.succeeding, len(found.ids)) == (5, 3, 3)
         assert found.outcomes == {
             ("invalid", "would succeed"): 3,
@@ -99,7 +100,7 @@ async def test_dry_run_applies_filter_and_edits(tmp_path: Path) -> None:
     async with _console(tmp_path / "journal") as console:
         await send_dead_letters(console.world, 2, reason="conflict")
         await send_dead_letters(console.world, 2)
-        found = await console.rehearse(
+        found = await console.run_dry(
             texts=FilterTexts(reason=["invalid"]), set_=("version=2026-99",)
         )
         assert found.outcomes == {("invalid", "unknown_policy"): 2}
@@ -111,7 +112,7 @@ async def test_replay_sends_only_what_the_dry_run_found(tmp_path: Path) -> None:
     async with _console(tmp_path / "journal") as console:
         await send_dead_letters(console.world, 3)
         await send_dead_letters(console.world, 1, reason="malformed", body="{")
-        found = await console.rehearse()
+        found = await console.run_dry()
         await send_dead_letters(console.world, 4, reason="conflict")
         run = await console.replays.start(found)
         assert run.state is State.RUNNING
@@ -128,20 +129,20 @@ async def test_replay_sends_only_what_the_dry_run_found(tmp_path: Path) -> None:
 async def test_dry_run_can_be_used_once(tmp_path: Path) -> None:
     async with _console(tmp_path / "journal") as console:
         await send_dead_letters(console.world, 1)
-        found = await console.rehearse()
-        assert console.replays.rehearsal(found.key) is found
+        found = await console.run_dry()
+        assert console.replays.dry_run(found.key) is found
         await console.replays.start(found)
         await console.ended()
         with pytest.raises(UsageError, match="run the dry run again"):
-            console.replays.rehearsal(found.key)
+            console.replays.dry_run(found.key)
 
 
 @simulated
 async def test_only_one_replay_runs_at_a_time(tmp_path: Path) -> None:
     async with _console(tmp_path / "journal") as console:
         await send_dead_letters(console.world, 30)
-        first = await console.rehearse(rate_per_second=5.0)
-        second = await console.rehearse()
+        first = await console.run_dry(rate_per_second=5.0)
+        second = await console.run_dry()
         await console.replays.start(first)
         with pytest.raises(UsageError, match="a replay runs already"):
             await console.replays.start(second)
@@ -151,7 +152,7 @@ async def test_only_one_replay_runs_at_a_time(tmp_path: Path) -> None:
 async def test_progress_has_rate_and_remaining_time(tmp_path: Path) -> None:
     async with _console(tmp_path / "journal") as console:
         await send_dead_letters(console.world, 100)
-        run = await console.replays.start(await console.rehearse(rate_per_second=5.0))
+        run = await console.replays.start(await console.run_dry(rate_per_second=5.0))
         await asyncio.sleep(10)
         assert run.per_second == pytest.approx(5, rel=0.3)
         assert run.remaining_seconds == pytest.approx((100 - run.done) / 5, rel=0.3)
@@ -164,7 +165,7 @@ async def test_stopped_replay_is_resumed_without_sending_twice(tmp_path: Path) -
     async with _console(tmp_path / "journal") as console:
         await send_dead_letters(console.world, 60)
         run = await console.replays.start(
-            await console.rehearse(rate_per_second=5.0, set_=("method=clickwrap",))
+            await console.run_dry(rate_per_second=5.0, set_=("method=clickwrap",))
         )
         await asyncio.sleep(4)
         await console.replays.stop()
@@ -186,7 +187,7 @@ async def test_another_console_resumes_what_a_closed_one_left(tmp_path: Path) ->
     path, world = tmp_path / "journal", await open_world()
     async with _console(path, world) as console:
         await send_dead_letters(world, 40)
-        await console.replays.start(await console.rehearse(rate_per_second=5.0))
+        await console.replays.start(await console.run_dry(rate_per_second=5.0))
         await asyncio.sleep(3)
     async with _console(path, world) as console:
         assert console.replays.run is None
@@ -253,7 +254,7 @@ async def test_missing_permission_is_known_before_and_after_the_attempt(tmp_path
     denied = _Denied(world.source._client, world.source.url)
     async with _console(tmp_path / "journal", world, denied) as console:
         await send_dead_letters(world, 3)
-        found = await console.rehearse()
+        found = await console.run_dry()
         assert found.denied == (
             "sqs:SendMessage on queue aup-acceptances: SendMessageBatch: AccessDenied",
         )
@@ -267,9 +268,9 @@ async def test_missing_permission_is_known_before_and_after_the_attempt(tmp_path
 @simulated
 async def test_only_the_latest_dry_runs_are_kept(tmp_path: Path) -> None:
     async with _console(tmp_path / "journal") as console:
-        first = await console.rehearse()
+        first = await console.run_dry()
         for _ in range(4):
-            last = await console.rehearse()
-        assert console.replays.rehearsal(last.key) is last
+            last = await console.run_dry()
+        assert console.replays.dry_run(last.key) is last
         with pytest.raises(UsageError, match="no longer kept"):
-            console.replays.rehearsal(first.key)
+            console.replays.dry_run(first.key)

@@ -8,7 +8,7 @@ from worker.cli import screen
 from worker.cli.dead_letters.scanning import note_missing, note_unseen
 from worker.operations.dead_letters.dry_run import SUCCEEDS
 from worker.operations.dead_letters.dry_run_report import DryRunReport
-from worker.operations.dead_letters.sentences import rehearsed, unreadable_policies
+from worker.operations.dead_letters.sentences import dry_run_result, unreadable_policies
 
 
 def show_report(report: DryRunReport, *, as_json: bool) -> None:
@@ -21,7 +21,7 @@ def show_report(report: DryRunReport, *, as_json: bool) -> None:
         screen.print_json(report.report())
     elif report.dead_letters:
         _print_verdicts(report)
-    screen.note(rehearsed(len(report.dead_letters), report.verdicts[SUCCEEDS]))
+    screen.note(dry_run_result(len(report.dead_letters), report.verdicts[SUCCEEDS]))
     if report.unreadable:
         screen.note(unreadable_policies(report.unreadable))
     missing, unseen = note_missing(report.missing), note_unseen(report.unseen)

@@ -14,7 +14,8 @@ from worker.console.context import ConsoleContext
 from worker.console.live import Event, stream
 from worker.console.masking import is_personal, mask_attributes, mask_body
 from worker.console.page import Route, log_action, render
-from worker.console.replays import Rehearsal
+from worker.console.pages.policies import Address
+from worker.console.replays import DryRunResult
 from worker.console.selection import Selection, address, read_selection
 from worker.domain.acceptance import Acceptance
 from worker.domain.envelope import unwrap
@@ -97,7 +98,7 @@ async def _page(
     dead_letter = await _find(context, message_id)
     if dead_letter is None:
         return _absent(context, request, values)
-    rehearsal, problem = await _rehearse(context, dead_letter, sets)
+    dry_run, problem = await _predict(context, dead_letter, sets)
     values |= {
         "letter": dead_letter,
         "parts": [each.shortened() for each in mask_body(format_body(dead_letter), disclosed)],
@@ -107,7 +108,7 @@ async def _page(
         "sets": sets,
         "fields": list(_fields(dead_letter, sets)),
         "why_not_editable": _why_not_editable(dead_letter),
-        "rehearsal": rehearsal,
+        "dry_run": dry_run,
         "problem": problem,
         "command": Selection(ids=(message_id,)).command(
             "replay", options=[part for each in sets for part in ("--set", each)]
@@ -154,9 +155,9 @@ def _absent(context: ConsoleContext, request: web.Request, values: dict[str, Any
     return render(request, "dead_letter_absent.html", http_status=status, **values)
 
 
-async def _rehearse(
+async def _predict(
     context: ConsoleContext, dead_letter: DeadLetter, sets: Sequence[str]
-) -> tuple[Rehearsal | None, str]:
+) -> tuple[DryRunResult | None, str]:
     """Return the dry run of a dead letter, or why there is none."""
 
     async def only() -> AsyncIterator[DeadLetter]:
@@ -166,7 +167,7 @@ async def _rehearse(
         ids=(dead_letter.message_id,), set_=tuple(sets), operator=context.options.operator
     )
     try:
-        return await context.replays.rehearse(texts, only()), ""
+        return await context.replays.run_dry(texts, only()), ""
     except AUPError as error:
         return None, str(error)
 
@@ -216,8 +217,12 @@ async def _policy(
         values["policy"] = policy
         if policy is None:
             versions = await context.repository.policies(named[0])
-            values["versions"] = [each.version for each in versions[-_VERSIONS_SHOWN:]]
+            values["versions"] = [
+                (each.version, Address(each.policy_id, each.version).path())
+                for each in versions[-_VERSIONS_SHOWN:]
+            ]
         else:
+            values["policy_path"] = Address(*named).path()
             values["policy_text"] = await _text(context, policy, dead_letter)
     except (AWSError, UsageError) as error:
         values["policy_error"] = str(error)

@@ -23,7 +23,7 @@ from worker.operations.dead_letters.dead_letter import UNEXPLAINED
 from worker.operations.dead_letters.export_file import to_line
 from worker.operations.dead_letters.sentences import no_matches, unseen
 
-ROWS: Final = 25
+ROWS: Final = 20
 _LIVE_SECONDS: Final = 1.0
 _WRITE_SECONDS: Final = 30.0
 _LINES_PER_WRITE: Final = 50
@@ -154,14 +154,17 @@ async def live(context: ConsoleContext, request: web.Request) -> web.StreamRespo
     shown = int(text) if text.isascii() and text.isdecimal() and len(text) < ROWS else 0
 
     async def events() -> AsyncIterator[Event]:
+        counted = shown
         while True:
             context.scans.look()
             snapshot = context.scans.snapshot
             yield Event({"scan-state": fragment(request, "scan_state.html", **_state(context))})
-            if snapshot.scanned_at is not None and not shown:
+            has_failed = bool(context.scans.error) and "failed" not in request.query
+            if not shown and (snapshot.scanned_at is not None or has_failed):
                 yield Event({}, "done")
                 return
-            if snapshot.number != shown and not selection.problems:
+            if snapshot.number != counted and not selection.problems:
+                counted = snapshot.number
                 found = await select(context.scans, selection)
                 count = sum(each.first_seen > shown for each in found)
                 yield Event({"count": count}, "news")

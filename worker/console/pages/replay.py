@@ -15,15 +15,16 @@ from worker.console.context import ConsoleContext
 from worker.console.live import Event, stream
 from worker.console.page import Page, Route, fragment, log_action, render
 from worker.console.pages.dead_letters import chosen_only
-from worker.console.replays import EarlierRun, Rehearsal, State
+from worker.console.replay_run import State
+from worker.console.replays import DryRunResult, EarlierRun
 from worker.console.selection import Selection, read_selection, select
 from worker.errors import AUPError, UsageError
 from worker.operations.dead_letters.dry_run import SUCCEEDS
 from worker.operations.dead_letters.edit import parse_assignment
 from worker.operations.dead_letters.replay_request import MAX_REPLAYS, ReplayTexts
 from worker.operations.dead_letters.sentences import (
+    dry_run_result,
     missing,
-    rehearsed,
     replayed,
     unreadable_policies,
     unseen,
@@ -131,14 +132,14 @@ async def show(context: ConsoleContext, request: web.Request) -> web.Response:
     is_valid = not wanted.problems and not wanted.selection.problems
     if wanted.is_requested and is_valid and sorted(wanted.pairs) != sorted(request.query.items()):
         raise web.HTTPSeeOther(f"/replay?{urlencode(wanted.pairs)}")
-    values = await _progress(context) | {"wanted": wanted, "rehearsal": None, "problem": ""}
+    values = await _progress(context) | {"wanted": wanted, "dry_run": None, "problem": ""}
     if wanted.is_requested and not values["is_running"]:
-        values |= await _rehearsal(context, request, wanted)
+        values |= await _dry_run(context, request, wanted)
     status = 400 if values["problem"] else 200
     return render(request, "replay.html", http_status=status, **values)
 
 
-async def _rehearsal(
+async def _dry_run(
     context: ConsoleContext, request: web.Request, wanted: Request
 ) -> dict[str, Any]:
     """Run the dry run that a page shows."""
@@ -152,32 +153,32 @@ async def _rehearsal(
             raise UsageError(scans.error)
         found = await select(scans, wanted.selection)
         # Dead letters that expire first are replayed first, up to the limit.
-        rehearsal = await context.replays.rehearse(texts, scans.read(found))
+        dry_run = await context.replays.run_dry(texts, scans.read(found))
     except AUPError as error:
         return {"problem": str(error)}
     log_action(
         request,
         "dry run",
         filter=wanted.selection.described(),
-        selected=rehearsal.selected,
-        succeeding=rehearsal.succeeding,
+        selected=dry_run.selected,
+        succeeding=dry_run.succeeding,
     )
-    return {"rehearsal": rehearsal, **rehearsal_values(context, rehearsal)}
+    return {"dry_run": dry_run, **dry_run_values(context, dry_run)}
 
 
-def rehearsal_values(context: ConsoleContext, rehearsal: Rehearsal) -> dict[str, Any]:
+def dry_run_values(context: ConsoleContext, dry_run: DryRunResult) -> dict[str, Any]:
     """Return the values of a template that shows the result of a dry run."""
     by_reason: dict[str, Counter[str]] = {}
-    for (reason, code), count in rehearsal.outcomes.most_common():
+    for (reason, code), count in dry_run.outcomes.most_common():
         by_reason.setdefault(reason, Counter())[code] += count
     snapshot = context.scans.snapshot
     notes = [
-        unreadable_policies(rehearsal.unreadable) if rehearsal.unreadable else "",
-        missing(rehearsal.missing) if rehearsal.missing else "",
-        unseen(snapshot.unseen) if snapshot.unseen and not rehearsal.texts.ids else "",
+        unreadable_policies(dry_run.unreadable) if dry_run.unreadable else "",
+        missing(dry_run.missing) if dry_run.missing else "",
+        unseen(snapshot.unseen) if snapshot.unseen and not dry_run.texts.ids else "",
     ]
     return {
-        "sentence": rehearsed(rehearsal.selected, rehearsal.succeeding),
+        "sentence": dry_run_result(dry_run.selected, dry_run.succeeding),
         "by_reason": by_reason,
         "notes": list(filter(None, notes)),
         "succeeds": SUCCEEDS,
@@ -228,18 +229,18 @@ def _runs_elsewhere(values: dict[str, Any]) -> bool:
 async def start(context: ConsoleContext, request: web.Request) -> web.Response:
     """Start the replay whose dry run the page showed."""
     form = await request.post()
-    rehearsal = context.replays.rehearsal(str(form.get("dry_run", "")))
-    if not rehearsal.ids:
+    dry_run = context.replays.dry_run(str(form.get("dry_run", "")))
+    if not dry_run.ids:
         raise UsageError("no message would be sent; nothing was sent")
-    selection = Selection(rehearsal.texts.texts, rehearsal.texts.ids).described()
-    await context.replays.start(rehearsal, selection)
+    selection = Selection(dry_run.texts.texts, dry_run.texts.ids).described()
+    await context.replays.start(dry_run, selection)
     log_action(
         request,
         "replay started",
         filter=selection,
-        edited=[each.partition("=")[0] for each in rehearsal.texts.set_],
-        count=len(rehearsal.ids),
-        selected=rehearsal.selected,
+        edited=[each.partition("=")[0] for each in dry_run.texts.set_],
+        count=len(dry_run.ids),
+        selected=dry_run.selected,
     )
     raise web.HTTPSeeOther("/replay")
 

@@ -44,6 +44,7 @@
     const search = document.querySelector("[data-search]");
     if (event.key === "/" && !typing && search) {
       event.preventDefault();
+      for (const each of all("details")) if (each.contains(search)) each.open = true;
       search.focus();
     }
   });

@@ -58,7 +58,7 @@ class DryRunReport:
         }
 
 
-async def rehearse(
+async def run_dry(
     dead_letters: AsyncIterable[DeadLetter],
     request: ReplayRequest,
     replay: OpenReplay,

@@ -38,7 +38,7 @@ def no_matches(seen: int) -> str:
     return f"no dead letters{others}"
 
 
-def rehearsed(selected: int, succeeding: int) -> str:
+def dry_run_result(selected: int, succeeding: int) -> str:
     """Return the result of a dry run."""
     return f"{selected:,} selected, {succeeding:,} would succeed; nothing was sent"
 
