@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 collect_ignore_glob = [] if find_spec("playwright") else ["test_*.py"]
 DEAD_LETTERS: Final = 2000
-_CREDENTIALS: Final = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 _ACTION_MILLISECONDS: Final = 15_000
 Visit = Callable[..., "Page"]
 
@@ -44,18 +43,11 @@ def browser() -> Iterator[Browser]:
         yield running
 
 
-def _created(servers: RunningServers, folder: Path) -> Environment:
-    with pytest.MonkeyPatch.context() as patch:  # fixtures of a session come before those of a test
-        for name, value in _CREDENTIALS.items():
-            patch.setenv(name, value)
-        return create(servers, folder)
-
-
 @pytest.fixture(scope="session")
 def filled(servers: RunningServers, tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """Return queues and tables with everything, which tests must not change."""
     folder = tmp_path_factory.mktemp("filled")
-    environment = _created(servers, folder)
+    environment = create(servers, folder)
     fill(environment, folder, DEAD_LETTERS)
     return environment
 
@@ -63,7 +55,7 @@ def filled(servers: RunningServers, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture
 def environment(servers: RunningServers, tmp_path: Path) -> Environment:
     """Return empty queues and tables of one test."""
-    return _created(servers, tmp_path)
+    return create(servers, tmp_path)
 
 
 @pytest.fixture(scope="session")

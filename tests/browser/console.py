@@ -120,6 +120,11 @@ class Console:
         assert found is not None
         return int(found[1]) / 1024
 
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that its threads have used."""
+        threads = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
+        return sum(int(each.read_text(encoding="utf-8").split()[0]) for each in threads) / 1e9
+
     def _is_up(self) -> bool:
         assert self.process.poll() is None, self.printed()
         return _URL.search(self.printed()) is not None

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
 from tests.browser import dead_letters, hostile
 from tests.contract.running import RunningServers
 from tests.process.environment import Environment, acceptance
@@ -17,6 +19,7 @@ from worker.domain.origin import Edit, Origin
 from worker.domain.policy import PolicyText
 from worker.domain.text_content import TextContent
 
+_CREDENTIALS: Final = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 MOMENT: Final = datetime(2026, 11, 2, 10, tzinfo=UTC)
 TEXTS: Final = {
     "": "<h1>Acceptable use</h1>\n<p>Do not share your password.</p>\n<p>Report incidents.</p>\n",
@@ -43,9 +46,12 @@ def create(servers: RunningServers, folder: Path) -> Environment:
         servers: Servers of this test run.
         folder: Folder for the journals of replays.
     """
-    environment = Environment(
-        servers.url("fauxqs"), servers.url("dynamodb_local"), write_api="batch"
-    )
+    with pytest.MonkeyPatch.context() as patch:  # fixtures of a session come before those of a test
+        for name, value in _CREDENTIALS.items():
+            patch.setenv(name, value)
+        environment = Environment(
+            servers.url("fauxqs"), servers.url("dynamodb_local"), write_api="batch"
+        )
     environment.variables["XDG_STATE_HOME"] = str(folder / "state")
     environment.variables["USER"] = "alice"
     environment.set_up()

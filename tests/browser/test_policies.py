@@ -11,6 +11,7 @@ from tests.browser.conftest import Visit
 from tests.browser.console import Console
 from tests.browser.environment import TEXTS
 from tests.process.environment import Environment
+from worker.operations.doctor.result import CheckStatus
 
 pytestmark = pytest.mark.browser
 
@@ -65,9 +66,8 @@ def test_acceptances_are_counted_only_after_the_cost_is_shown(
     page.get_by_role("link", name=re.compile("^Count")).click()
     assert page.get_by_text("Cost", exact=True).count() == 1
     page.get_by_role("button", name=re.compile("^Scan about")).click()
-    report = json.loads(
-        filled.run("coverage", "--policy", "aup", "--version", "2026-02", "--json").stdout
-    )
+    options = ("--policy", "aup", "--version", "2026-02", "--yes", "--json")
+    report = json.loads(filled.run("coverage", *options).stdout)
     page.get_by_text(f"{report['users']} users accepted aup 2026-02").wait_for()
     assert page.get_by_role("img", name="Users who accepted aup 2026-02").count() == 1
     (line,) = reader.log("coverage scan started")[-1:]
@@ -83,7 +83,7 @@ def test_diagnostics_are_those_of_doctor_and_run_again_on_request(
         for row in page.locator("table.checks tbody tr").all()
     }
     report = json.loads(filled.run("doctor", "--json").stdout)
-    checks = {each["check"]: each["status"] for each in report["checks"]}
+    checks = {each["check"]: CheckStatus(each["verdict"]).name.lower() for each in report["checks"]}
     assert shown == checks
     page.locator("details.group").first.locator("summary").focus()
     assert page.locator(".remedy").count()

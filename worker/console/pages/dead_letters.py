@@ -159,7 +159,8 @@ async def live(context: ConsoleContext, request: web.Request) -> web.StreamRespo
             context.scans.look()
             snapshot = context.scans.snapshot
             yield Event({"scan-state": fragment(request, "scan_state.html", **_state(context))})
-            if snapshot.scanned_at is not None and not shown:
+            has_failed = bool(context.scans.error) and "failed" not in request.query
+            if not shown and (snapshot.scanned_at is not None or has_failed):
                 yield Event({}, "done")
                 return
             if snapshot.number != counted and not selection.problems:
