@@ -58,12 +58,6 @@ def test_order_of_ids_rate_and_operator_do_not_change_the_request() -> None:
     assert first.request_digest != parse_request(ReplayTexts(ids=("a",))).request_digest
 
 
-def test_total_is_known_for_ids_and_limits() -> None:
-    assert parse_request(ReplayTexts(ids=("a", "b"))).total == 2
-    assert parse_request(ReplayTexts(texts=FilterTexts(limit=7))).total == 7
-    assert parse_request(ReplayTexts()).total is None
-
-
 def test_export_cannot_be_combined_with_ids() -> None:
     with pytest.raises(UsageError, match="--from cannot be combined"):
         parse_request(ReplayTexts(ids=("a",)), {})
