@@ -60,3 +60,12 @@ def test_pattern_is_searched_in_body_detail_and_attributes(pattern: str, expecte
     attributes = {"raw": {"DataType": "Binary", "BinaryValue": b"\xffneedle"}}
     filters = DeadLetterFilter(grep=re.compile(pattern))
     assert filters.matches(_dead_letter(body(7), attributes)) is expected
+
+
+def test_total_is_known_unless_only_a_scan_can_count() -> None:
+    assert DeadLetterFilter().total(9) == 9
+    assert DeadLetterFilter(limit=7).total(9) == 7
+    assert DeadLetterFilter(limit=7).total(5) == 5
+    assert DeadLetterFilter(ids=("a", "b")).total(9) == 2
+    assert DeadLetterFilter(ids=("a", "b"), limit=1).total(9) == 1
+    assert DeadLetterFilter(reasons=("invalid",), limit=7).total(9) is None
