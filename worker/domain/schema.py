@@ -49,8 +49,6 @@ def asyncapi(settings: Settings) -> dict[str, Any]:
 
     Source: AsyncAPI 3.0.0; SQS bindings 0.2.0.
     """
-    message = {"$ref": "#/channels/acceptances/messages/acceptance"}
-    queue, dead_letter_queue = settings.queue, settings.dead_letter_queue
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -60,30 +58,32 @@ def asyncapi(settings: Settings) -> dict[str, Any]:
         },
         "defaultContentType": "application/json",
         "servers": {"sqs": _server(settings)},
-        "channels": {
-            "acceptances": {
-                "address": queue,
-                "description": _QUEUE_TEXT,
-                "servers": [{"$ref": "#/servers/sqs"}],
-                "messages": {"acceptance": {"$ref": "#/components/messages/acceptance"}},
-                "bindings": {
-                    "sqs": {
-                        "queue": _queue(queue),
-                        "deadLetterQueue": _queue(dead_letter_queue),
-                        "bindingVersion": _SQS_BINDING,
-                    }
-                },
-            }
-        },
+        "channels": {"acceptances": _channel(settings)},
         "operations": {
             "recordAcceptance": {
                 "action": "receive",
                 "summary": "Record each acceptance, or move it to the dead-letter queue.",
                 "channel": {"$ref": "#/channels/acceptances"},
-                "messages": [message],
+                "messages": [{"$ref": "#/channels/acceptances/messages/acceptance"}],
             }
         },
         "components": {"messages": {"acceptance": _message()}},
+    }
+
+
+def _channel(settings: Settings) -> dict[str, Any]:
+    return {
+        "address": settings.queue,
+        "description": _QUEUE_TEXT,
+        "servers": [{"$ref": "#/servers/sqs"}],
+        "messages": {"acceptance": {"$ref": "#/components/messages/acceptance"}},
+        "bindings": {
+            "sqs": {
+                "queue": _queue(settings.queue),
+                "deadLetterQueue": _queue(settings.dead_letter_queue),
+                "bindingVersion": _SQS_BINDING,
+            }
+        },
     }
 
 
