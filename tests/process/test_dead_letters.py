@@ -156,7 +156,7 @@ def test_list_counts_by_reason_and_every_filter_excludes_what_does_not_match(
     assert lines[1].startswith("unknown_policy ")
     assert "total 8" in lines
     dead_letters = lines[lines.index("") + 1 :]
-    assert dead_letters[0] == "id reason detail user policy version age expires in receives replays"
+    assert dead_letters[0] == "id reason expires in age user policy version receives replays detail"
     assert len(dead_letters) == 3
     assert "1 dead letter not seen: in flight in another scan" in done.stderr
     assert "2 shown of 8" in done.stderr
