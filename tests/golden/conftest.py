@@ -72,6 +72,8 @@ def queues_and_tables(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    # Exports without a name go to a directory below the current one.
+    monkeypatch.chdir(tmp_path)
     yield moto_url
     _remove_all(moto_url)
 

@@ -13,12 +13,18 @@ from worker.errors import UsageError
 DEFAULT_DIRECTORY: Final = Path("exports")
 _OWNER_ONLY: Final = 0o700
 
+_HELP: Final = "Directory of the file, created if missing"
+
 OutputDir = Annotated[
+    Path | None, typer.Option("--output-dir", metavar="DIR", help=f"{_HELP} (default: current).")
+]
+# For verbs that have a default name of the file.
+ExportDir = Annotated[
     Path | None,
     typer.Option(
         "--output-dir",
         metavar="DIR",
-        help="Directory of the file, created if missing (default without FILE: exports).",
+        help=f"{_HELP} (default: current; without a file name: {DEFAULT_DIRECTORY}).",
     ),
 ]
 

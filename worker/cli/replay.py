@@ -102,10 +102,10 @@ def replay(
 ) -> None:
     """Send dead letters back to the queue, then delete them.
 
-    A dead letter is deleted only after SQS has confirmed the send. Messages that would be dead-
-    lettered again are held back unless --force is passed. An interrupted replay loses nothing; run
-    the same command again to continue. Exit codes: 0 success; 1 some failed, were held back, not
-    found or not seen; 2 invalid input, nothing sent.
+    A dead letter is deleted only after SQS has confirmed the send. Messages that would be
+    dead-lettered again are held back unless --force is passed. An interrupted replay loses nothing;
+    run the same command again to continue. Exit codes: 0 success; 1 some failed, were held back,
+    not found or not seen; 2 invalid input, nothing sent.
 
     Example: aup-worker replay --reason unknown_policy --dry-run
 

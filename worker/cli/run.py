@@ -25,7 +25,8 @@ def run(
 ) -> None:
     """Run the service until SIGTERM or SIGINT.
 
-    A second signal stops it immediately. Exit codes: 0 clean drain, 1 drain incomplete or fatal
+    A second signal stops it immediately. On a terminal, shows one live line and a short line for
+    each event; elsewhere, logs JSON lines. Exit codes: 0 clean drain, 1 drain incomplete or fatal
     error, 2 invalid settings.
 
     Example: AUP_QUEUE=acceptances AWS_REGION=eu-west-1 aup-worker run

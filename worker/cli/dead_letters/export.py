@@ -14,7 +14,7 @@ from worker.cli import screen
 from worker.cli.dead_letters.scanning import note_unseen, scan_with_progress
 from worker.cli.filters import FilterOptions
 from worker.cli.options import AsJSON, Force, Yes, expand_options
-from worker.cli.output import OutputDir, output_path
+from worker.cli.output import ExportDir, output_path
 from worker.cli.running import run_async
 from worker.errors import AUPError, UsageError
 from worker.operations.dead_letters.dead_letter import DeadLetter
@@ -36,7 +36,7 @@ def export(
             metavar="FILE", help="Output file (default: dead-letters-TIME.jsonl); - for stdout."
         ),
     ] = None,
-    output_dir: OutputDir = None,
+    output_dir: ExportDir = None,
     force: Force = False,
     as_json: AsJSON = False,
 ) -> None:
@@ -70,7 +70,7 @@ def purge(
             "--export", metavar="FILE", help="Export file (default: dead-letters-TIME.jsonl)."
         ),
     ] = None,
-    output_dir: OutputDir = None,
+    output_dir: ExportDir = None,
     yes: Yes = False,
     as_json: AsJSON = False,
 ) -> None:
