@@ -16,7 +16,8 @@ _HEIGHT: Final = 28
 _PAD: Final = 2
 _SERIES_MAX: Final = 3
 OTHER: Final = "other"
-_REASONS: Final = frozenset((*Reason, "unexplained"))
+ACCEPTED: Final = "accepted"
+_COLOURED: Final = frozenset((*Reason, "unexplained", ACCEPTED))
 _CHART_WIDTH: Final = 640
 _CHART_HEIGHT: Final = 200
 _LEFT, _TOP, _BOTTOM = 52, 10, 40
@@ -39,7 +40,7 @@ class Bars:
 
 def colour(name: str) -> str:
     """Return the class of a series; a reason has the same one on every page."""
-    return f"series-{name}" if name in _REASONS else "series-other"
+    return f"series-{name}" if name in _COLOURED else "series-other"
 
 
 def sparkline(values: Sequence[float | None], title: str) -> Markup:
