@@ -13,6 +13,9 @@ QUICK_1 := $(addprefix tests/unit/,pipeline repository)
 QUICK_2 := $(addprefix tests/unit/,observability aws runtime test_service.py)
 QUICK_3 := tests/unit tests/architecture $(addprefix --ignore=,$(QUICK_1) $(QUICK_2))
 UV := .cache/uv/bin/uv
+RESOLVE := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate
+LOCK = $(RESOLVE) --python-version 3.11 $(ARGS)
+CURRENT := --override infra/locks/overrides.txt
 IMAGE ?= aup-worker
 # The architectures of Fargate; PLATFORM is one of them, by default that of the engine's host.
 PLATFORMS ?= linux/amd64,linux/arm64
@@ -23,7 +26,7 @@ IMAGE_OPTIONS = $(if $(findstring podman,$(ENGINE)),--format docker) $(IMAGE_BUI
 	--build-arg REVISION="$$(git rev-parse HEAD)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test check format contract servers infra-check host-tests engine image image-push image-tests sbom simulate mutants fuzz bench bench-peers scaling soak lock clean
+.PHONY: help demo quick test check format contract pip-tests servers infra-check host-tests engine image image-push image-tests sbom simulate mutants fuzz bench bench-peers scaling soak lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +61,9 @@ servers: $(VENV)/.develop ## download the real servers for the contract tests
 
 contract: servers ## run the contract tests on DynamoDB Local, ministack and fauxqs
 	$(BIN)/python -m pytest -m servers $(SPREAD) $(ARGS) $(WITH_SERVERS)
+
+pip-tests: servers .cache/pip-sdk/.complete ## run the wire, contract and integration tests on the packages that pip chooses without our locks
+	.cache/pip-sdk/bin/python -m pytest -m "not hosts" $(SPREAD) $(ARGS) tests/wire tests/contract tests/integration
 
 simulate: $(VENV)/.develop ## run 10,000 simulations with faults (SEEDS=n for another number, SEED=n to print the course of one)
 	@$(BIN)/python -m tests.simulation
@@ -113,23 +119,19 @@ sbom: .cache/tools/cyclonedx/.complete ## write the software bill of materials a
 	@.cache/tools/cyclonedx/bin/python infra/sbom.py >dist/aup-worker.cdx.json
 	@echo dist/aup-worker.cdx.json
 
-lock: ## resolve the lock files again
+# uv takes the overrides for the packages that pin others too narrowly; pip, which does not, installs with --no-deps.
+lock: ## resolve the lock files again (ARGS=--upgrade for current releases)
 	@test -x $(UV) || { $(PYTHON) -m venv .cache/uv && .cache/uv/bin/python -m pip install -q uv; }
-	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
-		--extra demo --extra build pyproject.toml -o infra/locks/requirements.lock
-	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
-		--all-extras -c infra/locks/requirements.lock pyproject.toml -o infra/locks/requirements-dev.lock
-	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
-		tests/infra/checkov.in -o tests/infra/checkov.lock
-	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
-		--extra otel -c infra/locks/requirements-dev.lock pyproject.toml -o infra/locks/requirements-run.lock
+	$(LOCK) $(CURRENT) --extra demo --extra build pyproject.toml -o infra/locks/requirements.lock
+	$(LOCK) $(CURRENT) --all-extras -c infra/locks/requirements.lock pyproject.toml -o infra/locks/requirements-dev.lock
+	$(LOCK) $(CURRENT) --extra otel -c infra/locks/requirements-dev.lock pyproject.toml -o infra/locks/requirements-run.lock
+	$(LOCK) $(addprefix --extra=,build demo otel test) pyproject.toml -o infra/locks/requirements-pip.lock
+	echo hatchling | $(LOCK) -c infra/locks/requirements.lock - -o infra/locks/requirements-build.lock
+	$(LOCK) tests/infra/checkov.in -o tests/infra/checkov.lock
 	@for peer in boto3 fanferro powertools sqs_workers taskiq; do \
-		$(UV) pip compile --universal --python-version $$(test $$peer = fanferro && echo 3.12 || echo 3.11) \
-			--generate-hashes --no-emit-index-url --no-header --no-annotate \
+		$(RESOLVE) --python-version $$(test $$peer = fanferro && echo 3.12 || echo 3.11) \
 			tests/bench/peers/locks/$$peer.in -o tests/bench/peers/locks/$$peer.lock || exit; \
 	done
-	echo hatchling | $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--no-annotate -c infra/locks/requirements.lock - -o infra/locks/requirements-build.lock
 
 clean: ## remove everything that make created
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
@@ -140,6 +142,14 @@ clean: ## remove everything that make created
 	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
 	@touch $@
 
+# Resolved by pip, without --no-deps: the requirements of all packages are met.
+.cache/pip-sdk/.complete: infra/locks/requirements-pip.lock pyproject.toml
+	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
+	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install --no-build-isolation -e .
+	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet check
+	@touch $@
+
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is required; install it, or pass make PYTHON=/path/to/python3" >&2; exit 2; }
 	@echo "creating $(VENV) with $(PYTHON)"
@@ -147,11 +157,11 @@ $(VENV)/bin/python:
 
 $(VENV)/.run: $(VENV)/bin/python infra/locks/requirements.lock pyproject.toml
 	@echo "installing from infra/locks/requirements.lock"
-	@$(PIP) install --require-hashes -r infra/locks/requirements.lock
+	@$(PIP) install --require-hashes --no-deps -r infra/locks/requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.develop: $(VENV)/.run infra/locks/requirements-dev.lock
 	@echo "installing from infra/locks/requirements-dev.lock"
-	@$(PIP) install --require-hashes -r infra/locks/requirements-dev.lock
+	@$(PIP) install --require-hashes --no-deps -r infra/locks/requirements-dev.lock
 	@touch $@
