@@ -13,6 +13,9 @@ QUICK_1 := $(addprefix tests/unit/,pipeline repository)
 QUICK_2 := $(addprefix tests/unit/,observability aws runtime test_service.py)
 QUICK_3 := tests/unit tests/architecture $(addprefix --ignore=,$(QUICK_1) $(QUICK_2))
 UV := .cache/uv/bin/uv
+RESOLVE := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate
+LOCK = $(RESOLVE) --python-version 3.11 $(ARGS)
+CURRENT := --override infra/locks/overrides.txt
 IMAGE ?= aup-worker
 # The architectures of Fargate; PLATFORM is one of them, by default that of the engine's host.
 PLATFORMS ?= linux/amd64,linux/arm64
@@ -23,7 +26,7 @@ IMAGE_OPTIONS = $(if $(findstring podman,$(ENGINE)),--format docker) $(IMAGE_BUI
 	--build-arg REVISION="$$(git rev-parse HEAD)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test check format contract browser-tests console-screenshots servers infra-check infra-files kubernetes-check monitoring-check terraform-check host-tests engine image image-push image-tests sbom simulate mutants fuzz bench bench-peers scaling soak lock clean
+.PHONY: help demo quick test check format contract pip-tests browser-tests console-screenshots servers infra-check infra-files kubernetes-check monitoring-check terraform-check host-tests engine image image-push image-tests sbom simulate mutants fuzz bench bench-peers scaling soak lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +67,9 @@ browser-tests: servers $(VENV)/.browser ## test the console in Chromium (Debian:
 
 console-screenshots: servers $(VENV)/.browser ## take the screenshots of the console in the README
 	@$(BIN)/python -m tests.browser.screenshots
+
+pip-tests: servers .cache/pip-sdk/.complete ## run the wire, contract and integration tests on the packages that pip chooses without our locks
+	.cache/pip-sdk/bin/python -m pytest -m "not hosts" $(SPREAD) $(ARGS) tests/wire tests/contract tests/integration
 
 simulate: $(VENV)/.develop ## run 10,000 simulations with faults (SEEDS=n for another number, SEED=n to print the course of one)
 	@$(BIN)/python -m tests.simulation
@@ -131,27 +137,22 @@ sbom: .cache/tools/cyclonedx/.complete ## write the software bill of materials a
 	@.cache/tools/cyclonedx/bin/python infra/sbom.py >dist/aup-worker.cdx.json
 	@echo dist/aup-worker.cdx.json
 
-lock: ## resolve the lock files again
+# uv takes the overrides for the packages that pin others too narrowly; pip, which does not, installs with --no-deps.
+lock: ## resolve the lock files again (ARGS=--upgrade for current releases)
 	@test -x $(UV) || { $(PYTHON) -m venv .cache/uv && .cache/uv/bin/python -m pip install -q uv; }
-	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
-		--extra console --extra demo --extra build pyproject.toml -o infra/locks/requirements.lock
-	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
-		--all-extras -c infra/locks/requirements.lock pyproject.toml -o infra/locks/requirements-dev.lock
+	$(LOCK) $(CURRENT) $(addprefix --extra=,build console demo) pyproject.toml -o infra/locks/requirements.lock
+	$(LOCK) $(CURRENT) --all-extras -c infra/locks/requirements.lock pyproject.toml -o infra/locks/requirements-dev.lock
+	$(LOCK) $(CURRENT) --extra otel -c infra/locks/requirements-dev.lock pyproject.toml -o infra/locks/requirements-run.lock
+	$(LOCK) $(addprefix --extra=,build console demo otel test) pyproject.toml -o infra/locks/requirements-pip.lock
+	echo hatchling | $(LOCK) -c infra/locks/requirements.lock - -o infra/locks/requirements-build.lock
+	$(LOCK) -c infra/locks/requirements-dev.lock tests/browser/playwright.in -o tests/browser/playwright.lock
 	@for tool in checkov grafana kubernetes; do \
-		$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-			--no-annotate tests/infra/$$tool.in -o tests/infra/$$tool.lock || exit; \
+		$(LOCK) tests/infra/$$tool.in -o tests/infra/$$tool.lock || exit; \
 	done
-	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
-		--extra otel -c infra/locks/requirements-dev.lock pyproject.toml -o infra/locks/requirements-run.lock
-	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
-		-c infra/locks/requirements-dev.lock tests/browser/playwright.in -o tests/browser/playwright.lock
 	@for peer in boto3 fanferro powertools sqs_workers taskiq; do \
-		$(UV) pip compile --universal --python-version $$(test $$peer = fanferro && echo 3.12 || echo 3.11) \
-			--generate-hashes --no-emit-index-url --no-header --no-annotate \
+		$(RESOLVE) --python-version $$(test $$peer = fanferro && echo 3.12 || echo 3.11) \
 			tests/bench/peers/locks/$$peer.in -o tests/bench/peers/locks/$$peer.lock || exit; \
 	done
-	echo hatchling | $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--no-annotate -c infra/locks/requirements.lock - -o infra/locks/requirements-build.lock
 
 clean: ## remove everything that make created
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
@@ -160,6 +161,14 @@ clean: ## remove everything that make created
 .cache/tools/%/.complete: infra/tools/%.lock
 	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python infra/tools/install.py $<
+	@touch $@
+
+# Resolved by pip, without --no-deps: the requirements of all packages are met.
+.cache/pip-sdk/.complete: infra/locks/requirements-pip.lock pyproject.toml
+	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
+	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install --no-build-isolation -e .
+	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet check
 	@touch $@
 
 $(VENV)/bin/python:
@@ -177,6 +186,5 @@ $(VENV)/.develop: $(VENV)/.run infra/locks/requirements-dev.lock
 	@touch $@
 
 $(VENV)/.browser: $(VENV)/.develop tests/browser/playwright.lock
-	@echo "installing from tests/browser/playwright.lock"
-	@$(PIP) install --require-hashes -r tests/browser/playwright.lock
+	@$(BIN)/python infra/tools/install.py tests/browser/playwright.lock
 	@touch $@

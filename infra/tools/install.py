@@ -23,7 +23,9 @@ def install(lock: Path) -> int:
     total = len(_PACKAGE.findall(lock.read_text(encoding="utf-8")))
     started_at = time.monotonic()
     _print(f"installing {total} packages from {lock}")
-    command = (sys.executable, "-m", "pip", *_OPTIONS, "--require-hashes", "-r", str(lock))
+    # A lock is complete, and may override what a package pins.
+    options = ("--require-hashes", "--no-deps", "-r", str(lock))
+    command = (sys.executable, "-m", "pip", *_OPTIONS, *options)
     last: deque[str] = deque(maxlen=_LINES_SHOWN_MAX)
     with subprocess.Popen(  # noqa: S603 - pip of this interpreter
         command,

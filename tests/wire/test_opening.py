@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -12,8 +13,10 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
 from aiohttp.client_proto import ResponseHandler
+from botocore import UNSIGNED
 from botocore.auth import SigV4Auth
 from botocore.exceptions import SSLError
 from botocore.serialize import JSONSerializer
@@ -229,11 +232,11 @@ async def test_response_to_a_cancelled_call_reaches_no_other_call(
 
 
 class _Authority:
-    """Self-signed certificate for 127.0.0.1."""
+    """Self-signed certificate for an address."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
         key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, address)])
         now = datetime.now(UTC)
         certificate = (
             x509.CertificateBuilder()
@@ -244,7 +247,7 @@ class _Authority:
             .not_valid_before(now - timedelta(days=1))
             .not_valid_after(now + timedelta(days=1))
             .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False
+                x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), False
             )
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
             .sign(key, hashes.SHA256())
@@ -289,6 +292,68 @@ async def test_unknown_authority_is_rejected(secure: Recorder) -> None:
         sdk, signed = await pair.call("DeleteMessageBatch", DELETE, DELETED)
     assert type(sdk.error) is type(signed.error) is SSLError
     assert sdk.requests == signed.requests == []
+
+
+async def test_trusted_certificate_of_another_server_is_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = _Authority(tmp_path, "127.0.0.2")
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.certificate))
+    async with recording(authority.server) as server:
+        async with paired(server, "DeleteMessageBatch", attempts=1) as pair:
+            sdk, signed = await pair.call("DeleteMessageBatch", DELETE, DELETED)
+        # The SDK opens such clients to retrieve credentials.
+        place: Any = {"endpoint_url": server.url, "region_name": "eu-west-1"}
+        for config in (None, AioConfig(signature_version=UNSIGNED)):
+            async with new_session().client("sts", config=config, **place) as sts:
+                with pytest.raises(SSLError):
+                    await sts.get_caller_identity()
+    assert type(sdk.error) is type(signed.error) is SSLError
+    assert server.requests == []
+
+
+async def _tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Serve one connection of a proxy."""
+    host, _, port = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode().partition(":")
+    from_server, to_server = await asyncio.open_connection(host, int(port))
+    writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+    try:
+        await asyncio.gather(_copy(reader, to_server), _copy(from_server, writer))
+    finally:
+        to_server.close()
+        writer.close()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while piece := await reader.read(65536):
+            writer.write(piece)
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "requests"), [("127.0.0.1", 1), ("127.0.0.2", 0)], ids=["right", "wrong"]
+)
+async def test_server_behind_a_proxy_is_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, requests: int
+) -> None:
+    authority = _Authority(tmp_path, address)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.certificate))
+    async with asyncio.TaskGroup() as tunnels, recording(authority.server) as server:
+
+        def accept(*streams: Any) -> None:
+            tunnels.create_task(_tunnel(*streams))
+
+        proxy = await asyncio.start_server(accept, "127.0.0.1", 0)
+        place = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+        async with (
+            proxy,
+            opened_client("sqs", server.url, proxies={"https": place}, attempts=1) as client,
+        ):
+            caller = Caller(client)
+            outcome = await outcome_of(server, caller, "DeleteMessageBatch", DELETE, DELETED)
+    assert type(outcome.error) is (type(None) if requests else SSLError)
+    assert len(server.requests) == requests
 
 
 async def test_any_certificate_is_accepted_without_verification(secure: Recorder) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import select
 import ssl
 from functools import partial
+from inspect import isawaitable, iscoroutinefunction
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -21,6 +22,8 @@ from worker.aws.fast_path.reader import Response, ResponseReader
 RESPONSE_MAX_BYTES: Final = 67_108_864
 # Its stub lacks the attributes.
 _SDKSession: Final[Any] = AIOHTTPSession
+# Since aiobotocore 3.
+_CREATION_IS_AWAITED: Final = iscoroutinefunction(_SDKSession._create_connector)  # noqa: SLF001 - overridden
 _tls_contexts: Final[WeakValueDictionary[str, ssl.SSLContext]] = WeakValueDictionary()
 _SWITCHING_PROTOCOLS: Final = 101
 _FIRST_FINAL: Final = 200
@@ -158,9 +161,8 @@ class StrictConnection(ResponseHandler):
         super().connection_lost(exc)
 
     def set_response_params(self, **params: Any) -> None:
-        """Expect a response; called before each request."""
+        """Expect a response; called before each request, or after a CONNECT."""
         self._expecting = True
-        self._sent = False
         self._body = None
         self._received_bytes = 0
         super().set_response_params(**params)
@@ -210,6 +212,8 @@ class StrictConnection(ResponseHandler):
 
     def _completed(self) -> None:
         self._expecting = False
+        # Not when the next response is expected: aiohttp sends CONNECT to a proxy before that.
+        self._sent = False
         self._served = True
 
     def _has_bytes_left(self) -> bool:
@@ -237,20 +241,33 @@ class StrictConnection(ResponseHandler):
 
 
 class StrictSession(_SDKSession):  # type: ignore[misc] # the same
-    """HTTP session of the SDK that uses `StrictConnection`."""
+    """HTTP session of the SDK that uses `StrictConnection` and verifies the name of each server.
 
-    def _create_connector(self, proxy_url: str | None) -> aiohttp.TCPConnector:
-        connector: Any
+    aiobotocore 2 accepts the valid certificate of any other server, and any through a proxy.
+    """
+
+    def _create_connector(self, proxy_url: str | None) -> Any:
+        created: Any
         if proxy_url or not self._verify or self._cert_file:
-            connector = super()._create_connector(proxy_url)
+            created = super()._create_connector(proxy_url)
         else:
-            connector = aiohttp.TCPConnector(
-                limit=self._max_pool_connections,
-                ssl=_tls_context(get_cert_path(self._verify)),
-                **self._connector_args,
+            created = aiohttp.TCPConnector(
+                limit=self._max_pool_connections, ssl=self._tls_context(), **self._connector_args
             )
+        return self._when_created(created) if _CREATION_IS_AWAITED else self._strict(created)
+
+    async def _when_created(self, created: Any) -> Any:
+        return self._strict(await created if isawaitable(created) else created)
+
+    def _strict(self, connector: Any) -> Any:
         connector._factory = partial(StrictConnection, connector._loop)  # noqa: SLF001 - no public interface
-        return connector  # type: ignore[no-any-return] # a private part of it was set
+        if self._verify:
+            connector._ssl = connector._ssl or self._tls_context()  # noqa: SLF001 - the same
+            connector._ssl.check_hostname = True  # noqa: SLF001 - the same
+        return connector
+
+    def _tls_context(self) -> ssl.SSLContext:
+        return _tls_context(get_cert_path(self._verify))
 
 
 def _tls_context(ca_file: Any) -> ssl.SSLContext:

@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioCredentials, AioRefreshableCredentials
+from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import CredentialRetrievalError
 
+from worker.aws.connection import StrictSession
 from worker.aws.sdk_errors import CREDENTIALS_MISSING, NO_CREDENTIALS, WRONG_SETTINGS
 from worker.runtime.redaction import error_text
 
@@ -29,9 +32,19 @@ _MEMBER: Final = re.compile(r"'[A-Z][A-Za-z]{2,30}'")
 
 
 class CredentialsSession(AioSession):
-    """SDK session whose refreshable credentials are `SharedCredentials`."""
+    """SDK session whose refreshable credentials are `SharedCredentials`.
+
+    All its clients use `StrictSession`, also those that retrieve credentials.
+    """
 
     _shared: SharedCredentials | None = None
+
+    def create_client(self, *args: Any, **options: Any) -> Any:
+        """Return the context of a new client; see the SDK."""
+        config: Any = options.get("config") or AioConfig()
+        if config.http_session_cls is AIOHTTPSession:
+            config.http_session_cls = StrictSession
+        return super().create_client(*args, **{**options, "config": config})
 
     async def get_credentials(  # type: ignore[override] # a wrapper, not a subclass
         self,
