@@ -10,9 +10,10 @@ from typing import Any, Final
 
 import structlog
 
-# The others have at most three fields, all of them needed.
+# All fields of the others are needed.
 _FIELDS: Final = {
     "started": ("queue", "user_table"),
+    "drain started": ("held",),
     "stopped": ("received", "recorded", "duplicates", "dead_lettered", "returned", "abandoned"),
 }
 _UNLESS_ZERO: Final = {"returned", "abandoned"}

@@ -47,6 +47,15 @@ def test_start_names_queue_and_table_only(capsys: pytest.CaptureFixture[str]) ->
     assert lines == ["started: queue=aup-acceptances user_table=aup-acceptances"]
 
 
+def test_drain_fits_a_line_with_the_number_of_its_process(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fields = {"held": 1500, "wait_seconds": 20, "drain_timeout_seconds": 25.0}
+    assert _logged(capsys, "info", "drain started", process=2, **fields) == [
+        "process 2: drain started: held=1500"
+    ]
+
+
 def test_end_has_the_figures_that_are_not_zero(capsys: pytest.CaptureFixture[str]) -> None:
     figures = {"received": 3, "recorded": 2, "duplicates": 0, "dead_lettered": 1, "returned": 0}
     lines = _logged(capsys, "info", "stopped", **figures, abandoned=0, calls={}, p50_ms=1.5)
