@@ -16,7 +16,8 @@ _HEIGHT: Final = 28
 _PAD: Final = 2
 _SERIES_MAX: Final = 3
 OTHER: Final = "other"
-_REASONS: Final = frozenset((*Reason, "unexplained"))
+ACCEPTED: Final = "accepted"
+_COLOURED: Final = frozenset((*Reason, "unexplained", ACCEPTED))
 _CHART_WIDTH: Final = 640
 _CHART_HEIGHT: Final = 200
 _LEFT, _TOP, _BOTTOM = 52, 10, 40
@@ -39,7 +40,7 @@ class Bars:
 
 def colour(name: str) -> str:
     """Return the class of a series; a reason has the same one on every page."""
-    return f"series-{name}" if name in _REASONS else "series-other"
+    return f"series-{name}" if name in _COLOURED else "series-other"
 
 
 def sparkline(values: Sequence[float | None], title: str) -> Markup:
@@ -125,7 +126,7 @@ def stacked_bars(bars: Bars, title: str, *, x_label: str, y_label: str) -> Marku
     return Markup(
         '<svg class="chart" viewBox="0 0 {w} {h}" role="img"><title>{title}</title>'
         '<desc>{desc}</desc>{parts}<text class="axis" x="{middle}" y="{below}" '
-        'text-anchor="middle">{x_label}</text><text class="axis" text-anchor="middle" '
+        'text-anchor="middle">{x_label}</text><text class="axis y" text-anchor="middle" '
         'transform="translate(11 {centre}) rotate(-90)">{y_label}</text></svg>'
     ).format(
         w=_CHART_WIDTH,
@@ -211,9 +212,14 @@ def _bars(labels: Sequence[str], series: Mapping[str, Sequence[int]], top: int) 
 def _ticks(labels: Sequence[str]) -> Markup:
     slot = _slot(len(labels))
     every = -(-len(labels) // _LABELS_MAX) or 1
-    return Markup("").join(
-        Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
-            _LEFT + (index + 0.5) * slot, _CHART_HEIGHT - _BOTTOM + 15, labels[index]
+    ticks = [
+        # The style sheet hides every second one on a narrow screen.
+        Markup('<text class="tick x{}" x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
+            " minor" if number % 2 else "",
+            _LEFT + (index + 0.5) * slot,
+            _CHART_HEIGHT - _BOTTOM + 15,
+            labels[index],
         )
-        for index in range(0, len(labels), every)
-    )
+        for number, index in enumerate(range(0, len(labels), every))
+    ]
+    return Markup("").join(ticks)

@@ -137,6 +137,7 @@ async def open_context(
             yield context
         finally:
             context.closing.set()
+            await context.checks.aclose()
             await context.coverage.cancel()
             await context.replays.aclose()
             await context.scans.aclose()

@@ -169,6 +169,11 @@ def _is_null(line: BodyLine) -> bool:
     return line.text.rstrip(",").endswith(": null")
 
 
+def mask_text(text: str) -> str:
+    """Return a text with its personal values masked, for logs and hints."""
+    return _masked_text(BodyLine(text)).text
+
+
 def _masked_text(line: BodyLine) -> MaskedLine:
     text, column = line.text, line.column
     spans = _spans(text)

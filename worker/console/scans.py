@@ -145,7 +145,6 @@ class DeadLetterScans:
         self._latest: Snapshot | None = None
         self._running: Snapshot | None = None
         self._count = 0
-        self._content_bytes = 0
         self._state_at = self._ended_at = float("-inf")
         self._scan_seconds = 0.0
         self._wanted = False
@@ -202,9 +201,7 @@ class DeadLetterScans:
     def removed(self, message_id: str) -> None:
         """Forget a dead letter that is no longer in the queue."""
         for snapshot in filter(None, (self._latest, self._running)):
-            known = snapshot.dead_letters.pop(message_id, None)
-            if known is not None and snapshot is self._latest:
-                self._content_bytes -= len(known.content or b"")
+            snapshot.dead_letters.pop(message_id, None)
 
     def reason_counts(self) -> ReasonCounts:
         """Return the counts by reason of the last scan."""
@@ -250,6 +247,9 @@ class DeadLetterScans:
         """Yield dead letters with their content; receive again those whose content is not kept.
 
         A dead letter that is no longer in the queue may be missing.
+
+        Raises:
+            AUPError: A replay holds dead letters whose content is not kept, or SQS fails.
         """
         lacking: set[str] = set()
         for number, each in enumerate(wanted, 1):
@@ -265,7 +265,15 @@ class DeadLetterScans:
                     yield dead_letter
 
     async def _received(self, ids: set[str]) -> AsyncGenerator[DeadLetter, None]:
-        """Scan for dead letters with some ids."""
+        """Scan for dead letters with some ids.
+
+        Raises:
+            AUPError: A replay holds the dead letters.
+        """
+        if self._lock.locked() and not self.is_scanning:
+            raise AUPError(
+                "a replay runs, and the content of the dead letter is not kept; try again after it"
+            )
         _, queue = await self._queues()
         async with self.exclusive(), self._new_scan(queue) as scan:
             async for dead_letter in scan:
@@ -362,7 +370,7 @@ class DeadLetterScans:
             self._running = None
             self._scan_seconds = running.seconds = self._clock() - started_at
         running.scanned_at, running.unseen = self._now(), scan.unseen
-        self._latest, self._content_bytes = running, content_bytes
+        self._latest = running
 
     def _known(
         self, dead_letter: DeadLetter, before: dict[str, KnownDeadLetter], content_bytes: int

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import urlencode
 
+from worker.console.masking import mask_text
 from worker.console.scans import DeadLetterScans, KnownDeadLetter
 from worker.errors import UsageError
 from worker.operations.dead_letters.filter import DeadLetterFilter
@@ -65,8 +66,16 @@ class Selection:
         return self.given.get(name, "" if value is None else str(value))
 
     def with_reasons(self, reasons: Sequence[str]) -> Selection:
-        """Return the same selection with other reasons."""
+        """Return the same filter with other reasons."""
         return replace(self, texts=replace(self.texts, reason=list(reasons) or None), ids=())
+
+    def for_counts(self) -> Selection:
+        """Return the filter without reasons and limit, for the counts by reason."""
+        return replace(self, texts=replace(self.texts, reason=None, limit=None), ids=())
+
+    def logged(self) -> str:
+        """Return the filter for a log line, with personal values masked."""
+        return mask_text(self.described())
 
     def described(self) -> str:
         """Return the filter as options of the CLI, for a person; `all` without any."""

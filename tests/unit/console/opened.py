@@ -128,6 +128,7 @@ async def opened_console(
                 yield console
             finally:
                 context.closing.set()
+                await context.checks.aclose()
                 await context.coverage.cancel()
                 await context.replays.aclose()
                 await context.scans.aclose()

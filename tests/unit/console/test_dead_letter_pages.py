@@ -84,6 +84,20 @@ async def test_counts_by_reason_come_first_and_filter(console: Console) -> None:
     assert 'href="/dead-letters" aria-current="true"' in page
 
 
+async def test_limit_applies_to_rows_and_not_to_counts(console: Console) -> None:
+    await send_dead_letters(console.world, 5)
+    await _scanned(console)
+    page = await console.text("/dead-letters?limit=2")
+    assert len(_ids(page)) == 2
+    assert '<span class="swatch series-invalid"></span>5</b>' in page
+
+
+async def test_personal_values_in_a_filter_are_not_logged(console: Console) -> None:
+    with capture_logs() as lines:
+        await console.post("/dead-letters/scan", {"grep": PRIVATE["ip"]}, allow_redirects=False)
+    assert lines[0]["filter"] == f"--grep {MASK}"
+
+
 async def test_form_leads_to_the_shortest_address(console: Console) -> None:
     response = await console.get(
         "/dead-letters?user=&reason=invalid&since=&grep=+x+&utm=1", allow_redirects=False

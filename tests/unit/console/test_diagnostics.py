@@ -6,11 +6,13 @@ import asyncio
 import html
 import re
 
+import pytest
 from structlog.testing import capture_logs
 
 from tests.unit.console.opened import CHECKS, fast_world, opened_console
 from tests.unit.fakes import clock
 from worker.console.check_runs import CheckRuns
+from worker.console.pages import diagnostics
 from worker.errors import SettingsError
 from worker.operations.doctor.checks import Groups
 
@@ -58,14 +60,53 @@ async def test_viewers_share_one_run_and_may_leave() -> None:
     await started.wait()
     leaving.cancel()
     released.set()
-    assert (await staying).groups is CHECKS
-    assert (count, runs.latest) == (1, await staying)
+    found = await staying
+    assert found is not None
+    assert found.groups is CHECKS
+    assert (count, runs.latest) == (1, found)
 
 
-async def test_invalid_region_is_explained() -> None:
+class _Slow:
+    """Checks that wait until they are released."""
+
+    def __init__(self) -> None:
+        self.released = asyncio.Event()
+
+    async def __call__(self) -> Groups:
+        await self.released.wait()
+        return CHECKS
+
+
+async def test_slow_checks_do_not_delay_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnostics, "_FIRST_SECONDS", 0.01)
+    monkeypatch.setattr(diagnostics, "_ALIVE_SECONDS", 0.01)
+    slow = _Slow()
+    async with opened_console(await fast_world()) as console:
+        console.context.checks = CheckRuns(slow, clock)
+        page = await console.text("/diagnostics")
+        assert "The checks run; the page shows their results at the end." in page
+        assert 'data-live="/diagnostics/live"' in page
+        response = await console.get("/diagnostics/live")
+        await response.content.readuntil(b"event: parts\n")
+        slow.released.set()
+        assert (await response.content.read()).endswith(b"event: done\ndata: {}\n\n")
+        page = await console.text("/diagnostics")
+    assert "4 checks" in page
+    assert "data-live" not in page
+
+
+async def test_invalid_region_is_explained_until_the_checks_run_again() -> None:
+    errors = [SettingsError(["AWS_REGION: missing"])]
+
     async def run_checks() -> Groups:
-        raise SettingsError(["AWS_REGION: missing"])
+        if errors:
+            raise errors.pop()
+        return CHECKS
 
     async with opened_console(await fast_world()) as console:
         console.context.checks = CheckRuns(run_checks, clock)
-        assert "AWS_REGION: missing" in await console.text("/diagnostics", 409)
+        for _ in range(2):
+            page = await console.text("/diagnostics")
+            assert "The checks could not be run: AWS_REGION: missing" in page
+        await console.post("/diagnostics")
+        assert "AWS_REGION" not in await console.text("/diagnostics")

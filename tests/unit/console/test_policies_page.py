@@ -8,7 +8,7 @@ import html
 import json
 import re
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from tests.simulation.faults import Denial
 from tests.simulation.virtual_clock import START
 from tests.unit.console.opened import Console, fast_world, opened_console
 from tests.unit.fakes import policy
+from worker.console.pages import policies
 from worker.domain.policy import PolicyText
 from worker.domain.text_content import TextContent
 from worker.errors import AWSDeniedError, UsageError
@@ -181,6 +182,28 @@ async def test_scan_counts_by_day_and_is_logged(console: Console, slow: _Slow) -
     page = await console.text(address.partition("#")[0])
     assert "<b>4 users</b> accepted acceptable-use 2026-01" in page  # one for each segment
     assert "2026-11-22: accepted 4" in page
+
+
+@pytest.mark.parametrize(
+    ("last", "labels", "months"),
+    [
+        (date(2026, 1, 15), ["2026-01-15"], False),
+        (date(2026, 1, 17), ["2026-01-15", "2026-01-16", "2026-01-17"], False),
+        (date(2026, 4, 17), ["2026-01", "2026-02", "2026-03", "2026-04"], True),
+    ],
+)
+def test_chart_is_to_scale(last: date, labels: list[str], months: bool) -> None:
+    found = policies._bars({date(2026, 1, 15): 2, last: 2})
+    bars = found["bars"]
+    assert (bars.labels, found["months"], found["earlier"]) == (labels, months, 0)
+    assert [each for each in bars.series["accepted"] if each] == [2] * min(2, len(labels))
+
+
+def test_absurd_day_does_not_stretch_the_chart() -> None:
+    found = policies._bars({date(1, 1, 1): 3, date(2026, 1, 15): 2})
+    assert found["earlier"] == 3
+    assert len(found["bars"].labels) == 121
+    assert sum(found["bars"].series["accepted"]) == 2
 
 
 async def test_only_one_scan_runs(console: Console, slow: _Slow) -> None:

@@ -21,7 +21,7 @@ from worker.aws.sqs import Queue
 from worker.console import scans as scans_module
 from worker.console.scans import DeadLetterScans, Snapshot
 from worker.domain.message import ReceivedMessage
-from worker.errors import AWSDeniedError
+from worker.errors import AUPError, AWSDeniedError
 from worker.operations.dead_letters.dead_letter import DeadLetter
 
 
@@ -205,6 +205,21 @@ async def test_content_that_is_not_kept_is_received_again(
     assert len(bodies) == 20
     assert all(bodies)
     assert await visible_and_in_flight(world.dead_letters) == (20, 0)
+
+
+@simulated
+async def test_content_that_is_not_kept_is_not_received_during_a_replay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scans_module, "CONTENT_MAX_BYTES", 0)
+    world = await open_world()
+    await send_dead_letters(world, 1)
+    scans = _scans(world)
+    [known] = (await _scanned(scans)).by_expiry()
+    async with scans.exclusive():
+        with pytest.raises(AUPError, match="a replay runs"):
+            await scans.find(known.summary.message_id)
+    assert await scans.find(known.summary.message_id) is not None
 
 
 @simulated

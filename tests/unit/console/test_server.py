@@ -28,6 +28,8 @@ from worker.errors import (
     UsageError,
 )
 
+# Shorter than the time after which an idle connection ends anyway.
+_SOON_SECONDS: Final = 20.0
 _DETAIL: Final = "not for everyone"
 
 
@@ -128,7 +130,8 @@ async def test_busy_port_is_named_with_the_remedy(unused_port: int) -> None:
 
 async def _is_closed(reader: asyncio.StreamReader) -> bool:
     try:
-        return await reader.read() == b""
+        async with asyncio.timeout(_SOON_SECONDS):
+            return await reader.read() == b""
     except ConnectionResetError:
         return True
 

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from worker.console.context import ConsoleContext
 from worker.console.live import Event, stream
-from worker.console.masking import is_personal, mask_attributes, mask_body
+from worker.console.masking import is_personal, mask_attributes, mask_body, mask_text
 from worker.console.page import Route, log_action, render
 from worker.console.pages.policies import Address
 from worker.console.replays import DryRunResult
@@ -192,7 +192,7 @@ def _fields(dead_letter: DeadLetter, sets: Sequence[str]) -> Iterator[EditableFi
         value = payload.get(name)
         yield EditableField(
             f"{path}{name}",
-            None if value is None else str(value)[:_VALUE_MAX_CHARACTERS],
+            None if value is None else mask_text(str(value)[:_VALUE_MAX_CHARACTERS]),
             is_personal(name),
             new.pop(f"{path}{name}", ""),
             field.is_required() or name in payload,

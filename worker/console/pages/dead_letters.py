@@ -91,13 +91,13 @@ async def show(context: ConsoleContext, request: web.Request) -> web.Response:
 
 async def _found(context: ConsoleContext, selection: Selection, page: str) -> dict[str, Any]:
     scans = context.scans
-    others = await select(scans, selection.with_reasons(()))
+    counted = await select(scans, selection.for_counts())
     chosen = frozenset(selection.texts.reason or ())
-    found = await select(scans, selection) if chosen or selection.ids else others
+    found = await select(scans, selection)
     pages = _pages(len(found), page)
     total = len(scans.snapshot.dead_letters)
     return {
-        "reasons": _reason_rows(others, selection, chosen),
+        "reasons": _reason_rows(counted, selection, chosen),
         "rows": [each.summary for each in found[pages.first - 1 : pages.last]] if found else [],
         "matching": len(found),
         "pages": pages,
@@ -176,7 +176,7 @@ async def live(context: ConsoleContext, request: web.Request) -> web.StreamRespo
 async def scan(context: ConsoleContext, request: web.Request) -> web.Response:
     """Scan the queue again now."""
     selection = read_selection((await request.post()).items())  # type: ignore[arg-type] # no files
-    log_action(request, "dead letters scanned", filter=selection.described())
+    log_action(request, "dead letters scanned", filter=selection.logged())
     context.scans.look(again=True)
     raise web.HTTPSeeOther(address("/dead-letters", selection))
 
@@ -186,7 +186,7 @@ async def export(context: ConsoleContext, request: web.Request) -> web.StreamRes
     selection = read_selection((await request.post()).items())  # type: ignore[arg-type] # no files
     found = await select(context.scans, chosen_only(selection))
     name = f"dead-letters-{context.now():%Y%m%dT%H%M%SZ}.jsonl"
-    log_action(request, "dead letters exported", filter=selection.described(), count=len(found))
+    log_action(request, "dead letters exported", filter=selection.logged(), count=len(found))
     response = web.StreamResponse(
         headers={
             "Content-Type": "application/jsonl",

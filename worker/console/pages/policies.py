@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from worker.console.charts import Bars
+from worker.console.charts import ACCEPTED, Bars
 from worker.console.context import ConsoleContext
 from worker.console.live import Event, stream
 from worker.console.page import Page, Route, fragment, log_action, render
@@ -29,6 +29,8 @@ from worker.operations.policies import PublishedText, differences, version_texts
 from worker.repository import TableSize
 
 _REFRESH_SECONDS: Final = 1.0
+# Applications state `accepted_at`, which may be wrong by centuries.
+_BARS_MAX_DAYS: Final = 3650
 _KINDS: Final = {"+": "added", "-": "removed", "@": "place"}
 
 
@@ -173,18 +175,23 @@ def _coverage(context: ConsoleContext, address: Address) -> dict[str, Any]:
     values: dict[str, Any] = {"run": run, "other": running if running is not run else None}
     if run is None or run.finished_at is None or not run.found.days:
         return {**values, "bars": None}
-    months = len(run.found.days) > DAYS_SHOWN_MAX
-    return {**values, "bars": _bars(run.found.days, months=months), "months": months}
+    return {**values, **_bars(run.found.days)}
 
 
-def _bars(days: Mapping[date, int], *, months: bool) -> Bars:
-    """Return one bar for each day, including those without acceptances, or for each month."""
-    first, last = min(days), max(days)
+def _bars(days: Mapping[date, int]) -> dict[str, Any]:
+    """Return one bar for each day, or for each month of a longer time, of the last ten years."""
+    last = max(days)
+    first = max(min(days), last - timedelta(_BARS_MAX_DAYS))
     count = (last - first).days + 1
-    if not months and count <= DAYS_SHOWN_MAX:
-        days = {(day := first + timedelta(number)): days.get(day, 0) for number in range(count)}
-    periods = by_period(days, months=months)
-    return Bars(list(periods), {"accepted": list(periods.values())})
+    months = count > DAYS_SHOWN_MAX
+    # Those without acceptances too, so that the axis is to scale.
+    filled = {(day := first + timedelta(number)): days.get(day, 0) for number in range(count)}
+    periods = by_period(filled, months=months)
+    return {
+        "bars": Bars(list(periods), {ACCEPTED: list(periods.values())}),
+        "months": months,
+        "earlier": sum(users for day, users in days.items() if day < first),
+    }
 
 
 async def plan(context: ConsoleContext, request: web.Request) -> web.Response:

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from worker.console.context import ConsoleContext
 from worker.console.live import Event, stream
+from worker.console.masking import mask_text
 from worker.console.page import Page, Route, fragment, log_action, render
 from worker.console.pages.dead_letters import chosen_only
 from worker.console.replay_run import State
@@ -159,7 +160,7 @@ async def _dry_run(
     log_action(
         request,
         "dry run",
-        filter=wanted.selection.described(),
+        filter=wanted.selection.logged(),
         selected=dry_run.selected,
         succeeding=dry_run.succeeding,
     )
@@ -237,7 +238,7 @@ async def start(context: ConsoleContext, request: web.Request) -> web.Response:
     log_action(
         request,
         "replay started",
-        filter=selection,
+        filter=mask_text(selection),
         edited=[each.partition("=")[0] for each in dry_run.texts.set_],
         count=len(dry_run.ids),
         selected=dry_run.selected,
@@ -260,7 +261,7 @@ async def stop(context: ConsoleContext, request: web.Request) -> web.Response:
 async def resume(context: ConsoleContext, request: web.Request) -> web.Response:
     """Resume the replay in the journal."""
     run = await context.replays.resume()
-    log_action(request, "replay resumed", filter=selected_by(run.texts), count=run.total)
+    log_action(request, "replay resumed", filter=mask_text(selected_by(run.texts)), count=run.total)
     raise web.HTTPSeeOther("/replay")
 
 

@@ -122,6 +122,8 @@
   });
 
   enhance();
+  // On a narrow screen the navigation scrolls.
+  document.querySelector("nav [aria-current=page]")?.scrollIntoView({ block: "nearest", inline: "center" });
   setInterval(refreshTimes, 10000);
   if (!document.hidden) connect();
 })();
