@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 from html import unescape
@@ -75,12 +76,13 @@ async def test_chosen_rows_win_over_the_filter_and_the_address_is_the_shortest(
 
 
 async def test_replay_sends_what_the_dry_run_found_and_is_logged(console: Console) -> None:
-    key = _key(await console.text("/replay?reason=invalid&set=method%3Dclickwrap"))
+    key = _key(await console.text("/replay?reason=invalid&set=method%3Dsignature"))
     with capture_logs() as lines:
         response = await console.post("/replay/start", {"dry_run": key}, allow_redirects=False)
         await _ended(console)
     assert (response.status, response.headers["Location"]) == (303, "/replay")
-    assert len(console.world.bodies(SOURCE)) == 3
+    sent = console.world.bodies(SOURCE)
+    assert [json.loads(each)["method"] for each in sent] == ["signature"] * 3
     assert len(console.world.bodies(DEAD_LETTERS)) == 2
     started, finished = (each for each in lines if each["event"].startswith("replay "))
     assert started["event"] == "replay started"

@@ -21,7 +21,10 @@ from tests.unit.fakes import (
     policy,
     settings,
 )
-from tests.unit.operations.dead_letters.dead_letter_queue import send_dead_letters
+from tests.unit.operations.dead_letters.dead_letter_queue import (
+    hide_elsewhere,
+    send_dead_letters,
+)
 from worker.aws.sqs import Queue
 from worker.console.replay_run import ReplayRun, State
 from worker.console.replays import DryRunResult, Replays
@@ -194,6 +197,29 @@ async def test_another_console_resumes_what_a_closed_one_left(tmp_path: Path) ->
         await console.replays.resume()
         assert (await console.ended()).figures.replayed == 40
     assert len(world.bodies(SOURCE)) == 40
+
+
+@simulated
+async def test_replay_that_waits_for_a_killed_one_says_until_when(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    async with _console(path) as console:
+        await send_dead_letters(console.world, 5)
+        arn = (await console.world.dead_letters.state()).arn
+        to = (await console.world.source.state()).arn
+        texts = ReplayTexts(texts=FilterTexts(reason=["invalid"]))
+        with open_journal(
+            path, arn, parse_request(texts).request_digest, to, texts.to_json()
+        ) as journal:
+            journal.begin(clock(), 60)
+        await hide_elsewhere(console.world, seconds=60)
+        run = await console.replays.resume()
+        while not run.waiting:  # noqa: ASYNC110 - the time is virtual
+            await asyncio.sleep(0.1)
+        assert run.waiting.startswith("waiting until ")
+        assert 30 < (run.remaining_seconds or 0) < 60
+        assert run.per_second is None
+        await console.ended()
+        assert (run.state, run.figures.replayed) == (State.FINISHED, 5)
 
 
 @simulated

@@ -321,6 +321,7 @@ async def test_closing_during_a_scan_makes_all_messages_visible() -> None:
     await _until_seen(scans, 1)
     await scans.aclose()
     assert await visible_and_in_flight(world.dead_letters) == (100, 0)
+    assert scans.snapshot.scanned_at is None
     scans.look()
     assert world.calls["GetQueueAttributes"] < 10
 
