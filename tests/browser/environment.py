@@ -19,7 +19,7 @@ from worker.domain.origin import Edit, Origin
 from worker.domain.policy import PolicyText
 from worker.domain.text_content import TextContent
 
-_CREDENTIALS: Final = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+CREDENTIALS: Final = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 MOMENT: Final = datetime(2026, 11, 2, 10, tzinfo=UTC)
 TEXTS: Final = {
     "": "<h1>Acceptable use</h1>\n<p>Do not share your password.</p>\n<p>Report incidents.</p>\n",
@@ -47,7 +47,7 @@ def create(servers: RunningServers, folder: Path) -> Environment:
         folder: Folder for the journals of replays.
     """
     with pytest.MonkeyPatch.context() as patch:  # fixtures of a session come before those of a test
-        for name, value in _CREDENTIALS.items():
+        for name, value in CREDENTIALS.items():
             patch.setenv(name, value)
         environment = Environment(
             servers.url("fauxqs"), servers.url("dynamodb_local"), write_api="batch"

@@ -12,7 +12,7 @@ from tests.servers.process import HOST, serving
 
 # The command of fauxqs listens on every interface, and its queue URLs contain a host that not every
 # machine resolves. Its modules accept both as options; an empty host means that of the request.
-_SERVE_FAUXQS = """
+SERVE_FAUXQS = """
 import { buildApp } from "./node_modules/fauxqs/dist/app.js";
 import { SqsStore } from "./node_modules/fauxqs/dist/sqs/sqsStore.js";
 const [host, port] = process.argv.slice(1);
@@ -92,7 +92,7 @@ def fauxqs() -> AbstractContextManager[str]:
     """Run fauxqs, another implementation of SQS, and yield its URL."""
     directory = parts.FAUXQS.require()
     port = free_port()
-    command = ["node", "--input-type=module", "--eval", _SERVE_FAUXQS, HOST, str(port)]
+    command = ["node", "--input-type=module", "--eval", SERVE_FAUXQS, HOST, str(port)]
     return serving(command, port, directory=directory)
 
 
