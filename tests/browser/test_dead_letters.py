@@ -41,7 +41,8 @@ def export(page: Page) -> list[dict[str, Any]]:
 
 
 def rows(page: Page) -> int:
-    return page.locator("form.rows tbody tr").count()
+    count: int = page.locator("form.rows tbody tr").count()
+    return count
 
 
 def test_counts_filters_and_pages_agree_with_the_command_line(
