@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from random import Random
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import quote
 
 from tests.browser import dead_letters
@@ -122,7 +122,13 @@ def _traffic(environment: Environment) -> Iterator[None]:
 
 
 def take(
-    browser: Browser, running: Console, path: str, scheme: str, file: Path, *, wait: int = 500
+    browser: Browser,
+    running: Console,
+    path: str,
+    scheme: Literal["light", "dark"],
+    file: Path,
+    *,
+    wait: int = 500,
 ) -> None:
     """Write the screenshot of a page.
 
@@ -134,7 +140,7 @@ def take(
         file: PNG file to write.
         wait: Milliseconds until it is taken, in which live pages change.
     """
-    context = browser.new_context(base_url=running.base, color_scheme=scheme, viewport=_SIZE)  # type: ignore[arg-type] # it is one of the literals
+    context = browser.new_context(base_url=running.base, color_scheme=scheme, viewport=_SIZE)
     page = context.new_page()
     page.goto(running.url)
     page.goto(path)
