@@ -334,9 +334,9 @@ class DeadLetterScans:
         if self._latest is None and not self.error:
             return True
         since = self._clock() - self._ended_at
-        known = 0 if self._latest is None else len(self._latest.dead_letters) + self._latest.unseen
+        seen = 0 if self._latest is None else len(self._latest.dead_letters)
         # Messages in flight belong to another scan or replay, which this one would disturb.
-        changed = state.depth != known and not state.in_flight
+        changed = state.depth != seen and not state.in_flight
         pause = SCAN_AFTER_CHANGE_SECONDS if changed else SCAN_INTERVAL_SECONDS
         return since >= max(pause, _PAUSE_PER_SCAN_SECOND * self._scan_seconds)
 

@@ -152,6 +152,19 @@ async def test_no_scan_disturbs_messages_in_flight_elsewhere() -> None:
 
 
 @simulated
+async def test_dead_letters_in_flight_elsewhere_are_scanned_when_they_are_visible_again() -> None:
+    world = await open_world()
+    await send_dead_letters(world, 15)
+    hidden = await hide_elsewhere(world, seconds=60)
+    scans = _scans(world)
+    snapshot = await _scanned(scans)
+    assert (len(snapshot.dead_letters), snapshot.unseen) == (15 - len(hidden), len(hidden))
+    await asyncio.sleep(80)
+    snapshot = await _scanned(scans)
+    assert (len(snapshot.dead_letters), snapshot.unseen) == (15, 0)
+
+
+@simulated
 async def test_no_scan_runs_during_a_replay() -> None:
     world = await open_world()
     await send_dead_letters(world, 15)
