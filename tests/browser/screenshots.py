@@ -5,6 +5,7 @@ With a folder, all pages are written there in both colour schemes instead.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from random import Random
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
@@ -33,7 +35,7 @@ FOLDER: Final = Path(__file__).with_name("screenshots")
 _SIZE: Final = {"width": 1280, "height": 800}
 _COUNT: Final = 640
 _HOURS: Final = 40
-_SETTLE_MILLISECONDS: Final = 9_000
+_SETTLE_MILLISECONDS: Final = 15_000
 _NAMES: Final = {
     "AUP_QUEUE": "acceptances",
     "AUP_DEAD_LETTER_QUEUE": "acceptances-dead",
@@ -99,6 +101,26 @@ def running_console() -> Iterator[tuple[Console, Environment]]:
         yield stack.enter_context(console(environment.variables, *options)), environment
 
 
+@contextmanager
+def _traffic(environment: Environment) -> Iterator[None]:
+    """Send acceptances until the block ends."""
+    ended, random = Event(), Random(dead_letters.SEED)
+
+    def send() -> None:
+        for number in itertools.count(1000, 100):
+            if ended.wait(0.2):
+                return
+            environment.send(*(body(number + each) for each in range(random.randint(20, 60))))
+
+    thread = Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 def take(
     browser: Browser, running: Console, path: str, scheme: str, file: Path, *, wait: int = 500
 ) -> None:
@@ -129,9 +151,9 @@ def main(arguments: Sequence[str]) -> None:
         if not arguments:
             FOLDER.mkdir(exist_ok=True)
             take(browser, running, "/dead-letters", "light", FOLDER / "dead-letters.png")
-            environment.send(*(body(each) for each in range(1000, 1600)))
-            overview = FOLDER / "overview.png"
-            take(browser, running, "/", "dark", overview, wait=_SETTLE_MILLISECONDS)
+            with _traffic(environment):
+                overview = FOLDER / "overview.png"
+                take(browser, running, "/", "dark", overview, wait=_SETTLE_MILLISECONDS)
             return
         first = ids(running, "?reason=invalid")[0]
         details = (f"/dead-letters/{first}", "/replay?reason=unknown_policy", "/evidence?user=u-1",

@@ -35,7 +35,7 @@ def crowded(servers: RunningServers, tmp_path_factory: pytest.TempPathFactory) -
     """Run a console on 10,000 dead letters."""
     environment = create(servers, tmp_path_factory.mktemp("crowded"))
     dead_letters.send(environment, dead_letters.mixed(COUNT))
-    with console(environment.variables) as running:
+    with console(environment.variables, installed=True) as running:
         yield running
 
 
