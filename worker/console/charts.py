@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from markupsafe import Markup
 
+from worker.console.bars import Bars
 from worker.errors import Reason
 
 _WIDTH: Final = 120
@@ -23,19 +23,6 @@ _CHART_HEIGHT: Final = 200
 _LEFT, _TOP, _BOTTOM = 52, 10, 40
 _GAP: Final = 2
 _LABELS_MAX: Final = 6
-
-
-@dataclass(frozen=True, slots=True)
-class Bars:
-    """Series of a stacked bar chart.
-
-    Attributes:
-        labels: Label of each bar, oldest first.
-        series: Values of each series by name, one for each bar.
-    """
-
-    labels: Sequence[str]
-    series: Mapping[str, Sequence[int]]
 
 
 def colour(name: str) -> str:

@@ -97,7 +97,12 @@ class ConsoleContext:
         )
         self.status.counted = self.scans.reason_counts
         self.replays = Replays(
-            self.queues, self.repository, self.settings, self.scans, now=self.now
+            self.queues,
+            self.repository,
+            self.settings,
+            self.scans,
+            allowed=self.options.allow_replay,
+            now=self.now,
         )
 
         self.coverage = CoverageScans(self.repository, self.now)

@@ -126,6 +126,7 @@ class Replays:
         repository: Repository of policies.
         settings: Settings of the worker whose decisions are predicted.
         scans: Scans of the dead-letter queue, which pause during a replay.
+        allowed: Whether anything may be sent.
         journal: Path of the journal; the CLI's default path if None.
         now: Returns the current time, timezone-aware.
 
@@ -140,6 +141,7 @@ class Replays:
         settings: Settings,
         scans: DeadLetterScans,
         *,
+        allowed: bool,
         journal: Path | None = None,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
@@ -148,6 +150,7 @@ class Replays:
         self._repository = repository
         self._settings = settings
         self._scans = scans
+        self._allowed = allowed
         self._journal = journal
         self._now = now
         self._clock = asyncio.get_running_loop().time
@@ -282,6 +285,8 @@ class Replays:
 
     async def _denied(self) -> tuple[str, ...]:
         """Return which permissions of a replay the role lacks, by calls that change nothing."""
+        if not self._allowed:
+            return ()
         source, dead_letters = await self._queues()
         probes = [*dead_letter_probes(source), source_probes(dead_letters)[0]]
         return tuple(
@@ -291,6 +296,8 @@ class Replays:
         )
 
     async def _start(self, texts: ReplayTexts) -> ReplayRun:
+        if not self._allowed:
+            raise UsageError("the console is read-only; nothing was sent")
         if self._task is not None and not self._task.done():
             raise UsageError("a replay runs already; stop it or wait until it ends")
         request = parse_request(texts)

@@ -21,6 +21,10 @@ STATIC: Final = "/static/"
 TOKEN: Final = "token"  # noqa: S105 - name of a parameter
 _COOKIE: Final = "aup-console"
 _TOKEN_BYTES: Final = 32
+_WRONG_HOST: Final = (
+    "the Host header does not name this console; if the address is right, start the console with "
+    "--allowed-host NAME"
+)
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 _FORM: Final = "application/x-www-form-urlencoded"
 _ANY_ADDRESS: Final = {"0.0.0.0", "::", ""}  # noqa: S104 - compared, not bound
@@ -107,7 +111,7 @@ def guard(access: Access) -> Middleware:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         if not access.allows_host(request.headers.get("Host", "")):
-            raise web.HTTPMisdirectedRequest(text="the Host header does not name this console")
+            raise web.HTTPMisdirectedRequest(text=_WRONG_HOST)
         if request.method not in _SAFE_METHODS:
             _check_origin(request)
         if request.path.startswith(STATIC):

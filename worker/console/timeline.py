@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
 
-from worker.console.charts import Bars
+from worker.console.bars import Bars
 from worker.console.scans import Snapshot
 
 _BARS_MAX: Final = 30

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from unittest.mock import patch
 
 import pytest
@@ -85,6 +87,26 @@ def test_missing_extra_is_named_before_anything_starts(
     assert str(result.exception) == (
         "the console requires Jinja2: pip install 'aup-worker[console]'"
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "output"),
+    [
+        (["console"], 2, "aup-worker: the console requires Jinja2: pip install "),
+        (["demo", "--console"], 2, "aup-worker: the console requires Jinja2: pip install "),
+        (["console", "--help"], 0, "Serve a web console"),
+        (["demo", "--help"], 0, "Run the complete workflow"),
+    ],
+)
+def test_verbs_work_without_the_extra(arguments: list[str], code: int, output: str) -> None:
+    script = (
+        "import sys; sys.modules.update(jinja2=None, markupsafe=None); "
+        f"sys.argv[1:] = {arguments!r}; from worker.__main__ import main; main()"
+    )
+    done = subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, output in done.stdout + done.stderr) == (code, True), done.stderr
 
 
 def test_installed_extra_is_accepted() -> None:

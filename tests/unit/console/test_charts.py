@@ -10,7 +10,8 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.simulation.virtual_clock import START as NOW
-from worker.console.charts import Bars, at_most_three, colour, legend, sparkline, stacked_bars
+from worker.console.bars import Bars
+from worker.console.charts import at_most_three, colour, legend, sparkline, stacked_bars
 from worker.console.timeline import timeline
 from worker.errors import Reason
 

@@ -22,7 +22,7 @@ from worker.aws.cloudwatch import CloudWatch
 from worker.aws.sqs import Queue
 from worker.aws.sqs_responses import QueueState
 from worker.console import timeline as timeline_module
-from worker.console.charts import Bars
+from worker.console.bars import Bars
 from worker.console.concerns import concerns
 from worker.console.status_feed import INTERVAL_SECONDS, History, Snapshot, StatusFeed
 from worker.domain.outcome import OutcomeKind

@@ -123,7 +123,7 @@ async def test_read_only_console_shows_the_command_and_sends_nothing() -> None:
     async with opened_console(world) as console:
         page = await console.text("/replay?reason=invalid&rate=5&set=method%3Da+b")
         assert "aup-worker replay --reason invalid --set &#39;method=a b&#39; --rate 5" in page
-        assert "<button" not in page.split("read-only (started", 1)[1].split("</p>")[0]
+        assert "/replay/start" not in page
         for path in ("/replay/start", "/replay/stop", "/replay/resume"):
             assert (await console.post(path)).status == 403
         assert world.bodies(SOURCE) == []

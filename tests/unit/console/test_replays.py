@@ -62,19 +62,21 @@ class _Console:
 
 @asynccontextmanager
 async def _console(
-    path: Path, world: World | None = None, source: Queue | None = None, **changes: Any
+    path: Path, world: World | None = None, source: Queue | None = None, *, allowed: bool = True
 ) -> AsyncIterator[_Console]:
     world = world or await open_world()
 
     async def queues() -> tuple[Queue, Queue]:
         return source or world.source, world.dead_letters
 
-    chosen = settings(**changes)
+    chosen = settings()
     async with world.repository() as repository:
         if await repository.policy("acceptable-use", "2026-01") is None:
             await repository.publish_policy(policy())
         scans = DeadLetterScans(queues, now=clock)
-        replays = Replays(queues, repository, chosen, scans, journal=path, now=clock)
+        replays = Replays(
+            queues, repository, chosen, scans, allowed=allowed, journal=path, now=clock
+        )
         yield _Console(world, scans, replays)
         await replays.aclose()
         await scans.aclose()
@@ -289,6 +291,18 @@ async def test_missing_permission_is_known_before_and_after_the_attempt(tmp_path
         assert (run.state, run.figures.failed) == (State.FINISHED, 3)
         assert run.figures.last_error == "SendMessageBatch: AccessDenied"
         assert len(world.bodies(DEAD_LETTERS)) == 3
+
+
+@simulated
+async def test_read_only_console_sends_nothing_and_probes_nothing(tmp_path: Path) -> None:
+    async with _console(tmp_path / "journal", allowed=False) as console:
+        await send_dead_letters(console.world, 1)
+        calls = console.world.calls["SendMessageBatch"]
+        found = await console.run_dry()
+        with pytest.raises(UsageError, match="read-only; nothing was sent"):
+            await console.replays.start(found)
+        assert console.world.calls["SendMessageBatch"] == calls
+        assert console.world.calls["DeleteMessageBatch"] == 0
 
 
 @simulated

@@ -11,7 +11,8 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from worker.console.charts import ACCEPTED, Bars
+from worker.console.bars import Bars
+from worker.console.charts import ACCEPTED
 from worker.console.context import ConsoleContext
 from worker.console.live import Event, stream
 from worker.console.page import Page, Route, fragment, log_action, render

@@ -300,7 +300,7 @@ def _locked(path: Path) -> IO[bytes]:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         while True:
-            file = path.open("a+b", buffering=0)
+            file = open(path, "a+b", buffering=0, opener=_private)  # noqa: SIM115
             try:
                 _check_regular(path, os.fstat(file.fileno()).st_mode)
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -318,6 +318,11 @@ def _locked(path: Path) -> IO[bytes]:
         raise UsageError(
             f"journal {path}: {error.strerror}; pass another path with --journal FILE"
         ) from None
+
+
+def _private(path: str, flags: int) -> int:
+    """Open a file; a new one, which will contain filters and edits, only for its owner."""
+    return os.open(path, flags, 0o600)
 
 
 def _is_at(path: Path, file: IO[bytes]) -> bool:

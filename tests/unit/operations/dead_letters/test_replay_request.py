@@ -93,3 +93,9 @@ def test_lock_of_a_journal_shows_that_a_replay_runs(tmp_path: Path) -> None:
         assert is_in_use(path)
         assert is_in_use(path)
     assert not is_in_use(path)
+
+
+def test_journal_is_readable_for_its_owner_only(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with open_journal(path, ARN, "all", "to", TEXTS.to_json()):
+        assert path.stat().st_mode & 0o777 == 0o600
