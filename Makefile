@@ -63,7 +63,7 @@ contract: servers ## run the contract tests on DynamoDB Local, ministack and fau
 	$(BIN)/python -m pytest -m servers $(SPREAD) $(ARGS) $(WITH_SERVERS)
 
 browser-tests: servers $(VENV)/.browser ## test the console in Chromium (Debian: apt-get install chromium; CHROMIUM=path for another)
-	$(BIN)/python -m pytest -m browser $(ARGS) tests/browser
+	$(BIN)/python -m pytest -m browser -n 2 --dist loadfile $(ARGS) tests/browser
 
 console-screenshots: servers $(VENV)/.browser ## take the screenshots of the console in the README
 	@$(BIN)/python -m tests.browser.screenshots

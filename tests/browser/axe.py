@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 _SERIOUS: Final = ("serious", "critical")
 # Preloading would request style sheets again.
-_RUN: Final = """() => axe.run(document, {preload: false, resultTypes: ["violations"]})"""
+_RUN: Final = """(rules) => axe.run(document, {
+  preload: false, resultTypes: ["violations"], ...(rules.length ? {runOnly: rules} : {})
+})"""
 
 
 @cache
@@ -20,10 +22,15 @@ def _source() -> str:
     return (parts.AXE_CORE.require() / "axe.min.js").read_text(encoding="utf-8")
 
 
-def findings(page: Page) -> list[str]:
-    """Return the serious and critical findings of a page, one line each."""
+def findings(page: Page, *rules: str) -> list[str]:
+    """Return the serious and critical findings of a page, one line each.
+
+    Args:
+        page: The page.
+        rules: Rules to check; all if none is given.
+    """
     page.evaluate(_source())
-    violations: list[dict[str, Any]] = page.evaluate(_RUN)["violations"]
+    violations: list[dict[str, Any]] = page.evaluate(_RUN, list(rules))["violations"]
     return [
         f"{each['id']}: {each['help']}: {node['html'][:200]} {node['any'][:1]}"
         for each in violations

@@ -61,7 +61,7 @@ def environment(servers: RunningServers, tmp_path: Path) -> Environment:
 @pytest.fixture(scope="session")
 def reader(filled: Environment) -> Iterator[Console]:
     """Run a read-only console on the queues and tables with everything."""
-    with console(filled.variables) as running:
+    with console(filled.variables, installed=True) as running:
         yield running
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import signal
 import subprocess
 import tempfile
 import urllib.parse
@@ -16,6 +17,7 @@ from typing import IO, Any, Final
 
 from tests.private import find_private_text
 from tests.process.environment import COMMAND, DEADLINE_SECONDS, wait_until
+from tests.process.forked import Fork
 
 _URL: Final = re.compile(r"(http://[^/\s]+)/\?token=([\w-]+)")
 _HOST: Final = "127.0.0.1"
@@ -50,7 +52,7 @@ class Console:
         token: The token in its printed URL.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], output: IO[bytes]) -> None:
+    def __init__(self, process: Fork | subprocess.Popen[bytes], output: IO[bytes]) -> None:
         self.process = process
         self._output = output
         wait_until(self._is_up, "the console prints its URL")
@@ -131,29 +133,38 @@ class Console:
 
 
 @contextmanager
-def console(variables: Mapping[str, str], *options: str) -> Iterator[Console]:
+def console(
+    variables: Mapping[str, str], *options: str, installed: bool = False
+) -> Iterator[Console]:
     """Run the console until the block ends; its log must contain nothing private.
 
     Args:
         variables: All environment variables.
         options: Options of the verb.
+        installed: Whether to run the installed command instead of a fork, which starts faster.
     """
+    arguments = ["console", "--port", "0", *options]
+    environment = {**variables, "AUP_LOG_FORMAT": "json"}
     with tempfile.TemporaryFile() as output:
-        command = [COMMAND, "console", "--port", "0", *options]
-        with subprocess.Popen(  # noqa: S603 - our own command
-            command,
-            env={**variables, "AUP_LOG_FORMAT": "json"},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        ) as process:
+        process: Fork | subprocess.Popen[bytes]
+        if installed:
+            process = subprocess.Popen(  # noqa: S603 - our own command
+                [COMMAND, *arguments],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        else:
+            process = Fork(arguments, environment, stdout=output, stderr=output)
+        with process:
             try:
                 running = Console(process, output)
                 yield running
                 part = find_private_text(running.printed())
                 assert part is None, f"the log contains something private: {part}"
             finally:
-                process.terminate()
+                process.send_signal(signal.SIGTERM)
                 try:
                     process.wait(DEADLINE_SECONDS)
                 finally:

@@ -134,23 +134,23 @@ def test_replay_of_a_killed_console_is_resumed_without_loss(
 def test_replay_goes_on_without_a_browser_and_is_stopped_and_resumed(
     environment: Environment, visit: Visit
 ) -> None:
-    send_replayable(environment, 30)
+    send_replayable(environment, 20)
     with console(environment.variables, ALLOW) as running:
-        scanned(running, 33)
-        page = visit(running, "/replay?reason=unknown_policy&rate=10")
-        page.get_by_role("button", name="Replay 30 of 30").click()
+        scanned(running, 23)
+        page = visit(running, "/replay?reason=unknown_policy&rate=2")
+        page.get_by_role("button", name="Replay 20 of 20").click()
         page.locator(".replay-run .status", has_text="running").wait_for()
         page.close()
-        wait_until(lambda: environment.depth("AUP_QUEUE") >= 10, "ten are sent")
+        wait_until(lambda: environment.depth("AUP_QUEUE") >= 1, "one is sent")
         page = visit(running, "/replay")
         page.get_by_role("button", name="Stop").click()
         page.locator(".replay-run .status", has_text="stopped").wait_for()
         sent = environment.depth("AUP_QUEUE")
-        assert sent < 30
-        assert environment.depth(DEAD_LETTER_QUEUE) == 33 - sent
+        assert sent < 20
+        assert environment.depth(DEAD_LETTER_QUEUE) == 23 - sent
         finish(page, "Resume")
         assert page.get_by_text("Nothing is sent before its result is shown").count() == 0
-        assert (environment.depth("AUP_QUEUE"), environment.depth(DEAD_LETTER_QUEUE)) == (30, 3)
+        assert (environment.depth("AUP_QUEUE"), environment.depth(DEAD_LETTER_QUEUE)) == (20, 3)
         events = [
             running.log(f"replay {each}") for each in ("started", "stop requested", "resumed")
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
+import time
 from collections import Counter
 from collections.abc import (
     AsyncGenerator,
@@ -15,25 +15,24 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from worker.aws.sqs import Queue
 from worker.aws.sqs_responses import QueueState
-from worker.domain.dead_letter import Replays
-from worker.domain.message import ReceivedMessage
-from worker.errors import AUPError
+from worker.console.packing import Packer
+from worker.errors import AUPError, UsageError
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.scan import VISIBILITY_TIMEOUT_SECONDS, Scan
 from worker.operations.status.observer import (
+    REDRIVEN,
     SCAN_AFTER_CHANGE_SECONDS,
     SCAN_INTERVAL_SECONDS,
     ReasonCounts,
 )
 from worker.runtime.clock import utc_now
+from worker.runtime.time_limit import time_limit
 
 # The interval of `status --watch`.
 STATE_INTERVAL_SECONDS: Final = 2.0
@@ -42,20 +41,9 @@ _PAUSE_PER_SCAN_SECOND: Final = 4.0
 # Compressed bodies and attributes that are kept; others are received again when needed.
 CONTENT_MAX_BYTES: Final = 6 * 1024 * 1024
 _BATCH: Final = 200
-_TEXTS_MAX: Final = 10_000
-# zlib without header and checksum, with small buffers: most messages have less than a kibibyte.
-_WINDOW_BITS: Final = -13
-_MEMORY_LEVEL: Final = 5
-_LEVEL: Final = 3
-_DICTIONARY_MAX_BYTES: Final = 4096
-_NO_MESSAGE: Final = ReceivedMessage("", "", "")
-_NO_REPLAYS: Final = Replays()
-# Attributes of a dead letter that many others share.
-_REPEATED: Final = ("reason", "detail", "policy_id", "version")
 _PATTERNS_MAX: Final = 4
-_REDRIVEN: Final = (
-    "not scanned: the dead-letter queue has its own redrive policy, which counts each receive"
-)
+# For the search for one regular expression in all dead letters, which blocks the event loop.
+_SEARCH_SECONDS: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -140,7 +128,7 @@ class DeadLetterScans:
         self._read_state = state or self._state
         self._now = now
         self._clock = asyncio.get_running_loop().time
-        self._packer = _Packer()
+        self._packer = Packer()
         self._lock = asyncio.Lock()
         self._latest: Snapshot | None = None
         self._running: Snapshot | None = None
@@ -148,6 +136,7 @@ class DeadLetterScans:
         self._state_at = self._ended_at = float("-inf")
         self._scan_seconds = 0.0
         self._wanted = False
+        self._slow: set[str] = set()
         self._found: dict[str, tuple[int, frozenset[str]]] = {}
         self._looking: asyncio.Task[None] | None = None
         self._closing = False
@@ -291,16 +280,35 @@ class DeadLetterScans:
         Args:
             pattern: Key of the result, which is kept until the next scan.
             matches: Whether a dead letter with its content matches.
+
+        Raises:
+            UsageError: The search takes too long, during which the console would not respond.
         """
+        if pattern in self._slow:
+            raise UsageError(_slow(pattern))
         snapshot = self.snapshot
         number, ids = self._found.pop(pattern, (0, frozenset[str]()))
         if number != snapshot.number or snapshot.scanned_at is None:
-            reading = self.read(list(snapshot.dead_letters.values()))
-            ids = frozenset([each.message_id async for each in reading if matches(each)])
+            ids = await self._search(pattern, matches)
         self._found[pattern] = snapshot.number, ids
         if len(self._found) > _PATTERNS_MAX:
             del self._found[next(iter(self._found))]
         return ids
+
+    async def _search(self, pattern: str, matches: Callable[[DeadLetter], bool]) -> frozenset[str]:
+        ids, left_seconds = set[str](), _SEARCH_SECONDS
+        async with aclosing(self.read(list(self.snapshot.dead_letters.values()))) as reading:
+            async for each in reading:
+                started_at = time.perf_counter()
+                try:
+                    with time_limit(left_seconds):
+                        if matches(each):
+                            ids.add(each.message_id)
+                except TimeoutError:
+                    self._slow.add(pattern)
+                    raise UsageError(_slow(pattern)) from None
+                left_seconds -= time.perf_counter() - started_at
+        return frozenset(ids)
 
     async def _look(self) -> None:
         try:
@@ -322,7 +330,7 @@ class DeadLetterScans:
 
     def _why_not_scanned(self, state: QueueState) -> str:
         is_redriven = state.max_receive_count is not None and self._latest is None
-        return _REDRIVEN if is_redriven else ""
+        return REDRIVEN if is_redriven else ""
 
     def _is_due(self, state: QueueState) -> bool:
         if self._lock.locked():
@@ -386,49 +394,5 @@ class DeadLetterScans:
         return known
 
 
-class _Packer:
-    """Compact forms of dead letters, of which there may be many thousands.
-
-    Dead letters resemble each other: equal texts are kept once, and contents are compressed with
-    the first ones as a dictionary.
-    """
-
-    def __init__(self) -> None:
-        self._texts: dict[str, str] = {}
-        self._dictionary = b""
-
-    def summary(self, dead_letter: DeadLetter) -> DeadLetter:
-        """Return a copy without message, whose content is packed separately."""
-        if len(self._texts) > _TEXTS_MAX:
-            self._texts.clear()
-        texts: dict[str, Any] = {name: self._once(getattr(dead_letter, name)) for name in _REPEATED}
-        history = dead_letter.history
-        return replace(
-            dead_letter,
-            message=_NO_MESSAGE,
-            history=_NO_REPLAYS if history == _NO_REPLAYS else history,
-            **texts,
-        )
-
-    def _once(self, text: str | None) -> str | None:
-        return None if text is None else self._texts.setdefault(text, text)
-
-    def pack(self, dead_letter: DeadLetter) -> bytes | None:
-        """Return the compressed message; None if it cannot be packed."""
-        message = msgspec.structs.replace(dead_letter.message, receipt_handle="", date="")
-        try:
-            plain = msgspec.msgpack.encode(message)
-        except UnicodeEncodeError:  # a lone surrogate
-            return None
-        if not self._dictionary:
-            self._dictionary = plain[:_DICTIONARY_MAX_BYTES]
-        compressor = zlib.compressobj(
-            _LEVEL, memLevel=_MEMORY_LEVEL, wbits=_WINDOW_BITS, zdict=self._dictionary
-        )
-        return compressor.compress(plain) + compressor.flush()
-
-    def unpack(self, summary: DeadLetter, content: bytes) -> DeadLetter:
-        """Return a dead letter with its message."""
-        decompressor = zlib.decompressobj(wbits=_WINDOW_BITS, zdict=self._dictionary)
-        plain = decompressor.decompress(content) + decompressor.flush()
-        return replace(summary, message=msgspec.msgpack.decode(plain, type=ReceivedMessage))
+def _slow(pattern: str) -> str:
+    return f"grep {pattern}: takes too long; simplify the regular expression"

@@ -21,8 +21,9 @@ from worker.aws.sqs import Queue
 from worker.console import scans as scans_module
 from worker.console.scans import DeadLetterScans, Snapshot
 from worker.domain.message import ReceivedMessage
-from worker.errors import AUPError, AWSDeniedError
+from worker.errors import AUPError, AWSDeniedError, UsageError
 from worker.operations.dead_letters.dead_letter import DeadLetter
+from worker.operations.dead_letters.filter import DeadLetterFilter
 
 
 def _scans(world: World, queue: Queue | None = None) -> DeadLetterScans:
@@ -267,6 +268,28 @@ async def test_pattern_is_searched_once_per_scan() -> None:
     await _scanned(scans, again=True)
     await scans.matching("event", matches)
     assert len(visited) == 24
+
+
+@simulated
+async def test_pattern_whose_search_would_never_end_is_given_up_and_not_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scans_module, "_SEARCH_SECONDS", 0.05)
+    world = await open_world()
+    await send_dead_letters(world, 1, body="a" * 60 + "b")
+    scans = _scans(world)
+    await _scanned(scans)
+    slow = DeadLetterFilter(grep=re.compile("(a|a)+$"))
+    searched: list[str] = []
+
+    def matches(dead_letter: DeadLetter) -> bool:
+        searched.append(dead_letter.message_id)
+        return slow.matches(dead_letter)
+
+    for _ in range(2):
+        with pytest.raises(UsageError, match="takes too long; simplify"):
+            await scans.matching("(a|a)+$", matches)
+    assert len(searched) == 1
 
 
 @simulated

@@ -30,7 +30,7 @@ _SCAN_POLLS: Final = 4
 _PENDING: Final = "not requested yet"
 _DISABLED: Final = "not scanned (--no-reasons)"
 _IN_FLIGHT: Final = "all of them are in flight elsewhere"
-_REDRIVEN: Final = (
+REDRIVEN: Final = (
     "not scanned: the dead-letter queue has its own redrive policy, which counts each receive"
 )
 # `doctor` reports the other attributes.
@@ -327,7 +327,7 @@ class Observer:
     ) -> ReasonCounts:
         known = dead.depth
         if dead.max_receive_count is not None:
-            return ReasonCounts(known=known, unknown=_REDRIVEN)
+            return ReasonCounts(known=known, unknown=REDRIVEN)
         counts: Counter[str] = Counter()
         dead_at, expires_at = [], []
         if dead.visible:
