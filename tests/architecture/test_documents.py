@@ -248,6 +248,10 @@ def _check_docker(words: list[str]) -> None:
         _check_verb(arguments)
 
 
+def _check_pipx(words: list[str]) -> None:
+    assert words == ["install", "dist/aup_worker-*.whl"]  # run by tests/dist
+
+
 def _check_xargs(words: list[str]) -> None:
     program = next(each for each in words if each in _CHECKS)
     _check_call([*words[words.index(program) :], "x"])
@@ -260,6 +264,7 @@ _CHECKS: Final[dict[str, Callable[[list[str]], None]]] = {
     "docker": _check_docker,
     "export": _check_export,
     "make": _check_targets,
+    "pipx": _check_pipx,
     "xargs": _check_xargs,
 }
 _COMMANDS: Final = [
