@@ -17,25 +17,26 @@ RESOLVE := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-ind
 LOCK = $(RESOLVE) --python-version 3.11 $(ARGS)
 CURRENT := --override infra/locks/overrides.txt
 IMAGE ?= aup-worker
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' worker/__init__.py)
 # The architectures of Fargate; PLATFORM is one of them, by default that of the engine's host.
 PLATFORMS ?= linux/amd64,linux/arm64
 ENGINE ?= $(or $(shell command -v podman),$(shell command -v docker))
 # The format of OCI images, podman's default, has no HEALTHCHECK.
 IMAGE_OPTIONS = $(if $(findstring podman,$(ENGINE)),--format docker) $(IMAGE_BUILD_OPTIONS) --file infra/Dockerfile \
-	--build-arg VERSION="$$(sed -n 's/^__version__ = "\(.*\)"$$/\1/p' worker/__init__.py)" \
+	--build-arg VERSION="$(VERSION)" \
 	--build-arg REVISION="$$(git rev-parse HEAD)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test check format contract pip-tests browser-tests console-screenshots servers infra-check infra-files kubernetes-check monitoring-check terraform-check host-tests engine image image-push image-tests sbom simulate mutants fuzz bench bench-peers scaling soak lock clean
+.PHONY: help demo quick test check format contract pip-tests pythons browser-tests console-screenshots servers infra-check infra-files kubernetes-check monitoring-check terraform-check host-tests engine image image-push image-tests sbom dist dist-tests release-notes nightly simulate mutants fuzz bench bench-peers scaling soak lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.run ## run the demo on an embedded AWS, in less than a minute
 	@$(BIN)/aup-worker demo $(ARGS)
 
 test: $(VENV)/.develop ## run every test that needs only pip
-	$(BIN)/python -m pytest -m "not servers and not hosts and not browser" $(SPREAD) $(ARGS)
+	$(BIN)/python -m pytest -m "not servers and not hosts and not browser and not dist" $(SPREAD) $(ARGS)
 
 quick: $(VENV)/.develop ## lint changed files, then run the unit and architecture tests
 	@changed=$$(git diff --name-only --diff-filter=d HEAD -- '*.py'; git ls-files --others --exclude-standard -- '*.py'); \
@@ -70,6 +71,9 @@ console-screenshots: servers $(VENV)/.browser ## take the screenshots of the con
 
 pip-tests: servers .cache/pip-sdk/.complete ## run the wire, contract and integration tests on the packages that pip chooses without our locks
 	.cache/pip-sdk/bin/python -m pytest -m "not hosts" $(SPREAD) $(ARGS) tests/wire tests/contract tests/integration
+
+pythons: $(VENV)/.develop ## run the unit, wire, golden and evidence tests on each Python from 3.11 to 3.14 that is installed
+	@$(BIN)/python -m tests.pythons $(SPREAD) $(ARGS)
 
 simulate: $(VENV)/.develop ## run 10,000 simulations with faults (SEEDS=n for another number, SEED=n to print the course of one)
 	@$(BIN)/python -m tests.simulation
@@ -137,6 +141,19 @@ sbom: .cache/tools/cyclonedx/.complete ## write the software bill of materials a
 	@.cache/tools/cyclonedx/bin/python infra/sbom.py >dist/aup-worker.cdx.json
 	@echo dist/aup-worker.cdx.json
 
+dist: .cache/tools/release/.complete ## build wheel and sdist of the current commit, reproducibly, and list what they contain
+	@.cache/tools/release/bin/python infra/dist.py
+
+dist-tests: dist $(VENV)/.develop ## check wheel and sdist, install them with pip and pipx without our locks, and run the demo from there
+	$(BIN)/python -m pytest -m dist $(ARGS) tests/dist
+
+release-notes: ## print the changes of VERSION from the changelog, by default of this version
+	@awk -v heading="## [$(VERSION)]" '/^## /{found = index($$0, heading) == 1; any += found; next} found; \
+		END {exit !any}' CHANGELOG.md || { echo "CHANGELOG.md has no section [$(VERSION)]" >&2; exit 2; }
+
+nightly: ## run what takes longer than .ci/run, one after the other (needs what its targets need)
+	@.ci/nightly
+
 # uv takes the overrides for the packages that pin others too narrowly; pip, which does not, installs with --no-deps.
 lock: ## resolve the lock files again (ARGS=--upgrade for current releases)
 	@test -x $(UV) || { $(PYTHON) -m venv .cache/uv && .cache/uv/bin/python -m pip install -q uv; }
@@ -146,6 +163,7 @@ lock: ## resolve the lock files again (ARGS=--upgrade for current releases)
 	$(LOCK) $(addprefix --extra=,build console demo otel test) pyproject.toml -o infra/locks/requirements-pip.lock
 	echo hatchling | $(LOCK) -c infra/locks/requirements.lock - -o infra/locks/requirements-build.lock
 	$(LOCK) -c infra/locks/requirements-dev.lock tests/browser/playwright.in -o tests/browser/playwright.lock
+	$(LOCK) infra/tools/release.in -o infra/tools/release.lock
 	@for tool in checkov grafana kubernetes; do \
 		$(LOCK) tests/infra/$$tool.in -o tests/infra/$$tool.lock || exit; \
 	done

@@ -199,7 +199,7 @@ def _check_targets(words: list[str]) -> None:
 
 
 def _check_verb(words: list[str]) -> None:
-    if words[:1] == ["--install-completion"]:
+    if words[:1] in (["--install-completion"], ["--help"]):
         return
     command, path = _VERB, []
     while hasattr(command, "commands"):
@@ -262,6 +262,10 @@ def _check_terraform(words: list[str]) -> None:
     assert operation in {"init", "apply", "plan", "output", "import", "destroy"}
 
 
+def _check_pipx(words: list[str]) -> None:
+    assert words == ["install", "dist/aup_worker-*.whl"]  # run by tests/dist
+
+
 def _check_xargs(words: list[str]) -> None:
     program = next(each for each in words if each in _CHECKS)
     _check_call([*words[words.index(program) :], "x"])
@@ -275,6 +279,7 @@ _CHECKS: Final[dict[str, Callable[[list[str]], None]]] = {
     "export": _check_export,
     "kubectl": _check_kubectl,
     "make": _check_targets,
+    "pipx": _check_pipx,
     "terraform": _check_terraform,
     "xargs": _check_xargs,
 }

@@ -39,7 +39,8 @@ def python_environment(folder: Path, lock: Path, python: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     _install("venv", (python, "-m", "venv", str(folder)))
     pip = (str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--quiet")
-    _install("pip install", (*pip, "install", "--require-hashes", "-r", str(lock)))
+    # The lock is complete, and may contain what the requirements of a package exclude.
+    _install("pip install", (*pip, "install", "--require-hashes", "--no-deps", "-r", str(lock)))
     complete.write_text(stamp)
 
 
@@ -66,14 +67,15 @@ def node_environment(folder: Path, source: Path) -> None:
     complete.write_text(stamp)
 
 
-def find_python(minor: int) -> str:
-    """Return an interpreter of Python 3 with at least this minor version.
+def find_python(minor: int, *, exactly: bool = False) -> str:
+    """Return an interpreter of Python 3 with at least this minor version, or exactly this one.
 
     Raises:
         NotInstalledError: There is none.
     """
+    wrong = f"sys.version_info[:2] {'!=' if exactly else '<'} (3, {minor})"
     for candidate in _pythons():
-        check = f"import sys, venv; sys.exit(sys.version_info < (3, {minor}))"
+        check = f"import sys, venv; sys.exit({wrong})"
         try:
             found = subprocess.run(  # noqa: S603 - interpreters of this machine
                 (candidate, "-c", check), capture_output=True, check=False, timeout=30
@@ -82,7 +84,7 @@ def find_python(minor: int) -> str:
             continue
         if found.returncode == 0:
             return candidate
-    raise NotInstalledError(f"no Python 3.{minor} or newer was found")
+    raise NotInstalledError(f"no Python 3.{minor}{'' if exactly else ' or newer'} was found")
 
 
 def _pythons() -> Iterator[str]:
