@@ -26,6 +26,7 @@ from worker.operations.evidence.coverage import (
 )
 from worker.operations.names import check_policy
 from worker.repository import AUPRepository, TableSize
+from worker.runtime.quantities import counted, duration
 from worker.settings import load
 
 
@@ -83,17 +84,17 @@ async def _size(policy: str, version: str) -> TableSize:
 
 def summary_of(expected: Estimate, units_per_second: float) -> str:
     """Return an estimate as a sentence."""
-    units = screen.counted(math.ceil(expected.read_units), "read unit")
+    units = counted(math.ceil(expected.read_units), "read unit")
     cost = f"${expected.usd:.2f}" if expected.usd >= 0.01 else "less than $0.01"  # noqa: PLR2004 - a cent
-    time = screen.duration(expected.seconds) if expected.seconds >= 1 else "less than 1 s"
+    time = duration(expected.seconds) if expected.seconds >= 1 else "less than 1 s"
     price = f"{cost} on demand in us-east-1, {time} at {units_per_second:g} read units per second"
     if expected.is_known:
-        records = screen.counted(expected.items, "record")
+        records = counted(expected.items, "record")
         return f"about {units} for about {records}: {price}; DynamoDB counts records every 6 hours"
     unknown = "unknown, because DynamoDB counts records every 6 hours and reports none yet"
     if not expected.items:
         return unknown
-    users = screen.counted(expected.items, "expected user")
+    users = counted(expected.items, "expected user")
     return f"{unknown}; one record for each of {users} would need about {units}: {price}"
 
 
@@ -161,18 +162,18 @@ def _show(policy: str, version: str, found: Coverage, expected_users: int | None
     if months:
         out.print("grouped by month; use --json for each day")
     if found.undated:
-        records = screen.counted(found.undated, "record")
+        records = counted(found.undated, "record")
         out.print(f"{records} with an invalid accepted_at, not in the table above: verify")
-    records = screen.counted(found.scanned, "record")
+    records = counted(found.scanned, "record")
     screen.note(f"read {records}, using {found.read_units:,.1f} read units")
 
 
 def share(users: int, expected_users: int | None) -> str:
     """Return a number of users as text, and as a share of those expected if that is known."""
     if expected_users is None:
-        return f"{screen.counted(users, 'user')} in total"
+        return f"{counted(users, 'user')} in total"
     percent = f"{100 * users / expected_users:.1f} %"
-    return f"{users:,} of {screen.counted(expected_users, 'expected user')} ({percent})"
+    return f"{users:,} of {counted(expected_users, 'expected user')} ({percent})"
 
 
 def _chart(policy: str, version: str, found: Coverage, expected_users: int | None) -> Days:

@@ -38,6 +38,7 @@ from worker.demo.walkthrough import Walkthrough, prepare
 from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.status.scrape import format_address
 from worker.runtime.logs import configure
+from worker.runtime.quantities import counted
 from worker.runtime.signals import on_signals
 from worker.settings import load
 
@@ -210,7 +211,7 @@ def _print_accounting(console: Console, report: DemoReport) -> None:
     rows = (("", name, str(count)) for name, count in counts.items())
     console.print(screen.table(("", "", ""), rows, right={2}))
     if report.redelivered:
-        redelivered = screen.counted(report.redelivered, "message")
+        redelivered = counted(report.redelivered, "message")
         console.print(f"• {redelivered} redelivered by the embedded server, not counted above")
     verdict = "the accounting balances" if report.sound else "THE ACCOUNTING DOES NOT BALANCE"
     console.print(

@@ -34,6 +34,7 @@ from worker.operations.names import check_recorded
 from worker.repository import AUPRepository
 from worker.runtime.atomic_file import atomic_file, check_destination
 from worker.runtime.clock import utc_now
+from worker.runtime.quantities import counted
 from worker.settings import load
 
 User = Annotated[str, typer.Argument(help="User id.")]
@@ -125,10 +126,10 @@ def accepted(
     count = len(found.verifications)
     failed = sum(not each.sound for each in found.verifications)
     if export is not None:
-        records = screen.counted(count, "record")
+        records = counted(count, "record")
         screen.note(f"wrote {export}: {records}, {count - failed} verified")
     if verified and failed:
-        screen.note(f"verification failed for {failed} of {screen.counted(count, 'record')}")
+        screen.note(f"verification failed for {failed} of {counted(count, 'record')}")
         raise typer.Exit(1)
 
 
@@ -354,7 +355,7 @@ def _confirm(user: str, erasures: list[Erasure]) -> None:
 
 def _amount(erasures: list[Erasure]) -> str:
     fields = sum(len(each.fields) for each in erasures)
-    return f"{screen.counted(fields, 'field')} of {screen.counted(len(erasures), 'record')}"
+    return f"{counted(fields, 'field')} of {counted(len(erasures), 'record')}"
 
 
 def _note_copies(erasures: list[Erasure]) -> None:
@@ -383,7 +384,7 @@ def _show_erasures(erasures: list[Erasure]) -> None:
 def _note_result(count: int, erasures: list[Erasure], *, dry_run: bool) -> None:
     """Print the result in one sentence; exit with code 1 if an erasure failed."""
     if not erasures:
-        screen.note(f"nothing to erase: {screen.counted(count, 'record')} without these fields")
+        screen.note(f"nothing to erase: {counted(count, 'record')} without these fields")
     elif dry_run:
         sound = [each for each in erasures if not each.problem]
         screen.note(f"{_amount(sound)} would be erased; nothing was erased")

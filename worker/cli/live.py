@@ -23,6 +23,7 @@ from worker.cli.tables import Table
 from worker.domain.outcome import OutcomeKind
 from worker.errors import AWSError
 from worker.operations.status.observer import QueueStatus, ReasonCounts, Status, WorkerStatus
+from worker.runtime.quantities import duration
 
 _HISTORY_SAMPLES: Final = 200
 _WORKER_COLUMNS: Final = 72
@@ -121,7 +122,7 @@ def _age(queue: QueueStatus) -> str:
     if not queue.depth:
         return "-"
     seconds = queue.oldest_age_seconds
-    return _UNKNOWN if seconds is None else screen.duration(seconds)
+    return _UNKNOWN if seconds is None else duration(seconds)
 
 
 def _rate(value: float | None, *, signed: bool = False) -> str:
@@ -222,11 +223,11 @@ def _notes(status: Status) -> Iterator[str]:
         yield f"scanned {seen:,} of about {known:,}: `dead-letters list` counts all"
     if reason_counts.expires_at is not None:
         left = (reason_counts.expires_at - status.at).total_seconds()
-        yield f"first expires in {screen.duration(left)}"
+        yield f"first expires in {duration(left)}"
     if reason_counts.scanned_at is not None:
         ago = (status.at - reason_counts.scanned_at).total_seconds()
         if ago >= 1:
-            yield f"scanned {screen.duration(ago)} ago"
+            yield f"scanned {duration(ago)} ago"
 
 
 class _LiveView:

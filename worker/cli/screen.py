@@ -22,25 +22,13 @@ from rich.text import Text
 
 from worker.cli.bars import Chart
 from worker.cli.tables import ANY_WIDTH, Column, Kind, Table
+from worker.runtime import visible_text
 
 # Shown on a terminal of any height.
 _ROWS_MIN: Final = 5
 # Two headings, a total, a blank line, two notes and the prompt.
 _OTHER_LINES: Final = 7
 _LINES_SHOWN_MAX: Final = 20
-_C1: Final = range(0x7F, 0xA0)
-# Characters that reorder or break a line although they are not control characters: bidirectional
-# marks, embeddings, overrides and isolates, and line and paragraph separators.
-_LAYOUT: Final = (
-    0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)
-)  # fmt: skip
-# Escaped in JSON, too. A lone surrogate cannot be encoded as UTF-8.
-_JSON_ESCAPES: Final = {code: f"\\u{code:04x}" for code in (*_C1, *_LAYOUT, *range(0xD800, 0xE000))}
-_CONTROLS: Final = {
-    **_JSON_ESCAPES,
-    **{code: f"\\x{code:02x}" for code in (*range(32), *_C1) if code != ord("\t")},
-    ord("\n"): "\\n",
-}
 Cell = str | Text | Chart
 
 
@@ -56,7 +44,7 @@ def stderr() -> Console:
 
 def plain(value: object, style: str = "") -> Text:
     """Return untrusted text as one line with control characters escaped."""
-    return Text(str(value).translate(_CONTROLS), style)
+    return Text(visible_text.one_line(str(value)), style)
 
 
 def print_json(data: Any) -> None:
@@ -77,7 +65,7 @@ def print_line(text: str) -> None:
 def _json(data: Any, indent: int | None = None) -> str:
     # These characters occur only inside strings, where escaping keeps the JSON value unchanged.
     text = json.dumps(data, indent=indent, ensure_ascii=False, default=_encode)
-    return text.translate(_JSON_ESCAPES)
+    return visible_text.in_json(text)
 
 
 def _encode(value: Any) -> Any:
@@ -177,19 +165,6 @@ def counting(description: str) -> Iterator[Callable[[int, int | None], None]]:
     with progress(description) as bar:
         task = bar.add_task(description, total=None, rate="")
         yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def counted(count: int, noun: str = "dead letter") -> str:
-    """Return a number of things as text."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def duration(seconds: float) -> str:
-    """Return a duration as text in its largest unit."""
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if abs(seconds) >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def table(

@@ -17,6 +17,7 @@ from worker.cli.live import draw, line, repeat, watch
 from worker.cli.running import run_async
 from worker.operations.status.observer import Observer, Status
 from worker.operations.status.scrape import format_address, parse_address
+from worker.runtime.quantities import duration
 from worker.settings import Settings, load
 
 _BETWEEN_SAMPLES_SECONDS: Final = 1.0
@@ -74,7 +75,7 @@ def _show(status: Status, *, as_json: bool) -> None:
     out.print(draw(status, out.width))
     out.print()
     for name, queue in (("queue", status.queue), ("dead letters", status.dead_letters)):
-        text = f"{name}, retention {screen.duration(queue.state.retention_seconds)}:"
+        text = f"{name}, retention {duration(queue.state.retention_seconds)}:"
         fits = len(f"{text} {queue.state.url}") <= out.width
         out.print(screen.plain(text), end=" " if fits else "\n  ")
         out.print(screen.plain(queue.state.url), soft_wrap=True)

@@ -14,6 +14,7 @@ from worker.domain.strict_json import read_text
 from worker.errors import UsageError
 from worker.operations.evidence.document import VerifiedDocument, verify_document
 from worker.operations.evidence.verification import CLOCK_SKEW_SECONDS, Verdict
+from worker.runtime.quantities import counted
 
 _PROVED: Final = (
     "Proved: every record and every text in this file matches its hash, each record names the text "
@@ -84,7 +85,7 @@ def _show(verified: VerifiedDocument) -> None:
     for each in verified.verifications:
         counts[each.verdict] += 1
     shown = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count)
-    records = screen.counted(len(verified.verifications), "record")
+    records = counted(len(verified.verifications), "record")
     out.print(screen.plain(f"{records} of {verified.user_id}: {shown}"))
     if verified.sound:
         screen.print_paragraph(_PROVED)

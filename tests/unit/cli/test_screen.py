@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from worker.cli import screen
+from worker.runtime.quantities import duration
 
 
 @pytest.mark.parametrize(
@@ -25,7 +26,7 @@ from worker.cli import screen
     ],
 )
 def test_duration_is_in_its_largest_unit(seconds: float, text: str) -> None:
-    assert screen.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 def test_control_characters_are_escaped() -> None:

@@ -24,6 +24,7 @@ from worker.operations.dead_letters.purge import PurgeFigures
 from worker.operations.dead_letters.purge import purge as delete
 from worker.runtime.atomic_file import atomic_file
 from worker.runtime.clock import utc_now
+from worker.runtime.quantities import counted
 from worker.settings import load
 
 
@@ -56,7 +57,9 @@ def export(
     if as_json:
         screen.print_json({"exported": len(ids), "file": str(file), "not_seen": unseen})
     else:
-        screen.note(f"exported {screen.counted(len(ids))} to {'stdout' if on_stdout else file}")
+        screen.note(
+            f"exported {counted(len(ids), 'dead letter')} to {'stdout' if on_stdout else file}"
+        )
     if note_unseen(unseen):
         raise typer.Exit(1)
 
@@ -98,7 +101,7 @@ def _default_name() -> str:
 
 
 def _confirm(count: int, file: Path) -> None:
-    screen.note(f"{screen.counted(count)} will be deleted permanently; exported to {file}")
+    screen.note(f"{counted(count, 'dead letter')} will be deleted permanently; exported to {file}")
     try:
         typed = typer.prompt(
             "Type the number of dead letters to continue",

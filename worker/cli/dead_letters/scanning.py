@@ -15,6 +15,7 @@ from worker.operations.dead_letters.dead_letter import EXPIRES_SOON_SECONDS, Dea
 from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.scan import Scan
 from worker.runtime.clock import utc_now
+from worker.runtime.quantities import duration
 from worker.settings import load
 
 
@@ -85,6 +86,4 @@ def note_missing(count: int) -> bool:
 def expiry(expires_at: datetime, at: datetime) -> Text:
     """Return the remaining time as text, highlighted if it is less than a day."""
     seconds = (expires_at - at).total_seconds()
-    return Text(
-        screen.duration(seconds), style="bold red" if seconds < EXPIRES_SOON_SECONDS else ""
-    )
+    return Text(duration(seconds), style="bold red" if seconds < EXPIRES_SOON_SECONDS else "")

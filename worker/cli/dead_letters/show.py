@@ -28,6 +28,7 @@ from worker.operations.dead_letters.dead_letter import DeadLetter
 from worker.operations.dead_letters.filter import DeadLetterFilter
 from worker.operations.dead_letters.sentences import no_matches, not_found
 from worker.runtime.clock import utc_now
+from worker.runtime.quantities import duration
 
 _COLUMNS: Final = (
     Column("id"),
@@ -142,7 +143,7 @@ def _row(dead_letter: DeadLetter, at: datetime) -> tuple[str | Text, ...]:
         dead_letter.message_id,
         dead_letter.reason,
         expiry(dead_letter.expires_at, at),
-        screen.duration((at - dead_letter.sent_at).total_seconds()),
+        duration((at - dead_letter.sent_at).total_seconds()),
         dead_letter.user_id or "",
         dead_letter.policy_id or "",
         dead_letter.version or "",
@@ -205,7 +206,7 @@ def _print_facts(out: Console, dead_letter: DeadLetter) -> None:
         "user": dead_letter.user_id or "",
         "policy": " ".join(filter(None, (dead_letter.policy_id, dead_letter.version))),
         "sent": f"{dead_letter.sent_at.isoformat(timespec='seconds')}, "
-        f"{screen.duration((at - dead_letter.sent_at).total_seconds())} ago",
+        f"{duration((at - dead_letter.sent_at).total_seconds())} ago",
         "received": f"{_times(received)} before dead-lettering" if received else "",
         "replayed": _times(history.count) + (f", last {history.at}" if history.at else ""),
     }

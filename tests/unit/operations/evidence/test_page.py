@@ -78,8 +78,8 @@ def test_remark_on_times_has_names_and_units_for_a_person(accepted_at: str, rema
 
 def test_text_keeps_its_tabs_line_ends_and_direction() -> None:
     shown = _page(TextContent("1.\tBe kind.\r\n\u200fx\x07".encode(), "text/plain"))
-    assert '<pre dir="auto">1.\tBe kind.\r\n\\u200fx\\u0007</pre>' in shown
-    assert r"Sent\u0009again" in _page(title="Sent\tagain")
+    assert '<pre dir="auto">1.\tBe kind.\r\n\\u200fx\\x07</pre>' in shown
+    assert r"Sent\nagain" in _page(title="Sent\nagain")
 
 
 class _Tags(HTMLParser):
