@@ -33,6 +33,8 @@ def _opened(page: Page, running: Console) -> Iterator[str]:
     """Open every page, and yield its address."""
     for path in everywhere(running):
         page.goto(path)
+        # The page of the checks is loaded again at their end.
+        page.locator("body:not([data-live='/diagnostics/live'])").wait_for()
         yield path
 
 

@@ -78,6 +78,7 @@ def test_diagnostics_are_those_of_doctor_and_run_again_on_request(
     reader: Console, filled: Environment, visit: Visit
 ) -> None:
     page = visit(reader, "/diagnostics")
+    page.get_by_text(re.compile(r"checks, \d+ pass")).wait_for()
     shown = {
         row.locator("th").text_content(): (row.locator(".status").text_content() or "").split()[-1]
         for row in page.locator("table.checks tbody tr").all()

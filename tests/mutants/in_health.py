@@ -53,7 +53,7 @@ _MEMORY: Final = (
     Mutant(
         "memory released by a poll wakes no waiter",
         _SLOTS,
-        "        if self._waiters and size_bytes < reserved_bytes:\n"
+        "        if self._waiters and size_bytes < reserved_bytes and not self._is_serving:\n"
         "            self._serve_soon()\n",
         "",
         _SLOTS_TESTS,
@@ -162,7 +162,7 @@ _ELSEWHERE: Final = (
         "a redelivery is dropped while the first message is held",
         _ASSEMBLY,
         "        metrics.accounting.open()\n        in_flight",
-        "        if message.message_id in leases._by_message:\n            slot.release()\n"
+        "        if message.message_id in leases._held:\n            slot.release()\n"
         "            return\n        metrics.accounting.open()\n        in_flight",
         ("tests/pitfalls/test_leases.py", "-k", "old_handle"),
     ),

@@ -32,8 +32,8 @@ _GATHERING: Final = (
     Mutant(
         "a batch contains the same key twice",
         _BATCHER,
-        "if (waiting.key is not None and waiting.key in keys) or not fits:",
-        "if not fits:",
+        "if waiting.key in batch or (waiting.size > free_bytes and batch):",
+        "if waiting.size > free_bytes and batch:",
         _BATCHER_TESTS,
     ),
     Mutant(
@@ -157,7 +157,7 @@ _LEASES: Final = (
     Mutant(
         "a lease stopped as its extension falls due is extended",
         _LEASE,
-        "[lease for lease in batch if id(lease) in self._held]",
+        "[lease for lease in batch if self._is_held(lease)]",
         "list(batch)",
         (_DUE,),
     ),

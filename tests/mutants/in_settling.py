@@ -237,7 +237,7 @@ _DECIDING: Final = (
     Mutant(
         "a number of any length is rewritten",
         "worker/domain/acceptance.py",
-        "if not _in_range(extra):",
+        "if most_bytes == math.inf:",
         "if False:",
         _FOUND_TESTS,
     ),

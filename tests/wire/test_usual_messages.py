@@ -48,9 +48,7 @@ USUAL = [
     _message(""),
     _message("😀 \\ \x00"),
     _system(ApproximateReceiveCount="7"),
-    _system(ApproximateReceiveCount="0"),
     _system(SentTimestamp="0"),
-    _system(SentTimestamp="-1"),
     _system(AWSTraceHeader="Root=1"),
     _system(AWSTraceHeader="", MessageGroupId="tenant"),
 ]
@@ -72,6 +70,8 @@ UNUSUAL = [
     _message(MessageAttributes={"a": {"DataType": "Binary", "BinaryValue": "AAEC"}}),
     _message(MessageAttributes={"a": {"StringValue": "s"}}),
     _system(SentTimestamp="-99999999999999"),
+    _system(SentTimestamp="-1"),
+    _system(ApproximateReceiveCount="0"),
     _system(SentTimestamp="253402300800000"),
     _system(SentTimestamp="9" * 5000),
     _system(ApproximateFirstReceiveTimestamp="soon"),

@@ -8,7 +8,7 @@ import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -96,10 +96,13 @@ def _unknown(results: Sequence[object]) -> AWSError:
     return AWSUnavailableError(f"SQS returned {returned} for this entry")
 
 
+_Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=_LATEST_MS)]
+
+
 class _Attributes(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    SentTimestamp: str
-    ApproximateFirstReceiveTimestamp: str
-    ApproximateReceiveCount: str
+    SentTimestamp: _Milliseconds
+    ApproximateFirstReceiveTimestamp: _Milliseconds
+    ApproximateReceiveCount: Annotated[int, msgspec.Meta(ge=1)]
     AWSTraceHeader: str | msgspec.UnsetType = msgspec.UNSET
     MessageGroupId: str | msgspec.UnsetType = msgspec.UNSET
 
@@ -116,7 +119,8 @@ class _Messages(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     Messages: list[_Message]
 
 
-_decode_messages: Final = msgspec.json.Decoder(_Messages).decode
+# Not strict: SQS writes numbers as strings.
+_decode_messages: Final = msgspec.json.Decoder(_Messages, strict=False).decode
 
 
 def read_usual_messages(body: bytes, headers: Mapping[str, str]) -> list[ReceivedMessage] | None:
@@ -146,9 +150,9 @@ def _usual_message(message: _Message, date: str) -> ReceivedMessage:
         message_id=message.MessageId,
         receipt_handle=message.ReceiptHandle,
         body=message.Body,
-        sent_ms=_milliseconds(system.SentTimestamp),
-        first_received_ms=_milliseconds(system.ApproximateFirstReceiveTimestamp),
-        receive_count=max(1, int(system.ApproximateReceiveCount)),
+        sent_ms=system.SentTimestamp,
+        first_received_ms=system.ApproximateFirstReceiveTimestamp,
+        receive_count=system.ApproximateReceiveCount,
         trace_header=None if trace_header is msgspec.UNSET else trace_header,
         group_id=None if group_id is msgspec.UNSET else group_id,
         date=date,

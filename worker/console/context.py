@@ -108,6 +108,12 @@ class ConsoleContext:
         self.coverage = CoverageScans(self.repository, self.now)
         self.checks = CheckRuns(partial(run_checks, self.settings, None), self.now)
 
+    @property
+    def region(self) -> str | None:
+        """AWS region, from the settings or the profile."""
+        profile = None if self.session is None else self.session.region_name
+        return self.settings.aws.region or profile
+
     async def _dead_letter_state(self) -> QueueState:
         """Return the state of the dead-letter queue that the overview shows.
 

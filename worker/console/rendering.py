@@ -73,7 +73,7 @@ class Renderer:
         return self._environment.get_template(template).render(
             queue_name=queue_name(context.settings.queue),
             read_only=not context.options.allow_replay,
-            region=context.settings.aws.region,
+            region=context.region,
             caller=_caller(context),
             **values,
         )

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property, lru_cache
+from json.encoder import encode_basestring
 from typing import Annotated, Any, Final, Self
 
 from pydantic import (
@@ -19,13 +20,16 @@ from pydantic import (
     StringConstraints,
     model_validator,
 )
-from pydantic_core import to_json
 
 from worker.domain import strict_json
 from worker.domain.identifiers import EventId, PolicyId, UserId, Version
 
 # A DynamoDB item is limited to 400 KB; the named fields need less than 20 KB.
 EXTRA_MAX_BYTES: Final = 350_000
+# In JSON, a character as an escape, and a number in the range of a double.
+_CHARACTER_MAX_BYTES: Final = 6
+_NUMBER_MAX_BYTES: Final = 320
+_BITS_MAX: Final = sys.float_info.max_exp
 
 # The pattern limits hours, minutes and offsets, because Python's limits differ between versions.
 _RFC3339: Final = re.compile(
@@ -89,18 +93,6 @@ SHA256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")]
 _encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
-class JSONText(str):
-    """JSON text of a value, as the producer wrote it."""
-
-    __slots__ = ()
-
-
-def _json(value: object) -> str:
-    if isinstance(value, JSONText):
-        return value
-    return _encode(value)
-
-
 class Acceptance(BaseModel):
     """Acceptance of one policy version by one user.
 
@@ -135,12 +127,13 @@ class Acceptance(BaseModel):
 
     @model_validator(mode="after")
     def _check_extra(self) -> Self:
-        extra = self.model_extra
+        extra = self.__pydantic_extra__  # each message passes here: `model_extra` is a call
         if not extra:
             return self
-        if not _in_range(extra):
+        most_bytes = _most_bytes(extra)
+        if most_bytes == math.inf:
             raise ValueError("a number is out of range")
-        if not _is_small(extra):
+        if most_bytes > EXTRA_MAX_BYTES:
             self._check_size()
         return self
 
@@ -153,9 +146,8 @@ class Acceptance(BaseModel):
         Raises:
             ValueError: They are larger than a record can hold.
         """
-        extra = self.model_extra or {}
-        extra.update({name: JSONText(members[name]) for name in extra})
-        self.__dict__.pop("extra", None)
+        unknown = [f"{encode_basestring(name)}:{members[name]}" for name in self.model_extra or ()]
+        self.__dict__["extra"] = f"{{{','.join(unknown)}}}" if unknown else ""
         self._check_size()
 
     def count_strings(self) -> int:
@@ -164,8 +156,8 @@ class Acceptance(BaseModel):
         Names are included. Duplicate names are counted once, and lost strings not at all.
         """
         values = list(self.__dict__.values())
-        count = len(self.model_fields_set) + len(values) - values.count(None)
-        extra = self.model_extra
+        count = len(self.__pydantic_fields_set__) + len(values) - values.count(None)
+        extra = self.__pydantic_extra__
         return count + strict_json.strings_of(extra) - len(extra) if extra else count
 
     def _check_size(self) -> None:
@@ -184,10 +176,7 @@ class Acceptance(BaseModel):
         It is text, because DynamoDB limits numbers and nesting more than JSON does. Values from a
         message are written as they came.
         """
-        if not self.model_extra:
-            return ""
-        members = (f"{_json(name)}:{_json(value)}" for name, value in self.model_extra.items())
-        return f"{{{','.join(members)}}}"
+        return _encode(self.model_extra) if self.model_extra else ""
 
     def stated(self) -> dict[str, str]:
         """Return the fields that are present in the message."""
@@ -195,7 +184,7 @@ class Acceptance(BaseModel):
         for name in _OPTIONAL:
             if fields[name] is None:
                 del fields[name]
-        if self.model_extra:
+        if self.__pydantic_extra__:
             fields["extra"] = self.extra
         return fields
 
@@ -205,20 +194,23 @@ _OPTIONAL: Final = tuple(
 )
 
 
-def _is_small(extra: Mapping[str, Any]) -> bool:
-    """Return whether unknown fields are certainly within the limit, however they are written."""
-    try:
-        return 2 * len(to_json(extra)) <= EXTRA_MAX_BYTES
-    except ValueError:  # half a surrogate pair
-        return False
+def _most_bytes(value: Any) -> float:
+    """Return an upper bound for an object or array as JSON; infinity if a number is out of range.
 
-
-def _in_range(value: object) -> bool:
-    """Return whether all numbers are in the range of a double; converting longer ones is slow."""
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, int):
-        return value.bit_length() <= sys.float_info.max_exp
+    The range is that of a double; converting longer numbers is slow.
+    """
+    most = 2.0
     if isinstance(value, dict):
-        return all(map(_in_range, value.values()))
-    return not isinstance(value, list) or all(map(_in_range, value))
+        most += _CHARACTER_MAX_BYTES * sum(map(len, value)) + len(value) * len('"":')
+        value = value.values()
+    for each in value:
+        kind = type(each)
+        if kind is str:
+            most += _CHARACTER_MAX_BYTES * len(each) + len('"",')
+        elif kind is dict or kind is list:
+            most += _most_bytes(each)
+        elif kind is not int:
+            most += _NUMBER_MAX_BYTES if kind is not float or math.isfinite(each) else math.inf
+        else:
+            most += _NUMBER_MAX_BYTES if each.bit_length() <= _BITS_MAX else math.inf
+    return most

@@ -206,7 +206,6 @@ def assemble(  # noqa: PLR0913 - everything that the pipeline is built from
         process = tracing.handler(process, source)
 
     def accept(message: ReceivedMessage, slot: Slot) -> None:
-        state.sqs_clock.learn(message)
         metrics.accounting.open()
         in_flight.start(process, leases.hold(message), slot)
 

@@ -106,10 +106,9 @@ class Leases:
         self.seconds = visibility_timeout_seconds
         self._concurrency = concurrency
         self._events = events if events is not None else Counter()
-        # Ordered by expiry: new and extended leases go to the end.
-        self._held: OrderedDict[int, Lease] = OrderedDict()
+        # By message id, ordered by expiry: new and extended leases go to the end.
+        self._held: OrderedDict[str, Lease] = OrderedDict()
         self._now = asyncio.get_running_loop().time
-        self._by_message: dict[str, Lease] = {}
         self._arrival = asyncio.Event()
 
     def __len__(self) -> int:
@@ -121,7 +120,7 @@ class Leases:
         An older lease of the same message is lost: only the newest receipt handle settles it.
         """
         lease = Lease(self, message, self._now() + self.seconds)
-        older = self._by_message.get(message.message_id)
+        older = self._held.get(message.message_id)
         if older is not None:
             self.lose(older, "received again while in flight")
         self._add(lease)
@@ -129,15 +128,15 @@ class Leases:
 
     def resume(self, lease: Lease, extended_at: float) -> None:
         """Extend a released lease again, unless it was lost or the message has a newer one."""
-        if lease.lost or lease.message.message_id in self._by_message:
+        if lease.lost or lease.message.message_id in self._held:
             return
         lease.expires_at = extended_at + self.seconds
         self._add(lease)
 
     def _add(self, lease: Lease) -> None:
-        self._held[id(lease)] = lease
-        self._by_message[lease.message.message_id] = lease
-        self._arrival.set()
+        if not self._held:
+            self._arrival.set()
+        self._held[lease.message.message_id] = lease
 
     def is_valid(self, lease: Lease) -> bool:
         """Return whether a lease has neither been lost nor expired."""
@@ -147,9 +146,11 @@ class Leases:
 
     def release(self, lease: Lease) -> None:
         """Start no further extension of a lease."""
-        self._held.pop(id(lease), None)
-        if self._by_message.get(lease.message.message_id) is lease:
-            del self._by_message[lease.message.message_id]
+        if self._is_held(lease):
+            del self._held[lease.message.message_id]
+
+    def _is_held(self, lease: Lease) -> bool:
+        return self._held.get(lease.message.message_id) is lease
 
     def lose(self, lease: Lease, why: str) -> None:
         """Mark a lease as lost and stop extending it."""
@@ -194,7 +195,7 @@ class Leases:
 
     async def _extend_batch(self, batch: list[Lease]) -> bool:
         # A task starts one loop iteration later: a lease released since then is being settled.
-        batch = [lease for lease in batch if id(lease) in self._held]
+        batch = [lease for lease in batch if self._is_held(lease)]
         if not batch:
             return True
         requested_at = self._now()
@@ -218,8 +219,8 @@ class Leases:
         if error is None:
             lease.expires_at = requested_at + self.seconds
             self._events["lease_extended"] += 1
-            if id(lease) in self._held:
-                self._held.move_to_end(id(lease))
+            if self._is_held(lease):
+                self._held.move_to_end(lease.message.message_id)
         elif isinstance(error, LeaseLostError | AWSNotFoundError | AWSRejectedError):
             self.lose(lease, str(error))
         elif self._now() >= lease.expires_at:

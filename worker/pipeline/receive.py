@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from operator import attrgetter
 from typing import Final
 
 import structlog
@@ -25,6 +26,7 @@ POLL_RETRIES: Final = RetryPolicy(base_seconds=0.5, cap_seconds=30.0)
 _EMPTY_POLL_MIN_SECONDS: Final = 1.0
 
 Accept = Callable[[ReceivedMessage, Slot], None]
+_first_received_ms: Final = attrgetter("first_received_ms")
 
 
 class Receiver:
@@ -147,6 +149,8 @@ class Receiver:
         self._access.succeeded(Operation.RECEIVE)
         self._events["polls"] += 1
         self._adapt(len(messages), len(slots))
+        if messages:
+            self._state.sqs_clock.learn(max(messages, key=_first_received_ms))
         surplus = messages[len(slots) :]
         for message in messages[: len(slots)]:
             slot = slots.pop()

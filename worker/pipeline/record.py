@@ -89,7 +89,6 @@ class Recorder:
         # Not `retry`: a stop ends the delay, and each failure and success moves the breaker.
         while True:
             attempt += 1
-            self._state.progressed()
             is_write = False
             try:
                 admitted = self._known_text(acceptance) or await self._admit(acceptance, message)
@@ -115,6 +114,7 @@ class Recorder:
             ended = await self._hold(message, failure, attempt, hold_until)
             if ended is not None:
                 return ended
+            self._state.progressed()
 
     def retry_or_dead_letter(self, message: ReceivedMessage, problem: str) -> Outcome:
         """Return a message to the queue with backoff, or dead-letter it at its last receive."""

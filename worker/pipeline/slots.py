@@ -152,21 +152,20 @@ class Slots:
         self.filled += 1
         self.bytes_in_flight += size_bytes - reserved_bytes
         self._expected_bytes = max(size_bytes, self._expected_bytes * _EXPECTED_DECAY)
-        if self._waiters and size_bytes < reserved_bytes:
+        if self._waiters and size_bytes < reserved_bytes and not self._is_serving:
             self._serve_soon()
 
     def _release(self, size_bytes: int, *, filled: bool) -> None:
         self.in_flight -= 1
         self.filled -= filled
         self.bytes_in_flight -= size_bytes
-        if self._waiters:
+        if self._waiters and not self._is_serving:
             self._serve_soon()
 
     def _serve_soon(self) -> None:
         """Serve the waiting polls once for all slots released in this iteration of the loop."""
-        if not self._is_serving:
-            self._is_serving = True
-            asyncio.get_running_loop().call_soon(self._serve_waiters)
+        self._is_serving = True
+        asyncio.get_running_loop().call_soon(self._serve_waiters)
 
     def _serve_waiters(self) -> None:
         self._is_serving = False

@@ -61,7 +61,6 @@ class Policies:
 
     def known(self, policy_id: str, version: str) -> Policy | None:
         """Return a cached version without awaiting; see `AUPRepository.known_policy`."""
-        self._tables.check_owner()
         return self._cache.known(policy_id, version)
 
     async def in_force(self, policy_id: str) -> Policy:

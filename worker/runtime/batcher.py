@@ -59,8 +59,8 @@ class Batcher(Generic[EntryT, ResultT]):
         self._max_bytes = max_bytes
         self.concurrency = concurrency
         self._linger_seconds = linger_seconds
-        self._key = key
-        self._size = size
+        self._key = key or _unique_key
+        self._size = size or _no_size
         self._waiting: deque[_Waiting[EntryT, ResultT]] = deque()
         self._in_flight: set[asyncio.Task[None]] = set()
         self._last_sent_at = -inf
@@ -85,18 +85,19 @@ class Batcher(Generic[EntryT, ResultT]):
         """
         if self._closed is not None:
             raise self._closed
+        loop = self._loop
         # Subscripting the class would create a generic alias for each entry.
         waiting: _Waiting[EntryT, ResultT] = _Waiting(
             entry,
-            self._key(entry) if self._key else None,
-            self._size(entry) if self._size else 0,
-            self._loop.create_future(),
-            self._loop.time(),
+            self._key(entry),
+            self._size(entry),
+            loop.create_future(),
+            loop.time(),
         )
         self._waiting.append(waiting)
         # In the next loop iteration, so that entries submitted in this one share the batch.
         if self._scheduled is None:
-            self._scheduled = self._loop.call_soon(self._send_due)
+            self._scheduled = loop.call_soon(self._send_due)
         return waiting.future
 
     def _send_due(self) -> None:
@@ -142,23 +143,21 @@ class Batcher(Generic[EntryT, ResultT]):
         return True
 
     def _take_batch(self) -> list[_Waiting[EntryT, ResultT]]:
-        batch: list[_Waiting[EntryT, ResultT]] = []
+        # By key: no two entries of a batch have the same.
+        batch: dict[Hashable, _Waiting[EntryT, ResultT]] = {}
         skipped: list[_Waiting[EntryT, ResultT]] = []
-        keys: set[Hashable] = set()
         free_bytes = self._max_bytes
         while self._waiting and len(batch) < self._max_entries:
             waiting = self._waiting.popleft()
             if waiting.future.done():  # the caller was cancelled
                 continue
-            fits = waiting.size <= free_bytes or not batch
-            if (waiting.key is not None and waiting.key in keys) or not fits:
+            if waiting.key in batch or (waiting.size > free_bytes and batch):
                 skipped.append(waiting)
                 continue
-            batch.append(waiting)
-            keys.add(waiting.key)
+            batch[waiting.key] = waiting
             free_bytes -= waiting.size
         self._waiting.extendleft(reversed(skipped))
-        return batch
+        return list(batch.values())
 
     async def _send(self, batch: list[_Waiting[EntryT, ResultT]]) -> None:
         try:
@@ -200,6 +199,14 @@ class Batcher(Generic[EntryT, ResultT]):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _unique_key(_: object) -> Hashable:
+    return object()
+
+
+def _no_size(_: object) -> int:
+    return 0
 
 
 def _fail(waiting: Iterable[_Waiting[EntryT, ResultT]], error: BaseException) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import patch
 
@@ -11,7 +12,7 @@ from jinja2 import UndefinedError
 
 from tests.simulation.virtual_clock import START as NOW
 from tests.unit.console.opened import NoAges
-from tests.unit.fakes import FakeQueue, settings
+from tests.unit.fakes import FakeQueue, aws_settings, settings
 from worker.aws.cloudwatch import CloudWatch
 from worker.console import rendering
 from worker.console.context import ConsoleContext, ConsoleOptions
@@ -44,6 +45,15 @@ async def _rendered(template: str, **values: Any) -> str:
     created = renderer._environment.from_string(template)
     with patch.object(renderer._environment, "get_template", return_value=created):
         return renderer.render("any", active="", **values)
+
+
+async def test_header_names_the_region_of_the_profile_where_the_settings_have_none() -> None:
+    renderer = await _renderer()
+    context = renderer._context
+    context.settings = settings(aws=aws_settings(region=None))
+    context.session = cast("Any", SimpleNamespace(region_name="eu-north-1"))
+    shown = renderer.render("problem.html", active="", reason="r", text="t")
+    assert "<dd>eu-north-1</dd>" in shown
 
 
 async def test_values_are_escaped() -> None:
