@@ -126,7 +126,9 @@ def test_replay_of_a_killed_console_is_resumed_without_loss(
         assert (done.returncode, report["failed"]) == (0, 0), done.stderr
     assert list(journals.rglob("*.jsonl")) == []
     assert environment.depth(DEAD_LETTER_QUEUE) == 3
-    assert 35 <= environment.depth("AUP_QUEUE") <= 45
+    # What the journal does not show as sent is sent again, and recorded once.
+    again = 10 if operation == "SendMessageBatch" else 0
+    assert environment.depth("AUP_QUEUE") == 35 + again
     drain(environment)
     assert environment.recorded() == Counter({f"e-{each}": 1 for each in range(35)})
 
