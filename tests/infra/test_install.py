@@ -14,7 +14,7 @@ from tests.process.terminal import on_terminal
 
 _PIP = """
 import sys
-assert sys.argv[-3:-1] == ["--require-hashes", "-r"], sys.argv
+assert sys.argv[-4:-1] == ["--require-hashes", "--no-deps", "-r"], sys.argv
 print("Collecting aiohttp==1 (from -r x)")
 print("Ignoring uvloop: markers do not match")
 print("Requirement already satisfied: boto3==2 in site-packages")
