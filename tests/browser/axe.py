@@ -29,7 +29,8 @@ def findings(page: Page, *rules: str) -> list[str]:
         page: The page.
         rules: Rules to check; all if none is given.
     """
-    page.evaluate(_source())
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(_source())
     violations: list[dict[str, Any]] = page.evaluate(_RUN, list(rules))["violations"]
     return [
         f"{each['id']}: {each['help']}: {node['html'][:200]} {node['any'][:1]}"
