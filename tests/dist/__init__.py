@@ -1,0 +1,1 @@
+"""The wheel and the sdist: what they contain, and that they can be installed and run."""
