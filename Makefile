@@ -7,6 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Tests partly wait, so a few more processes than cores are useful.
 SPREAD := -n 3 --dist worksteal
 # Only these directories contain such tests; collecting the others takes time.
+SDK_TESTS := tests/wire tests/contract tests/integration
 WITH_SERVERS := tests/contract tests/faults tests/infra tests/integration tests/process tests/servers
 # Three processes of about the same length: with xdist each one would collect all tests.
 QUICK_1 := $(addprefix tests/unit/,pipeline repository)
@@ -70,7 +71,7 @@ console-screenshots: servers $(VENV)/.browser ## take the screenshots of the con
 	@$(BIN)/python -m tests.browser.screenshots
 
 pip-tests: servers .cache/pip-sdk/.complete ## run the wire, contract and integration tests on the packages that pip chooses without our locks
-	.cache/pip-sdk/bin/python -m pytest -m "not hosts" $(SPREAD) $(ARGS) tests/wire tests/contract tests/integration
+	.cache/pip-sdk/bin/python -m pytest -m "not hosts" $(SPREAD) $(ARGS) $(SDK_TESTS)
 
 pythons: $(VENV)/.develop ## run the unit, wire, golden and evidence tests on each Python from 3.11 to 3.14 that is installed
 	@$(BIN)/python -m tests.pythons $(SPREAD) $(ARGS)

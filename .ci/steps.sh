@@ -11,15 +11,24 @@ step() {
 	return "$code"
 }
 
-# Run commands in parallel; print the output of the first as it runs, and then that of each other one.
+# Run commands, one on each line, one after the other.
+lane() {
+	local command code=0
+	while IFS= read -r command; do
+		[ -z "$command" ] || step "$command" || code=1
+	done <<<"$1"
+	return "$code"
+}
+
+# Run lanes in parallel; print the output of the first as it runs, and then that of each other one.
 at_once() {
-	local logs=() pids=() command log pid code=0
-	for command in "${@:2}"; do
+	local logs=() pids=() commands log pid code=0
+	for commands in "${@:2}"; do
 		log=$(mktemp)
-		step "$command" >"$log" 2>&1 &
+		lane "$commands" >"$log" 2>&1 &
 		logs+=("$log") pids+=($!)
 	done
-	step "$1" || code=1
+	lane "$1" || code=1
 	for pid in "${pids[@]}"; do
 		wait "$pid" || code=1
 		cat "${logs[0]}"

@@ -198,14 +198,12 @@ def _dead_letters(found: Documents, url: str, tmp_path: Path) -> None:
     found.add("dead-letters-export", "dead-letters", "export", str(file), "--reason", "invalid")
     found.add("replay-dry-run", "replay", "--reason", "unknown_policy", "--dry-run")
     found.add("replay", "replay", "--policy", "acceptable-use")
-    found.add("status", "status", "--worker", f"127.0.0.1:{_closed_port()}")
+    # Bound but not listening, so that no other test can listen on it.
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        found.add("status", "status", "--worker", f"127.0.0.1:{bound.getsockname()[1]}")
     purge = ("dead-letters", "purge", "--yes", "--export", str(tmp_path / "purged.jsonl"))
     found.add("dead-letters-purge", *purge, "--reason", "invalid")
-
-
-def _closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 def test_documents_of_verbs_that_call_aws(
@@ -246,10 +244,15 @@ def test_documents_of_verbs_that_call_nothing(
     )
 
 
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
 async def test_documents_of_a_health_check(
     golden: Golden, verbs: Verbs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    port = _closed_port()
+    port = _free_port()
     monkeypatch.setenv("AUP_HEALTH_PORT", str(port))
     pipeline = FakePipeline()
     status = status_of(pipeline, health_port=port)

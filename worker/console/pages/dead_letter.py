@@ -63,9 +63,11 @@ async def disclose(context: ConsoleContext, request: web.Request) -> web.Respons
     form = await request.post()
     field = str(form.get("field", ""))
     shown = [each for each in str(form.get("shown", "")).split("\n") if each]
-    log_action(
-        request, "field disclosed", dead_letter=request.match_info["message_id"], field=field
-    )
+    # Also those that the page has shown before, because the form could name any.
+    for each in dict.fromkeys((field, *shown)):
+        log_action(
+            request, "field disclosed", dead_letter=request.match_info["message_id"], field=each
+        )
     return await _page(context, request, frozenset((field, *shown)))
 
 
