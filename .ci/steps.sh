@@ -11,24 +11,15 @@ step() {
 	return "$code"
 }
 
-# Run commands, one on each line, one after the other.
-lane() {
-	local command code=0
-	while IFS= read -r command; do
-		[ -z "$command" ] || step "$command" || code=1
-	done <<<"$1"
-	return "$code"
-}
-
-# Run lanes in parallel; print the output of the first as it runs, and then that of each other one.
+# Run commands in parallel; print the output of the first as it runs, and then that of each other one.
 at_once() {
-	local logs=() pids=() commands log pid code=0
-	for commands in "${@:2}"; do
+	local logs=() pids=() command log pid code=0
+	for command in "${@:2}"; do
 		log=$(mktemp)
-		lane "$commands" >"$log" 2>&1 &
+		step "$command" >"$log" 2>&1 &
 		logs+=("$log") pids+=($!)
 	done
-	lane "$1" || code=1
+	step "$1" || code=1
 	for pid in "${pids[@]}"; do
 		wait "$pid" || code=1
 		cat "${logs[0]}"
