@@ -16,7 +16,7 @@ import typer
 
 from worker.cli import screen
 from worker.cli.names import current_user
-from worker.cli.options import AsJSON, expand_options
+from worker.cli.options import AsJSON, Workers, expand_options
 from worker.console.context import ConsoleOptions, open_context
 from worker.errors import UsageError
 from worker.operations.status.scrape import format_address, parse_address
@@ -54,13 +54,7 @@ def console(
         bool,
         typer.Option("--allow-replay", help="Allow replays; without it the console is read-only."),
     ] = False,
-    worker: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Health endpoint of a worker; repeatable (default: AUP_HEALTH_PORT).",
-        ),
-    ] = None,
+    worker: Workers = None,
     operator: Annotated[
         str, typer.Option(help="Your name in logs and edits (default: the login name).")
     ] = "",

@@ -16,6 +16,13 @@ Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file
 PolicyId = Annotated[str, typer.Option("--policy", help="Policy id.")]
 PolicyVersion = Annotated[str, typer.Option("--version", help="Policy version.")]
 AnyPolicy = Annotated[str | None, typer.Option("--policy", help="Policy id (default: all).")]
+Workers = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="Health endpoint of a worker; repeatable (default: AUP_HEALTH_PORT).",
+    ),
+]
 Rate = Annotated[
     float | None, typer.Option(metavar="RATE", min=0.1, help="Maximum messages per second.")
 ]

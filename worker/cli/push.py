@@ -88,15 +88,9 @@ def push(  # noqa: PLR0913, PLR0917 - one parameter per option
     """
     settings = load()
     check, grouped = _checks(settings, _message_group(group, validate=validate), validate=validate)
+    single = _one(user, policy, version, event_id, files)
     with ExitStack() as stack:
-        if user or policy or version:
-            if not (user and policy and version) or files:
-                raise UsageError(
-                    "a single acceptance requires --user, --policy and --version, and no file"
-                )
-            inputs = [("options", _one(user, policy, version, event_id))]
-        else:
-            inputs = _streams(files, stack)
+        inputs = _streams(files, stack) if single is None else [("options", single)]
         source = Source(inputs, check, skip_invalid, grouped)
         source.validate(MESSAGE_MAX_BYTES)
         figures = run_async(_send(settings, source, rate))
@@ -197,7 +191,18 @@ class Source:
                 yield line if self.grouped is None else self.grouped(line)
 
 
-def _one(user: str, policy: str, version: str, event_id: str | None) -> IO[bytes]:
+def _one(
+    user: str | None,
+    policy: str | None,
+    version: str | None,
+    event_id: str | None,
+    files: list[Path] | None,
+) -> IO[bytes] | None:
+    """Return the line of a single acceptance from options; None without these options."""
+    if not (user or policy or version):
+        return None
+    if not (user and policy and version) or files:
+        raise UsageError("a single acceptance requires --user, --policy and --version, and no file")
     acceptance = {
         "event_id": event_id or str(uuid.uuid4()),
         "user_id": user,

@@ -14,6 +14,7 @@ from worker.aws.cloudwatch import CloudWatch
 from worker.aws.sqs import open_queues
 from worker.cli import screen
 from worker.cli.live import draw, line, repeat, watch
+from worker.cli.options import Workers
 from worker.cli.running import run_async
 from worker.operations.status.observer import Observer, Status
 from worker.operations.status.scrape import format_address, parse_address
@@ -31,13 +32,7 @@ def status(
         float,
         typer.Option("--interval", metavar="SECONDS", min=0.5, max=3600, help="Refresh interval."),
     ] = 2.0,
-    worker: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Health endpoint of a worker; repeatable (default: AUP_HEALTH_PORT).",
-        ),
-    ] = None,
+    worker: Workers = None,
     reasons: Annotated[
         bool, typer.Option(help="Count dead letters by reason, receiving up to 1,000 of them.")
     ] = True,

@@ -189,9 +189,9 @@ def _bars(labels: Sequence[str], series: Mapping[str, Sequence[int]], top: int) 
                     )
                 )
                 below = above
-        told = ", ".join(f"{name} {values[index]:,}" for name, values in series.items())
+        counts = ", ".join(f"{name} {values[index]:,}" for name, values in series.items())
         drawn.append(
-            Markup("<g><title>{}: {}</title>{}</g>").format(label, told, Markup("").join(parts))
+            Markup("<g><title>{}: {}</title>{}</g>").format(label, counts, Markup("").join(parts))
         )
     return Markup("").join(drawn)
 

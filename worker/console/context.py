@@ -114,6 +114,14 @@ class ConsoleContext:
         profile = None if self.session is None else self.session.region_name
         return self.settings.aws.region or profile
 
+    async def aclose(self) -> None:
+        """End streams and background tasks; hidden dead letters become visible again."""
+        self.closing.set()
+        await self.checks.aclose()
+        await self.coverage.cancel()
+        await self.replays.aclose()
+        await self.scans.aclose()
+
     async def _dead_letter_state(self) -> QueueState:
         """Return the state of the dead-letter queue that the overview shows.
 
@@ -147,11 +155,7 @@ async def open_context(
         try:
             yield context
         finally:
-            context.closing.set()
-            await context.checks.aclose()
-            await context.coverage.cancel()
-            await context.replays.aclose()
-            await context.scans.aclose()
+            await context.aclose()
             identifying.cancel()
             await asyncio.gather(identifying, return_exceptions=True)
 

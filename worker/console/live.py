@@ -67,7 +67,7 @@ async def stream(request: web.Request, events: AsyncIterator[Event]) -> web.Stre
         for task in (closing, sending):
             task.cancel()
         _, error = await asyncio.gather(closing, sending, return_exceptions=True)
-    # A client that disconnects or stops to read is no failure.
+    # A client may disconnect or stop reading at any time.
     if isinstance(error, Exception) and not isinstance(error, ConnectionError | TimeoutError):
         _log.error("console stream failed", page=page_name(request), exc_info=error)
     return response

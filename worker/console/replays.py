@@ -199,8 +199,7 @@ class Replays:
         """
         if key not in self._dry_runs:
             raise UsageError(
-                "the result of the dry run is no longer kept, so nothing was sent; "
-                "run the dry run again"
+                "the result of the dry run has expired; nothing was sent; run the dry run again"
             )
         return self._dry_runs[key]
 
@@ -241,7 +240,7 @@ class Replays:
         """
         earlier = await self.earlier()
         if earlier is None:
-            raise UsageError("there is no interrupted replay to resume")
+            raise UsageError("no interrupted replay to resume; start one from a dry run")
         if earlier.runs_elsewhere or earlier.texts is None or earlier.why_not_resumable:
             raise UsageError(earlier.why_not_resumable or "the replay runs in another process")
         return await self._start(earlier.texts)

@@ -188,7 +188,7 @@ class DeadLetterScans:
                 self._ended_at = self._clock()
 
     def removed(self, message_id: str) -> None:
-        """Forget a dead letter that is no longer in the queue."""
+        """Remove a dead letter that has left the queue."""
         for snapshot in filter(None, (self._latest, self._running)):
             snapshot.dead_letters.pop(message_id, None)
 
@@ -235,7 +235,7 @@ class DeadLetterScans:
     async def read(self, wanted: Iterable[KnownDeadLetter]) -> AsyncGenerator[DeadLetter, None]:
         """Yield dead letters with their content; receive again those whose content is not kept.
 
-        A dead letter that is no longer in the queue may be missing.
+        Dead letters that have left the queue may be missing.
 
         Raises:
             AUPError: A replay holds dead letters whose content is not kept, or SQS fails.

@@ -53,7 +53,7 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Latest status, and why there is no newer one.
+    """Latest status, and the error of the latest observation.
 
     Attributes:
         status: Latest status; None if there was none yet.

@@ -127,9 +127,5 @@ async def opened_console(
             try:
                 yield console
             finally:
-                context.closing.set()
-                await context.checks.aclose()
-                await context.coverage.cancel()
-                await context.replays.aclose()
-                await context.scans.aclose()
+                await context.aclose()
                 await context.status.aclose()

@@ -312,5 +312,5 @@ async def test_only_the_latest_dry_runs_are_kept(tmp_path: Path) -> None:
         for _ in range(4):
             last = await console.run_dry()
         assert console.replays.dry_run(last.key) is last
-        with pytest.raises(UsageError, match="no longer kept"):
+        with pytest.raises(UsageError, match="has expired"):
             console.replays.dry_run(first.key)

@@ -171,7 +171,7 @@ def read_journal(path: Path, queue_arn: str, request: str, to: str) -> Progress:
 
 
 def read_progress(path: Path, queue_arn: str) -> Progress:
-    """Return the progress of the last request in a journal, without runs if there is no file.
+    """Return the progress of the last request in a journal; it has no runs without a file.
 
     Raises:
         UsageError: The file is not a journal, or it belongs to another queue.

@@ -170,15 +170,7 @@ def verify_document(
     Raises:
         UsageError: It is not an evidence document, or has a later format.
     """
-    if not isinstance(content, dict) or content.get("document") != DOCUMENT:
-        raise UsageError(
-            "not an evidence document; export one with accepted USER --export FILE.json"
-        )
-    if content.get("document_format") not in {"1", FORMAT}:
-        raise UsageError(
-            f"document_format {content.get('document_format')!r}: this release verifies 1 and "
-            f"{FORMAT}; install a later release"
-        )
+    content = _checked(content)
     try:
         texts = {name: decoded(each) for name, each in content.get("texts", {}).items()}
         entries = [_parsed(entry) for entry in content["records"]]
@@ -202,6 +194,24 @@ def verify_document(
     for number, (item, policy) in enumerate(entries, start=1):
         problems += [f"record {number}: {each}" for each in _mismatches(item, policy, user_id)]
     return VerifiedDocument(user_id, str(content.get("exported_at")), verifications, problems)
+
+
+def _checked(content: object) -> dict[str, Any]:
+    """Return an evidence document of a known format.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    if not isinstance(content, dict) or content.get("document") != DOCUMENT:
+        raise UsageError(
+            "not an evidence document; export one with accepted USER --export FILE.json"
+        )
+    if content.get("document_format") not in {"1", FORMAT}:
+        raise UsageError(
+            f"document_format {content.get('document_format')!r}: this release verifies 1 and "
+            f"{FORMAT}; install a later release"
+        )
+    return content
 
 
 def _mismatches(item: Mapping[str, Any], policy: Policy | None, user_id: str) -> list[str]:
