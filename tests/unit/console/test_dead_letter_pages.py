@@ -347,3 +347,12 @@ async def test_reading_hides_nothing(console: Console) -> None:
     path = await _letter(console)
     await console.text(path)
     assert await visible_and_in_flight(console.world.dead_letters) == (1, 0)
+
+
+async def test_console_that_has_ended_starts_no_scan(console: Console) -> None:
+    await console.context.aclose()
+    before = console.context.scans.snapshot.number
+    console.context.scans.look(again=True)
+    await console.context.scans.settle()
+    assert console.context.scans.snapshot.number == before
+    assert console.context.closing.is_set()
