@@ -174,8 +174,29 @@ MUTANTS: Final = (
     Mutant(
         "the text of unknown fields without an envelope is written again",
         "worker/domain/envelope.py",
-        "acceptance.keep_text(strict_json.members(raw.decode()))",
+        "acceptance.keep_text(raw.decode())",
         "pass",
+        ("tests/unit/domain/test_envelope.py",),
+    ),
+    Mutant(
+        "a number of any size in an unknown field becomes evidence",
+        "worker/domain/acceptance.py",
+        "            _check_numbers(unknown.values())\n",
+        "",
+        ("tests/unit/domain/test_envelope.py",),
+    ),
+    Mutant(
+        "a field with half a surrogate pair keeps the named fields among the unknown ones",
+        "worker/domain/strict_json.py",
+        "        kept.pop(name, None)",
+        "        pass",
+        ("tests/unit/domain/test_strict_json.py",),
+    ),
+    Mutant(
+        "unknown fields of any size are accepted",
+        "worker/domain/acceptance.py",
+        "        _check_size(extra)\n",
+        "",
         ("tests/unit/domain/test_envelope.py",),
     ),
     Mutant(

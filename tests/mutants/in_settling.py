@@ -237,8 +237,8 @@ _DECIDING: Final = (
     Mutant(
         "a number of any length is rewritten",
         "worker/domain/acceptance.py",
-        "if most_bytes == math.inf:",
-        "if False:",
+        "            _check_numbers(extra.values())\n",
+        "",
         _FOUND_TESTS,
     ),
     Mutant(
@@ -359,8 +359,8 @@ _DEAD: Final = (
     Mutant(
         "numbers of unknown fields are parsed and written again",
         "worker/domain/envelope.py",
-        "    if acceptance.model_extra:\n        _keep_text",
-        "    if False:\n        _keep_text",
+        "_inner_text(text, path)), path",
+        "json.dumps(payload)), path",
         ("tests/unit/domain/test_envelope.py",),
     ),
     Mutant(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
+from json.encoder import encode_basestring
 from typing import Any, Final
 
 import msgspec
@@ -68,12 +70,36 @@ def members(text: str) -> dict[str, str]:
     Returns:
         By unescaped name, the text of the value, unchanged.
     """
-    try:
-        found = _raw_values(text.removeprefix("\ufeff"))
-    except (ValueError, RecursionError):
-        # It rejects some text that the standard library accepts, such as half a surrogate pair.
+    raw = _raw_members(text)
+    if raw is None:
         return _scanned_members(text)
-    return {name: str(value, "utf-8") for name, value in found.items()}
+    return {name: str(value, "utf-8") for name, value in raw.items()}
+
+
+def without(text: str, names: Iterable[str]) -> str:
+    """Return a JSON object without some of its members, the values of the others unchanged.
+
+    Args:
+        text: As in `members`.
+        names: Unescaped names of the members to leave out.
+    """
+    raw = _raw_members(text)
+    if raw is not None:
+        for name in names:
+            raw.pop(name, None)
+        return str(msgspec.json.encode(raw), "utf-8")
+    kept = _scanned_members(text)
+    for name in names:
+        kept.pop(name, None)
+    return f"{{{','.join(f'{encode_basestring(name)}:{value}' for name, value in kept.items())}}}"
+
+
+def _raw_members(text: str) -> dict[str, msgspec.Raw] | None:
+    """Return the members of an object, None if only the standard library can read its text."""
+    try:
+        return _raw_values(text.removeprefix("\ufeff"))
+    except (ValueError, RecursionError):
+        return None  # such as half a surrogate pair
 
 
 def _scanned_members(text: str) -> dict[str, str]:

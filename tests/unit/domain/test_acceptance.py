@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -195,11 +196,30 @@ def test_unknown_fields_have_a_maximum_total_size() -> None:
 
 
 def test_large_unknown_fields_are_kept_as_they_are_written() -> None:
-    # Above half of the limit, their size is computed before their texts are known.
-    content = acceptance(big="x" * (EXTRA_MAX_BYTES * 2 // 3), number=1.1)
-    texts = {name: "1.10" if name == "number" else '"x"' for name in ("big", "number")}
-    content.keep_text(texts)
-    assert content.extra == content.stated()["extra"] == '{"big":"x","number":1.10}'
+    big = "x" * (EXTRA_MAX_BYTES * 2 // 3)
+    fields = message(1) | {"big": big, "number": 1.1}
+    text = json.dumps(fields).replace("1.1}", "1.10}")
+    content = Acceptance.of_message(fields, text)
+    assert content.extra == content.stated()["extra"] == f'{{"big":"{big}","number":1.10}}'
+
+
+def test_fields_of_a_message_are_validated_as_any_others() -> None:
+    fields = message(1) | {"ip": None, "x": [1, {"y": "z"}], "locale": "de"}
+    of_message = Acceptance.of_message(fields, json.dumps(fields, separators=(",", ":")))
+    validated = Acceptance.model_validate(fields)
+    assert of_message == validated
+    assert of_message.model_extra == validated.model_extra == {"x": [1, {"y": "z"}]}
+    assert of_message.model_dump() == validated.model_dump()
+    assert of_message.extra == validated.extra
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400), math.inf, math.nan])
+def test_number_beyond_the_range_of_a_double_is_invalid(number: float) -> None:
+    fields = message(1) | {"x": [{"y": [number]}]}
+    with pytest.raises(ValueError, match="a number is out of range"):
+        Acceptance.of_message(fields, "{}")
+    with pytest.raises(ValidationError, match="a number is out of range"):
+        Acceptance.model_validate(fields)
 
 
 def test_acceptance_is_immutable() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from worker.domain.strict_json import DuplicateNameError, members, read, read_text
+from worker.domain.strict_json import DuplicateNameError, members, read, read_text, without
 
 # Few characters, so that names collide; among them are escaped ones.
 _CHARACTERS = 'ab"\\/{}[],:\u00e9\n\u2028\U0001f600'
@@ -169,3 +169,27 @@ def test_members_of_any_object_have_its_values() -> None:
         ]
         assert list(found) == [name for name, _ in document]
         assert all(value in text for value in found.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"a":1,"b":2}', "{}"),
+        (r'{"\u0061":1,"c":1.10}', '{"c":1.10}'),
+        ('\ufeff{ "c" : [ 1 ] , "a" : 1 , "d\\n" : "\\u0041" }', r'{"c":[ 1 ],"d\n":"\u0041"}'),
+        (r'{"a":"\ud800","\"":"\udc00"}', r'{"\"":"\udc00"}'),
+    ],
+    ids=["all", "an escaped name", "space", "half a pair"],
+)
+def test_object_without_members_has_the_others_as_they_are_written(
+    text: str, expected: str
+) -> None:
+    assert without(text, ("a", "b")) == expected
+
+
+def test_names_are_written_as_the_standard_library_writes_them() -> None:
+    characters = [chr(code) for code in range(0x11000) if not 0xD800 <= code < 0xE000]
+    for start in range(0, len(characters), 512):
+        fields = dict.fromkeys(characters[start : start + 512], 0)
+        text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+        assert without(json.dumps(fields), ()) == text
