@@ -16,6 +16,7 @@ from worker.aws.credentials import CredentialsSession
 from worker.aws.responses import check_response
 from worker.aws.sdk_errors import translating
 from worker.aws.sdk_files import certificate_problems, token_problems
+from worker.aws.sdk_models import ModelLoader
 from worker.errors import SettingsError
 from worker.settings import AWSSettings
 
@@ -38,6 +39,7 @@ def new_session() -> aioboto3.Session:
     """
     with translating("AWS"):
         core = CredentialsSession()
+        core.register_component("data_loader", ModelLoader(core.get_config_variable("data_path")))
         session = aioboto3.Session(botocore_session=core)
         _check_files(core)
     for service in ("sqs", "dynamodb"):
