@@ -34,7 +34,7 @@ def install(lock: Path, uv: Path | None = None) -> int:
     # A lock is complete, and may override what a package pins.
     options = ("--require-hashes", "--no-deps", "-r", str(lock))
     code = 1
-    if uv and uv.exists():
+    if uv and uv.is_file():
         code = _run_uv((str(uv), *_UV_OPTIONS, *options), started_at)
     if code:
         code = _run_pip(options, total, started_at)
