@@ -12,7 +12,8 @@ WITH_SERVERS := tests/contract tests/faults tests/infra tests/integration tests/
 QUICK_1 := $(addprefix tests/unit/,pipeline repository)
 QUICK_2 := $(addprefix tests/unit/,observability aws runtime test_service.py)
 QUICK_3 := tests/unit tests/architecture $(addprefix --ignore=,$(QUICK_1) $(QUICK_2))
-UV := .cache/uv/bin/uv
+UV := .cache/tools/uv/bin/uv
+INSTALL := infra/tools/install.py
 RESOLVE := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate
 LOCK = $(RESOLVE) --python-version 3.11 $(ARGS)
 CURRENT := --override infra/locks/overrides.txt
@@ -155,8 +156,7 @@ nightly: ## run what takes longer than .ci/run, one after the other (needs what 
 	@.ci/nightly
 
 # uv takes the overrides for the packages that pin others too narrowly; pip, which does not, installs with --no-deps.
-lock: ## resolve the lock files again (ARGS=--upgrade for current releases)
-	@test -x $(UV) || { $(PYTHON) -m venv .cache/uv && .cache/uv/bin/python -m pip install -q uv; }
+lock: .cache/tools/uv/.complete ## resolve the lock files again (ARGS=--upgrade for current releases)
 	$(LOCK) $(CURRENT) $(addprefix --extra=,build console demo) pyproject.toml -o infra/locks/requirements.lock
 	$(LOCK) $(CURRENT) --all-extras -c infra/locks/requirements.lock pyproject.toml -o infra/locks/requirements-dev.lock
 	$(LOCK) $(CURRENT) --extra otel -c infra/locks/requirements-dev.lock pyproject.toml -o infra/locks/requirements-run.lock
@@ -164,6 +164,7 @@ lock: ## resolve the lock files again (ARGS=--upgrade for current releases)
 	echo hatchling | $(LOCK) -c infra/locks/requirements.lock - -o infra/locks/requirements-build.lock
 	$(LOCK) -c infra/locks/requirements-dev.lock tests/browser/playwright.in -o tests/browser/playwright.lock
 	$(LOCK) infra/tools/release.in -o infra/tools/release.lock
+	$(LOCK) infra/tools/uv.in -o infra/tools/uv.lock
 	@for tool in checkov grafana kubernetes; do \
 		$(LOCK) tests/infra/$$tool.in -o tests/infra/$$tool.lock || exit; \
 	done
@@ -176,9 +177,15 @@ clean: ## remove everything that make created
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
 
 # Tools whose dependencies conflict with ours, each in its own virtual environment.
-.cache/tools/%/.complete: infra/tools/%.lock
-	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
-	@$(@D)/bin/python infra/tools/install.py $<
+.cache/tools/%/.complete: infra/tools/%.lock .cache/tools/uv/.complete
+	@rm -rf $(@D) && $(PYTHON) -m venv --without-pip $(@D)
+	@$(@D)/bin/python $(INSTALL) $< $(UV)
+	@touch $@
+
+# Where pip finds no uv for this machine, pip installs everything.
+.cache/tools/uv/.complete: infra/tools/uv.lock $(VENV)/bin/python
+	@rm -rf $(@D) && mkdir -p $(@D)
+	@$(PIP) install --no-deps --require-hashes --target $(@D) -r $< || echo "uv cannot be installed; pip installs everything"
 	@touch $@
 
 # Resolved by pip, without --no-deps: the requirements of all packages are met.
@@ -194,15 +201,15 @@ $(VENV)/bin/python:
 	@echo "creating $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) has no working venv module; install it (on Debian: apt-get install python3-venv)" >&2; exit 2; }
 
-$(VENV)/.run: $(VENV)/bin/python infra/locks/requirements.lock pyproject.toml
-	@$(BIN)/python infra/tools/install.py infra/locks/requirements.lock
+$(VENV)/.run: $(VENV)/bin/python .cache/tools/uv/.complete infra/locks/requirements.lock pyproject.toml
+	@$(BIN)/python $(INSTALL) infra/locks/requirements.lock $(UV)
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.develop: $(VENV)/.run infra/locks/requirements-dev.lock
-	@$(BIN)/python infra/tools/install.py infra/locks/requirements-dev.lock
+	@$(BIN)/python $(INSTALL) infra/locks/requirements-dev.lock $(UV)
 	@touch $@
 
 $(VENV)/.browser: $(VENV)/.develop tests/browser/playwright.lock
-	@$(BIN)/python infra/tools/install.py tests/browser/playwright.lock
+	@$(BIN)/python $(INSTALL) tests/browser/playwright.lock $(UV)
 	@touch $@

@@ -17,7 +17,7 @@ import pytest
 from tests.browser.console import Console, console
 from tests.browser.environment import create, fill
 from tests.browser.watch import Watch
-from tests.contract.running import RunningServers, running_servers
+from tests.contract.running import RunningServers, running_servers, share_servers
 from tests.process.environment import Environment
 
 if TYPE_CHECKING:
@@ -27,6 +27,11 @@ collect_ignore_glob = [] if find_spec("playwright") else ["test_*.py"]
 DEAD_LETTERS: Final = 2000
 _ACTION_MILLISECONDS: Final = 15_000
 Visit = Callable[..., "Page"]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    share_servers(node)
 
 
 @pytest.fixture(scope="session")

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from tests.contract.queues import QUEUE_SERVERS, QueueEnvironment, QueueServer
-from tests.contract.running import RunningServers, running_servers
+from tests.contract.running import RunningServers, running_servers, share_servers
 from tests.contract.store import STORE_VARIANTS, StoreEnvironment, StoreVariant
 from worker.aws.sqs import Queue
 from worker.repository import AUPRepository
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    share_servers(node)
 
 
 @pytest.fixture(scope="session")

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.contract.running import running_servers
 from tests.faults.environment import FaultyEnvironment
 from tests.faults.proxy import fault_proxy
 from tests.integration.environment import MOTO, Environment, Servers
-from tests.servers.launch import dynamodb_local, fauxqs, moto_in_process
 
 SEED = 20_261
 
 
 @pytest.fixture(scope="session")
-def moto_url() -> Iterator[str]:
-    with moto_in_process() as url:
-        yield url
+def moto_url(request: pytest.FixtureRequest) -> str:
+    return running_servers(request.config).url("moto")
 
 
 @pytest.fixture
@@ -33,9 +32,9 @@ async def faulty(moto_url: str) -> AsyncIterator[FaultyEnvironment]:
 
 
 @pytest.fixture(scope="session")
-def real_urls() -> Iterator[tuple[str, str]]:
-    with fauxqs() as sqs, dynamodb_local() as dynamodb:
-        yield sqs, dynamodb
+def real_urls(request: pytest.FixtureRequest) -> tuple[str, str]:
+    servers = running_servers(request.config)
+    return servers.url("fauxqs"), servers.url("dynamodb_local")
 
 
 @pytest.fixture

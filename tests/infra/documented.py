@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
+from tests.infra.forked_commands import program_directory
 from tests.process.environment import COMMAND, DEADLINE_SECONDS
-from tests.servers.launch import aws_command
 
 ROOT: Final = Path(__file__).parents[2]
 # Version 1 of the AWS CLI ignores AWS_ENDPOINT_URL for SQS.
@@ -23,7 +23,7 @@ def variables(url: str, home: Path, *programs: Path) -> dict[str, str]:
         home: Home directory.
         programs: Directories of other programs, which take precedence.
     """
-    programs = (*programs, aws_command().parent, Path(COMMAND).parent)
+    programs = (*programs, program_directory(), Path(COMMAND).parent)
     return {
         "PATH": ":".join([*map(str, programs), os.environ["PATH"]]),
         "HOME": str(home),

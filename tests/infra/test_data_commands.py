@@ -16,7 +16,8 @@ import pytest
 from tests.documents import Document, commands
 from tests.infra.documented import run, variables
 from tests.infra.stacks import INFRA, Stacks, resources
-from tests.process.environment import COMMAND, Service, wait_until
+from tests.process.environment import Service, wait_until
+from tests.process.forked import Fork
 from tests.servers.launch import ministack
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
@@ -133,9 +134,7 @@ def _record_acceptances(account: Account) -> None:
     )
     settings = dict(each.split("=", 1) for each in outputs["Environment"].split()[1:])
     environment = {**account.environment, **settings, "AUP_WAIT_SECONDS": "1"}
-    with subprocess.Popen(  # noqa: S603 - our own command
-        [COMMAND, "run"], env=environment, stderr=subprocess.PIPE
-    ) as process:
+    with Fork(["run"], environment, stderr=subprocess.PIPE) as process:
         try:
             wait_until(lambda: len(_records(account, "aup-acceptances")) == 2, "recorded")
             Service(process).end(signal.SIGTERM)

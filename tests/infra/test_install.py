@@ -1,4 +1,4 @@
-"""The installation of a lock file: its progress on a terminal, and pip's output if it fails."""
+"""The installation of a lock file: progress on a terminal, the output of what fails, uv and pip."""
 
 from __future__ import annotations
 
@@ -62,3 +62,40 @@ def test_failure_of_pip_is_shown_with_its_output_and_exit_code(lock: Path) -> No
     assert done.returncode == 3
     assert "Collecting aiohttp==1" in done.stderr
     assert "installed" not in done.stdout
+
+
+def _uv(lock: Path, code: int) -> str:
+    """Return the path of a program that checks its arguments and exits with a code."""
+    program = lock.parent / "uv"
+    options = f"--quiet --python {sys.executable} --require-hashes --no-deps -r {lock}"
+    program.write_text(
+        f'#!/bin/sh\n[ "$*" = "pip install {options}" ] || {{ echo "unexpected: $*"; exit 9; }}\n'
+        f"echo no route to the index\nexit {code}\n"
+    )
+    program.chmod(0o755)
+    return str(program)
+
+
+def test_uv_installs_instead_of_pip(lock: Path) -> None:
+    command, variables = _command(lock, 3)
+    command.append(_uv(lock, 0))
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)  # noqa: S603 - our own
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [f"installing 3 packages from {lock}", "installed in 0 s"]
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_pip_installs_if_uv_fails(lock: Path, code: int) -> None:
+    command, variables = _command(lock, code)
+    command.append(_uv(lock, 2))
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)  # noqa: S603 - our own
+    assert done.returncode == code
+    assert done.stderr.startswith("no route to the index\nuv failed; installing with pip\n")
+    assert ("Collecting aiohttp==1" in done.stderr) == bool(code)
+
+
+def test_pip_installs_without_uv(lock: Path) -> None:
+    command, variables = _command(lock, 0)
+    command.append(str(lock.parent / "missing"))
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)  # noqa: S603 - our own
+    assert done.stderr == ""

@@ -22,7 +22,8 @@ from botocore.exceptions import ClientError
 from tests.bench.stub.certificates import make_chain
 from tests.contract.running import running_servers
 from tests.infra.stacks import Stacks, listed, resources
-from tests.process.environment import COMMAND, DEADLINE_SECONDS, Service, acceptance, wait_until
+from tests.process import forked
+from tests.process.environment import DEADLINE_SECONDS, Service, acceptance, wait_until
 from tests.servers.launch import ministack
 from worker.domain.acceptance import Acceptance
 from worker.domain.evidence import ERASABLE, FORMAT, build_item
@@ -149,16 +150,14 @@ class Deployed(Stacks):
 
     def run(self, role: str, *arguments: str, stdin: str = "") -> Any:
         """Run a verb with a role, and return the JSON that it prints."""
-        done = subprocess.run(  # noqa: S603 - our own command
-            [COMMAND, *arguments, "--json"],
-            env=self.variables_of(role),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_SECONDS,
-            check=False,
+        done = forked.run(
+            [*arguments, "--json"],
+            environment=self.variables_of(role),
+            stdin=stdin.encode(),
+            timeout_seconds=DEADLINE_SECONDS,
+            constants={},
         )
-        assert done.returncode == 0, f"{role} {arguments}: {done.stderr}"
+        assert done.returncode == 0, f"{role} {arguments}: {done.stderr.decode()}"
         return json.loads(done.stdout)
 
     def run_together(self, *verbs: tuple[str, ...]) -> list[Any]:
@@ -169,9 +168,8 @@ class Deployed(Stacks):
     @contextmanager
     def worker(self) -> Iterator[Service]:
         """Run the service with the role of the worker until the block ends."""
-        with subprocess.Popen(  # noqa: S603 - our own command
-            [COMMAND, "run"], env=self.variables_of("Worker"), stderr=subprocess.PIPE
-        ) as process:
+        variables = self.variables_of("Worker")
+        with forked.Fork(["run"], variables, stderr=subprocess.PIPE) as process:
             try:
                 yield Service(process)
             finally:

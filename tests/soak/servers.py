@@ -16,6 +16,7 @@ from typing import Any, Final
 from tests.faults.kinds import Fault
 from tests.faults.proxy import CONTROL
 from tests.servers import parts
+from tests.servers.launch import DYNAMODB_LOCAL
 from tests.servers.ports import free_port
 from tests.servers.process import HOST, serving
 
@@ -39,9 +40,8 @@ class PersistentTable:
         self._process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        java = ["java", "-Xmx512m", "-Djava.library.path=./DynamoDBLocal_lib"]
         options = ["-dbPath", str(self._directory), "-disableTelemetry", "-port", str(self._port)]
-        command = [*java, "-jar", "DynamoDBLocal.jar", *options]
+        command = [*DYNAMODB_LOCAL, *options]
         return subprocess.Popen(  # noqa: S603 - fixed command
             [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), *command],
             cwd=self._home,
