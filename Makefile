@@ -157,6 +157,7 @@ nightly: ## run what takes longer than .ci/run, one after the other (needs what 
 
 # uv takes the overrides for the packages that pin others too narrowly; pip, which does not, installs with --no-deps.
 lock: .cache/tools/uv/.complete ## resolve the lock files again (ARGS=--upgrade for current releases)
+	@test -x $(UV) || { echo "make lock needs uv: set PIP_INDEX_URL in place of the configuration of pip, and run make clean" >&2; exit 2; }
 	$(LOCK) $(CURRENT) $(addprefix --extra=,build console demo) pyproject.toml -o infra/locks/requirements.lock
 	$(LOCK) $(CURRENT) --all-extras -c infra/locks/requirements.lock pyproject.toml -o infra/locks/requirements-dev.lock
 	$(LOCK) $(CURRENT) --extra otel -c infra/locks/requirements-dev.lock pyproject.toml -o infra/locks/requirements-run.lock
@@ -182,10 +183,12 @@ clean: ## remove everything that make created
 	@$(@D)/bin/python $(INSTALL) $< $(UV)
 	@touch $@
 
-# Where pip finds no uv for this machine, pip installs everything.
+# Without uv, pip installs everything. uv does not read the files of pip's configuration.
 .cache/tools/uv/.complete: infra/tools/uv.lock $(VENV)/bin/python
 	@rm -rf $(@D) && mkdir -p $(@D)
-	@$(PIP) install --no-deps --require-hashes --target $(@D) -r $< || echo "uv cannot be installed; pip installs everything"
+	@if $(PIP) config list | grep -Eq '^[a-z]+\.(index-url|no-index|proxy|client-cert|trusted-host)='; \
+		then echo "the configuration of pip names an index or a proxy; pip installs everything"; \
+		else $(PIP) install --no-deps --require-hashes --target $(@D) -r $< || echo "uv cannot be installed; pip installs everything"; fi
 	@touch $@
 
 # Resolved by pip, without --no-deps: the requirements of all packages are met.

@@ -1,7 +1,7 @@
 """Install a lock file: `install.py LOCK [UV]`, with progress on a terminal.
 
 `UV` is the path of uv, which takes a tenth of the processor time of pip. Without it, or if it
-fails, for example because only the configuration of pip names an index, pip installs.
+fails, pip installs.
 """
 
 from __future__ import annotations
