@@ -11,11 +11,13 @@ import pytest
 import structlog
 
 from tests.private import checked_logs
+from tests.sdk_models import share_models
 from worker.repository import SingletonMeta
 
 
 def pytest_configure() -> None:
     gc.set_threshold(20_000)  # a fifth of the processor time goes to garbage collection otherwise
+    share_models()
 
 
 def pytest_collection_finish() -> None:

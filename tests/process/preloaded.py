@@ -1,7 +1,7 @@
 """What every verb would load anew, loaded once by the process whose forks run the verbs.
 
 Models of services take 20 ms each to parse, and public CA certificates take 50 ms for each client,
-although no server of these tests has a public certificate.
+although no server of these tests has a public certificate. The demonstration has a moto of its own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any, Final
 import boto3
 import certifi
 from botocore import httpsession, loaders
+
+from tests.servers.quick_moto import use_shortcuts
 
 # A verb has a session for the queues and another for the tables.
 _SESSIONS: Final = 2
@@ -48,5 +50,6 @@ for _service in ("sqs", "cloudwatch"):
     _session.client(_service)
 _session.resource("dynamodb")
 _FileLoader._load_file = _taken
+use_shortcuts()
 # A collection in a fork would write to, and so copy, all memory that it shares.
 gc.freeze()
