@@ -7,21 +7,18 @@ although no server of these tests has a public certificate. The demonstration ha
 from __future__ import annotations
 
 import gc
-import ssl
 from typing import Any, Final
 
 import boto3
-import certifi
-from botocore import httpsession, loaders
+from botocore import loaders
 
+from tests.sdk_sessions import share_event_names, skip_public_certificates
 from tests.servers.quick_moto import use_shortcuts
 
 # A verb has a session for the queues and another for the tables.
 _SESSIONS: Final = 2
-_PUBLIC: Final = {certifi.where(), httpsession.DEFAULT_CA_BUNDLE}
 _FileLoader: Any = loaders.JSONFileLoader  # its stub lacks the method
 _load_file = _FileLoader._load_file
-_load_verify_locations = ssl.SSLContext.load_verify_locations
 _copies: dict[str, list[Any]] = {}
 
 
@@ -38,12 +35,8 @@ def _recorded(loader: Any, path: str, open_method: Any) -> Any:
     return content
 
 
-def _load_unless_public(context: ssl.SSLContext, cafile: Any = None, *others: Any) -> None:
-    if cafile not in _PUBLIC:
-        _load_verify_locations(context, cafile, *others)
-
-
-ssl.SSLContext.load_verify_locations = _load_unless_public  # type: ignore[method-assign, assignment] # for all clients
+skip_public_certificates()
+share_event_names()
 _FileLoader._load_file = _recorded
 _session = boto3.Session("test", "test", region_name="us-east-1")
 for _service in ("sqs", "cloudwatch"):
