@@ -39,9 +39,9 @@ def skip_public_certificates() -> None:
     ssl.SSLContext.load_verify_locations = _load_unless_public  # type: ignore[method-assign, assignment] # for all clients
 
 
-def _sharing_loader(data_path: str | None = None) -> Loader:
-    loader = create_loader(data_path)
-    if data_path is None:
+def _sharing_loader(search_path_string: str | None = None) -> Loader:
+    loader = create_loader(search_path_string)
+    if search_path_string is None:
         loader._cache = _models  # type: ignore[attr-defined] # the SDK has no option for it
     return loader
 

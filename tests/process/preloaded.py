@@ -1,7 +1,8 @@
 """What every verb would load anew, loaded once by the process whose forks run the verbs.
 
 Models of services take 20 ms each to parse, and public CA certificates take 50 ms for each client,
-although no server of these tests has a public certificate. The demonstration has a moto of its own.
+although no server of these tests has a public certificate. The demonstration has a moto of its own,
+and the service starts its children in forks of this process too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, Final
 import boto3
 from botocore import loaders
 
+from tests.process.forked_children import fork_children
 from tests.sdk_sessions import share_event_names, skip_public_certificates
 from tests.servers.quick_moto import use_shortcuts
 
@@ -44,5 +46,6 @@ for _service in ("sqs", "cloudwatch"):
 _session.resource("dynamodb")
 _FileLoader._load_file = _taken
 use_shortcuts()
+fork_children()
 # A collection in a fork would write to, and so copy, all memory that it shares.
 gc.freeze()

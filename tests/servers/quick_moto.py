@@ -9,34 +9,37 @@ import functools
 import time
 from typing import Any, Final
 
-import moto.backends
-import moto.core.responses
-import moto.core.serialize
-import moto.server
-import moto.sqs.models
-from moto.sqs.models import Message, SQSBackend
+from moto import backends, server
+from moto.core import responses, serialize
+from moto.sqs import models
 
-_serialize_any_structure: Final = moto.core.serialize.ResponseSerializer._serialize_type_structure
+_BACKENDS: Final[Any] = backends
+_RESPONSES: Final[Any] = responses
+_SQS: Final[Any] = models
+_SERIALIZER: Final[Any] = serialize.ResponseSerializer
+_serialize_any_structure: Final = _SERIALIZER._serialize_type_structure
+_method_names: Final = functools.cache(_RESPONSES.method_names_from_class)
+_MODULES: Final = tuple(backends.list_of_moto_modules())
 
 
 def use_shortcuts() -> None:
     """Replace functions of moto by quicker ones with the same results."""
-    moto.sqs.models.unix_time = time.time
-    moto.sqs.models.unix_time_millis = lambda: time.time() * 1000
-    SQSBackend.is_message_valid_based_on_retention_period = _is_retained
-    modules = tuple(moto.backends.list_of_moto_modules())
-    moto.backends.list_of_moto_modules = lambda: modules
-    names = moto.core.responses.method_names_from_class
-    moto.core.responses.method_names_from_class = functools.cache(names)
-    moto.core.serialize.ResponseSerializer._serialize_type_structure = _serialize_structure
+    _SQS.unix_time = time.time
+    _SQS.unix_time_millis = lambda: time.time() * 1000
+    _SQS.SQSBackend.is_message_valid_based_on_retention_period = _is_retained
+    _BACKENDS.list_of_moto_modules = lambda: _MODULES
+    _RESPONSES.method_names_from_class = _method_names
+    _SERIALIZER._serialize_type_structure = _serialize_structure
 
 
-def _is_retained(backend: SQSBackend, queue_name: str, message: Message) -> bool:
+def _is_retained(backend: Any, queue_name: str, message: Any) -> bool:
     seconds: float = backend.get_queue(queue_name).message_retention_period
     return bool(seconds + message.sent_timestamp / 1000 > time.time())
 
 
-def _serialize_structure(serializer: Any, serialized: Any, value: Any, shape: Any, key: str) -> None:
+def _serialize_structure(
+    serializer: Any, serialized: Any, value: Any, shape: Any, key: str
+) -> None:
     if shape.name != "AttributeValue" or not isinstance(value, dict) or not key:
         _serialize_any_structure(serializer, serialized, value, shape, key)
         return
@@ -48,4 +51,4 @@ def _serialize_structure(serializer: Any, serialized: Any, value: Any, shape: An
 
 if __name__ == "__main__":
     use_shortcuts()
-    moto.server.main()
+    server.main()

@@ -168,9 +168,8 @@ def _seeded_random(seed: int | None) -> Iterator[None]:
 def _one_collection() -> Iterator[None]:
     """Collect garbage only at the end of the block.
 
-    Errors keep thousands of tasks in reference cycles. Collections during a run find them alive, and
-    the set of all tasks of asyncio is slow when it contains those of earlier runs, whose hashes are
-    the same.
+    Errors keep thousands of tasks in reference cycles. Collections during a run find them alive,
+    and asyncio's set of all tasks is slow with those of earlier runs, whose hashes are the same.
     """
     was_enabled = gc.isenabled()
     gc.disable()
