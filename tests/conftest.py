@@ -11,11 +11,15 @@ import pytest
 import structlog
 
 from tests.private import checked_logs
+from tests.sdk_sessions import share_event_names, share_models, skip_public_certificates
 from worker.repository import SingletonMeta
 
 
 def pytest_configure() -> None:
     gc.set_threshold(20_000)  # a fifth of the processor time goes to garbage collection otherwise
+    share_models()
+    share_event_names()
+    skip_public_certificates()
 
 
 def pytest_collection_finish() -> None:

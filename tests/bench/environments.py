@@ -75,7 +75,7 @@ def find_python(minor: int, *, exactly: bool = False) -> str:
     """
     wrong = f"sys.version_info[:2] {'!=' if exactly else '<'} (3, {minor})"
     for candidate in _pythons():
-        check = f"import sys, venv; sys.exit({wrong})"
+        check = f"import sys; {wrong} and sys.exit(1); import venv"
         try:
             found = subprocess.run(  # noqa: S603 - interpreters of this machine
                 (candidate, "-c", check), capture_output=True, check=False, timeout=30

@@ -94,8 +94,14 @@ def test_peers_run_in_turn_with_the_worker_and_in_reverse_every_other_round() ->
 def test_failed_installation_names_its_command(tmp_path: Path) -> None:
     lock = tmp_path / "absent.lock"
     lock.write_text("not a requirement\n")
+    # `-m venv` would install a pip, which takes seconds; this environment runs our interpreter.
+    ours, python = tmp_path / "ours", tmp_path / "python"
+    ours.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.write_text(f'#!/bin/sh\nmkdir -p "$3/bin" && cp "{ours}" "$3/bin/python"\n')
+    for each in (ours, python):
+        each.chmod(0o755)
     with pytest.raises(NotInstalledError, match="pip install failed with exit code"):
-        python_environment(tmp_path / "environment", lock, sys.executable)
+        python_environment(tmp_path / "environment", lock, str(python))
     assert not (tmp_path / "environment" / ".complete").exists()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,7 +47,12 @@ def text(name: str) -> str:
 
 
 def template(name: str) -> dict[str, Any]:
-    """Return a parsed template."""
+    """Return a parsed template that the caller may change."""
+    return deepcopy(_parsed(name))
+
+
+@cache
+def _parsed(name: str) -> dict[str, Any]:
     read: dict[str, Any] = yaml.load(text(name), _Loader)  # noqa: S506 - a safe loader, with tags
     return read
 

@@ -8,6 +8,7 @@ tested with the installed command.
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import pkgutil
@@ -15,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -29,8 +31,8 @@ import worker.cli
 # Prefixes of variables that the interpreter reads only when it starts.
 AT_START: Final = ("PYTHON", "LC_", "LANG")
 _STARTING: Final = threading.Lock()
-_CONTEXT: Final = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
+FORK_SERVER: Final = multiprocessing.get_context("forkserver")
+FORK_SERVER.set_forkserver_preload(
     [
         "pytest",
         __name__,
@@ -84,6 +86,7 @@ class Fork:
         stdout: File, descriptor or `subprocess.PIPE`; none to discard the output.
         stderr: The same.
         constants: Values that replace those of constants, by `module:name`.
+        has_terminal: Whether stdin is a terminal that is to control it.
 
     Attributes:
         stdout: The pipe to read from, if any.
@@ -100,6 +103,7 @@ class Fork:
         stderr: IO[bytes] | int | None = None,
         *,
         constants: Mapping[str, float] | None = None,
+        has_terminal: bool = False,
     ) -> None:
         self.stdout: IO[bytes] | None = None
         self.stderr: IO[bytes] | None = None
@@ -112,9 +116,15 @@ class Fork:
             else:
                 descriptors.append(_descriptor(stream, os.O_WRONLY))
         connections = [Connection(descriptor) for descriptor in descriptors]
-        self._process = _CONTEXT.Process(
+        self._process = FORK_SERVER.Process(
             target=_verb,
-            args=(list(arguments), dict(environment), connections, dict(constants or {})),
+            args=(
+                list(arguments),
+                dict(environment),
+                connections,
+                dict(constants or {}),
+                has_terminal,
+            ),
         )
         with _STARTING:
             self._process.start()
@@ -184,10 +194,25 @@ def _verb(
     environment: dict[str, str],
     streams: list[Connection],
     constants: dict[str, float],
+    has_terminal: bool,
 ) -> None:
     # Imported in the fork, because the fork server preloads it and the test process need not.
     from worker.__main__ import main  # noqa: PLC0415
 
+    attach(environment, streams)
+    if has_terminal:
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    for path, value in constants.items():
+        module, _, name = path.partition(":")
+        assert isinstance(getattr(sys.modules[module], name), float)
+        setattr(sys.modules[module], name, value)
+    sys.argv = ["aup-worker", *arguments]
+    main()
+
+
+def attach(environment: Mapping[str, str], streams: Sequence[Connection]) -> None:
+    """Give this process the environment and the standard streams of a new one."""
     os.environ.clear()
     os.environ.update(environment)
     for descriptor, stream in enumerate(streams):
@@ -196,9 +221,3 @@ def _verb(
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - opened as Python opens it
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - the same
     sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - the same
-    for path, value in constants.items():
-        module, _, name = path.partition(":")
-        assert isinstance(getattr(sys.modules[module], name), float)
-        setattr(sys.modules[module], name, value)
-    sys.argv = ["aup-worker", *arguments]
-    main()

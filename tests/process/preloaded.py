@@ -1,52 +1,36 @@
 """What every verb would load anew, loaded once by the process whose forks run the verbs.
 
-Models of services take 20 ms each to parse, and public CA certificates take 50 ms for each client,
-although no server of these tests has a public certificate.
+Models of services take 20 ms each to parse and longer to find. The demonstration has a moto of its
+own, and the service starts its children in forks of this process too.
 """
 
 from __future__ import annotations
 
 import gc
-import ssl
+from contextlib import suppress
+from importlib import import_module
 from typing import Any, Final
 
 import boto3
-import certifi
-from botocore import httpsession, loaders
 
-# A verb has a session for the queues and another for the tables.
-_SESSIONS: Final = 2
-_PUBLIC: Final = {certifi.where(), httpsession.DEFAULT_CA_BUNDLE}
-_FileLoader: Any = loaders.JSONFileLoader  # its stub lacks the method
-_load_file = _FileLoader._load_file
-_load_verify_locations = ssl.SSLContext.load_verify_locations
-_copies: dict[str, list[Any]] = {}
+from tests.process.forked_children import fork_children
+from tests.sdk_sessions import share_event_names, share_models, skip_public_certificates
+from tests.servers.quick_moto import use_shortcuts
 
+# Imported only when a verb is run.
+_LATE: Final = ("typer._adapters", "typer._click.decorators", "rich._emoji_codes")
 
-def _taken(loader: Any, path: str, open_method: Any) -> Any:
-    """Return what a file contains; every session has its own copy, because the SDK changes it."""
-    copies = _copies.get(path)
-    return copies.pop() if copies else _load_file(loader, path, open_method)
-
-
-def _recorded(loader: Any, path: str, open_method: Any) -> Any:
-    content = _load_file(loader, path, open_method)
-    if content is not None:
-        _copies[path] = [_load_file(loader, path, open_method) for _ in range(_SESSIONS)]
-    return content
-
-
-def _load_unless_public(context: ssl.SSLContext, cafile: Any = None, *others: Any) -> None:
-    if cafile not in _PUBLIC:
-        _load_verify_locations(context, cafile, *others)
-
-
-ssl.SSLContext.load_verify_locations = _load_unless_public  # type: ignore[method-assign, assignment] # for all clients
-_FileLoader._load_file = _recorded
-_session = boto3.Session("test", "test", region_name="us-east-1")
+skip_public_certificates()
+share_event_names()
+share_models()
+_session: Any = boto3.Session("test", "test", region_name="us-east-1")
 for _service in ("sqs", "cloudwatch"):
     _session.client(_service)
 _session.resource("dynamodb")
-_FileLoader._load_file = _taken
+for _name in _LATE:
+    with suppress(ImportError):  # of another version
+        import_module(_name)
+use_shortcuts()
+fork_children()
 # A collection in a fork would write to, and so copy, all memory that it shares.
 gc.freeze()

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from tests.process.environment import DEADLINE_SECONDS, wait_until
+from tests.process.environment import COMMAND, DEADLINE_SECONDS, wait_until
+from tests.process.forked import Fork
 
 # Ctrl-C and similar keys reach only a session that has this controlling terminal.
 _NEW_SESSION: Final = (
@@ -26,19 +27,38 @@ _NEW_SESSION: Final = (
 
 
 class Terminal:
-    """A pseudoterminal that runs a command."""
+    """A pseudoterminal that runs a command; the installed one in a fork.
 
-    def __init__(self, command: list[str], variables: dict[str, str]) -> None:
+    Args:
+        command: The program and its arguments.
+        variables: The environment, without `TERM`.
+        columns: Width of the terminal.
+        stdout: Descriptor of stdout; none for the terminal.
+    """
+
+    def __init__(
+        self,
+        command: list[str],
+        variables: dict[str, str],
+        *,
+        columns: int = 80,
+        stdout: int | None = None,
+    ) -> None:
         self.master, slave = pty.openpty()
-        self.resize(80, 24)
+        self.resize(columns, 24)
         self.before = termios.tcgetattr(slave)
         self.shown = ""
         self._slave = slave  # kept open to read its modes after the command has exited
-        self.process = subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-c", _NEW_SESSION, *command],
-            env=variables | {"TERM": "xterm"},
-            stdin=slave, stdout=slave, stderr=slave,
-        )  # fmt: skip
+        environment = variables | {"TERM": "xterm"}
+        output = slave if stdout is None else stdout
+        self.process: Fork | subprocess.Popen[bytes]
+        if command[0] == COMMAND:
+            self.process = Fork(command[1:], environment, slave, output, slave, has_terminal=True)
+        else:
+            self.process = subprocess.Popen(  # noqa: S603 - our own command
+                [sys.executable, "-c", _NEW_SESSION, *command],
+                env=environment, stdin=slave, stdout=output, stderr=slave,
+            )  # fmt: skip
 
     def resize(self, columns: int, lines: int) -> None:
         """Change the size of the terminal."""
@@ -75,7 +95,7 @@ class Terminal:
             self.read()
             assert time.monotonic() < deadline
         self.read()
-        return self.process.returncode
+        return self.process.wait()
 
     @property
     def text(self) -> str:
@@ -97,9 +117,11 @@ class Terminal:
 
 
 @contextmanager
-def on_terminal(command: list[str], variables: dict[str, str]) -> Iterator[Terminal]:
-    """Run a command on its own terminal until the block ends."""
-    terminal = Terminal(command, variables)
+def on_terminal(
+    command: list[str], variables: dict[str, str], *, columns: int = 80, stdout: int | None = None
+) -> Iterator[Terminal]:
+    """Run a command on its own terminal until the block ends; see `Terminal`."""
+    terminal = Terminal(command, variables, columns=columns, stdout=stdout)
     try:
         yield terminal
     finally:

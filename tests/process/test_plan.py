@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from pathlib import Path
+from subprocess import CompletedProcess
 
-from tests.process.environment import COMMAND, DEADLINE_SECONDS
+from tests.process import forked
+from tests.process.environment import DEADLINE_SECONDS
 
 
-def run(*arguments: str, columns: int | None = None) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, columns: int | None = None) -> CompletedProcess[str]:
     variables = {"PATH": os.environ["PATH"], "AWS_EC2_METADATA_DISABLED": "true"}
     if columns is not None:
         variables["COLUMNS"] = str(columns)
-    return subprocess.run(  # noqa: S603 - our own command
-        [COMMAND, "plan", *arguments],
-        env=variables,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-        check=False,
+    done = forked.run(
+        ["plan", *arguments],
+        environment=variables,
+        stdin=b"",
+        timeout_seconds=DEADLINE_SECONDS,
+        constants={},
     )
+    return CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def test_plan_prints_the_cost_first_and_details_on_request() -> None:

@@ -35,6 +35,7 @@ import ast, asyncio, pathlib
 text = pathlib.Path("program").read_text()
 asyncio.run(eval(compile(text, "program", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)))
 """
+_PATH: Final = f"{Path(COMMAND).parent}{os.pathsep}{os.environ['PATH']}"
 _PYTHON: Final = (sys.executable, "-W", "error")
 
 
@@ -67,11 +68,26 @@ _ALL: Final = [
 ]
 
 
-@pytest.fixture
-def directory(environment: Environment, tmp_path: Path) -> Path:
-    """Create the schemas, as the document says, in the directory where the programs run."""
-    done = _run(environment, tmp_path, _Program("sh", 0, ("bash", "program")))
+@pytest.fixture(scope="module")
+def schemas(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Create the schemas, as the document says."""
+    directory = tmp_path_factory.mktemp("schemas")
+    done = subprocess.run(  # noqa: S603 - the commands of the document
+        ["bash", "-c", blocks(_DOCUMENT.text, "sh")[0]],  # noqa: S607 - from PATH
+        cwd=directory,
+        env={"PATH": _PATH},
+        capture_output=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
+    return directory
+
+
+@pytest.fixture
+def directory(schemas: Path, tmp_path: Path) -> Path:
+    """Return a directory with the schemas where the programs run."""
+    shutil.copytree(schemas, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
@@ -97,7 +113,7 @@ def _run(
     variables = {
         "AUP_QUEUE": environment.url("AUP_QUEUE"),
         "AWS_DEFAULT_REGION": environment.variables["AWS_REGION"],  # boto3 reads no other
-        "PATH": f"{Path(COMMAND).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": _PATH,
     }
     return subprocess.run(  # noqa: S603 - the programs of the document
         program.command,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import os
 import signal
 from pathlib import Path
 
@@ -47,8 +47,10 @@ def test_progress_is_shown_on_a_terminal_and_only_there(
     with on_terminal([COMMAND, *words], environment.variables) as terminal:
         terminal.end()
         terminal.wait_for(_SHOWN[verb])
-    script = f"{shlex.join([COMMAND, *words])} >/dev/null"
-    with on_terminal(["bash", "-c", script], environment.variables) as terminal:
+    with (
+        Path(os.devnull).open("wb") as nothing,
+        on_terminal([COMMAND, *words], environment.variables, stdout=nothing.fileno()) as terminal,
+    ):
         terminal.end()
         terminal.wait_for(_SHOWN[verb])
     done = environment.run(*words)

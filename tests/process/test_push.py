@@ -8,11 +8,14 @@ import shutil
 import signal
 import subprocess
 import threading
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.process.environment import COMMAND, DEADLINE_SECONDS, Environment, body, wait_until
+from tests.process.forked import Fork
 
 MIB = 1_048_576
 BASH = shutil.which("bash") or "bash"
@@ -42,18 +45,35 @@ def _limit(environment: Environment, variable: str, size_bytes: int) -> None:
         '"$PUSH" push <(cat "$LINES")',
         '"$PUSH" push <(cat "$LINES") /dev/null',
         'cat "$LINES" | "$PUSH" push /dev/stdin',
-        'cat "$LINES" | "$PUSH" push -',
-        'cat "$LINES" | "$PUSH" push',
-        '"$PUSH" push /dev/stdin <"$LINES"',
     ],
 )
 def test_push_reads_from_any_stream(environment: Environment, tmp_path: Path, script: str) -> None:
-    lines = tmp_path / "lines"
-    lines.write_text("".join(f"{body(each)}\n" for each in range(12)))
-    environment.variables["LINES"] = str(lines)
+    environment.variables["LINES"] = str(_written(tmp_path / "lines"))
     done = _shell(environment, script)
     assert done.returncode == 0, done.stderr
     assert environment.depth("AUP_QUEUE") == 12
+
+
+@pytest.mark.parametrize("is_file", [False, True])
+@pytest.mark.parametrize("name", [[], ["-"], ["/dev/stdin"]], ids=str)
+def test_push_reads_stdin_from_a_pipe_or_a_file(
+    environment: Environment, tmp_path: Path, name: list[str], *, is_file: bool
+) -> None:
+    with ExitStack() as stack:
+        stdin: Any = stack.enter_context(_written(tmp_path / "lines").open("rb"))
+        if not is_file:
+            writer = stack.enter_context(
+                subprocess.Popen(["cat"], stdin=stdin, stdout=subprocess.PIPE)  # noqa: S607 - from PATH
+            )
+            stdin = writer.stdout
+        push = stack.enter_context(Fork(["push", *name], environment.variables, stdin))
+        assert push.wait(DEADLINE_SECONDS) == 0
+    assert environment.depth("AUP_QUEUE") == 12
+
+
+def _written(path: Path) -> Path:
+    path.write_text("".join(f"{body(each)}\n" for each in range(12)))
+    return path
 
 
 def test_push_reads_from_a_named_pipe(environment: Environment, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ _PUBLISH = ("policy", "publish", "--policy", "aup", "--version", "2026-07", "--t
 
 def _lines(environment: Environment, columns: int, *arguments: str) -> list[str]:
     """Run a verb on a terminal and return its lines, none of which is wider than the terminal."""
-    command = ["sh", "-c", f'stty cols {columns}; exec "$@"', "sh", COMMAND, *arguments]
-    with on_terminal(command, environment.variables) as terminal:
+    command = [COMMAND, *arguments]
+    with on_terminal(command, environment.variables, columns=columns) as terminal:
         assert terminal.end() == 0, terminal.text
         text = terminal.text.replace("\r\n", "\n")
     lines = [line.rpartition("\r")[2] for line in text.splitlines()]

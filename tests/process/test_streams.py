@@ -16,6 +16,7 @@ from typing import Any, Final
 import pytest
 
 from tests.process.environment import COMMAND, DEADLINE_SECONDS, Environment, body, wait_until
+from tests.process.forked import Fork
 from tests.servers.ports import free_port
 
 _VERBS: Final = (
@@ -35,19 +36,27 @@ _TEXT: Final = "é•😀 naïve"
 @contextmanager
 def _running(
     environment: Environment, *prefix: str, **options: Any
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the service with the given streams until the block ends."""
-    changes = {
+) -> Iterator[subprocess.Popen[bytes] | Fork]:
+    """Run the service with the given streams until the block ends.
+
+    Args:
+        environment: Its queues and tables.
+        prefix: Program that starts the installed command; none for a fork.
+        options: Its streams, and `variables` that differ from those of the environment.
+    """
+    variables = environment.variables | {
         "AUP_LOG_LEVEL": "debug",
         "AUP_LOG_FORMAT": "json",
         **options.pop("variables", {}),
     }
-    with subprocess.Popen(  # noqa: S603 - our own command
-        [*prefix, COMMAND, "run"],
-        env=environment.variables | changes,
-        stdin=subprocess.DEVNULL,
-        **options,
-    ) as process:
+    started = (
+        subprocess.Popen(  # noqa: S603 - our own command
+            [*prefix, COMMAND, "run"], env=variables, stdin=subprocess.DEVNULL, **options
+        )
+        if prefix
+        else Fork(["run"], variables, **options)
+    )
+    with started as process:
         try:
             yield process
         finally:
@@ -56,7 +65,7 @@ def _running(
 
 
 def _check_work_and_drain(
-    environment: Environment, process: subprocess.Popen[bytes], number: signal.Signals
+    environment: Environment, process: subprocess.Popen[bytes] | Fork, number: signal.Signals
 ) -> None:
     environment.send(*(body(each) for each in range(30)))
     wait_until(lambda: len(environment.recorded()) == 30, "all recorded")

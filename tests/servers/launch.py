@@ -32,14 +32,19 @@ DYNAMODB_LOCAL = (
 def moto() -> AbstractContextManager[str]:
     """Run moto (SQS and DynamoDB) in its own process, and yield its URL."""
     port = free_port()
-    return serving([sys.executable, "-m", "moto.server", "-H", HOST, "-p", str(port)], port)
+    program = Path(__file__).with_name("quick_moto.py")
+    return serving([sys.executable, str(program), "-H", HOST, "-p", str(port)], port)
 
 
 @contextmanager
 def moto_in_process() -> Iterator[str]:
     """Run moto in a thread, which starts faster but shares state with others, and yield its URL."""
-    from moto.server import ThreadedMotoServer  # noqa: PLC0415 -- takes half a second to import
+    # Takes half a second to import.
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415
 
+    from tests.servers.quick_moto import use_shortcuts  # noqa: PLC0415
+
+    use_shortcuts()
     log = logging.getLogger("werkzeug")
     level = log.level
     log.setLevel(logging.ERROR)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import itertools
 import math
 import random
@@ -119,7 +120,7 @@ def run(main: Callable[[], Coroutine[Any, Any, T]], *, seed: int | None = None) 
         DeadlockError: All tasks wait and nothing can wake them.
     """
     loop = VirtualEventLoop()
-    with _seeded_random(seed):
+    with _seeded_random(seed), _one_collection():
         try:
             return loop.run_until_complete(main())
         except DeadlockError as error:
@@ -161,6 +162,23 @@ def _seeded_random(seed: int | None) -> Iterator[None]:
         yield
     finally:
         random.setstate(state)
+
+
+@contextmanager
+def _one_collection() -> Iterator[None]:
+    """Collect garbage only at the end of the block.
+
+    Errors keep thousands of tasks in reference cycles. Collections during a run find them alive,
+    and asyncio's set of all tasks is slow with those of earlier runs, whose hashes are the same.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.collect(0)  # contains all that was created since
+        if was_enabled:
+            gc.enable()
 
 
 def _tasks(loop: VirtualEventLoop) -> list[asyncio.Task[Any]]:

@@ -10,15 +10,12 @@ from typing import Any
 
 import aioboto3
 from aiobotocore.config import AioConfig
-from botocore.loaders import Loader
 
 from tests.wire.recorder import Recorded, Recorder, Step
 from worker.aws.client import new_session
 from worker.aws.connection import StrictSession
 from worker.aws.fast_path.caller import Caller, SignedCaller
 
-# Shared, because loading the service models dominates the run time.
-_LOADER = Loader(include_default_search_paths=True)
 NOW = datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC)
 SQS = ("ReceiveMessage", "DeleteMessageBatch", "ChangeMessageVisibilityBatch", "SendMessageBatch")
 DYNAMODB = ("BatchExecuteStatement", "PutItem")
@@ -113,7 +110,6 @@ async def opened_client(
 ) -> AsyncIterator[Any]:
     """Open a client as the service does; for DynamoDB, the client of a resource."""
     session = session or new_session()
-    session._session.register_component("data_loader", _LOADER)
     location: Any = {
         "endpoint_url": url,
         "region_name": "eu-west-1",

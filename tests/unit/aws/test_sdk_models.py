@@ -35,7 +35,7 @@ async def _open(service: str) -> str:
         return str(client.meta.service_model.service_id)
 
 
-async def test_clients_open_without_a_look_at_other_services(
+def test_models_are_found_without_a_look_at_other_services(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     listed: list[str] = []
@@ -46,8 +46,17 @@ async def test_clients_open_without_a_look_at_other_services(
         return list_directory(path)
 
     monkeypatch.setattr("botocore.loaders.os.listdir", recording)
-    assert [await _open("sqs"), await _open("dynamodb")] == ["SQS", "DynamoDB"]
+    loader: Any = ModelLoader()
+    loader._cache = {}  # tests share one
+    assert loader.load_service_model("sqs", "service-2")["metadata"]["serviceId"] == "SQS"
+    assert loader.load_service_model("dynamodb", "paginators-1")["pagination"]
     assert set(listed) == {"data", "sqs", "dynamodb"}
+
+
+async def test_a_session_uses_them() -> None:
+    session: Any = new_session()
+    assert type(session._loader) is ModelLoader
+    assert [await _open("sqs"), await _open("dynamodb")] == ["SQS", "DynamoDB"]
 
 
 async def test_models_of_the_environment_are_found(
