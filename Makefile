@@ -196,10 +196,10 @@ clean: ## remove everything that make created
 
 # Resolved without overrides: the requirements of all packages are met.
 .cache/pip-sdk/.complete: infra/locks/requirements-pip.lock pyproject.toml .cache/tools/uv/.complete
-	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	@rm -rf $(@D) && $(PYTHON) -m venv --without-pip $(@D)
 	@$(@D)/bin/python $(INSTALL) $< $(UV)
-	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install --no-build-isolation -e .
-	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet check
+	@$(PIP) --python $(@D)/bin/python install --no-build-isolation -e .
+	@$(PIP) --python $(@D)/bin/python check
 	@touch $@
 
 $(VENV)/bin/python:
