@@ -103,6 +103,20 @@ async def test_cancelled_waiter_passes_its_turn_on() -> None:
 
 
 @simulated
+async def test_cancelled_waiter_for_many_slots_lets_one_for_few_pass() -> None:
+    slots = Slots(10)
+    held = await slots.reserve(10)
+    many = asyncio.create_task(slots.reserve(10))
+    few = asyncio.create_task(slots.reserve(1))
+    held.pop().release()
+    await asyncio.sleep(1)
+    assert not few.done()
+    many.cancel()  # nothing else is released
+    assert len(await asyncio.wait_for(few, 1)) == 1
+    assert slots.in_flight == 10
+
+
+@simulated
 async def test_reservation_assumes_the_largest_messages_at_first() -> None:
     slots = Slots(100, 5.5 * MESSAGE_MAX_BYTES)
     assert len(await slots.reserve(10)) == 5
