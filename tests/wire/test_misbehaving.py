@@ -91,6 +91,7 @@ async def test_bytes_on_an_idle_connection_close_it_and_reach_no_call(
 SURPLUS: dict[str, Step] = {
     "another response": _success("a") + OTHER_RESPONSE,
     "the same response again": _success("a") * 2,
+    "an error": _success("a") + http_response(_body("error"), 500),
     "part of another": _success("a") + OTHER_RESPONSE[:20],
     "garbage": _success("a") + b"\0\1\2",
     "a longer body than stated": http_response(_body("a")) + b"}",

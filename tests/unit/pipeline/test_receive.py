@@ -43,6 +43,7 @@ class _Backlog(FakeQueue):
         self.most_polling = 0
         self.cancelled = 0
         self.errors: list[AWSError] = []
+        self.most_received = 1000
         self.handed_out = 0
         self.body = "{}"
 
@@ -59,7 +60,7 @@ class _Backlog(FakeQueue):
                 raise self.errors.pop(0)
             if not self.backlog and self.waits:
                 await asyncio.sleep(wait_seconds)
-            count = min(self.backlog, max_messages)
+            count = min(self.backlog, max_messages, self.most_received)
             self.backlog -= count
             self.handed_out += count
             return [
@@ -359,6 +360,29 @@ async def test_single_poll_during_an_outage_and_all_afterwards() -> None:
     assert len(queue.asked) - asked < 400
     queue.errors.clear()
     await asyncio.sleep(31)
+    assert queue.most_polling == 8
+    queue.backlog = 0
+    await asyncio.sleep(1)
+    await running.stop()
+
+
+@simulated
+async def test_failed_poll_leaves_one_poller_until_a_response_is_full() -> None:
+    queue = _Backlog(100_000)
+    running = _RunningReceiver(queue)
+    await asyncio.sleep(1)
+    queue.most_received = 7  # neither full nor nearly empty: no reason for more or fewer polls
+    await asyncio.sleep(1)
+    queue.most_polling = 0
+    await asyncio.sleep(1)
+    assert queue.most_polling == 8
+    queue.errors = [AWSUnavailableError("down")]
+    await asyncio.sleep(5)
+    queue.most_polling = 0
+    await asyncio.sleep(5)
+    assert queue.most_polling == 1
+    queue.most_received = 1000
+    await asyncio.sleep(1)
     assert queue.most_polling == 8
     queue.backlog = 0
     await asyncio.sleep(1)
