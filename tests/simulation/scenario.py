@@ -320,7 +320,9 @@ class Scenario:
         if not self.earlier_release_share:
             return
         self.earlier_release_share = 0.0
-        for worker in [each for each in self.workers if each.release is EarlierRepository]:
+        # Chosen again after each stop, in which others may give up and be replaced.
+        while earlier := [each for each in self.workers if each.release is EarlierRepository]:
+            worker = earlier[0]
             self.workers.remove(worker)
             self.ended.append(worker)
             await worker.stop()
