@@ -28,7 +28,7 @@ IMAGE_OPTIONS = $(if $(findstring podman,$(ENGINE)),--format docker) $(IMAGE_BUI
 	--build-arg REVISION="$$(git rev-parse HEAD)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test check format contract pip-tests pip-contract pythons browser-tests console-screenshots servers infra-check infra-files kubernetes-check monitoring-check terraform-check host-tests engine image image-push image-tests sbom dist dist-tests release-notes nightly simulate mutants fuzz bench bench-peers scaling soak lock clean
+.PHONY: help demo quick test check format contract pip-tests pythons browser-tests console-screenshots servers infra-check infra-files kubernetes-check monitoring-check terraform-check host-tests engine image image-push image-tests sbom dist dist-tests release-notes nightly simulate mutants fuzz bench bench-peers scaling soak lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,11 +70,8 @@ browser-tests: servers $(VENV)/.browser ## test the console in Chromium (Debian:
 console-screenshots: servers $(VENV)/.browser ## take the screenshots of the console in the README
 	@$(BIN)/python -m tests.browser.screenshots
 
-pip-tests: .cache/pip-sdk/.complete ## run the wire, contract and integration tests on the packages that pip chooses without our locks
-	.cache/pip-sdk/bin/python -m pytest -m "not servers" $(SPREAD) $(ARGS) tests/wire tests/contract tests/integration
-
-pip-contract: servers .cache/pip-sdk/.complete ## run those of them that need the real servers
-	.cache/pip-sdk/bin/python -m pytest -m servers $(SPREAD) $(ARGS) tests/wire tests/contract tests/integration
+pip-tests: servers .cache/pip-sdk/.complete ## run the wire, contract and integration tests on the packages that pip chooses without our locks
+	.cache/pip-sdk/bin/python -m pytest -m "not hosts" $(SPREAD) $(ARGS) tests/wire tests/contract tests/integration
 
 pythons: $(VENV)/.develop ## run the unit, wire, golden and evidence tests on each Python from 3.11 to 3.14 that is installed
 	@$(BIN)/python -m tests.pythons $(SPREAD) $(ARGS)
