@@ -56,7 +56,7 @@ def test_slow_variants_get_a_share_of_the_messages() -> None:
     plan = ComparisonPlan(variants=("A", "B", "C", "E"), messages=4000, rounds=2)
     assert [plan.messages_for(variant) for variant in plan.variants] == [100, 400, 4000, 4000]
     assert plan.total_messages == 17_000
-    assert ComparisonPlan(variants=("A",), messages=100, rounds=1).messages_for("A") == 20
+    assert ComparisonPlan(variants=("A",), messages=100, rounds=1).messages_for("A") == 40
 
 
 def test_figures_of_two_processes_are_combined() -> None:

@@ -188,8 +188,8 @@ MUTANTS: Final = (
     Mutant(
         "a field with half a surrogate pair keeps the named fields among the unknown ones",
         "worker/domain/strict_json.py",
-        "        kept.pop(name, None)",
-        "        pass",
+        "kept.pop(name, None)",
+        "kept.pop(name, None) if raw is not None else None",
         ("tests/unit/domain/test_strict_json.py",),
     ),
     Mutant(

@@ -22,7 +22,7 @@ class FaultRates:
     failed_statement: float = 0.0  # DynamoDB: one statement of a batch fails
     duplicate_receive: float = 0.0  # SQS: a received message stays visible
     reappearance: float = 0.0  # SQS: a deleted message becomes visible again
-    out_of_order: float = 0.0  # SQS: a message is skipped for now
+    out_of_order: float = 0.0  # SQS: a later message is received first
     redrive_resets_count: float = 0.0  # SQS: the receive count is reset in the dead-letter queue
     stale_read: float = 0.0  # DynamoDB: an eventually consistent read misses the last second
     malformed: float = 0.0  # the call took effect, its response is partly or entirely unreadable

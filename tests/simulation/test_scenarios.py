@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from tests.simulation.scenario import Report, run_seed
 from tests.simulation.trace import Trace
 
 FIXED_SEEDS = range(75)
-NEW_SEEDS = 25  # `make simulate` runs thousands
+NEW_SEEDS = 75
+BATCH = 25
 
 
 def _run_seed(seed: int) -> Report:
@@ -40,9 +43,10 @@ def test_nothing_is_lost_or_recorded_twice_in_fixed_scenarios() -> None:
     assert sum(report.languages > 0 for report in reports) > 3
 
 
-def test_nothing_is_lost_or_recorded_twice_in_new_scenarios() -> None:
+@pytest.mark.parametrize("batch", range(0, NEW_SEEDS, BATCH))
+def test_nothing_is_lost_or_recorded_twice_in_new_scenarios(batch: int) -> None:
     rng = random.SystemRandom()
-    for _ in range(NEW_SEEDS):
+    for _ in range(min(BATCH, NEW_SEEDS - batch)):
         _run_seed(rng.randrange(10**9))
 
 

@@ -35,7 +35,7 @@ def init(as_json: AsJSON = False) -> None:
 
 
 async def _provision(settings: Settings) -> dict[str, bool]:
-    """Create queues and tables; print a note if there is no response for a second.
+    """Create queues and tables; report a server that does not respond within a second.
 
     Raises:
         AWSUnavailableError: A server does not respond.

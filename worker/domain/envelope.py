@@ -86,13 +86,16 @@ def decode_any(body: str | bytes) -> tuple[Acceptance, str]:
         RefusedError: As in `decode`, but for the time.
     """
     payload, path = _unwrap(_parse(body), "")
-    text = body if isinstance(body, str) else body.decode()
     try:
-        return Acceptance.of_message(payload, _inner_text(text, path)), path
+        acceptance = Acceptance.of_message(payload)
+        if acceptance.model_extra:
+            text = body if isinstance(body, str) else body.decode()
+            acceptance.keep_text(_inner_text(text, path))
     except ValidationError as error:
         raise RefusedError(Reason.INVALID, _describe(error, payload, path)) from None
     except ValueError as error:
         raise RefusedError(Reason.INVALID, f"{path}unknown fields: {error}") from None
+    return acceptance, path
 
 
 def _inner_text(text: str, path: str) -> str:

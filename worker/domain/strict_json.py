@@ -84,13 +84,11 @@ def without(text: str, names: Iterable[str]) -> str:
         names: Unescaped names of the members to leave out.
     """
     raw = _raw_members(text)
-    if raw is not None:
-        for name in names:
-            raw.pop(name, None)
-        return str(msgspec.json.encode(raw), "utf-8")
-    kept = _scanned_members(text)
+    kept: dict[str, Any] = _scanned_members(text) if raw is None else raw
     for name in names:
         kept.pop(name, None)
+    if raw is not None:
+        return str(msgspec.json.encode(raw), "utf-8")
     return f"{{{','.join(f'{encode_basestring(name)}:{value}' for name, value in kept.items())}}}"
 
 

@@ -34,7 +34,7 @@ VARIANTS: Final[Mapping[str, str]] = MappingProxyType(
 _PROCESSES: Final = {"E": 2}
 # The slow variants get a share of the messages: their figures are steady after few.
 _SHARES: Final = {"A": 40, "B": 10}
-_MIN_MESSAGES: Final = 20
+_MIN_MESSAGES: Final = 40
 _RUN_SECONDS: Final = 600.0
 _POLICY, _VERSION, _TEXT = "acceptable-use", "2026-01", "Be kind. Do not send spam."
 _TEXT_SHA256: Final = hashlib.sha256(_TEXT.encode()).hexdigest()
