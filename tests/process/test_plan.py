@@ -83,7 +83,7 @@ def test_json_contains_the_same_plan(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout)
     assert plan["warm_write_units"] == 200_000
-    assert plan["parameters"]["scaling.yaml"]["MaxTasks"] == plan["fleet"]["tasks_max"] == 20
+    assert plan["parameters"]["scaling.yaml"]["MaxTasks"] == plan["fleet"]["tasks_max"] == 30
     assert plan["prices"]["region"] == "eu-west-1"
     costs = {part["name"]: part["amount"] for part in plan["month"]["parts"]}
     assert costs["DynamoDB writes"] == 2 * 26_280 * 1.25

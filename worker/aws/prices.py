@@ -30,6 +30,7 @@ class Measured(_Section):
 
     measured_on: str
     cpu_us_per_message: Amount
+    slow_core_factor: Amount
     cpu_us_per_further_kib: Amount
     body_bytes: int
     record_overhead_bytes: int

@@ -190,8 +190,8 @@ def _tasks(plan: Plan) -> list[Row]:
         Row(
             "CPU",
             f"{figure(fleet.cores)} vCPU busy",
-            f"{figure(fleet.cpu_us)} µs per message, `make bench` on {measured.measured_on}, "
-            "x86-64",
+            f"{figure(fleet.cpu_us)} µs per message: {measured.slow_core_factor:g} times that of "
+            f"`make bench` on {measured.measured_on}, for slower cores",
         ),
         Row(
             "tasks",

@@ -173,10 +173,13 @@ def size(demand: Demand, measured: Measured) -> Fleet:
 
 
 def cpu_us_per_message(record_bytes: int, measured: Measured) -> float:
-    """Return the CPU time per message in µs, linear in the size above that of the benchmark."""
-    further_bytes = body_bytes(record_bytes, measured) - measured.body_bytes
-    return measured.cpu_us_per_message + (
-        max(0, further_bytes) / 1024 * measured.cpu_us_per_further_kib
+    """Return the CPU time per message in µs on a slow core.
+
+    It is linear in the size above that of the benchmark.
+    """
+    further_kib = max(0, body_bytes(record_bytes, measured) - measured.body_bytes) / 1024
+    return measured.slow_core_factor * (
+        measured.cpu_us_per_message + further_kib * measured.cpu_us_per_further_kib
     )
 
 

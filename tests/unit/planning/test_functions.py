@@ -29,7 +29,7 @@ def test_the_defaults_of_a_trigger_invoke_for_almost_every_message() -> None:
         {
             "SQS requests": 2 * 424.17 * 0.40,
             "DynamoDB writes": 273.75,
-            "DynamoDB reads": 0.0041,
+            "DynamoDB reads": 0.0055,
             "DynamoDB storage": 165.39,
             "Lambda requests": 424.17 * 0.20,
             "Lambda duration": 424.17e6 * 0.007 * 0.5 * 0.0000133334,
@@ -49,7 +49,7 @@ def test_a_window_fills_batches_of_ten() -> None:
         {
             "SQS requests": (424.17 + 43.8) * 0.40,  # deletes in full batches
             "DynamoDB writes": 273.75,
-            "DynamoDB reads": 0.0041,
+            "DynamoDB reads": 0.0055,
             "DynamoDB storage": 165.39,
             "Lambda requests": 8.76,  # 43.8 million at 0.20
             "Lambda duration": 2.92,  # 219,000 GB-s
