@@ -194,8 +194,8 @@ class TestSizes:
         plan = planned("10000/s", record_bytes=4096 + 401)
         assert plan.fleet.cpu_us == pytest.approx(178.5904)
         assert billed(plan) == pytest.approx(0.2)
-        # Ten of 64 KiB are ten billed requests; 20 ms are long enough for ten to arrive.
-        assert billed(planned("10000/s", record_bytes=65_536 + 401, sqs_ms=20)) == pytest.approx(
+        # Ten of 64 KiB are ten billed requests; 30 ms are long enough for ten to arrive.
+        assert billed(planned("10000/s", record_bytes=65_536 + 401, sqs_ms=30)) == pytest.approx(
             1.1
         )
 
