@@ -133,12 +133,7 @@ class World:
         sqs, dynamodb = AuditedSQS(sqs_faults), AuditedDynamoDB(table_faults)
         outages = Outages({"sqs": sqs_faults, "dynamodb": table_faults})
         await _create_queues(sqs, *retention_seconds, max_receive_count)
-        for name, keys in _KEYS.items():
-            schema = [
-                {"AttributeName": key, "KeyType": kind}
-                for key, kind in zip(keys, ("HASH", "RANGE"), strict=True)
-            ]
-            await dynamodb.create_table(TableName=name, KeySchema=schema)
+        await _create_tables(dynamodb)
         settings = make_settings(sqs, write_api, **changes)
         audit = Audit(
             sqs.queue(SOURCE),
@@ -245,6 +240,15 @@ async def _create_queues(
         QueueName=SOURCE,
         Attributes={"RedrivePolicy": policy, "MessageRetentionPeriod": str(retention_seconds)},
     )
+
+
+async def _create_tables(dynamodb: SimulatedDynamoDB) -> None:
+    for name, keys in _KEYS.items():
+        schema = [
+            {"AttributeName": key, "KeyType": kind}
+            for key, kind in zip(keys, ("HASH", "RANGE"), strict=True)
+        ]
+        await dynamodb.create_table(TableName=name, KeySchema=schema)
 
 
 def make_settings(sqs: SimulatedSQS, write_api: str, **changes: Any) -> Settings:

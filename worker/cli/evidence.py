@@ -303,6 +303,12 @@ def erase(
         if not yes:
             _confirm(user, erasures)
         run_async(_erase(erasures))
+    _report_erasures(user, count, erasures, dry_run=dry_run, as_json=as_json)
+
+
+def _report_erasures(
+    user: str, count: int, erasures: list[Erasure], *, dry_run: bool, as_json: bool
+) -> None:
     if as_json:
         summaries = [each.summary() for each in erasures]
         screen.print_json(

@@ -21,7 +21,7 @@ from rich.progress import Progress
 
 from worker.aws.sqs import Queue, open_queues
 from worker.cli import screen
-from worker.cli.options import AsJSON, Rate
+from worker.cli.options import AsJSON, Rate, expand_options
 from worker.cli.running import run_async
 from worker.domain.message import MESSAGE_MAX_BYTES
 from worker.domain.message_group import MessageGroup
@@ -47,21 +47,30 @@ _SPOOL_BYTES = 8 * 1024 * 1024
 _LIMIT_MIN_BYTES = 1024
 
 
-def push(  # noqa: PLR0913, PLR0917 - one parameter per option
+@dataclass(frozen=True, slots=True)
+class SingleOptions:
+    """Options that state a single acceptance."""
+
+    user: Annotated[str | None, typer.Option(help="User id, to send a single acceptance.")] = None
+    policy: Annotated[str | None, typer.Option(help="Policy id of the single acceptance.")] = None
+    version: Annotated[
+        str | None, typer.Option(help="Policy version of the single acceptance.")
+    ] = None
+    event_id: Annotated[
+        str | None, typer.Option(help="Event id of the single acceptance (default: random).")
+    ] = None
+
+
+@expand_options
+def push(
     files: Annotated[
         list[Path] | None,
         typer.Argument(
             metavar="FILE", help="JSON Lines file, one acceptance per line; - for stdin."
         ),
     ] = None,
-    user: Annotated[str | None, typer.Option(help="User id, to send a single acceptance.")] = None,
-    policy: Annotated[str | None, typer.Option(help="Policy id of the single acceptance.")] = None,
-    version: Annotated[
-        str | None, typer.Option(help="Policy version of the single acceptance.")
-    ] = None,
-    event_id: Annotated[
-        str | None, typer.Option(help="Event id of the single acceptance (default: random).")
-    ] = None,
+    *,
+    single: SingleOptions,
     validate: Annotated[
         bool, typer.Option(help="Validate all lines before sending, or send them unchecked.")
     ] = True,
@@ -88,9 +97,9 @@ def push(  # noqa: PLR0913, PLR0917 - one parameter per option
     """
     settings = load()
     check, grouped = _checks(settings, _message_group(group, validate=validate), validate=validate)
-    single = _one(user, policy, version, event_id, files)
+    line = _line(single, files)
     with ExitStack() as stack:
-        inputs = _streams(files, stack) if single is None else [("options", single)]
+        inputs = _streams(files, stack) if line is None else [("options", line)]
         source = Source(inputs, check, skip_invalid, grouped)
         source.validate(MESSAGE_MAX_BYTES)
         figures = run_async(_send(settings, source, rate))
@@ -191,23 +200,18 @@ class Source:
                 yield line if self.grouped is None else self.grouped(line)
 
 
-def _one(
-    user: str | None,
-    policy: str | None,
-    version: str | None,
-    event_id: str | None,
-    files: list[Path] | None,
-) -> IO[bytes] | None:
-    """Return the line of a single acceptance from options; None without these options."""
-    if not (user or policy or version):
+def _line(single: SingleOptions, files: list[Path] | None) -> IO[bytes] | None:
+    """Return the line of a single acceptance; None without these options."""
+    stated = [single.user, single.policy, single.version]
+    if not any(stated):
         return None
-    if not (user and policy and version) or files:
+    if not all(stated) or files:
         raise UsageError("a single acceptance requires --user, --policy and --version, and no file")
     acceptance = {
-        "event_id": event_id or str(uuid.uuid4()),
-        "user_id": user,
-        "policy_id": policy,
-        "version": version,
+        "event_id": single.event_id or str(uuid.uuid4()),
+        "user_id": single.user,
+        "policy_id": single.policy,
+        "version": single.version,
         "accepted_at": utc_now().isoformat(timespec="seconds").replace("+00:00", "Z"),
     }
     # Preserve bytes of an argument that are not UTF-8, so that validation reports them.

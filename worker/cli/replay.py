@@ -113,19 +113,7 @@ def replay(
     """
     if predicting.verbose and not predicting.dry_run:
         raise UsageError("--verbose requires --dry-run")
-    texts = ReplayTexts(
-        ids=tuple(message_ids or ()),
-        texts=options,
-        set_=tuple(sending.set_ or ()),
-        rate_per_second=rate,
-        max_replays=sending.max_replays,
-        operator=sending.operator or current_user(),
-        to=sending.to,
-        force=force,
-        from_file=sending.from_ is not None,
-    )
-    from_file = None if sending.from_ is None else _read_export(sending.from_)
-    request = parse_request(texts, from_file)
+    request = _request(options, message_ids or [], sending, rate_per_second=rate, force=force)
     if predicting.dry_run:
         # Messages named one by one are listed one by one.
         rows = predicting.verbose or bool(message_ids)
@@ -133,6 +121,28 @@ def replay(
         show_report(report, rows=rows, as_json=as_json)
     else:
         _report(run_async(_replay(request, sending.journal)), as_json=as_json)
+
+
+def _request(
+    options: FilterOptions,
+    ids: list[str],
+    sending: SendOptions,
+    *,
+    rate_per_second: float | None,
+    force: bool,
+) -> ReplayRequest:
+    texts = ReplayTexts(
+        ids=tuple(ids),
+        texts=options,
+        set_=tuple(sending.set_ or ()),
+        rate_per_second=rate_per_second,
+        max_replays=sending.max_replays,
+        operator=sending.operator or current_user(),
+        to=sending.to,
+        force=force,
+        from_file=sending.from_ is not None,
+    )
+    return parse_request(texts, None if sending.from_ is None else _read_export(sending.from_))
 
 
 @asynccontextmanager

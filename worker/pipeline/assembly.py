@@ -193,12 +193,7 @@ def assemble(  # noqa: PLR0913 - everything that the pipeline is built from
     stopping = stopping or asyncio.Event()
     state = ServiceState(settings, metrics, slots, probes=probes, stopping=stopping, now=now)
     store.observe(state.access)
-    leases = Leases(
-        state.access.observed(Operation.VISIBILITY, source.change_visibility),
-        settings.visibility_timeout_seconds,
-        concurrency=settings.settle_concurrency,
-        events=metrics.events,
-    )
+    leases = _leases(source, state)
     in_flight = InFlight(state)
     settler = Settler(source, dead_letters, state)
     process: Process = Processor(Recorder(store, state), settler, in_flight, state).process
@@ -210,3 +205,12 @@ def assemble(  # noqa: PLR0913 - everything that the pipeline is built from
         in_flight.start(process, leases.hold(message), slot)
 
     return Pipeline(Receiver(source, accept, state), in_flight, leases, settler, state)
+
+
+def _leases(source: MessageQueue, state: ServiceState) -> Leases:
+    return Leases(
+        state.access.observed(Operation.VISIBILITY, source.change_visibility),
+        state.settings.visibility_timeout_seconds,
+        concurrency=state.settings.settle_concurrency,
+        events=state.metrics.events,
+    )

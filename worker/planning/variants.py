@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from worker.aws.prices import Figures
 from worker.planning.cost import (
@@ -65,51 +65,68 @@ class Variant:
 def variants(demand: Demand, fleet: Fleet, figures: Figures, terms: Terms) -> list[Variant]:
     """Return the plan itself, then one variant for each change of its terms, then Lambda."""
 
-    def changed(name: str, why: str, changes: Terms) -> Variant:
-        return Variant(name, why, lambda month: monthly(demand, fleet, figures, changes, month))
+    def changed(name: str, why: str, **changes: Any) -> Variant:
+        other = replace(terms, **changes)
+        return Variant(name, why, lambda month: monthly(demand, fleet, figures, other, month))
 
-    plan = changed("this plan", "on demand, table class Standard, nothing is deleted", terms)
-    infrequent = changed(INFREQUENT, "", replace(terms, infrequent_access=True))
+    plan = changed("this plan", "on demand, table class Standard, nothing is deleted")
+    infrequent = changed(INFREQUENT, "", infrequent_access=True)
     return [
         plan,
         replace(infrequent, why=_break_even(demand, figures, plan, infrequent)),
-        changed(
+        *(changed(each.name, each.why, **each.terms) for each in _changes(figures)),
+        *_functions(demand, figures, terms),
+    ]
+
+
+class _Change(NamedTuple):
+    """Change of the terms.
+
+    Attributes:
+        why: Explanation.
+        terms: Fields of the terms that differ.
+    """
+
+    name: str
+    why: str
+    terms: dict[str, Any]
+
+
+def _changes(figures: Figures) -> list[_Change]:
+    return [
+        _Change(
             "Database Savings Plan, 1 year",
             f"saves {figures.prices.database_savings_plan_on_demand:.0%} of reads and writes, "
             "nothing of storage; nothing upfront",
-            replace(terms, database_plan=True),
+            {"database_plan": True},
         ),
-        changed(
+        _Change(
             "Compute Savings Plan, 1 year",
             f"saves {figures.prices.compute_savings_plan_fargate:.0%} of Fargate on demand; "
             "nothing upfront; applies to Lambda, too",
-            replace(terms, compute_plan=True),
+            {"compute_plan": True},
         ),
-        changed(
-            "provisioned, auto scaling", _provisioned(figures),
-            replace(terms, provisioned=True),
-        ),
-        changed(
+        _Change("provisioned, auto scaling", _provisioned(figures), {"provisioned": True}),
+        _Change(
             f"expiry in {TABLE_MONTHS} months",
             "one more write unit to delete a record: the worker writes no TTL attribute and has no "
             "permission to delete; only if no law or dispute requires the evidence for longer",
-            replace(terms, table_months=TABLE_MONTHS),
+            {"table_months": TABLE_MONTHS},
         ),
-        changed(
+        _Change(
             f"S3 export, expiry in {TABLE_MONTHS} months",
             "incremental exports (they need point-in-time recovery) keep all evidence in S3; "
             "`accepted` reads the table only",
-            replace(terms, table_months=TABLE_MONTHS, exported=True),
+            {"table_months": TABLE_MONTHS, "exported": True},
         ),
-        changed(
+        _Change(
             "all savings combined",
             "Standard-IA, provisioned capacity, both Savings Plans, and export to S3",
-            replace(
-                terms, infrequent_access=True, provisioned=True, database_plan=True,
-                compute_plan=True, table_months=TABLE_MONTHS, exported=True,
-            ),
+            {
+                "infrequent_access": True, "provisioned": True, "database_plan": True,
+                "compute_plan": True, "table_months": TABLE_MONTHS, "exported": True,
+            },
         ),
-        *_functions(demand, figures, terms),
     ]  # fmt: skip
 
 
