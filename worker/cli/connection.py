@@ -6,6 +6,7 @@ a service find them where they look anyway.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,6 +113,10 @@ def _note_ignored(verb: str, stated: Mapping[str, Any]) -> None:
         screen.note(f"aup-worker: {verb} calls no AWS account; ignored: {', '.join(options)}")
 
 
+# Typer appends the Python type of a value, which tells a user of a list nothing.
+_PYTHON_TYPE: Final = re.compile(r" <list\[\w+\]>")
+
+
 def _format_options(command: Any, context: Any, formatter: Any) -> None:
     """Write the options of the command, then the connection options in a section of their own."""
     sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
@@ -120,6 +125,7 @@ def _format_options(command: Any, context: Any, formatter: Any) -> None:
         record = each.get_help_record(context)
         if record is None:
             continue
+        record = (_PYTHON_TYPE.sub("", record[0]), record[1])
         if each.callback is _keep:
             connection.append(record)
         else:
