@@ -98,7 +98,7 @@ scaling: $(VENV)/.develop ## simulate the scaling policy under bursts and failur
 soak: servers ## kill workers at random on real servers behind a faulty proxy (SECONDS=n, WORKERS=n)
 	@$(BIN)/python -m tests.soak $(ARGS)
 
-infra-check: $(VENV)/.develop .cache/tools/hadolint/.complete ## check templates, systemd unit and Dockerfile
+infra-check: $(VENV)/.develop .cache/tools/hadolint/.complete kubernetes-check monitoring-check ## check all of infra/ that needs no server
 	@$(BIN)/python -m tests.infra.check_templates
 	@$(BIN)/python -m tests.infra.check_hosts
 
