@@ -66,7 +66,7 @@ async def serve(
     stopping = asyncio.Event()
     watchdog = EventLoopWatchdog(settings.stall_seconds)
     status = PipelineStatus(settings, stopping, watchdog, asyncio.get_running_loop().time)
-    drained = False
+    pipeline: Pipeline | None = None
     with _stopping_on_signals(stopping):
         try:
             async with (
@@ -77,12 +77,11 @@ async def serve(
             ):
                 if pipeline is not None:
                     await _run(pipeline, status, background)
-                    drained = True
         except asyncio.CancelledError:
             # The second signal came before the first message or after the last one.
             if not _is_second_signal(stopping):
                 raise
-            if not drained:
+            if pipeline is None or not pipeline.is_drained:
                 raise GaveUpError(stopped_immediately(status)) from None
 
 

@@ -99,8 +99,8 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """The output without escape sequences."""
-        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.shown)
+        """The output without escape sequences; a move to the top of the screen starts a line."""
+        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.shown.replace("\x1b[H", "\n"))
 
     @property
     def restored(self) -> bool:

@@ -9,7 +9,8 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, cast
 
@@ -30,6 +31,8 @@ from worker.errors import (
     GaveUpError,
     SettingsError,
 )
+from worker.observability.service_status import ServiceStatus
+from worker.observability.summary import summaries
 from worker.repository import AUPRepository, SingletonMeta
 from worker.runtime.logs import configure
 from worker.runtime.retry import retry
@@ -137,6 +140,29 @@ async def _insist(task: asyncio.Task[None]) -> None:
         while not task.done():
             signal.raise_signal(signal.SIGTERM)
             await asyncio.sleep(0.02)
+
+
+async def test_second_signal_after_the_drain_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    @asynccontextmanager
+    async def followed_by_a_signal(status: ServiceStatus) -> AsyncIterator[None]:
+        async with summaries(status):
+            yield
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.sleep(10)
+        pytest.fail("the signal has no effect")
+
+    monkeypatch.setattr("worker.runtime.signals._PAIR_SECONDS", 0.0)
+    monkeypatch.setattr("worker.service.summaries", followed_by_a_signal)
+    world = await _world()
+    await world.push(*(_good(each) for each in range(5)))
+    task = await _serving(world, _settings())
+    await _until(lambda: len(world.records()) == 5)
+    with capture_logs() as logs:
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.wait_for(task, 5)
+    assert [each["event"] for each in logs][-2:] == ["stopped", "stopping immediately"]
 
 
 async def test_pair_of_signals_counts_as_one() -> None:

@@ -56,6 +56,7 @@ class Pipeline:
         slots: Limits on messages in flight.
         health: Liveness and readiness.
         stopping: Set it to drain the pipeline.
+        is_drained: Whether the drain has ended: later signals change nothing.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Pipeline:
         self.metrics = state.metrics
         self.slots = state.slots
         self.stopping = state.stopping
+        self.is_drained = False
 
     async def run(self) -> None:
         """Process messages until `stopping` is set, then drain.
@@ -102,6 +104,7 @@ class Pipeline:
         finally:
             await _cancel(access, health, leases)
             await self._settler.aclose()
+        self.is_drained = True
         if self.state.failure is not None:
             raise self.state.failure
 
